@@ -1,0 +1,51 @@
+# `make demo` and `make test` install what they need; the others say what they do.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+CODE := protos server router clients tests benchmarks tools
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup demo test check protos fmt bench build clean
+.DEFAULT_GOAL := help
+
+help:  ## what there is
+	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
+
+setup: $(STAMP)  ## install everything into .venv
+
+$(STAMP): pyproject.toml constraints.txt
+	@echo "setup: installing coalmine and its tools into $(VENV) (a few minutes on a new machine)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/pip install --quiet -c constraints.txt -e '.[server,demo,interop,dev]'
+	@touch $@
+	@echo "setup: done"
+
+demo: $(STAMP)  ## the whole thing on this machine, on real handwriting, in under a minute
+	@$(BIN)/coalmine demo
+
+test: $(STAMP)  ## unit, integration and end-to-end tests
+	$(BIN)/python -m pytest
+
+check: $(STAMP)  ## format, lint, types, import rules, generated code
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy protos server router clients tests benchmarks tools
+	$(BIN)/lint-imports --no-cache
+	@PYTHON=$(PYTHON) tools/check-protos.sh
+
+protos:  ## generate the code of protos/ again
+	PYTHON=$(PYTHON) tools/protos.sh
+
+fmt: $(STAMP)  ## format, and mend what can be mended
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+
+bench: $(STAMP)  ## measure, and write benchmarks/RESULTS.md
+	$(BIN)/python -m benchmarks.run
+
+build:  ## make the wheel; try it in empty environments, without torch and with
+	PYTHON=$(PYTHON) tools/build.sh
+
+clean:  ## remove what the others made
+	rm -rf $(VENV) .venv-protos dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

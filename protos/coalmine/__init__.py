@@ -1,0 +1,1 @@
+"""The contract: what both ends of a socket agree on."""

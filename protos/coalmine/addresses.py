@@ -1,0 +1,55 @@
+"""Addresses to listen on: reading them, and finding out early that one is taken."""
+
+import os
+import socket
+
+from coalmine.errors import StartError
+
+
+def split_address(address: str) -> tuple[str, int]:
+    """Return host and port of `host:port` or `[v6]:port`. Raises StartError for anything else."""
+    host, colon, port = address.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isdigit() or int(port) > 65_535:
+        raise StartError(f"'{address}' is not an address: expected host:port")
+    return host, int(port)
+
+
+def check_free(address: str) -> None:
+    """Raise StartError where `address` can't be listened on.
+
+    Also where a process listens that shares its port (SO_REUSEPORT): a second server beside it
+    would silently take half of its callers.
+    """
+    reserve(address, shared=False).close()
+
+
+def reserve(address: str, *, shared: bool) -> socket.socket:
+    """Return a socket bound to `address`, not listening; `shared` lets others bind it as well.
+
+    With port 0 the system's choice stays taken while the socket is open. Raises StartError.
+    """
+    host, port = split_address(address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    held = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        held.bind((host, port))
+    except OSError as error:
+        held.close()
+        raise cannot_listen(address, error) from None
+    return held
+
+
+def bound_address(held: socket.socket) -> str:
+    """Return `host:port` of a bound socket."""
+    host, port = held.getsockname()[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def cannot_listen(address: str, error: OSError) -> StartError:
+    """Return the one line that says why `address` can't be listened on."""
+    why = os.strerror(error.errno).lower() if error.errno else str(error)
+    return StartError(f"cannot listen on {address}: {why}")

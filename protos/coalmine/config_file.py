@@ -1,0 +1,99 @@
+"""Read a YAML file into a pydantic model; a wrong file is one line that names the place.
+
+`Duration` and `Percent` are the field types that coalmine's files share.
+"""
+
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Any, Final, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from coalmine.errors import StartError
+
+Model = TypeVar("Model", bound=BaseModel)
+
+_UNITS_NS: Final = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3_600 * 10**9}
+_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
+
+
+class Strict(BaseModel):
+    """A part of a file: frozen once read, and an unknown key is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def duration_ns(value: object) -> int:
+    """Return nanoseconds for text such as 2ms, 30s, 1.5m or 1h. Raises ValueError."""
+    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"expected a duration such as 200ms, 30s or 5m, got {value!r}")
+    return int(Decimal(found[1]) * _UNITS_NS[found[2]])
+
+
+def percent_bp(value: object) -> int:
+    """Return hundredths of a percent, 0 to 10,000, for a number or text such as 12.5 or "25%".
+
+    Exact: a third decimal is refused. Raises ValueError.
+    """
+    text = str(value).strip().removesuffix("%")
+    try:
+        share = Decimal(text) * 100
+        is_share = 0 <= share <= 10_000 and share == share.to_integral_value()
+    except ArithmeticError:  # not a number, or one beyond all bounds
+        is_share = False
+    if isinstance(value, bool) or not is_share:
+        raise ValueError(f"expected a percentage from 0 to 100, two decimals at most, got {value}")
+    return int(share)
+
+
+Duration = Annotated[int, BeforeValidator(duration_ns)]
+Percent = Annotated[int, BeforeValidator(percent_bp)]
+
+
+def load(path: Path, model: type[Model]) -> Model:
+    """Return the file's content as `model`.
+
+    Raises StartError for a file that can't be read, isn't YAML or doesn't fit, with the path of the
+    first wrong key, what was expected and how many more there are.
+    """
+    try:
+        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+    except UnicodeDecodeError:
+        raise StartError(f"{path}: not a text file") from None
+    except yaml.YAMLError as error:
+        raise StartError(f"{path}: not YAML: {_yaml_place(error)}") from None
+    try:
+        return model.model_validate(content if content is not None else {})
+    except ValidationError as error:
+        raise StartError(f"{path}: {_first_line(error)}") from None
+
+
+def _yaml_place(error: yaml.YAMLError) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or "can't be read"
+    return f"line {mark.line + 1}: {problem}" if mark is not None else str(problem)
+
+
+def _first_line(error: ValidationError) -> str:
+    details = error.errors(include_url=False)
+    more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
+    return _told(details[0]) + more
+
+
+def _told(detail: ErrorDetails) -> str:
+    place = ".".join(str(part) for part in detail["loc"]) or "the file"
+    kind = detail["type"]
+    if kind == "extra_forbidden":
+        return f"{place}: unknown key"
+    if kind == "missing":
+        return f"{place}: missing"
+    message = detail["msg"].removeprefix("Value error, ")
+    if kind in {"value_error", "assertion_error"}:
+        return f"{place}: {message}"
+    return f"{place}: {message[:1].lower()}{message[1:]}, got {detail['input']!r}"

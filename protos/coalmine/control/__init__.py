@@ -1,0 +1,1 @@
+"""How the router's processes and its operators talk to each other."""

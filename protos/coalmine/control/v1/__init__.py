@@ -1,0 +1,1 @@
+"""Package `coalmine.control.v1`, generated."""

@@ -1,0 +1,1 @@
+"""Package `inference`: the Open Inference Protocol, generated, in a descriptor pool of its own."""

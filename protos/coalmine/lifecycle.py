@@ -1,0 +1,171 @@
+"""From start to exit code: the loop, signals, ready, drain."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import sys
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
+
+import grpc
+import structlog
+import uvloop
+from grpc_health.v1 import health_pb2
+from grpc_health.v1.health import aio as health_aio
+
+from coalmine.addresses import check_free, split_address
+from coalmine.errors import StartError
+
+_log = structlog.get_logger(__name__)
+
+EXIT_OK: Final = 0
+EXIT_FAILED: Final = 1
+EXIT_CANNOT_START: Final = 2
+
+MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
+
+
+class Stop:
+    """Asks a process to end, once; whoever serves waits for it."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self.reason = ""
+
+    def ask(self, reason: str) -> None:
+        """Begin the end. Asked again by a signal, the process ends at once."""
+        if not self.reason:
+            self.reason = reason
+            self._event.set()
+
+    @property
+    def asked(self) -> bool:
+        """Whether the end has begun."""
+        return self._event.is_set()
+
+    async def wait(self) -> str:
+        """Return the reason, once there is one."""
+        await self._event.wait()
+        return self.reason
+
+
+async def unless_stopped(stop: Stop, awaited: Coroutine[Any, Any, object]) -> bool:
+    """Wait for `awaited`, but no longer than until `stop`; return whether it came first."""
+    async with asyncio.TaskGroup() as tasks:
+        stopping = tasks.create_task(stop.wait())
+        waiting = tasks.create_task(awaited)
+        await asyncio.wait({stopping, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        stopping.cancel()
+        waiting.cancel()
+    return not stop.asked
+
+
+def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -> int:
+    """Run `main` on a new loop until it returns; return the process's exit code.
+
+    SIGTERM and SIGINT ask it to stop, a second one ends the process at once. `with_parent` asks it
+    to stop when standard input closes: whoever started this process is gone. A StartError is one
+    line on standard error and exit code 2.
+    """
+
+    async def body() -> None:
+        stop = Stop()
+        _on_signals(stop)
+        if with_parent:
+            _on_parent_gone(stop)
+        await main(stop)
+
+    cannot_start: list[BaseException] = []
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            runner.run(body())
+    except* StartError as group:
+        cannot_start = _leaves(group)
+    for error in cannot_start:
+        print(f"coalmine: {error}", file=sys.stderr)  # noqa: T201 - the one line that is owed
+    return EXIT_CANNOT_START if cannot_start else EXIT_OK
+
+
+def announce(**addresses: str) -> None:
+    """Say on standard output, in one JSON line, that this process is ready, and where."""
+    line = json.dumps({"event": "ready", "pid": os.getpid(), **addresses})
+    print(line, flush=True)  # noqa: T201 - for whoever started us: scripts, supervisors, tests
+    _log.info("ready", **addresses)
+
+
+async def listen(
+    server: grpc.aio.Server,
+    address: str,
+    credentials: grpc.ServerCredentials | None = None,
+    *,
+    shared: bool = False,
+) -> str:
+    """Bind `server` to `address` and return the address with its real port.
+
+    `shared`: other processes of ours listen there too, so a taken port is no error.
+    Raises StartError.
+    """
+    if not shared:
+        check_free(address)
+    try:
+        port = (
+            server.add_secure_port(address, credentials)
+            if credentials
+            else server.add_insecure_port(address)
+        )
+    except RuntimeError as error:
+        raise StartError(f"cannot listen on {address}: {error}") from None
+    return f"{address.rpartition(':')[0]}:{port}" if split_address(address)[1] == 0 else address
+
+
+async def drain(
+    server: grpc.aio.Server, health: health_aio.HealthServicer | None, *, grace_s: float
+) -> None:
+    """Turn new calls away, let those in flight finish for `grace_s` at most, then cancel them."""
+    if health is not None:
+        await health.enter_graceful_shutdown()
+    await server.stop(grace_s)
+
+
+async def set_serving(health: health_aio.HealthServicer, service: str, *, serving: bool) -> None:
+    """Tell grpc.health.v1 whether `service` serves."""
+    status = health_pb2.HealthCheckResponse
+    await health.set(service, status.SERVING if serving else status.NOT_SERVING)
+
+
+# ---------------------------------------------------------------- signals
+
+
+def _on_signals(stop: Stop) -> None:
+    loop = asyncio.get_running_loop()
+
+    def asked(name: str) -> None:
+        if stop.asked:
+            _log.warning("stopped_at_once", signal=name)
+            os._exit(EXIT_FAILED)
+        stop.ask(name)
+
+    for each in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(each, asked, each.name)
+
+
+def _on_parent_gone(stop: Stop) -> None:
+    loop = asyncio.get_running_loop()
+    descriptor = sys.stdin.fileno()
+
+    def readable() -> None:
+        with contextlib.suppress(BlockingIOError):
+            if not os.read(descriptor, 1024):
+                loop.remove_reader(descriptor)
+                stop.ask("parent gone")
+
+    loop.add_reader(descriptor, readable)
+
+
+def _leaves(group: BaseExceptionGroup[StartError]) -> list[BaseException]:
+    found: list[BaseException] = []
+    for error in group.exceptions:
+        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found

@@ -1,0 +1,158 @@
+"""Where finished spans go: a collector, files for Jaeger, or nowhere; bounded and counted."""
+
+import io
+import os
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, Final, cast
+
+from opentelemetry.exporter.otlp.json.file import FileSpanExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import SERVICE_NAME, Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
+
+_QUEUE_SPANS_MAX: Final = 16_384
+_FILE_BYTES_MAX: Final = 16 * 1024 * 1024
+_FILES_MAX: Final = 8
+_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
+
+
+def resource(service: str, environ: Mapping[str, str] = os.environ) -> Resource:
+    """Return the resource of this process's spans; OTEL_SERVICE_NAME overrules `service`."""
+    return Resource.create({SERVICE_NAME: environ.get("OTEL_SERVICE_NAME") or service})
+
+
+def exporter_for(
+    folder: Path | None, environ: Mapping[str, str] = os.environ
+) -> SpanExporter | None:
+    """Return the exporter that the OTEL_* variables ask for; by default, files in `folder`.
+
+    None means that nobody reads spans: OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER=none, or neither an
+    endpoint nor a folder.
+    """
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return None
+    if environ.get("OTEL_TRACES_EXPORTER", "").strip() == "none":
+        return None
+    if any(environ.get(name) for name in _ENDPOINTS):
+        return OTLPSpanExporter()
+    if folder is None:
+        return None
+    folder.mkdir(parents=True, exist_ok=True)
+    return FileSpanExporter(stream=cast("IO[str]", RotatingFile(folder)))
+
+
+class CountedSpans(SpanProcessor):
+    """A batch processor with a bound that is counted: spans over it, and those not exported.
+
+    The SDK's own processor drops in silence. Thread-safe.
+    """
+
+    def __init__(self, exporter: SpanExporter, *, queue_spans_max: int = _QUEUE_SPANS_MAX) -> None:
+        self._counting = _CountingExporter(exporter)
+        self._queue_spans_max = queue_spans_max
+        self._accepted = 0
+        self._refused = 0
+        self._batches = BatchSpanProcessor(
+            self._counting, max_queue_size=queue_spans_max, schedule_delay_millis=_delay_ms()
+        )
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Queue a finished span, or count it as dropped."""
+        if self._accepted - self._counting.taken >= self._queue_spans_max:
+            self._refused += 1
+            return
+        self._accepted += 1
+        self._batches.on_end(span)
+
+    def totals(self) -> dict[str, int]:
+        """Return how many spans were exported, and how many dropped, by reason."""
+        return {
+            "exported": self._counting.results[SpanExportResult.SUCCESS],
+            "dropped_queue_full": self._refused,
+            "dropped_export_failed": self._counting.results[SpanExportResult.FAILURE],
+        }
+
+    def shutdown(self, timeout_s: float = 2.0) -> None:
+        """Export what is queued, for `timeout_s` at most: a dead collector holds up no stop."""
+        worker = threading.Thread(target=self._batches.shutdown, daemon=True)
+        worker.start()
+        worker.join(timeout_s)
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Export what is queued; return whether it was done in time."""
+        return self._batches.force_flush(timeout_millis)
+
+
+class _CountingExporter(SpanExporter):
+    def __init__(self, exporter: SpanExporter) -> None:
+        self._exporter = exporter
+        self.taken = 0
+        self.results: Counter[SpanExportResult] = Counter()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.taken += len(spans)
+        result = self._exporter.export(spans)
+        self.results[result] += len(spans)
+        return result
+
+    def shutdown(self) -> None:
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        return self._exporter.force_flush(timeout_millis)
+
+
+def _delay_ms() -> float:
+    return float(os.environ.get("OTEL_BSP_SCHEDULE_DELAY") or 1_000)
+
+
+class RotatingFile(io.TextIOBase):
+    """A text stream over `traces-NNNNNN.jsonl` files; the oldest go when there are too many.
+
+    Rotates only between writes, so every file holds whole lines.
+    """
+
+    def __init__(
+        self, folder: Path, *, bytes_max: int = _FILE_BYTES_MAX, files_max: int = _FILES_MAX
+    ) -> None:
+        self._folder = folder
+        self._bytes_max = bytes_max
+        self._files_max = files_max
+        self._number = max(map(_number, folder.glob("traces-*.jsonl")), default=0)
+        self._file = self._next()
+
+    def write(self, text: str) -> int:
+        """Write whole lines; begin a new file first where they no longer fit."""
+        if self._file.tell() and self._file.tell() + len(text) > self._bytes_max:
+            self._file.close()
+            self._file = self._next()
+        return self._file.write(text)
+
+    def flush(self) -> None:
+        """Hand what was written to the system."""
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the newest file."""
+        self._file.close()
+
+    @property
+    def closed(self) -> bool:
+        """Whether the stream was closed."""
+        return self._file.closed
+
+    def _next(self) -> IO[str]:
+        self._number += 1
+        for old in self._folder.glob("traces-*.jsonl"):
+            if _number(old) <= self._number - self._files_max:
+                old.unlink(missing_ok=True)
+        return (self._folder / f"traces-{self._number:06d}.jsonl").open("a", encoding="utf-8")
+
+
+def _number(path: Path) -> int:
+    digits = path.stem.removeprefix("traces-")
+    return int(digits) if digits.isdigit() else 0

@@ -1,0 +1,81 @@
+"""W3C trace context by hand: the hot path needs ids and one flag, not a tracing library. Pure.
+
+Source: https://www.w3.org/TR/trace-context/.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+TRACEPARENT: Final = "traceparent"
+TRACESTATE: Final = "tracestate"
+
+_FORM: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+_RATIO_BITS: Final = (1 << 64) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Parent:
+    """The caller's span, as its traceparent gives it."""
+
+    trace_id: bytes
+    span_id: bytes
+    sampled: bool
+
+
+def parse(traceparent: str) -> Parent | None:
+    """Return the parent, or None where the header is not a valid one: then a new trace begins."""
+    found = _FORM.fullmatch(traceparent)
+    if found is None or found[1] == "ff" or (found[1] == "00" and found[5]):
+        return None
+    trace_id, span_id = bytes.fromhex(found[2]), bytes.fromhex(found[3])
+    if not any(trace_id) or not any(span_id):
+        return None
+    return Parent(trace_id, span_id, sampled=bool(int(found[4], 16) & 1))
+
+
+def header(trace_id: bytes, span_id: bytes, *, sampled: bool) -> str:
+    """Return the traceparent for a call made under `span_id`."""
+    return f"00-{trace_id.hex()}-{span_id.hex()}-{'01' if sampled else '00'}"
+
+
+@dataclass(frozen=True, slots=True)
+class HeadSampler:
+    """The head decision: the parent's flag where `parent_based`, else a share of trace ids."""
+
+    ratio: float
+    parent_based: bool
+
+    def sampled(self, trace_id: bytes, parent: Parent | None) -> bool:
+        """Return whether the trace is kept from its start."""
+        if parent is not None and self.parent_based:
+            return parent.sampled
+        low = int.from_bytes(trace_id[8:], "big")
+        return low < round(self.ratio * (_RATIO_BITS + 1))
+
+
+def sampler_from(environ: Mapping[str, str]) -> HeadSampler:
+    """Return the sampler that OTEL_TRACES_SAMPLER and OTEL_TRACES_SAMPLER_ARG ask for.
+
+    Raises ValueError, in one line, for a name or ratio that doesn't exist.
+    """
+    name = environ.get("OTEL_TRACES_SAMPLER", "").strip() or "parentbased_always_on"
+    parent_based, _, kind = name.rpartition("parentbased_")
+    based = bool(parent_based) or name.startswith("parentbased_")
+    ratios = {"always_on": 1.0, "always_off": 0.0}
+    if kind == "traceidratio":
+        return HeadSampler(_ratio(environ.get("OTEL_TRACES_SAMPLER_ARG", "1")), parent_based=based)
+    if kind not in ratios:
+        raise ValueError(f"OTEL_TRACES_SAMPLER: unknown sampler '{name}'")
+    return HeadSampler(ratios[kind], parent_based=based)
+
+
+def _ratio(text: str) -> float:
+    try:
+        ratio = float(text)
+    except ValueError:
+        ratio = -1.0
+    if not 0.0 <= ratio <= 1.0:
+        raise ValueError(f"OTEL_TRACES_SAMPLER_ARG: expected a number from 0 to 1, got '{text}'")
+    return ratio

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Fail where the committed generated code is not what protos/ gives.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+fresh=$(mktemp -d)
+trap 'rm -rf "$fresh"' EXIT
+tools/protos.sh "$fresh"
+status=0
+while IFS= read -r file; do
+  diff -u "protos/$file" "$fresh/$file" || status=1
+done < <(cd "$fresh" && find . -name '*_pb2*.py*' | sort)
+[ "$status" = 0 ] && echo "protos: generated code is up to date" || echo "protos: run 'make protos'"
+exit "$status"
