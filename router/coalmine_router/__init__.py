@@ -1,0 +1,1 @@
+"""The canary router: splits, shadows, compares; one control process and any number of proxies."""

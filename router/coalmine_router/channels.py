@@ -1,0 +1,57 @@
+"""Channels to backends: the options that every hop shares."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import grpc
+
+from coalmine.lifecycle import MESSAGE_BYTES_MAX
+from coalmine_router.table import Backend
+
+_OPTIONS: Final[Sequence[tuple[str, Any]]] = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    # A backend that comes back is found within a second, not after two minutes.
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Whoever answers is chosen by the router alone, never by a service config from DNS.
+    ("grpc.service_config_disable_resolution", 1),
+    ("grpc.enable_retries", 0),
+)
+
+
+def open_channel(target: str) -> grpc.aio.Channel:
+    """Return a channel to one target of a backend. It connects when it is first used."""
+    # A pool of its own: else channels with equal options share one connection across parts.
+    return grpc.aio.insecure_channel(
+        target, options=[*_OPTIONS, ("grpc.use_local_subchannel_pool", 1)]
+    )
+
+
+def address_of(target: str) -> str:
+    """Return `host:port` of a gRPC target such as dns:///host:port."""
+    return target.rpartition("/")[2] or target
+
+
+class Channels:
+    """One channel a target, opened when first asked for; those of a gone table can be closed."""
+
+    def __init__(self) -> None:
+        self._open: dict[str, grpc.aio.Channel] = {}
+
+    def channel(self, target: str) -> grpc.aio.Channel:
+        """Return the channel to `target`."""
+        found = self._open.get(target)
+        if found is None:
+            found = self._open[target] = open_channel(target)
+        return found
+
+    async def keep_only(self, backends: Sequence[Backend]) -> None:
+        """Close the channels to targets that no backend has."""
+        kept = {target for backend in backends for target in backend.targets}
+        for target in [each for each in self._open if each not in kept]:
+            await self._open.pop(target).close(grace=None)
+
+    async def close(self) -> None:
+        """Close them all; calls under way are cancelled."""
+        await self.keep_only(())

@@ -1,0 +1,130 @@
+"""`coalmine router …`: run, check, and the parts that run is made of."""
+
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coalmine import lifecycle
+from coalmine.config_file import duration_ns
+from coalmine.errors import StartError
+from coalmine.lifecycle import Stop
+from coalmine.telemetry import ROUTER_SERVICE, configure_logging
+from coalmine_router import app
+from coalmine_router.config import RouterConfig, read
+
+router = typer.Typer(
+    name="router",
+    help="Split traffic between variants of a model, and compare their predictions.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+
+ConfigFile = Annotated[
+    Path, typer.Option("--config", metavar="FILE", help="The router's configuration.")
+]
+Grace = Annotated[
+    str, typer.Option(metavar="TIME", help="How long requests in flight may take when it stops.")
+]
+WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True)]
+
+
+@router.command()
+def run(
+    config: ConfigFile,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Proxy processes.")] = 1,
+    grace: Grace = "30s",
+) -> None:
+    """Run the whole router on this machine: one control process and the proxies."""
+
+    def body(stop: Stop) -> Coroutine[Any, Any, None]:
+        settings = app.RunSettings(config, read(config), workers, _seconds(grace))
+        return app.run(settings, stop)
+
+    _run(body, with_parent=False)
+
+
+@router.command()
+def control(
+    config: ConfigFile,
+    listen: Annotated[
+        str,
+        typer.Option(metavar="ADDR", help="Where the control API listens, not as the file says."),
+    ] = "",
+    http: Annotated[
+        str, typer.Option(metavar="ADDR", help="Where /metrics listens, not as the file says.")
+    ] = "",
+    socket: Annotated[
+        str, typer.Option(metavar="PATH", help="A Unix socket for proxies on this machine.")
+    ] = "",
+    grace: Grace = "30s",
+    with_parent: WithParent = False,
+) -> None:
+    """Run the control process alone: control API, state, and what is learnt from reports."""
+
+    def body(stop: Stop) -> Coroutine[Any, Any, None]:
+        settings = app.ControlSettings(
+            config=_listening(read(config), listen, http), socket=socket, grace_s=_seconds(grace)
+        )
+        return app.control(settings, stop)
+
+    _run(body, with_parent=with_parent)
+
+
+@router.command()
+def proxy(
+    control: Annotated[
+        str, typer.Option(metavar="ADDR", envvar="COALMINE_CONTROL", help="The control process.")
+    ] = "127.0.0.1:9002",
+    listen: Annotated[str, typer.Option(metavar="ADDR", help="The data port.")] = "127.0.0.1:9001",
+    state: Annotated[
+        Path, typer.Option(metavar="DIR", help="Where the last route table is kept.")
+    ] = Path("./state"),
+    shared_port: Annotated[
+        bool, typer.Option("--shared-port", help="Other proxies listen on the same port.")
+    ] = False,
+    grace: Grace = "30s",
+    with_parent: WithParent = False,
+) -> None:
+    """Run one proxy, which follows a control process."""
+
+    def body(stop: Stop) -> Coroutine[Any, Any, None]:
+        settings = app.ProxySettings(control, listen, state, shared_port, _seconds(grace))
+        return app.proxy(settings, stop)
+
+    _run(body, with_parent=with_parent)
+
+
+@router.command()
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The router's configuration.")],
+) -> None:
+    """Read a configuration and say what it means, or what is wrong with it."""
+    try:
+        config = read(file)
+    except StartError as error:
+        typer.echo(f"coalmine: {error}", err=True)
+        raise typer.Exit(lifecycle.EXIT_CANNOT_START) from None
+    typer.echo(f"{file}: good: {len(config.backends)} backends, {len(config.routes)} routes")
+    for route in config.table().routes:
+        shares = ", ".join(f"{each.name} {each.weight_bp / 100:g}%" for each in route.variants)
+        typer.echo(f"  {route.name}: model {route.model}: {shares}")
+
+
+def _run(body: Callable[[Stop], Coroutine[Any, Any, None]], *, with_parent: bool) -> None:
+    configure_logging(ROUTER_SERVICE)
+    raise typer.Exit(lifecycle.run(body, with_parent=with_parent))
+
+
+def _listening(config: RouterConfig, listen: str, http: str) -> RouterConfig:
+    """Return the configuration with other addresses, where there are any."""
+    control_config = config.control.model_copy(update={"listen": listen or config.control.listen})
+    return config.model_copy(update={"control": control_config, "http": http or config.http})
+
+
+def _seconds(duration: str) -> float:
+    try:
+        return duration_ns(duration) / 1e9
+    except ValueError as error:
+        raise StartError(f"--grace: {error}") from None

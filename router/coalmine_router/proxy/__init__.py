@@ -1,0 +1,1 @@
+"""The hot path: assign, forward, reply, report."""

@@ -1,0 +1,93 @@
+"""Which variant answers a request, and which shadows get a copy. Pure but for chance, handed in.
+
+A permuted block holds each variant exactly as often as its weight says, in random order: so shares
+are exact over every block, and the order can't alias with periodic traffic.
+"""
+
+import math
+import random
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.errors import InvalidRequest
+from coalmine_router.table import STABLE, WHOLE_BP, Route, Variant
+
+
+class Block:
+    """Draws from `counts` without replacement, round after round: choice i comes counts[i] times.
+
+    Each draw is one step of a Fisher-Yates shuffle, so no draw is slower than another.
+    """
+
+    def __init__(self, counts: Sequence[int], rng: random.Random) -> None:
+        divisor = math.gcd(*counts)
+        self._slots = [choice for choice, n in enumerate(counts) for _ in range(n // divisor)]
+        self._at = 0
+        self._random = rng.random
+
+    def draw(self) -> int:
+        """Return the next choice."""
+        slots, at = self._slots, self._at
+        left = len(slots) - at
+        if left == 1:
+            self._at = 0
+            return slots[at]
+        chosen = at + int(self._random() * left)
+        slots[at], slots[chosen] = slots[chosen], slots[at]
+        self._at = at + 1
+        return slots[at]
+
+
+class Assigner:
+    """The choices of one route, for as long as its policy stays the same."""
+
+    def __init__(self, route: Route, rng: random.Random) -> None:
+        self.route = route
+        self._variants = route.variants
+        self._split = Block([variant.weight_bp for variant in route.variants], rng)
+        self._shadows = [
+            (shadow.variant, Block([shadow.share_bp, WHOLE_BP - shadow.share_bp], rng))
+            for shadow in route.shadows
+        ]
+
+    def assign(
+        self, pin: str | None, sticky_key: str | None
+    ) -> "tuple[Variant, pb.Assignment.ValueType]":
+        """Return the variant that answers, and why.
+
+        Raises InvalidRequest for a pin that the route doesn't allow, NotFound for one to a variant
+        that doesn't exist.
+        """
+        if pin is not None:
+            return self._pinned(pin), pb.ASSIGNMENT_PINNED
+        if sticky_key is not None:
+            return self._sticky(sticky_key), pb.ASSIGNMENT_STICKY
+        return self._variants[self._split.draw()], pb.ASSIGNMENT_SPLIT
+
+    def shadows(self, answering: Variant) -> list[str]:
+        """Return the shadows that get a copy. A variant is never a shadow of its own answer."""
+        return [
+            name for name, block in self._shadows if block.draw() == 0 and name != answering.name
+        ]
+
+    def _pinned(self, name: str) -> Variant:
+        if not self.route.pinning:
+            raise InvalidRequest(f"route '{self.route.name}' does not allow a variant to be pinned")
+        return self.route.variant(name)
+
+    def _sticky(self, key: str) -> Variant:
+        point = sticky_point(self.route.name, key)
+        for variant in self._variants:
+            if variant.name == STABLE:
+                continue
+            if point < variant.weight_bp:
+                return variant
+            point -= variant.weight_bp
+        return self.route.stable
+
+
+def sticky_point(route: str, key: str) -> int:
+    """Return the point in [0, 10000) of a sticky key; other routes place the same key elsewhere."""
+    digest = blake2b(f"{route}\0{key}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % WHOLE_BP

@@ -1,0 +1,120 @@
+"""Tells the control process what was served: bounded, in batches, and never in a request's way."""
+
+import asyncio
+import contextlib
+from collections import Counter, deque
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+import grpc
+import structlog
+
+from coalmine.control.v1 import control_pb2 as pb
+
+_log = structlog.get_logger(__name__)
+
+BUFFER_BYTES_MAX: Final = 64 * 1024 * 1024
+_BATCH_BYTES: Final = 256 * 1024
+_BATCH_DELAY_S: Final = 0.010
+_RETRY_S: Final = 0.2
+_LAST_FLUSH_S: Final = 1.0
+# A report without bodies, roughly: ids, names, times, an attempt.
+_REPORT_BYTES: Final = 400
+
+ReportStream = grpc.aio.StreamUnaryCall[pb.ReportBatch, pb.SendSummary]
+Send = Callable[[], ReportStream]
+Connected = Callable[[], Awaitable[None]]
+
+
+class Reporter:
+    """A bounded buffer of reports and the stream that empties it.
+
+    Full, it drops the new report and counts it. Not thread-safe: one loop.
+    """
+
+    def __init__(self, proxy_id: str, *, buffer_bytes_max: int = BUFFER_BYTES_MAX) -> None:
+        self._proxy_id = proxy_id
+        self._buffer: deque[pb.Report] = deque()
+        self._buffer_bytes = 0
+        self._buffer_bytes_max = buffer_bytes_max
+        self._offered = 0
+        self.dropped: Counter[str] = Counter()
+        self._some = asyncio.Event()
+        self._enough = asyncio.Event()
+
+    def offer(self, report: pb.Report) -> None:
+        """Queue a report, or drop it where the buffer is full."""
+        self._offered += 1
+        size = _size(report)
+        if self._buffer_bytes + size > self._buffer_bytes_max:
+            self.dropped["buffer_full"] += 1
+            return
+        self._buffer.append(report)
+        self._buffer_bytes += size
+        self._some.set()
+        if self._buffer_bytes >= _BATCH_BYTES:
+            self._enough.set()
+
+    async def run(self, connected: Connected, send: Send) -> None:
+        """Send batches until cancelled; on a broken stream, begin another.
+
+        Nothing leaves the buffer before there is a connection.
+        """
+        while True:
+            await connected()
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await self._stream(send())
+            await asyncio.sleep(_RETRY_S)
+
+    async def _stream(self, call: ReportStream) -> None:
+        try:
+            async for batch in self._batches():
+                await self._write(call, batch)
+        except asyncio.CancelledError:
+            await self._finish(call)
+            raise
+
+    async def _write(self, call: ReportStream, batch: pb.ReportBatch) -> None:
+        try:
+            await call.write(batch)
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            self.dropped["connection_lost"] += len(batch.reports)
+            _log.warning("reports_lost", reports=len(batch.reports))
+            raise
+
+    async def _batches(self) -> AsyncIterator[pb.ReportBatch]:
+        while True:
+            await self._some.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_BATCH_DELAY_S):
+                    await self._enough.wait()
+            yield self._take()
+
+    def _take(self) -> pb.ReportBatch:
+        batch = pb.ReportBatch(
+            proxy_id=self._proxy_id, offered_total=self._offered, dropped_total=self.dropped
+        )
+        taken = 0
+        while self._buffer and taken < _BATCH_BYTES:
+            report = self._buffer.popleft()
+            taken += _size(report)
+            batch.reports.append(report)
+        self._buffer_bytes -= taken
+        if not self._buffer:
+            self._some.clear()
+        if self._buffer_bytes < _BATCH_BYTES:
+            self._enough.clear()
+        return batch
+
+    async def _finish(self, call: ReportStream) -> None:
+        """Send what is left, for a moment at most: the process is ending."""
+        with contextlib.suppress(TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            async with asyncio.timeout(_LAST_FLUSH_S):
+                while self._buffer:
+                    await self._write(call, self._take())
+                await call.done_writing()
+                await call
+
+
+def _size(report: pb.Report) -> int:
+    return _REPORT_BYTES + len(report.request_body) + len(report.response_body)

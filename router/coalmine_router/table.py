@@ -1,0 +1,191 @@
+"""Routes, variants and the route table: one immutable snapshot, and the changes it allows. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Final
+
+from coalmine.errors import InvalidRequest, NotFound
+
+STABLE: Final = "stable"
+WHOLE_BP: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Where variants are served: one address, or several."""
+
+    name: str
+    targets: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Variant:
+    """One named answerer of a route; an empty model or version is the one the caller sent."""
+
+    name: str
+    backend: str
+    model: str = ""
+    version: str = ""
+    weight_bp: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shadow:
+    """A share of requests that is copied to a variant, whose answers nobody gets."""
+
+    variant: str
+    share_bp: int
+
+
+@dataclass(frozen=True)
+class Route:
+    """A matched model, with its policy. Raises InvalidRequest where its parts contradict."""
+
+    name: str
+    model: str
+    variants: tuple[Variant, ...]
+    shadows: tuple[Shadow, ...] = ()
+    sticky_metadata: str = ""
+    timeout_ns: int = 30 * 10**9
+    pinning: bool = True
+
+    def __post_init__(self) -> None:
+        _check(self)
+
+    @cached_property
+    def by_name(self) -> Mapping[str, Variant]:
+        """The variants by name."""
+        return {variant.name: variant for variant in self.variants}
+
+    @property
+    def stable(self) -> Variant:
+        """The variant that everything falls back to."""
+        return self.by_name[STABLE]
+
+    @property
+    def weights_bp(self) -> dict[str, int]:
+        """The weight of each variant; the sum is 10,000."""
+        return {variant.name: variant.weight_bp for variant in self.variants}
+
+    @property
+    def shadows_bp(self) -> dict[str, int]:
+        """The share of each shadow that is on."""
+        return {shadow.variant: shadow.share_bp for shadow in self.shadows}
+
+    def variant(self, name: str) -> Variant:
+        """Return the variant of that name. Raises NotFound, naming those there are."""
+        found = self.by_name.get(name)
+        if found is None:
+            known = ", ".join(self.by_name)
+            raise NotFound(f"route '{self.name}' has no variant '{name}', only {known}")
+        return found
+
+    def with_weights(self, changed_bp: Mapping[str, int]) -> "Route":
+        """Return the route with these weights.
+
+        Variants that are not named keep theirs; stable, where it is not named, takes the remainder.
+        Raises NotFound for an unknown variant, InvalidRequest where the sum isn't 100 %.
+        """
+        for name in changed_bp:
+            self.variant(name)
+        wanted = {**self.weights_bp, **changed_bp}
+        if STABLE not in changed_bp:
+            wanted[STABLE] = WHOLE_BP - sum(wanted.values()) + wanted[STABLE]
+        if wanted[STABLE] < 0:
+            over = percent(WHOLE_BP - wanted[STABLE])
+            raise InvalidRequest(f"route '{self.name}': weights beside stable add up to {over}")
+        variants = tuple(replace(each, weight_bp=wanted[each.name]) for each in self.variants)
+        return replace(self, variants=variants)
+
+    def with_shadow(self, variant: str, share_bp: int) -> "Route":
+        """Return the route with this share copied to `variant`; 0 ends it. Raises NotFound."""
+        self.variant(variant)
+        wanted = {**self.shadows_bp, variant: share_bp}
+        shadows = tuple(Shadow(name, share) for name, share in wanted.items() if share)
+        return replace(self, shadows=shadows)
+
+
+@dataclass(frozen=True)
+class RouteTable:
+    """One snapshot of all that a proxy needs. Raises InvalidRequest where its parts contradict."""
+
+    revision: int
+    backends: tuple[Backend, ...]
+    routes: tuple[Route, ...]
+
+    def __post_init__(self) -> None:
+        _check_unique("backend", [backend.name for backend in self.backends])
+        _check_unique("route", [route.name for route in self.routes])
+        _check_unique("match.model", [route.model for route in self.routes])
+        for backend in self.backends:
+            if not backend.targets:
+                raise InvalidRequest(f"backend '{backend.name}' has no targets")
+        for route in self.routes:
+            self._check_backends(route)
+
+    def _check_backends(self, route: Route) -> None:
+        for variant in route.variants:
+            if variant.backend not in self.by_backend:
+                raise InvalidRequest(
+                    f"route '{route.name}': variant '{variant.name}' names backend "
+                    f"'{variant.backend}', which does not exist"
+                )
+
+    @cached_property
+    def by_backend(self) -> Mapping[str, Backend]:
+        """The backends by name."""
+        return {backend.name: backend for backend in self.backends}
+
+    @cached_property
+    def by_model(self) -> Mapping[str, Route]:
+        """The routes by the model name they match."""
+        return {route.model: route for route in self.routes}
+
+    @cached_property
+    def by_route(self) -> Mapping[str, Route]:
+        """The routes by name."""
+        return {route.name: route for route in self.routes}
+
+    def route(self, name: str) -> Route:
+        """Return the route of that name. Raises NotFound, naming those there are."""
+        found = self.by_route.get(name)
+        if found is None:
+            raise NotFound(f"no route '{name}', only {', '.join(self.by_route)}")
+        return found
+
+    def replacing(self, route: Route) -> "RouteTable":
+        """Return the next revision, with `route` in the place of the one of its name."""
+        routes = tuple(route if each.name == route.name else each for each in self.routes)
+        return replace(self, revision=self.revision + 1, routes=routes)
+
+
+def percent(share_bp: int) -> str:
+    """Return a share as people write it: 2500 -> 25%, 1 -> 0.01%."""
+    return f"{share_bp / 100:.2f}".rstrip("0").rstrip(".") + "%"
+
+
+def _check(route: Route) -> None:
+    where = f"route '{route.name}'"
+    _check_unique(f"{where}: variant", [variant.name for variant in route.variants])
+    if STABLE not in route.by_name:
+        raise InvalidRequest(f"{where} has no variant '{STABLE}'")
+    if any(not 0 <= variant.weight_bp <= WHOLE_BP for variant in route.variants):
+        raise InvalidRequest(f"{where}: a weight lies outside 0 to 100%")
+    total = sum(variant.weight_bp for variant in route.variants)
+    if total != WHOLE_BP:
+        raise InvalidRequest(f"{where}: weights add up to {percent(total)}, expected 100%")
+    _check_unique(f"{where}: shadow", [shadow.variant for shadow in route.shadows])
+    for shadow in route.shadows:
+        if shadow.variant not in route.by_name:
+            raise InvalidRequest(f"{where}: shadow '{shadow.variant}' is no variant of it")
+        if not 0 < shadow.share_bp <= WHOLE_BP:
+            raise InvalidRequest(f"{where}: a shadow's share lies outside 0 to 100%")
+    if route.timeout_ns <= 0:
+        raise InvalidRequest(f"{where}: the timeout is not above 0")
+
+
+def _check_unique(what: str, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise InvalidRequest(f"{what} '{twice[0]}' stands there twice")

@@ -1,0 +1,213 @@
+"""A backend that speaks the Open Inference Protocol, in this process, and answers by script.
+
+It works on raw bytes, so that tests see exactly what was sent, and may answer what no server would.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+
+from coalmine.inference import inference_pb2 as pb
+from coalmine.lifecycle import MESSAGE_BYTES_MAX
+from coalmine.tensors import Array, Tensor, datatype_of, encode_inputs, encode_outputs
+
+SERVICE = "inference.GRPCInferenceService"
+INFER = f"{SERVICE}/ModelInfer"
+READY = f"{SERVICE}/ModelReady"
+
+Metadata = Sequence[tuple[str, str | bytes]]
+
+_OPTIONS = [
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One request as it came; `method` is without the leading slash."""
+
+    method: str
+    body: bytes
+    metadata: Metadata
+    time_remaining_s: float | None
+
+    @property
+    def infer(self) -> pb.ModelInferRequest:
+        return pb.ModelInferRequest.FromString(self.body)
+
+    def values(self, key: str) -> list[str | bytes]:
+        """Return what the metadata holds under `key`."""
+        return [value for name, value in self.metadata if name == key]
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What to answer; with `until`, not before that event; with `delay_s`, later still."""
+
+    body: bytes = b""
+    code: grpc.StatusCode = grpc.StatusCode.OK
+    message: str = ""
+    initial: Metadata = ()
+    trailing: Metadata = ()
+    until: asyncio.Event | None = None
+    delay_s: float = 0.0
+
+
+Script = Callable[[Seen], Answer]
+
+
+def request_body(
+    model: str, /, *, version: str = "", request_id: str = "", **inputs: Array
+) -> bytes:
+    """Return a serialised ModelInferRequest with raw inputs."""
+    request = pb.ModelInferRequest(model_name=model, model_version=version, id=request_id)
+    encode_inputs(request, _tensors(inputs))
+    return request.SerializeToString()
+
+
+def response_body(model: str = "digits", /, *, version: str = "1", **outputs: Array) -> bytes:
+    """Return a serialised ModelInferResponse with raw outputs."""
+    response = pb.ModelInferResponse(model_name=model, model_version=version)
+    encode_outputs(response, _tensors(outputs), raw=True)
+    return response.SerializeToString()
+
+
+def answering(**outputs: Array) -> Script:
+    """Return a script that answers every ModelInfer with these outputs."""
+    response = pb.ModelInferResponse()
+    encode_outputs(response, _tensors(outputs), raw=True)
+    body = response.SerializeToString()
+    return lambda seen: Answer(body) if seen.method == INFER else echo(seen)
+
+
+def failing(code: grpc.StatusCode, message: str = "") -> Script:
+    """Return a script that fails every call."""
+    return lambda _: Answer(code=code, message=message)
+
+
+def hanging() -> Script:
+    """Return a script that never answers."""
+    return lambda _: Answer(until=asyncio.Event())
+
+
+def echo(seen: Seen) -> Answer:
+    """Answer ModelInfer with its inputs as outputs, ModelReady with yes, anything else not."""
+    if seen.method == READY:
+        return Answer(pb.ModelReadyResponse(ready=True).SerializeToString())
+    if seen.method != INFER:
+        return Answer(code=grpc.StatusCode.UNIMPLEMENTED, message=f"no script for {seen.method}")
+    request = seen.infer
+    response = pb.ModelInferResponse(
+        model_name=request.model_name, model_version=request.model_version, id=request.id
+    )
+    for each in request.inputs:
+        response.outputs.add(name=each.name, datatype=each.datatype, shape=each.shape)
+    response.raw_output_contents.extend(request.raw_input_contents)
+    return Answer(response.SerializeToString())
+
+
+class OipBackend:
+    """`async with OipBackend(script) as backend:` serves on `backend.address`.
+
+    `script` may be replaced at any time. `seen` holds the requests in the order they came;
+    `cancelled` counts those whose caller went before the answer.
+    """
+
+    def __init__(self, script: Script = echo) -> None:
+        self.script = script
+        self.seen: list[Seen] = []
+        self.cancelled = 0
+        self.address = "127.0.0.1:0"
+        self._server: grpc.aio.Server | None = None
+        self._changed = asyncio.Condition()
+
+    async def __aenter__(self) -> Self:
+        await self.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Serve; after a stop, on the same port again."""
+        server = grpc.aio.server(options=_OPTIONS)
+        server.add_generic_rpc_handlers((_Handlers(self._answer),))
+        port = server.add_insecure_port(self.address)
+        self.address = f"127.0.0.1:{port}"
+        await server.start()
+        self._server = server
+
+    async def stop(self) -> None:
+        """Stop at once: calls in flight are cut off, later ones refused."""
+        if self._server is not None:
+            await self._server.stop(None)
+            self._server = None
+
+    async def wait_seen(self, count: int, timeout_s: float = 10.0) -> None:
+        """Return when `count` requests have come in all."""
+        await self._wait(lambda: len(self.seen) >= count, timeout_s)
+
+    async def wait_cancelled(self, count: int, timeout_s: float = 10.0) -> None:
+        """Return when the callers of `count` requests have gone before their answer."""
+        await self._wait(lambda: self.cancelled >= count, timeout_s)
+
+    async def _wait(self, reached: Callable[[], bool], timeout_s: float) -> None:
+        async with asyncio.timeout(timeout_s), self._changed:
+            await self._changed.wait_for(reached)
+
+    async def _told(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()
+
+    async def _answer(self, method: str, body: bytes, context: Any) -> bytes:
+        metadata = tuple((key, value) for key, value in context.invocation_metadata())
+        seen = Seen(method, body, metadata, context.time_remaining())
+        self.seen.append(seen)
+        await self._told()
+        try:
+            return await _given(self.script(seen), context)
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            # The task is cancelled, but whoever waits must still be told.
+            await self._told()
+            raise
+
+
+async def _given(answer: Answer, context: Any) -> bytes:
+    if answer.until is not None:
+        await answer.until.wait()
+    if answer.delay_s:
+        await asyncio.sleep(answer.delay_s)
+    if answer.initial:
+        await context.send_initial_metadata(tuple(answer.initial))
+    context.set_trailing_metadata(tuple(answer.trailing))
+    if answer.code is not grpc.StatusCode.OK:
+        await context.abort(answer.code, answer.message, tuple(answer.trailing))
+    return answer.body
+
+
+@dataclass(frozen=True, slots=True)
+class _Handlers(grpc.GenericRpcHandler):
+    answer: Callable[[str, bytes, Any], Awaitable[bytes]]
+
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
+        method = details.method.removeprefix("/")
+
+        async def handle(body: bytes, context: Any) -> bytes:
+            return await self.answer(method, body, context)
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+
+def _tensors(arrays: dict[str, Array]) -> list[Tensor]:
+    return [Tensor(name, datatype_of(array.dtype), array) for name, array in arrays.items()]

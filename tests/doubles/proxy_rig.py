@@ -1,0 +1,76 @@
+"""A data plane behind a real port, with its reports in a list: the proxy without its process."""
+
+import random
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.trace_context import HeadSampler
+from coalmine_router.channels import Channels
+from coalmine_router.proxy import methods
+from coalmine_router.proxy.routing import routing_of
+from coalmine_router.proxy.service import MODEL_INFER, DataPlane
+from coalmine_router.table import RouteTable
+
+_OPTIONS = [
+    ("grpc.max_receive_message_length", 64 * 1024 * 1024),
+    ("grpc.max_send_message_length", 64 * 1024 * 1024),
+]
+
+
+class ProxyRig:
+    """`async with ProxyRig(table) as proxy:` routes by `table`; `proxy.channel` is a caller's."""
+
+    def __init__(self, table: RouteTable | None, *, sampling_ratio: float = 1.0) -> None:
+        self.reports: list[pb.Report] = []
+        self._channels = Channels()
+        self._rng = random.Random(7)
+        sampler = HeadSampler(sampling_ratio, parent_based=True)
+        self.plane = DataPlane(report=self.reports.append, sampler=sampler, rng=self._rng)
+        if table is not None:
+            self.swap(table)
+        self._server = grpc.aio.server(options=_OPTIONS)
+        self._server.add_generic_rpc_handlers((methods.handlers(self.plane, lambda: True),))
+        port = self._server.add_insecure_port("127.0.0.1:0")
+        self.address = f"127.0.0.1:{port}"
+        self.channel = grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+
+    def swap(self, table: RouteTable) -> None:
+        self.plane.routing = routing_of(table, self.plane.routing, self._channels, self._rng)
+
+    def infer(
+        self,
+        body: bytes,
+        *,
+        metadata: tuple[tuple[str, str | bytes], ...] = (),
+        timeout: float | None = 10.0,
+    ) -> grpc.aio.UnaryUnaryCall[bytes, bytes]:
+        return self.ask(MODEL_INFER, body, metadata=metadata, timeout=timeout)
+
+    def ask(
+        self,
+        method: str,
+        body: bytes,
+        *,
+        metadata: tuple[tuple[str, str | bytes], ...] = (),
+        timeout: float | None = 10.0,
+    ) -> grpc.aio.UnaryUnaryCall[bytes, bytes]:
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+        call = self.channel.unary_unary(f"/{method}")
+        return call(body, metadata=metadata, timeout=timeout)
+
+    async def __aenter__(self) -> Self:
+        await self._server.start()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.channel.close()
+        await self._server.stop(None)
+        await self._channels.close()

@@ -1,0 +1,45 @@
+import pytest
+
+from coalmine_router.proxy.caller import caller_of
+
+
+def test_metadata_of_a_hop_stays_behind_and_the_rest_keeps_its_order() -> None:
+    caller = caller_of(
+        [
+            ("user-agent", "grpc-python"),
+            ("x-a", "1"),
+            ("grpc-accept-encoding", "gzip"),
+            ("te", "trailers"),
+            ("x-a", "2"),
+            ("b-bin", b"\xff"),
+            (":authority", "router"),
+        ]
+    )
+    assert caller.metadata == [("x-a", "1"), ("x-a", "2"), ("b-bin", b"\xff")]
+
+
+def test_the_traceparent_is_read_and_taken_out() -> None:
+    caller = caller_of([("traceparent", f"00-{'a' * 32}-{'b' * 16}-01"), ("tracestate", "v=1")])
+    assert caller.parent is not None
+    assert caller.parent.sampled
+    assert caller.tracestate == "v=1"
+    assert caller.metadata == [("tracestate", "v=1")]
+
+
+@pytest.mark.parametrize("header", ["", "nonsense", f"00-{'0' * 32}-{'b' * 16}-01"])
+def test_a_traceparent_that_is_none_begins_a_new_trace(header: str) -> None:
+    caller = caller_of([("traceparent", header)])
+    assert caller.parent is None
+    assert caller.metadata == []
+
+
+def test_a_pin_is_read_and_travels_on() -> None:
+    caller = caller_of([("x-coalmine-variant", "canary")])
+    assert caller.pin == "canary"
+    assert caller.value("x-coalmine-variant") == "canary"
+
+
+def test_a_binary_value_can_be_a_sticky_key_too() -> None:
+    caller = caller_of([("user-bin", b"\x01\xff")])
+    assert caller.value("user-bin") == "01ff"
+    assert caller.value("absent") is None
