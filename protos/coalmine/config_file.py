@@ -61,11 +61,18 @@ def load(path: Path, model: type[Model]) -> Model:
     first wrong key, what was expected and how many more there are.
     """
     try:
-        content: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
     except OSError as error:
         raise StartError(f"{path}: {(error.strerror or str(error)).lower()}") from None
     except UnicodeDecodeError:
         raise StartError(f"{path}: not a text file") from None
+    return parse(text, model, path=path)
+
+
+def parse(text: str, model: type[Model], *, path: Path) -> Model:
+    """Return `text`, the content of `path` or what is to be, as `model`. Raises StartError."""
+    try:
+        content: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise StartError(f"{path}: not YAML: {_yaml_place(error)}") from None
     try:

@@ -37,6 +37,15 @@ COMPARE_CANDIDATE: Final = "coalmine.compare.candidate"
 COMPARE_KIND: Final = "coalmine.compare.kind"
 COMPARE_MAX_ABS_DIFF: Final = "coalmine.compare.max_abs_diff"
 COMPARE_DIFF_BUCKET: Final = "coalmine.compare.diff_bucket"
+COMPARE_OUTPUTS_DIFFERING: Final = "coalmine.compare.outputs_differing"
+
+# One event for each output that differs, under the compare span.
+DIFFERENCE_EVENT: Final = "coalmine.compare.difference"
+DIFFERENCE_NAME: Final = "name"
+DIFFERENCE_KIND: Final = "kind"
+DIFFERENCE_INDEX: Final = "index"
+DIFFERENCE_EXPECTED: Final = "expected"
+DIFFERENCE_ACTUAL: Final = "actual"
 
 # Semantic conventions: RPC (https://opentelemetry.io/docs/specs/semconv/rpc/) and feature flags.
 RPC_SYSTEM: Final = "rpc.system.name"

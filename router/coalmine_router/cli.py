@@ -56,7 +56,8 @@ def control(
         str, typer.Option(metavar="ADDR", help="Where /metrics listens, not as the file says.")
     ] = "",
     socket: Annotated[
-        str, typer.Option(metavar="PATH", help="A Unix socket for proxies on this machine.")
+        str,
+        typer.Option(metavar="unix:PATH", help="Listen there too, for proxies on this machine."),
     ] = "",
     grace: Grace = "30s",
     with_parent: WithParent = False,

@@ -1,5 +1,6 @@
 """Routes, variants and the route table: one immutable snapshot, and the changes it allows. Pure."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -186,6 +187,6 @@ def _check(route: Route) -> None:
 
 
 def _check_unique(what: str, names: list[str]) -> None:
-    twice = sorted({name for name in names if names.count(name) > 1})
+    twice = sorted(name for name, times in Counter(names).items() if times > 1)
     if twice:
         raise InvalidRequest(f"{what} '{twice[0]}' stands there twice")

@@ -1,0 +1,55 @@
+"""The readiness of all variants, asked for in the background: who reads it never waits."""
+
+import asyncio
+from typing import Final
+
+import structlog
+
+from coalmine_router.control.current import CurrentTable
+from coalmine_router.control.readiness import AsksReadiness, Readiness
+from coalmine_router.table import RouteTable
+
+_log = structlog.get_logger(__name__)
+
+_PERIOD_S: Final = 2.0
+_ASKED_AT_ONCE_MAX: Final = 16
+
+
+class ReadinessBoard:
+    """What was last heard of each variant."""
+
+    def __init__(
+        self, current: CurrentTable, check: AsksReadiness, *, period_s: float = _PERIOD_S
+    ) -> None:
+        self._current = current
+        self._check = check
+        self._period_s = period_s
+        self._heard: dict[tuple[str, str], Readiness] = {}
+
+    def of(self, route: str, variant: str) -> Readiness:
+        """Return what was last heard."""
+        return self._heard.get((route, variant), Readiness(ready=False, reason="not asked yet"))
+
+    async def run(self) -> None:
+        """Ask again and again until cancelled."""
+        while True:
+            await self.refresh()
+            await asyncio.sleep(self._period_s)
+
+    async def refresh(self) -> None:
+        """Ask once for every variant of every route."""
+        table = self._current.table
+        turns = asyncio.Semaphore(_ASKED_AT_ONCE_MAX)
+        async with asyncio.TaskGroup() as group:
+            for route in table.routes:
+                for variant in route.variants:
+                    group.create_task(self._ask(table, route.name, variant.name, turns))
+
+    async def _ask(
+        self, table: RouteTable, route: str, variant: str, turns: asyncio.Semaphore
+    ) -> None:
+        async with turns:
+            heard = await self._check.ask(table, route, variant)
+        if heard.ready != self.of(route, variant).ready:
+            _log.info("variant_ready", route=route, variant=variant, ready=heard.ready)
+        self._heard[route, variant] = heard

@@ -1,0 +1,168 @@
+"""Pushes route tables to the proxies, and knows which of them serve by the newest."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import grpc
+
+from coalmine.clock import Clock
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.control.v1.control_pb2_grpc import TableFeedServicer
+from coalmine.errors import CoalmineError, InvalidRequest
+from coalmine.status import answering
+from coalmine_router.control.current import CurrentTable, News
+from coalmine_router.control.streams import End, Streams
+from coalmine_router.snapshot import table_message
+from coalmine_router.table import RouteTable
+
+FOLLOWERS_MAX: Final = 256
+
+_ID_MAX: Final = 128
+_REFUSED_MAX: Final = 1_000
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+@dataclass(slots=True, eq=False)
+class _Follower:
+    """One stream, and the proxy at its end. Without an id, it hasn't said who it is."""
+
+    since_ns: int
+    end: End
+    proxy_id: str = ""
+    # What it serves by; what it was sent; up to which it has refused.
+    revision: int = 0
+    sent: int = 0
+    refused_to: int = 0
+    refused: str = ""
+    wrong: list[CoalmineError] = field(default_factory=list)
+
+    def serves(self, revision: int) -> bool:
+        """Whether it serves by that revision, or a later one it was sent.
+
+        A proxy may know higher numbers from a control process whose state is lost.
+        """
+        return revision <= self.revision <= self.sent
+
+    def has_answered(self, revision: int) -> bool:
+        return self.serves(revision) or revision <= self.refused_to
+
+
+class TableFeed(TableFeedServicer):
+    """The servicer that proxies follow. A slow one gets the newest table, not those it missed."""
+
+    def __init__(
+        self, current: CurrentTable, clock: Clock, *, followers_max: int = FOLLOWERS_MAX
+    ) -> None:
+        self._current = current
+        self._clock = clock
+        self._streams = Streams("Follow", open_max=followers_max)
+        self._followers: set[_Follower] = set()
+        self._heard = News()
+        self._message = table_message(current.table)
+
+    @answering
+    async def Follow(  # type: ignore[override]  # reads and writes at once: not a generator
+        self, _requests: object, context: _Context
+    ) -> None:
+        """Send the table in force, now and whenever it is another, and hear what is served."""
+        async with self._streams.opened() as end:
+            follower = _Follower(self._clock.wall_ns(), end)
+            self._followers.add(follower)
+            try:
+                await self._serve(follower, context)
+            finally:
+                self._followers.discard(follower)
+                self._heard.tell()
+        for error in follower.wrong:
+            raise error
+
+    async def acknowledged(self, revision: int, timeout_s: float) -> tuple[int, int]:
+        """Return how many proxies serve by `revision`, and how many there are.
+
+        Waits until all of them have taken or refused it, `timeout_s` at most.
+        """
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not all(each.has_answered(revision) for each in self._known()):
+                    await self._heard.wait()
+        return self.current_proxies(revision), len(self._known())
+
+    def current_proxies(self, revision: int) -> int:
+        """Return how many proxies serve by `revision` or later."""
+        return sum(each.serves(revision) for each in self._known())
+
+    def proxies(self) -> list[pb.ProxyStatus]:
+        """Return the proxies that follow, the longest connected first."""
+        return [
+            pb.ProxyStatus(
+                proxy_id=each.proxy_id,
+                revision=each.revision,
+                connected_since_ns=each.since_ns,
+                refused=each.refused,
+            )
+            for each in sorted(self._known(), key=lambda each: (each.since_ns, each.proxy_id))
+        ]
+
+    @property
+    def turned_away(self) -> int:
+        """How many streams were refused because too many are open."""
+        return self._streams.turned_away
+
+    def end_streams(self) -> None:
+        """End all streams, so that a graceful stop needn't wait for them."""
+        self._streams.end_all()
+
+    def _known(self) -> list[_Follower]:
+        # A copy, in one step: metrics are read from another thread.
+        return [each for each in tuple(self._followers) if each.proxy_id]
+
+    async def _serve(self, follower: _Follower, context: _Context) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._hear(follower, context))
+            group.create_task(self._push(follower, context))
+
+    async def _push(self, follower: _Follower, context: _Context) -> None:
+        table = self._current.table
+        try:
+            while True:
+                follower.sent = table.revision
+                await context.write(self._message_of(table))
+                table = await self._current.other_than(table)
+        except grpc.aio.BaseError:  # the proxy went away meanwhile
+            follower.end()
+
+    def _message_of(self, table: RouteTable) -> pb.RouteTable:
+        if self._message.revision != table.revision:
+            self._message = table_message(table)
+        return self._message
+
+    async def _hear(self, follower: _Follower, context: _Context) -> None:
+        while isinstance(state := await context.read(), pb.ProxyState):
+            try:
+                self._note(follower, state)
+            except InvalidRequest as error:
+                follower.wrong.append(error)
+                break
+            self._heard.tell()
+        follower.end()
+
+    def _note(self, follower: _Follower, state: pb.ProxyState) -> None:
+        if not 0 < len(state.proxy_id) <= _ID_MAX:
+            raise InvalidRequest(f"proxy_id: expected 1 to {_ID_MAX} characters")
+        if follower.proxy_id not in {"", state.proxy_id}:
+            raise InvalidRequest(f"proxy '{follower.proxy_id}' now calls itself another")
+        if not follower.proxy_id:
+            self._replace_older(state.proxy_id)
+        follower.proxy_id = state.proxy_id
+        follower.revision = state.revision
+        follower.refused = state.refused[:_REFUSED_MAX]
+        follower.refused_to = follower.sent if state.refused else 0
+
+    def _replace_older(self, proxy_id: str) -> None:
+        """End the stream that this proxy had before: its connection broke without a word."""
+        for other in [each for each in self._known() if each.proxy_id == proxy_id]:
+            self._followers.discard(other)
+            other.end()

@@ -1,0 +1,128 @@
+"""Builds and joins the parts that decide: what takes a change from the disk to the proxies."""
+
+import asyncio
+from typing import Final
+
+import grpc
+import structlog
+from prometheus_client import CollectorRegistry
+
+from coalmine.clock import Clock
+from coalmine.control.v1.control_pb2_grpc import (
+    add_RouteControlServicer_to_server,
+    add_TableFeedServicer_to_server,
+)
+from coalmine.errors import CoalmineError, StartError
+from coalmine_router.channels import Channels
+from coalmine_router.config import RouterConfig
+from coalmine_router.control.board import ReadinessBoard
+from coalmine_router.control.conductor import Conductor
+from coalmine_router.control.current import CurrentTable
+from coalmine_router.control.feed import TableFeed
+from coalmine_router.control.metrics import ControlMetrics
+from coalmine_router.control.readiness import ReadinessCheck
+from coalmine_router.control.resume import resume
+from coalmine_router.control.service import Learned, RouteControl
+from coalmine_router.control.store import Store
+from coalmine_router.control.streams import Streams
+from coalmine_router.table import RouteTable
+
+_log = structlog.get_logger(__name__)
+
+WATCHERS_MAX: Final = 256
+
+# For server reflection and health.
+SERVICES: Final = ("coalmine.control.v1.RouteControl", "coalmine.control.v1.TableFeed")
+
+
+class ControlPlane:
+    """One router's decisions.
+
+    Its life: `open`, `add_to` a server, `run` in a task. Its end: `end_streams`, stop the server,
+    cancel `run`, `close`.
+    """
+
+    def __init__(
+        self,
+        table: RouteTable,
+        store: Store,
+        *,
+        channels: Channels,
+        clock: Clock,
+        registry: CollectorRegistry,
+    ) -> None:
+        self._store = store
+        self._registry = registry
+        self._current = CurrentTable(table)
+        check = ReadinessCheck(channels)
+        self._board = ReadinessBoard(self._current, check)
+        self._conductor = Conductor(self._current, store, check, clock)
+        self._feed = TableFeed(self._current, clock)
+        self._watchers = Streams("WatchRoute", open_max=WATCHERS_MAX)
+        self._metrics = ControlMetrics(
+            self._current,
+            self._feed,
+            {"change": self._conductor, "follow": self._feed, "watch": self._watchers},
+        )
+        registry.register(self._metrics)
+
+    @classmethod
+    async def open(
+        cls, config: RouterConfig, *, channels: Channels, clock: Clock, registry: CollectorRegistry
+    ) -> "ControlPlane":
+        """Return the plane, at the state that was saved. Raises StartError."""
+        store = await Store.open(config.control.state)
+        try:
+            table = await _taken_up(store, config.table(), clock)
+        except BaseException:
+            await store.close()
+            raise
+        return cls(table, store, channels=channels, clock=clock, registry=registry)
+
+    def table(self) -> RouteTable:
+        """Return the table in force."""
+        return self._current.table
+
+    def add_to(self, server: grpc.aio.Server, learned: Learned) -> None:
+        """Let `server` answer RouteControl, with what the observer has learned, and TableFeed."""
+        service = RouteControl(
+            current=self._current,
+            conductor=self._conductor,
+            feed=self._feed,
+            board=self._board,
+            store=self._store,
+            learned=learned,
+            watchers=self._watchers,
+        )
+        add_RouteControlServicer_to_server(service, server)
+        add_TableFeedServicer_to_server(self._feed, server)
+
+    async def run(self) -> None:
+        """Carry out changes and keep readiness fresh, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._conductor.run())
+            group.create_task(self._board.run())
+
+    def end_streams(self) -> None:
+        """End the calls that would never end by themselves; others are answered as before."""
+        self._feed.end_streams()
+        self._watchers.end_all()
+
+    async def close(self) -> None:
+        """Let go of the state folder."""
+        self._registry.unregister(self._metrics)
+        await self._store.close()
+
+
+async def _taken_up(store: Store, configured: RouteTable, clock: Clock) -> RouteTable:
+    """Return the table to begin with, once what is new in it is on disk. Raises StartError."""
+    newest = await store.newest()
+    revision = max((change.revision for change in newest.values()), default=0)
+    try:
+        resumed = resume(configured, newest, revision, clock.wall_ns())
+        await store.append(resumed.changes)
+    except CoalmineError as error:
+        raise StartError(f"the saved state can't be taken up: {error}") from None
+    for change in resumed.changes:
+        _log.info("configured", route=change.route, revision=change.revision, why=change.reason)
+    return resumed.table

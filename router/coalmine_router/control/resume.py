@@ -1,0 +1,100 @@
+"""Where a router takes up again: the configured routes, with the splits that were saved. Pure."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from coalmine_router.control.history import LEFT, Change, Split, definition_of
+from coalmine_router.table import STABLE, Route, RouteTable, Shadow, percent
+
+ACTOR: Final = "configuration"
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """The table to begin with, and what must be written down before it is used."""
+
+    table: RouteTable
+    changes: tuple[Change, ...]
+
+
+def resume(
+    configured: RouteTable, newest: Mapping[str, Change], revision: int, now_ns: int
+) -> Resumed:
+    """Return where to begin: saved weights and shadows win over the configured ones.
+
+    `newest` is each route's newest change, `revision` the highest ever given. A change is written,
+    with a revision of its own, for each route that is new, gone, or defined otherwise than it was.
+    Raises InvalidRequest where what is saved makes no valid route.
+    """
+    merged = [_merged(configured, route, newest.get(route.name)) for route in configured.routes]
+    gone = [newest[name] for name in newest if name not in configured.by_route]
+    entries = [each.entry for each in merged if each.entry.reason]
+    entries += [_left(saved) for saved in gone if saved.definition != LEFT]
+    changes = tuple(
+        replace(entry, revision=revision + place, at_ns=now_ns)
+        for place, entry in enumerate(entries, start=1)
+    )
+    routes = tuple(each.route for each in merged)
+    table = replace(configured, revision=revision + len(changes), routes=routes)
+    return Resumed(table, changes)
+
+
+@dataclass(frozen=True, slots=True)
+class _Merged:
+    route: Route
+    # Without a reason, nothing to write.
+    entry: Change
+
+
+def _merged(configured: RouteTable, route: Route, saved: Change | None) -> _Merged:
+    definition = definition_of(configured, route)
+    if saved is None:
+        return _Merged(route, _entry(route.name, Split(), Split.of(route), definition, "new route"))
+    kept = _with_split(route, saved.after)
+    reason = "; ".join(_reasons(route, saved, definition))
+    return _Merged(kept, _entry(route.name, saved.after, Split.of(kept), definition, reason))
+
+
+def _with_split(route: Route, saved: Split) -> Route:
+    """Return the route with the saved split; what belonged to a gone variant goes to stable."""
+    fresh = {name: 0 for name in route.by_name if name != STABLE}
+    weights = {name: saved.weights_bp.get(name, 0) for name in fresh}
+    shadows = tuple(
+        Shadow(name, share) for name, share in saved.shadows_bp.items() if name in route.by_name
+    )
+    return replace(route.with_weights(weights), shadows=shadows)
+
+
+def _reasons(route: Route, saved: Change, definition: str) -> list[str]:
+    reasons = ["the route is back"] if saved.definition == LEFT else []
+    reasons += [
+        f"variant '{name}' is gone, its {percent(weight)} went to stable"
+        for name, weight in saved.after.weights_bp.items()
+        if weight and name not in route.by_name
+    ]
+    reasons += [
+        f"shadow '{name}' is gone" for name in saved.after.shadows_bp if name not in route.by_name
+    ]
+    if not reasons and saved.definition != definition:
+        return ["the route is defined otherwise than before"]
+    return reasons
+
+
+def _left(saved: Change) -> Change:
+    # The split stays in the entry: should the route come back, it takes up there.
+    return _entry(saved.route, saved.after, saved.after, LEFT, "the route is gone")
+
+
+def _entry(route: str, before: Split, after: Split, definition: str, reason: str) -> Change:
+    return Change(
+        revision=0,
+        route=route,
+        at_ns=0,
+        actor=ACTOR,
+        reason=reason,
+        action="configured",
+        before=before,
+        after=after,
+        definition=definition,
+    )

@@ -1,0 +1,199 @@
+"""RouteControl: what operators, the CLI and scripts call."""
+
+import asyncio
+import contextlib
+from typing import Any, Final, Protocol
+from urllib.parse import unquote
+
+import grpc
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.control.v1.control_pb2_grpc import RouteControlServicer
+from coalmine.errors import InvalidRequest
+from coalmine.status import answering
+from coalmine_router.control import checked
+from coalmine_router.control.board import ReadinessBoard
+from coalmine_router.control.conductor import Conductor
+from coalmine_router.control.current import CurrentTable
+from coalmine_router.control.feed import TableFeed
+from coalmine_router.control.history import change_message
+from coalmine_router.control.plan import ShadowShare, Weights, Wish
+from coalmine_router.control.store import Store
+from coalmine_router.control.streams import Streams
+from coalmine_router.snapshot import route_message
+from coalmine_router.table import Route, RouteTable
+
+_HISTORY: Final = 50
+_MISMATCHES: Final = 20
+_ACKNOWLEDGED_S: Final = 1.0
+# Of the caller's own deadline, what is left to bring the answer home.
+_ANSWER_S: Final = 0.1
+
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class Learned(Protocol):
+    """What the observer knows."""
+
+    def describe(self, route: Route, status: pb.RouteStatus) -> None:
+        """Fill in comparisons, reports, shadows, counting_since_ns, and each variant's traffic."""
+        ...
+
+    async def mismatches(self, route: str, output: str, limit: int) -> list[pb.Mismatch]:
+        """Return the kept mismatches, newest first, without tensors."""
+        ...
+
+    async def mismatch(self, route: str, mismatch_id: str, /) -> pb.Mismatch:
+        """Return one mismatch, whole. Raises NotFound."""
+        ...
+
+
+class RouteControl(RouteControlServicer):
+    """The servicer: checks what comes in, asks the part that knows, answers."""
+
+    def __init__(
+        self,
+        *,
+        current: CurrentTable,
+        conductor: Conductor,
+        feed: TableFeed,
+        board: ReadinessBoard,
+        store: Store,
+        learned: Learned,
+        watchers: Streams,
+    ) -> None:
+        self._current = current
+        self._conductor = conductor
+        self._feed = feed
+        self._board = board
+        self._store = store
+        self._learned = learned
+        self._watchers = watchers
+
+    # ------------------------------------------------------------ reading
+
+    @answering
+    async def ListRoutes(
+        self, _request: pb.ListRoutesRequest, _context: _Context
+    ) -> pb.ListRoutesResponse:
+        """Return all routes of the table in force."""
+        table = self._current.table
+        return pb.ListRoutesResponse(
+            revision=table.revision, routes=[route_message(route) for route in table.routes]
+        )
+
+    @answering
+    async def GetRoute(self, request: pb.GetRouteRequest, _context: _Context) -> pb.RouteStatus:
+        """Return one route, and what is known of it now."""
+        return self._status(self._current.table, checked.name("route", request.route))
+
+    @answering
+    async def WatchRoute(  # type: ignore[override]  # writes by itself: not a generator
+        self, request: pb.WatchRouteRequest, context: _Context
+    ) -> None:
+        """Send the status at once, each interval and after each change, until the caller goes."""
+        route = self._current.table.route(checked.name("route", request.route)).name
+        interval_s = checked.interval_s(request.interval_ms)
+        async with self._watchers.opened():
+            while True:
+                table = self._current.table
+                await context.write(self._status(table, route))
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(interval_s):
+                        await self._current.other_than(table)
+
+    @answering
+    async def GetHistory(
+        self, request: pb.GetHistoryRequest, _context: _Context
+    ) -> pb.GetHistoryResponse:
+        """Return a route's changes, newest first; also of a route that is gone."""
+        route = checked.name("route", request.route)
+        changes = await self._store.history(route, checked.limit(request.limit, _HISTORY))
+        if not changes:
+            self._current.table.route(route)
+        return pb.GetHistoryResponse(changes=[change_message(change) for change in changes])
+
+    @answering
+    async def ListMismatches(
+        self, request: pb.ListMismatchesRequest, _context: _Context
+    ) -> pb.ListMismatchesResponse:
+        """Return the kept mismatches, newest first, without tensors."""
+        route = self._current.table.route(checked.name("route", request.route)).name
+        output = checked.text("output", request.output, checked.REASON_MAX)
+        limit = checked.limit(request.limit, _MISMATCHES)
+        found = await self._learned.mismatches(route, output, limit)
+        return pb.ListMismatchesResponse(mismatches=found)
+
+    @answering
+    async def GetMismatch(self, request: pb.GetMismatchRequest, _context: _Context) -> pb.Mismatch:
+        """Return one mismatch with its tensors."""
+        route = self._current.table.route(checked.name("route", request.route)).name
+        return await self._learned.mismatch(route, checked.name("id", request.id))
+
+    # ------------------------------------------------------------ changing
+
+    @answering
+    async def SetWeights(
+        self, request: pb.SetWeightsRequest, context: _Context
+    ) -> pb.ChangeResponse:
+        """Set weights; answered once they are on disk and in force."""
+        if not request.weights_bp:
+            raise InvalidRequest("weights_bp: expected one variant at least")
+        weights = {
+            checked.name("variant", variant): weight
+            for variant, weight in request.weights_bp.items()
+        }
+        return await self._change(_wish(request, Weights(weights), context), context)
+
+    @answering
+    async def SetShadow(self, request: pb.SetShadowRequest, context: _Context) -> pb.ChangeResponse:
+        """Set the share that is copied to a variant."""
+        edit = ShadowShare(checked.name("variant", request.variant), request.share_bp)
+        return await self._change(_wish(request, edit, context), context)
+
+    async def _change(self, wish: Wish, context: _Context) -> pb.ChangeResponse:
+        table = await self._conductor.change(wish)
+        current, total = await self._feed.acknowledged(table.revision, _patience_s(context))
+        return pb.ChangeResponse(
+            route=route_message(table.route(wish.route)),
+            revision=table.revision,
+            proxies_current=current,
+            proxies=total,
+        )
+
+    def _status(self, table: RouteTable, name: str) -> pb.RouteStatus:
+        route = table.route(name)
+        status = pb.RouteStatus(
+            route=route_message(route), revision=table.revision, proxies=self._feed.proxies()
+        )
+        for variant in route.by_name:
+            heard = self._board.of(name, variant)
+            status.variants.add(name=variant, ready=heard.ready, reason=heard.reason)
+        self._learned.describe(route, status)
+        return status
+
+
+def _wish(
+    request: pb.SetWeightsRequest | pb.SetShadowRequest,
+    edit: Weights | ShadowShare,
+    context: _Context,
+) -> Wish:
+    return Wish(
+        route=checked.name("route", request.route),
+        edit=edit,
+        actor=checked.text("actor", request.actor, checked.NAME_MAX) or _peer(context),
+        reason=checked.text("reason", request.reason, checked.REASON_MAX),
+        expect_revision=request.expect_revision,
+    )
+
+
+def _peer(context: _Context) -> str:
+    """Return the caller's address, for the history of those who don't say who they are."""
+    peer = unquote(context.peer())
+    return peer.removeprefix("ipv4:").removeprefix("ipv6:")[: checked.NAME_MAX] or "unknown"
+
+
+def _patience_s(context: _Context) -> float:
+    """Return how long to wait for proxies: the change is made, the caller should hear of it."""
+    left_s = context.time_remaining()
+    return _ACKNOWLEDGED_S if left_s is None else max(0.0, min(_ACKNOWLEDGED_S, left_s - _ANSWER_S))

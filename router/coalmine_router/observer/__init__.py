@@ -1,0 +1,1 @@
+"""Off the hot path: learns from the proxies' reports, calls shadows, compares, keeps evidence."""

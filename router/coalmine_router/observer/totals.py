@@ -1,0 +1,71 @@
+"""Counts of what came and what was given up, on the way to a comparison. Pure."""
+
+from collections import Counter, OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from coalmine.control.v1 import control_pb2 as pb
+
+PROXIES_MAX: Final = 1_024
+REASONS_MAX: Final = 32
+OTHER: Final = "other"
+
+
+@dataclass(slots=True)
+class ShadowTotals:
+    """Copies drawn for a shadow: each is sent, given up for a reason, or still on its way."""
+
+    offered: int = 0
+    sent: int = 0
+    dropped: Counter[str] = field(default_factory=Counter)
+
+    def drop(self, reason: str) -> None:
+        """Count one that was given up; proxies name reasons of their own, within a bound."""
+        self.dropped[bounded_reason(self.dropped, reason)] += 1
+
+
+@dataclass(slots=True)
+class _Told:
+    """What one proxy has said of itself so far."""
+
+    offered: int = 0
+    dropped: dict[str, int] = field(default_factory=dict)
+
+
+class ReportTotals:
+    """Sums over all proxies that ever were; each tells its own totals since its start.
+
+    A restarted proxy has a new id, so its old counts stay. The last 1,024 proxies are remembered.
+    """
+
+    def __init__(self) -> None:
+        self.offered = 0
+        self.received = 0
+        self.unreadable = 0
+        self.dropped: Counter[str] = Counter()
+        self._proxies: OrderedDict[str, _Told] = OrderedDict()
+
+    def tell(self, batch: pb.ReportBatch) -> None:
+        """Add what is new in a batch's totals; a batch that came late has nothing new."""
+        told = self._told(batch.proxy_id)
+        self.offered += max(0, batch.offered_total - told.offered)
+        told.offered = max(told.offered, batch.offered_total)
+        for each, total in batch.dropped_total.items():
+            reason = bounded_reason(told.dropped, each)
+            before = told.dropped.get(reason, 0)
+            if total > before:
+                self.dropped[bounded_reason(self.dropped, reason)] += total - before
+                told.dropped[reason] = total
+
+    def _told(self, proxy_id: str) -> _Told:
+        found = self._proxies.setdefault(proxy_id, _Told())
+        self._proxies.move_to_end(proxy_id)
+        if len(self._proxies) > PROXIES_MAX:
+            self._proxies.popitem(last=False)
+        return found
+
+
+def bounded_reason(known: Mapping[str, int], reason: str) -> str:
+    """Return the reason to count under: OTHER where there are too many already."""
+    return reason if reason in known or len(known) < REASONS_MAX - 1 else OTHER

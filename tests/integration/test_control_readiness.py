@@ -1,0 +1,88 @@
+"""Readiness, asked over a real socket."""
+
+import time
+
+from coalmine.inference import inference_pb2 as oip
+from coalmine_router.channels import Channels
+from coalmine_router.control.readiness import Readiness, ReadinessCheck
+from coalmine_router.table import Backend, Route, RouteTable, Variant
+from tests.doubles.oip_backend import READY, Answer, OipBackend, Seen, hanging
+
+NOBODY = "127.0.0.1:1"
+
+
+def table_of(*targets: str) -> RouteTable:
+    variants = (
+        Variant("stable", "blue", weight_bp=10_000),
+        Variant("canary", "blue", model="digits-int8", version="7"),
+    )
+    return RouteTable(1, (Backend("blue", targets),), (Route("digits", "digits", variants),))
+
+
+def not_ready(_: Seen) -> Answer:
+    return Answer(oip.ModelReadyResponse(ready=False).SerializeToString())
+
+
+async def asked(variant: str, *targets: str, patient: bool = False) -> Readiness:
+    channels = Channels()
+    check = ReadinessCheck(channels, deadline_s=0.5)
+    try:
+        return await check.ask(table_of(*targets), "digits", variant, patient=patient)
+    finally:
+        await channels.close()
+
+
+async def test_the_variants_own_model_and_version_are_asked_for() -> None:
+    async with OipBackend() as backend:
+        assert await asked("canary", backend.address) == Readiness(ready=True)
+        assert await asked("stable", backend.address) == Readiness(ready=True)
+
+    questions = [oip.ModelReadyRequest.FromString(each.body) for each in backend.seen]
+    assert [(each.name, each.version) for each in questions] == [
+        ("digits-int8", "7"),
+        ("digits", ""),
+    ]
+    assert {each.method for each in backend.seen} == {READY}
+
+
+async def test_one_ready_target_is_enough_and_the_others_are_not_waited_for() -> None:
+    async with OipBackend() as good, OipBackend(hanging()) as hangs:
+        began = time.monotonic()
+        found = await asked("canary", hangs.address, NOBODY, good.address, patient=True)
+        took_s = time.monotonic() - began
+
+    assert found.ready
+    assert took_s < 0.4
+
+
+async def test_a_model_that_is_not_ready_is_named_with_the_place() -> None:
+    async with OipBackend(not_ready) as backend:
+        found = await asked("canary", backend.address)
+
+    assert found == Readiness(
+        ready=False, reason=f"model 'digits-int8' version 7 is not ready on {backend.address}"
+    )
+
+
+async def test_a_backend_out_of_reach_or_silent_is_told_from_one_that_says_no() -> None:
+    async with OipBackend(hanging()) as hangs:
+        silent = await asked("canary", hangs.address)
+    nobody = await asked("canary", f"dns:///{NOBODY}")
+
+    assert silent.reason.startswith(f"{hangs.address} is unreachable: DEADLINE_EXCEEDED")
+    assert nobody.reason.startswith(f"{NOBODY} is unreachable: UNAVAILABLE")
+
+
+async def test_of_many_targets_three_reasons_are_told() -> None:
+    found = await asked("canary", *(f"127.0.0.1:{port}" for port in range(1, 6)))
+
+    assert found.reason.count("unreachable") == 3
+    assert found.reason.endswith("; and 2 more")
+
+
+async def test_a_closed_channel_is_an_answer_and_no_error() -> None:
+    channels = Channels()
+    await channels.channel(NOBODY).close()
+    found = await ReadinessCheck(channels).ask(table_of(NOBODY), "digits", "stable")
+
+    assert not found.ready

@@ -1,0 +1,231 @@
+"""The state folder: real files, real locks, and processes killed in the middle of a commit."""
+
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from coalmine.errors import StartError, Unavailable
+from coalmine_router.control.history import Change, Split
+from coalmine_router.control.store import FILE, SCHEMA_VERSION, Store
+
+COMMITS_FOREVER = """
+import asyncio, pathlib, sys
+from coalmine_router.control.history import Change, Split
+from coalmine_router.control.store import Store
+
+async def main(folder):
+    store = await Store.open(folder)
+    newest = await store.newest()
+    revision = max((each.revision for each in newest.values()), default=0)
+    while True:
+        revision += 1
+        split = Split({"stable": 10_000 - revision % 100, "canary": revision % 100})
+        await store.append(
+            [Change(revision, "digits", revision, "me", "", "weights", split, split, "d")]
+        )
+        print(revision, flush=True)
+
+asyncio.run(main(pathlib.Path(sys.argv[1])))
+"""
+
+
+def change(revision: int, route: str = "digits", weight_bp: int = 100) -> Change:
+    return Change(
+        revision=revision,
+        route=route,
+        at_ns=revision * 10,
+        actor="ada",
+        reason="because",
+        action="weights",
+        before=Split({"stable": 10_000, "canary": 0}),
+        after=Split({"stable": 10_000 - weight_bp, "canary": weight_bp}, {"int8": 1}),
+        definition="d",
+    )
+
+
+@pytest.fixture
+async def store(tmp_path: Path) -> AsyncIterator[Store]:
+    store = await Store.open(tmp_path / "state")
+    yield store
+    await store.close()
+
+
+async def refusal(folder: Path) -> str:
+    with pytest.raises(StartError) as caught:
+        await Store.open(folder)
+    text = str(caught.value)
+    assert "\n" not in text
+    return text
+
+
+# ---------------------------------------------------------------- what is kept
+
+
+async def test_what_was_appended_is_read_again_after_a_restart(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path)
+    await store.append([change(1), change(2, "faces")])
+    await store.append([change(3, weight_bp=300)])
+    await store.close()
+    store = await Store.open(tmp_path)
+
+    assert await store.history("digits", 10) == [change(3, weight_bp=300), change(1)]
+    assert await store.newest() == {"faces": change(2, "faces"), "digits": change(3, weight_bp=300)}
+    await store.close()
+
+
+async def test_the_history_is_cut_after_the_newest(store: Store) -> None:
+    await store.append([change(revision) for revision in range(1, 11)])
+
+    assert [each.revision for each in await store.history("digits", 3)] == [10, 9, 8]
+    assert await store.history("nix", 3) == []
+
+
+async def test_of_changes_appended_together_all_are_kept_or_none(store: Store) -> None:
+    await store.append([change(1)])
+    with pytest.raises(Unavailable):
+        await store.append([change(2), change(1)])
+
+    assert [each.revision for each in await store.history("digits", 10)] == [1]
+
+
+async def test_a_disk_that_refuses_is_unavailable_and_can_recover(
+    tmp_path: Path, store: Store
+) -> None:
+    other = sqlite3.connect(tmp_path / "state" / FILE)
+    other.execute("CREATE TRIGGER full BEFORE INSERT ON changes BEGIN SELECT RAISE(FAIL, 'x'); END")
+    with pytest.raises(Unavailable, match="could not be written to disk"):
+        await store.append([change(1)])
+    other.execute("DROP TRIGGER full")
+    other.close()
+
+    await store.append([change(1)])
+    assert await store.history("digits", 10) == [change(1)]
+
+
+async def test_a_commit_is_synced_to_disk(store: Store, tmp_path: Path) -> None:
+    await store.append([change(1)])
+    settings = await store._in_thread(
+        lambda: [
+            store._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous")
+        ]
+    )
+
+    assert settings == ["wal", 2]  # 2: FULL
+
+
+# ---------------------------------------------------------------- what is refused
+
+
+async def test_two_routers_cannot_share_a_state(tmp_path: Path, store: Store) -> None:
+    assert "in use by another router" in await refusal(tmp_path / "state")
+
+
+async def test_a_folder_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+
+    assert "not a directory" in await refusal(tmp_path / "file" / "state")
+    assert "file exists" in await refusal(tmp_path / "file")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+async def test_a_folder_without_write_permission_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o500)
+
+    assert "permission denied" in await refusal(folder)
+
+
+async def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+    (tmp_path / FILE).write_bytes(b"not a database, but long enough to look at" * 100)
+
+    assert "not a database" in await refusal(tmp_path)
+
+
+async def test_a_damaged_database_is_refused_and_the_lock_given_back(tmp_path: Path) -> None:
+    store = await Store.open(tmp_path)
+    await store.append([change(revision) for revision in range(1, 200)])
+    await store.close()
+    whole = (tmp_path / FILE).read_bytes()
+    (tmp_path / FILE).write_bytes(whole[:4096] + b"\xff" * 8192 + whole[12288:])
+
+    assert str(tmp_path / FILE) in await refusal(tmp_path)
+    (tmp_path / FILE).write_bytes(whole)
+    store = await Store.open(tmp_path)
+    assert len(await store.history("digits", 1_000)) == 199
+    await store.close()
+
+
+async def test_a_database_of_another_program_is_refused(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / FILE)
+    other.execute("CREATE TABLE changes (id INTEGER)")
+    other.close()
+
+    assert "already exists" in await refusal(tmp_path)
+
+
+async def test_a_newer_schema_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    await (await Store.open(tmp_path)).close()
+    other = sqlite3.connect(tmp_path / FILE)
+    other.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    other.close()
+
+    assert f"schema {SCHEMA_VERSION + 1} is newer" in await refusal(tmp_path)
+    other = sqlite3.connect(tmp_path / FILE)
+    assert other.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION + 1,)
+    other.close()
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("after", "[]"), ("after", "no json"), ("action", "magic")]
+)
+async def test_an_entry_that_cannot_be_read_is_refused(
+    tmp_path: Path, store: Store, column: str, value: str
+) -> None:
+    await store.append([change(1)])
+    other = sqlite3.connect(tmp_path / "state" / FILE)
+    with other:
+        other.execute(f"UPDATE changes SET {column} = ?", (value,))
+    other.close()
+    with pytest.raises(StartError, match=FILE):
+        await store.newest()
+
+
+# ---------------------------------------------------------------- kill -9
+
+
+@pytest.mark.parametrize("seed", range(4))
+async def test_what_was_acknowledged_survives_kill_9(tmp_path: Path, seed: int) -> None:
+    rng = random.Random(seed)
+    acknowledged = 0
+    for _ in range(2):
+        acknowledged = killed_after(tmp_path, acknowledged + rng.randint(1, 150))
+        store = await Store.open(tmp_path)
+        history = await store.history("digits", 1_000)
+        await store.close()
+
+        # One more may have been on its way to whoever read the acknowledgements.
+        assert history[0].revision >= acknowledged
+        assert [each.revision for each in history] == list(range(len(history), 0, -1))
+        acknowledged = history[0].revision
+
+
+def killed_after(folder: Path, revision: int) -> int:
+    """Return the last revision that a process acknowledged before it was killed."""
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMITS_FOREVER, str(folder)], stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        last = 0
+        while last < revision:
+            last = int(process.stdout.readline())
+        process.send_signal(signal.SIGKILL)
+        rest = process.stdout.read().split("\n")
+    return max([last, *(int(each) for each in rest[:-1])])

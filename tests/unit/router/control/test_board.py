@@ -1,0 +1,86 @@
+"""Readiness, asked in the background."""
+
+import asyncio
+
+from structlog.testing import capture_logs
+
+from coalmine_router.control.board import ReadinessBoard
+from coalmine_router.control.current import CurrentTable
+from coalmine_router.control.readiness import Readiness
+from coalmine_router.table import Backend, Route, RouteTable, Variant
+
+
+def table_of(variants: int) -> RouteTable:
+    names = ["stable", *(f"v{number}" for number in range(1, variants))]
+    each = tuple(Variant(name, "blue", weight_bp=10_000 * (name == "stable")) for name in names)
+    return RouteTable(1, (Backend("blue", ("b:1",)),), (Route("digits", "digits", each),))
+
+
+class Answers:
+    """Says yes, except of `sleeping`; remembers how many questions were open at once."""
+
+    def __init__(self) -> None:
+        self.sleeping = {"v1"}
+        self.open = 0
+        self.open_max = 0
+
+    async def ask(
+        self, table: RouteTable, route: str, variant: str, *, patient: bool = False
+    ) -> Readiness:
+        assert not patient
+        self.open += 1
+        self.open_max = max(self.open_max, self.open)
+        await asyncio.sleep(0)
+        self.open -= 1
+        return Readiness(ready=variant not in self.sleeping, reason="it sleeps")
+
+
+async def test_before_it_asked_nothing_is_ready() -> None:
+    board = ReadinessBoard(CurrentTable(table_of(1)), Answers())
+
+    assert board.of("digits", "stable") == Readiness(ready=False, reason="not asked yet")
+
+
+async def test_each_variant_has_the_last_answer() -> None:
+    answers = Answers()
+    board = ReadinessBoard(CurrentTable(table_of(2)), answers)
+    await board.refresh()
+    first = board.of("digits", "v1")
+    answers.sleeping = set()
+    await board.refresh()
+
+    assert first == Readiness(ready=False, reason="it sleeps")
+    assert board.of("digits", "v1").ready
+    assert board.of("digits", "stable").ready
+
+
+async def test_at_most_sixteen_questions_are_open_at_once() -> None:
+    answers = Answers()
+    await ReadinessBoard(CurrentTable(table_of(32)), answers).refresh()
+
+    assert answers.open_max == 16
+
+
+async def test_it_asks_again_until_it_is_cancelled() -> None:
+    answers = Answers()
+    board = ReadinessBoard(CurrentTable(table_of(2)), answers, period_s=0)
+    async with asyncio.timeout(5), asyncio.TaskGroup() as group:
+        task = group.create_task(board.run())
+        while not board.of("digits", "stable").ready:
+            await asyncio.sleep(0)
+        answers.sleeping = {"stable"}
+        while board.of("digits", "stable").ready:
+            await asyncio.sleep(0)
+        task.cancel()
+
+
+async def test_only_a_change_of_readiness_is_logged() -> None:
+    answers = Answers()
+    board = ReadinessBoard(CurrentTable(table_of(1)), answers)
+    with capture_logs() as logs:
+        await board.refresh()
+        await board.refresh()
+        answers.sleeping = {"stable"}
+        await board.refresh()
+
+    assert [each["ready"] for each in logs] == [True, False]
