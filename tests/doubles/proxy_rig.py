@@ -38,7 +38,7 @@ class ProxyRig:
         self.channel = grpc.aio.insecure_channel(self.address, options=_OPTIONS)
 
     def swap(self, table: RouteTable) -> None:
-        self.plane.routing = routing_of(table, self.plane.routing, self._channels, self._rng)
+        self.plane.routing = routing_of(table, self.plane.routing, self._channels, self._rng.random)
 
     def infer(
         self,

@@ -6,6 +6,7 @@ from typing import Final, Self
 from google.protobuf.message import DecodeError
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine.errors import InvalidRequest
 from coalmine.inference import inference_pb2 as oip
 from coalmine_router.observer.compare import Answer, Comparison
 
@@ -47,11 +48,12 @@ class Exchange:
 
     @classmethod
     def of(cls, report: pb.Report) -> Self:
-        """Return the exchange of a report, which is emptied of its bodies.
+        """Return the exchange of a report, which is emptied of its bodies. Raises InvalidRequest.
 
         What is returned shares no memory with the batch that the report came in: a report that
         waits for a shadow would keep its whole batch alive.
         """
+        _check_ids(report)
         if not report.shadows:
             return cls(report, b"", b"", waiting=0)
         request, response = report.request_body, report.response_body
@@ -72,3 +74,12 @@ class Exchange:
             return oip.ModelInferRequest.FromString(self.request).id
         except DecodeError:
             return ""
+
+
+def _check_ids(report: pb.Report) -> None:
+    # One span with an id of another size would fail the export of its whole batch.
+    spans = [report.span_id, *(attempt.span_id for attempt in report.attempts)]
+    if report.parent_span_id:
+        spans.append(report.parent_span_id)
+    if len(report.trace_id) != 16 or any(len(each) != 8 for each in spans):
+        raise InvalidRequest("a report's trace id has 16 bytes, its span ids have 8")

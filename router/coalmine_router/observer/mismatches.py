@@ -23,7 +23,6 @@ _log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 
 LISTED_DEFAULT: Final = 20
-_BUSY_S: Final = 1.0
 
 # The sequence gives the order; clocks may jump.
 _SCHEMA: Final = """
@@ -54,6 +53,8 @@ class MismatchLimits:
     kept: int = 200
     queue_records_max: int = 256
     queue_bytes_max: int = 32 * 1024 * 1024
+    # How long a write waits for a file that somebody else has locked.
+    busy_s: float = 1.0
 
 
 class Mismatches:
@@ -124,7 +125,7 @@ class Mismatches:
     def _connected(self) -> sqlite3.Connection:
         if self._database is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            database = sqlite3.connect(self._path, timeout=_BUSY_S)
+            database = sqlite3.connect(self._path, timeout=self._limits.busy_s)
             try:
                 database.execute("PRAGMA journal_mode=WAL")
                 # An example lost to a power cut is no harm; the fsyncs would be.

@@ -5,13 +5,15 @@ are exact over every block, and the order can't alias with periodic traffic.
 """
 
 import math
-import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest
 from coalmine_router.table import STABLE, WHOLE_BP, Route, Variant
+
+# A number in [0, 1), each as likely: random.Random().random.
+Chance = Callable[[], float]
 
 
 class Block:
@@ -20,11 +22,11 @@ class Block:
     Each draw is one step of a Fisher-Yates shuffle, so no draw is slower than another.
     """
 
-    def __init__(self, counts: Sequence[int], rng: random.Random) -> None:
+    def __init__(self, counts: Sequence[int], chance: Chance) -> None:
         divisor = math.gcd(*counts)
         self._slots = [choice for choice, n in enumerate(counts) for _ in range(n // divisor)]
         self._at = 0
-        self._random = rng.random
+        self._chance = chance
 
     def draw(self) -> int:
         """Return the next choice."""
@@ -33,7 +35,7 @@ class Block:
         if left == 1:
             self._at = 0
             return slots[at]
-        chosen = at + int(self._random() * left)
+        chosen = at + int(self._chance() * left)
         slots[at], slots[chosen] = slots[chosen], slots[at]
         self._at = at + 1
         return slots[at]
@@ -42,12 +44,12 @@ class Block:
 class Assigner:
     """The choices of one route, for as long as its policy stays the same."""
 
-    def __init__(self, route: Route, rng: random.Random) -> None:
+    def __init__(self, route: Route, chance: Chance) -> None:
         self.route = route
         self._variants = route.variants
-        self._split = Block([variant.weight_bp for variant in route.variants], rng)
+        self._split = Block([variant.weight_bp for variant in route.variants], chance)
         self._shadows = [
-            (shadow.variant, Block([shadow.share_bp, WHOLE_BP - shadow.share_bp], rng))
+            (shadow.variant, Block([shadow.share_bp, WHOLE_BP - shadow.share_bp], chance))
             for shadow in route.shadows
         ]
 

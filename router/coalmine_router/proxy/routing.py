@@ -1,11 +1,10 @@
 """One route table made ready for requests: assigners and channels beside each route."""
 
-import random
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from coalmine_router.channels import Channels
-from coalmine_router.proxy.assign import Assigner
+from coalmine_router.proxy.assign import Assigner, Chance
 from coalmine_router.proxy.backends import BoundVariant
 from coalmine_router.table import Backend, Route, RouteTable
 
@@ -31,16 +30,14 @@ class Routing:
 NOTHING_ROUTED = Routing(0, {})
 
 
-def routing_of(
-    table: RouteTable, before: Routing, channels: Channels, rng: random.Random
-) -> Routing:
+def routing_of(table: RouteTable, before: Routing, channels: Channels, chance: Chance) -> Routing:
     """Return `table` ready to route by.
 
     A route that is as it was in `before` keeps its assigner: a change to its neighbour must not
     begin its block anew.
     """
     by_model = {
-        route.model: _kept(table, route, before) or _routed(table, route, channels, rng)
+        route.model: _kept(table, route, before) or _routed(table, route, channels, chance)
         for route in table.routes
     }
     return Routing(table.revision, by_model)
@@ -52,10 +49,10 @@ def _kept(table: RouteTable, route: Route, before: Routing) -> RoutedRoute | Non
     return old if same else None
 
 
-def _routed(table: RouteTable, route: Route, channels: Channels, rng: random.Random) -> RoutedRoute:
+def _routed(table: RouteTable, route: Route, channels: Channels, chance: Chance) -> RoutedRoute:
     return RoutedRoute(
         route=route,
-        assigner=Assigner(route, rng),
+        assigner=Assigner(route, chance),
         variants={
             variant.name: BoundVariant(variant, table.by_backend[variant.backend], channels)
             for variant in route.variants

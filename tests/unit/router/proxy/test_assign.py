@@ -7,12 +7,12 @@ from hypothesis import strategies as st
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest, NotFound
-from coalmine_router.proxy.assign import Assigner, Block, sticky_point
+from coalmine_router.proxy.assign import Assigner, Block, Chance, sticky_point
 from coalmine_router.table import WHOLE_BP, Route, Shadow, Variant
 
 
-def rng(seed: int = 1) -> random.Random:
-    return random.Random(seed)
+def chance(seed: int = 1) -> Chance:
+    return random.Random(seed).random
 
 
 def route(canary_bp: int, *, shadows: tuple[Shadow, ...] = (), pinning: bool = True) -> Route:
@@ -30,20 +30,20 @@ def route(canary_bp: int, *, shadows: tuple[Shadow, ...] = (), pinning: bool = T
 def test_every_block_holds_each_choice_exactly_as_often_as_asked(
     counts: list[int], seed: int
 ) -> None:
-    block = Block(counts, rng(seed))
+    block = Block(counts, chance(seed))
     for _ in range(3):
         drawn = Counter(block.draw() for _ in range(sum(counts)))
         assert [drawn[choice] for choice in range(len(counts))] == counts
 
 
 def test_the_order_within_a_block_differs_from_block_to_block() -> None:
-    block = Block([7, 6], rng())
+    block = Block([7, 6], chance())
     rounds = {tuple(block.draw() for _ in range(13)) for _ in range(20)}
     assert len(rounds) > 15
 
 
 def test_each_position_of_a_block_is_as_likely_to_be_the_canarys() -> None:
-    block = Block([9, 1], rng(3))
+    block = Block([9, 1], chance(3))
     positions = Counter(
         next(at for at, choice in enumerate([block.draw() for _ in range(10)]) if choice == 1)
         for _ in range(10_000)
@@ -53,26 +53,26 @@ def test_each_position_of_a_block_is_as_likely_to_be_the_canarys() -> None:
 
 
 def test_of_ten_thousand_requests_a_hundredth_of_a_percent_is_one() -> None:
-    assigner = Assigner(route(1), rng())
+    assigner = Assigner(route(1), chance())
     names = Counter(assigner.assign(None, None)[0].name for _ in range(WHOLE_BP))
     assert names == {"stable": WHOLE_BP - 1, "canary": 1}
 
 
 def test_a_weight_of_nothing_or_all_leaves_no_choice() -> None:
     for canary_bp, name in ((0, "stable"), (WHOLE_BP, "canary")):
-        assigner = Assigner(route(canary_bp), rng())
+        assigner = Assigner(route(canary_bp), chance())
         assert {assigner.assign(None, None)[0].name for _ in range(50)} == {name}
 
 
 def test_the_reason_says_how_a_variant_was_chosen() -> None:
-    assigner = Assigner(route(5_000), rng())
+    assigner = Assigner(route(5_000), chance())
     assert assigner.assign(None, None)[1] == pb.ASSIGNMENT_SPLIT
     assert assigner.assign(None, "ann")[1] == pb.ASSIGNMENT_STICKY
     assert assigner.assign("canary", "ann")[1] == pb.ASSIGNMENT_PINNED
 
 
 def test_a_pinned_or_sticky_request_takes_no_slot_of_the_block() -> None:
-    assigner = Assigner(route(5_000), rng())
+    assigner = Assigner(route(5_000), chance())
     names = Counter[str]()
     for _ in range(10):
         assigner.assign("canary", None)
@@ -83,9 +83,9 @@ def test_a_pinned_or_sticky_request_takes_no_slot_of_the_block() -> None:
 
 def test_a_pin_is_refused_where_it_is_not_allowed_or_names_nobody() -> None:
     with pytest.raises(InvalidRequest, match="does not allow"):
-        Assigner(route(0, pinning=False), rng()).assign("canary", None)
+        Assigner(route(0, pinning=False), chance()).assign("canary", None)
     with pytest.raises(NotFound, match="no variant 'nobody', only stable, canary"):
-        Assigner(route(0), rng()).assign("nobody", None)
+        Assigner(route(0), chance()).assign("nobody", None)
 
 
 @given(key=st.text(max_size=30), before=st.integers(0, WHOLE_BP), more=st.integers(0, WHOLE_BP))
@@ -93,8 +93,8 @@ def test_whoever_is_in_the_canary_stays_in_it_while_it_grows(
     key: str, before: int, more: int
 ) -> None:
     small, large = sorted((before, more))
-    was = Assigner(route(small), rng()).assign(None, key)[0].name
-    now = Assigner(route(large), rng()).assign(None, key)[0].name
+    was = Assigner(route(small), chance()).assign(None, key)[0].name
+    now = Assigner(route(large), chance()).assign(None, key)[0].name
     assert was == "stable" or now == "canary"
 
 
@@ -110,13 +110,13 @@ def test_sticky_keys_spread_evenly_and_differently_on_each_route() -> None:
 
 
 def test_a_shadow_gets_exactly_its_share() -> None:
-    assigner = Assigner(route(0, shadows=(Shadow("canary", 2_500),)), rng())
+    assigner = Assigner(route(0, shadows=(Shadow("canary", 2_500),)), chance())
     stable = assigner.route.stable
     copies = sum(assigner.shadows(stable) == ["canary"] for _ in range(400))
     assert copies == 100
 
 
 def test_a_variant_is_no_shadow_of_its_own_answer() -> None:
-    assigner = Assigner(route(5_000, shadows=(Shadow("canary", WHOLE_BP),)), rng())
+    assigner = Assigner(route(5_000, shadows=(Shadow("canary", WHOLE_BP),)), chance())
     assert assigner.shadows(assigner.route.variant("canary")) == []
     assert assigner.shadows(assigner.route.stable) == ["canary"]

@@ -1,0 +1,1 @@
+"""What coalmine costs, beside what else one could run: `make bench`."""

