@@ -1,6 +1,5 @@
 """Addresses to listen on: reading them, and finding out early that one is taken."""
 
-import os
 import socket
 
 from coalmine.errors import StartError
@@ -51,5 +50,5 @@ def bound_address(held: socket.socket) -> str:
 
 def cannot_listen(address: str, error: OSError) -> StartError:
     """Return the one line that says why `address` can't be listened on."""
-    why = os.strerror(error.errno).lower() if error.errno else str(error)
-    return StartError(f"cannot listen on {address}: {why}")
+    why = error.strerror or str(error)
+    return StartError(f"cannot listen on {address}: {why.lower()}")

@@ -4,7 +4,7 @@
 """
 
 import re
-from decimal import Decimal
+from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -17,6 +17,8 @@ from coalmine.errors import StartError
 Model = TypeVar("Model", bound=BaseModel)
 
 _UNITS_NS: Final = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3_600 * 10**9}
+# Raises rather than rounds.
+_EXACT: Final = Context(prec=12, traps=[Inexact, InvalidOperation, Overflow])
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
 
 
@@ -41,9 +43,9 @@ def percent_bp(value: object) -> int:
     """
     text = str(value).strip().removesuffix("%")
     try:
-        share = Decimal(text) * 100
+        share = _EXACT.multiply(_EXACT.create_decimal(text), 100)
         is_share = 0 <= share <= 10_000 and share == share.to_integral_value()
-    except ArithmeticError:  # not a number, or one beyond all bounds
+    except ArithmeticError:  # not a number, or one with more digits than a share has
         is_share = False
     if isinstance(value, bool) or not is_share:
         raise ValueError(f"expected a percentage from 0 to 100, two decimals at most, got {value}")

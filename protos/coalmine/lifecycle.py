@@ -26,6 +26,8 @@ EXIT_CANNOT_START: Final = 2
 
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
 
+_BACKLOG_S: Final = 0.1
+
 
 class Stop:
     """Asks a process to end, once; whoever serves waits for it."""
@@ -121,11 +123,24 @@ async def listen(
 
 
 async def drain(
-    server: grpc.aio.Server, health: health_aio.HealthServicer | None, *, grace_s: float
+    server: grpc.aio.Server,
+    health: health_aio.HealthServicer | None,
+    *,
+    grace_s: float,
+    refuse: Callable[[], None] | None = None,
 ) -> None:
-    """Turn new calls away, let those in flight finish for `grace_s` at most, then cancel them."""
+    """Turn new calls away, let those in flight finish for `grace_s` at most, then cancel them.
+
+    Calls that wait inside gRPC when a server stops are answered CANCELLED, which no caller takes
+    for a reason to go elsewhere. With `refuse`, what waits there is served first; then `refuse` has
+    the methods answer UNAVAILABLE, for a moment, before the server stops.
+    """
     if health is not None:
         await health.enter_graceful_shutdown()
+    if refuse is not None:
+        await asyncio.sleep(min(_BACKLOG_S, grace_s))
+        refuse()
+        await asyncio.sleep(min(_BACKLOG_S, grace_s))
     await server.stop(grace_s)
 
 

@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 _QUEUE_SPANS_MAX: Final = 16_384
 _FILE_BYTES_MAX: Final = 16 * 1024 * 1024
+_BATCH_SPANS_MAX: Final = 512
 _FILES_MAX: Final = 8
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
@@ -54,18 +55,25 @@ class CountedSpans(SpanProcessor):
     def __init__(self, exporter: SpanExporter, *, queue_spans_max: int = _QUEUE_SPANS_MAX) -> None:
         self._counting = _CountingExporter(exporter)
         self._queue_spans_max = queue_spans_max
+        self._lock = threading.Lock()
         self._accepted = 0
         self._refused = 0
         self._batches = BatchSpanProcessor(
-            self._counting, max_queue_size=queue_spans_max, schedule_delay_millis=_delay_ms()
+            self._counting,
+            max_queue_size=queue_spans_max,
+            max_export_batch_size=min(_BATCH_SPANS_MAX, queue_spans_max),
+            schedule_delay_millis=_delay_ms(),
         )
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Queue a finished span, or count it as dropped."""
-        if self._accepted - self._counting.taken >= self._queue_spans_max:
-            self._refused += 1
-            return
-        self._accepted += 1
+        """Queue a finished span, or count it as dropped; one that isn't sampled is nobody's."""
+        if not (span.context and span.context.trace_flags.sampled):
+            return  # the SDK's processor would not queue it, and it would be waited for
+        with self._lock:
+            if self._accepted - self._counting.taken >= self._queue_spans_max:
+                self._refused += 1
+                return
+            self._accepted += 1
         self._batches.on_end(span)
 
     def totals(self) -> dict[str, int]:
@@ -95,8 +103,11 @@ class _CountingExporter(SpanExporter):
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.taken += len(spans)
-        result = self._exporter.export(spans)
-        self.results[result] += len(spans)
+        result = SpanExportResult.FAILURE
+        try:
+            result = self._exporter.export(spans)
+        finally:
+            self.results[result] += len(spans)
         return result
 
     def shutdown(self) -> None:
@@ -148,7 +159,7 @@ class RotatingFile(io.TextIOBase):
     def _next(self) -> IO[str]:
         self._number += 1
         for old in self._folder.glob("traces-*.jsonl"):
-            if _number(old) <= self._number - self._files_max:
+            if 0 < _number(old) <= self._number - self._files_max:
                 old.unlink(missing_ok=True)
         return (self._folder / f"traces-{self._number:06d}.jsonl").open("a", encoding="utf-8")
 

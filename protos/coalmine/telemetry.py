@@ -7,6 +7,8 @@ from typing import Any, Final
 
 import structlog
 
+from coalmine.errors import StartError
+
 ROUTER_SERVICE: Final = "coalmine-router"
 SERVER_SERVICE: Final = "coalmine-server"
 
@@ -71,8 +73,11 @@ def configure_logging(service: str) -> None:
     """Log to standard error: for people on a terminal, else one JSON object a line.
 
     COALMINE_LOG_FORMAT (console, json) and COALMINE_LOG_LEVEL (debug … error) say otherwise.
+    Raises StartError for a level that there isn't.
     """
-    level = os.environ.get("COALMINE_LOG_LEVEL", "info").upper()
+    level = (os.environ.get("COALMINE_LOG_LEVEL") or "info").upper()
+    if level not in logging.getLevelNamesMapping():
+        raise StartError(f"COALMINE_LOG_LEVEL: expected debug … error, got '{level.lower()}'")
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),

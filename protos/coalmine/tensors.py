@@ -2,7 +2,7 @@
 
 Decoding raw contents copies nothing: the array is a read-only view of the message's bytes. Shapes
 are checked against the bytes before anything is allocated, so a declared shape costs nothing.
-Source: the Open Inference Protocol, version 2 (docs/wire.md).
+Source: the Open Inference Protocol, version 2.
 """
 
 import math
@@ -23,6 +23,8 @@ Array = NDArray[Any]
 
 BYTES: Final = "BYTES"
 RANK_MAX: Final = 32
+
+_ELEMENTS_MAX: Final = 2**48
 
 _NUMPY: Final[Mapping[str, np.dtype[Any]]] = MappingProxyType(
     {
@@ -104,11 +106,17 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
 
 
 def elements_of(shape: Sequence[int]) -> int:
-    """Return how many elements a shape holds. Raises InvalidTensor for a size below 0."""
+    """Return how many elements a shape holds.
+
+    Raises InvalidTensor for a size below 0, too many dimensions, or more than fits any memory.
+    """
     if len(shape) > RANK_MAX:
         raise InvalidTensor(f"shape has {len(shape)} dimensions, at most {RANK_MAX} are allowed")
     if any(size < 0 for size in shape):
         raise InvalidTensor(f"shape {list(shape)} has a negative size")
+    # Also of a shape without elements: numpy refuses [0, 2**62] for its other size.
+    if math.prod(max(size, 1) for size in shape) > _ELEMENTS_MAX:
+        raise InvalidTensor(f"shape {list(shape)} is too large")
     return math.prod(shape)
 
 

@@ -61,11 +61,13 @@ def sampler_from(environ: Mapping[str, str]) -> HeadSampler:
     Raises ValueError, in one line, for a name or ratio that doesn't exist.
     """
     name = environ.get("OTEL_TRACES_SAMPLER", "").strip() or "parentbased_always_on"
-    parent_based, _, kind = name.rpartition("parentbased_")
-    based = bool(parent_based) or name.startswith("parentbased_")
+    based = name.startswith("parentbased_")
+    kind = name.removeprefix("parentbased_")
     ratios = {"always_on": 1.0, "always_off": 0.0}
     if kind == "traceidratio":
-        return HeadSampler(_ratio(environ.get("OTEL_TRACES_SAMPLER_ARG", "1")), parent_based=based)
+        return HeadSampler(
+            _ratio(environ.get("OTEL_TRACES_SAMPLER_ARG") or "1"), parent_based=based
+        )
     if kind not in ratios:
         raise ValueError(f"OTEL_TRACES_SAMPLER: unknown sampler '{name}'")
     return HeadSampler(ratios[kind], parent_based=based)

@@ -26,7 +26,8 @@ def model_name(request: bytes) -> str:
     """Return `model_name` (field 1, a string) of a serialised ModelInferRequest; "" where unset.
 
     The core requests ModelReady and ModelMetadata have their `name` in the same place.
-    Raises InvalidRequest for bytes that are no protobuf message, or have over 10,000 fields.
+    Raises InvalidRequest for bytes that are no protobuf message, or have over 10,000 fields; also
+    for groups, which proto3 has not.
     """
     start, end = 0, 0
     at, size = 0, len(request)

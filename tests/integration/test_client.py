@@ -3,11 +3,13 @@
 import asyncio
 import threading
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 
+import coalmine_client
 from coalmine.errors import InvalidTensor
 from coalmine_client import Answer, AsyncClient, Client
 from tests.doubles.inference_server import FakeInference, serving
@@ -26,7 +28,9 @@ def target(server: FakeInference) -> Iterator[str]:
         yield address
 
 
-def infer_by(kind: type[Client] | type[AsyncClient], target: str, *args, **kwargs) -> Answer:
+def infer_by(
+    kind: type[Client] | type[AsyncClient], target: str, *args: Any, **kwargs: Any
+) -> Answer:
     """Make one call with either client, so that each test holds for both."""
     if kind is Client:
         with Client(target) as client:
@@ -43,7 +47,9 @@ both = pytest.mark.parametrize("kind", [Client, AsyncClient])
 
 
 @both
-def test_an_answer_holds_the_models_outputs_and_echoes_the_id(kind, server, target):
+def test_an_answer_holds_the_models_outputs_and_echoes_the_id(
+    kind: Any, server: FakeInference, target: str
+) -> None:
     answer = infer_by(kind, target, "digits", ONES, version="3", id="r-1")
 
     assert (answer.model_name, answer.model_version, answer.id) == ("digits", "3", "r-1")
@@ -52,14 +58,18 @@ def test_an_answer_holds_the_models_outputs_and_echoes_the_id(kind, server, targ
 
 
 @both
-def test_a_server_that_is_no_router_leaves_variant_and_revision_empty(kind, server, target):
+def test_a_server_that_is_no_router_leaves_variant_and_revision_empty(
+    kind: Any, server: FakeInference, target: str
+) -> None:
     answer = infer_by(kind, target, "digits", ONES)
 
     assert (answer.variant, answer.revision) == ("", 0)
 
 
 @both
-def test_variant_and_revision_come_from_the_routers_trailing_metadata(kind, server, target):
+def test_variant_and_revision_come_from_the_routers_trailing_metadata(
+    kind: Any, server: FakeInference, target: str
+) -> None:
     server.canary_every = 1
 
     answer = infer_by(kind, target, "digits", ONES)
@@ -69,7 +79,9 @@ def test_variant_and_revision_come_from_the_routers_trailing_metadata(kind, serv
 
 
 @both
-def test_only_the_outputs_asked_for_come_back(kind, server, target):
+def test_only_the_outputs_asked_for_come_back(
+    kind: Any, server: FakeInference, target: str
+) -> None:
     server.model = lambda _: {"a": ("FP32", np.zeros(1)), "b": ("INT8", np.zeros(1, np.int8))}
 
     assert list(infer_by(kind, target, "digits", ONES, outputs=["b"]).outputs) == ["b"]
@@ -77,7 +89,9 @@ def test_only_the_outputs_asked_for_come_back(kind, server, target):
 
 
 @both
-def test_metadata_of_a_call_reaches_the_server(kind, server, target):
+def test_metadata_of_a_call_reaches_the_server(
+    kind: Any, server: FakeInference, target: str
+) -> None:
     infer_by(kind, target, "digits", ONES, metadata=[("x-user-id", "u1"), ("k-bin", b"\xff")])
 
     assert ("x-user-id", "u1") in server.metadata[0]
@@ -85,7 +99,9 @@ def test_metadata_of_a_call_reaches_the_server(kind, server, target):
 
 
 @both
-def test_a_refusal_arrives_as_the_rpc_error_that_it_is(kind, server, target):
+def test_a_refusal_arrives_as_the_rpc_error_that_it_is(
+    kind: Any, server: FakeInference, target: str
+) -> None:
     server.errors = iter([(grpc.StatusCode.NOT_FOUND, "no model 'digits'")])
 
     with pytest.raises(grpc.RpcError) as caught:
@@ -96,9 +112,16 @@ def test_a_refusal_arrives_as_the_rpc_error_that_it_is(kind, server, target):
 
 
 @both
-def test_a_call_gives_up_when_its_own_timeout_is_over(kind, server, target):
+def test_a_call_gives_up_when_its_own_timeout_is_over(
+    kind: Any, server: FakeInference, target: str
+) -> None:
     given_up = threading.Event()
-    server.model = lambda _: given_up.wait(60) and {}
+
+    def slow(_inputs: Any) -> Any:
+        given_up.wait(60)
+        return {}
+
+    server.model = slow
 
     with pytest.raises(grpc.RpcError) as caught:
         infer_by(kind, target, "digits", ONES, timeout_s=0.05)
@@ -109,8 +132,8 @@ def test_a_call_gives_up_when_its_own_timeout_is_over(kind, server, target):
 
 @both
 def test_a_message_of_more_than_grpcs_default_four_mebibytes_passes_both_ways(
-    kind, server, target
-):
+    kind: Any, server: FakeInference, target: str
+) -> None:
     server.model = lambda inputs: {"same": ("FP32", inputs["pixels"])}
     large = np.arange(2 * 1024 * 1024, dtype=np.float32).reshape(2, -1)
 
@@ -120,21 +143,23 @@ def test_a_message_of_more_than_grpcs_default_four_mebibytes_passes_both_ways(
 
 
 @both
-def test_an_array_that_the_protocol_cant_carry_is_refused_before_it_is_sent(kind, server, target):
+def test_an_array_that_the_protocol_cant_carry_is_refused_before_it_is_sent(
+    kind: Any, server: FakeInference, target: str
+) -> None:
     with pytest.raises(InvalidTensor, match="complex128"):
         infer_by(kind, target, "digits", {"pixels": np.zeros(1, complex)})
 
     assert server.requests == []
 
 
-def test_the_clients_metadata_goes_with_every_call(server, target):
+def test_the_clients_metadata_goes_with_every_call(server: FakeInference, target: str) -> None:
     with Client(target, metadata=[("x-team", "blue")]) as client:
         client.infer("digits", ONES, metadata=[("x-user-id", "u1")])
 
     assert {("x-team", "blue"), ("x-user-id", "u1")} <= set(server.metadata[0])
 
 
-def test_the_other_calls_tell_what_the_server_says(target):
+def test_the_other_calls_tell_what_the_server_says(target: str) -> None:
     with Client(target) as client:
         assert client.server_live() is True
         assert client.server_ready() is False
@@ -145,7 +170,7 @@ def test_the_other_calls_tell_what_the_server_says(target):
         assert client.server_metadata().extensions == ["none"]
 
 
-async def test_the_other_calls_of_the_asyncio_client_tell_the_same(target):
+async def test_the_other_calls_of_the_asyncio_client_tell_the_same(target: str) -> None:
     async with AsyncClient(target) as client:
         assert await client.server_live() is True
         assert await client.server_ready() is False
@@ -156,7 +181,13 @@ async def test_the_other_calls_of_the_asyncio_client_tell_the_same(target):
         assert client.is_connected
 
 
-async def test_a_client_that_reaches_nobody_says_so():
+def test_the_package_has_the_clients_names_and_no_others() -> None:
+    assert coalmine_client.Client is Client
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        coalmine_client.Nothing  # noqa: B018 - the look-up is the test
+
+
+async def test_a_client_that_reaches_nobody_says_so() -> None:
     async with AsyncClient("127.0.0.1:1") as client:
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await client.server_live()

@@ -1,0 +1,5 @@
+"""`python -m coalmine_client`: the `coalmine` program."""
+
+from coalmine_client.cli import main
+
+main()

@@ -1,0 +1,108 @@
+"""Many calls at once, and what is counted about them."""
+
+import asyncio
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import cycle, islice
+from typing import Any, Protocol
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from coalmine.telemetry import VARIANT_KEY
+from coalmine_client.client import Answer
+
+Inputs = Mapping[str, NDArray[Any]]
+
+
+class Call(Protocol):
+    """One call to the model."""
+
+    async def __call__(self, inputs: Inputs) -> Answer:
+        """Return its answer. Raises grpc.aio.AioRpcError."""
+        ...
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a bulk run counted. Latencies are of answered calls."""
+
+    answered: Counter[tuple[str, str]] = field(default_factory=Counter)  # (variant, version)
+    failed: Counter[str] = field(default_factory=Counter)  # variant
+    by_status: Counter[str] = field(default_factory=Counter)
+    latencies_ms: list[float] = field(default_factory=list)
+    first_error: str = ""
+    took_s: float = 0.0
+
+    @property
+    def calls(self) -> int:
+        """How many calls ended."""
+        return sum(self.by_status.values())
+
+    @property
+    def failures(self) -> int:
+        """How many calls ended with an error."""
+        return self.calls - self.by_status["OK"]
+
+    def percentile_ms(self, percentile: float) -> float:
+        """Return a percentile of the latencies; NaN without any."""
+        if not self.latencies_ms:
+            return float("nan")
+        return float(np.percentile(self.latencies_ms, percentile))
+
+    def add_answer(self, answer: Answer, ms: float) -> None:
+        """Count a call that was answered."""
+        self.answered[answer.variant, answer.model_version] += 1
+        self.by_status["OK"] += 1
+        self.latencies_ms.append(ms)
+
+    def add_error(self, error: grpc.aio.AioRpcError) -> None:
+        """Count a call that failed."""
+        trailing = dict(error.trailing_metadata() or ())
+        self.failed[str(trailing.get(VARIANT_KEY, ""))] += 1
+        self.by_status[error.code().name] += 1
+        self.first_error = self.first_error or f"{error.details()} ({error.code().name})"
+
+
+async def run_bulk(
+    call: Call,
+    rows: Sequence[Inputs],
+    *,
+    repeat: int,
+    concurrency: int,
+    progress: Callable[[], None],
+    now_ns: Callable[[], int] = time.perf_counter_ns,
+) -> Tally:
+    """Return what `repeat` calls gave, `concurrency` of them under way at any time.
+
+    `rows` are sent in turn, from the first again after the last. Errors are counted, not raised.
+    """
+    tally = Tally()
+    todo = islice(cycle(rows), repeat)
+    began_ns = now_ns()
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(min(concurrency, repeat)):
+            tasks.create_task(_work(call, todo, tally, progress, now_ns))
+    tally.took_s = (now_ns() - began_ns) / 1e9
+    return tally
+
+
+async def _work(
+    call: Call,
+    todo: Iterator[Inputs],
+    tally: Tally,
+    progress: Callable[[], None],
+    now_ns: Callable[[], int],
+) -> None:
+    for inputs in todo:
+        began_ns = now_ns()
+        try:
+            answer = await call(inputs)
+        except grpc.aio.AioRpcError as error:
+            tally.add_error(error)
+        else:
+            tally.add_answer(answer, (now_ns() - began_ns) / 1e6)
+        progress()

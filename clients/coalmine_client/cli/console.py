@@ -1,0 +1,112 @@
+"""Where a verb shows what it found: a terminal, or a pipe that wants plain lines, whole."""
+
+import json
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console, Group, JustifyMethod, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from coalmine_client.cli.failure import printable
+
+# A narrower terminal wraps the tables' lines, rather than losing figures.
+_TERMINAL_WIDTH_MIN: Final = 80
+# Wider than any row, so that nothing is cut or wrapped where a program reads.
+_PIPE_WIDTH: Final = 4_000
+
+GOOD: Final = "green"
+BAD: Final = "red"
+DOUBTFUL: Final = "yellow"
+FAINT: Final = "dim"
+STRONG: Final = "bold"
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, in a form that stays.")]
+
+# A text, or a text with its style.
+Cell = str | tuple[str, str]
+
+
+def terminal_or_pipe() -> Console:
+    """Return a console on standard output: as wide as the terminal, or wide enough for a pipe."""
+    # No markup: what servers say is shown as it is, brackets too.
+    if sys.stdout.isatty():
+        return Console(markup=False, highlight=False, emoji=False)
+    return Console(
+        markup=False,
+        highlight=False,
+        emoji=False,
+        width=_PIPE_WIDTH,
+        no_color=True,
+        force_terminal=False,
+    )
+
+
+def show(*parts: RenderableType) -> None:
+    """Print `parts` to standard output, without trailing spaces."""
+    console = terminal_or_pipe()
+    console.width = max(console.width, _TERMINAL_WIDTH_MIN)
+    with console.capture() as capture:
+        for part in parts:
+            console.print(part)
+    lines = [line.rstrip() for line in capture.get().splitlines()]
+    sys.stdout.write("\n".join([*lines, ""]))
+    sys.stdout.flush()
+
+
+def show_json(value: Any, *, indent: int | None = 2) -> None:
+    """Print `value` as JSON; without `indent`, on one line."""
+    sys.stdout.write(json.dumps(value, indent=indent, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def table(*columns: str) -> Table:
+    """Return a table without rules.
+
+    A column's name begins with `>` where it holds numbers, with `=` where it holds what must stay
+    on one line, to be copied.
+    """
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=FAINT)
+    for column in columns:
+        if column.startswith((">", "=")):
+            justify: JustifyMethod = "right" if column.startswith(">") else "left"
+            made.add_column(column[1:], justify=justify, no_wrap=True)
+        else:
+            made.add_column(column, overflow="fold")
+    return made
+
+
+def add(to: Table, *cells: Cell) -> None:
+    """Add a row, in which control characters are spelt out."""
+    to.add_row(*(_safe(cell) for cell in cells))
+
+
+def line(*parts: Cell) -> Text:
+    """Return one line of parts, each a text or a (text, style)."""
+    return Text.assemble(*(_safe(part) for part in parts))
+
+
+def _safe(cell: Cell) -> Text:
+    text, style = (cell, "") if isinstance(cell, str) else cell
+    return Text(printable(text), style)
+
+
+def stacked(parts: Sequence[RenderableType]) -> RenderableType:
+    """Return `parts` one under the other."""
+    return Group(*parts)
+
+
+def moment(at_ns: int) -> str:
+    """Return a time in UTC, to the second; a dash for none."""
+    if not at_ns:
+        return "-"
+    return datetime.fromtimestamp(at_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def counted(counts: dict[str, int]) -> str:
+    """Return counts by name, the largest first: `queue_full 7, too_large 3`."""
+    largest_first = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
+    return ", ".join(f"{name} {count:,}" for name, count in largest_first)

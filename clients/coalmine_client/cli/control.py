@@ -1,0 +1,81 @@
+"""Questions to the router's control API."""
+
+import asyncio
+import getpass
+import os
+import socket
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+
+import grpc
+import typer
+
+from coalmine.control.v1.control_pb2_grpc import RouteControlStub
+from coalmine.lifecycle import MESSAGE_BYTES_MAX
+from coalmine_client.cli.failure import Failure, from_silence, from_status
+
+if TYPE_CHECKING:
+    from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
+
+DEFAULT: Final = "127.0.0.1:9002"
+TIMEOUT_S: Final = 10.0
+
+# A kept mismatch holds a request and two answers.
+_OPTIONS: Final = (("grpc.max_receive_message_length", 3 * MESSAGE_BYTES_MAX + 1024 * 1024),)
+_WHAT: Final = "the router's control API"
+_NOT_ANSWERED: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+ControlAddress = Annotated[
+    str,
+    typer.Option(
+        "--control",
+        envvar="COALMINE_CONTROL",
+        metavar="HOST:PORT",
+        help="Where the router's control API listens.",
+    ),
+]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for the history.")]
+ExpectRevision = Annotated[
+    int,
+    typer.Option(
+        "--expect-revision",
+        metavar="N",
+        min=0,
+        help="Refuse where the route table has another revision by now; 0: whatever it is.",
+    ),
+]
+
+Found = TypeVar("Found")
+
+
+def ask(address: str, question: Callable[["RouteControlAsyncStub"], Awaitable[Found]]) -> Found:
+    """Return what the control API at `address` answers to `question`.
+
+    Raises Failure with its error, Unreachable where nobody answers.
+    """
+
+    async def asked() -> Found:
+        async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
+            try:
+                return await question(RouteControlStub(channel))
+            except grpc.aio.AioRpcError as error:
+                raise _failure(error, channel, address) from None
+
+    return asyncio.run(asked())
+
+
+def _failure(error: grpc.aio.AioRpcError, channel: grpc.aio.Channel, address: str) -> Failure:
+    # A router that answers UNAVAILABLE is connected; the text of the status tells nothing reliable.
+    connected = channel.get_state() is grpc.ChannelConnectivity.READY
+    if error.code() in _NOT_ANSWERED and not connected:
+        return from_silence(_WHAT, address, error)
+    return from_status(error)
+
+
+def actor() -> str:
+    """Return who asks, for the history: USER@host."""
+    try:
+        user = getpass.getuser()
+    except (OSError, KeyError):  # a container's user often has no name
+        user = str(os.getuid())
+    return f"{user}@{socket.gethostname()}"

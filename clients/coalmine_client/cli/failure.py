@@ -1,0 +1,49 @@
+"""What a failed verb says: one line on standard error, and an exit code."""
+
+from collections.abc import Iterable
+
+import grpc
+
+EXIT_FAILED = 1
+EXIT_USAGE = 2
+
+
+class Failure(Exception):
+    """The verb can't do what was asked; its text is the line that the operator reads."""
+
+    exit_code = EXIT_FAILED
+
+
+class WrongUsage(Failure):
+    """The command line, or a file that it names, is wrong and would be wrong again."""
+
+    exit_code = EXIT_USAGE
+
+
+class Unreachable(Failure):
+    """Nobody answers at the address."""
+
+
+def from_status(error: grpc.aio.AioRpcError) -> Failure:
+    """Return the line for a call that was answered with an error: its details, and its code."""
+    return Failure(f"{one_line(error.details() or 'no details')} ({error.code().name})")
+
+
+def from_silence(what: str, address: str, error: grpc.aio.AioRpcError) -> Unreachable:
+    """Return the line for `what`, at `address`, that could not be connected to."""
+    return Unreachable(f"cannot reach {what} at {address}: {one_line(error.details() or '')}")
+
+
+def one_line(text: str) -> str:
+    """Return `text` without line breaks, and with control characters spelt out."""
+    return printable(" ".join(text.split()))
+
+
+def printable(text: str) -> str:
+    """Return `text` with what a terminal would obey, rather than show, spelt out."""
+    return text if text.isprintable() else "".join(_shown(text))
+
+
+def _shown(text: str) -> Iterable[str]:
+    for char in text:
+        yield char if char.isprintable() else char.encode("unicode_escape").decode()

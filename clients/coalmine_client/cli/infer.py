@@ -1,0 +1,189 @@
+"""`coalmine infer`."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Annotated, Any, TypeVar
+
+import grpc
+import typer
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from coalmine.errors import InvalidTensor
+from coalmine_client.cli.bulk import Inputs, Tally, run_bulk
+from coalmine_client.cli.console import AsJson, show, show_json
+from coalmine_client.cli.failure import (
+    Failure,
+    WrongUsage,
+    from_silence,
+    from_status,
+    one_line,
+)
+from coalmine_client.cli.infer_view import answer_json, answer_view, tally_json, tally_view
+from coalmine_client.cli.inputs import needs_datatypes, read_headers, read_inputs, split_rows
+from coalmine_client.client import TIMEOUT_S, Answer, AsyncClient
+
+_CALLS_MAX = 1_000_000
+_CONCURRENCY_MAX = 1_024
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    target: str
+    model: str
+    version: str
+    inputs: Sequence[str]
+    outputs: Sequence[str]
+    headers: Sequence[tuple[str, str | bytes]]
+    timeout_s: float
+
+
+def infer(
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="A server's or router's address.")
+    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    *,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="NAME=VALUE", help="NAME=@x.npy, NAME=@x.json or NAME=[[1, 2]]."
+        ),
+    ] = None,
+    version: Annotated[str, typer.Option(metavar="V", help="Empty: the server's choice.")] = "",
+    outputs: Annotated[
+        list[str] | None, typer.Option("--output", metavar="NAME", help="Only these; none: all.")
+    ] = None,
+    headers: Annotated[
+        list[str] | None, typer.Option("--header", metavar="KEY=VALUE", help="Metadata to send.")
+    ] = None,
+    repeat: Annotated[
+        int | None, typer.Option(min=1, max=_CALLS_MAX, help="How many calls to make.")
+    ] = None,
+    concurrency: Annotated[
+        int, typer.Option(min=1, max=_CONCURRENCY_MAX, help="How many of them at a time.")
+    ] = 1,
+    rows: Annotated[
+        bool,
+        typer.Option("--rows", help="A call for each row of the inputs, and again from the first."),
+    ] = False,
+    timeout_s: Annotated[
+        float, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="For each call.")
+    ] = TIMEOUT_S,
+    json: AsJson = False,
+) -> None:
+    """Call a model once and print its answer, or many times and print what was counted."""
+    wanted = _Wanted(
+        target, model, version, inputs or (), outputs or (), read_headers(headers or ()), timeout_s
+    )
+    if rows or (repeat or 1) > 1:
+        _many(wanted, repeat, concurrency, by_row=rows, json=json)
+    else:
+        _once(wanted, json=json)
+
+
+def _once(wanted: _Wanted, *, json: bool) -> None:
+    async def asked(client: AsyncClient) -> tuple[Answer, float]:
+        inputs = await _inputs(client, wanted)
+        began_ns = time.perf_counter_ns()
+        answer = await _call(client, wanted, inputs)
+        return answer, (time.perf_counter_ns() - began_ns) / 1e6
+
+    answer, ms = _with_client(wanted, asked)
+    if json:
+        show_json(answer_json(answer, ms))
+    else:
+        show(answer_view(answer, ms))
+
+
+def _many(
+    wanted: _Wanted, repeat: int | None, concurrency: int, *, by_row: bool, json: bool
+) -> None:
+    """Call again and again, and print the counts. Raises Failure where a call failed."""
+
+    async def asked(client: AsyncClient) -> Tally:
+        inputs = await _inputs(client, wanted)
+        requests = split_rows(inputs) if by_row else [inputs]
+        calls = repeat or len(requests)
+
+        async def call(inputs: Inputs) -> Answer:
+            return await _call(client, wanted, inputs)
+
+        with _progress(calls) as advance:
+            return await run_bulk(
+                call, requests, repeat=calls, concurrency=concurrency, progress=advance
+            )
+
+    tally = _with_client(wanted, asked)
+    if json:
+        show_json(tally_json(tally))
+    else:
+        show(tally_view(tally, concurrency))
+    if tally.failures:
+        first = one_line(tally.first_error)
+        raise Failure(f"{tally.failures:,} of {tally.calls:,} calls failed, the first: {first}")
+
+
+# ---------------------------------------------------------------- calls
+
+
+def _with_client(wanted: _Wanted, use: Callable[[AsyncClient], Awaitable[Found]]) -> Found:
+    """Return what `use` makes of a client. Raises Failure for what a call was answered with."""
+
+    async def used() -> Found:
+        async with AsyncClient(wanted.target, timeout_s=wanted.timeout_s) as client:
+            try:
+                return await use(client)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.UNAVAILABLE and not client.is_connected:
+                    raise from_silence("a server", wanted.target, error) from None
+                raise from_status(error) from None
+
+    try:
+        return asyncio.run(used())
+    except InvalidTensor as error:
+        raise Failure(one_line(str(error))) from None
+
+
+async def _call(client: AsyncClient, wanted: _Wanted, inputs: Inputs) -> Answer:
+    return await client.infer(
+        wanted.model,
+        inputs,
+        version=wanted.version,
+        outputs=wanted.outputs,
+        metadata=wanted.headers,
+    )
+
+
+async def _inputs(client: AsyncClient, wanted: _Wanted) -> dict[str, NDArray[Any]]:
+    """Return the inputs as arrays; asks the server for datatypes only where one is JSON."""
+    declared = {}
+    if needs_datatypes(wanted.inputs):
+        metadata = await client.model_metadata(wanted.model, wanted.version)
+        declared = {each.name: each.datatype for each in metadata.inputs}
+
+    def datatype_of(name: str) -> str:
+        if name not in declared:
+            known = ", ".join(sorted(declared)) or "none"
+            raise WrongUsage(f"model '{wanted.model}' has no input '{name}', it has {known}")
+        return declared[name]
+
+    return read_inputs(wanted.inputs, datatype_of)
+
+
+@contextmanager
+def _progress(calls: int) -> Iterator[Callable[[], None]]:
+    """Yield what to call after each call; draws a bar where standard error is a terminal."""
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("calls", total=calls)
+        yield lambda: progress.advance(task)

@@ -1,0 +1,72 @@
+"""Commands of packages that are imported when they are called, and not before.
+
+`coalmine routes` must not import a server, nor `coalmine --help` torch. So the root holds a
+stand-in with a line of help for each such command, and calls the real one in its place.
+"""
+
+from collections.abc import Mapping
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any, ClassVar, Final
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command, get_group
+
+from coalmine.errors import StartError
+from coalmine_client.cli.failure import one_line
+
+GROUP: Final = "coalmine.commands"
+
+DEMO: Final = EntryPoint("demo", "coalmine_client.demo.command:demo", GROUP)
+
+_HELP: Final = {
+    "server": "Serve TorchScript models; inspect and change what a server serves.",
+    "package": "Put a TorchScript file into a model repository.",
+    "router": "Split, shadow and compare traffic between model versions.",
+    "demo": "Run the whole thing on this machine, with real data.",
+}
+_EXTRA: Final = {"server": "server", "package": "server", "demo": "demo"}
+
+
+def installed() -> list[EntryPoint]:
+    """Return the commands that installed packages offer, and the demo; none is imported."""
+    found = [*entry_points(group=GROUP), DEMO]
+    order = list(_HELP)
+    return sorted(found, key=lambda each: order.index(each.name) if each.name in order else 99)
+
+
+class LazyGroup(TyperGroup):
+    """A group whose `entries` are imported when they are called."""
+
+    entries: ClassVar[Mapping[str, EntryPoint]] = {}
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        for name in self.entries:
+            self.add_command(TyperCommand(name, help=_HELP.get(name)))
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that `args` begins with, and the rest. Called to run it, not for help.
+
+        Raises StartError where its package lacks something.
+        """
+        name, command, rest = super().resolve_command(ctx, args)
+        entry = self.entries.get(name or "")
+        return name, _load(entry) if entry else command, rest
+
+
+def _load(entry: EntryPoint) -> Any:
+    try:
+        loaded = entry.load()
+    except ImportError as error:
+        why = one_line(str(error))
+        raise StartError(f"{entry.name} is not installed: {why}{_remedy(entry.name)}") from None
+    if isinstance(loaded, typer.Typer):
+        return get_group(loaded)
+    single = typer.Typer(add_completion=False)
+    single.command(entry.name)(loaded)
+    return get_command(single)
+
+
+def _remedy(name: str) -> str:
+    return f"; try: pip install 'coalmine[{_EXTRA[name]}]'" if name in _EXTRA else ""

@@ -1,0 +1,71 @@
+"""The root of the program: its commands, and the one place where a failure becomes a line."""
+
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint
+from importlib.metadata import version as installed_version
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from coalmine.errors import StartError
+from coalmine_client.cli.failure import EXIT_USAGE, Failure
+from coalmine_client.cli.history import history
+from coalmine_client.cli.infer import infer
+from coalmine_client.cli.lazy import LazyGroup, installed
+from coalmine_client.cli.mismatches import mismatches
+from coalmine_client.cli.routes import routes
+from coalmine_client.cli.shadow import shadow
+from coalmine_client.cli.status import status
+from coalmine_client.cli.weights import weights
+
+_INTERRUPTED = 130
+
+
+def run() -> None:
+    """Run the program with the process's arguments, and exit."""
+    program(installed())(prog_name="coalmine")
+
+
+def program(entries: Iterable[EntryPoint] = ()) -> typer.Typer:
+    """Return the program, with the commands that `entries` name loaded when they are called."""
+    group = type("Root", (_Root,), {"entries": {entry.name: entry for entry in entries}})
+    app = typer.Typer(cls=group, no_args_is_help=True, pretty_exceptions_enable=False)
+    app.callback()(_root)
+    for verb in (routes, status, weights, shadow, history, mismatches, infer):
+        app.command()(verb)
+    return app
+
+
+def _say_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"coalmine {installed_version('coalmine')}")
+        raise typer.Exit
+
+
+def _root(
+    *,
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_say_version, is_eager=True, help="Print it and exit."),
+    ] = False,
+) -> None:
+    """Serve models, split their traffic between versions, and compare what they predict."""
+
+
+class _Root(LazyGroup):
+    """The one place where a failure becomes a line and an exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Failure as error:
+            _fail(f"{ctx.invoked_subcommand}: {error}", error.exit_code)
+        except StartError as error:
+            _fail(str(error), EXIT_USAGE)
+        except KeyboardInterrupt:
+            raise typer.Exit(_INTERRUPTED) from None
+
+
+def _fail(line: str, exit_code: int) -> NoReturn:
+    typer.echo(f"coalmine: {line}", err=True)
+    raise typer.Exit(exit_code) from None

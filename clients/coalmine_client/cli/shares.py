@@ -1,0 +1,49 @@
+"""Percents as people write them, and hundredths of a percent ("bp") as the wire has them. Pure."""
+
+from collections.abc import Iterable
+
+from coalmine.config_file import percent_bp
+from coalmine_client.cli.failure import WrongUsage
+
+
+def parse_shares(texts: Iterable[str]) -> dict[str, int]:
+    """Return the share of each variant in `NAME=PERCENT` texts. Raises WrongUsage."""
+    shares: dict[str, int] = {}
+    for text in texts:
+        name, share_bp = parse_share(text)
+        if name in shares:
+            raise WrongUsage(f"'{name}' is given twice")
+        shares[name] = share_bp
+    return shares
+
+
+def parse_share(text: str) -> tuple[str, int]:
+    """Return name and bp of `NAME=PERCENT`, with or without the sign. Raises WrongUsage."""
+    name, equals, percent = text.partition("=")
+    if not name or not equals:
+        raise WrongUsage(f"'{text}': expected NAME=PERCENT, such as canary=10")
+    try:
+        return name, percent_bp(percent)
+    except ValueError as error:
+        raise WrongUsage(f"'{text}': {error}") from None
+
+
+def percent(share_bp: int) -> str:
+    """Return bp as a percent without needless zeros: 10%, 0.5%, 33.33%."""
+    whole, hundredths = divmod(share_bp, 100)
+    decimals = f".{hundredths:02d}".rstrip("0") if hundredths else ""
+    return f"{whole}{decimals}%"
+
+
+def rate(part: int, whole: int) -> str:
+    """Return `part` of `whole` as a percent with two decimals; a dash where there is no whole.
+
+    What is not zero is never shown as zero, and what is not all never as all.
+    """
+    if not whole:
+        return "-"
+    if 0 < part / whole < 0.00005:
+        return "<0.01%"
+    if 0.99995 <= part / whole < 1:
+        return ">99.99%"
+    return f"{100 * part / whole:.2f}%"

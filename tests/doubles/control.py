@@ -1,0 +1,248 @@
+"""A router's control API with canned answers, which remembers what it was asked."""
+
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import grpc
+import numpy as np
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.control.v1.control_pb2_grpc import (
+    RouteControlServicer,
+    add_RouteControlServicer_to_server,
+)
+from coalmine.inference import inference_pb2
+from coalmine.tensors import Tensor, encode_inputs, encode_outputs
+
+AT_NS = 1_790_000_000_000_000_000  # 2026-09-21 14:13:20 UTC
+
+
+class FakeControl(RouteControlServicer):
+    """Answers with `answers[METHOD]`, or with `errors[METHOD]` where there is one."""
+
+    def __init__(self) -> None:
+        self.requests: list[Any] = []
+        self.errors: dict[str, tuple[grpc.StatusCode, str]] = {}
+        self.answers: dict[str, Any] = {
+            "ListRoutes": pb.ListRoutesResponse(revision=7, routes=[a_route()]),
+            "GetRoute": a_status(),
+            "SetWeights": a_change(stable=9_000, canary=1_000),
+            "SetShadow": a_change(stable=10_000, canary=0),
+            "GetHistory": a_history(),
+            "ListMismatches": pb.ListMismatchesResponse(mismatches=[a_mismatch()]),
+            "GetMismatch": a_mismatch(bodies=True),
+        }
+        self.watched: list[pb.RouteStatus] = [a_status()]
+        self.watch_ends = True
+        self.watching = threading.Event()
+
+    def ListRoutes(self, request: Any, context: Any) -> Any:
+        return self._answer("ListRoutes", request, context)
+
+    def GetRoute(self, request: Any, context: Any) -> Any:
+        return self._answer("GetRoute", request, context)
+
+    def SetWeights(self, request: Any, context: Any) -> Any:
+        return self._answer("SetWeights", request, context)
+
+    def SetShadow(self, request: Any, context: Any) -> Any:
+        return self._answer("SetShadow", request, context)
+
+    def GetHistory(self, request: Any, context: Any) -> Any:
+        return self._answer("GetHistory", request, context)
+
+    def ListMismatches(self, request: Any, context: Any) -> Any:
+        return self._answer("ListMismatches", request, context)
+
+    def GetMismatch(self, request: Any, context: Any) -> Any:
+        return self._answer("GetMismatch", request, context)
+
+    def WatchRoute(self, request: Any, context: Any) -> Iterator[pb.RouteStatus]:
+        self._remember("WatchRoute", request, context)
+        yield from self.watched
+        self.watching.set()
+        if not self.watch_ends:
+            gone = threading.Event()
+            context.add_callback(gone.set)
+            gone.wait()
+
+    def _answer(self, method: str, request: Any, context: Any) -> Any:
+        self._remember(method, request, context)
+        return self.answers[method]
+
+    def _remember(self, method: str, request: Any, context: Any) -> None:
+        self.requests.append(request)
+        if method in self.errors:
+            context.abort(*self.errors[method])
+
+
+@contextmanager
+def serving(control: RouteControlServicer) -> Iterator[str]:
+    """Yield the address where `control` answers."""
+    server = grpc.server(ThreadPoolExecutor(4))
+    add_RouteControlServicer_to_server(control, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    try:
+        yield f"127.0.0.1:{port}"
+    finally:
+        server.stop(None).wait()
+
+
+# ---------------------------------------------------------------- canned answers
+
+
+def a_route(stable: int = 10_000, canary: int = 0, shadow: int = 10_000) -> pb.Route:
+    return pb.Route(
+        name="digits",
+        match_model="digits",
+        variants=[
+            pb.Variant(name="stable", backend="blue", version="1", weight_bp=stable),
+            pb.Variant(name="canary", backend="blue", version="2", weight_bp=canary),
+            pb.Variant(name="int8", backend="green", model="digits-int8"),
+        ],
+        shadows=[pb.Shadow(variant="int8", share_bp=shadow)] if shadow else [],
+        sticky_metadata="x-user-id",
+        timeout_ns=2_000_000_000,
+        pinning=True,
+    )
+
+
+def a_status() -> pb.RouteStatus:
+    return pb.RouteStatus(
+        route=a_route(),
+        revision=7,
+        counting_since_ns=AT_NS,
+        variants=[
+            pb.VariantStatus(
+                name="stable",
+                ready=True,
+                requests=9_001,
+                requests_by_status={"OK": 9_001},
+                latency_p50_ms=1.24,
+                latency_p99_ms=3.41,
+                split_requests=9_001,
+            ),
+            pb.VariantStatus(
+                name="canary",
+                reason="model 'digits' version 2 is loading",
+                requests=999,
+                requests_by_status={"OK": 996, "INTERNAL": 1, "UNAVAILABLE": 2},
+                latency_p50_ms=1.31,
+                latency_p99_ms=14.02,
+                split_requests=999,
+            ),
+            pb.VariantStatus(name="int8", ready=True),
+        ],
+        shadows=[
+            pb.ShadowCounts(
+                variant="int8",
+                offered=10_000,
+                sent=9_990,
+                dropped={"queue_full": 7, "too_large": 3, "deadline": 0},
+            )
+        ],
+        comparisons=[
+            pb.ComparisonCounts(
+                reference="stable",
+                candidate="int8",
+                match=9_875,
+                mismatch=100,
+                error=5,
+                skipped=10,
+                outputs=[
+                    pb.OutputCounts(
+                        output="logits", match=9_875, mismatch=100, max_abs_diff=0.03125
+                    ),
+                    pb.OutputCounts(output="label", match=9_975),
+                ],
+            )
+        ],
+        proxies=[
+            pb.ProxyStatus(proxy_id="p-4711", revision=7, connected_since_ns=AT_NS),
+            pb.ProxyStatus(
+                proxy_id="p-4712", revision=6, connected_since_ns=AT_NS, refused="no such backend"
+            ),
+        ],
+        reports=pb.ReportCounts(offered=10_000, received=9_998, dropped={"buffer_full": 2}),
+    )
+
+
+def a_change(*, stable: int, canary: int) -> pb.ChangeResponse:
+    return pb.ChangeResponse(
+        route=a_route(stable=stable, canary=canary, shadow=2_500),
+        revision=8,
+        proxies_current=2,
+        proxies=2,
+    )
+
+
+def a_history() -> pb.GetHistoryResponse:
+    return pb.GetHistoryResponse(
+        changes=[
+            pb.Change(
+                revision=8,
+                route="digits",
+                at_ns=AT_NS,
+                actor="ada@tower",
+                reason="bake [1h] done",
+                action="weights",
+                before=_split(stable=10_000, canary=0),
+                after=_split(stable=9_000, canary=1_000),
+            ),
+            pb.Change(
+                revision=7, route="digits", action="shadow", after=pb.Split(shadows_bp={"int8": 50})
+            ),
+        ]
+    )
+
+
+def _split(**weights_bp: int) -> pb.Split:
+    return pb.Split(weights_bp=weights_bp)
+
+
+REFERENCE = np.arange(10, dtype=np.float32).reshape(1, 10) / 8
+CANDIDATE = np.where(np.arange(10) == 3, 2.5, REFERENCE).astype(np.float32)
+
+
+def a_mismatch(*, bodies: bool = False) -> pb.Mismatch:
+    mismatch = pb.Mismatch(
+        id="m-17",
+        at_ns=AT_NS,
+        route="digits",
+        reference="stable",
+        candidate="int8",
+        trace_id=bytes.fromhex("0af7651916cd43dd8448eb211c80319c"),
+        differences=[
+            pb.Difference(
+                output="logits",
+                kind="value",
+                index=[0, 3],
+                expected="0.375",
+                actual="2.5",
+                max_abs_diff=2.125,
+                differing=1,
+                elements=10,
+            )
+        ],
+    )
+    if bodies:
+        mismatch.request = request_body(np.zeros((1, 64), np.float32))
+        mismatch.reference_response = response_body(REFERENCE)
+        mismatch.candidate_response = response_body(CANDIDATE)
+    return mismatch
+
+
+def request_body(pixels: Any) -> bytes:
+    request = inference_pb2.ModelInferRequest(model_name="digits")
+    encode_inputs(request, [Tensor("pixels", "FP32", pixels)])
+    return request.SerializeToString()
+
+
+def response_body(logits: Any, datatype: str = "FP32", *, name: str = "logits") -> bytes:
+    response = inference_pb2.ModelInferResponse(model_name="digits")
+    encode_outputs(response, [Tensor(name, datatype, logits)], raw=True)
+    return response.SerializeToString()

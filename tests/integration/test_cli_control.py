@@ -1,0 +1,435 @@
+"""The operator's verbs against a control API that answers by the book."""
+
+import getpass
+import json
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import grpc
+import pytest
+from typer.testing import CliRunner, Result
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_client.cli.root import program
+from tests.doubles.control import FakeControl, a_mismatch, a_route, a_status, serving
+
+Run = Callable[..., Result]
+
+READ_VERBS = ["routes", "status digits", "history digits", "mismatches digits"]
+CHANGES = {"weights digits canary=10": "SetWeights", "shadow digits int8=25%": "SetShadow"}
+METHODS = {
+    "routes": "ListRoutes",
+    "status digits": "GetRoute",
+    "status digits --watch": "WatchRoute",
+    "history digits": "GetHistory",
+    "mismatches digits": "ListMismatches",
+    "mismatches digits --show m-17": "GetMismatch",
+    **CHANGES,
+}
+
+
+@pytest.fixture
+def control() -> FakeControl:
+    return FakeControl()
+
+
+@pytest.fixture
+def address(control: FakeControl) -> Iterator[str]:
+    with serving(control) as address:
+        yield address
+
+
+@pytest.fixture
+def run(address: str) -> Run:
+    """Run `coalmine VERB…` with the router's address in the environment."""
+    return lambda line: CliRunner().invoke(
+        program(), line.split(), env={"COALMINE_CONTROL": address}
+    )
+
+
+# ---------------------------------------------------------------- what is asked
+
+
+def test_weights_sends_exact_shares_with_who_and_why(run: Run, control: FakeControl) -> None:
+    result = run("weights digits canary=33.33 stable=66.67 --reason because --expect-revision 7")
+
+    assert result.exit_code == 0, result.output
+    assert control.requests[-1] == pb.SetWeightsRequest(
+        route="digits",
+        weights_bp={"canary": 3_333, "stable": 6_667},
+        reason="because",
+        expect_revision=7,
+        actor=f"{getpass.getuser()}@{socket.gethostname()}",
+    )
+
+
+def test_weights_leaves_out_stable_where_it_isnt_named(run: Run, control: FakeControl) -> None:
+    run("weights digits canary=10")
+
+    assert dict(control.requests[-1].weights_bp) == {"canary": 1_000}
+
+
+def test_shadow_sends_its_share_with_who_and_why(run: Run, control: FakeControl) -> None:
+    result = run("shadow digits int8=0% --reason off --expect-revision 3")
+
+    assert result.exit_code == 0, result.output
+    assert control.requests[-1] == pb.SetShadowRequest(
+        route="digits",
+        variant="int8",
+        share_bp=0,
+        reason="off",
+        expect_revision=3,
+        actor=f"{getpass.getuser()}@{socket.gethostname()}",
+    )
+
+
+@pytest.mark.parametrize(
+    ("line", "request_"),
+    [
+        ("routes", pb.ListRoutesRequest()),
+        ("status digits", pb.GetRouteRequest(route="digits")),
+        ("status digits --watch", pb.WatchRouteRequest(route="digits")),
+        ("history digits --limit 3", pb.GetHistoryRequest(route="digits", limit=3)),
+        (
+            "mismatches digits --output logits --limit 5",
+            pb.ListMismatchesRequest(route="digits", output="logits", limit=5),
+        ),
+        ("mismatches digits --show m-17", pb.GetMismatchRequest(route="digits", id="m-17")),
+    ],
+)
+def test_a_read_verb_asks_for_what_the_line_says(
+    run: Run, control: FakeControl, line: Any, request_: Any
+) -> None:
+    run(line)
+
+    assert control.requests == [request_]
+
+
+def test_the_option_overrules_the_environment(address: str, control: FakeControl) -> None:
+    result = CliRunner().invoke(
+        program(), ["routes", "--control", address], env={"COALMINE_CONTROL": "127.0.0.1:1"}
+    )
+
+    assert result.exit_code == 0, result.output
+    assert len(control.requests) == 1
+
+
+# ---------------------------------------------------------------- what is shown
+
+
+def test_weights_shows_before_and_after_the_new_revision_and_who_serves_it(run: Run) -> None:
+    words = [line.split() for line in run("weights digits canary=10").stdout.splitlines()]
+
+    assert ["stable", "100%", "→", "90%"] in words
+    assert ["canary", "0%", "→", "10%"] in words
+    assert " ".join(words[-1]) == "digits is at revision 8, served by 2 of 2 proxies"
+
+
+def test_a_shadow_that_is_switched_off_shows_its_share_as_zero_after(
+    run: Run, control: FakeControl
+) -> None:
+    control.answers["SetShadow"] = pb.ChangeResponse(route=a_route(shadow=0), revision=8)
+
+    result = run("shadow digits int8=0")
+
+    assert ["int8", "100%", "→", "0%"] in [line.split() for line in result.stdout.splitlines()]
+    assert "served by 0 of 0 proxies" in result.stdout
+
+
+@pytest.mark.parametrize(
+    ("line", "text"),
+    [
+        ("routes", "stable 100%, canary 0%, int8 0%"),
+        ("status digits", "canary is not ready: model 'digits' version 2 is loading"),
+        ("history digits", "canary 0% → 10%, stable 100% → 90%"),
+        ("mismatches digits", "0af7651916cd43dd8448eb211c80319c"),
+        ("mismatches digits --show m-17", "worst at [0, 3]: expected 0.375, got 2.5"),
+    ],
+)
+def test_piped_output_is_plain_and_whole(run: Run, line: Any, text: Any) -> None:
+    result = run(line)
+
+    assert result.exit_code == 0, result.output
+    assert text in result.stdout
+    assert "\x1b" not in result.stdout
+    assert "…" not in result.stdout
+    assert not any(line.endswith(" ") for line in result.stdout.splitlines())
+
+
+def test_a_row_that_is_wider_than_any_terminal_stays_on_one_line_in_a_pipe(
+    run: Run, control: FakeControl
+) -> None:
+    control.answers["GetHistory"].changes[0].reason = "why " * 100
+
+    assert len(run("history digits").stdout.splitlines()) == 3
+
+
+def test_routes_as_json(run: Run) -> None:
+    assert json.loads(run("routes --json").stdout) == {
+        "revision": 7,
+        "routes": [
+            {
+                "name": "digits",
+                "match_model": "digits",
+                "variants": [
+                    {"name": "stable", "backend": "blue", "model": "", "version": "1"}
+                    | {"weight_bp": 10_000},
+                    {"name": "canary", "backend": "blue", "model": "", "version": "2"}
+                    | {"weight_bp": 0},
+                    {"name": "int8", "backend": "green", "model": "digits-int8", "version": ""}
+                    | {"weight_bp": 0},
+                ],
+                "shadows": [{"variant": "int8", "share_bp": 10_000}],
+                "sticky_metadata": "x-user-id",
+                "timeout_ms": 2_000.0,
+                "pinning": True,
+            }
+        ],
+    }
+
+
+def test_status_as_json(run: Run) -> None:
+    found = json.loads(run("status digits --json").stdout)
+
+    assert found["revision"] == 7
+    assert found["counting_since"] == "2026-09-21T14:13:20.000000Z"
+    assert found["route"]["name"] == "digits"
+    assert found["variants"][1] == {
+        "name": "canary",
+        "ready": False,
+        "reason": "model 'digits' version 2 is loading",
+        "requests": 999,
+        "requests_by_status": {"INTERNAL": 1, "OK": 996, "UNAVAILABLE": 2},
+        "split_requests": 999,
+        "split_share": 0.0999,
+        "latency_p50_ms": 1.31,
+        "latency_p99_ms": 14.02,
+    }
+    assert found["shadows"][0]["dropped"] == {"deadline": 0, "queue_full": 7, "too_large": 3}
+    assert found["comparisons"][0]["mismatch_rate"] == 100 / 9_975
+    assert found["comparisons"][0]["outputs"][0] == {
+        "output": "logits",
+        "match": 9_875,
+        "mismatch": 100,
+        "max_abs_diff": 0.03125,
+    }
+    assert found["proxies"][1]["refused"] == "no such backend"
+    assert found["reports"] == {"offered": 10_000, "received": 9_998, "dropped": {"buffer_full": 2}}
+
+
+def test_status_as_json_of_a_route_without_traffic_has_nulls_for_rates(
+    run: Run, control: FakeControl
+) -> None:
+    control.answers["GetRoute"] = pb.RouteStatus(
+        route=a_route(),
+        variants=[pb.VariantStatus(name="stable", latency_p50_ms=float("nan"))],
+        comparisons=[
+            pb.ComparisonCounts(outputs=[pb.OutputCounts(max_abs_diff=float("inf"))]),
+        ],
+    )
+
+    found = json.loads(run("status digits --json").stdout)
+
+    assert found["counting_since"] is None
+    assert found["variants"][0]["split_share"] is None
+    assert found["variants"][0]["latency_p50_ms"] == "NaN"
+    assert found["comparisons"][0]["mismatch_rate"] is None
+    assert found["comparisons"][0]["outputs"][0]["max_abs_diff"] == "Infinity"
+
+
+def test_history_as_json(run: Run) -> None:
+    first, second = json.loads(run("history digits --json").stdout)["changes"]
+
+    assert first == {
+        "revision": 8,
+        "route": "digits",
+        "at": "2026-09-21T14:13:20.000000Z",
+        "actor": "ada@tower",
+        "reason": "bake [1h] done",
+        "action": "weights",
+        "before": {"weights_bp": {"canary": 0, "stable": 10_000}, "shadows_bp": {}},
+        "after": {"weights_bp": {"canary": 1_000, "stable": 9_000}, "shadows_bp": {}},
+    }
+    assert second["at"] is None
+
+
+def test_mismatches_as_json(run: Run) -> None:
+    (found,) = json.loads(run("mismatches digits --json").stdout)["mismatches"]
+
+    assert found["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert found["differences"][0]["index"] == [0, 3]
+    assert "request" not in found
+
+
+def test_one_mismatch_as_json_has_its_tensors(run: Run) -> None:
+    found = json.loads(run("mismatches digits --show m-17 --json").stdout)
+
+    assert found["id"] == "m-17"
+    assert found["reference_response"]["tensors"]["logits"]["data"][3] == 0.375
+    assert found["candidate_response"]["tensors"]["logits"]["data"][3] == 2.5
+    assert found["request"]["tensors"]["pixels"]["shape"] == [1, 64]
+
+
+def test_a_mismatch_of_more_than_four_mebibytes_is_shown(run: Run, control: FakeControl) -> None:
+    large = a_mismatch(bodies=True)
+    large.request = bytes(5 * 1024 * 1024)
+    control.answers["GetMismatch"] = large
+
+    assert "worst at [0, 3]" in run("mismatches digits --show m-17").stdout
+
+
+# ---------------------------------------------------------------- watch
+
+
+def test_watch_in_a_pipe_prints_each_status_and_fails_when_the_router_ends_it(
+    run: Run, control: FakeControl
+) -> None:
+    control.watched = [a_status(), a_status()]
+    control.watched[1].revision = 8
+
+    result = run("status digits --watch")
+
+    assert "revision 7" in result.stdout
+    assert "proxies   0 of 2 serve revision 8" in result.stdout
+    assert result.exit_code == 1
+    assert result.stderr == "coalmine: status: the router ended the watch\n"
+
+
+def test_watch_as_json_prints_one_object_a_line(run: Run, control: FakeControl) -> None:
+    control.watched = [a_status(), a_status()]
+
+    lines = run("status digits --watch --json").stdout.splitlines()
+
+    assert [json.loads(line)["revision"] for line in lines] == [7, 7]
+
+
+@contextmanager
+def watching(address: str) -> Iterator[subprocess.Popen[str]]:
+    """Watch in a process of its own, from which the first status has come."""
+    command = [sys.executable, "-c", "from coalmine_client.cli import main; main()"]
+    arguments = ["status", "digits", "--watch", "--json", "--control", address]
+    with subprocess.Popen(
+        [*command, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["revision"] == 7
+        yield process
+
+
+def test_ctrl_c_ends_a_watch_quietly_with_130(control: FakeControl, address: str) -> None:
+    control.watch_ends = False
+    with watching(address) as process:
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 130
+    assert errors == ""
+
+
+def test_a_watch_whose_router_goes_away_ends_with_one_line(control: FakeControl) -> None:
+    control.watch_ends = False
+    with ExitStack() as router:
+        address = router.enter_context(serving(control))
+        with watching(address) as process:
+            router.close()
+            _, errors = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert errors.startswith(
+        f"coalmine: status: cannot reach the router's control API at {address}: "
+    )
+    assert errors.count("\n") == 1
+
+
+# ---------------------------------------------------------------- what goes wrong
+
+
+@pytest.mark.parametrize(("line", "method"), METHODS.items())
+@pytest.mark.parametrize(
+    "code",
+    [
+        grpc.StatusCode.ABORTED,
+        grpc.StatusCode.FAILED_PRECONDITION,
+        grpc.StatusCode.INVALID_ARGUMENT,
+        grpc.StatusCode.NOT_FOUND,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNIMPLEMENTED,
+    ],
+)
+def test_a_refusal_is_one_line_with_its_code(
+    run: Run, control: FakeControl, line: Any, method: Any, code: Any
+) -> None:
+    control.errors[method] = code, "that's how it is,\nand more"
+
+    result = run(line)
+
+    verb = line.split()[0]
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert result.stderr == f"coalmine: {verb}: that's how it is, and more ({code.name})\n"
+
+
+@pytest.mark.parametrize("line", METHODS)
+def test_a_router_that_cant_be_reached_is_told_with_its_address(line: Any) -> None:
+    result = CliRunner().invoke(program(), line.split(), env={"COALMINE_CONTROL": "127.0.0.1:1"})
+
+    verb = line.split()[0]
+    assert result.exit_code == 1
+    assert result.stderr.startswith(
+        f"coalmine: {verb}: cannot reach the router's control API at 127.0.0.1:1: "
+    )
+    assert "refused" in result.stderr
+    assert result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        (
+            "weights digits canary=ten",
+            "expected a percentage from 0 to 100, two decimals at most, got ten",
+        ),
+        ("weights digits canary=0.001", "two decimals at most"),
+        ("weights digits canary=1 canary=2", "'canary' is given twice"),
+        ("shadow digits int8", "expected NAME=PERCENT"),
+    ],
+)
+def test_a_wrong_share_is_wrong_usage_and_asks_nobody(
+    run: Run, control: FakeControl, line: Any, why: Any
+) -> None:
+    result = run(line)
+
+    assert result.exit_code == 2
+    assert why in result.stderr
+    assert result.stderr.count("\n") == 1
+    assert control.requests == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "weights digits",
+        "weights",
+        "status",
+        "status digits --json=1",
+        "history digits --limit 0",
+        "weights digits canary=1 --expect-revision -1",
+        "nonsense",
+    ],
+)
+def test_a_line_that_doesnt_parse_is_wrong_usage(run: Run, control: FakeControl, line: Any) -> None:
+    result = run(line)
+
+    assert result.exit_code == 2
+    assert "Traceback" not in result.output
+    assert control.requests == []
+
+
+@pytest.mark.parametrize("verb", READ_VERBS)
+def test_every_read_verb_prints_json(run: Run, verb: Any) -> None:
+    assert json.loads(run(f"{verb} --json").stdout)

@@ -1,0 +1,349 @@
+"""What operators read: every figure is there, and fits a terminal of a hundred columns."""
+
+import io
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from rich.console import Console
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_client.cli.bulk import Tally
+from coalmine_client.cli.history import history_view, moved
+from coalmine_client.cli.infer_view import answer_view, tally_view
+from coalmine_client.cli.kept import read_kept
+from coalmine_client.cli.mismatch_view import mismatch_view, mismatches_view
+from coalmine_client.cli.routes import routes_view
+from coalmine_client.cli.status_view import status_view
+from coalmine_client.cli.weights import change_view
+from coalmine_client.client import Answer
+from tests.doubles.control import (
+    a_change,
+    a_history,
+    a_mismatch,
+    a_route,
+    a_status,
+    response_body,
+)
+
+
+def shown(view: Any, width: Any = 100) -> Any:
+    file = io.StringIO()
+    Console(file=file, width=width, markup=False, highlight=False).print(view)
+    return file.getvalue()
+
+
+def row(text: Any, start: Any) -> Any:
+    """Return the words of the first line that begins with `start`."""
+    return next(line for line in text.splitlines() if line.startswith(start)).split()
+
+
+# ---------------------------------------------------------------- status
+
+
+def test_the_status_of_a_variant_tells_asked_and_got_share_errors_and_latency() -> None:
+    text = shown(status_view(a_status()))
+
+    assert row(text, "stable") == [
+        "stable",
+        "blue",
+        "v1",
+        "100%",
+        "90.01%",
+        "9,001",
+        "0",
+        "1.24",
+        "3.41",
+        "yes",
+    ]
+    assert row(text, "canary ")[:8] == [
+        "canary",
+        "blue",
+        "v2",
+        "0%",
+        "9.99%",
+        "999",
+        "3",
+        "(0.30%)",
+    ]
+
+
+def test_the_status_says_why_a_variant_is_not_ready_and_what_it_answered() -> None:
+    text = shown(status_view(a_status()))
+
+    assert "canary is not ready: model 'digits' version 2 is loading" in text
+    assert "canary answered UNAVAILABLE 2, INTERNAL 1" in text
+    assert "stable answered" not in text
+
+
+def test_the_status_counts_shadows_with_what_was_dropped_by_reason() -> None:
+    text = shown(status_view(a_status()))
+
+    assert row(text[text.index("shadow ") :], "int8") == [
+        *["int8", "100%", "10,000", "9,990", "10"],
+        *["queue_full", "7,", "too_large", "3"],
+    ]
+
+
+def test_the_status_counts_comparisons_in_all_and_by_output() -> None:
+    text = shown(status_view(a_status()))
+
+    assert row(text, "int8 against stable")[3:] == ["9,875", "100", "5", "10", "1.00%"]
+    assert row(text.replace("                     logits", "logits"), "logits") == [
+        "logits",
+        "9,875",
+        "100",
+        "1.00%",
+        "0.0312",
+    ]
+
+
+def test_the_status_names_the_proxies_that_serve_another_revision() -> None:
+    text = shown(status_view(a_status()))
+
+    assert "proxies   1 of 2 serve revision 7" in text
+    assert "p-4712 serves revision 6, refused: no such backend" in text
+    assert "p-4711" not in text
+
+
+def test_the_status_counts_reports_and_says_what_was_dropped() -> None:
+    assert "10,000 offered · 9,998 received · 2 dropped (buffer_full 2)" in shown(
+        status_view(a_status())
+    )
+
+
+def test_a_route_without_traffic_shows_dashes_rather_than_figures() -> None:
+    status = pb.RouteStatus(route=a_route(shadow=0), revision=1)
+
+    text = shown(status_view(status))
+
+    assert row(text, "stable") == ["stable", "blue", "v1", "100%", "-", "0", "0", "-", "-", "no"]
+    assert "proxies   0 of 0 serve revision 1" in text
+    assert "shadow " not in text
+    assert "compared" not in text
+
+
+def test_a_shadow_that_was_switched_off_keeps_its_counts() -> None:
+    status = a_status()
+    del status.route.shadows[:]
+
+    assert ["int8", "0%", "10,000"] in [
+        line.split()[:3] for line in shown(status_view(status)).splitlines()
+    ]
+
+
+def test_the_status_with_figures_in_millions_still_fits_a_terminal() -> None:
+    status = a_status()
+    for variant in status.variants:
+        variant.requests = variant.split_requests = 123_456_789
+        variant.latency_p99_ms = 12_345.67
+
+    lines = shown(status_view(status)).splitlines()
+
+    assert any("123,456,789" in line and "12,345.67" in line for line in lines)
+    assert max(map(len, lines)) <= 100
+
+
+def test_what_a_terminal_would_obey_is_spelt_out() -> None:
+    status = a_status()
+    status.variants[1].reason = "\x1b[2J[bold]gone\n"
+
+    assert r"canary is not ready: \x1b[2J[bold]gone\n" in shown(status_view(status))
+
+
+# ---------------------------------------------------------------- routes, changes, history
+
+
+def test_routes_show_split_shadows_and_sticky_key() -> None:
+    text = shown(routes_view(pb.ListRoutesResponse(revision=7, routes=[a_route()])))
+
+    assert "stable 100%, canary 0%, int8 0%" in text
+    assert "int8 100%" in text
+    assert "x-user-id" in text
+    assert "revision 7" in text
+
+
+def test_a_router_without_routes_says_so() -> None:
+    assert shown(routes_view(pb.ListRoutesResponse(revision=1))) == "no routes, revision 1\n"
+
+
+def test_a_change_shows_before_and_after_and_who_serves_it() -> None:
+    text = shown(
+        change_view(
+            a_status(),
+            a_change(stable=9_000, canary=1_000),
+            "variant",
+            {"stable": 10_000, "canary": 0},
+            {"stable": 9_000, "canary": 1_000},
+        )
+    )
+
+    assert row(text, "stable") == ["stable", "100%", "→", "90%"]
+    assert row(text, "canary") == ["canary", "0%", "→", "10%"]
+    assert row(text, "variant") == ["variant", "revision", "7", "revision", "8"]
+    assert "served by 2 of 2 proxies" in text
+
+
+def test_history_tells_who_when_why_from_and_to() -> None:
+    text = shown(history_view(a_history()), width=160)
+
+    assert "2026-09-21 14:13:20Z" in text
+    assert "ada@tower" in text
+    assert "canary 0% → 10%, stable 100% → 90%" in text
+    assert "bake [1h] done" in text
+    assert "shadow int8 0% → 0.5%" in text
+
+
+def test_a_change_of_nothing_says_nothing() -> None:
+    same = pb.Split(weights_bp={"stable": 10_000})
+
+    assert moved(same, same) == "nothing"
+    assert shown(history_view(pb.GetHistoryResponse())) == "no changes\n"
+
+
+# ---------------------------------------------------------------- mismatches
+
+
+def test_mismatches_show_id_trace_and_what_differs_on_one_line() -> None:
+    text = shown(mismatches_view(pb.ListMismatchesResponse(mismatches=[a_mismatch()])))
+
+    assert "0af7651916cd43dd8448eb211c80319c" in text
+    assert row(text, "m-17")[3:] == [
+        "int8",
+        "stable",
+        "logits",
+        "by",
+        "2.12",
+        "0af7651916cd43dd8448eb211c80319c",
+    ]
+
+
+def test_a_router_that_kept_no_mismatches_says_so() -> None:
+    assert shown(mismatches_view(pb.ListMismatchesResponse())) == "no mismatches kept\n"
+
+
+def one(mismatch: Any) -> Any:
+    return shown(mismatch_view(mismatch, read_kept(mismatch)))
+
+
+def test_a_mismatch_shows_both_tensors_with_the_differing_element_marked() -> None:
+    text = one(a_mismatch(bodies=True))
+
+    assert "0af7651916cd43dd8448eb211c80319c" in text
+    assert "request  pixels FP32 [1, 64]" in text
+    assert "value · 1 of 10 elements differ · max |diff| 2.125" in text
+    assert "worst at [0, 3]: expected 0.375, got 2.5" in text
+    assert row(text, "*") == ["*", "[0,", "3]", "0.375", "2.5", "2.12"]
+    assert sum(line.startswith("*") for line in text.splitlines()) == 1
+    assert "[0, 9]" in text
+
+
+def test_of_a_large_tensor_the_elements_furthest_apart_are_shown() -> None:
+    reference = np.zeros((1, 1_000), np.float32)
+    candidate = np.linspace(0, 1, 1_000, dtype=np.float32).reshape(1, -1)
+    mismatch = a_mismatch(bodies=True)
+    mismatch.reference_response = response_body(reference)
+    mismatch.candidate_response = response_body(candidate)
+    mismatch.differences[0].differing = 2
+
+    text = one(mismatch)
+
+    assert "the 40 furthest apart of 1,000 elements" in text
+    assert "[0, 999]" in text
+    assert "[0, 960]" in text
+    assert "[0, 959]" not in text
+    assert [line.split()[2] for line in text.splitlines() if line.startswith("*")] == [
+        "998]",
+        "999]",
+    ]
+
+
+def test_tensors_of_different_shapes_are_described_one_after_the_other() -> None:
+    mismatch = a_mismatch(bodies=True)
+    mismatch.candidate_response = response_body(np.arange(12, dtype=np.float32))
+    mismatch.differences[0].CopyFrom(
+        pb.Difference(output="logits", kind="shape", expected="[1, 10]", actual="[12]")
+    )
+
+    text = one(mismatch)
+
+    assert "logits   shape\n  expected [1, 10], got [12]" in text
+    assert "  int8: logits FP32 [12]: 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, …" in text
+
+
+def test_an_output_that_is_missing_is_shown_on_the_side_that_has_it() -> None:
+    mismatch = a_mismatch(bodies=True)
+    mismatch.candidate_response = response_body(np.zeros(1, np.float32), name="other")
+    mismatch.differences[0].kind = "missing"
+
+    assert "  int8: no such tensor" in one(mismatch)
+
+
+def test_a_candidate_that_failed_shows_its_status_and_has_no_tensors() -> None:
+    mismatch = a_mismatch(bodies=True)
+    mismatch.candidate_response = b""
+    mismatch.differences[0].CopyFrom(
+        pb.Difference(kind="status", expected="OK", actual="UNAVAILABLE: gone")
+    )
+
+    text = one(mismatch)
+
+    assert "answer   status\n  expected OK, got UNAVAILABLE: gone" in text
+
+
+def test_a_mismatch_whose_bodies_were_too_large_says_so_and_shows_the_worst_element() -> None:
+    mismatch = a_mismatch()
+    mismatch.bodies_dropped = True
+
+    text = one(mismatch)
+
+    assert "request  not kept, its body was over the limit" in text
+    assert "worst at [0, 3]: expected 0.375, got 2.5" in text
+
+
+def test_a_body_that_is_malformed_says_why() -> None:
+    mismatch = a_mismatch(bodies=True)
+    mismatch.candidate_response = b"\xff"
+
+    assert "  int8: can't be read: " in one(mismatch)
+
+
+# ---------------------------------------------------------------- infer
+
+
+def test_an_answer_shows_who_gave_it_and_every_output() -> None:
+    outputs = {
+        "logits": np.array([[1.5, 2]], ml_dtypes.bfloat16),
+        "label": np.array([b"\x1bseven"], object),
+    }
+    text = shown(answer_view(Answer("digits", "2", "r-1", outputs, "canary", 8, ()), 1.234))
+
+    assert "digits   version 2 · variant canary, revision 8 · id r-1 · 1.23 ms" in text
+    assert "logits   BF16 [1, 2]\n[[1.5, 2]]" in text
+    assert r"\x1bseven" in text
+
+
+def test_a_bulk_run_shows_shares_latencies_and_statuses() -> None:
+    tally = Tally(latencies_ms=[1.0, 2.0, 3.0], took_s=0.5, first_error="x")
+    tally.answered.update({("stable", "1"): 2, ("canary", "2"): 1})
+    tally.failed.update({"canary": 1})
+    tally.by_status.update({"OK": 3, "UNAVAILABLE": 1})
+
+    text = shown(tally_view(tally, 8))
+
+    assert "4 calls in 0.50 s, 8 a second, 8 at a time" in text
+    assert row(text, "stable") == ["stable", "1", "2", "50.00%"]
+    assert ["canary", "failed", "1", "25.00%"] in [line.split() for line in text.splitlines()]
+    assert "p50 2.00 ms · p99 2.98 ms" in text
+    assert "OK 3, UNAVAILABLE 1" in text
+
+
+def test_a_bulk_run_without_an_answer_has_no_latency() -> None:
+    tally = Tally(took_s=0.0)
+    tally.by_status.update({"UNAVAILABLE": 1})
+
+    assert "latency  -" in shown(tally_view(tally, 1))
+
+
+def test_a_wide_console_gets_every_change_on_one_line() -> None:
+    assert len(shown(history_view(a_history()), width=4_000).splitlines()) == 3

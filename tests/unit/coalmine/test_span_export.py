@@ -1,0 +1,287 @@
+"""Spans through the real SDK to an exporter that is ours: counted, bounded, rotated."""
+
+import json
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from opentelemetry.exporter.otlp.json.file import FileSpanExporter
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.trace import SpanContext, TraceFlags
+
+from coalmine.span_export import CountedSpans, RotatingFile, exporter_for, resource
+
+
+class Collector(SpanExporter):
+    """Keeps spans; while `closed`, holds whoever exports."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+        self.result = SpanExportResult.SUCCESS
+        self.error: Exception | None = None
+        self.open = threading.Event()
+        self.open.set()
+        self.entered = threading.Event()
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self.entered.set()
+        self.open.wait(30)
+        if self.error is not None:
+            raise self.error
+        self.names += [span.name for span in spans]
+        return self.result
+
+    def shutdown(self) -> None: ...
+
+
+def span(name: str = "s", *, sampled: bool = True) -> ReadableSpan:
+    flags = TraceFlags(TraceFlags.SAMPLED if sampled else TraceFlags.DEFAULT)
+    context = SpanContext(1, 2, is_remote=False, trace_flags=flags)
+    return ReadableSpan(name, context=context, start_time=1, end_time=2)
+
+
+@pytest.fixture
+def collector() -> Collector:
+    return Collector()
+
+
+@pytest.fixture
+def spans(collector: Collector) -> Iterator[CountedSpans]:
+    counted = CountedSpans(collector, queue_spans_max=4)
+    yield counted
+    collector.open.set()
+    counted.shutdown()
+
+
+# ---------------------------------------------------------------- counting
+
+
+def test_spans_that_were_exported_are_counted(spans: CountedSpans, collector: Collector) -> None:
+    for name in "abc":
+        spans.on_end(span(name))
+    spans.force_flush()
+
+    assert collector.names == ["a", "b", "c"]
+    assert spans.totals() == {"exported": 3, "dropped_queue_full": 0, "dropped_export_failed": 0}
+
+
+def test_spans_over_the_bound_are_dropped_and_counted(
+    spans: CountedSpans, collector: Collector
+) -> None:
+    collector.open.clear()
+    for _ in range(4):  # a full batch, which the collector takes and holds
+        spans.on_end(span("held"))
+    assert collector.entered.wait(30)
+    for _ in range(4):
+        spans.on_end(span("queued"))
+    for _ in range(3):
+        spans.on_end(span("too many"))
+    collector.open.set()
+    spans.force_flush()
+
+    assert spans.totals() == {"exported": 8, "dropped_queue_full": 3, "dropped_export_failed": 0}
+    assert collector.names == ["held"] * 4 + ["queued"] * 4
+
+
+def test_a_full_queue_has_room_again_once_it_was_exported(
+    spans: CountedSpans, collector: Collector
+) -> None:
+    for _ in range(3):
+        for _ in range(4):
+            spans.on_end(span())
+        spans.force_flush()
+
+    assert spans.totals()["exported"] == 12
+
+
+def test_spans_that_arent_sampled_neither_count_nor_fill_the_queue(
+    spans: CountedSpans, collector: Collector
+) -> None:
+    for _ in range(10):
+        spans.on_end(span(sampled=False))
+    spans.on_end(span("kept"))
+    spans.force_flush()
+
+    assert collector.names == ["kept"]
+    assert spans.totals() == {"exported": 1, "dropped_queue_full": 0, "dropped_export_failed": 0}
+
+
+def test_a_refusing_collector_is_counted(spans: CountedSpans, collector: Collector) -> None:
+    collector.result = SpanExportResult.FAILURE
+    spans.on_end(span())
+    spans.force_flush()
+
+    assert spans.totals()["dropped_export_failed"] == 1
+
+
+def test_an_exporter_that_raises_is_counted_as_failed(
+    spans: CountedSpans, collector: Collector
+) -> None:
+    collector.error = OSError("disk full")
+    spans.on_end(span())
+    spans.force_flush()
+    collector.error = None
+    spans.on_end(span("after"))
+    spans.force_flush()
+
+    assert spans.totals() == {"exported": 1, "dropped_queue_full": 0, "dropped_export_failed": 1}
+
+
+def test_a_shutdown_exports_what_is_queued(collector: Collector) -> None:
+    spans = CountedSpans(collector)
+    spans.on_end(span())
+    spans.shutdown()
+
+    assert spans.totals()["exported"] == 1
+
+
+def test_a_collector_that_hangs_doesnt_hold_up_a_shutdown(collector: Collector) -> None:
+    spans = CountedSpans(collector)
+    collector.open.clear()
+    spans.on_end(span())
+
+    stopped = threading.Thread(target=spans.shutdown, kwargs={"timeout_s": 0.05})
+    stopped.start()
+    stopped.join(10)
+
+    assert not stopped.is_alive()
+    collector.open.set()
+
+
+def test_every_span_of_many_threads_is_counted_once(collector: Collector) -> None:
+    spans = CountedSpans(collector, queue_spans_max=64)
+
+    def end_many() -> None:
+        for _ in range(200):
+            spans.on_end(span())
+
+    threads = [threading.Thread(target=end_many) for _ in range(4)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    spans.shutdown(30)
+
+    assert sum(spans.totals().values()) == 800
+
+
+# ---------------------------------------------------------------- where to
+
+
+def test_without_an_endpoint_spans_go_to_files_that_jaeger_opens(tmp_path: Path) -> None:
+    exporter = exporter_for(tmp_path / "traces", {})
+    assert isinstance(exporter, FileSpanExporter)
+    provider = TracerProvider(resource=resource("coalmine-router", {}))
+    spans = CountedSpans(exporter)
+    provider.add_span_processor(spans)
+
+    provider.get_tracer("t").start_span("a span").end()
+    provider.shutdown()
+
+    (line,) = (tmp_path / "traces" / "traces-000001.jsonl").read_text().splitlines()
+    (found,) = json.loads(line)["resourceSpans"]
+    assert found["scopeSpans"][0]["spans"][0]["name"] == "a span"
+    attributes = {each["key"]: each["value"] for each in found["resource"]["attributes"]}
+    assert attributes["service.name"] == {"stringValue": "coalmine-router"}
+
+
+@pytest.mark.parametrize(
+    "environ",
+    [
+        {"OTEL_SDK_DISABLED": "true"},
+        {"OTEL_SDK_DISABLED": "True", "OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:4317"},
+        {"OTEL_TRACES_EXPORTER": "none"},
+    ],
+)
+def test_whoever_turns_spans_off_gets_none(environ: dict[str, str], tmp_path: Path) -> None:
+    assert exporter_for(tmp_path / "traces", environ) is None
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_an_endpoint_and_a_folder_nobody_reads_spans() -> None:
+    assert exporter_for(None, {}) is None
+
+
+@pytest.mark.parametrize(
+    "name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
+)
+def test_an_endpoint_takes_the_spans_and_leaves_no_files(name: str, tmp_path: Path) -> None:
+    exporter = exporter_for(tmp_path / "traces", {name: "http://127.0.0.1:1"})
+
+    assert isinstance(exporter, OTLPSpanExporter)
+    exporter.shutdown()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_standard_variable_overrules_the_service_name() -> None:
+    named = resource("coalmine-server", {"OTEL_SERVICE_NAME": "mine"})
+
+    assert named.attributes["service.name"] == "mine"
+    assert resource("coalmine-server", {}).attributes["service.name"] == "coalmine-server"
+
+
+# ---------------------------------------------------------------- rotation
+
+
+def written(folder: Path) -> dict[str, str]:
+    return {path.name: path.read_text() for path in sorted(folder.iterdir())}
+
+
+def write_all(folder: Path, lines: Sequence[str], **bounds: int) -> None:
+    with RotatingFile(folder, **bounds) as file:
+        for line in lines:
+            file.write(line)
+
+
+def test_a_line_that_no_longer_fits_begins_a_new_file(tmp_path: Path) -> None:
+    write_all(tmp_path, ["aaaa\n", "bbbb\n", "c\n"], bytes_max=10)
+
+    assert written(tmp_path) == {
+        "traces-000001.jsonl": "aaaa\nbbbb\n",
+        "traces-000002.jsonl": "c\n",
+    }
+
+
+def test_a_line_that_is_larger_than_a_file_is_written_whole(tmp_path: Path) -> None:
+    write_all(tmp_path, ["a\n", "b" * 50 + "\n", "c\n"], bytes_max=10)
+
+    assert list(written(tmp_path).values()) == ["a\n", "b" * 50 + "\n", "c\n"]
+
+
+def test_the_oldest_files_go_when_there_are_too_many(tmp_path: Path) -> None:
+    write_all(tmp_path, [f"{number}\n" for number in range(1, 8)], bytes_max=2, files_max=3)
+
+    assert written(tmp_path) == {
+        "traces-000005.jsonl": "5\n",
+        "traces-000006.jsonl": "6\n",
+        "traces-000007.jsonl": "7\n",
+    }
+
+
+def test_a_restart_goes_on_behind_the_newest_file_and_keeps_the_bound(tmp_path: Path) -> None:
+    for number in range(4):
+        write_all(tmp_path, [f"{number}\n"], files_max=2)
+
+    assert list(written(tmp_path)) == ["traces-000003.jsonl", "traces-000004.jsonl"]
+
+
+def test_files_of_others_in_the_folder_stay(tmp_path: Path) -> None:
+    (tmp_path / "traces-mine.jsonl").write_text("x")
+    (tmp_path / "notes.txt").write_text("x")
+
+    for _ in range(3):
+        write_all(tmp_path, ["a\n"], files_max=1)
+
+    assert {"traces-mine.jsonl", "notes.txt"} <= set(written(tmp_path))
+
+
+def test_what_was_flushed_can_be_read_while_the_file_is_open(tmp_path: Path) -> None:
+    with RotatingFile(tmp_path) as file:
+        file.write("a\n")
+        file.flush()
+        assert written(tmp_path) == {"traces-000001.jsonl": "a\n"}
+        assert not file.closed
+    assert file.closed

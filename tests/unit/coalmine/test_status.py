@@ -1,0 +1,187 @@
+"""Every error class is shown arriving as its code, through a real server."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+
+from coalmine import errors
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.control.v1.control_pb2_grpc import (
+    RouteControlServicer,
+    RouteControlStub,
+    add_RouteControlServicer_to_server,
+)
+from coalmine.status import answering, status_of, streaming
+
+
+def classes(base: type[errors.CoalmineError]) -> Iterator[type[errors.CoalmineError]]:
+    for each in base.__subclasses__():
+        yield each
+        yield from classes(each)
+
+
+# Those of other modules' tests may be subclasses too.
+ALL = [each for each in classes(errors.CoalmineError) if each.__module__ == errors.__name__]
+
+CODES = {
+    "InvalidRequest": grpc.StatusCode.INVALID_ARGUMENT,
+    "InvalidTensor": grpc.StatusCode.INVALID_ARGUMENT,
+    "NotFound": grpc.StatusCode.NOT_FOUND,
+    "NotOffered": grpc.StatusCode.UNIMPLEMENTED,
+    "Unavailable": grpc.StatusCode.UNAVAILABLE,
+    "Overloaded": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    "DeadlineSpent": grpc.StatusCode.DEADLINE_EXCEEDED,
+    "ModelFailed": grpc.StatusCode.INTERNAL,
+    "StaleRevision": grpc.StatusCode.ABORTED,
+    "NotReady": grpc.StatusCode.FAILED_PRECONDITION,
+}
+
+SECRET = "password=hunter2"
+
+
+class Raising(RouteControlServicer):
+    """Raises `error` from every method, once it answered `first` times."""
+
+    def __init__(self) -> None:
+        self.error: BaseException | None = None
+        self.cancelled = asyncio.Event()
+        self.waiting = asyncio.Event()
+
+    @answering
+    async def GetRoute(self, request: Any, context: Any) -> Any:
+        if self.error is not None:
+            raise self.error
+        return pb.RouteStatus(revision=1)
+
+    @streaming
+    async def WatchRoute(self, request: Any, context: Any) -> Any:
+        yield pb.RouteStatus(revision=1)
+        if self.error is not None:
+            raise self.error
+
+    @answering
+    async def ListRoutes(self, request: Any, context: Any) -> Any:
+        await context.abort(grpc.StatusCode.DATA_LOSS, "by hand")
+
+    @answering
+    async def GetHistory(self, request: Any, context: Any) -> Any:
+        self.waiting.set()
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self.cancelled.set()
+
+    SetWeights: Any = GetRoute
+    SetShadow: Any = GetRoute
+    ListMismatches: Any = GetRoute
+    GetMismatch: Any = GetRoute
+
+
+@pytest.fixture
+async def servicer() -> Raising:
+    return Raising()
+
+
+@pytest.fixture
+async def stub(servicer: Raising) -> AsyncIterator[Any]:
+    server = grpc.aio.server()
+    add_RouteControlServicer_to_server(servicer, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    await server.start()
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+        yield RouteControlStub(channel)
+    await server.stop(None)
+
+
+async def unary(stub: Any) -> grpc.aio.AioRpcError:
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.GetRoute(pb.GetRouteRequest())
+    return caught.value
+
+
+async def streamed(stub: Any) -> grpc.aio.AioRpcError:
+    stream = stub.WatchRoute(pb.WatchRouteRequest())
+    assert (await stream.read()).revision == 1
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stream.read()
+    return caught.value
+
+
+both = pytest.mark.parametrize("call", [unary, streamed])
+
+
+def test_every_error_class_has_its_code_in_this_table() -> None:
+    assert {each.__name__ for each in ALL} == set(CODES)
+    assert {each.__name__: status_of(each("")) for each in ALL} == CODES
+
+
+@both
+@pytest.mark.parametrize("error", ALL, ids=lambda each: each.__name__)
+async def test_an_error_arrives_as_its_code_with_its_text(
+    call: Any, error: Any, servicer: Raising, stub: Any
+) -> None:
+    servicer.error = error("model 'digits': so it is")
+
+    arrived = await call(stub)
+
+    assert arrived.code() is CODES[error.__name__]
+    assert arrived.details() == "model 'digits': so it is"
+
+
+@both
+async def test_an_unexpected_error_arrives_as_internal_with_nothing_of_its_text(
+    call: Any, servicer: Raising, stub: Any
+) -> None:
+    servicer.error = RuntimeError(SECRET)
+
+    with capture_logs() as logs:
+        arrived = await call(stub)
+
+    assert arrived.code() is grpc.StatusCode.INTERNAL
+    assert SECRET not in str(arrived)
+    assert "RuntimeError" not in str(arrived)
+    (log,) = logs
+    assert arrived.details() == f"internal error, incident {log['incident']}"
+    assert log["exc_info"] is servicer.error
+
+
+async def test_two_unexpected_errors_are_two_incidents(servicer: Raising, stub: Any) -> None:
+    servicer.error = ValueError("x")
+
+    with capture_logs():
+        assert (await unary(stub)).details() != (await unary(stub)).details()
+
+
+async def test_a_start_error_inside_a_call_is_unexpected_too(servicer: Raising, stub: Any) -> None:
+    servicer.error = errors.StartError(SECRET)
+
+    with capture_logs():
+        assert (await unary(stub)).code() is grpc.StatusCode.INTERNAL
+
+
+async def test_an_abort_by_hand_keeps_its_code(stub: Any) -> None:
+    with capture_logs() as logs, pytest.raises(grpc.aio.AioRpcError) as caught:
+        await stub.ListRoutes(pb.ListRoutesRequest())
+
+    assert (caught.value.code(), caught.value.details()) == (grpc.StatusCode.DATA_LOSS, "by hand")
+    assert logs == []
+
+
+async def test_a_method_that_raises_nothing_answers(stub: Any) -> None:
+    assert (await stub.GetRoute(pb.GetRouteRequest())).revision == 1
+    assert [each.revision async for each in stub.WatchRoute(pb.WatchRouteRequest())] == [1]
+
+
+async def test_a_cancelled_call_is_cancelled_and_no_incident(servicer: Raising, stub: Any) -> None:
+    with capture_logs() as logs:
+        call = stub.GetHistory(pb.GetHistoryRequest())
+        async with asyncio.timeout(10):
+            await servicer.waiting.wait()
+            call.cancel()
+            await servicer.cancelled.wait()
+
+    assert logs == []

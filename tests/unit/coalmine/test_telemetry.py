@@ -1,0 +1,90 @@
+"""What a process writes to its log; each runs on its own, because logging is one for a process."""
+
+import json
+import subprocess
+import sys
+from typing import Any
+
+import pytest
+
+PROLOGUE = """
+import logging, structlog
+from coalmine.telemetry import configure_logging
+configure_logging("coalmine-server")
+log = structlog.get_logger("a.module")
+"""
+
+
+def logged(body: str, **environ: str) -> tuple[str, str]:
+    done = subprocess.run(
+        [sys.executable, "-c", PROLOGUE + body],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environ,
+    )
+    return done.stdout, done.stderr
+
+
+def events(text: str) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in text.splitlines()]
+
+
+def test_a_log_line_is_one_json_object_on_standard_error_with_the_service() -> None:
+    out, err = logged("log.info('loaded', model='digits')")
+
+    (event,) = events(err)
+    assert out == ""
+    assert event.pop("timestamp").endswith("Z")
+    assert event == {
+        "service": "coalmine-server",
+        "event": "loaded",
+        "level": "info",
+        "model": "digits",
+    }
+
+
+def test_a_traceback_stays_on_its_line() -> None:
+    _, err = logged("try:\n    1 / 0\nexcept ArithmeticError:\n    log.exception('failed')")
+
+    (event,) = events(err)
+    assert "ZeroDivisionError" in event["exception"]
+
+
+def test_libraries_that_log_the_standard_way_end_up_in_the_same_form() -> None:
+    _, err = logged("logging.getLogger('grpc').warning('slow %s', 'call')")
+
+    (event,) = events(err)
+    assert (event["event"], event["level"]) == ("slow call", "warning")
+    assert event["service"] == "coalmine-server"
+
+
+def test_the_level_is_that_of_the_variable() -> None:
+    body = "log.info('no'); log.warning('yes'); logging.getLogger('x').info('no')"
+
+    _, err = logged(body, COALMINE_LOG_LEVEL="warning")
+
+    assert [event["event"] for event in events(err)] == ["yes"]
+
+
+def test_a_level_that_there_isnt_is_refused() -> None:
+    body = """
+from coalmine.errors import StartError
+try:
+    configure_logging("x")
+except StartError as error:
+    print(error)
+"""
+    prologue = "import os; os.environ['COALMINE_LOG_LEVEL'] = 'loud'"
+
+    out, _ = logged(f"{prologue}\n{body}")
+
+    assert out == "COALMINE_LOG_LEVEL: expected debug … error, got 'loud'\n"
+
+
+def test_the_form_for_people_is_no_json() -> None:
+    _, err = logged("log.info('loaded', model='digits')", COALMINE_LOG_FORMAT="console")
+
+    assert "loaded" in err
+    with pytest.raises(ValueError, match=r"Expecting value|Extra data"):
+        json.loads(err)
