@@ -1,0 +1,1 @@
+"""`coalmine demo`: real models, real data and real processes on one machine."""

@@ -1,0 +1,203 @@
+"""What the demo claims, and whether it came true. Pure."""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Final
+
+from coalmine_client.demo.account import (
+    ALL_BP,
+    OK,
+    Exchange,
+    Pair,
+    Phase,
+    Share,
+    Tally,
+    shares,
+    strangers,
+    tally,
+)
+from coalmine_client.demo.heldout import HeldOut
+
+# What whoever runs this route would allow: above it, a candidate gets no weight.
+OTHER_LABELS_MAX: Final = 0.15
+BROKEN: Final = "broken"
+# Its answers follow the batch that the server happens to form; all others can be foretold.
+BATCH_DEPENDENT: Final = frozenset({"int8"})
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """The requests that were split by the same weights."""
+
+    weights_bp: Mapping[str, int]
+    exchanges: Sequence[Exchange]
+
+    @property
+    def shares(self) -> list[Share]:
+        """What each weighted variant was to get, and got."""
+        return shares(self.exchanges, self.weights_bp)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Everything that was seen."""
+
+    heldout: HeldOut
+    phases: Sequence[Phase]
+    exchanges: Sequence[Exchange]
+    counted: Mapping[Pair, Tally]
+    uncompared: int
+    refused: Collection[str]
+    traced: int
+    exit_codes: Mapping[str, int]
+
+    @property
+    def stages(self) -> list[Stage]:
+        """The traffic by weights, in the order of time; a shadow's change begins no stage."""
+        grouped = groupby(self.phases, key=lambda phase: dict(phase.weights_bp))
+        return [self._stage(weights, list(phases)) for weights, phases in grouped]
+
+    @property
+    def expected(self) -> dict[Pair, Tally]:
+        """What the router has to have counted."""
+        return tally(self.exchanges, self.phases, self.heldout)
+
+    def _stage(self, weights_bp: Mapping[str, int], phases: Sequence[Phase]) -> Stage:
+        revisions = {phase.revision for phase in phases}
+        return Stage(weights_bp, [each for each in self.exchanges if each.revision in revisions])
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One claim, whether it came true, and the figures."""
+
+    claim: str
+    is_true: bool
+    figures: str
+
+
+def refused(counted: Mapping[Pair, Tally]) -> set[str]:
+    """Return the candidates that give stable's requests another label more often than allowed."""
+    return {
+        candidate
+        for (reference, candidate), found in counted.items()
+        if reference == "stable" and found.rate > OTHER_LABELS_MAX
+    }
+
+
+def checks(outcome: Outcome) -> list[Check]:
+    """Return every claim of the demo."""
+    return [
+        _answered(outcome),
+        _genuine(outcome),
+        *(_split(stage) for stage in outcome.stages if len(stage.weights_bp) > 1),
+        _better(outcome),
+        _caught(outcome),
+        _counted(outcome),
+        _quantised(outcome),
+        _traced(outcome),
+        _ended(outcome),
+    ]
+
+
+def _answered(outcome: Outcome) -> Check:
+    total = len(outcome.exchanges)
+    answered = sum(each.status == OK for each in outcome.exchanges)
+    changes = len(outcome.phases) - 1
+    return Check(
+        "every request was answered while the route changed",
+        0 < total == answered,
+        f"{answered:,} of {total:,}, over {changes} changes",
+    )
+
+
+def _genuine(outcome: Outcome) -> Check:
+    answered = sum(each.status == OK for each in outcome.exchanges)
+    wrong = len(strangers(outcome.exchanges, outcome.heldout))
+    return Check(
+        "every answer is what the variant it names answers in local torch",
+        answered > 0 and not wrong,
+        f"{answered - wrong:,} of {answered:,}",
+    )
+
+
+def _split(stage: Stage) -> Check:
+    rows = stage.shares
+    wanted = " / ".join(f"{row.variant} {row.weight_bp * 100 / ALL_BP:g}%" for row in rows)
+    got = ", ".join(f"{row.variant} {row.got:,} of {row.asked:,.1f}" for row in rows)
+    is_exact = bool(stage.exchanges) and all(row.is_exact for row in rows)
+    return Check(f"the split {wanted} is exact", is_exact, got)
+
+
+def _better(outcome: Outcome) -> Check:
+    # Of all held-out images: what each variant happened to be asked is a matter of chance.
+    heldout = outcome.heldout
+    stable, canary = (
+        float((heldout.answers[name].label == heldout.labels).mean())
+        for name in ("stable", "canary")
+    )
+    return Check(
+        "the canary reads the held-out digits at least as well as stable",
+        canary >= stable,
+        f"stable {stable:.1%}, canary {canary:.1%} of {len(heldout.labels)}",
+    )
+
+
+def _caught(outcome: Outcome) -> Check:
+    found = outcome.counted.get(("stable", BROKEN), Tally(0, 0))
+    served = sum(each.variant == BROKEN for each in outcome.exchanges)
+    weight = max(phase.weights_bp.get(BROKEN, 0) for phase in outcome.phases)
+    return Check(
+        "the broken canary was caught by comparisons before it had any weight, and only it",
+        set(outcome.refused) == {BROKEN} and served == weight == 0,
+        f"another label in {found.other_label:,} of {found.compared:,}; it answered {served}",
+    )
+
+
+def _counted(outcome: Outcome) -> Check:
+    foretold = {
+        pair: found for pair, found in outcome.expected.items() if pair[1] not in BATCH_DEPENDENT
+    }
+    off = sum(_distance(found, outcome.counted.get(pair)) for pair, found in foretold.items())
+    total = sum(found.compared for found in foretold.values())
+    others = sum(found.other_label for found in foretold.values())
+    return Check(
+        "the router counted what local torch counts, request by request",
+        total > 0 and off <= outcome.uncompared,
+        f"{others:,} other labels in {total:,} comparisons, off by {off}, "
+        f"{outcome.uncompared} not compared",
+    )
+
+
+def _distance(expected: Tally, counted: Tally | None) -> int:
+    found = counted or Tally(0, 0)
+    short = abs(expected.compared - found.compared)
+    return max(short, abs(expected.other_label - found.other_label))
+
+
+def _quantised(outcome: Outcome) -> Check:
+    found = outcome.counted.get(("stable", "int8"), Tally(0, 0))
+    return Check(
+        "int8 answers nearly, and not quite, like the model that it was made of",
+        0 < found.rate <= OTHER_LABELS_MAX,
+        f"another label in {found.other_label:,} of {found.compared:,}",
+    )
+
+
+def _traced(outcome: Outcome) -> Check:
+    total = len(outcome.exchanges)
+    return Check(
+        "every request is one trace, from the router into the server",
+        0 < total == outcome.traced,
+        f"{outcome.traced:,} of {total:,}",
+    )
+
+
+def _ended(outcome: Outcome) -> Check:
+    codes = ", ".join(f"{name} {code}" for name, code in outcome.exit_codes.items())
+    return Check(
+        "the processes ended when asked to, without an error",
+        bool(outcome.exit_codes) and not any(outcome.exit_codes.values()),
+        f"exit codes: {codes}",
+    )

@@ -1,0 +1,116 @@
+"""`coalmine demo`."""
+
+import asyncio
+import os
+import signal
+import tempfile
+from collections.abc import Collection, Coroutine, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from rich.console import Console
+
+from coalmine.errors import StartError
+from coalmine.lifecycle import EXIT_FAILED, EXIT_OK
+from coalmine_client.demo import evidence, models, report
+from coalmine_client.demo.claims import BROKEN, checks
+from coalmine_client.demo.failure import StepFailed
+from coalmine_client.demo.place import Place
+from coalmine_client.demo.processes import Processes
+from coalmine_client.demo.story import Ending, Story
+from coalmine_client.demo.traces import pick
+
+INTERRUPTED: Final = 130
+_PICKED_EACH: Final = 10
+
+
+def demo(
+    *,
+    keep: Annotated[
+        Path | None,
+        typer.Option("--keep", metavar="DIR", help="Work in this folder, not in a temporary one."),
+    ] = None,
+    seed: Annotated[
+        int, typer.Option("--seed", min=0, help="Of the training and of what is held out.")
+    ] = 1,
+) -> None:
+    """Run the whole thing on this machine: models trained on real handwriting, real traffic."""
+    if not models.is_installed():
+        raise StartError(models.REMEDY)
+    place = Place(work_folder(keep))
+    raise typer.Exit(_unless_interrupted(_demo(place, seed)))
+
+
+def work_folder(keep: Path | None) -> Path:
+    """Return a new temporary folder, or `keep`, made where it isn't there. Raises StartError."""
+    if keep is None:
+        return Path(tempfile.mkdtemp(prefix="coalmine-demo-"))
+    if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
+        raise StartError(f"--keep {keep}: it exists and is not an empty folder")
+    keep.mkdir(parents=True, exist_ok=True)
+    return keep.resolve()
+
+
+def _unless_interrupted(telling: Coroutine[Any, Any, int]) -> int:
+    """Return the exit code; after Ctrl-C or SIGTERM, once all processes are stopped."""
+
+    async def body() -> int:
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            told = group.create_task(telling)
+            for each in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(each, told.cancel)
+        return told.result()
+
+    try:
+        return asyncio.run(body())
+    except asyncio.CancelledError:
+        return INTERRUPTED
+
+
+async def _demo(place: Place, seed: int) -> int:
+    shown = report.console()
+    shown.print(f"Everything stays in {place.folder}", soft_wrap=True)
+    failures: list[str] = []
+    try:
+        async with Processes(place.logs, environ(os.environ)) as processes:
+            ending = await Story(place, processes, report.Steps(shown)).play(seed)
+    except* StepFailed as group:
+        failures = [str(error) for error in leaves(group)]
+    if failures:
+        report.show_failures(shown, failures)
+        return EXIT_FAILED
+    return conclude(shown, place, ending)
+
+
+def environ(of: Mapping[str, str]) -> dict[str, str]:
+    """Return `of` without what would send spans, or the command line, somewhere else."""
+    return {key: value for key, value in of.items() if not key.startswith(("OTEL_", "COALMINE_"))}
+
+
+def leaves(group: BaseExceptionGroup[Any]) -> list[StepFailed]:
+    """Return the errors in a group of groups."""
+    found: list[StepFailed] = []
+    for error in group.exceptions:
+        found.extend(leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+    return found
+
+
+def conclude(shown: Console, place: Place, ending: Ending) -> int:
+    """Show tables, claims and where the traces are; return 0 if every claim came true, else 1."""
+    made = checks(ending.outcome)
+    picked = pick(ending.traces, _PICKED_EACH)
+    place.picked_traces.write_text("".join(f"{line}\n" for line in ending.traces.lines(picked)))
+    shown.print()
+    shown.print(report.traffic_table(ending.outcome))
+    shown.print(report.comparison_table(evidence.output_rows(ending.status), ending.outcome))
+    report.show_checks(shown, made)
+    report.show_traces(shown, place, _example(ending, picked))
+    return EXIT_OK if all(check.is_true for check in made) else EXIT_FAILED
+
+
+def _example(ending: Ending, picked: Collection[str]) -> str:
+    """Return a picked trace in which the broken canary differs."""
+    caught = ending.traces.mismatches().get(BROKEN, [])
+    return next((trace_id for trace_id in caught if trace_id in picked), "none")

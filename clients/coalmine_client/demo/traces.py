@@ -1,0 +1,124 @@
+"""The trace files that router and server left: OTLP JSON, one object a line."""
+
+import json
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from coalmine.telemetry import (
+    COMPARE_CANDIDATE,
+    COMPARE_OUTCOME,
+    COMPARE_SPAN,
+    ROUTER_SERVICE,
+    SERVER_SERVICE,
+)
+
+Json = dict[str, Any]
+
+_SERVER: Final = 2  # SpanKind of OTLP
+_CLIENT: Final = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """What of a span the demo looks at; `resource` is the OTLP object to write it out again."""
+
+    trace_id: str
+    span_id: str
+    parent_id: str
+    service: str
+    name: str
+    kind: int
+    attributes: Mapping[str, Any]
+    resource: Json
+
+
+@dataclass(frozen=True, slots=True)
+class Traces:
+    """All spans, by trace id."""
+
+    by_id: Mapping[str, list[Span]]
+
+    def whole(self) -> list[str]:
+        """Return the traces that go from the router's request through its call into the server."""
+        return [trace_id for trace_id, spans in self.by_id.items() if _is_whole(spans)]
+
+    def mismatches(self) -> dict[str, list[str]]:
+        """Return, by candidate, the traces with a comparison that is a mismatch."""
+        found: defaultdict[str, list[str]] = defaultdict(list)
+        for trace_id, spans in self.by_id.items():
+            for span in spans:
+                if span.name == COMPARE_SPAN and span.attributes[COMPARE_OUTCOME] == "mismatch":
+                    found[str(span.attributes[COMPARE_CANDIDATE])].append(trace_id)
+        return dict(found)
+
+    def lines(self, trace_ids: Collection[str]) -> Iterator[str]:
+        """Return these traces again as OTLP JSON, one trace a line."""
+        for trace_id in trace_ids:
+            spans = [span.resource for span in self.by_id[trace_id]]
+            yield json.dumps({"resourceSpans": spans}, separators=(",", ":"))
+
+
+def read(files: Iterable[Path]) -> Traces:
+    """Return the spans in `files`. Raises ValueError for a line that is not OTLP JSON."""
+    by_id: defaultdict[str, list[Span]] = defaultdict(list)
+    for file in files:
+        with file.open(encoding="utf-8") as lines:
+            for line in lines:
+                for span in _spans(json.loads(line)):
+                    by_id[span.trace_id].append(span)
+    return Traces(by_id)
+
+
+def pick(traces: Traces, each: int) -> list[str]:
+    """Return up to `each` whole traces for every candidate that differs there, without repeats."""
+    whole = set(traces.whole())
+    picked: dict[str, None] = {}
+    for trace_ids in traces.mismatches().values():
+        fresh = [trace_id for trace_id in trace_ids if trace_id in whole - picked.keys()]
+        picked.update(dict.fromkeys(fresh[:each]))
+    return list(picked)
+
+
+def _is_whole(spans: list[Span]) -> bool:
+    by_id = {span.span_id: span for span in spans}
+    for span in spans:
+        if span.service == SERVER_SERVICE and span.kind == _SERVER:
+            call = by_id.get(span.parent_id)
+            if call is None or call.service != ROUTER_SERVICE or call.kind != _CLIENT:
+                return False
+            request = by_id.get(call.parent_id)
+            if request is None or request.service != ROUTER_SERVICE or request.kind != _SERVER:
+                return False
+    return any(span.service == SERVER_SERVICE for span in spans)
+
+
+def _spans(content: Json) -> Iterator[Span]:
+    if "resourceSpans" not in content:
+        raise ValueError("a line of a trace file has no resourceSpans")
+    for resource in content["resourceSpans"]:
+        service = _attributes(resource["resource"]).get("service.name", "")
+        for scope in resource["scopeSpans"]:
+            for span in scope["spans"]:
+                alone = {**resource, "scopeSpans": [{**scope, "spans": [span]}]}
+                yield Span(
+                    trace_id=span["traceId"],
+                    span_id=span["spanId"],
+                    parent_id=span.get("parentSpanId", ""),
+                    service=str(service),
+                    name=span["name"],
+                    kind=int(span.get("kind", 0)),
+                    attributes=_attributes(span),
+                    resource=alone,
+                )
+
+
+def _attributes(holder: Json) -> dict[str, Any]:
+    return {each["key"]: _value(each["value"]) for each in holder.get("attributes", ())}
+
+
+def _value(value: Json) -> Any:
+    """Return the one value of an OTLP AnyValue."""
+    return next(iter(value.values()), None)

@@ -1,0 +1,134 @@
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from coalmine_client.demo.account import Phase, Tally
+from coalmine_client.demo.claims import Outcome, checks, refused
+from tests.doubles.digits import exchange, failed, heldout
+
+MODELS = heldout(stable=(0, 1, 2, 9), canary=(0, 1, 2, 3), int8=(0, 1, 2, 9), broken=(7, 7, 7, 7))
+SHADOWED = Phase(1, {"stable": 10_000}, {"canary", "int8", "broken"})
+HALF = Phase(2, {"stable": 5_000, "canary": 5_000}, {"int8"})
+
+EXCHANGES = (
+    *(exchange("stable", image) for image in (0, 1, 2)),
+    exchange("stable", 3, label=9),
+    exchange("stable", 0, revision=2),
+    exchange("canary", 3, revision=2),
+)
+
+# What a demo looks like in which everything came true.
+GOOD = Outcome(
+    heldout=MODELS,
+    phases=(SHADOWED, HALF),
+    exchanges=EXCHANGES,
+    counted={
+        ("stable", "canary"): Tally(4, 1),
+        ("stable", "broken"): Tally(4, 4),
+        ("stable", "int8"): Tally(50, 1),
+        ("canary", "int8"): Tally(1, 1),
+    },
+    uncompared=0,
+    refused={"broken"},
+    traced=6,
+    exit_codes={"router": 0, "server": 0},
+)
+
+
+def false_claims(outcome: Outcome) -> list[str]:
+    return [check.claim for check in checks(outcome) if not check.is_true]
+
+
+def test_every_claim_is_true_of_a_demo_that_went_well() -> None:
+    assert false_claims(GOOD) == []
+
+
+def test_the_figures_of_a_claim_say_how_much() -> None:
+    told = {check.claim: check.figures for check in checks(GOOD)}
+    assert told["every request was answered while the route changed"] == "6 of 6, over 1 changes"
+    assert told["the split stable 50% / canary 50% is exact"] == (
+        "stable 1 of 1.0, canary 1 of 1.0"
+    )
+
+
+@pytest.mark.parametrize(
+    ("changed", "claim"),
+    [
+        ({"exchanges": (*EXCHANGES, failed("UNAVAILABLE")), "traced": 7}, "every request was ans"),
+        ({"exchanges": (*EXCHANGES, failed("MALFORMED")), "traced": 7}, "every request was ans"),
+        (
+            {"exchanges": (exchange("stable", 3, label=4), *EXCHANGES[1:])},
+            "every answer is what the variant",
+        ),
+        ({"exchanges": (*EXCHANGES, EXCHANGES[4], EXCHANGES[4])}, "the split stable 50%"),
+        ({"refused": set()}, "the broken canary was caught"),
+        ({"refused": {"broken", "canary"}}, "the broken canary was caught"),
+        (
+            {"phases": (replace(SHADOWED, weights_bp={"stable": 9_999, "broken": 1}), HALF)},
+            "the broken canary was caught",
+        ),
+        (
+            {"exchanges": (*EXCHANGES, exchange("broken", 0, label=7, revision=0)), "traced": 7},
+            "the broken canary was caught",
+        ),
+        ({"counted": {**GOOD.counted, ("stable", "canary"): Tally(4, 0)}}, "the router counted"),
+        ({"counted": {**GOOD.counted, ("stable", "canary"): Tally(3, 1)}}, "the router counted"),
+        ({"counted": {}}, "the router counted"),
+        ({"counted": {**GOOD.counted, ("stable", "int8"): Tally(50, 0)}}, "int8 answers nearly"),
+        ({"counted": {**GOOD.counted, ("stable", "int8"): Tally(50, 40)}}, "int8 answers nearly"),
+        ({"traced": 5}, "every request is one trace"),
+        ({"traced": 7}, "every request is one trace"),
+        ({"exit_codes": {"router": 0, "server": -9}}, "the processes ended"),
+        ({"exit_codes": {}}, "the processes ended"),
+    ],
+)
+def test_what_did_not_come_true_makes_its_claim_false(changed: dict[str, Any], claim: str) -> None:
+    found = false_claims(replace(GOOD, **changed))
+    assert any(each.startswith(claim) for each in found), found
+
+
+def test_a_canary_that_reads_worse_than_stable_makes_that_claim_false() -> None:
+    worse = replace(MODELS, answers={**MODELS.answers, **heldout(canary=(5, 5, 2, 3)).answers})
+    found = false_claims(replace(GOOD, heldout=worse))
+    assert "the canary reads the held-out digits at least as well as stable" in found
+
+
+def test_copies_that_were_given_up_excuse_as_many_comparisons() -> None:
+    counted = {**GOOD.counted, ("stable", "broken"): Tally(2, 2)}
+    assert false_claims(replace(GOOD, counted=counted, uncompared=2)) == []
+    assert len(false_claims(replace(GOOD, counted=counted, uncompared=1))) == 1
+
+
+def test_without_traffic_nothing_is_true_but_what_local_torch_says() -> None:
+    nothing = replace(GOOD, exchanges=(), counted={}, refused=set(), traced=0, exit_codes={})
+    assert [check.claim for check in checks(nothing) if check.is_true] == [
+        "the canary reads the held-out digits at least as well as stable"
+    ]
+
+
+def test_a_change_of_shadows_begins_no_new_stage() -> None:
+    quieter = replace(SHADOWED, revision=2, shadows={"int8"})
+    half = replace(HALF, revision=3)
+    seen = (exchange("stable"), exchange("stable", revision=2), exchange("canary", revision=3))
+    stages = replace(GOOD, phases=(SHADOWED, quieter, half), exchanges=seen).stages
+    assert [(dict(each.weights_bp), len(each.exchanges)) for each in stages] == [
+        ({"stable": 10_000}, 2),
+        ({"stable": 5_000, "canary": 5_000}, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("counted", "expected"),
+    [
+        ({("stable", "broken"): Tally(100, 16)}, {"broken"}),
+        ({("stable", "broken"): Tally(100, 15)}, set()),
+        ({("stable", "broken"): Tally(0, 0)}, set()),
+        ({("canary", "int8"): Tally(100, 90)}, set()),
+        ({}, set()),
+    ],
+)
+def test_a_candidate_is_refused_where_it_differs_from_stable_too_often(
+    counted: dict[tuple[str, str], Tally], expected: set[str]
+) -> None:
+    assert refused(counted) == expected

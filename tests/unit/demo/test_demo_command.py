@@ -1,0 +1,176 @@
+import asyncio
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.errors import StartError
+from coalmine_client.demo import models
+from coalmine_client.demo.account import OutputRow, Phase, Tally
+from coalmine_client.demo.claims import Outcome
+from coalmine_client.demo.command import conclude, environ, leaves, work_folder
+from coalmine_client.demo.evidence import is_settled, output_rows, phase, tallies, uncompared
+from coalmine_client.demo.failure import StepFailed
+from coalmine_client.demo.place import Place
+from coalmine_client.demo.story import Ending
+from coalmine_client.demo.traces import Traces
+from tests.doubles.digits import exchange, heldout
+
+# ---------------------------------------------------------------- the end
+
+
+def ending(**changed: object) -> Ending:
+    """A demo in miniature that went well, but for what is changed."""
+    answers = {"stable": (0, 1, 2, 9), "canary": (0, 1, 2, 3), "int8": (0, 1, 2, 9)}
+    outcome = Outcome(
+        heldout=heldout(**answers, broken=(7, 7, 7, 7)),
+        phases=(Phase(1, {"stable": 10_000}, {"broken"}),),
+        exchanges=(exchange("stable"),),
+        counted={("stable", "broken"): Tally(1, 1), ("stable", "int8"): Tally(50, 1)},
+        uncompared=0,
+        refused={"broken"},
+        traced=1,
+        exit_codes={"server": 0},
+    )
+    return Ending(replace(outcome, **changed), pb.RouteStatus(), Traces({}))  # type: ignore[arg-type]
+
+
+def test_the_exit_code_is_0_where_every_claim_came_true(tmp_path: Path) -> None:
+    assert conclude(Console(quiet=True), Place(tmp_path), ending()) == 0
+
+
+@pytest.mark.parametrize(
+    "changed", [{"traced": 0}, {"refused": set()}, {"exit_codes": {"server": 1}}], ids=str
+)
+def test_the_exit_code_is_1_where_one_claim_did_not(
+    tmp_path: Path, changed: dict[str, object]
+) -> None:
+    assert conclude(Console(quiet=True), Place(tmp_path), ending(**changed)) == 1
+
+
+# ---------------------------------------------------------------- the beginning
+
+
+def test_what_would_send_spans_or_commands_elsewhere_is_kept_from_the_processes() -> None:
+    of = {"OTEL_EXPORTER_OTLP_ENDPOINT": "x", "COALMINE_CONTROL": "y", "PATH": "/bin"}
+    assert environ(of) == {"PATH": "/bin"}
+
+
+def test_the_folder_is_made_where_it_is_not_there(tmp_path: Path) -> None:
+    assert work_folder(tmp_path / "a" / "b").is_dir()
+    assert work_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+
+
+def test_a_folder_that_holds_something_and_a_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for taken in (tmp_path, tmp_path / "file"):
+        with pytest.raises(StartError, match="not an empty folder"):
+            work_folder(taken)
+
+
+def test_errors_are_found_in_groups_of_groups() -> None:
+    first, second = StepFailed("first"), StepFailed("second")
+    group = ExceptionGroup("", [ExceptionGroup("", [first]), second])
+    assert leaves(group) == [first, second]
+
+
+# ---------------------------------------------------------------- what the router has counted
+
+STATUS = pb.RouteStatus(
+    revision=4,
+    route=pb.Route(
+        variants=[
+            pb.Variant(name="stable", weight_bp=9_000),
+            pb.Variant(name="canary", weight_bp=1_000),
+            pb.Variant(name="int8"),
+        ],
+        shadows=[
+            pb.Shadow(variant="int8", share_bp=10_000),
+            pb.Shadow(variant="canary", share_bp=5_000),
+        ],
+    ),
+    comparisons=[
+        pb.ComparisonCounts(
+            reference="stable",
+            candidate="int8",
+            match=6,
+            mismatch=4,
+            error=1,
+            skipped=2,
+            outputs=[
+                pb.OutputCounts(output="logits", match=6, mismatch=4),
+                pb.OutputCounts(output="label", match=9, mismatch=1),
+            ],
+        )
+    ],
+    shadows=[pb.ShadowCounts(variant="int8", dropped={"queue_full": 3})],
+)
+
+
+def test_a_phase_has_the_variants_with_weight_and_those_that_get_every_copy() -> None:
+    assert phase(STATUS) == Phase(4, {"stable": 9_000, "canary": 1_000}, frozenset({"int8"}))
+
+
+def test_a_tally_counts_labels_and_not_logits() -> None:
+    assert tallies(STATUS) == {("stable", "int8"): Tally(compared=10, other_label=1)}
+
+
+def test_the_rows_of_outputs_are_those_that_were_compared() -> None:
+    assert output_rows(STATUS) == [
+        OutputRow("int8", "stable", "logits", 10, 4),
+        OutputRow("int8", "stable", "label", 10, 1),
+    ]
+
+
+def test_copies_that_were_dropped_failed_or_skipped_are_not_compared() -> None:
+    assert uncompared(STATUS) == 6
+
+
+@pytest.mark.parametrize(("expected", "settled"), [(9, True), (16, True), (17, False)])
+def test_counts_are_settled_once_every_copy_is_accounted_for(expected: int, settled: bool) -> None:
+    assert is_settled(STATUS, {("stable", "int8"): Tally(expected, 0)}) is settled
+
+
+def test_counts_are_not_settled_while_a_pair_is_missing() -> None:
+    assert not is_settled(pb.RouteStatus(), {("stable", "int8"): Tally(1, 0)})
+
+
+# ---------------------------------------------------------------- packaging
+
+
+class Packager:
+    """Does to a repository what `coalmine package` does, as far as the demo can tell."""
+
+    def __init__(self) -> None:
+        self.made: list[str] = []
+
+    async def call(self, *arguments: str) -> str:
+        given = dict(pairwise(arguments[2:]))
+        model = Path(given["--repository"]) / given["--name"]
+        (model / given["--version"]).mkdir(parents=True)
+        with (model / "config.yaml").open("a") as config:
+            config.write("max_batch_size: 32\n")
+        self.made.append(f"{given['--name']}/{given['--version']}")
+        return ""
+
+
+def test_every_version_is_packaged_and_all_are_served(tmp_path: Path) -> None:
+    packager = Packager()
+    asyncio.run(models.package(packager, tmp_path, tmp_path / "models"))
+    assert sorted(packager.made) == ["digits-int8/1", "digits/1", "digits/2", "digits/3"]
+    for model in ("digits", "digits-int8"):
+        config = (tmp_path / "models" / model / "config.yaml").read_text()
+        assert config.count("versions: {all: true}") == 1
+
+
+def test_what_is_there_already_is_not_packaged_again(tmp_path: Path) -> None:
+    asyncio.run(models.package(Packager(), tmp_path, tmp_path / "models"))
+    (tmp_path / "models" / "digits" / "2").rmdir()
+    again = Packager()
+    asyncio.run(models.package(again, tmp_path, tmp_path / "models"))
+    assert again.made == ["digits/2"]
+    config = (tmp_path / "models" / "digits-int8" / "config.yaml").read_text()
+    assert config.count("versions: {all: true}") == 1
