@@ -8,13 +8,14 @@ from typing import Final
 
 from prometheus_client.core import CounterMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
+from prometheus_client.utils import floatToGoString
 
 from coalmine_router.observer.evidence import Evidence
-from coalmine_router.observer.shadow import Shadows
-from coalmine_router.observer.totals import ReportTotals
+from coalmine_router.observer.totals import ReportTotals, ShadowTotals
 from coalmine_router.observer.traffic import BOUNDS_NS, Latencies, Traffic
 
 Totals = Callable[[], Mapping[str, int]]
+Shadows = Callable[[], Iterable[tuple[tuple[str, str], ShadowTotals]]]
 
 _PREFIX: Final = "coalmine_router"
 _ROUTE: Final = ("route", "variant")
@@ -102,7 +103,7 @@ class RouterMetrics(Collector):
         offered = _counter("shadows_offered", "Copies drawn for a shadow", *_ROUTE)
         sent = _counter("shadows_sent", "Copies that a shadow was asked", *_ROUTE)
         dropped = _counter("shadows_dropped", "Copies given up", *_ROUTE, "reason")
-        for key, totals in self._shadows.totals():
+        for key, totals in self._shadows():
             offered.add_metric(key, totals.offered)
             sent.add_metric(key, totals.sent)
             for reason, count in list(totals.dropped.items()):
@@ -134,7 +135,11 @@ def _buckets(latencies: Latencies) -> list[tuple[str, float]]:
     """Return how many took so long at most, by seconds as text."""
     counts = list(latencies.counts)
     shown = [
-        (f"{BOUNDS_NS[position] / 10**9:g}", float(sum(counts[: position + 1])))
-        for position in _SHOWN
+        (_seconds(BOUNDS_NS[position]), float(sum(counts[: position + 1]))) for position in _SHOWN
     ]
     return [*shown, ("+Inf", float(sum(counts)))]
+
+
+def _seconds(bound_ns: int) -> str:
+    text: str = floatToGoString(bound_ns / 10**9)  # type: ignore[no-untyped-call]  # the library's own
+    return text

@@ -125,7 +125,9 @@ class Mismatches:
     def _connected(self) -> sqlite3.Connection:
         if self._database is None:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            database = sqlite3.connect(self._path, timeout=self._limits.busy_s)
+            # Once a write failed, the next ones don't wait: whoever reads stands behind them.
+            patience_s = 0.0 if self._failing else self._limits.busy_s
+            database = sqlite3.connect(self._path, timeout=patience_s)
             try:
                 database.execute("PRAGMA journal_mode=WAL")
                 # An example lost to a power cut is no harm; the fsyncs would be.
@@ -150,7 +152,7 @@ class Mismatches:
             self._note_failing(error)
         else:
             self._results["kept"] += 1
-            self._failing = False
+            self._note_working()
         finally:
             self._done += 1
             self._done_bytes += size
@@ -167,6 +169,12 @@ class Mismatches:
         if not self._failing:  # once for each outage: mismatches come by the thousand
             _log.warning("mismatches_not_kept", path=str(self._path), error=str(error))
         self._failing = True
+
+    def _note_working(self) -> None:
+        if self._failing:
+            _log.info("mismatches_kept_again", path=str(self._path))
+            self._failing = False
+            self._disconnect()
 
     def _listed(self, route: str, output: str, limit: int) -> list[pb.Mismatch]:
         found: list[pb.Mismatch] = []

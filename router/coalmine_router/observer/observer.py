@@ -110,7 +110,7 @@ class Observer:
                 traffic=self._traffic,
                 evidence=self._evidence,
                 reports=self._reports,
-                shadows=self._shadows,
+                shadows=self._shadows.totals,
                 spans=self._spans.totals,
                 mismatches=store.totals,
             )

@@ -91,11 +91,17 @@ class Shadows:
     async def run(self) -> None:
         """Serve until cancelled; then give up what waits."""
         try:
-            async with asyncio.TaskGroup() as self._tasks:
-                await asyncio.Event().wait()
+            async with asyncio.TaskGroup() as tasks:
+                await self._open(tasks)
         finally:
-            self._tasks = None
             self._give_up_all()
+
+    async def _open(self, tasks: asyncio.TaskGroup) -> None:
+        self._tasks = tasks
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._tasks = None  # a group that ends no longer cancels what is begun in it
 
     def offer(self, exchange: Exchange, name: str, table: RouteTable) -> None:
         """Queue a copy for the shadow `name`, or give it up and count why."""

@@ -1,0 +1,234 @@
+"""The router's spans as a collector gets them: the whole tree, and which trees are kept."""
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import grpc
+import numpy as np
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+
+from coalmine import telemetry as t
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.span_export import CountedSpans
+from coalmine_router.observer.shadow import ShadowLimits
+from tests.doubles.observing import observing
+from tests.doubles.oip_backend import (
+    INFER,
+    Answer,
+    OipBackend,
+    Seen,
+    answering,
+    failing,
+    hanging,
+    request_body,
+    response_body,
+)
+from tests.doubles.otlp_receiver import OtlpReceiver, ReceivedSpan
+from tests.doubles.reports import STARTED_NS, report, router_config
+
+PIXELS = np.arange(4, dtype=np.float32).reshape(1, 4)
+LOGITS = np.array([[0.1, 0.7, 0.2]], dtype=np.float32)
+OTHER = np.array([[0.1, 0.5, 0.2]], dtype=np.float32)
+REQUEST = request_body("digits", request_id="r-1", pixels=PIXELS)
+RESPONSE = response_body(logits=LOGITS)
+
+
+def shadowed(*, sampled: bool = True) -> pb.Report:
+    return report(REQUEST, RESPONSE, shadows=["canary"], sampled=sampled)
+
+
+@contextmanager
+def exporting(receiver: OtlpReceiver) -> Iterator[CountedSpans]:
+    spans = CountedSpans(OTLPSpanExporter(endpoint=receiver.endpoint, insecure=True))
+    try:
+        yield spans
+    finally:
+        spans.shutdown()
+
+
+async def received(spans: CountedSpans) -> None:
+    assert await asyncio.to_thread(spans.force_flush)
+
+
+def by_role(trace: list[ReceivedSpan]) -> dict[str, ReceivedSpan]:
+    return {
+        str(each.attributes.get(t.ROLE, each.name if each.kind == "INTERNAL" else each.kind)): each
+        for each in trace
+    }
+
+
+async def test_a_mismatch_is_one_trace_with_everything_that_differs(tmp_path: Path) -> None:
+    with OtlpReceiver() as receiver, exporting(receiver) as spans:
+        async with OipBackend(answering(logits=OTHER)) as shadow:
+            config = router_config(stable="unused", canary=shadow.address)
+            sent = report(REQUEST, RESPONSE, shadows=["canary"], parent_span_id=b"callerid")
+            async with observing(config, tmp_path, spans=spans) as rig:
+                await rig.send(sent)
+                await rig.settled(1)
+            await received(spans)
+        trace = receiver.trace(sent.trace_id.hex())
+    tree = by_role(trace)
+    assert set(tree) == {"SERVER", "primary", "shadow", t.COMPARE_SPAN}
+    assert len(trace) == 4
+
+    server = tree["SERVER"]
+    assert server.service == "coalmine-router"
+    assert server.name == INFER
+    assert server.parent_id == b"callerid".hex()
+    assert server.span_id == sent.span_id.hex()
+    assert (server.start_ns, server.end_ns) == (STARTED_NS, STARTED_NS + 3_000_000)
+    assert server.attributes == {
+        t.RPC_SYSTEM: "grpc",
+        t.RPC_METHOD: INFER,
+        t.RPC_STATUS: "OK",
+        t.ROUTE: "digits",
+        t.MODEL: "digits",
+        t.VARIANT: "stable",
+        t.ASSIGNMENT: "split",
+        t.REVISION: 7,
+        t.REQUEST_ID: "r-1",
+        t.FLAG_KEY: "digits",
+        t.FLAG_VARIANT: "stable",
+        t.FLAG_VERSION: "7",
+    }
+
+    below = {"primary", "shadow", t.COMPARE_SPAN}
+    assert {tree[each].parent_id for each in below} == {server.span_id}
+    assert tree["primary"].span_id == sent.attempts[0].span_id.hex()
+    assert tree["primary"].attributes[t.SERVER_PORT] == 8001
+    host, port = shadow.address.split(":")
+    assert tree["shadow"].kind == "CLIENT"
+    assert tree["shadow"].attributes == {
+        t.RPC_SYSTEM: "grpc",
+        t.RPC_METHOD: INFER,
+        t.RPC_STATUS: "OK",
+        t.ROLE: "shadow",
+        t.VARIANT: "canary",
+        t.BACKEND: "canary",
+        t.SERVER_ADDRESS: host,
+        t.SERVER_PORT: int(port),
+    }
+    (parent,) = shadow.seen[0].values("traceparent")
+    assert tree["shadow"].span_id in str(parent)
+
+    compare = tree[t.COMPARE_SPAN]
+    assert compare.attributes[t.COMPARE_OUTCOME] == "mismatch"
+    assert compare.attributes[t.COMPARE_REFERENCE] == "stable"
+    assert compare.attributes[t.COMPARE_CANDIDATE] == "canary"
+    assert compare.attributes[t.COMPARE_KIND] == "value"
+    assert compare.attributes[t.COMPARE_DIFF_BUCKET] == "1e0"
+    assert abs(compare.attributes[t.COMPARE_MAX_ABS_DIFF] - 0.2) < 1e-6
+    assert compare.event(t.DIFFERENCE_EVENT).attributes == {
+        "name": "logits",
+        "kind": "value",
+        "index": "[0, 1]",
+        "expected": "0.7",
+        "actual": "0.5",
+    }
+
+
+async def test_unsampled_every_mismatch_is_kept_whole_and_no_match(tmp_path: Path) -> None:
+    """The shadow answers wrongly to every third request."""
+    bodies = {True: response_body(logits=OTHER), False: RESPONSE}
+    count = 0
+
+    def script(_: Seen) -> Answer:
+        nonlocal count
+        count += 1
+        return Answer(bodies[count % 3 == 0])
+
+    with OtlpReceiver() as receiver, exporting(receiver) as spans:
+        async with OipBackend(script) as shadow:
+            config = router_config(stable="unused", canary=shadow.address)
+            async with observing(config, tmp_path, spans=spans) as rig:
+                await rig.send(*(shadowed(sampled=False) for _ in range(300)))
+                status = await rig.settled(300)
+            await received(spans)
+        compared = receiver.named(t.COMPARE_SPAN)
+        traces = {each.trace_id for each in compared}
+        sizes = {len(receiver.trace(each)) for each in traces}
+        everything = len(receiver.spans)
+    assert status.comparisons[0].mismatch == 100
+    assert {each.attributes[t.COMPARE_OUTCOME] for each in compared} == {"mismatch"}
+    assert len(traces) == 100
+    assert sizes == {4}
+    assert everything == 400
+    assert spans.totals()["exported"] == 400
+
+
+async def test_unsampled_errors_failures_and_slow_requests_are_kept(tmp_path: Path) -> None:
+    with OtlpReceiver() as receiver, exporting(receiver) as spans:
+        async with OipBackend(failing(grpc.StatusCode.UNAVAILABLE, "gone fishing")) as shadow:
+            config = router_config(
+                stable="unused", canary=shadow.address, route={"gates": {"slow": {"over": "100ms"}}}
+            )
+            error = shadowed(sampled=False)
+            failed = report(sampled=False, status_code=14, status_message="no backend")
+            slow = report(sampled=False, duration_ns=100_000_001)
+            plain = report(sampled=False, duration_ns=100_000_000)
+            async with observing(config, tmp_path, spans=spans) as rig:
+                await rig.send(error, failed, slow, plain)
+                await rig.settled(1)
+            await received(spans)
+        kept = [len(receiver.trace(each.trace_id.hex())) for each in (error, failed, slow, plain)]
+        tree = by_role(receiver.trace(error.trace_id.hex()))
+        (server,) = receiver.trace(failed.trace_id.hex())[:1]
+    assert kept == [4, 2, 2, 0]
+    assert (tree["shadow"].status, tree["shadow"].status_text) == ("ERROR", "gone fishing")
+    assert tree["shadow"].attributes[t.RPC_STATUS] == "UNAVAILABLE"
+    assert tree[t.COMPARE_SPAN].attributes[t.COMPARE_OUTCOME] == "error"
+    assert tree[t.COMPARE_SPAN].attributes[t.COMPARE_KIND] == "status"
+    assert t.COMPARE_MAX_ABS_DIFF not in tree[t.COMPARE_SPAN].attributes
+    assert (server.status, server.status_text) == ("ERROR", "no backend")
+
+
+async def test_a_tree_is_whole_when_its_last_shadow_is_done(tmp_path: Path) -> None:
+    let_go = asyncio.Event()
+
+    def late(_: Seen) -> Answer:
+        return Answer(RESPONSE, until=let_go)
+
+    with OtlpReceiver() as receiver, exporting(receiver) as spans:
+        async with OipBackend(late) as slow, OipBackend(answering(logits=LOGITS)) as fast:
+            config = router_config(stable="unused", canary=slow.address, int8=fast.address)
+            sent = report(REQUEST, RESPONSE, shadows=["canary", "int8"])
+            async with observing(config, tmp_path, spans=spans) as rig:
+                await rig.send(sent)
+                await rig.settled(1)
+                await received(spans)
+                early = receiver.trace(sent.trace_id.hex())
+                let_go.set()
+                await rig.settled(2)
+            await received(spans)
+        trace = receiver.trace(sent.trace_id.hex())
+    assert early == []
+    assert len(trace) == 6
+    assert len([each for each in trace if each.name == t.COMPARE_SPAN]) == 2
+
+
+async def test_a_request_whose_copies_were_dropped_still_has_its_own_spans(tmp_path: Path) -> None:
+    with OtlpReceiver() as receiver, exporting(receiver) as spans:
+        async with OipBackend(hanging()) as hung:
+            config = router_config(stable="unused", canary=hung.address)
+            limits = ShadowLimits(queue_copies_max=1, calls_max=1)
+            sent = [shadowed() for _ in range(4)]
+            async with observing(config, tmp_path, spans=spans, limits=limits) as rig:
+                for each in sent:
+                    await rig.send(each)
+                await hung.wait_seen(1)
+            await received(spans)
+        sizes = [len(receiver.trace(each.trace_id.hex())) for each in sent]
+    assert sizes == [2, 2, 2, 2]
+
+
+async def test_without_a_reader_of_spans_comparisons_are_counted_all_the_same(
+    tmp_path: Path,
+) -> None:
+    async with OipBackend(answering(logits=LOGITS)) as shadow:
+        config = router_config(stable="unused", canary=shadow.address)
+        async with observing(config, tmp_path, spans=None) as rig:
+            await rig.send(shadowed())
+            status = await rig.settled(1)
+    assert status.comparisons[0].match == 1

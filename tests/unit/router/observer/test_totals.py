@@ -1,0 +1,73 @@
+"""What proxies tell of themselves, added up."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.observer.totals import (
+    OTHER,
+    PROXIES_MAX,
+    REASONS_MAX,
+    ReportTotals,
+    ShadowTotals,
+)
+
+
+def told(totals: ReportTotals, proxy: str, offered: int, **dropped: int) -> None:
+    totals.tell(pb.ReportBatch(proxy_id=proxy, offered_total=offered, dropped_total=dropped))
+
+
+def test_a_proxys_totals_count_once_however_often_they_are_told() -> None:
+    totals = ReportTotals()
+    told(totals, "a", 10, buffer_full=2)
+    told(totals, "a", 10, buffer_full=2)
+    told(totals, "a", 15, buffer_full=3, connection_lost=1)
+    assert totals.offered == 15
+    assert totals.dropped == {"buffer_full": 3, "connection_lost": 1}
+
+
+def test_a_restarted_proxy_adds_to_what_it_told_before() -> None:
+    totals = ReportTotals()
+    told(totals, "before", 10, buffer_full=2)
+    told(totals, "after", 3, buffer_full=1)
+    assert (totals.offered, totals.dropped["buffer_full"]) == (13, 3)
+
+
+def test_a_batch_that_comes_late_takes_nothing_back() -> None:
+    totals = ReportTotals()
+    told(totals, "a", 15, buffer_full=3)
+    told(totals, "a", 10, buffer_full=2)
+    told(totals, "a", 16, buffer_full=3)
+    assert (totals.offered, totals.dropped["buffer_full"]) == (16, 3)
+
+
+def test_the_proxies_remembered_are_bounded_and_the_silent_one_goes_first() -> None:
+    totals = ReportTotals()
+    told(totals, "silent", 1)
+    for each in range(PROXIES_MAX * 2):
+        told(totals, str(each), 1)
+        told(totals, "talker", each)
+    assert len(totals._proxies) == PROXIES_MAX
+    assert "talker" in totals._proxies
+    assert "silent" not in totals._proxies
+
+
+def test_reasons_over_the_bound_are_counted_together() -> None:
+    totals, shadow = ReportTotals(), ShadowTotals()
+    told(totals, "a", 0, **{f"r{each}": 1 for each in range(100)})
+    for each in range(100):
+        told(totals, str(each), 0, **{f"s{each}": 1})
+        shadow.drop(f"t{each}")
+    assert len(totals.dropped) == len(shadow.dropped) == REASONS_MAX
+    assert sum(shadow.dropped.values()) == 100
+    assert shadow.dropped[OTHER] == 100 - REASONS_MAX + 1
+
+
+@given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9))))
+def test_the_sum_is_that_of_every_proxys_last_word(steps: list[tuple[str, int]]) -> None:
+    totals, last = ReportTotals(), dict.fromkeys("abc", 0)
+    for proxy, more in steps:
+        last[proxy] += more
+        told(totals, proxy, last[proxy], full=last[proxy] // 2)
+    assert totals.offered == sum(last.values())
+    assert totals.dropped["full"] == sum(each // 2 for each in last.values())
