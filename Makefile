@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
-CODE := protos server router clients tests benchmarks tools
+CODE := protos server router clients tests benchmarks
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo test check protos fmt bench build clean
@@ -30,7 +30,7 @@ test: $(STAMP)  ## unit, integration and end-to-end tests
 check: $(STAMP)  ## format, lint, types, import rules, generated code
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
-	$(BIN)/mypy protos server router clients tests benchmarks tools
+	$(BIN)/mypy protos server router clients tests benchmarks
 	$(BIN)/lint-imports --no-cache
 	@PYTHON=$(PYTHON) tools/check-protos.sh
 

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 _QUEUE_SPANS_MAX: Final = 16_384
 _FILE_BYTES_MAX: Final = 16 * 1024 * 1024
-_BATCH_SPANS_MAX: Final = 512
+_BATCH_SPANS_MAX: Final = 128
 _FILES_MAX: Final = 8
 _ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 

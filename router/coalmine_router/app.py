@@ -51,6 +51,8 @@ from coalmine_router.table import RouteTable
 REPORTS_BYTES_MAX: Final = 2 * COPY_BYTES_MAX
 
 _SOCKET_PATH_MAX: Final = 100
+# For the copies of the last requests, when the control process ends.
+_LAST_COPIES_S: Final = 5.0
 _CONNECTION_AGE_MS: Final = 5 * 60 * 1_000
 
 # ---------------------------------------------------------------- run
@@ -245,6 +247,9 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
         await stop.wait()
         plane.end_streams()
         await lifecycle.drain(server, health, grace_s=settings.grace_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(min(settings.grace_s, _LAST_COPIES_S)):
+                await observer.settled()
         for task in background:
             task.cancel()
 

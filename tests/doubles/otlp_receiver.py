@@ -130,7 +130,7 @@ class _Servicer(service_grpc.TraceServiceServicer):
     def __init__(self, take: Callable[[list[ReceivedSpan]], None]) -> None:
         self._take = take
 
-    def Export(  # noqa: N802 - the protocol's name
+    def Export(
         self, request: service_pb.ExportTraceServiceRequest, context: grpc.ServicerContext
     ) -> service_pb.ExportTraceServiceResponse:
         self._take(list(_spans_of(request)))

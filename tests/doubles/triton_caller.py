@@ -1,4 +1,4 @@
-"""A service of our users: tritonclient alone, nothing of ours. `python triton_caller.py ADDR FOLDER`.
+"""A service of our users: tritonclient alone. `python triton_caller.py ADDR FOLDER`.
 
 Sends every held-out image and prints, as JSON, how far the answers lie from those of local torch.
 """

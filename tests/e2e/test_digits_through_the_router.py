@@ -6,6 +6,7 @@ import sys
 import threading
 from collections import Counter
 from pathlib import Path
+from typing import Self
 
 from coalmine.control.v1 import control_pb2 as pb
 from tests.doubles.processes import Started, ran
@@ -27,7 +28,12 @@ def test_tritonclient_gets_what_local_torch_gives_for_every_held_out_digit(
     digits: Digits, server: Started, tmp_path: Path
 ) -> None:
     with router(configuration(tmp_path, server.address("grpc"))) as running:
-        command = [sys.executable, TRITON_CALLER, running.address("data"), digits.training]
+        command = [
+            sys.executable,
+            str(TRITON_CALLER),
+            running.address("data"),
+            str(digits.training),
+        ]
         done = subprocess.run(command, capture_output=True, text=True, timeout=100, check=True)
         said = json.loads(done.stdout)
     assert said["images"] == len(digits.held_out.labels) == 600
@@ -72,7 +78,7 @@ class _Flow:
         self._done = threading.Event()
         self._threads = [threading.Thread(target=self._run) for _ in range(2)]
 
-    def __enter__(self) -> "_Flow":
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         return self

@@ -116,14 +116,14 @@ def test_one_request_is_one_tree_from_the_caller_to_the_comparison(
     assert isinstance(compared.attributes["coalmine.compare.max_abs_diff"], float)
     assert str(compared.attributes["coalmine.compare.diff_bucket"]).startswith("1e")
     [difference] = compared.events
-    assert difference.name == "logits"
-    assert {"kind", "index", "expected", "actual"} <= set(difference.attributes)
+    assert {"name", "kind", "index", "expected", "actual"} <= set(difference.attributes)
+    assert (difference.attributes["name"], difference.attributes["kind"]) == ("logits", "value")
 
 
 def _servers(receiver: OtlpReceiver) -> list[ReceivedSpan]:
     return [
         span
-        for span in receiver.spans()
+        for span in receiver.spans
         if span.service == "coalmine-server" and span.kind == "SERVER"
     ]
 
@@ -142,7 +142,7 @@ def test_at_ratio_0_every_mismatch_is_traced_and_no_match(digits: Digits, tmp_pa
         with traced(digits, tmp_path, receiver, ratio="0", **route) as caller:
             for number in asked:
                 caller.infer(image(pixels, number), metadata=((_ID, _trace_id(number)),))
-        spans = receiver.spans()
+        spans = receiver.spans
     outcomes = {
         span.trace_id: span.attributes["coalmine.compare.outcome"]
         for span in spans

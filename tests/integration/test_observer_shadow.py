@@ -1,5 +1,6 @@
 """Reports with copies, over real gRPC, to a scripted shadow: what is called, compared, counted."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from coalmine_router.observer.shadow import ShadowLimits
 from tests.doubles.observing import observing
 from tests.doubles.oip_backend import (
     INFER,
+    Answer,
     OipBackend,
     answering,
     failing,
@@ -271,3 +273,19 @@ async def test_an_odd_report_costs_no_other_of_its_stream(tmp_path: Path) -> Non
         assert await rig.send(*odd, report()) == 4
         assert rig.status().reports.received == 4
         assert rig.metric("reports_unreadable_total") == 3
+
+
+async def test_it_is_settled_once_the_last_copy_has_come_to_its_end(tmp_path: Path) -> None:
+    released = asyncio.Event()
+    async with OipBackend(lambda _: Answer(RESPONSE, until=released)) as shadow:
+        config = router_config(stable="unused", canary=shadow.address)
+        async with observing(config, tmp_path) as rig:
+            await rig.observer.settled()
+            await rig.send(shadowed())
+            await shadow.wait_seen(1)
+            settled = asyncio.ensure_future(rig.observer.settled())
+            await asyncio.sleep(0)
+            assert not settled.done()
+            released.set()
+            await asyncio.wait_for(settled, 10)
+            assert rig.compared() == 1

@@ -120,6 +120,10 @@ class Observer:
         """Call shadows until cancelled."""
         await self._shadows.run()
 
+    async def settled(self) -> None:
+        """Return once every report that came in has been learnt from."""
+        await self._shadows.settled()
+
     def servicer(self) -> pb_grpc.ReportsServicer:
         """Return the service that proxies send their reports to."""
         return Intake(self._reports, self.observe)

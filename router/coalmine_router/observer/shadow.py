@@ -83,6 +83,8 @@ class Shadows:
         self._limits = limits
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._tasks: asyncio.TaskGroup | None = None
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     def totals(self) -> Iterator[tuple[tuple[str, str], ShadowTotals]]:
         """Return the counts by route and variant; those of unknown names under ""."""
@@ -95,6 +97,10 @@ class Shadows:
                 await self._open(tasks)
         finally:
             self._give_up_all()
+
+    async def settled(self) -> None:
+        """Return once no copy waits or is under way."""
+        await self._idle.wait()
 
     async def _open(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
@@ -154,6 +160,7 @@ class Shadows:
     def _employ(self, lane: _Lane) -> None:
         if self._tasks is not None and lane.workers < self._limits.calls_max:
             lane.workers += 1
+            self._idle.clear()
             self._tasks.create_task(self._work(lane))
 
     async def _work(self, lane: _Lane) -> None:
@@ -162,6 +169,8 @@ class Shadows:
                 await self._serve(lane, lane.queue.popleft())
         finally:
             lane.workers -= 1
+            if not any(each.workers for each in self._lanes.values()):
+                self._idle.set()
 
     async def _serve(self, lane: _Lane, copy: _Copy) -> None:
         try:

@@ -1,0 +1,116 @@
+"""The server's outside world for tests: time that moves when told, workers, programs, runtimes."""
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from coalmine.errors import ModelFailed, StartError
+from coalmine.tensors import Array
+from coalmine_server.runtime.execution import Arrays, Ran, Result
+from coalmine_server.runtime.program import Program
+
+MS = 1_000_000
+
+
+@dataclass(eq=False)
+class _Timer:
+    when_ns: int
+    callback: Callable[[], None]
+    is_cancelled: bool = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
+
+
+class FakeTime:
+    """A clock, and the timers on it."""
+
+    def __init__(self, now_ns: int = 1_000 * MS) -> None:
+        self.now_ns = now_ns
+        self._timers: list[_Timer] = []
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+    def wall_ns(self) -> int:
+        return 1_700_000_000_000_000_000 + self.now_ns
+
+    def call_at(self, when_ns: int, callback: Callable[[], None]) -> _Timer:
+        timer = _Timer(when_ns, callback)
+        self._timers.append(timer)
+        return timer
+
+    def advance(self, by_ns: int) -> None:
+        """Let time pass, and everything due in it happen in order."""
+        until_ns = self.now_ns + by_ns
+        while due := self._due(until_ns):
+            self._timers.remove(due)
+            self.now_ns = max(self.now_ns, due.when_ns)
+            due.callback()
+        self.now_ns = until_ns
+
+    def _due(self, until_ns: int) -> _Timer | None:
+        self._timers = [each for each in self._timers if not each.is_cancelled]
+        due = [each for each in self._timers if each.when_ns <= until_ns]
+        return min(due, key=lambda each: each.when_ns, default=None)
+
+
+@dataclass
+class FakeWorker:
+    """Holds what it is given until the test finishes it."""
+
+    time: FakeTime
+    running: Sequence[Arrays] | None = None
+    batches: list[Sequence[Arrays]] = field(default_factory=list)
+    _done: Callable[[Ran], None] | None = None
+    _started_ns: int = 0
+
+    def submit(self, batch: Sequence[Arrays], done: Callable[[Ran], None]) -> None:
+        assert self.running is None, "a busy worker was given another batch"
+        self.running, self._done, self._started_ns = batch, done, self.time.now_ns
+        self.batches.append(batch)
+
+    def finish(self, results: Sequence[Result] | None = None) -> None:
+        """End the running batch; each request's answer is its own input, or as told."""
+        assert self.running is not None
+        assert self._done is not None
+        ran = Ran(results or list(self.running), self._started_ns, self.time.now_ns)
+        self.running = None
+        self._done(ran)
+
+
+class FakeProgram:
+    """Doubles its inputs; raises for what `fails` says."""
+
+    def __init__(self, fails: Callable[[Sequence[Array]], bool] = lambda _: False) -> None:
+        self._fails = fails
+        self.runs: list[tuple[int, ...]] = []
+        self.gate = threading.Event()
+        self.gate.set()
+
+    def run(self, inputs: Sequence[Array]) -> list[Array]:
+        self.gate.wait(10)
+        self.runs.append(inputs[0].shape)
+        if self._fails(inputs):
+            raise ModelFailed("ValueError: poison")
+        return [np.asarray(array * 2) for array in inputs]
+
+
+class FakeRuntime:
+    """Loads FakePrograms; refuses the bytes b"broken"."""
+
+    def __init__(self, program: Callable[[], FakeProgram] = FakeProgram) -> None:
+        self._program = program
+        self.programs: list[FakeProgram] = []
+        self.threads: list[int] = []
+
+    def use_threads(self, count: int) -> None:
+        self.threads.append(count)
+
+    def load(self, data: bytes, output_names: Sequence[str]) -> Program:
+        if data == b"broken":
+            raise StartError("not a model")
+        self.programs.append(self._program())
+        return self.programs[-1]

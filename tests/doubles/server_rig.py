@@ -1,0 +1,77 @@
+"""The inference server in this process, on ports of its own."""
+
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+
+from coalmine.inference import inference_pb2 as pb
+from coalmine.inference import inference_pb2_grpc as pb_grpc
+from coalmine.lifecycle import MESSAGE_BYTES_MAX, Stop
+from coalmine.tensors import Array, Tensor, datatype_of, decode_outputs, encode_inputs
+from coalmine_server.app import Process
+from coalmine_server.config import ServerConfig
+
+OPTIONS = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", 2 * MESSAGE_BYTES_MAX),
+    # Sub-channels are shared by target: a port that is used again must not find an old one.
+    ("grpc.use_local_subchannel_pool", 1),
+)
+
+
+def infer_request(model: str, arrays: Mapping[str, Array], **fields: Any) -> pb.ModelInferRequest:
+    """Return a raw request."""
+    request = pb.ModelInferRequest(model_name=model, **fields)
+    encode_inputs(
+        request, [Tensor(name, datatype_of(each.dtype), each) for name, each in arrays.items()]
+    )
+    return request
+
+
+def pixels(rows: int = 1, value: float = 1.0) -> dict[str, Array]:
+    return {"pixels": np.full((rows, 64), value, dtype="f4")}
+
+
+@dataclass
+class Rig:
+    address: str
+    http: str
+    channel: grpc.aio.Channel
+    stub: "pb_grpc.GRPCInferenceServiceAsyncStub"  # only the stubs of the generated code have it
+    stop: Stop
+
+    async def infer(
+        self, model: str, arrays: Mapping[str, Array], *, timeout_s: float = 30, **fields: Any
+    ) -> dict[str, Array]:
+        """Return the outputs of one call."""
+        request = infer_request(model, arrays, **fields)
+        response = await self.stub.ModelInfer(request, timeout=timeout_s)
+        return {each.name: each.array for each in decode_outputs(response)}
+
+
+@asynccontextmanager
+async def serving(
+    repository: Path, *, grace_s: float = 10, traces: Path | None = None
+) -> AsyncIterator[Rig]:
+    """Serve until the block ends; all the way down before it is left."""
+    stop = Stop()
+    ready: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+    process = Process(
+        ServerConfig(repository, "127.0.0.1:0", "127.0.0.1:0", grace_s, traces),
+        lambda **addresses: ready.set_result(addresses),
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(process.serve(stop))
+        addresses = await ready
+        async with grpc.aio.insecure_channel(addresses["grpc"], options=OPTIONS) as channel:
+            stub = pb_grpc.GRPCInferenceServiceStub(channel)
+            try:
+                yield Rig(addresses["grpc"], addresses["http"], channel, stub, stop)
+            finally:
+                stop.ask("test over")
