@@ -1,0 +1,1 @@
+"""The inference server: one request, front to back."""

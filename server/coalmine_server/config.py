@@ -1,0 +1,137 @@
+"""What can be said in a model's config.yaml, and on the server's command line."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
+
+from coalmine.config_file import Duration, Strict
+from coalmine.tensors import BYTES, DATATYPES
+
+PLATFORM: Final = "pytorch_torchscript"
+BATCH_SIZE_MAX: Final = 65_536
+INSTANCES_MAX: Final = 256
+_QUEUE_ROWS: Final = 1024
+
+_Positive = Annotated[int, Field(ge=1)]
+
+
+def _datatype(value: str) -> str:
+    if value == BYTES:
+        raise ValueError("a TorchScript model takes and gives numbers only, got BYTES")
+    if value not in DATATYPES:
+        raise ValueError(f"expected one of {', '.join(DATATYPES)}, got {value!r}")
+    return value
+
+
+def _size(value: int) -> int:
+    if value < 1 and value != -1:
+        raise ValueError(f"expected a size above 0, or -1 for a variable one, got {value}")
+    return value
+
+
+def _with_text_keys(value: object) -> object:
+    """Let a version be written 1 as well as "1": YAML reads the first as a number."""
+    return {str(key): each for key, each in value.items()} if isinstance(value, dict) else value
+
+
+class TensorConfig(Strict):
+    """A declared input or output; the shape is without the batch dimension."""
+
+    name: Annotated[str, Field(min_length=1)]
+    datatype: Annotated[str, AfterValidator(_datatype)]
+    shape: tuple[Annotated[int, AfterValidator(_size)], ...]
+
+
+class Batching(Strict):
+    """How long a request may wait for others, and how many rows may wait at all."""
+
+    max_delay: Duration = 0
+    max_queue_rows: _Positive | None = None
+
+
+class VersionPolicy(Strict):
+    """Which of the versions in the folder are served: exactly one of the three."""
+
+    latest: _Positive | None = None
+    all: Literal[True] | None = None
+    only: Annotated[tuple[_Positive, ...], Field(min_length=1)] | None = None
+
+    @model_validator(mode="after")
+    def _one_choice(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError("expected one of latest: N, all: true, only: [N, …]")
+        return self
+
+
+class Warmup(Strict):
+    """What runs before a version is READY; no sizes = one row, and the most rows."""
+
+    batch_sizes: tuple[_Positive, ...] | None = None
+    runs: _Positive = 3  # TorchScript specialises again on the second
+
+
+_Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+_VersionKey = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*$")]
+
+
+class ModelConfig(Strict):
+    """A model's config.yaml."""
+
+    platform: Literal["pytorch_torchscript"]
+    max_batch_size: Annotated[int, Field(ge=0, le=BATCH_SIZE_MAX)]
+    inputs: Annotated[tuple[TensorConfig, ...], Field(min_length=1)]
+    outputs: Annotated[tuple[TensorConfig, ...], Field(min_length=1)]
+    batching: Batching = Batching()
+    versions: VersionPolicy = VersionPolicy(latest=1)
+    instances: Annotated[int, Field(ge=1, le=INSTANCES_MAX)] = 1
+    warmup: Warmup = Warmup()
+    sha256: Annotated[dict[_VersionKey, _Sha256], BeforeValidator(_with_text_keys)] = {}  # noqa: RUF012 - pydantic copies defaults
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        for side in (self.inputs, self.outputs):
+            names = [each.name for each in side]
+            twice = {name for name in names if names.count(name) > 1}
+            if twice:
+                raise ValueError(f"tensor '{min(twice)}' is declared twice")
+        return self
+
+    @model_validator(mode="after")
+    def _sizes_fit(self) -> Self:
+        over = [size for size in self.warmup.batch_sizes or () if size > self.rows_max]
+        if over:
+            raise ValueError(f"warmup.batch_sizes: {over[0]} is over the limit of {self.rows_max}")
+        if self.queue_rows_max < self.rows_max:
+            raise ValueError(
+                f"batching.max_queue_rows: expected at least max_batch_size ({self.rows_max}), "
+                f"got {self.queue_rows_max}"
+            )
+        return self
+
+    @property
+    def rows_max(self) -> int:
+        """The most rows one run takes; 1 where the model has no batch dimension."""
+        return self.max_batch_size or 1
+
+    @property
+    def queue_rows_max(self) -> int:
+        """The most rows that may wait; one more is RESOURCE_EXHAUSTED."""
+        return self.batching.max_queue_rows or max(_QUEUE_ROWS, self.rows_max)
+
+    @property
+    def warmup_sizes(self) -> tuple[int, ...]:
+        """The batch sizes that run before the version is READY."""
+        return self.warmup.batch_sizes or tuple(sorted({1, self.rows_max}))
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """The command line of `coalmine server run`."""
+
+    repository: Path
+    listen: str
+    http: str
+    grace_s: float
+    traces: Path | None

@@ -1,0 +1,1 @@
+"""What runs a model's file: an interface, and the formats that have it."""
