@@ -76,6 +76,42 @@ def envoy(address: str, folder: Path) -> Iterator[Contestant]:
         yield Contestant("Envoy", f"127.0.0.1:{listen}", {"proxy": process.pid})
 
 
+def model(folder: Path) -> Path:
+    """Return the TorchScript file that both servers load."""
+    file = folder / "bench.pt"
+    if not file.exists():
+        subprocess.run([sys.executable, "-m", "benchmarks.model", str(file)], check=True)
+    return file
+
+
+@contextlib.contextmanager
+def minimal_server(folder: Path) -> Iterator[Contestant]:
+    """Yield the smallest server that gives the same answers."""
+    with _python("benchmarks.minimal_server", str(model(folder))) as process:
+        yield Contestant("minimal server", f"127.0.0.1:{_line(process)}", {"server": process.pid})
+
+
+@contextlib.contextmanager
+def server(folder: Path) -> Iterator[Contestant]:
+    """Yield the inference server, with the same model."""
+    repository = folder / "models"
+    subprocess.run(
+        [
+            *(sys.executable, "-m", "coalmine_client", "package", str(model(folder))),
+            *("--repository", str(repository), "--name", "bench", "--version", "1"),
+            *("--input", "x:FP32:[64]", "--output", "y:FP32:[10]", "--max-batch-size", "32"),
+        ],
+        check=True,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    listen = ("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
+    arguments = ("server", "run", "--model-repository", str(repository), *listen)
+    with _python("coalmine_client", *arguments) as process:
+        said = json.loads(_line(process))
+        yield Contestant("coalmine server", said["grpc"], {"server": process.pid})
+
+
 def _named(pid: int) -> dict[str, int]:
     """Return the pids of the router's children by what they are."""
     found: dict[str, int] = {}

@@ -17,7 +17,6 @@ from typing import Any, Final
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
-from grpc_health.v1.health import aio as health_aio
 from prometheus_client import CollectorRegistry
 
 from coalmine import lifecycle
@@ -26,6 +25,7 @@ from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2, control_pb2_grpc
 from coalmine.errors import StartError
 from coalmine.exposition import Exposition
+from coalmine.health import Health
 from coalmine.inference import inference_pb2
 from coalmine.lifecycle import MESSAGE_BYTES_MAX, Stop
 from coalmine.reflection import reflect
@@ -42,7 +42,7 @@ from coalmine_router.proxy import methods
 from coalmine_router.proxy.exchange import COPY_BYTES_MAX
 from coalmine_router.proxy.reporter import Reporter
 from coalmine_router.proxy.routing import routing_of
-from coalmine_router.proxy.service import SERVICE, DataPlane
+from coalmine_router.proxy.service import MODEL_INFER, SERVICE, DataPlane
 from coalmine_router.proxy.subscriber import Subscriber
 from coalmine_router.supervisor import Command, Supervisor
 from coalmine_router.table import RouteTable
@@ -136,14 +136,14 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
     proxy_id = secrets.token_hex(6)
     rng = random.Random(os.urandom(16))  # noqa: S311 - shares and span ids, no secrets
     channels = Channels()
-    reporter = Reporter(proxy_id)
+    reporter = Reporter(proxy_id, MODEL_INFER)
     plane = DataPlane(report=reporter.offer, sampler=_sampler(), rng=rng)
 
     def swap(table: RouteTable) -> None:
         plane.routing = routing_of(table, plane.routing, channels, rng.random)
 
     subscriber = Subscriber(proxy_id, _table_file(settings.state), swap)
-    health = health_aio.HealthServicer()
+    health = Health()
     server = _data_server(plane, health, subscriber.serving.is_set)
     subscriber.start_from_disk()
     async with _control_channel(settings.control) as control, asyncio.TaskGroup() as tasks:
@@ -156,15 +156,13 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
         if await lifecycle.unless_stopped(stop, subscriber.serving.wait()):
             await _serve_data(server, health, settings)
             await stop.wait()
-        await lifecycle.drain(server, health, grace_s=settings.grace_s)
+        await lifecycle.drain(server, health, grace_s=settings.grace_s, refuse=plane.refuse)
         for task in background:
             task.cancel()
     await channels.close()
 
 
-async def _serve_data(
-    server: grpc.aio.Server, health: health_aio.HealthServicer, settings: ProxySettings
-) -> None:
+async def _serve_data(server: grpc.aio.Server, health: Health, settings: ProxySettings) -> None:
     address = await lifecycle.listen(server, settings.listen, shared=settings.shared_port)
     await server.start()
     for service in ("", SERVICE):
@@ -187,9 +185,7 @@ def _table_file(state: Path) -> Path:
     return state / "route-table.pb"
 
 
-def _data_server(
-    plane: DataPlane, health: health_aio.HealthServicer, ready: Callable[[], bool]
-) -> grpc.aio.Server:
+def _data_server(plane: DataPlane, health: Health, ready: Callable[[], bool]) -> grpc.aio.Server:
     server = grpc.aio.server(
         options=[
             ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -237,7 +233,7 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         background = [tasks.create_task(plane.run()), tasks.create_task(observer.run())]
         server = _control_server(plane, observer)
-        health = health_aio.HealthServicer()
+        health = Health()
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         address = await lifecycle.listen(server, config.control.listen)
         if settings.socket:

@@ -1,8 +1,6 @@
 """The process: builds every part, joins them, and takes them down. Its table of contents."""
 
-import asyncio
 import contextlib
-import gc
 import os
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -90,8 +88,7 @@ class Process:
             async with self._draining(door, registry):
                 await door.tell(serving=False)
                 await door.server.start()
-                if await _opened(registry, stop):
-                    _settle_memory()
+                if await lifecycle.unless_stopped(stop, registry.open()):
                     await door.tell(serving=True)
                     _log.info("serving", config=str(config))
                     self._announce(grpc=grpc_address, http=http_address)
@@ -140,23 +137,6 @@ class Door:
         """Tell grpc.health.v1 of the process, the service and every model."""
         for name in ("", SERVICE, *(f"model/{each}" for each in self._registry.names)):
             await lifecycle.set_serving(self.health, name, serving=serving)
-
-
-def _settle_memory() -> None:
-    """Spare every later collection the hundreds of thousands of objects that torch brings."""
-    gc.collect()
-    gc.freeze()
-
-
-async def _opened(registry: Registry, stop: Stop) -> bool:
-    """Return whether all models are READY; not where the process was asked to stop before."""
-    async with asyncio.TaskGroup() as group:
-        opening = group.create_task(registry.open())
-        asked = group.create_task(stop.wait())
-        await asyncio.wait({opening, asked}, return_when=asyncio.FIRST_COMPLETED)
-        asked.cancel()
-        opening.cancel()
-    return not stop.asked
 
 
 @contextlib.contextmanager

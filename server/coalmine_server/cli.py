@@ -108,12 +108,17 @@ def package(
     instances: Annotated[
         int | None, typer.Option(help="How many copies run at the same time.")
     ] = None,
+    latest: Annotated[
+        int | None, typer.Option(min=1, help="How many of the newest versions are served. [2]")
+    ] = None,
 ) -> None:
     """Put a TorchScript file into a repository, tried out, with its config and sha256."""
     _prepare()
     from coalmine_server.runtime.torchscript import TorchScript  # noqa: PLC0415 - is torch
 
-    declared = packager.Declared(inputs or [], outputs or [], max_batch_size, max_delay, instances)
+    declared = packager.Declared(
+        inputs or [], outputs or [], max_batch_size, max_delay, instances, latest
+    )
     try:
         done = packager.package(
             source,

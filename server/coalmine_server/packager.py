@@ -22,6 +22,8 @@ from coalmine_server.runtime.execution import open_program
 from coalmine_server.runtime.program import Runtime
 from coalmine_server.signature import Signature
 
+# A canary stands beside what it may replace.
+_LATEST: Final = 2
 _TENSOR: Final = re.compile(r"([^:]+):([A-Z0-9]+):\[((?:-?\d+(?:\s*,\s*-?\d+)*)?)\]")
 
 
@@ -34,6 +36,7 @@ class Declared:
     max_batch_size: int | None
     max_delay: str | None
     instances: int | None
+    latest: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +130,7 @@ def _new_config(declared: Declared, version: int, sha256: str) -> str:
         content["batching"] = {"max_delay": declared.max_delay}
     if declared.instances is not None:
         content["instances"] = declared.instances
+    content["versions"] = {"latest": declared.latest or _LATEST}
     content["sha256"] = {str(version): sha256}
     return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
 
@@ -139,6 +143,7 @@ def _check_agreement(path: Path, config: ModelConfig, declared: Declared) -> Non
         "max_batch_size": (config.max_batch_size, declared.max_batch_size),
         "batching.max_delay": (config.batching.max_delay, _delay_ns(declared.max_delay)),
         "instances": (config.instances, declared.instances),
+        "versions.latest": (config.versions.latest, declared.latest),
     }
     for key, (there, given) in said.items():
         if given is not None and given != there:

@@ -10,6 +10,8 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.trace_context import HeadSampler
 from coalmine_router.channels import Channels
 from coalmine_router.proxy import methods
+from coalmine_router.proxy.exchange import Ended
+from coalmine_router.proxy.report import write_report
 from coalmine_router.proxy.routing import routing_of
 from coalmine_router.proxy.service import MODEL_INFER, DataPlane
 from coalmine_router.table import RouteTable
@@ -28,7 +30,7 @@ class ProxyRig:
         self._channels = Channels()
         self._rng = random.Random(7)
         sampler = HeadSampler(sampling_ratio, parent_based=True)
-        self.plane = DataPlane(report=self.reports.append, sampler=sampler, rng=self._rng)
+        self.plane = DataPlane(report=self._report, sampler=sampler, rng=self._rng)
         if table is not None:
             self.swap(table)
         self._server = grpc.aio.server(options=_OPTIONS)
@@ -36,6 +38,10 @@ class ProxyRig:
         port = self._server.add_insecure_port("127.0.0.1:0")
         self.address = f"127.0.0.1:{port}"
         self.channel = grpc.aio.insecure_channel(self.address, options=_OPTIONS)
+
+    def _report(self, ended: Ended) -> None:
+        write_report(report := pb.Report(), MODEL_INFER, ended)
+        self.reports.append(report)
 
     def swap(self, table: RouteTable) -> None:
         self.plane.routing = routing_of(table, self.plane.routing, self._channels, self._rng.random)

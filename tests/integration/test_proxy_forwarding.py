@@ -378,3 +378,18 @@ async def test_what_only_a_server_can_do_is_not_offered(method: str) -> None:
         code, message, _ = await failure(proxy.ask(f"{SERVICE}/{method}", b""))
         assert code is grpc.StatusCode.UNIMPLEMENTED
         assert "ask the inference server" in message
+
+
+async def test_a_proxy_that_is_ending_turns_new_requests_away_and_finishes_the_others() -> None:
+    released = asyncio.Event()
+    async with (
+        OipBackend(lambda _: Answer(until=released)) as backend,
+        ProxyRig(table(backend.address)) as proxy,
+    ):
+        first = proxy.infer(REQUEST)
+        await backend.wait_seen(1)
+        proxy.plane.refuse()
+        code, _, trailing = await failure(proxy.infer(REQUEST))
+        assert (code, trailing["x-coalmine-origin"]) == (grpc.StatusCode.UNAVAILABLE, "router")
+        released.set()
+        await first

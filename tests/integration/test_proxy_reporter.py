@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator
 
 import grpc
 
-from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1 import control_pb2_grpc
+from coalmine_router.proxy.exchange import Began, Copied, Ended, Trace
 from coalmine_router.proxy.reporter import Reporter
 from tests.doubles.control_process import ControlProcess
 
@@ -26,13 +26,27 @@ async def reporting(reporter: Reporter, address: str) -> AsyncIterator[None]:
                 await task
 
 
-def report(number: int, body: bytes = b"") -> pb.Report:
-    return pb.Report(route="digits", started_ns=number, request_body=body)
+def report(number: int, body: bytes = b"") -> Ended:
+    """Return a request that began at `number` ns; with a body, one that a shadow wants."""
+    return Ended(
+        trace=Trace(b"t" * 16, b"s" * 8, b"c" * 8, None, "", sampled=False),
+        began=Began(number, 0),
+        ended_ns=1,
+        assigned=None,
+        call_began_ns=0,
+        code=grpc.StatusCode.OK,
+        message="",
+        here=False,
+        request_bytes=len(body),
+        response_bytes=0,
+        copied=Copied(body, b"", []) if body else None,
+        uncopied="",
+    )
 
 
 async def test_every_report_arrives_once_and_in_order() -> None:
     async with ControlProcess() as control:
-        reporter = Reporter("p1")
+        reporter = Reporter("p1", "a.B/C")
         async with reporting(reporter, control.address):
             for number in range(5_000):
                 reporter.offer(report(number))
@@ -44,7 +58,7 @@ async def test_every_report_arrives_once_and_in_order() -> None:
 
 async def test_a_full_buffer_drops_the_newest_and_counts_it() -> None:
     async with ControlProcess() as control:
-        reporter = Reporter("p1", buffer_bytes_max=10_000)
+        reporter = Reporter("p1", "a.B/C", buffer_bytes_max=12_000)
         for number in range(10):
             reporter.offer(report(number, bytes(2_000)))
         assert reporter.dropped == {"buffer_full": 6}
@@ -56,7 +70,7 @@ async def test_a_full_buffer_drops_the_newest_and_counts_it() -> None:
 
 async def test_reports_made_while_control_is_away_arrive_when_it_is_back() -> None:
     async with ControlProcess() as control:
-        reporter = Reporter("p1")
+        reporter = Reporter("p1", "a.B/C")
         async with reporting(reporter, control.address):
             reporter.offer(report(0))
             await control.wait(lambda: len(control.reports) == 1)
@@ -86,7 +100,7 @@ async def _until_one_arrives(reporter: Reporter, control: ControlProcess) -> Non
 async def test_a_control_process_that_does_not_read_costs_no_more_than_the_buffer() -> None:
     async with ControlProcess() as control:
         control.deaf = True
-        reporter = Reporter("p1", buffer_bytes_max=4_000_000)
+        reporter = Reporter("p1", "a.B/C", buffer_bytes_max=4_000_000)
         async with reporting(reporter, control.address):
             for number in range(100):
                 reporter.offer(report(number, bytes(200_000)))
@@ -100,7 +114,7 @@ async def test_a_control_process_that_does_not_read_costs_no_more_than_the_buffe
 
 async def test_what_is_left_is_sent_when_the_proxy_ends() -> None:
     async with ControlProcess() as control:
-        reporter = Reporter("p1")
+        reporter = Reporter("p1", "a.B/C")
         async with reporting(reporter, control.address):
             reporter.offer(report(0))
             await control.wait(lambda: len(control.reports) == 1)

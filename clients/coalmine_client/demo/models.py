@@ -22,6 +22,8 @@ SIGNATURE: Final = (
     *("--output", "logits:FP32:[10]"),
     *("--output", "label:INT64:[1]"),
     *("--max-batch-size", "32"),
+    # Stable, the canary and the broken one stand beside each other.
+    *("--latest", "3"),
 )
 CONFIG_FILE: Final = "config.yaml"
 # By default a server takes the latest version only; a canary stands beside what it may replace.
@@ -68,7 +70,7 @@ async def train(processes: Processes, training: Path, seed: int) -> HeldOut:
 
 
 async def package(processes: Calls, training: Path, repository: Path) -> None:
-    """Put every variant's model that isn't there into `repository`, and have all served.
+    """Put every variant's model that isn't there into `repository`.
 
     Raises StepFailed.
     """
@@ -90,10 +92,6 @@ async def _package_versions(
             *("--name", entry.model, "--version", entry.version),
             *SIGNATURE,
         )
-    config = repository / entries[0].model / CONFIG_FILE
-    text = config.read_text(encoding="utf-8")
-    if ALL_VERSIONS not in text:
-        config.write_text(text + ALL_VERSIONS, encoding="utf-8")
 
 
 # ---------------------------------------------------------------- as a program

@@ -1,4 +1,4 @@
-"""One request on its way through the proxy, and the report that is made of it."""
+"""One request on its way through the proxy: what was learnt of it by the time it ended."""
 
 import random
 import time
@@ -16,9 +16,9 @@ from coalmine_router.proxy.forward import Outcome
 
 # Bodies of a request and its answer are copied for shadows up to this size, together.
 COPY_BYTES_MAX: Final = 16 * 1024 * 1024
-
-_NUMBER: Final = {code: code.value[0] for code in grpc.StatusCode}
 _MESSAGE_CHARS_MAX: Final = 2_048
+# An exchange without bodies, roughly: ids, names, times.
+_HELD_BYTES: Final = 1_000
 
 
 class Trace(NamedTuple):
@@ -27,6 +27,8 @@ class Trace(NamedTuple):
     trace_id: bytes
     span_id: bytes
     call_span_id: bytes
+    parent: Parent | None
+    tracestate: str
     sampled: bool
 
     def traceparent(self) -> Pair:
@@ -35,11 +37,13 @@ class Trace(NamedTuple):
         return trace_context.TRACEPARENT, header
 
 
-def begin_trace(parent: Parent | None, sampler: HeadSampler, rng: random.Random) -> Trace:
+def begin_trace(caller: Caller, sampler: HeadSampler, rng: random.Random) -> Trace:
     """Return new span ids, in the caller's trace where there is one, and take the head decision."""
     bits = rng.getrandbits(256).to_bytes(32, "big")
+    parent = caller.parent
     trace_id = parent.trace_id if parent else bits[16:]
-    return Trace(trace_id, bits[:8], bits[8:16], sampler.sampled(trace_id, parent))
+    sampled = sampler.sampled(trace_id, parent)
+    return Trace(trace_id, bits[:8], bits[8:16], parent, caller.tracestate, sampled)
 
 
 class Began(NamedTuple):
@@ -67,9 +71,40 @@ class Assigned(NamedTuple):
     timeout_s: float
 
 
+class Copied(NamedTuple):
+    """What shadows need of a request that was drawn for them."""
+
+    request: bytes
+    response: bytes
+    metadata: list[Pair]
+
+
+class Ended(NamedTuple):
+    """The facts of a request that has ended. Holds no body unless a shadow wants it."""
+
+    trace: Trace
+    began: Began
+    ended_ns: int
+    assigned: Assigned | None
+    call_began_ns: int
+    code: grpc.StatusCode
+    message: str
+    here: bool
+    request_bytes: int
+    response_bytes: int
+    copied: Copied | None
+    uncopied: str
+
+    @property
+    def held_bytes(self) -> int:
+        """Return about how much memory this takes."""
+        copied = self.copied
+        return _HELD_BYTES + (len(copied.request) + len(copied.response) if copied else 0)
+
+
 @dataclass(slots=True)
 class Exchange:
-    """The facts of one request, as far as it got."""
+    """A request, as far as it got."""
 
     request: bytes
     caller: Caller
@@ -78,61 +113,30 @@ class Exchange:
     assigned: Assigned | None = None
     call_began_ns: int = 0
 
-    def report(self, method: str, outcome: Outcome) -> pb.Report:
-        """Return the report of the request, which ends now with `outcome`."""
-        ended = time.perf_counter_ns()
-        report = pb.Report(
-            trace_id=self.trace.trace_id,
-            span_id=self.trace.span_id,
-            parent_span_id=self.caller.parent.span_id if self.caller.parent else b"",
-            sampled=self.trace.sampled,
-            tracestate=self.caller.tracestate,
-            method=method,
-            started_ns=self.began.wall_ns,
-            duration_ns=ended - self.began.counter_ns,
-            status_code=_NUMBER[outcome.code],
-            status_message=outcome.message[:_MESSAGE_CHARS_MAX],
-            origin_router=outcome.here,
-            request_bytes=len(self.request),
-            response_bytes=len(outcome.response),
+    def ended(self, outcome: Outcome) -> Ended:
+        """Return the facts of the request, which ends now with `outcome`."""
+        copied, uncopied = self._copied(outcome)
+        return Ended(
+            self.trace,
+            self.began,
+            time.perf_counter_ns(),
+            self.assigned,
+            self.call_began_ns,
+            outcome.code,
+            outcome.message[:_MESSAGE_CHARS_MAX],
+            outcome.here,
+            len(self.request),
+            len(outcome.response),
+            copied,
+            uncopied,
         )
-        if self.assigned is not None:
-            self._tell_call(report, self.assigned, outcome, ended)
-        return report
 
-    def _tell_call(
-        self, report: pb.Report, assigned: Assigned, outcome: Outcome, ended_ns: int
-    ) -> None:
-        variant = assigned.variant.variant
-        report.route = assigned.route
-        report.model = assigned.model
-        report.revision = assigned.revision
-        report.variant = variant.name
-        report.assignment = assigned.reason
-        report.weight_bp = variant.weight_bp
-        report.attempts.add(
-            span_id=self.trace.call_span_id,
-            variant=variant.name,
-            backend=assigned.variant.backend,
-            address=assigned.target.address,
-            started_ns=self.began.wall_ns + self.call_began_ns - self.began.counter_ns,
-            duration_ns=ended_ns - self.call_began_ns,
-            status_code=report.status_code,
-            status_message=report.status_message,
-        )
-        if assigned.shadows:
-            self._copy(report, assigned.shadows, outcome)
-
-    def _copy(self, report: pb.Report, shadows: list[str], outcome: Outcome) -> None:
-        report.shadows.extend(shadows)
+    def _copied(self, outcome: Outcome) -> tuple[Copied | None, str]:
+        """Return what shadows need, or why they get nothing; neither where none was drawn."""
+        if self.assigned is None or not self.assigned.shadows:
+            return None, ""
         if not outcome.is_ok:
-            report.uncopied = "primary_failed"
-        elif len(self.request) + len(outcome.response) > COPY_BYTES_MAX:
-            report.uncopied = "too_large"
-        else:
-            report.request_body = self.request
-            report.response_body = outcome.response
-            report.metadata.extend(
-                pb.Metadata(key=key, value=value.encode() if isinstance(value, str) else value)
-                for key, value in self.caller.metadata
-            )
+            return None, "primary_failed"
+        if len(self.request) + len(outcome.response) > COPY_BYTES_MAX:
+            return None, "too_large"
+        return Copied(self.request, outcome.response, self.caller.metadata), ""

@@ -10,6 +10,8 @@ import grpc
 import structlog
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.proxy.exchange import Ended
+from coalmine_router.proxy.report import write_report
 
 _log = structlog.get_logger(__name__)
 
@@ -18,8 +20,6 @@ _BATCH_BYTES: Final = 256 * 1024
 _BATCH_DELAY_S: Final = 0.010
 _RETRY_S: Final = 0.2
 _LAST_FLUSH_S: Final = 1.0
-# A report without bodies, roughly: ids, names, times, an attempt.
-_REPORT_BYTES: Final = 400
 
 ReportStream = grpc.aio.StreamUnaryCall[pb.ReportBatch, pb.SendSummary]
 Send = Callable[[], ReportStream]
@@ -27,14 +27,17 @@ Connected = Callable[[], Awaitable[None]]
 
 
 class Reporter:
-    """A bounded buffer of reports and the stream that empties it.
+    """A bounded buffer of requests to report, and the stream that empties it.
 
     Full, it drops the new report and counts it. Not thread-safe: one loop.
     """
 
-    def __init__(self, proxy_id: str, *, buffer_bytes_max: int = BUFFER_BYTES_MAX) -> None:
+    def __init__(
+        self, proxy_id: str, method: str, *, buffer_bytes_max: int = BUFFER_BYTES_MAX
+    ) -> None:
         self._proxy_id = proxy_id
-        self._buffer: deque[pb.Report] = deque()
+        self._method = method
+        self._buffer: deque[Ended] = deque()
         self._buffer_bytes = 0
         self._buffer_bytes_max = buffer_bytes_max
         self._offered = 0
@@ -42,14 +45,14 @@ class Reporter:
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
 
-    def offer(self, report: pb.Report) -> None:
-        """Queue a report, or drop it where the buffer is full."""
+    def offer(self, ended: Ended) -> None:
+        """Queue the report of a request, or drop it where the buffer is full."""
         self._offered += 1
-        size = _size(report)
+        size = ended.held_bytes
         if self._buffer_bytes + size > self._buffer_bytes_max:
             self.dropped["buffer_full"] += 1
             return
-        self._buffer.append(report)
+        self._buffer.append(ended)
         self._buffer_bytes += size
         self._some.set()
         if self._buffer_bytes >= _BATCH_BYTES:
@@ -96,9 +99,9 @@ class Reporter:
         )
         taken = 0
         while self._buffer and taken < _BATCH_BYTES:
-            report = self._buffer.popleft()
-            taken += _size(report)
-            batch.reports.append(report)
+            ended = self._buffer.popleft()
+            taken += ended.held_bytes
+            write_report(batch.reports.add(), self._method, ended)
         self._buffer_bytes -= taken
         if not self._buffer:
             self._some.clear()
@@ -114,7 +117,3 @@ class Reporter:
                     await self._write(call, self._take())
                 await call.done_writing()
                 await call
-
-
-def _size(report: pb.Report) -> int:
-    return _REPORT_BYTES + len(report.request_body) + len(report.response_body)

@@ -8,14 +8,13 @@ from typing import Final, NoReturn
 
 import grpc
 
-from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import CoalmineError, NotFound, Unavailable
 from coalmine.status import status_of
 from coalmine.telemetry import ORIGIN_KEY, ORIGIN_ROUTER, REVISION_KEY, VARIANT_KEY
 from coalmine.trace_context import HeadSampler
 from coalmine_router import wire
 from coalmine_router.proxy.caller import Caller, Pair, caller_of
-from coalmine_router.proxy.exchange import Assigned, Began, Exchange, begin_trace
+from coalmine_router.proxy.exchange import Assigned, Began, Ended, Exchange, begin_trace
 from coalmine_router.proxy.forward import Outcome, forward
 from coalmine_router.proxy.routing import NOTHING_ROUTED, RoutedRoute, Routing
 from coalmine_router.table import STABLE
@@ -32,24 +31,29 @@ class DataPlane:
     """Answers for the models that the current routing matches."""
 
     def __init__(
-        self, *, report: Callable[[pb.Report], None], sampler: HeadSampler, rng: random.Random
+        self, *, report: Callable[[Ended], None], sampler: HeadSampler, rng: random.Random
     ) -> None:
         self.routing: Routing = NOTHING_ROUTED
+        self._is_ending = False
         self._report = report
         self._sampler = sampler
         self._rng = rng
+
+    def refuse(self) -> None:
+        """Turn every new request away: the process is about to end."""
+        self._is_ending = True
 
     async def infer(self, request: bytes, context: Context) -> bytes:
         """Answer a ModelInfer by the variant it is assigned to."""
         began = Began.now()
         caller = caller_of(context.invocation_metadata() or ())
-        trace = begin_trace(caller.parent, self._sampler, self._rng)
+        trace = begin_trace(caller, self._sampler, self._rng)
         exchange = Exchange(request, caller, trace, began)
         try:
             assigned = exchange.assigned = self._assign(request, caller, context)
         except CoalmineError as error:
             refused = Outcome(status_of(error), str(error), b"", (), (), here=True)
-            self._report(exchange.report(MODEL_INFER, refused))
+            self._report(exchange.ended(refused))
             return await _reply(context, refused, ())
         outcome = await self._call(exchange, assigned, context)
         return await _reply(
@@ -61,7 +65,7 @@ class DataPlane:
         caller = caller_of(context.invocation_metadata() or ())
         routing = self.routing
         try:
-            routed = _matched(routing, request)
+            routed = self._matched(routing, request)
             name = STABLE if caller.pin is None else routed.route.variant(caller.pin).name
         except CoalmineError as error:
             refused = Outcome(status_of(error), str(error), b"", (), (), here=True)
@@ -78,7 +82,7 @@ class DataPlane:
 
     def _assign(self, request: bytes, caller: Caller, context: Context) -> Assigned:
         routing = self.routing
-        routed = _matched(routing, request)
+        routed = self._matched(routing, request)
         sticky = routed.route.sticky_metadata
         key = caller.value(sticky) if sticky else None
         variant, reason = routed.assigner.assign(caller.pin, key)
@@ -94,6 +98,17 @@ class DataPlane:
             timeout_s=_timeout_s(routed, context),
         )
 
+    def _matched(self, routing: Routing, request: bytes) -> RoutedRoute:
+        if self._is_ending:
+            raise Unavailable("this router is ending, another answers")
+        if routing is NOTHING_ROUTED:
+            raise Unavailable("the router has no route table yet")
+        name = wire.model_name(request)
+        routed = routing.by_model.get(name)
+        if routed is None:
+            raise NotFound(f"no route for model '{name}'")
+        return routed
+
     async def _call(self, exchange: Exchange, assigned: Assigned, context: Context) -> Outcome:
         metadata = [*exchange.caller.metadata, exchange.trace.traceparent()]
         exchange.call_began_ns = time.perf_counter_ns()
@@ -102,20 +117,10 @@ class DataPlane:
                 assigned.variant, assigned.target, exchange.request, metadata, assigned.timeout_s
             )
         except asyncio.CancelledError:
-            self._report(exchange.report(MODEL_INFER, _gone(context)))
+            self._report(exchange.ended(_gone(context)))
             raise
-        self._report(exchange.report(MODEL_INFER, outcome))
+        self._report(exchange.ended(outcome))
         return outcome
-
-
-def _matched(routing: Routing, request: bytes) -> RoutedRoute:
-    if routing is NOTHING_ROUTED:
-        raise Unavailable("the router has no route table yet")
-    name = wire.model_name(request)
-    routed = routing.by_model.get(name)
-    if routed is None:
-        raise NotFound(f"no route for model '{name}'")
-    return routed
 
 
 def _timeout_s(routed: RoutedRoute, context: Context) -> float:

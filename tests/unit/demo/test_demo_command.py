@@ -151,19 +151,14 @@ class Packager:
         given = dict(pairwise(arguments[2:]))
         model = Path(given["--repository"]) / given["--name"]
         (model / given["--version"]).mkdir(parents=True)
-        with (model / "config.yaml").open("a") as config:
-            config.write("max_batch_size: 32\n")
         self.made.append(f"{given['--name']}/{given['--version']}")
         return ""
 
 
-def test_every_version_is_packaged_and_all_are_served(tmp_path: Path) -> None:
+def test_every_version_is_packaged(tmp_path: Path) -> None:
     packager = Packager()
     asyncio.run(models.package(packager, tmp_path, tmp_path / "models"))
     assert sorted(packager.made) == ["digits-int8/1", "digits/1", "digits/2", "digits/3"]
-    for model in ("digits", "digits-int8"):
-        config = (tmp_path / "models" / model / "config.yaml").read_text()
-        assert config.count("versions: {all: true}") == 1
 
 
 def test_what_is_there_already_is_not_packaged_again(tmp_path: Path) -> None:
@@ -172,5 +167,3 @@ def test_what_is_there_already_is_not_packaged_again(tmp_path: Path) -> None:
     again = Packager()
     asyncio.run(models.package(again, tmp_path, tmp_path / "models"))
     assert again.made == ["digits/2"]
-    config = (tmp_path / "models" / "digits-int8" / "config.yaml").read_text()
-    assert config.count("versions: {all: true}") == 1

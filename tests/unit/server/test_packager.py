@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,13 @@ def test_the_file_runs_at_one_row_and_at_the_most_before_it_is_put(desk: Desk) -
     assert {shape[0] for shape in desk.runtime.programs[0].runs} == {1, 8}
 
 
+def test_of_more_versions_than_are_wanted_the_newest_are_served(desk: Desk) -> None:
+    desk.package(1, replace(DECLARED, latest=1), data=b"a")
+    desk.package(2, NOTHING, data=b"b")
+    [model] = Repository(desk.root).models()
+    assert [each.read() for each in model.versions] == [b"b"]
+
+
 def test_a_second_version_adds_its_hash_and_keeps_the_first(desk: Desk) -> None:
     desk.package(1, data=b"a")
     desk.package(2, NOTHING, data=b"b")
@@ -78,7 +86,8 @@ def test_a_second_version_adds_its_hash_and_keeps_the_first(desk: Desk) -> None:
         "1": hashlib.sha256(b"a").hexdigest(),
         "2": hashlib.sha256(b"b").hexdigest(),
     }
-    assert Repository(desk.root).models()[0].versions[0].read() == b"b"
+    [model] = Repository(desk.root).models()
+    assert sorted(each.read() for each in model.versions) == [b"a", b"b"]
 
 
 def test_comments_in_a_config_outlive_a_new_version(desk: Desk) -> None:
