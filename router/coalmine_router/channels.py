@@ -8,6 +8,11 @@ import grpc
 from coalmine.lifecycle import MESSAGE_BYTES_MAX
 from coalmine_router.table import Backend
 
+# Of a request with its answer, that are copied for shadows.
+COPY_BYTES_MAX: Final = 16 * 1024 * 1024
+# A batch of reports may end with one that carries such a copy.
+REPORTS_BYTES_MAX: Final = 2 * COPY_BYTES_MAX
+
 _OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),

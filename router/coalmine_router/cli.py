@@ -11,7 +11,7 @@ from coalmine.config_file import duration_ns
 from coalmine.errors import StartError
 from coalmine.lifecycle import Stop
 from coalmine.telemetry import ROUTER_SERVICE, configure_logging
-from coalmine_router import app
+from coalmine_router import app, control_app, proxy_app
 from coalmine_router.config import RouterConfig, read
 
 router = typer.Typer(
@@ -65,10 +65,10 @@ def control(
     """Run the control process alone: control API, state, and what is learnt from reports."""
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
-        settings = app.ControlSettings(
+        settings = control_app.ControlSettings(
             config=_listening(read(config), listen, http), socket=socket, grace_s=_seconds(grace)
         )
-        return app.control(settings, stop)
+        return control_app.control(settings, stop)
 
     _run(body, with_parent=with_parent)
 
@@ -91,8 +91,8 @@ def proxy(
     """Run one proxy, which follows a control process."""
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
-        settings = app.ProxySettings(control, listen, state, shared_port, _seconds(grace))
-        return app.proxy(settings, stop)
+        settings = proxy_app.ProxySettings(control, listen, state, shared_port, _seconds(grace))
+        return proxy_app.proxy(settings, stop)
 
     _run(body, with_parent=with_parent)
 

@@ -10,7 +10,7 @@ import pytest
 
 from coalmine.addresses import bound_address, reserve
 from coalmine.inference import inference_pb2 as oip
-from coalmine_router.proxy.exchange import COPY_BYTES_MAX
+from coalmine_router.channels import COPY_BYTES_MAX
 from coalmine_router.table import Backend, Route, RouteTable, Shadow, Variant
 from tests.doubles.oip_backend import (
     INFER,

@@ -13,7 +13,7 @@ from coalmine.control.v1.control_pb2_grpc import TableFeedServicer
 from coalmine.errors import CoalmineError, InvalidRequest
 from coalmine.status import answering
 from coalmine_router.control.current import CurrentTable, News
-from coalmine_router.control.streams import End, Streams
+from coalmine_router.control.streams import End, Streams, write
 from coalmine_router.snapshot import table_message
 from coalmine_router.table import RouteTable
 
@@ -129,7 +129,7 @@ class TableFeed(TableFeedServicer):
         try:
             while True:
                 follower.sent = table.revision
-                await context.write(self._message_of(table))
+                await write(context, self._message_of(table))
                 table = await self._current.other_than(table)
         except grpc.aio.BaseError:  # the proxy went away meanwhile
             follower.end()

@@ -19,7 +19,7 @@ from coalmine_router.control.feed import TableFeed
 from coalmine_router.control.history import change_message
 from coalmine_router.control.plan import ShadowShare, Weights, Wish
 from coalmine_router.control.store import Store
-from coalmine_router.control.streams import Streams
+from coalmine_router.control.streams import Streams, write
 from coalmine_router.snapshot import route_message
 from coalmine_router.table import Route, RouteTable
 
@@ -97,7 +97,7 @@ class RouteControl(RouteControlServicer):
         async with self._watchers.opened():
             while True:
                 table = self._current.table
-                await context.write(self._status(table, route))
+                await write(context, self._status(table, route))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(interval_s):
                         await self._current.other_than(table)

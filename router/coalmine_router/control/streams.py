@@ -3,10 +3,17 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import grpc
 
 from coalmine.errors import Overloaded, Unavailable
+from coalmine.status import Context
 
 End = Callable[[], None]
+
+# A caller that takes nothing for so long is given up.
+_LAST_WRITE_S: Final = 2.0
 
 
 class Streams:
@@ -50,6 +57,22 @@ class Streams:
         if len(self._scopes) >= self._open_max:
             self.turned_away += 1
             raise Overloaded(f"{self._method}: {self._open_max} streams are open, the most allowed")
+
+
+async def write(context: Context, message: object) -> None:
+    """Write a message on a stream; left meanwhile, it first lets the write come to its end.
+
+    gRPC can't send a status while a write is under way: the caller would wait for it for ever.
+    """
+    # Not in a task group: the write must outlive the cancellation of whoever waits for it.
+    writing = asyncio.ensure_future(context.write(message))
+    try:
+        await asyncio.shield(writing)
+    except asyncio.CancelledError:
+        with contextlib.suppress(grpc.aio.BaseError, TimeoutError):
+            async with asyncio.timeout(_LAST_WRITE_S):
+                await writing
+        raise
 
 
 def _leave(scope: asyncio.Timeout) -> None:

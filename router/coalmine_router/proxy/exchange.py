@@ -10,12 +10,11 @@ import grpc
 from coalmine import trace_context
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.trace_context import HeadSampler, Parent
+from coalmine_router.channels import COPY_BYTES_MAX
 from coalmine_router.proxy.backends import BoundVariant, Target
 from coalmine_router.proxy.caller import Caller, Pair
 from coalmine_router.proxy.forward import Outcome
 
-# Bodies of a request and its answer are copied for shadows up to this size, together.
-COPY_BYTES_MAX: Final = 16 * 1024 * 1024
 _MESSAGE_CHARS_MAX: Final = 2_048
 # An exchange without bodies, roughly: ids, names, times.
 _HELD_BYTES: Final = 1_000

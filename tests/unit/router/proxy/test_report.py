@@ -5,11 +5,10 @@ import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.trace_context import HeadSampler, Parent
-from coalmine_router.channels import Channels
+from coalmine_router.channels import COPY_BYTES_MAX, Channels
 from coalmine_router.proxy.backends import BoundVariant, Target
 from coalmine_router.proxy.caller import Caller
 from coalmine_router.proxy.exchange import (
-    COPY_BYTES_MAX,
     Assigned,
     Began,
     Ended,
