@@ -34,7 +34,7 @@ def model_name(request: bytes) -> str:
     for _ in range(FIELDS_MAX + 1):
         if at == size:
             return _text(request[start:end])
-        tag, at = _varint(request, at)
+        tag, at = (request[at], at + 1) if request[at] < 0x80 else _varint(request, at)
         begin, at = _extent(request, tag & 7, at)
         if at > size or tag < 8:
             raise InvalidRequest("malformed request: a field is cut off")
@@ -65,6 +65,9 @@ def _varint_bytes(value: int) -> bytes:
 def _extent(data: bytes, kind: int, at: int) -> tuple[int, int]:
     """Return where the value of a field begins and ends."""
     if kind == _LENGTH:
+        # Most are short: a length of one byte, read in place.
+        if at < len(data) and data[at] < 0x80:
+            return at + 1, at + 1 + data[at]
         length, at = _varint(data, at)
         return at, at + length
     if kind == _VARINT:

@@ -52,9 +52,10 @@ class Reporter:
         if self._buffer_bytes + size > self._buffer_bytes_max:
             self.dropped["buffer_full"] += 1
             return
+        if not self._buffer:
+            self._some.set()
         self._buffer.append(ended)
         self._buffer_bytes += size
-        self._some.set()
         if self._buffer_bytes >= _BATCH_BYTES:
             self._enough.set()
 
