@@ -92,9 +92,9 @@ def minimal_server(folder: Path) -> Iterator[Contestant]:
 
 
 @contextlib.contextmanager
-def server(folder: Path) -> Iterator[Contestant]:
-    """Yield the inference server, with the same model."""
-    repository = folder / "models"
+def server(folder: Path, *, traced: bool = False) -> Iterator[Contestant]:
+    """Yield the inference server, with the same model; `traced`, it records every request."""
+    repository = folder / ("traced-models" if traced else "models")
     subprocess.run(
         [
             *(sys.executable, "-m", "coalmine_client", "package", str(model(folder))),
@@ -106,10 +106,12 @@ def server(folder: Path) -> Iterator[Contestant]:
         stderr=subprocess.DEVNULL,
     )
     listen = ("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
-    arguments = ("server", "run", "--model-repository", str(repository), *listen)
+    traces = ("--traces", str(folder / "traces")) if traced else ()
+    arguments = ("server", "run", "--model-repository", str(repository), *listen, *traces)
     with _python("coalmine_client", *arguments) as process:
         said = json.loads(_line(process))
-        yield Contestant("coalmine server", said["grpc"], {"server": process.pid})
+        name = "coalmine server, every request traced" if traced else "coalmine server"
+        yield Contestant(name, said["grpc"], {"server": process.pid})
 
 
 def _named(pid: int) -> dict[str, int]:

@@ -92,6 +92,7 @@ def _servers(case: Case, rounds: int, scale: float) -> str:
         started = [
             stack.enter_context(contestants.minimal_server(folder)),
             stack.enter_context(contestants.server(folder)),
+            stack.enter_context(contestants.server(folder, traced=True)),
         ]
         expected = _answer_of(started[0], case.body())
         found = _alternated(case, started, folder, rounds, scale, expected=expected)

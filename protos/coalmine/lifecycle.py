@@ -18,6 +18,7 @@ from grpc_health.v1.health import aio as health_aio
 
 from coalmine.addresses import check_free, split_address
 from coalmine.errors import StartError
+from coalmine.memory import keep_large_blocks
 
 _log = structlog.get_logger(__name__)
 
@@ -80,6 +81,7 @@ def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -
             _on_parent_gone(stop)
         await main(stop)
 
+    keep_large_blocks()
     cannot_start: list[BaseException] = []
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
