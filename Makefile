@@ -42,6 +42,7 @@ fmt: $(STAMP)  ## format, and mend what can be mended
 	$(BIN)/ruff check --fix $(CODE)
 
 bench: $(STAMP)  ## measure, and write benchmarks/RESULTS.md
+	@$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.run
 
 build:  ## make the wheel; try it in empty environments, without torch and with

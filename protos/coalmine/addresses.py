@@ -1,5 +1,6 @@
 """Addresses to listen on: reading them, and finding out early that one is taken."""
 
+import contextlib
 import socket
 
 from coalmine.errors import StartError
@@ -32,9 +33,14 @@ def reserve(address: str, *, shared: bool) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     held = socket.socket(family, socket.SOCK_STREAM)
     try:
-        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if shared:
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            # A port held with SO_REUSEADDR as well passes for free until somebody listens there.
+            with contextlib.suppress(OSError):
+                held.bind((host, port))
+                return held
+        # What connections of a server before us have left behind is no reason not to start.
+        held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         held.bind((host, port))
     except OSError as error:
         held.close()

@@ -29,6 +29,7 @@ EXIT_CANNOT_START: Final = 2
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
 
 _BACKLOG_S: Final = 0.1
+_STDERR: Final = 2
 
 
 class Stop:
@@ -81,6 +82,7 @@ def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -
             _on_parent_gone(stop)
         await main(stop)
 
+    _open_standard_streams()
     keep_large_blocks()
     cannot_start: list[BaseException] = []
     try:
@@ -120,15 +122,20 @@ async def listen(
     """
     if not shared:
         check_free(address)
+    port = bind(server, address, credentials)
+    return f"{address.rpartition(':')[0]}:{port}" if split_address(address)[1] == 0 else address
+
+
+def bind(
+    server: grpc.aio.Server, address: str, credentials: grpc.ServerCredentials | None = None
+) -> int:
+    """Bind `server` to `address`, also to a unix: one; return the port. Raises StartError."""
     try:
-        port = (
-            server.add_secure_port(address, credentials)
-            if credentials
-            else server.add_insecure_port(address)
-        )
+        if credentials is not None:
+            return server.add_secure_port(address, credentials)
+        return server.add_insecure_port(address)
     except RuntimeError as error:
         raise StartError(f"cannot listen on {address}: {error}") from None
-    return f"{address.rpartition(':')[0]}:{port}" if split_address(address)[1] == 0 else address
 
 
 async def drain(
@@ -159,7 +166,18 @@ async def set_serving(health: health_aio.HealthServicer, service: str, *, servin
     await health.set(service, status.SERVING if serving else status.NOT_SERVING)
 
 
-# ---------------------------------------------------------------- signals
+# ---------------------------------------------------------------- streams and signals
+
+
+def _open_standard_streams() -> None:
+    """Open what whoever started us has closed of descriptors 0 to 2, or the next file would be it.
+
+    libuv ends a process in which a pipe of its own is a standard stream.
+    """
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= _STDERR:
+        descriptor = os.dup(descriptor)
+    os.close(descriptor)
 
 
 def _on_signals(stop: Stop) -> None:

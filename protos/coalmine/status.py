@@ -2,7 +2,7 @@
 
 import functools
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, NoReturn, TypeVar
 
 import grpc
@@ -23,17 +23,20 @@ def status_of(error: CoalmineError) -> grpc.StatusCode:
     return grpc.StatusCode[error.code]
 
 
-async def abort(context: Context, error: Exception) -> NoReturn:
-    """End the call with the status that `error` stands for.
+async def abort(
+    context: Context, error: Exception, trailing: Sequence[tuple[str, str | bytes]] = ()
+) -> NoReturn:
+    """End the call with the status that `error` stands for, and this trailing metadata.
 
     An error that is not ours becomes INTERNAL with an incident id; its text stays in the log, where
     the id finds it, because it may hold what a caller must not read.
     """
     if isinstance(error, CoalmineError):
-        await context.abort(status_of(error), str(error))
+        await context.abort(status_of(error), str(error), tuple(trailing))
     incident = secrets.token_hex(4)
     _log.error("unexpected_error", incident=incident, exc_info=error)
-    await context.abort(grpc.StatusCode.INTERNAL, f"internal error, incident {incident}")
+    message = f"internal error, incident {incident}"
+    await context.abort(grpc.StatusCode.INTERNAL, message, tuple(trailing))
     raise AssertionError  # abort always raises
 
 

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import quote
 
 from coalmine import lifecycle
 from coalmine.addresses import bound_address, check_free, reserve
@@ -55,8 +56,8 @@ def _chosen(address: str) -> str:
 
 def _socket(state: Path) -> str:
     """Return a Unix socket's target in the state folder; "" where the path is too long for one."""
-    path = state.resolve() / "control.sock"
-    return f"unix:{path}" if len(os.fsencode(path)) <= _SOCKET_PATH_MAX else ""
+    path = os.fsencode(state.resolve() / "control.sock")
+    return f"unix:{quote(path)}" if len(path) <= _SOCKET_PATH_MAX else ""
 
 
 def _control_arguments(settings: RunSettings, control: str, http: str, socket: str) -> list[str]:

@@ -25,6 +25,27 @@ _OPTIONS: Final[Sequence[tuple[str, Any]]] = (
 )
 
 
+# A peer whose machine is gone says nothing more: a stream would wait for it as long as TCP does.
+_ALIVE_MS: Final = 10_000
+CONTROL_OPTIONS: Final[Sequence[tuple[str, Any]]] = (
+    ("grpc.max_send_message_length", REPORTS_BYTES_MAX),
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    ("grpc.keepalive_time_ms", _ALIVE_MS),
+    ("grpc.keepalive_timeout_ms", _ALIVE_MS),
+    ("grpc.http2.ping_timeout_ms", _ALIVE_MS),
+)
+CONTROL_SERVER_OPTIONS: Final[Sequence[tuple[str, Any]]] = (
+    ("grpc.max_receive_message_length", REPORTS_BYTES_MAX),
+    ("grpc.so_reuseport", 0),  # or a second router would silently take half of the calls
+    ("grpc.keepalive_time_ms", _ALIVE_MS),
+    ("grpc.keepalive_timeout_ms", _ALIVE_MS),
+    ("grpc.http2.ping_timeout_ms", _ALIVE_MS),
+    # Else a server takes so many pings for an attack, and closes the connection.
+    ("grpc.http2.min_ping_interval_without_data_ms", _ALIVE_MS // 2),
+)
+
+
 def open_channel(target: str) -> grpc.aio.Channel:
     """Return a channel to one target of a backend. It connects when it is first used."""
     # A pool of its own: else channels with equal options share one connection across parts.

@@ -22,7 +22,7 @@ from coalmine.lifecycle import Stop
 from coalmine.reflection import reflect
 from coalmine.span_export import CountedSpans, exporter_for, resource
 from coalmine.telemetry import ROUTER_SERVICE
-from coalmine_router.channels import REPORTS_BYTES_MAX, Channels
+from coalmine_router.channels import CONTROL_SERVER_OPTIONS, Channels
 from coalmine_router.config import RouterConfig
 from coalmine_router.control.plane import SERVICES as CONTROL_SERVICES
 from coalmine_router.control.plane import ControlPlane
@@ -58,7 +58,7 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
         address = await lifecycle.listen(server, config.control.listen)
         if settings.socket:
-            server.add_insecure_port(settings.socket)
+            lifecycle.bind(server, settings.socket)
         await server.start()
         lifecycle.announce(control=address, http=http)
         await stop.wait()
@@ -129,12 +129,7 @@ async def _observer(
 
 
 def _control_server(plane: ControlPlane, observer: Observer) -> grpc.aio.Server:
-    server = grpc.aio.server(
-        options=[
-            ("grpc.max_receive_message_length", REPORTS_BYTES_MAX),
-            ("grpc.so_reuseport", 0),  # or a second router would silently take half of the calls
-        ]
-    )
+    server = grpc.aio.server(options=list(CONTROL_SERVER_OPTIONS))
     plane.add_to(server, observer)
     control_pb2_grpc.add_ReportsServicer_to_server(observer.servicer(), server)
     reflect(server, (*CONTROL_SERVICES, "coalmine.control.v1.Reports"), (control_pb2,))

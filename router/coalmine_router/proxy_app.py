@@ -7,7 +7,7 @@ import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -20,7 +20,7 @@ from coalmine.inference import inference_pb2
 from coalmine.lifecycle import MESSAGE_BYTES_MAX, Stop
 from coalmine.reflection import reflect
 from coalmine.trace_context import HeadSampler, sampler_from
-from coalmine_router.channels import REPORTS_BYTES_MAX, Channels
+from coalmine_router.channels import CONTROL_OPTIONS, Channels
 from coalmine_router.proxy import methods
 from coalmine_router.proxy.reporter import Reporter
 from coalmine_router.proxy.routing import routing_of
@@ -112,9 +112,4 @@ def _data_server(plane: DataPlane, health: Health, ready: Callable[[], bool]) ->
 
 
 def _control_channel(address: str) -> grpc.aio.Channel:
-    options: list[tuple[str, Any]] = [
-        ("grpc.max_send_message_length", REPORTS_BYTES_MAX),
-        ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.max_reconnect_backoff_ms", 1_000),
-    ]
-    return grpc.aio.insecure_channel(address, options=options)
+    return grpc.aio.insecure_channel(address, options=list(CONTROL_OPTIONS))

@@ -24,22 +24,31 @@ _log = structlog.get_logger(__name__)
 _BACKOFF_FIRST_S: Final = 0.1
 _BACKOFF_MAX_S: Final = 5.0
 _LIVED_LONG_S: Final = 30.0
+# One that was never ready by then has something wrong that another start won't mend.
+_FIRST_STARTS_MAX: Final = 3
+# After the last request: reports are sent, copies compared, spans written.
+_LAST_WORDS_S: Final = 10.0
+
+PROGRAM: Final = (sys.executable, "-m", "coalmine_router")
 
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A child: its name in the log, and what `python -m coalmine_router` is given."""
+    """A child: its name in the log, and what the program, `python -m coalmine_router`, is given."""
 
     name: str
     arguments: Sequence[str]
+    program: Sequence[str] = PROGRAM
 
 
 class Child:
     """One process, kept alive until it is asked to end."""
 
-    def __init__(self, command: Command, grace_s: float) -> None:
+    def __init__(
+        self, command: Command, grace_s: float, *, last_words_s: float = _LAST_WORDS_S
+    ) -> None:
         self._command = command
-        self._grace_s = grace_s
+        self._patience_s = grace_s + last_words_s
         self._process: asyncio.subprocess.Process | None = None
         self._ending = asyncio.Event()
         self.ready = asyncio.Event()
@@ -52,12 +61,15 @@ class Child:
         """
         loop = asyncio.get_running_loop()
         backoff_s = _BACKOFF_FIRST_S
+        starts = 0
         while not self._ending.is_set():
             began_s = loop.time()
             code = await self._once()
+            starts += 1
             if self._ending.is_set():
                 return
-            if code == EXIT_CANNOT_START and not self.ready.is_set():
+            hopeless = code == EXIT_CANNOT_START or starts == _FIRST_STARTS_MAX
+            if hopeless and not self.ready.is_set():
                 raise StartError(f"the {self._command.name} process did not start")
             if loop.time() - began_s > _LIVED_LONG_S:
                 backoff_s = _BACKOFF_FIRST_S
@@ -68,24 +80,27 @@ class Child:
             backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
 
     async def end(self) -> None:
-        """Ask the process to end; kill it where it does not within the grace period."""
+        """Ask the process to end; kill it where it does not in time.
+
+        It is given more than the grace period: that is for requests, and it still has last words.
+        """
         self._ending.set()
         process = self._process
         if process is None or process.returncode is not None:
             return
         process.send_signal(signal.SIGTERM)
         try:
-            async with asyncio.timeout(self._grace_s):
+            async with asyncio.timeout(self._patience_s):
                 await process.wait()
         except TimeoutError:
-            _log.error("process_killed", process=self._command.name, grace_s=self._grace_s)
-            process.kill()
+            _log.error("process_killed", process=self._command.name, after_s=self._patience_s)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
             await process.wait()
 
     async def _once(self) -> int:
         process = self._process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            *("-m", "coalmine_router", *self._command.arguments, "--with-parent"),
+            *(*self._command.program, *self._command.arguments, "--with-parent"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             # Ctrl-C goes to the whole group: the order in which processes end is ours to choose.
@@ -93,24 +108,25 @@ class Child:
         )
         _log.info("process_started", process=self._command.name, pid=process.pid)
         try:
+            if self._ending.is_set():
+                await self.end()
             return await self._listen(process)
         except asyncio.CancelledError:
             await self.end()
             raise
 
     async def _listen(self, process: asyncio.subprocess.Process) -> int:
-        if self._ending.is_set():
-            process.terminate()
         assert process.stdout is not None  # noqa: S101 - asked for above
         async for line in process.stdout:
             self._hear(line)
         return await process.wait()
 
     def _hear(self, line: bytes) -> None:
-        said = json.loads(line)
-        if said.get("event") == "ready":
-            self.announced = said
-            self.ready.set()
+        with contextlib.suppress(ValueError):  # not ours: a library's word
+            said = json.loads(line)
+            if isinstance(said, dict) and said.get("event") == "ready":
+                self.announced = said
+                self.ready.set()
 
 
 class Supervisor:

@@ -11,6 +11,7 @@ import pytest
 from coalmine.addresses import bound_address, reserve
 from coalmine.inference import inference_pb2 as oip
 from coalmine_router.channels import COPY_BYTES_MAX
+from coalmine_router.proxy.forward import forward
 from coalmine_router.table import Backend, Route, RouteTable, Shadow, Variant
 from tests.doubles.oip_backend import (
     INFER,
@@ -393,3 +394,43 @@ async def test_a_proxy_that_is_ending_turns_new_requests_away_and_finishes_the_o
         assert (code, trailing["x-coalmine-origin"]) == (grpc.StatusCode.UNAVAILABLE, "router")
         released.set()
         await first
+
+
+async def test_a_question_that_is_malformed_is_refused_like_a_request() -> None:
+    async with OipBackend() as backend, ProxyRig(table(backend.address)) as proxy:
+        code, _, trailing = await failure(proxy.ask(f"{SERVICE}/ModelReady", b"\x0a\xff\xff"))
+        assert (code, trailing["x-coalmine-origin"]) == (grpc.StatusCode.INVALID_ARGUMENT, "router")
+
+
+async def test_an_unexpected_error_is_internal_and_its_text_stays_here() -> None:
+    async with OipBackend() as backend, ProxyRig(table(backend.address)) as proxy:
+        del proxy.plane._sampler
+        code, message, trailing = await failure(proxy.infer(REQUEST))
+        assert (code, trailing["x-coalmine-origin"]) == (grpc.StatusCode.INTERNAL, "router")
+        assert message.startswith("internal error, incident ")
+
+
+async def test_a_name_of_any_length_is_refused_in_a_few_words() -> None:
+    async with OipBackend() as backend, ProxyRig(table(backend.address)) as proxy:
+        code, message, _ = await failure(proxy.infer(request_body("m" * 1_000_000)))
+        assert code is grpc.StatusCode.NOT_FOUND
+        assert len(message) < 200
+
+
+async def test_a_deadline_millennia_away_is_none_that_has_passed() -> None:
+    async with OipBackend() as backend, ProxyRig(table(backend.address)) as proxy:
+        variant = proxy.plane.routing.by_model["digits"].variants["stable"]
+        outcome = await forward(
+            variant, variant.target(f"/{INFER}"), REQUEST, [], 99_999_999 * 3600.0
+        )
+        assert outcome.is_ok
+
+
+@pytest.mark.parametrize("value", ["caf\xe9", "a\tb"])
+async def test_metadata_that_cannot_be_passed_on_is_refused_by_name(value: str) -> None:
+    async with OipBackend() as backend, ProxyRig(table(backend.address)) as proxy:
+        variant = proxy.plane.routing.by_model["digits"].variants["stable"]
+        target = variant.target(f"/{INFER}")
+        outcome = await forward(variant, target, REQUEST, [("x-user", value)], 5.0)
+        assert (outcome.code, outcome.here) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+        assert "metadata 'x-user' can't be passed on" in outcome.message

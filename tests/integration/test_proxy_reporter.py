@@ -121,3 +121,42 @@ async def test_what_is_left_is_sent_when_the_proxy_ends() -> None:
             for number in range(1, 1_000):
                 reporter.offer(report(number))
         assert len(control.reports) == 1_000
+
+
+async def test_what_is_left_is_sent_when_the_proxy_ends_amid_a_write() -> None:
+    async with ControlProcess() as control:
+        control.deaf = True
+        reporter = Reporter("p1", "a.B/C")
+        async with reporting(reporter, control.address):
+            for number in range(50):
+                reporter.offer(report(number, bytes(200_000)))
+            before = -1
+            while before != (before := reporter._sent) or not before:
+                await asyncio.sleep(0.1)
+            assert before < 50
+            control.deaf = False
+        assert [each.started_ns for each in control.reports] == list(range(50))
+
+
+async def test_a_control_process_learns_what_was_sent_to_the_one_before() -> None:
+    async with ControlProcess() as control:
+        reporter = Reporter("p1", "a.B/C")
+        async with reporting(reporter, control.address):
+            for number in range(100):
+                reporter.offer(report(number))
+            await control.wait(lambda: len(control.reports) == 100)
+            await control.stop()
+            control.batches.clear()
+            await control.start()
+            await _until_one_arrives(reporter, control)
+        first = control.batches[0]
+        assert first.sent_total >= 100
+        lost = sum(first.dropped_total.values())
+        assert first.offered_total == first.sent_total + lost + len(first.reports)
+
+
+def test_the_buffer_counts_what_callers_wrote_as_well() -> None:
+    trace = Trace(b"t" * 16, b"s" * 8, b"c" * 8, None, "a=" + "b" * 8_000, sampled=False)
+    copied = Copied(b"", b"", [("k", "v" * 7_999)])
+    plain = report(0)
+    assert plain._replace(trace=trace, copied=copied).held_bytes == plain.held_bytes + 16_002

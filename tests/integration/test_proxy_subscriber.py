@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import grpc
+from structlog.testing import capture_logs
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1 import control_pb2_grpc
@@ -114,3 +115,20 @@ def test_no_table_or_a_torn_one_is_no_reason_not_to_start(tmp_path: Path) -> Non
         follower.file.write_bytes(torn)
         assert not follower.subscriber.start_from_disk()
     assert follower.taken == []
+
+
+async def test_each_loss_of_control_is_said_once(tmp_path: Path) -> None:
+    async with ControlProcess() as control:
+        follower = Follower(tmp_path)
+        with capture_logs() as logs:
+            async with follower.following(control.address):
+                for revision in (1, 2):
+                    await control.push(table(revision))
+                    await control.wait(lambda: control.states != [] and _acked(control, revision))  # noqa: B023
+                    await control.stop()
+                    await asyncio.sleep(0.5)
+                    await control.start()
+                await control.push(table(3))
+                await control.wait(lambda: _acked(control, 3))
+        lost = [each["revision"] for each in logs if each["event"] == "control_lost"]
+        assert lost == [1, 2]

@@ -47,8 +47,11 @@ class ReportTotals:
         self._proxies: OrderedDict[str, _Told] = OrderedDict()
 
     def tell(self, batch: pb.ReportBatch) -> None:
-        """Add what is new in a batch's totals; a batch that came late has nothing new."""
-        told = self._told(batch.proxy_id)
+        """Add what is new in a batch's totals; a batch that came late has nothing new.
+
+        What a proxy sent before it was first heard of went to a control process that is gone.
+        """
+        told = self._told(batch)
         self.offered += max(0, batch.offered_total - told.offered)
         told.offered = max(told.offered, batch.offered_total)
         for each, total in batch.dropped_total.items():
@@ -58,9 +61,9 @@ class ReportTotals:
                 self.dropped[bounded_reason(self.dropped, reason)] += total - before
                 told.dropped[reason] = total
 
-    def _told(self, proxy_id: str) -> _Told:
-        found = self._proxies.setdefault(proxy_id, _Told())
-        self._proxies.move_to_end(proxy_id)
+    def _told(self, batch: pb.ReportBatch) -> _Told:
+        found = self._proxies.setdefault(batch.proxy_id, _Told(offered=batch.sent_total))
+        self._proxies.move_to_end(batch.proxy_id)
         if len(self._proxies) > PROXIES_MAX:
             self._proxies.popitem(last=False)
         return found

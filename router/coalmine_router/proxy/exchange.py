@@ -16,7 +16,7 @@ from coalmine_router.proxy.caller import Caller, Pair
 from coalmine_router.proxy.forward import Outcome
 
 _MESSAGE_CHARS_MAX: Final = 2_048
-# An exchange without bodies, roughly: ids, names, times.
+# An exchange without what callers and backends wrote, roughly: ids, names, times.
 _HELD_BYTES: Final = 1_000
 
 
@@ -77,6 +77,12 @@ class Copied(NamedTuple):
     response: bytes
     metadata: list[Pair]
 
+    @property
+    def held_bytes(self) -> int:
+        """Return about how much memory this takes."""
+        pairs = sum(len(key) + len(value) for key, value in self.metadata)
+        return len(self.request) + len(self.response) + pairs
+
 
 class Ended(NamedTuple):
     """The facts of a request that has ended. Holds no body unless a shadow wants it."""
@@ -97,8 +103,8 @@ class Ended(NamedTuple):
     @property
     def held_bytes(self) -> int:
         """Return about how much memory this takes."""
-        copied = self.copied
-        return _HELD_BYTES + (len(copied.request) + len(copied.response) if copied else 0)
+        text = len(self.message) + len(self.trace.tracestate)
+        return _HELD_BYTES + text + (self.copied.held_bytes if self.copied else 0)
 
 
 @dataclass(slots=True)

@@ -12,6 +12,8 @@ Metadata = Sequence[tuple[str, str | bytes]]
 
 # Hop-by-hop: each of these is made anew by the channel that the request leaves through.
 _HOP_BY_HOP: Final = frozenset({"te", "content-type", "user-agent", "host"})
+# gRPC takes a far later deadline, which callers may send, for one long past.
+_TIMEOUT_S_MAX: Final = 366 * 24 * 3_600.0
 
 
 @dataclass(slots=True)
@@ -49,13 +51,18 @@ async def forward(
         return _made_here(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline was spent on the way")
     call = target.call(
         request + variant.override if variant.override else request,
-        timeout=timeout_s,
+        timeout=min(timeout_s, _TIMEOUT_S_MAX),
         metadata=metadata,
     )
     try:
         response = await call
     except grpc.aio.AioRpcError as error:
         return _failed(variant, target, error)
+    except grpc.aio.InternalError:
+        refused = _unsendable(metadata)
+        if refused is None:
+            raise
+        return refused
     return Outcome(
         grpc.StatusCode.OK,
         "",
@@ -72,6 +79,18 @@ def _failed(variant: BoundVariant, target: Target, error: grpc.aio.AioRpcError) 
         return _made_here(code, f"{where} is out of reach: {detail}")
     trailing = _with_details(passed_on(error.trailing_metadata()), error)
     return Outcome(code, detail, b"", passed_on(error.initial_metadata()), trailing)
+
+
+def _unsendable(metadata: Metadata) -> Outcome | None:
+    """Return the refusal of metadata that gRPC took from the wire but won't send, or None.
+
+    It has sent nothing then, and a server would leave the caller without any answer.
+    """
+    for key, value in metadata:
+        if isinstance(value, str) and not (value.isascii() and value.isprintable()):
+            why = f"metadata '{key}' can't be passed on: its value is not printable ASCII"
+            return _made_here(grpc.StatusCode.INVALID_ARGUMENT, why)
+    return None
 
 
 def _with_details(

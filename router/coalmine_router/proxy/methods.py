@@ -1,7 +1,7 @@
 """Which methods the data port offers, and who answers each."""
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
 from typing import Any, Final, NoReturn
 
@@ -10,7 +10,9 @@ import grpc
 from coalmine.errors import NotOffered
 from coalmine.inference import inference_pb2 as oip
 from coalmine.status import abort
-from coalmine_router.proxy.service import SERVICE, Context, DataPlane
+from coalmine_router.proxy.service import FROM_ROUTER, SERVICE, Context, DataPlane
+
+Answer = Callable[[bytes, Context], Awaitable[bytes]]
 
 # Asked of one variant, never split: the pinned one, else stable.
 _ASKED: Final = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
@@ -25,10 +27,10 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
 def handlers(plane: DataPlane, ready: Callable[[], bool]) -> grpc.GenericRpcHandler:
     """Return the handlers of the Open Inference Protocol; requests and answers stay bytes."""
     unary = grpc.unary_unary_rpc_method_handler
-    methods: dict[str, Any] = {"ModelInfer": unary(plane.infer)}
+    methods: dict[str, Any] = {"ModelInfer": unary(_guarded(plane.infer))}
     for name in _ASKED:
-        methods[name] = unary(functools.partial(plane.ask, f"{SERVICE}/{name}"))
-    methods["ModelReady"] = unary(_model_ready(plane))
+        methods[name] = unary(_guarded(functools.partial(plane.ask, f"{SERVICE}/{name}")))
+    methods["ModelReady"] = unary(_guarded(_model_ready(plane)))
     methods["ServerLive"] = unary(_always(oip.ServerLiveResponse(live=True)))
     methods["ServerReady"] = unary(_server_ready(ready))
     methods["ServerMetadata"] = unary(_always(_metadata()))
@@ -40,7 +42,21 @@ def handlers(plane: DataPlane, ready: Callable[[], bool]) -> grpc.GenericRpcHand
     return grpc.method_handlers_generic_handler(SERVICE, methods)
 
 
-def _model_ready(plane: DataPlane) -> Any:
+def _guarded(answer: Answer) -> Answer:
+    """Return `answer`, but what it raises becomes a status: gRPC shows callers any other's text."""
+
+    async def guarded(request: bytes, context: Context) -> bytes:
+        try:
+            return await answer(request, context)
+        except grpc.aio.AbortError:
+            raise
+        except Exception as error:  # noqa: BLE001 - the edge: everything becomes a status here
+            await abort(context, error, (FROM_ROUTER,))
+
+    return guarded
+
+
+def _model_ready(plane: DataPlane) -> Answer:
     async def answer(request: bytes, context: Context) -> bytes:
         if not plane.knows(request):
             return oip.ModelReadyResponse(ready=False).SerializeToString()

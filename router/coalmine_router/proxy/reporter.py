@@ -41,6 +41,8 @@ class Reporter:
         self._buffer_bytes = 0
         self._buffer_bytes_max = buffer_bytes_max
         self._offered = 0
+        self._sent = 0
+        self._ending = False
         self.dropped: Counter[str] = Counter()
         self._some = asyncio.Event()
         self._enough = asyncio.Event()
@@ -71,23 +73,32 @@ class Reporter:
             await asyncio.sleep(_RETRY_S)
 
     async def _stream(self, call: ReportStream) -> None:
+        # Not in a task group: gRPC ends a call whose write is cancelled, and with it what is left.
+        sending = asyncio.ensure_future(self._send(call))
         try:
-            async for batch in self._batches():
-                await self._write(call, batch)
+            await asyncio.shield(sending)
         except asyncio.CancelledError:
-            await self._finish(call)
+            await self._finish(sending)
             raise
+
+    async def _send(self, call: ReportStream) -> None:
+        async for batch in self._batches():
+            await self._write(call, batch)
+        await call.done_writing()
+        await call
 
     async def _write(self, call: ReportStream, batch: pb.ReportBatch) -> None:
         try:
             await call.write(batch)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
             self.dropped["connection_lost"] += len(batch.reports)
             _log.warning("reports_lost", reports=len(batch.reports))
             raise
+        self._sent += len(batch.reports)
 
     async def _batches(self) -> AsyncIterator[pb.ReportBatch]:
-        while True:
+        """Yield batches; once the process is ending, what is left and no more."""
+        while not self._ending or self._buffer:
             await self._some.wait()
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_BATCH_DELAY_S):
@@ -96,7 +107,10 @@ class Reporter:
 
     def _take(self) -> pb.ReportBatch:
         batch = pb.ReportBatch(
-            proxy_id=self._proxy_id, offered_total=self._offered, dropped_total=self.dropped
+            proxy_id=self._proxy_id,
+            offered_total=self._offered,
+            dropped_total=self.dropped,
+            sent_total=self._sent,
         )
         taken = 0
         while self._buffer and taken < _BATCH_BYTES:
@@ -110,11 +124,11 @@ class Reporter:
             self._enough.clear()
         return batch
 
-    async def _finish(self, call: ReportStream) -> None:
-        """Send what is left, for a moment at most: the process is ending."""
+    async def _finish(self, sending: asyncio.Future[None]) -> None:
+        """Let what is left be sent, for a moment at most: the process is ending."""
+        self._ending = True
+        self._some.set()
+        self._enough.set()
         with contextlib.suppress(TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
             async with asyncio.timeout(_LAST_FLUSH_S):
-                while self._buffer:
-                    await self._write(call, self._take())
-                await call.done_writing()
-                await call
+                await sending

@@ -24,7 +24,10 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 SERVICE: Final = "inference.GRPCInferenceService"
 MODEL_INFER: Final = f"{SERVICE}/ModelInfer"
 
-_FROM_ROUTER: Final[Pair] = (ORIGIN_KEY, ORIGIN_ROUTER)
+FROM_ROUTER: Final[Pair] = (ORIGIN_KEY, ORIGIN_ROUTER)
+
+# Of a name that a caller made up: with all of it, the answer could outgrow a call's metadata.
+_NAME_CHARS_MAX: Final = 128
 
 
 class DataPlane:
@@ -106,7 +109,7 @@ class DataPlane:
         name = wire.model_name(request)
         routed = routing.by_model.get(name)
         if routed is None:
-            raise NotFound(f"no route for model '{name}'")
+            raise NotFound(f"no route for model '{name[:_NAME_CHARS_MAX]}'")
         return routed
 
     async def _call(self, exchange: Exchange, assigned: Assigned, context: Context) -> Outcome:
@@ -151,7 +154,7 @@ async def _reply(context: Context, outcome: Outcome, stamp: tuple[Pair, ...]) ->
 
 
 async def _abort(context: Context, outcome: Outcome, stamp: tuple[Pair, ...]) -> NoReturn:
-    origin = (_FROM_ROUTER,) if outcome.here else ()
+    origin = (FROM_ROUTER,) if outcome.here else ()
     trailing = (*outcome.trailing, *stamp, *origin)
     await context.abort(outcome.code, outcome.message, trailing)
     raise AssertionError  # abort always raises

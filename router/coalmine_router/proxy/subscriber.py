@@ -34,6 +34,7 @@ class Subscriber:
         self._saved = saved
         self._swap = swap
         self._revision = 0
+        self._is_lost = False
         self.serving = asyncio.Event()
         # At most one: what this proxy serves now replaces what it served before.
         self._states: asyncio.Queue[pb.ProxyState] = asyncio.Queue(maxsize=1)
@@ -56,16 +57,13 @@ class Subscriber:
 
     async def run(self, follow: Follow) -> None:
         """Follow until cancelled; on a broken stream, begin another."""
-        lost = False
         while True:
             try:
                 await self._follow(follow)
             except grpc.aio.AioRpcError as error:
-                if not lost:
+                if not self._is_lost:
                     _log.warning("control_lost", revision=self._revision, why=error.details())
-                lost = True
-            else:
-                lost = False
+                self._is_lost = True
             await asyncio.sleep(_RETRY_S)
 
     async def _follow(self, follow: Follow) -> None:
@@ -78,6 +76,7 @@ class Subscriber:
             yield await self._states.get()
 
     def _receive(self, message: pb.RouteTable) -> None:
+        self._is_lost = False
         try:
             table = table_from(message)
         except CoalmineError as error:

@@ -76,3 +76,20 @@ def test_a_host_without_an_address_is_told_in_words() -> None:
     assert str(cannot_listen("nowhere:1", error)) == (
         "cannot listen on nowhere:1: name or service not known"
     )
+
+
+def test_a_shared_port_is_not_free_before_anybody_listens() -> None:
+    with reserve("127.0.0.1:0", shared=True) as held, pytest.raises(StartError, match="in use"):
+        check_free(bound_address(held))
+
+
+def test_what_a_servers_connections_left_behind_does_not_hold_up_the_next() -> None:
+    with reserve("127.0.0.1:0", shared=False) as held:
+        address = bound_address(held)
+        held.listen()
+        with socket.create_connection(held.getsockname()) as caller:
+            held.accept()[0].close()
+            assert caller.recv(1) == b""
+
+    for shared in (True, False):
+        reserve(address, shared=shared).close()

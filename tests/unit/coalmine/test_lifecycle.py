@@ -1,11 +1,13 @@
 """Processes from start to exit code; each runs on its own, because it takes signals and a loop."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -15,7 +17,7 @@ from grpc_health.v1.health import aio as health_aio
 
 from coalmine.addresses import split_address
 from coalmine.errors import StartError
-from coalmine.lifecycle import drain, listen, set_serving
+from coalmine.lifecycle import bind, drain, listen, set_serving
 
 PROLOGUE = """
 import asyncio, sys
@@ -154,7 +156,30 @@ sys.exit(run(main))
         assert started.communicate(timeout=30)[0] == "a step failed\n"
 
 
+def test_a_process_without_standard_input_can_start_others() -> None:
+    body = """
+async def main(stop):
+    pipe = asyncio.subprocess.PIPE
+    child = await asyncio.create_subprocess_exec("cat", stdin=pipe, stdout=pipe)
+    print((await child.communicate(b"heard"))[0].decode())
+
+sys.exit(run(main))
+"""
+    with process(body, preexec_fn=lambda: os.close(0)) as started:
+        out, err = started.communicate(timeout=30)
+
+    assert (started.returncode, out) == (0, "heard\n"), err
+
+
 # ---------------------------------------------------------------- listening and draining
+
+
+async def test_a_socket_path_that_is_taken_is_a_start_error(tmp_path: Path) -> None:
+    (tmp_path / "control.sock").write_text("a file")
+    server = grpc.aio.server()
+    with pytest.raises(StartError, match="cannot listen on unix:"):
+        bind(server, f"unix:{tmp_path}/control.sock")
+    await server.stop(None)
 
 
 async def test_listening_on_port_zero_gives_the_real_port() -> None:

@@ -269,9 +269,12 @@ class ReportBatch(_message.Message):
     REPORTS_FIELD_NUMBER: _builtins.int
     OFFERED_TOTAL_FIELD_NUMBER: _builtins.int
     DROPPED_TOTAL_FIELD_NUMBER: _builtins.int
+    SENT_TOTAL_FIELD_NUMBER: _builtins.int
     proxy_id: _builtins.str
     offered_total: _builtins.int
     """Since the proxy's start: reports made, and those given up, by reason."""
+    sent_total: _builtins.int
+    """Of those made, how many left before this batch, be it to a control process that is gone."""
     @_builtins.property
     def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___Report]: ...
     @_builtins.property
@@ -283,10 +286,11 @@ class ReportBatch(_message.Message):
         reports: _abc.Iterable[Global___Report] | None = ...,
         offered_total: _builtins.int = ...,
         dropped_total: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        sent_total: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_total", b"dropped_total", "offered_total", b"offered_total", "proxy_id", b"proxy_id", "reports", b"reports"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_total", b"dropped_total", "offered_total", b"offered_total", "proxy_id", b"proxy_id", "reports", b"reports", "sent_total", b"sent_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -71,3 +71,17 @@ def test_the_sum_is_that_of_every_proxys_last_word(steps: list[tuple[str, int]])
         told(totals, proxy, last[proxy], full=last[proxy] // 2)
     assert totals.offered == sum(last.values())
     assert totals.dropped["full"] == sum(each // 2 for each in last.values())
+
+
+def test_what_went_to_the_control_process_before_is_not_counted_again() -> None:
+    totals = ReportTotals()
+    for reports, sent in ((60, 300), (40, 360)):
+        batch = pb.ReportBatch(
+            proxy_id="a",
+            offered_total=sent + reports + 20,
+            sent_total=sent,
+            dropped_total={"connection_lost": 20},
+        )
+        totals.tell(batch)
+    assert totals.offered == 60 + 40 + 20
+    assert totals.dropped == {"connection_lost": 20}

@@ -1,0 +1,74 @@
+"""The keeper of processes, with programs that misbehave in the place of the router's own."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator
+
+import pytest
+from structlog.testing import capture_logs
+
+from coalmine.errors import StartError
+from coalmine_router.supervisor import Child, Command
+
+READY = """
+import json, signal, sys, time
+print(json.dumps({"event": "ready", "data": "here"}), flush=True)
+"""
+
+
+def child(program: str, *, grace_s: float = 5.0, last_words_s: float = 5.0) -> Child:
+    command = Command("proxy-0", (), program=(sys.executable, "-c", program))
+    return Child(command, grace_s, last_words_s=last_words_s)
+
+
+@contextlib.asynccontextmanager
+async def kept(child: Child) -> AsyncIterator[None]:
+    """Keep the child; at the end it has been ended."""
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(child.keep())
+        async with asyncio.timeout(20):
+            yield
+            await child.end()
+
+
+async def test_a_line_that_is_not_the_childs_own_word_is_not_heard() -> None:
+    talker = child("print('a library says hello')\nprint(7)" + READY + "sys.stdin.read()")
+    async with kept(talker):
+        await talker.ready.wait()
+    assert talker.announced == {"event": "ready", "data": "here"}
+
+
+@pytest.mark.parametrize("program", ["raise SystemExit(2)", "raise SystemExit(1)"])
+async def test_one_that_dies_before_it_is_ever_ready_is_given_up(program: str) -> None:
+    async with asyncio.timeout(20):
+        with pytest.raises(StartError, match="the proxy-0 process did not start"):
+            await child(program).keep()
+
+
+async def test_one_that_dies_later_is_started_again() -> None:
+    mortal = child(READY)
+    with capture_logs() as logs:
+        async with kept(mortal), asyncio.timeout(20):
+            while sum(each["event"] == "process_started" for each in logs) < 5:
+                await asyncio.sleep(0.05)
+
+
+async def test_one_with_last_words_is_let_to_say_them_after_the_grace_period() -> None:
+    speaks = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit(0)))\n"
+    talker = child("import signal\n" + speaks + READY + "time.sleep(60)", grace_s=0.1)
+    with capture_logs() as logs:
+        async with kept(talker):
+            await talker.ready.wait()
+    assert "process_killed" not in [each["event"] for each in logs]
+
+
+async def test_one_that_does_not_end_is_killed() -> None:
+    deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+    stubborn = child(
+        "import signal\n" + deaf + READY + "time.sleep(60)", grace_s=0.1, last_words_s=0.1
+    )
+    with capture_logs() as logs:
+        async with kept(stubborn):
+            await stubborn.ready.wait()
+    assert "process_killed" in [each["event"] for each in logs]
