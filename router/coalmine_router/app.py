@@ -10,7 +10,7 @@ from coalmine import lifecycle
 from coalmine.addresses import bound_address, check_free, reserve
 from coalmine.lifecycle import Stop
 from coalmine_router.config import RouterConfig
-from coalmine_router.supervisor import Command, Supervisor
+from coalmine_router.supervisor import Command, Grace, Supervisor
 
 _SOCKET_PATH_MAX: Final = 100
 
@@ -22,7 +22,7 @@ class RunSettings:
     config_file: Path
     config: RouterConfig
     workers: int
-    grace_s: float
+    grace: Grace
 
 
 async def run(settings: RunSettings, stop: Stop) -> None:
@@ -41,7 +41,7 @@ async def run(settings: RunSettings, stop: Stop) -> None:
                 Command(f"proxy-{n}", _proxy_arguments(settings, data, socket or control))
                 for n in range(settings.workers)
             ],
-            grace_s=settings.grace_s,
+            settings.grace,
         )
         await supervisor.run(
             stop, lambda _: lifecycle.announce(data=data, control=control, http=http)
@@ -63,12 +63,13 @@ def _socket(state: Path) -> str:
 def _control_arguments(settings: RunSettings, control: str, http: str, socket: str) -> list[str]:
     return [
         *("control", "--config", str(settings.config_file), "--socket", socket),
-        *("--listen", control, "--http", http, "--grace", f"{settings.grace_s}s"),
+        *("--listen", control, "--http", http, "--grace", f"{settings.grace.copies_s:.3f}s"),
     ]
 
 
 def _proxy_arguments(settings: RunSettings, data: str, control: str) -> list[str]:
     return [
         *("proxy", "--control", control, "--listen", data, "--shared-port"),
-        *("--state", str(settings.config.control.state), "--grace", f"{settings.grace_s}s"),
+        *("--state", str(settings.config.control.state)),
+        *("--grace", f"{settings.grace.requests_s:.3f}s"),
     ]

@@ -13,6 +13,7 @@ from coalmine.lifecycle import Stop
 from coalmine.telemetry import ROUTER_SERVICE, configure_logging
 from coalmine_router import app, control_app, proxy_app
 from coalmine_router.config import RouterConfig, read
+from coalmine_router.supervisor import Grace
 
 router = typer.Typer(
     name="router",
@@ -24,8 +25,8 @@ router = typer.Typer(
 ConfigFile = Annotated[
     Path, typer.Option("--config", metavar="FILE", help="The router's configuration.")
 ]
-Grace = Annotated[
-    str, typer.Option(metavar="TIME", help="How long requests in flight may take when it stops.")
+GraceOption = Annotated[
+    str, typer.Option(metavar="TIME", help="How long it may take to end, with what is in flight.")
 ]
 WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True)]
 
@@ -34,12 +35,13 @@ WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True)]
 def run(
     config: ConfigFile,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Proxy processes.")] = 1,
-    grace: Grace = "30s",
+    grace: GraceOption = "30s",
 ) -> None:
     """Run the whole router on this machine: one control process and the proxies."""
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
-        settings = app.RunSettings(config, read(config), workers, _seconds(grace))
+        shares = Grace.of(_seconds(grace))
+        settings = app.RunSettings(config, read(config), workers, shares)
         return app.run(settings, stop)
 
     _run(body, with_parent=False)
@@ -59,7 +61,7 @@ def control(
         str,
         typer.Option(metavar="unix:PATH", help="Listen there too, for proxies on this machine."),
     ] = "",
-    grace: Grace = "30s",
+    grace: GraceOption = "30s",
     with_parent: WithParent = False,
 ) -> None:
     """Run the control process alone: control API, state, and what is learnt from reports."""
@@ -85,7 +87,7 @@ def proxy(
     shared_port: Annotated[
         bool, typer.Option("--shared-port", help="Other proxies listen on the same port.")
     ] = False,
-    grace: Grace = "30s",
+    grace: GraceOption = "30s",
     with_parent: WithParent = False,
 ) -> None:
     """Run one proxy, which follows a control process."""

@@ -6,7 +6,6 @@ import os
 import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import Final
 
 import grpc
 from grpc_health.v1 import health_pb2_grpc
@@ -28,9 +27,6 @@ from coalmine_router.control.plane import SERVICES as CONTROL_SERVICES
 from coalmine_router.control.plane import ControlPlane
 from coalmine_router.observer.mismatches import Mismatches
 from coalmine_router.observer.observer import Observer
-
-# For the copies of the last requests, when the process ends.
-_LAST_COPIES_S: Final = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +61,7 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
         plane.end_streams()
         await lifecycle.drain(server, health, grace_s=settings.grace_s)
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(min(settings.grace_s, _LAST_COPIES_S)):
+            async with asyncio.timeout(settings.grace_s):
                 await observer.settled()
         for task in background:
             task.cancel()

@@ -12,7 +12,7 @@ import signal
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -26,10 +26,26 @@ _BACKOFF_MAX_S: Final = 5.0
 _LIVED_LONG_S: Final = 30.0
 # One that was never ready by then has something wrong that another start won't mend.
 _FIRST_STARTS_MAX: Final = 3
-# After the last request: reports are sent, copies compared, spans written.
-_LAST_WORDS_S: Final = 10.0
 
 PROGRAM: Final = (sys.executable, "-m", "coalmine_router")
+
+
+class Grace(NamedTuple):
+    """How the time to end is shared out, in seconds.
+
+    Requests in flight have `requests_s`; with their last reports the proxies have `proxies_s`. Then
+    shadows have `copies_s`; with its last spans the control process has `control_s`.
+    """
+
+    requests_s: float
+    proxies_s: float
+    copies_s: float
+    control_s: float
+
+    @classmethod
+    def of(cls, grace_s: float) -> "Grace":
+        """Return the shares of a grace period in which every process has to end."""
+        return cls(grace_s * 0.6, grace_s * 0.7, grace_s * 0.15, grace_s * 0.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +60,9 @@ class Command:
 class Child:
     """One process, kept alive until it is asked to end."""
 
-    def __init__(
-        self, command: Command, grace_s: float, *, last_words_s: float = _LAST_WORDS_S
-    ) -> None:
+    def __init__(self, command: Command, patience_s: float) -> None:
         self._command = command
-        self._patience_s = grace_s + last_words_s
+        self._patience_s = patience_s
         self._process: asyncio.subprocess.Process | None = None
         self._ending = asyncio.Event()
         self.ready = asyncio.Event()
@@ -80,10 +94,7 @@ class Child:
             backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
 
     async def end(self) -> None:
-        """Ask the process to end; kill it where it does not in time.
-
-        It is given more than the grace period: that is for requests, and it still has last words.
-        """
+        """Ask the process to end; kill it where it does not in time."""
         self._ending.set()
         process = self._process
         if process is None or process.returncode is not None:
@@ -132,9 +143,9 @@ class Child:
 class Supervisor:
     """The router's processes: the control process first, the proxies after it, ended in reverse."""
 
-    def __init__(self, control: Command, proxies: Sequence[Command], *, grace_s: float) -> None:
-        self._control = Child(control, grace_s)
-        self._proxies = [Child(proxy, grace_s) for proxy in proxies]
+    def __init__(self, control: Command, proxies: Sequence[Command], grace: Grace) -> None:
+        self._control = Child(control, grace.control_s)
+        self._proxies = [Child(proxy, grace.proxies_s) for proxy in proxies]
 
     async def run(self, stop: Stop, ready: Callable[[Mapping[str, Any]], None]) -> None:
         """Keep the processes until `stop`. Raises StartError where one can't start.

@@ -41,6 +41,8 @@ class VersionFile:
 
         Raises StartError where they can't be read or are not those of the config.
         """
+        if self.path.is_fifo():  # opening it could wait for ever, and a stop for that
+            raise StartError(f"{self.path}: not a regular file")
         try:
             data = self.path.read_bytes()
         except OSError as error:

@@ -164,6 +164,15 @@ def test_a_port_in_use_is_refused_in_one_line_before_models_load(
     assert done.stderr == f"coalmine: cannot listen on {address}: address already in use\n"
 
 
+def test_a_trace_folder_that_cannot_be_made_is_refused_in_one_line(
+    models: Path, tmp_path: Path
+) -> None:
+    traces = tmp_path / "file" / "traces"
+    traces.parent.write_text("in the way")
+    line = refused("--model-repository", models, *PORTS, "--traces", traces, folder=tmp_path)
+    assert line == f"trace folder {traces}: not a directory"
+
+
 def test_a_second_server_on_the_same_port_is_refused(server: Started, tmp_path: Path) -> None:
     taken = ("--listen", server.address("grpc"), "--http", "127.0.0.1:0")
     line = refused("--model-repository", tmp_path / "models", *taken, folder=tmp_path)

@@ -419,6 +419,8 @@ def test_a_wrong_share_is_wrong_usage_and_asks_nobody(
         "status digits --json=1",
         "history digits --limit 0",
         "weights digits canary=1 --expect-revision -1",
+        "weights digits canary=1 --expect-revision 18446744073709551616",
+        "shadow digits int8=1 --expect-revision 18446744073709551616",
         "nonsense",
     ],
 )

@@ -9,7 +9,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from coalmine.errors import StartError
-from coalmine_router.supervisor import Child, Command
+from coalmine_router.supervisor import Child, Command, Grace
 
 READY = """
 import json, signal, sys, time
@@ -17,9 +17,9 @@ print(json.dumps({"event": "ready", "data": "here"}), flush=True)
 """
 
 
-def child(program: str, *, grace_s: float = 5.0, last_words_s: float = 5.0) -> Child:
+def child(program: str, *, patience_s: float = 10.0) -> Child:
     command = Command("proxy-0", (), program=(sys.executable, "-c", program))
-    return Child(command, grace_s, last_words_s=last_words_s)
+    return Child(command, patience_s)
 
 
 @contextlib.asynccontextmanager
@@ -54,9 +54,17 @@ async def test_one_that_dies_later_is_started_again() -> None:
                 await asyncio.sleep(0.05)
 
 
-async def test_one_with_last_words_is_let_to_say_them_after_the_grace_period() -> None:
+@pytest.mark.parametrize("grace_s", [0.5, 5.0, 30.0, 600.0])
+def test_every_process_ends_within_the_grace_period(grace_s: float) -> None:
+    grace = Grace.of(grace_s)
+    assert grace.proxies_s + grace.control_s <= grace_s
+    assert grace.requests_s < grace.proxies_s
+    assert grace.copies_s < grace.control_s
+
+
+async def test_one_with_last_words_is_let_to_say_them() -> None:
     speaks = "signal.signal(signal.SIGTERM, lambda *_: (time.sleep(0.5), sys.exit(0)))\n"
-    talker = child("import signal\n" + speaks + READY + "time.sleep(60)", grace_s=0.1)
+    talker = child("import signal\n" + speaks + READY + "time.sleep(60)")
     with capture_logs() as logs:
         async with kept(talker):
             await talker.ready.wait()
@@ -65,9 +73,7 @@ async def test_one_with_last_words_is_let_to_say_them_after_the_grace_period() -
 
 async def test_one_that_does_not_end_is_killed() -> None:
     deaf = "signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
-    stubborn = child(
-        "import signal\n" + deaf + READY + "time.sleep(60)", grace_s=0.1, last_words_s=0.1
-    )
+    stubborn = child("import signal\n" + deaf + READY + "time.sleep(60)", patience_s=0.2)
     with capture_logs() as logs:
         async with kept(stubborn):
             await stubborn.ready.wait()

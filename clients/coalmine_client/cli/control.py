@@ -41,6 +41,7 @@ ExpectRevision = Annotated[
         "--expect-revision",
         metavar="N",
         min=0,
+        max=2**64 - 1,
         help="Refuse where the route table has another revision by now; 0: whatever it is.",
     ),
 ]

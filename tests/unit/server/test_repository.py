@@ -1,4 +1,5 @@
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -100,6 +101,13 @@ def test_a_file_that_was_tampered_with_is_refused(tmp_path: Path) -> None:
 def test_a_missing_file_is_refused(tmp_path: Path) -> None:
     (model(tmp_path) / "1" / "model.pt").unlink()
     assert refusal(tmp_path) == f"{tmp_path}/digits/1/model.pt: no such file or directory"
+
+
+def test_a_file_that_could_be_read_for_ever_is_refused(tmp_path: Path) -> None:
+    file = model(tmp_path) / "1" / "model.pt"
+    file.unlink()
+    os.mkfifo(file)
+    assert refusal(tmp_path) == f"{file}: not a regular file"
 
 
 def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
