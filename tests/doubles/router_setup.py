@@ -15,6 +15,9 @@ from coalmine.control.v1 import control_pb2_grpc
 from tests.doubles.oip_backend import INFER, request_body
 from tests.doubles.processes import Started, started
 
+# Every process has to end in it.
+GRACE_S = 5
+
 PIXELS = np.zeros((1, 64), np.float32)
 REQUEST = request_body("digits", pixels=PIXELS)
 
@@ -49,7 +52,16 @@ def configuration(folder: Path, backend: str, **route: Any) -> Path:
 def router(
     file: Path, *, workers: int = 1, environment: Mapping[str, str] | None = None
 ) -> Iterator[Started]:
-    arguments = ("router", "run", "--config", file, "--workers", str(workers), "--grace", "5s")
+    arguments = (
+        "router",
+        "run",
+        "--config",
+        file,
+        "--workers",
+        str(workers),
+        "--grace",
+        f"{GRACE_S}s",
+    )
     with started(*arguments, folder=file.parent, environment=environment) as running:
         yield running
 
@@ -73,6 +85,10 @@ class Caller:
 
     def __init__(self, channel: grpc.Channel) -> None:
         self._call: grpc.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(f"/{INFER}")
+
+    def begin(self) -> Any:
+        """Return a call that is under way."""
+        return self._call.future(REQUEST, timeout=60)
 
     def infer(
         self, body: bytes = REQUEST, metadata: Sequence[tuple[str, str | bytes]] = ()

@@ -1,5 +1,6 @@
 """The digits models, trained and packaged once, and a server for them that all tests share."""
 
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -35,6 +36,13 @@ def server(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     folder = tmp_path_factory.mktemp("server")
     with started(*server_arguments(digits), folder=folder) as running:
         yield running
+
+
+@pytest.fixture
+def black_hole() -> Iterator[str]:
+    """Yield the address of a host that takes connections and never says a word."""
+    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
+        yield f"127.0.0.1:{listening.getsockname()[1]}"
 
 
 def server_arguments(digits: Digits) -> list[str]:

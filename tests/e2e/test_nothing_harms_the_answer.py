@@ -2,8 +2,6 @@
 
 import os
 import signal
-import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,13 +12,6 @@ from tests.doubles.router_setup import caller_of, configuration, control_of, rou
 from tests.doubles.waiting import until
 
 REQUESTS = 100
-
-
-@pytest.fixture
-def black_hole() -> Iterator[str]:
-    """Yield the address of a host that takes connections and never says a word."""
-    with socket.create_server(("127.0.0.1", 0), backlog=128) as listening:
-        yield f"127.0.0.1:{listening.getsockname()[1]}"
 
 
 def shadowed(folder: Path, server: Started, shadow: str) -> Path:

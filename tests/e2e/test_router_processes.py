@@ -3,15 +3,20 @@
 import os
 import signal
 import socket
-from collections.abc import Callable
+import threading
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
+from tests.doubles.inference_server import FakeInference, Outputs, serving, sums
 from tests.doubles.processes import Started, alive, begin, ran
 from tests.doubles.router_setup import (
+    GRACE_S,
     caller_of,
     configuration,
     control_of,
@@ -37,6 +42,30 @@ def test_a_signal_ends_every_process_with_exit_code_0(
             caller.infer()
         assert running.stop(sign) == 0
         assert not any(map(alive, children))
+
+
+def test_a_request_that_hangs_holds_up_the_end_no_longer_than_the_grace_period(
+    tmp_path: Path,
+) -> None:
+    entered, released = threading.Event(), threading.Event()
+
+    def hang(arrays: Mapping[str, Any]) -> Outputs:
+        entered.set()
+        released.wait(30)
+        return sums(arrays)
+
+    with serving(FakeInference(hang)) as address:
+        file = configuration(tmp_path, address, timeout="60s")
+        try:
+            with router(file) as running, caller_of(running) as caller:
+                hanging = caller.begin()
+                assert entered.wait(20)
+                began_s = time.monotonic()
+                assert running.stop() == 0
+                assert time.monotonic() - began_s < GRACE_S
+                assert hanging.code() in {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}
+        finally:
+            released.set()
 
 
 def test_killing_the_control_process_fails_no_request_and_it_comes_back(
