@@ -77,6 +77,8 @@ def parse(text: str, model: type[Model], *, path: Path) -> Model:
         content: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise StartError(f"{path}: not YAML: {_yaml_place(error)}") from None
+    except (ValueError, RecursionError) as error:  # a number or date that is none, or too deep
+        raise StartError(f"{path}: not YAML: {error}") from None
     try:
         return model.model_validate(content if content is not None else {})
     except ValidationError as error:

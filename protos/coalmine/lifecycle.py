@@ -72,7 +72,7 @@ def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -
 
     SIGTERM and SIGINT ask it to stop, a second one ends the process at once. `with_parent` asks it
     to stop when standard input closes: whoever started this process is gone. A StartError is one
-    line on standard error and exit code 2.
+    line on standard error (without a text, another process has said it) and exit code 2.
     """
 
     async def body() -> None:
@@ -90,7 +90,7 @@ def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -
             runner.run(body())
     except* StartError as group:
         cannot_start = _leaves(group)
-    for error in cannot_start:
+    for error in filter(str, cannot_start):
         print(f"coalmine: {error}", file=sys.stderr)  # noqa: T201 - the one line that is owed
     return EXIT_CANNOT_START if cannot_start else EXIT_OK
 

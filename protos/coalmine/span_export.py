@@ -14,6 +14,8 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
+from coalmine.errors import StartError
+
 _QUEUE_SPANS_MAX: Final = 16_384
 _FILE_BYTES_MAX: Final = 16 * 1024 * 1024
 _BATCH_SPANS_MAX: Final = 128
@@ -32,7 +34,7 @@ def exporter_for(
     """Return the exporter that the OTEL_* variables ask for; by default, files in `folder`.
 
     None means that nobody reads spans: OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER=none, or neither an
-    endpoint nor a folder.
+    endpoint nor a folder. Raises StartError where the folder can't be written.
     """
     if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
@@ -42,8 +44,12 @@ def exporter_for(
         return OTLPSpanExporter()
     if folder is None:
         return None
-    folder.mkdir(parents=True, exist_ok=True)
-    return FileSpanExporter(stream=cast("IO[str]", RotatingFile(folder)))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileSpanExporter(stream=cast("IO[str]", RotatingFile(folder)))
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise StartError(f"trace folder {folder}: {why}") from None
 
 
 class CountedSpans(SpanProcessor):

@@ -82,9 +82,8 @@ class Child:
             starts += 1
             if self._ending.is_set():
                 return
-            hopeless = code == EXIT_CANNOT_START or starts == _FIRST_STARTS_MAX
-            if hopeless and not self.ready.is_set():
-                raise StartError(f"the {self._command.name} process did not start")
+            if not self.ready.is_set():
+                self._give_up(code, starts)
             if loop.time() - began_s > _LIVED_LONG_S:
                 backoff_s = _BACKOFF_FIRST_S
             _log.error("process_died", process=self._command.name, code=code, again_in_s=backoff_s)
@@ -92,6 +91,13 @@ class Child:
                 async with asyncio.timeout(backoff_s):
                     await self._ending.wait()
             backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
+
+    def _give_up(self, code: int, starts: int) -> None:
+        """Raise StartError where another start would be of no use."""
+        if code == EXIT_CANNOT_START:
+            raise StartError  # it has said why, in the one line that is owed
+        if starts == _FIRST_STARTS_MAX:
+            raise StartError(f"the {self._command.name} process did not start")
 
     async def end(self) -> None:
         """Ask the process to end; kill it where it does not in time."""

@@ -146,10 +146,7 @@ def _exporting(traces: Path | None, metrics: Metrics) -> Iterator[Recorder]:
         sampler_from(os.environ)  # the SDK itself would take a wrong name for always_on
     except ValueError as error:
         raise StartError(str(error)) from None
-    try:
-        exporter = exporter_for(traces)
-    except OSError as error:
-        raise StartError(f"trace folder {traces}: {(error.strerror or str(error)).lower()}") from None
+    exporter = exporter_for(traces)
     if exporter is None:
         yield NoSpans()
         return

@@ -179,6 +179,14 @@ async def test_unavailable_said_by_the_backend_is_not_the_routers_error() -> Non
         assert "x-coalmine-origin" not in trailing
 
 
+async def test_a_backend_that_gives_a_call_up_is_unavailable_and_not_a_callers_cancel() -> None:
+    script = failing(grpc.StatusCode.CANCELLED, "shutting down")
+    async with OipBackend(script) as backend, ProxyRig(table(backend.address)) as proxy:
+        code, message, trailing = await failure(proxy.infer(REQUEST))
+        assert (code, trailing["x-coalmine-origin"]) == (grpc.StatusCode.UNAVAILABLE, "router")
+        assert "backend 'blue' ended the call: shutting down" in message
+
+
 async def test_the_backend_gets_the_time_that_is_left() -> None:
     async with OipBackend() as backend, ProxyRig(table(backend.address)) as proxy:
         await proxy.infer(REQUEST, timeout=5.0)

@@ -74,9 +74,12 @@ async def forward(
 
 def _failed(variant: BoundVariant, target: Target, error: grpc.aio.AioRpcError) -> Outcome:
     code, detail = error.code(), error.details() or ""
+    where = f"variant '{variant.variant.name}': backend '{variant.backend}'"
     if code is grpc.StatusCode.UNAVAILABLE and target.out_of_reach():
-        where = f"variant '{variant.variant.name}': backend '{variant.backend}'"
         return _made_here(code, f"{where} is out of reach: {detail}")
+    if code is grpc.StatusCode.CANCELLED:
+        # Had the caller cancelled, this had been cancelled too: the backend gave the call up.
+        return _made_here(grpc.StatusCode.UNAVAILABLE, f"{where} ended the call: {detail}")
     trailing = _with_details(passed_on(error.trailing_metadata()), error)
     return Outcome(code, detail, b"", passed_on(error.initial_metadata()), trailing)
 

@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
 
+from coalmine.errors import StartError
 from coalmine.span_export import CountedSpans, RotatingFile, exporter_for, resource
 
 
@@ -285,3 +286,9 @@ def test_what_was_flushed_can_be_read_while_the_file_is_open(tmp_path: Path) -> 
         assert written(tmp_path) == {"traces-000001.jsonl": "a\n"}
         assert not file.closed
     assert file.closed
+
+
+def test_a_trace_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "traces").write_text("")
+    with pytest.raises(StartError, match="traces: file exists"):
+        exporter_for(tmp_path / "traces", {})

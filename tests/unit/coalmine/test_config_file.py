@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import pytest
+
+from coalmine.config_file import Strict, duration_ns, load
+from coalmine.errors import StartError
+
+
+class Small(Strict):
+    name: str = ""
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("name: [", "not YAML: line 1"),
+        ("name: 2026-13-45", "not YAML: month must be in"),
+        ("name: !!int x", "not YAML: invalid literal"),
+        ("name: " + "1" * 5_001, "not YAML: Exceeds the limit"),
+        ("[" * 3_000, "not YAML: maximum recursion"),
+        ("name: 5", "name: input should be a valid string, got 5"),
+        ("nmae: a", "nmae: unknown key"),
+        ("- a", "the file: input should be a valid dictionary"),
+    ],
+)
+def test_a_wrong_file_is_one_line_that_says_what_is_wrong(
+    text: str, why: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "small.yaml"
+    file.write_text(text)
+    with pytest.raises(StartError) as caught:
+        load(file, Small)
+    assert str(caught.value).startswith(f"{file}: {why}")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:
+    with pytest.raises(StartError, match="no such file"):
+        load(tmp_path / "absent.yaml", Small)
+    with pytest.raises(StartError, match="is a directory"):
+        load(tmp_path, Small)
+    (tmp_path / "binary").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(StartError, match="not a text file"):
+        load(tmp_path / "binary", Small)
+
+
+@pytest.mark.parametrize(
+    ("text", "nanoseconds"),
+    [("2ms", 2_000_000), ("1.5s", 1_500_000_000), ("5m", 300 * 10**9), ("1h", 3_600 * 10**9)],
+)
+def test_a_duration_is_read_exactly(text: str, nanoseconds: int) -> None:
+    assert duration_ns(text) == nanoseconds
+
+
+@pytest.mark.parametrize("wrong", ["", "5", "5 weeks", "-1s", "1e3s", 5, None])
+def test_what_is_no_duration_is_refused(wrong: object) -> None:
+    with pytest.raises(ValueError, match="expected a duration"):
+        duration_ns(wrong)
