@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceStub
-from coalmine.lifecycle import MESSAGE_BYTES_MAX
+from coalmine.lifecycle import MESSAGE_LIMITS
 from coalmine.telemetry import REVISION_KEY, VARIANT_KEY
 from coalmine.tensors import Tensor, datatype_of, decode_outputs, encode_inputs
 
@@ -23,11 +23,6 @@ Array = NDArray[Any]
 Metadata = Sequence[tuple[str, str | bytes]]
 
 TIMEOUT_S: Final = 30.0
-
-_OPTIONS: Final = (
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,9 +104,9 @@ class Client:
         self._timeout_s = timeout_s
         self._metadata = tuple(metadata)
         self._channel = (
-            grpc.secure_channel(target, credentials, options=_OPTIONS)
+            grpc.secure_channel(target, credentials, options=MESSAGE_LIMITS)
             if credentials
-            else grpc.insecure_channel(target, options=_OPTIONS)
+            else grpc.insecure_channel(target, options=MESSAGE_LIMITS)
         )
         self._stub = GRPCInferenceServiceStub(self._channel)
 
@@ -187,9 +182,9 @@ class AsyncClient:
         self._timeout_s = timeout_s
         self._metadata = tuple(metadata)
         self._channel = (
-            grpc.aio.secure_channel(target, credentials, options=_OPTIONS)
+            grpc.aio.secure_channel(target, credentials, options=MESSAGE_LIMITS)
             if credentials
-            else grpc.aio.insecure_channel(target, options=_OPTIONS)
+            else grpc.aio.insecure_channel(target, options=MESSAGE_LIMITS)
         )
         self._stub = GRPCInferenceServiceStub(self._channel)
 

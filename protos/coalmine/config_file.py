@@ -4,7 +4,7 @@
 """
 
 import re
-from decimal import Context, Decimal, Inexact, InvalidOperation, Overflow
+from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -13,12 +13,11 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 
 from coalmine.errors import StartError
+from coalmine.shares import percent_bp
 
 Model = TypeVar("Model", bound=BaseModel)
 
 _UNITS_NS: Final = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3_600 * 10**9}
-# Raises rather than rounds.
-_EXACT: Final = Context(prec=12, traps=[Inexact, InvalidOperation, Overflow])
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
 
 
@@ -34,22 +33,6 @@ def duration_ns(value: object) -> int:
     if found is None:
         raise ValueError(f"expected a duration such as 200ms, 30s or 5m, got {value!r}")
     return int(Decimal(found[1]) * _UNITS_NS[found[2]])
-
-
-def percent_bp(value: object) -> int:
-    """Return hundredths of a percent, 0 to 10,000, for a number or text such as 12.5 or "25%".
-
-    Exact: a third decimal is refused. Raises ValueError.
-    """
-    text = str(value).strip().removesuffix("%")
-    try:
-        share = _EXACT.multiply(_EXACT.create_decimal(text), 100)
-        is_share = 0 <= share <= 10_000 and share == share.to_integral_value()
-    except ArithmeticError:  # not a number, or one with more digits than a share has
-        is_share = False
-    if isinstance(value, bool) or not is_share:
-        raise ValueError(f"expected a percentage from 0 to 100, two decimals at most, got {value}")
-    return int(share)
 
 
 Duration = Annotated[int, BeforeValidator(duration_ns)]

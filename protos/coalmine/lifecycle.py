@@ -27,6 +27,11 @@ EXIT_FAILED: Final = 1
 EXIT_CANNOT_START: Final = 2
 
 MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
+# The same on every hop that carries tensors: for channels and servers.
+MESSAGE_LIMITS: Final = (
+    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
+    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+)
 
 _BACKLOG_S: Final = 0.1
 _STDERR: Final = 2

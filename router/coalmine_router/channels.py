@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import grpc
 
-from coalmine.lifecycle import MESSAGE_BYTES_MAX
+from coalmine.lifecycle import MESSAGE_LIMITS
 from coalmine_router.table import Backend
 
 # Of a request with its answer, that are copied for shadows.
@@ -14,8 +14,7 @@ COPY_BYTES_MAX: Final = 16 * 1024 * 1024
 REPORTS_BYTES_MAX: Final = 2 * COPY_BYTES_MAX
 
 _OPTIONS: Final[Sequence[tuple[str, Any]]] = (
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    *MESSAGE_LIMITS,
     # A backend that comes back is found within a second, not after two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),

@@ -10,6 +10,7 @@ from coalmine import lifecycle
 from coalmine.config_file import duration_ns
 from coalmine.errors import StartError
 from coalmine.lifecycle import Stop
+from coalmine.shares import percent
 from coalmine.telemetry import ROUTER_SERVICE, configure_logging
 from coalmine_router import app, control_app, proxy_app
 from coalmine_router.config import RouterConfig, read
@@ -111,7 +112,7 @@ def check(
         raise typer.Exit(lifecycle.EXIT_CANNOT_START) from None
     typer.echo(f"{file}: good: {len(config.backends)} backends, {len(config.routes)} routes")
     for route in config.table().routes:
-        shares = ", ".join(f"{each.name} {each.weight_bp / 100:g}%" for each in route.variants)
+        shares = ", ".join(f"{each.name} {percent(each.weight_bp)}" for each in route.variants)
         typer.echo(f"  {route.name}: model {route.model}: {shares}")
 
 

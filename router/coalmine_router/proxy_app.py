@@ -16,15 +16,15 @@ from coalmine import lifecycle
 from coalmine.control.v1 import control_pb2_grpc
 from coalmine.errors import StartError
 from coalmine.health import Health
-from coalmine.inference import inference_pb2
-from coalmine.lifecycle import MESSAGE_BYTES_MAX, Stop
+from coalmine.inference import MODEL_INFER, SERVICE, inference_pb2
+from coalmine.lifecycle import MESSAGE_LIMITS, Stop
 from coalmine.reflection import reflect
 from coalmine.trace_context import HeadSampler, sampler_from
 from coalmine_router.channels import CONTROL_OPTIONS, Channels
 from coalmine_router.proxy import methods
 from coalmine_router.proxy.reporter import Reporter
 from coalmine_router.proxy.routing import routing_of
-from coalmine_router.proxy.service import MODEL_INFER, SERVICE, DataPlane
+from coalmine_router.proxy.service import DataPlane
 from coalmine_router.proxy.subscriber import Subscriber
 from coalmine_router.table import RouteTable
 
@@ -99,8 +99,7 @@ def _table_file(state: Path) -> Path:
 def _data_server(plane: DataPlane, health: Health, ready: Callable[[], bool]) -> grpc.aio.Server:
     server = grpc.aio.server(
         options=[
-            ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-            ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+            *MESSAGE_LIMITS,
             # The port is shared by connection, not by call: connections must move now and then.
             ("grpc.max_connection_age_ms", _CONNECTION_AGE_MS),
         ]

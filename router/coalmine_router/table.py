@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Final
 
 from coalmine.errors import InvalidRequest, NotFound
+from coalmine.shares import percent
 
 STABLE: Final = "stable"
 WHOLE_BP: Final = 10_000
@@ -159,11 +160,6 @@ class RouteTable:
         """Return the next revision, with `route` in the place of the one of its name."""
         routes = tuple(route if each.name == route.name else each for each in self.routes)
         return replace(self, revision=self.revision + 1, routes=routes)
-
-
-def percent(share_bp: int) -> str:
-    """Return a share as people write it: 2500 -> 25%, 1 -> 0.01%."""
-    return f"{share_bp / 100:.2f}".rstrip("0").rstrip(".") + "%"
 
 
 def _check(route: Route) -> None:

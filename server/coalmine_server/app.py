@@ -16,9 +16,9 @@ from coalmine.clock import Clock, SystemClock
 from coalmine.errors import StartError
 from coalmine.exposition import Exposition
 from coalmine.health import Health
-from coalmine.inference import inference_pb2
+from coalmine.inference import SERVICE, inference_pb2
 from coalmine.inference import inference_pb2_grpc as pb_grpc
-from coalmine.lifecycle import MESSAGE_BYTES_MAX, Stop
+from coalmine.lifecycle import MESSAGE_LIMITS, Stop
 from coalmine.reflection import reflect
 from coalmine.span_export import CountedSpans, exporter_for, resource
 from coalmine.trace_context import sampler_from
@@ -33,12 +33,9 @@ from coalmine_server.runtime.torchscript import TorchScript
 from coalmine_server.service import InferenceService
 from coalmine_server.spans import NoSpans, Recorder, Spans
 
-SERVICE: Final = "inference.GRPCInferenceService"
-
 _THREADS_END_S: Final = 1.0
 _OPTIONS: Final = (
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
+    *MESSAGE_LIMITS,
     ("grpc.so_reuseport", 0),  # or a second server would silently take half of the callers
 )
 

@@ -22,9 +22,9 @@ from opentelemetry.trace import (
 )
 
 from coalmine import telemetry
+from coalmine.inference import MODEL_INFER
 from coalmine.trace_context import TRACEPARENT, TRACESTATE, parse
 
-METHOD: Final = "inference.GRPCInferenceService/ModelInfer"
 QUEUE: Final = "queue"
 COMPUTE: Final = "compute"
 EXECUTE: Final = "execute"
@@ -98,7 +98,7 @@ class Spans:
     def record(self, exchange: Exchange, metadata: Metadata) -> None:
         """Make the SERVER span, its events and its children, if the trace is sampled."""
         span = self._tracer.start_span(
-            METHOD,
+            MODEL_INFER,
             context=_caller(metadata),
             kind=SpanKind.SERVER,
             attributes=_attributes(exchange),
@@ -133,7 +133,7 @@ class Spans:
 def _attributes(exchange: Exchange) -> dict[str, str | int]:
     attributes: dict[str, str | int] = {
         telemetry.RPC_SYSTEM: "grpc",
-        telemetry.RPC_METHOD: METHOD,
+        telemetry.RPC_METHOD: MODEL_INFER,
         telemetry.RPC_STATUS: exchange.code,
         telemetry.MODEL: exchange.model,
         telemetry.MODEL_VERSION: exchange.version,

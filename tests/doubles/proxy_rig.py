@@ -7,13 +7,14 @@ from typing import Self
 import grpc
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine.inference import MODEL_INFER
 from coalmine.trace_context import HeadSampler
 from coalmine_router.channels import Channels
 from coalmine_router.proxy import methods
 from coalmine_router.proxy.exchange import Ended
 from coalmine_router.proxy.report import write_report
 from coalmine_router.proxy.routing import routing_of
-from coalmine_router.proxy.service import MODEL_INFER, DataPlane
+from coalmine_router.proxy.service import DataPlane
 from coalmine_router.table import RouteTable
 
 _OPTIONS = [

@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 from rich.console import RenderableType
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine.shares import percent
 from coalmine_client.cli import as_json
 from coalmine_client.cli.console import AsJson, add, line, show, show_json, stacked, table
 from coalmine_client.cli.control import DEFAULT, TIMEOUT_S, ControlAddress, ask
-from coalmine_client.cli.shares import percent
 
 if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable
 
-from coalmine.config_file import percent_bp
+from coalmine.shares import percent_bp
 from coalmine_client.cli.failure import WrongUsage
 
 
@@ -26,13 +26,6 @@ def parse_share(text: str) -> tuple[str, int]:
         return name, percent_bp(percent)
     except ValueError as error:
         raise WrongUsage(f"'{text}': {error}") from None
-
-
-def percent(share_bp: int) -> str:
-    """Return bp as a percent without needless zeros: 10%, 0.5%, 33.33%."""
-    whole, hundredths = divmod(share_bp, 100)
-    decimals = f".{hundredths:02d}".rstrip("0") if hundredths else ""
-    return f"{whole}{decimals}%"
 
 
 def rate(part: int, whole: int) -> str:

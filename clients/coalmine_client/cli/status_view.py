@@ -5,6 +5,7 @@ from collections.abc import Iterator, Mapping
 from rich.console import RenderableType
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine.shares import percent
 from coalmine_client.cli.console import (
     BAD,
     DOUBTFUL,
@@ -18,7 +19,7 @@ from coalmine_client.cli.console import (
     stacked,
     table,
 )
-from coalmine_client.cli.shares import percent, rate
+from coalmine_client.cli.shares import rate
 
 _OK = "OK"
 

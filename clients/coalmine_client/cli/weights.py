@@ -7,6 +7,7 @@ import typer
 from rich.console import RenderableType
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine.shares import percent
 from coalmine_client.cli.console import DOUBTFUL, GOOD, STRONG, add, line, show, stacked, table
 from coalmine_client.cli.control import (
     DEFAULT,
@@ -17,7 +18,7 @@ from coalmine_client.cli.control import (
     actor,
     ask,
 )
-from coalmine_client.cli.shares import parse_shares, percent
+from coalmine_client.cli.shares import parse_shares
 
 if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub

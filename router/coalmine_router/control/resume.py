@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
+from coalmine.shares import percent
 from coalmine_router.control.history import LEFT, Change, Split, definition_of
-from coalmine_router.table import STABLE, Route, RouteTable, Shadow, percent
+from coalmine_router.table import STABLE, Route, RouteTable, Shadow
 
 ACTOR: Final = "configuration"
 

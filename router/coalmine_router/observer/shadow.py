@@ -5,7 +5,6 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Final
 
 import grpc
 import structlog
@@ -13,6 +12,7 @@ import structlog
 from coalmine import trace_context
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine.inference import MODEL_INFER
 from coalmine_router import wire
 from coalmine_router.channels import Channels, address_of
 from coalmine_router.observer.compare import Answer
@@ -21,8 +21,6 @@ from coalmine_router.observer.totals import ShadowTotals
 from coalmine_router.table import Route, RouteTable, Variant
 
 _log = structlog.get_logger(__name__)
-
-MODEL_INFER: Final = "inference.GRPCInferenceService/ModelInfer"
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,9 +8,10 @@ from typing import Any, Final, NoReturn
 import grpc
 
 from coalmine.errors import NotOffered
+from coalmine.inference import SERVICE
 from coalmine.inference import inference_pb2 as oip
 from coalmine.status import abort
-from coalmine_router.proxy.service import FROM_ROUTER, SERVICE, Context, DataPlane
+from coalmine_router.proxy.service import FROM_ROUTER, Context, DataPlane
 
 Answer = Callable[[bytes, Context], Awaitable[bytes]]
 

@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 import grpc
 
 from coalmine.errors import CoalmineError, NotFound, Unavailable
+from coalmine.inference import MODEL_INFER
 from coalmine.status import status_of
 from coalmine.telemetry import ORIGIN_KEY, ORIGIN_ROUTER, REVISION_KEY, VARIANT_KEY
 from coalmine.trace_context import HeadSampler
@@ -20,9 +21,6 @@ from coalmine_router.proxy.routing import NOTHING_ROUTED, RoutedRoute, Routing
 from coalmine_router.table import STABLE
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
-
-SERVICE: Final = "inference.GRPCInferenceService"
-MODEL_INFER: Final = f"{SERVICE}/ModelInfer"
 
 FROM_ROUTER: Final[Pair] = (ORIGIN_KEY, ORIGIN_ROUTER)
 

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coalmine.shares import percent
 from coalmine_client.cli.failure import WrongUsage
-from coalmine_client.cli.shares import parse_share, parse_shares, percent, rate
+from coalmine_client.cli.shares import parse_share, parse_shares, rate
 
 
 @pytest.mark.parametrize(

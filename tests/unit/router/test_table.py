@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine.errors import InvalidRequest, NotFound
-from coalmine_router.table import Backend, Route, RouteTable, Shadow, Variant, percent
+from coalmine.shares import percent
+from coalmine_router.table import Backend, Route, RouteTable, Shadow, Variant
 
 
 def route_of(*weights_bp: int, name: str = "digits") -> Route:

@@ -7,7 +7,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from coalmine_server.spans import METHOD, Exchange, NoSpans, Spans
+from coalmine.inference import MODEL_INFER as METHOD
+from coalmine_server.spans import Exchange, NoSpans, Spans
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
