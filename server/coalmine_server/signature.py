@@ -55,6 +55,7 @@ class Checked:
     outputs: tuple[int, ...]
     raw: bool
     timeout_ns: int | None
+    priority: int = 0  # 1 is highest, 0 the default: behind all that ask for one
 
 
 @dataclass(frozen=True, slots=True)

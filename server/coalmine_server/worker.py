@@ -76,7 +76,8 @@ class Worker:
     def _do(self, program: Program, job: _Job) -> None:
         started_ns = self._clock.monotonic_ns()
         results = self._results(program, job.batch)
-        ran = Ran(results, started_ns, self._clock.monotonic_ns())
+        ended_ns = self._clock.monotonic_ns()
+        ran = Ran(results, started_ns, started_ns, ended_ns, ended_ns)
         self._tell(lambda: job.done(ran))
 
     def _results(self, program: Program, batch: Sequence[Arrays]) -> Sequence[Result]:

@@ -76,7 +76,8 @@ class FakeWorker:
         """End the running batch; each request's answer is its own input, or as told."""
         assert self.running is not None
         assert self._done is not None
-        ran = Ran(results or list(self.running), self._started_ns, self.time.now_ns)
+        started_ns, now_ns = self._started_ns, self.time.now_ns
+        ran = Ran(results or list(self.running), started_ns, started_ns, now_ns, now_ns)
         self.running = None
         self._done(ran)
 

@@ -24,10 +24,16 @@ VARIABLE_SIZE = 32
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What became of a batch: a result for each request, in order; monotonic nanoseconds."""
+    """What became of a batch: a result for each request, in order; monotonic nanoseconds.
+
+    Inputs are gathered from `started_ns` on, the forward runs from `infer_ns` to `output_ns`, and by
+    `ended_ns` each request has its own rows.
+    """
 
     results: Sequence[Result]
     started_ns: int
+    infer_ns: int
+    output_ns: int
     ended_ns: int
 
 
