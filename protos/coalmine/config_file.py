@@ -11,12 +11,14 @@ from typing import Annotated, Any, Final, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
+from yaml.constructor import ConstructorError
 
 from coalmine.errors import StartError
 from coalmine.shares import percent_bp
 
 Model = TypeVar("Model", bound=BaseModel)
 
+_MERGE: Final = "tag:yaml.org,2002:merge"
 _UNITS_NS: Final = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3_600 * 10**9}
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
 
@@ -57,7 +59,7 @@ def load(path: Path, model: type[Model]) -> Model:
 def parse(text: str, model: type[Model], *, path: Path) -> Model:
     """Return `text`, the content of `path` or what is to be, as `model`. Raises StartError."""
     try:
-        content: Any = yaml.safe_load(text)
+        content: Any = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
     except yaml.YAMLError as error:
         raise StartError(f"{path}: not YAML: {_yaml_place(error)}") from None
     except (ValueError, RecursionError) as error:  # a number or date that is none, or too deep
@@ -65,7 +67,23 @@ def parse(text: str, model: type[Model], *, path: Path) -> Model:
     try:
         return model.model_validate(content if content is not None else {})
     except ValidationError as error:
-        raise StartError(f"{path}: {_first_line(error)}") from None
+        raise StartError(f"{path}: {first_line(error)}") from None
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML as its standard has it: a key that comes twice is an error; PyYAML takes the last."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
+        seen: dict[str, int] = {}
+        for key, _ in node.value:
+            # As text: 1 and "1" are the same key in every file of coalmine's.
+            if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
+                continue
+            if key.value in seen:
+                problem = f"key '{key.value}' is there twice, first in line {seen[key.value]}"
+                raise ConstructorError(None, None, problem, key.start_mark)
+            seen[key.value] = key.start_mark.line + 1
+        return super().construct_mapping(node, deep)
 
 
 def _yaml_place(error: yaml.YAMLError) -> str:
@@ -74,7 +92,8 @@ def _yaml_place(error: yaml.YAMLError) -> str:
     return f"line {mark.line + 1}: {problem}" if mark is not None else str(problem)
 
 
-def _first_line(error: ValidationError) -> str:
+def first_line(error: ValidationError) -> str:
+    """Return the first thing that is wrong, where, and how many more there are."""
     details = error.errors(include_url=False)
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
     return _told(details[0]) + more

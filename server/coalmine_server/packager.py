@@ -1,218 +1,247 @@
 """A TorchScript file becomes a version of a model: tried first, then put there in one step."""
 
 import hashlib
-import os
-import re
-import shutil
-import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
-
-import yaml
-from pydantic import ValidationError
+from typing import Final
 
 from coalmine import config_file
+from coalmine.clock import Clock, SystemClock
 from coalmine.errors import StartError
-from coalmine_server.config import PLATFORM, ModelConfig, TensorConfig
-from coalmine_server.repository import CONFIG_FILE, MODEL_FILE, is_name
-from coalmine_server.runtime.execution import open_program
-from coalmine_server.runtime.program import Runtime
+from coalmine_server import declaration, origin, placement, provenance, trial
+from coalmine_server.config import ModelConfig
+from coalmine_server.declaration import Declared
+from coalmine_server.repository import (
+    CONFIG_FILE,
+    MODEL_FILE,
+    is_name,
+    real,
+    served_of,
+    versions_in,
+)
+from coalmine_server.runtime.execution import open_program, warm
+from coalmine_server.runtime.program import Program, Runtime
 from coalmine_server.signature import Signature
 
-# A canary stands beside what it may replace.
-_LATEST: Final = 2
-_TENSOR: Final = re.compile(r"([^:]+):([A-Z0-9]+):\[((?:-?\d+(?:\s*,\s*-?\d+)*)?)\]")
+LOCK_WAIT_S: Final = 30.0
+# May be another for every version, so a new one between trial and move changes nothing.
+_OF_VERSIONS: Final = {"sha256", "labels", "versions"}
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
-    """What the caller says of the model; None where it is left to the config that is there."""
+class Order:
+    """What is to be put where, and what is said of it."""
 
-    inputs: Sequence[str]
-    outputs: Sequence[str]
-    max_batch_size: int | None
-    max_delay: str | None
-    instances: int | None
-    latest: int | None = None
+    source: Path
+    repository: Path
+    name: str
+    version: int
+    declared: Declared = field(default_factory=Declared)
+    labels: tuple[str, ...] = ()
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    source_tree: Path | None = None
+    allow_row_mixing: bool = False
+
+    @property
+    def folder(self) -> Path:
+        """The model's place."""
+        return self.repository / self.name
+
+    @property
+    def place(self) -> Path:
+        """The version's place."""
+        return self.folder / str(self.version)
+
+    @property
+    def config(self) -> Path:
+        """The place of the model's config."""
+        return self.folder / CONFIG_FILE
 
 
 @dataclass(frozen=True, slots=True)
 class Packaged:
-    """Where the version went, and what its bytes hash to."""
+    """Where the version went, what its bytes hash to, and what its user should know."""
 
     path: Path
     sha256: str
+    provenance: Mapping[str, str]
+    warnings: tuple[str, ...]
 
 
-def package(
-    source: Path,
-    *,
-    repository: Path,
-    name: str,
-    version: int,
-    declared: Declared,
-    runtime: Runtime,
-) -> Packaged:
-    """Put `source` into the repository as a version, with its hash in the model's config.
+class Packager:
+    """Puts versions into repositories; the outside world comes in by constructor."""
 
-    Raises StartError, and changes nothing: a wrong name, a version that is there, a signature that
-    the model's other versions don't have, or a file that doesn't run as declared.
-    """
-    _check_place(repository, name, version)
-    data = _bytes_of(source)
-    sha256 = hashlib.sha256(data).hexdigest()
-    folder = repository / name
-    text = _config_text(folder / CONFIG_FILE, declared, version, sha256)
-    config = config_file.parse(text, ModelConfig, path=folder / CONFIG_FILE)
-    open_program(runtime, Signature.of(name, version, config), config, data, source=source)
-    try:
-        _put(folder, version, data, text)
-    except OSError as error:
-        raise StartError(f"{folder}: {(error.strerror or str(error)).lower()}") from None
-    return Packaged(folder / str(version) / MODEL_FILE, sha256)
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        clock: Clock | None = None,
+        git: str = "git",
+        lock_wait_s: float = LOCK_WAIT_S,
+        progress: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self._runtime = runtime
+        self._clock = clock or SystemClock()
+        self._git = git
+        self._lock_wait_s = lock_wait_s
+        self._progress = progress
+
+    def package(self, order: Order) -> Packaged:
+        """Put the source into the repository as a version, with its hash in the model's config.
+
+        Raises StartError, and changes nothing: a wrong name, a version that is there, a signature
+        that the model's other versions don't have, or a file that doesn't run as declared.
+        """
+        _check_place(order)
+        self._progress(f"reading {order.source}")
+        data = _bytes_of(order.source)
+        sha256 = hashlib.sha256(data).hexdigest()
+        config = _parsed(order, _config_text(order, sha256))
+        tried = self._tried(order, config, data)
+        properties = {**self._origin(order), **_told_of(tried, data, sha256), **order.metadata}
+        files = {MODEL_FILE: data, provenance.PROVENANCE_FILE: provenance.written(properties)}
+        self._progress(f"writing {order.place}")
+        try:
+            self._put(order, files, config, sha256)
+        except OSError as error:
+            raise StartError(f"{order.folder}: {_reason(error)}") from None
+        warnings = (*tried.warnings, *_unserved(order, config))
+        return Packaged(order.place / MODEL_FILE, sha256, properties, warnings)
+
+    # ------------------------------------------------------------ the trial
+
+    def _tried(self, order: Order, config: ModelConfig, data: bytes) -> trial.Tried:
+        """Run the file as the server will, and then harder. Raises StartError."""
+        signature = Signature.of(order.name, order.version, config)
+        self._progress(f"loading and warming up {signature.label}")
+        program = open_program(self._runtime, signature, config, data, source=order.source)
+        try:
+            _warm_the_rest(program, signature, config)
+            self._progress(f"trying {signature.label} on random values")
+            tried = trial.try_random(program, signature)
+        except StartError as error:
+            raise StartError(f"{order.source}: {error}") from None
+        if tried.mixing and not order.allow_row_mixing:
+            raise StartError(
+                f"{order.source}: {signature.label}: {tried.mixing}; batches would mix callers: "
+                "mend the model, declare --max-batch-size 0, or --allow-row-mixing"
+            )
+        return tried
+
+    def _origin(self, order: Order) -> dict[str, str]:
+        if order.source_tree is not None:
+            self._progress(f"reading {order.source_tree}")
+        return origin.origin_of(
+            order.source, order.source_tree, now_ns=self._clock.wall_ns(), git=self._git
+        )
+
+    # ------------------------------------------------------------ the disk
+
+    def _put(
+        self, order: Order, files: Mapping[str, bytes], tried: ModelConfig, sha256: str
+    ) -> None:
+        with placement.scratch(order.repository, wait_s=self._lock_wait_s) as scratch:
+            fresh = scratch / "model"
+            placement.write(fresh / str(order.version), files)
+            with placement.locked(order.repository, wait_s=self._lock_wait_s):
+                _check_place(order)
+                text = _config_text(order, sha256)
+                _check_unchanged(order, tried, _parsed(order, text))
+                _move_in(order, fresh, text)
 
 
-def tensor_of(text: str) -> dict[str, Any]:
-    """Return the entry of a config.yaml for NAME:DATATYPE:[SIZES]. Raises StartError."""
-    found = _TENSOR.fullmatch(text.strip())
-    if found is None:
-        raise StartError(f"'{text}' is not a tensor: expected NAME:DATATYPE:[SIZES]")
-    sizes = [int(size) for size in found[3].split(",")] if found[3] else []
-    return {"name": found[1], "datatype": found[2], "shape": sizes}
+def _move_in(order: Order, fresh: Path, text: str) -> None:
+    """Take the steps that leave a repository that can be served, whichever is the last."""
+    labels = dict.fromkeys(order.labels, order.version)
+    labelled = declaration.edited(order.config, text, "labels", labels)
+    if not order.folder.exists():
+        placement.replace(fresh / CONFIG_FILE, labelled, by_way_of=fresh.parent)
+        placement.move(fresh, order.folder)
+        return
+    # The hash first: a version without one would be served unchecked. A label before its version
+    # would lead nowhere.
+    placement.replace(order.config, text, by_way_of=fresh.parent)
+    placement.move(fresh / str(order.version), order.place)
+    if labelled != text:
+        placement.replace(order.config, labelled, by_way_of=fresh.parent)
 
 
-def _check_place(repository: Path, name: str, version: int) -> None:
-    if not is_name(name):
-        raise StartError(f"'{name}' is not a model's name: A-Z, a-z, 0-9, . _ - and no dot first")
-    if version < 1:
-        raise StartError(f"version {version}: expected a positive integer")
-    root, folder = repository.resolve(), (repository / name).resolve()
+def _check_place(order: Order) -> None:
+    if not is_name(order.name):
+        raise StartError(
+            f"'{order.name}' is not a model's name: A-Z, a-z, 0-9, . _ - and no dot first"
+        )
+    if order.version < 1:
+        raise StartError(f"version {order.version}: expected a positive integer")
+    root, folder = real(order.repository), real(order.folder)
     if folder.parent != root:
-        raise StartError(f"{repository / name}: leads out of the repository, to {folder}")
-    if (folder / str(version)).exists():
-        raise StartError(f"{repository / name / str(version)}: is there already; take a new number")
+        raise StartError(f"{order.folder}: leads out of the repository, to {folder}")
+    if (folder / str(order.version)).exists():
+        raise StartError(f"{order.place}: is there already; take a new number")
 
 
 def _bytes_of(source: Path) -> bytes:
+    if source.exists() and not source.is_file():  # opening a FIFO would wait for its writer
+        raise StartError(f"{source}: not a regular file")
     try:
         return source.read_bytes()
     except OSError as error:
-        raise StartError(f"{source}: {(error.strerror or str(error)).lower()}") from None
+        raise StartError(f"{source}: {_reason(error)}") from None
 
 
 # ---------------------------------------------------------------- the config
 
 
-def _config_text(path: Path, declared: Declared, version: int, sha256: str) -> str:
-    if not path.exists():
-        return _new_config(declared, version, sha256)
-    config = config_file.load(path, ModelConfig)
-    _check_agreement(path, config, declared)
-    hashes = {**config.sha256, str(version): sha256}
-    return with_hashes(path.read_text(encoding="utf-8"), hashes)
+def _config_text(order: Order, sha256: str) -> str:
+    """Return what the config is to be, but for the labels. Raises StartError."""
+    text = declaration.text_of(order.config, order.declared)
+    return declaration.edited(order.config, text, "sha256", {str(order.version): sha256})
 
 
-def _new_config(declared: Declared, version: int, sha256: str) -> str:
-    if not declared.inputs or not declared.outputs:
-        raise StartError("a new model needs --input and --output, as NAME:DATATYPE:[SIZES]")
-    if declared.max_batch_size is None:
-        raise StartError("a new model needs --max-batch-size; 0: it has no batch dimension")
-    content: dict[str, Any] = {
-        "platform": PLATFORM,
-        "max_batch_size": declared.max_batch_size,
-        "inputs": [tensor_of(each) for each in declared.inputs],
-        "outputs": [tensor_of(each) for each in declared.outputs],
-    }
-    if declared.max_delay is not None:
-        content["batching"] = {"max_delay": declared.max_delay}
-    if declared.instances is not None:
-        content["instances"] = declared.instances
-    content["versions"] = {"latest": declared.latest or _LATEST}
-    content["sha256"] = {str(version): sha256}
-    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+def _parsed(order: Order, text: str) -> ModelConfig:
+    """Return the config with the labels in it. Raises StartError where one leads nowhere."""
+    labels = dict.fromkeys(order.labels, order.version)
+    text = declaration.edited(order.config, text, "labels", labels)
+    config = config_file.parse(text, ModelConfig, path=order.config)
+    _served(order, config)
+    return config
 
 
-def _check_agreement(path: Path, config: ModelConfig, declared: Declared) -> None:
-    """Refuse what the caller says otherwise than the config: it holds for all versions."""
-    said: dict[str, tuple[object, object]] = {
-        "inputs": (config.inputs, _tensors(declared.inputs)),
-        "outputs": (config.outputs, _tensors(declared.outputs)),
-        "max_batch_size": (config.max_batch_size, declared.max_batch_size),
-        "batching.max_delay": (config.batching.max_delay, _delay_ns(declared.max_delay)),
-        "instances": (config.instances, declared.instances),
-        "versions.latest": (config.versions.latest, declared.latest),
-    }
-    for key, (there, given) in said.items():
-        if given is not None and given != there:
-            raise StartError(f"{path}: {key}: expected {_told(there)}, got {_told(given)}")
+def _served(order: Order, config: ModelConfig) -> list[int]:
+    """Return which versions will be served. Raises StartError where a label leads to another."""
+    there = versions_in(order.folder) if order.folder.is_dir() else ()
+    return served_of(order.folder, config, sorted({*there, order.version}))
 
 
-def _tensors(texts: Sequence[str]) -> tuple[TensorConfig, ...] | None:
-    try:
-        return tuple(TensorConfig(**tensor_of(each)) for each in texts) or None
-    except ValidationError as error:
-        raise StartError(f"{', '.join(texts)}: {error.errors()[0]['msg']}") from None
+def _check_unchanged(order: Order, tried: ModelConfig, now: ModelConfig) -> None:
+    if tried.model_dump(exclude=_OF_VERSIONS) != now.model_dump(exclude=_OF_VERSIONS):
+        raise StartError(f"{order.config}: changed while the model was tried; try again")
 
 
-def _delay_ns(text: str | None) -> int | None:
-    try:
-        return None if text is None else config_file.duration_ns(text)
-    except ValueError as error:
-        raise StartError(f"--max-delay: {error}") from None
+# ---------------------------------------------------------------- what is told
 
 
-def _told(value: object) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(f"{each.name}:{each.datatype}:{list(each.shape)}" for each in value)
-    return str(value)
+def _warm_the_rest(program: Program, signature: Signature, config: ModelConfig) -> None:
+    """Run one row and the most rows, where the config's warm-up leaves them out."""
+    sizes = sorted({1, config.rows_max} - set(config.warmup_sizes))
+    warm(program, signature, sizes, config.warmup.runs)
 
 
-def with_hashes(text: str, hashes: dict[str, str]) -> str:
-    """Return a config's text with another `sha256` entry; the rest, comments too, stays."""
-    entry = yaml.safe_dump(hashes, default_flow_style=True, width=10_000).strip()
-    root = yaml.compose(text, Loader=yaml.SafeLoader)
-    for key, value in root.value if isinstance(root, yaml.MappingNode) else []:
-        if key.value == "sha256":
-            # A block ends, for YAML, after the comments behind it; its last value ends before.
-            last = value if value.flow_style else value.value[-1][1]
-            start, end = value.start_mark.index, last.end_mark.index
-            return f"{text[:start]}{entry}{text[end:]}"
-    return f"{text.rstrip()}\nsha256: {entry}\n"
+def _told_of(tried: trial.Tried, data: bytes, sha256: str) -> dict[str, str]:
+    found = {"model_sha256": sha256, "model_bytes": str(len(data))}
+    return {**found, "row_mixing": tried.mixing} if tried.mixing else found
 
 
-# ---------------------------------------------------------------- the disk
+def _unserved(order: Order, config: ModelConfig) -> tuple[str, ...]:
+    served = _served(order, config)
+    if order.version in served:
+        return ()
+    others = ", ".join(map(str, served))
+    return (
+        f"version {order.version} is not served: 'versions' in {order.config} asks for {others}",
+    )
 
 
-def _put(folder: Path, version: int, data: bytes, config: str) -> None:
-    """Write beside the place, then rename: whoever looks sees all of it or nothing."""
-    with _scratch(folder) as scratch:
-        fresh = scratch / "model"
-        _write(fresh / str(version) / MODEL_FILE, data)
-        _write(fresh / CONFIG_FILE, config.encode())
-        if not folder.exists():
-            fresh.rename(folder)
-            return
-        # The hash first: a version without one would be served unchecked.
-        (fresh / CONFIG_FILE).replace(folder / CONFIG_FILE)
-        (fresh / str(version)).rename(folder / str(version))
-
-
-@contextmanager
-def _scratch(folder: Path) -> Iterator[Path]:
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
-    try:
-        yield scratch
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
-
-
-def _write(path: Path, data: bytes) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
+def _reason(error: OSError) -> str:
+    return (error.strerror or str(error)).lower()

@@ -1,9 +1,11 @@
 """The model repository: folders, versions, which of them are served, and their exact bytes."""
 
+import contextlib
 import hashlib
+import os
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -11,12 +13,16 @@ import structlog
 
 from coalmine import config_file
 from coalmine.errors import StartError
+from coalmine_server import provenance
 from coalmine_server.config import ModelConfig, VersionPolicy
 
 _log = structlog.get_logger(__name__)
 
 CONFIG_FILE: Final = "config.yaml"
 MODEL_FILE: Final = "model.pt"
+
+# Path, time of change, size and inode of each of a model's files.
+Stamp = tuple[tuple[str, int, int, int], ...]
 
 _NAME: Final = re.compile(r"(?!\.)[A-Za-z0-9._-]+")
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
@@ -27,6 +33,11 @@ def is_name(text: str) -> bool:
     return _NAME.fullmatch(text) is not None
 
 
+def real(path: Path) -> Path:
+    """Return where a path's links lead; a link to itself leads to itself, and opening it fails."""
+    return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for such a link
+
+
 @dataclass(frozen=True, slots=True)
 class VersionFile:
     """One version's file, and what its bytes must hash to; None: not declared."""
@@ -35,16 +46,15 @@ class VersionFile:
     version: int
     path: Path
     sha256: str | None
+    properties: Mapping[str, str] = field(default_factory=dict, compare=False)  # its provenance
 
     def read(self) -> bytes:
         """Return the file's bytes: the very ones that were checked.
 
         Raises StartError where they can't be read or are not those of the config.
         """
-        if self.path.is_fifo():  # opening it could wait for ever, and a stop for that
-            raise StartError(f"{self.path}: not a regular file")
         try:
-            data = self.path.read_bytes()
+            data = _regular(self.path).read_bytes()
         except OSError as error:
             raise StartError(f"{self.path}: {(error.strerror or str(error)).lower()}") from None
         found = hashlib.sha256(data).hexdigest()
@@ -67,67 +77,137 @@ class Model:
 
 
 class Repository:
-    """A folder of models: NAME/config.yaml and NAME/VERSION/model.pt."""
+    """A folder of models: NAME/config.yaml and NAME/VERSION/model.pt.
 
-    def __init__(self, root: Path) -> None:
+    `hashed_only`: a version that the config has no sha256 for is not there so far. Whoever looks
+    while it is being written takes it only when all of it has come.
+    """
+
+    def __init__(self, root: Path, *, hashed_only: bool = False) -> None:
         self._root = root
+        self._hashed_only = hashed_only
 
     def models(self) -> list[Model]:
         """Return all models by name. Raises StartError for the first thing that is wrong."""
+        found = [self.model(name) for name in self.names()]
+        if not found:
+            raise StartError(self.nothing_there)
+        return found
+
+    def names(self) -> list[str]:
+        """Return the models' names, in order; also one that `model` refuses.
+
+        Raises StartError where the folder isn't one.
+        """
         if not self._root.is_dir():
             raise StartError(f"model repository {self._root}: not a folder")
-        found = [self.model(name) for name in sorted(self._names())]
-        if not found:
-            raise StartError(f"model repository {self._root}: no NAME/{CONFIG_FILE} in it")
-        return found
+        return sorted(self._names())
+
+    def has(self, name: str) -> bool:
+        """Return whether there is a folder for such a model."""
+        return (self._root / name).is_dir()
+
+    @property
+    def nothing_there(self) -> str:
+        """What to say of a repository without a model."""
+        return f"model repository {self._root}: no NAME/{CONFIG_FILE} in it"
+
+    def stamps(self) -> dict[str, Stamp]:
+        """Return, for each model, what is another when one of its files is. Raises StartError."""
+        return {name: tuple(_stamp(self._root / name)) for name in self.names()}
 
     def model(self, name: str) -> Model:
         """Return one model. Raises StartError."""
+        if not is_name(name):
+            raise StartError(
+                f"{self._root / name}: a model's name is made of A-Z, a-z, 0-9, . _ and -"
+            )
         folder = self._contained(self._root / name)
-        config = config_file.load(self._contained(folder / CONFIG_FILE), ModelConfig)
-        present = sorted(_versions_in(folder))
+        config = config_file.load(_regular(self._contained(folder / CONFIG_FILE)), ModelConfig)
+        present = sorted(self._present(folder, config))
         if not present:
-            raise StartError(f"{folder}: no VERSION/{MODEL_FILE} in it")
-        served = _served(folder, config.versions, present)
+            hashed = " with a sha256" if self._hashed_only else ""
+            raise StartError(f"{folder}: no VERSION/{MODEL_FILE}{hashed} in it")
+        served = served_of(folder, config, present)
         return Model(name, config, tuple(self._file(name, each, config) for each in served))
+
+    def _present(self, folder: Path, config: ModelConfig) -> Iterator[int]:
+        for version in versions_in(folder):
+            if str(version) in config.sha256 or not self._hashed_only:
+                yield version
 
     def _names(self) -> Iterator[str]:
         for entry in self._root.iterdir():
             if entry.name.startswith(".") or not entry.is_dir():
                 continue
-            if is_name(entry.name):
+            if is_name(entry.name) or (entry / CONFIG_FILE).exists():
                 yield entry.name
-            elif (entry / CONFIG_FILE).exists():
-                raise StartError(f"{entry}: a model's name is made of A-Z, a-z, 0-9, . _ and -")
             else:
                 _log.warning("folder_ignored", folder=str(entry))  # such as lost+found
 
     def _file(self, name: str, version: int, config: ModelConfig) -> VersionFile:
         path = self._contained(self._root / name / str(version) / MODEL_FILE)
-        return VersionFile(name, version, path, config.sha256.get(str(version)))
+        sha256 = config.sha256.get(str(version))
+        return VersionFile(name, version, path, sha256, provenance.read(path.parent))
 
     def _contained(self, path: Path) -> Path:
         """Return `path`. Raises StartError where its links lead out of the repository."""
-        if not path.resolve().is_relative_to(self._root.resolve()):
-            raise StartError(f"{path}: leads out of the repository, to {path.resolve()}")
+        place = real(path)
+        if not place.is_relative_to(real(self._root)):
+            raise StartError(f"{path}: leads out of the repository, to {place}")
         return path
 
 
-def _versions_in(folder: Path) -> Iterator[int]:
+def _regular(path: Path) -> Path:
+    """Return `path`. Raises StartError for a FIFO: to open it could wait, and a stop for that."""
+    if path.is_fifo():
+        raise StartError(f"{path}: not a regular file")
+    return path
+
+
+def _stamp(folder: Path) -> Iterator[tuple[str, int, int, int]]:
+    files = (folder / CONFIG_FILE, *sorted(folder.glob(f"*/{MODEL_FILE}")))
+    for file in files:
+        with contextlib.suppress(FileNotFoundError):
+            found = file.stat()
+            yield str(file), found.st_mtime_ns, found.st_size, found.st_ino
+
+
+def versions_in(folder: Path) -> Iterator[int]:
+    """Return the numbers that a model's folder has, served or not."""
     for entry in folder.iterdir():
         if entry.is_dir() and _VERSION.fullmatch(entry.name):
             yield int(entry.name)
 
 
-def _served(folder: Path, policy: VersionPolicy, present: list[int]) -> list[int]:
+def served_of(folder: Path, config: ModelConfig, present: Sequence[int]) -> list[int]:
+    """Return which of the versions that are there are served, in order.
+
+    Raises StartError where one that is asked for, or that a label leads to, is not among them.
+    """
+    served = _wanted(folder, config.versions, present)
+    for label, number in config.labels.items():
+        if number not in served:
+            raise StartError(
+                f"{folder / CONFIG_FILE}: labels.{label}: leads to version {number}, but "
+                f"'versions' serves only {_listed(served)}"
+            )
+    return served
+
+
+def _wanted(folder: Path, policy: VersionPolicy, present: Sequence[int]) -> list[int]:
     if policy.all:
-        return present
+        return list(present)
     if policy.only is not None:
         missing = sorted(set(policy.only) - set(present))
         if missing:
             raise StartError(
                 f"{folder / CONFIG_FILE}: versions.only: there is no version {missing[0]}, "
-                f"only {', '.join(map(str, present))}"
+                f"only {_listed(present)}"
             )
         return sorted(set(policy.only))
-    return present[-(policy.latest or 1) :]
+    return list(present[-(policy.latest or 1) :])
+
+
+def _listed(versions: Sequence[int]) -> str:
+    return ", ".join(map(str, versions))

@@ -56,3 +56,35 @@ def test_a_duration_is_read_exactly(text: str, nanoseconds: int) -> None:
 def test_what_is_no_duration_is_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="expected a duration"):
         duration_ns(wrong)
+
+
+class Versions(Strict):
+    sha256: dict[str, str] = {}  # noqa: RUF012 - pydantic copies defaults
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("name: a\nname: b\n", "line 2: key 'name' is there twice, first in line 1"),
+        ("{name: a, 'name': b}", "line 1: key 'name' is there twice, first in line 1"),
+        ("sha256:\n  '1': a\n  2: b\n  1: c\n", "line 4: key '1' is there twice, first in line 2"),
+    ],
+)
+def test_a_key_that_comes_twice_is_refused_with_its_lines(
+    tmp_path: Path, text: str, why: str
+) -> None:
+    file = tmp_path / "twice.yaml"
+    file.write_text(text)
+    with pytest.raises(StartError) as caught:
+        load(file, Versions)
+    assert str(caught.value) == f"{file}: not YAML: {why}"
+
+
+def test_a_key_may_come_again_elsewhere_and_over_what_is_merged(tmp_path: Path) -> None:
+    class Two(Strict):
+        one: dict[str, str]
+        other: dict[str, str]
+
+    file = tmp_path / "merged.yaml"
+    file.write_text("one: &one {a: x, b: y}\nother: {<<: *one, b: z}\n")
+    assert load(file, Two).other == {"a": "x", "b": "z"}

@@ -1,53 +1,24 @@
 import hashlib
+import json
+import os
+import subprocess
+import sys
+import threading
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 import yaml
-from hypothesis import given
-from hypothesis import strategies as st
 
-from coalmine.errors import StartError
-from coalmine_server.packager import Declared, Packaged, package, tensor_of, with_hashes
+from coalmine.errors import ModelFailed, StartError
+from coalmine_server.declaration import Declared
+from coalmine_server.placement import LOCK_FILE, locked
 from coalmine_server.repository import Repository
-from tests.doubles.server_parts import FakeProgram, FakeRuntime
+from tests.doubles.packaging import DECLARED, NOTHING, Desk, FunctionRuntime
 
-DECLARED = Declared(["x:FP32:[2]"], ["x:FP32:[2]"], 8, None, None)
-NOTHING = Declared([], [], None, None, None)
-
-
-class Desk:
-    """A repository and a source file; the runtime is a double."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root = folder / "models"
-        self.source = folder / "source.pt"
-        self.runtime = FakeRuntime()
-
-    def package(
-        self, version: int = 1, declared: Declared = DECLARED, name: str = "m", data: bytes = b"a"
-    ) -> Packaged:
-        self.source.write_bytes(data)
-        return package(
-            self.source,
-            repository=self.root,
-            name=name,
-            version=version,
-            declared=declared,
-            runtime=self.runtime,
-        )
-
-    def refusal(self, version: int = 1, declared: Declared = DECLARED, name: str = "m") -> str:
-        before = self.content()
-        with pytest.raises(StartError) as refused:
-            self.package(version, declared, name)
-        assert self.content() == before, "a refusal changes nothing"
-        assert "\n" not in str(refused.value)
-        return str(refused.value)
-
-    def content(self) -> dict[str, bytes]:
-        found = (each for each in self.root.rglob("*") if each.is_file())
-        return {str(each.relative_to(self.root)): each.read_bytes() for each in found}
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture
@@ -55,48 +26,136 @@ def desk(tmp_path: Path) -> Desk:
     return Desk(tmp_path)
 
 
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def served(desk: Desk) -> list[bytes]:
+    [model] = Repository(desk.root).models()
+    return [each.read() for each in model.versions]
+
+
+# ---------------------------------------------------------------- what is put
+
+
 def test_a_new_model_gets_a_folder_that_the_repository_reads(desk: Desk) -> None:
-    done = desk.package(3, Declared(["x:FP32:[2,-1]"], ["x:FP32:[2,-1]"], 8, "2ms", 2))
+    done = desk.package(3, Declared(("x:FP32:[2,-1]",), ("x:FP32:[2,-1]",), 8, "2ms", 2))
     (model,) = Repository(desk.root).models()
     assert done.path == desk.root / "m" / "3" / "model.pt"
-    assert done.sha256 == hashlib.sha256(b"a").hexdigest()
+    assert done.sha256 == sha256(b"a")
     assert model.versions[0].read() == b"a"
     assert model.config.inputs[0].shape == (2, -1)
     assert (model.config.batching.max_delay, model.config.instances) == (2_000_000, 2)
-    assert set(desk.content()) == {"m/config.yaml", "m/3/model.pt"}, "no scratch is left"
-
-
-def test_the_file_runs_at_one_row_and_at_the_most_before_it_is_put(desk: Desk) -> None:
-    desk.package()
-    assert {shape[0] for shape in desk.runtime.programs[0].runs} == {1, 8}
-
-
-def test_of_more_versions_than_are_wanted_the_newest_are_served(desk: Desk) -> None:
-    desk.package(1, replace(DECLARED, latest=1), data=b"a")
-    desk.package(2, NOTHING, data=b"b")
-    [model] = Repository(desk.root).models()
-    assert [each.read() for each in model.versions] == [b"b"]
+    assert set(desk.content()) == {"m/config.yaml", "m/3/model.pt", "m/3/provenance.json"}
 
 
 def test_a_second_version_adds_its_hash_and_keeps_the_first(desk: Desk) -> None:
     desk.package(1, data=b"a")
     desk.package(2, NOTHING, data=b"b")
-    config = yaml.safe_load((desk.root / "m" / "config.yaml").read_text())
-    assert config["sha256"] == {
-        "1": hashlib.sha256(b"a").hexdigest(),
-        "2": hashlib.sha256(b"b").hexdigest(),
-    }
-    [model] = Repository(desk.root).models()
-    assert sorted(each.read() for each in model.versions) == [b"a", b"b"]
+    config = yaml.safe_load(desk.config.read_text())
+    assert config["sha256"] == {"1": sha256(b"a"), "2": sha256(b"b")}
+    assert served(desk) == [b"a", b"b"]
+
+
+def test_of_more_versions_than_are_wanted_the_newest_are_served(desk: Desk) -> None:
+    desk.package(1, replace(DECLARED, latest=1), data=b"a")
+    assert desk.package(2, NOTHING, data=b"b").warnings == ()
+    assert served(desk) == [b"b"]
+
+
+def test_a_version_that_nobody_will_serve_earns_a_warning(desk: Desk) -> None:
+    desk.package(2, replace(DECLARED, latest=1), data=b"b")
+    [warning] = desk.package(1, NOTHING).warnings
+    assert warning == f"version 1 is not served: 'versions' in {desk.config} asks for 2"
 
 
 def test_comments_in_a_config_outlive_a_new_version(desk: Desk) -> None:
     desk.package(1)
-    path = desk.root / "m" / "config.yaml"
-    path.write_text("# owned by the vision team\n" + path.read_text() + "instances: 1  # small\n")
-    desk.package(2)
-    assert path.read_text().startswith("# owned by the vision team\n")
-    assert path.read_text().endswith("instances: 1  # small\n")
+    text = desk.config.read_text()
+    desk.config.write_text("# owned by the vision team\n" + text + "instances: 1  # small\n")
+    desk.package(2, labels=("stable",))
+    assert desk.config.read_text().startswith("# owned by the vision team\n")
+    assert "instances: 1  # small\n" in desk.config.read_text()
+
+
+def test_labels_lead_to_the_new_version_and_move_where_they_are_taken(desk: Desk) -> None:
+    desk.package(1, labels=("stable", "canary"))
+    desk.package(2, NOTHING, labels=("canary",))
+    [model] = Repository(desk.root).models()
+    assert model.config.labels == {"stable": 1, "canary": 2}
+
+
+def test_the_provenance_says_what_was_packaged_and_reaches_the_repository(desk: Desk) -> None:
+    desk.root.parent.joinpath("training").mkdir()
+    done = desk.package(1, metadata={"run": "17"}, source_tree=desk.root.parent / "training")
+    [model] = Repository(desk.root).models()
+    assert model.versions[0].properties == done.provenance
+    assert done.provenance["model_sha256"] == done.sha256
+    assert done.provenance["model_bytes"] == "1"
+    assert done.provenance["run"] == "17"
+    assert done.provenance["packaged_at"] == "2023-11-14T22:13:20Z"
+    assert done.provenance["source_sha256"] == sha256(b"")
+    assert json.loads((done.path.parent / "provenance.json").read_text()) == done.provenance
+
+
+def test_what_takes_long_is_said_while_it_does(desk: Desk) -> None:
+    desk.package(1)
+    assert desk.progress == [
+        f"reading {desk.source}",
+        "loading and warming up model 'm' version 1",
+        "trying model 'm' version 1 on random values",
+        f"writing {desk.root}/m/1",
+    ]
+
+
+# ---------------------------------------------------------------- the trial
+
+
+def test_one_row_and_the_most_are_run_even_where_the_warm_up_leaves_them_out(desk: Desk) -> None:
+    desk.package(1)
+    with desk.config.open("a") as file:
+        file.write("warmup: {batch_sizes: [4], runs: 1}\n")
+    desk.package(2, NOTHING)
+    assert desk.runtime.programs[1].runs[:3] == [(4, 2), (1, 2), (8, 2)]
+
+
+def test_a_file_that_does_not_run_as_declared_is_refused(desk: Desk) -> None:
+    def fails(_: object) -> Any:
+        raise ModelFailed("ValueError: poison")
+
+    desk.runtime = FunctionRuntime(fails)
+    assert desk.refusal() == (
+        f"{desk.source}: model 'm' version 1: failed on zeros, 'x' FP32 [1, 2]: ValueError: poison"
+    )
+
+
+def test_a_file_that_is_no_model_is_refused(desk: Desk) -> None:
+    assert desk.refusal(data=b"broken") == f"{desk.source}: not a model"
+
+
+def test_a_model_that_mixes_rows_is_refused_unless_that_is_meant(desk: Desk) -> None:
+    desk.runtime = FunctionRuntime(lambda x: x - x.mean(0))
+    assert desk.refusal() == (
+        f"{desk.source}: model 'm' version 1: rows of a batch are not kept apart: output 'x' of "
+        "row 2 differs by 1 of the largest value from what the row gives alone; batches would mix "
+        "callers: mend the model, declare --max-batch-size 0, or --allow-row-mixing"
+    )
+    done = desk.package(1, allow_row_mixing=True)
+    assert done.provenance["row_mixing"].startswith("rows of a batch are not kept apart")
+
+
+def test_a_model_that_zeros_alone_suit_is_taken_with_a_warning(desk: Desk) -> None:
+    def picky(x: Any) -> Any:
+        if np.any(x):
+            raise ModelFailed("ValueError: no such token")
+        return x
+
+    desk.runtime = FunctionRuntime(picky)
+    [warning] = desk.package(1).warnings
+    assert "failed on random values" in warning
+
+
+# ---------------------------------------------------------------- what is refused
 
 
 def test_a_version_is_never_overwritten(desk: Desk) -> None:
@@ -106,30 +165,26 @@ def test_a_version_is_never_overwritten(desk: Desk) -> None:
 
 def test_a_signature_that_the_other_versions_do_not_have_is_refused(desk: Desk) -> None:
     desk.package(1)
-    other = Declared(["x:FP64:[2]"], ["x:FP32:[2]"], 8, None, None)
-    assert desk.refusal(2, other).endswith(
-        "config.yaml: inputs: expected x:FP32:[2], got x:FP64:[2]"
+    other = Declared(("x:FP64:[2]",), ("x:FP32:[2]",), 8)
+    assert "config.yaml: inputs: expected x:FP32:[2], got x:FP64:[2]" in desk.refusal(2, other)
+
+
+def test_a_label_that_would_lead_to_a_version_no_longer_served_is_refused(desk: Desk) -> None:
+    desk.package(1, labels=("stable",))
+    desk.package(2, NOTHING)
+    assert desk.refusal(3, NOTHING).endswith(
+        "config.yaml: labels.stable: leads to version 1, but 'versions' serves only 2, 3"
     )
-    bigger = Declared([], [], 16, None, None)
-    assert desk.refusal(2, bigger).endswith("config.yaml: max_batch_size: expected 8, got 16")
-    slower = Declared([], [], None, "2ms", None)
-    assert "batching.max_delay: expected 0, got 2000000" in desk.refusal(2, slower)
+    desk.package(3, NOTHING, labels=("stable",))
 
 
-def test_a_file_that_does_not_run_as_declared_is_refused(desk: Desk) -> None:
-    desk.runtime = FakeRuntime(lambda: FakeProgram(fails=lambda _: True))
-    assert "model 'm' version 1: failed on zeros, 'x' FP32 [1, 2]" in desk.refusal()
-
-
-def test_a_new_model_needs_a_whole_declaration(desk: Desk) -> None:
-    assert "needs --input and --output" in desk.refusal(1, NOTHING)
-    unsized = Declared(["x:FP32:[2]"], ["x:FP32:[2]"], None, None, None)
-    assert "needs --max-batch-size" in desk.refusal(1, unsized)
+def test_a_label_is_checked_as_a_config_is(desk: Desk) -> None:
+    assert "labels.7" in desk.refusal(labels=("7",))
 
 
 def test_a_declaration_is_checked_as_a_config_is(desk: Desk) -> None:
-    text = Declared(["x:BYTES:[2]"], ["x:FP32:[2]"], 8, None, None)
-    assert "inputs.0.datatype: a TorchScript model takes" in desk.refusal(1, text)
+    wrong = Declared(("x:FP31:[2]",), ("x:FP32:[2]",), 8)
+    assert "inputs.0.datatype: expected one of BOOL" in desk.refusal(1, wrong)
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "../m", ".m", ""])
@@ -149,51 +204,147 @@ def test_a_version_is_a_positive_number(desk: Desk, version: int) -> None:
     assert "expected a positive integer" in desk.refusal(version)
 
 
-def test_a_missing_source_is_refused(desk: Desk) -> None:
-    with pytest.raises(StartError, match=r"nowhere\.pt: no such file or directory"):
-        package(
-            Path("nowhere.pt"),
-            repository=desk.root,
-            name="m",
-            version=1,
-            declared=DECLARED,
-            runtime=desk.runtime,
-        )
+def test_a_source_that_is_no_file_is_refused_and_not_waited_for(desk: Desk, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for name, why in (
+        ("nowhere.pt", "nowhere.pt: no such file or directory"),
+        ("pipe", "pipe: not a regular file"),
+        ("", "not a regular file"),
+    ):
+        with pytest.raises(StartError, match=f"{why}$"):
+            desk.packager().package(replace(desk.order(), source=tmp_path / name))
+    assert not desk.root.exists()
 
 
-def test_a_tensor_is_a_name_a_datatype_and_sizes() -> None:
-    assert tensor_of("a.b:INT8:[-1, 2]") == {"name": "a.b", "datatype": "INT8", "shape": [-1, 2]}
-    assert tensor_of("x:FP32:[]")["shape"] == []
+# ---------------------------------------------------------------- others at the same time
 
 
-@pytest.mark.parametrize("text", ["", "x", "x:FP32", "x:FP32:2", "x:FP32:[a]", ":FP32:[1]"])
-def test_other_text_is_no_tensor(text: str) -> None:
-    with pytest.raises(StartError, match="is not a tensor: expected NAME:DATATYPE:"):
-        tensor_of(text)
+def test_two_at_the_same_time_lose_no_hash(desk: Desk) -> None:
+    both_tried = threading.Barrier(2)
+    desk.source.write_bytes(b"a")
+    failures: list[Exception] = []
+
+    def package(version: int) -> None:
+        waits = threading.Event()
+
+        def meet(x: Any) -> Any:
+            if not waits.is_set():
+                waits.set()
+                both_tried.wait(10)  # each has read the config before the other has written it
+            return x
+
+        desk_of_one = Desk(desk.root.parent)
+        desk_of_one.runtime = FunctionRuntime(meet)
+        try:
+            packager = desk_of_one.packager()
+            packager.package(desk_of_one.order(version))
+        except StartError as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=package, args=(version,)) for version in (1, 2)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join(20)
+    assert failures == []
+    assert set(yaml.safe_load(desk.config.read_text())["sha256"]) == {"1", "2"}
+    assert served(desk) == [b"a", b"a"]
 
 
-hashes = st.dictionaries(
-    st.integers(1, 99).map(str), st.text("0123456789abcdef", min_size=64, max_size=64), min_size=1
-)
+def test_two_of_the_same_number_give_one_version_and_one_refusal(desk: Desk) -> None:
+    def package_it_meanwhile(x: Any) -> Any:
+        if not (desk.root / "m").exists():
+            other.package(1, data=b"first")
+        return x
+
+    other = Desk(desk.root.parent)
+    desk.runtime = FunctionRuntime(package_it_meanwhile)
+    with pytest.raises(StartError, match="is there already"):
+        desk.package(1, data=b"second")
+    assert served(desk) == [b"first"]
 
 
-@given(
-    hashes,
-    hashes,
-    st.sampled_from([True, False, None]),
-    st.lists(st.sampled_from(["a: 1", "# note", "b: {c: [1]}"]), unique=True),
-    st.lists(st.sampled_from(["d: x", "# end", "e:\n- 1\n- 2"]), unique=True),
-)
-def test_new_hashes_replace_the_old_and_touch_nothing_else(
-    old: dict[str, str],
-    new: dict[str, str],
-    flow: bool | None,
-    before: list[str],
-    after: list[str],
+def test_a_config_that_changed_under_the_trial_is_not_overwritten(desk: Desk) -> None:
+    def edit(x: Any) -> Any:
+        desk.config.write_text(desk.config.read_text().replace("size: 8", "size: 4"))
+        return x
+
+    desk.package(1)
+    desk.runtime = FunctionRuntime(edit)
+    with pytest.raises(StartError, match=r"config.yaml: changed while the model was tried"):
+        desk.package(2, NOTHING)
+    assert "max_batch_size: 4" in desk.config.read_text()
+    assert not (desk.root / "m" / "2").exists()
+
+
+def test_who_holds_the_repository_is_waited_for_only_so_long(desk: Desk) -> None:
+    desk.root.mkdir()
+    with locked(desk.root, wait_s=1):
+        assert f"somebody else has been changing it for 0.1 s (holds {LOCK_FILE})" in desk.refusal()
+
+
+# ---------------------------------------------------------------- killed in between
+
+KILLED = """
+import itertools, os, signal, sys
+from pathlib import Path
+from tests.doubles.packaging import DECLARED, Desk
+
+folder, others = Path(sys.argv[1]), int(sys.argv[2])
+CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "fcntl.flock"}
+
+def package(desk, step):
+    steps = itertools.count(1)
+
+    def kill_at_the_step(event, arguments):
+        if event in CHANGES and next(steps) == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    desk.source.write_bytes(b"new")
+    packager = desk.packager()
+    sys.addaudithook(kill_at_the_step)
+    packager.package(desk.order(9, labels=("next",)))
+
+for step in itertools.count(1):
+    desk = Desk(folder / str(step))
+    desk.source.parent.mkdir()
+    for version in range(others):
+        desk.package(version + 1, DECLARED, data=b"old")
+    child = os.fork()
+    if child == 0:
+        package(desk, step)
+        os._exit(0)
+    if os.WIFEXITED(os.waitpid(child, 0)[1]):
+        break
+print(step)
+"""
+
+
+def killed_at_each_step(folder: Path, others: int) -> list[Desk]:
+    done = subprocess.run(
+        [sys.executable, "-c", KILLED, str(folder), str(others)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return [Desk(folder / str(step)) for step in range(1, int(done.stdout) + 1)]
+
+
+@pytest.mark.parametrize("others", [0, 1])
+def test_wherever_one_is_killed_a_repository_is_whole_and_the_next_one_clears_up(
+    tmp_path: Path, others: int
 ) -> None:
-    middle = yaml.safe_dump({"sha256": old}, default_flow_style=flow, width=10_000).strip()
-    wrapped = middle.removeprefix("{").removesuffix("}") if flow else middle
-    text = "\n".join([*before, wrapped, *after, ""])
-    changed = with_hashes(text, new)
-    assert yaml.safe_load(changed) == {**yaml.safe_load(text), "sha256": new}
-    assert all(line in changed for line in (*before, *after))
+    desks = killed_at_each_step(tmp_path, others)
+    assert len(desks) > 10
+    seen = [served(desk) if (desk.root / "m").exists() else [] for desk in desks]
+    assert seen == sorted(seen, key=len), "once it is there it stays, and is all there"
+    assert seen[0] == [b"old"] * others
+    assert seen[-1] == [b"old"] * others + [b"new"]
+    for desk in desks:
+        if not (desk.root / "m" / "9").exists():
+            desk.package(9, data=b"new", labels=("next",))
+            assert served(desk) == seen[-1]
+            assert {each.name for each in desk.root.iterdir()} == {"m", LOCK_FILE}

@@ -1,0 +1,149 @@
+"""What is said of a model, and the config.yaml that says it: made anew, or edited in its place."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import yaml
+from pydantic import ValidationError
+
+from coalmine import config_file
+from coalmine.errors import StartError
+from coalmine_server.config import PLATFORM, ModelConfig, TensorConfig
+
+# A canary stands beside what it may replace.
+_LATEST: Final = 2
+_TENSOR: Final = re.compile(r"([^:]+):([A-Z0-9]+):\[((?:-?\d+(?:\s*,\s*-?\d+)*)?)\](:optional)?")
+
+
+@dataclass(frozen=True, slots=True)
+class Declared:
+    """What the caller says of the model; None where it is left to the config that is there."""
+
+    inputs: Sequence[str] = ()
+    outputs: Sequence[str] = ()
+    max_batch_size: int | None = None
+    max_delay: str | None = None
+    instances: int | None = None
+    latest: int | None = None
+
+
+def tensor_of(text: str) -> dict[str, Any]:
+    """Return the entry of a config.yaml for NAME:DATATYPE:[SIZES], perhaps with :optional.
+
+    Raises StartError.
+    """
+    found = _TENSOR.fullmatch(text.strip())
+    if found is None:
+        raise StartError(f"'{text}' is not a tensor: expected NAME:DATATYPE:[SIZES]")
+    sizes = [int(size) for size in found[3].split(",")] if found[3] else []
+    entry = {"name": found[1], "datatype": found[2], "shape": sizes}
+    return {**entry, "optional": True} if found[4] else entry
+
+
+def text_of(path: Path, declared: Declared) -> str:
+    """Return the text of the config at `path`; of a new one where there is none.
+
+    Raises StartError where what is declared is too little, or otherwise than the config.
+    """
+    if not path.exists():
+        return _new(declared)
+    _check_agreement(path, config_file.load(path, ModelConfig), declared)
+    return path.read_text(encoding="utf-8")
+
+
+def edited(path: Path, text: str, key: str, added: Mapping[str, object]) -> str:
+    """Return a config's text with `added` among the entries of `key`, and nothing else changed.
+
+    Raises StartError where the entries are wrong, or the text can't be edited by machine.
+    """
+    before = getattr(config_file.parse(text, ModelConfig, path=path), key)
+    entries = {**before, **added}
+    if entries == before:
+        return text
+    after = with_entry(text, key, entries)
+    if _content(after) != {**_content(text), key: entries}:
+        raise StartError(f"{path}: '{key}' can't be edited as it is written; write it as a block")
+    config_file.parse(after, ModelConfig, path=path)
+    return after
+
+
+def _content(text: str) -> dict[str, Any]:
+    try:
+        return dict(yaml.safe_load(text))
+    except yaml.YAMLError:
+        return {}
+
+
+def with_entry(text: str, key: str, value: Mapping[str, object]) -> str:
+    """Return a YAML mapping's text with another `key`; the rest, comments too, stays."""
+    entry = yaml.safe_dump(dict(value), default_flow_style=True, sort_keys=False, width=10_000)
+    root = yaml.compose(text, Loader=yaml.SafeLoader)
+    for name, node in root.value if isinstance(root, yaml.MappingNode) else []:
+        if name.value == key:
+            # A block ends, for YAML, after the comments behind it; its last value ends before.
+            last = node if node.flow_style else node.value[-1][1]
+            start, end = node.start_mark.index, last.end_mark.index
+            return f"{text[:start]}{entry.strip()}{text[end:]}"
+    return f"{text.rstrip()}\n{key}: {entry.strip()}\n"
+
+
+def _new(declared: Declared) -> str:
+    if not declared.inputs or not declared.outputs:
+        raise StartError("a new model needs --input and --output, as NAME:DATATYPE:[SIZES]")
+    if declared.max_batch_size is None:
+        raise StartError("a new model needs --max-batch-size; 0: it has no batch dimension")
+    content: dict[str, Any] = {
+        "platform": PLATFORM,
+        "max_batch_size": declared.max_batch_size,
+        "inputs": [tensor_of(each) for each in declared.inputs],
+        "outputs": [tensor_of(each) for each in declared.outputs],
+    }
+    if declared.max_delay is not None:
+        content["batching"] = {"max_delay": declared.max_delay}
+    if declared.instances is not None:
+        content["instances"] = declared.instances
+    content["versions"] = {"latest": declared.latest or _LATEST}
+    return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
+
+
+def _check_agreement(path: Path, config: ModelConfig, declared: Declared) -> None:
+    """Refuse what the caller says otherwise than the config: it holds for all versions."""
+    said: dict[str, tuple[object, object]] = {
+        "inputs": (config.inputs, _tensors(declared.inputs)),
+        "outputs": (config.outputs, _tensors(declared.outputs)),
+        "max_batch_size": (config.max_batch_size, declared.max_batch_size),
+        "batching.max_delay": (config.batching.max_delay, _delay_ns(declared.max_delay)),
+        "instances": (config.instances, declared.instances),
+        "versions.latest": (config.versions.latest, declared.latest),
+    }
+    for key, (there, given) in said.items():
+        if given is not None and given != there:
+            raise StartError(f"{path}: {key}: expected {_told(there)}, got {_told(given)}")
+
+
+def _tensors(texts: Sequence[str]) -> tuple[TensorConfig, ...] | None:
+    try:
+        return tuple(TensorConfig(**tensor_of(each)) for each in texts) or None
+    except ValidationError as error:
+        raise StartError(f"{', '.join(texts)}: {error.errors()[0]['msg']}") from None
+
+
+def _delay_ns(text: str | None) -> int | None:
+    try:
+        return None if text is None else config_file.duration_ns(text)
+    except ValueError as error:
+        raise StartError(f"--max-delay: {error}") from None
+
+
+def _told(value: object) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_tensor_told, value))
+    return str(value)
+
+
+def _tensor_told(tensor: TensorConfig) -> str:
+    optional = ":optional" if tensor.optional else ""
+    return f"{tensor.name}:{tensor.datatype}:{list(tensor.shape)}{optional}"

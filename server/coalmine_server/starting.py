@@ -1,0 +1,34 @@
+"""What each verb does first, and how it fails: in one line, with the exit code of a wrong start."""
+
+import importlib.util
+import sys
+from typing import Final, NoReturn
+
+import typer
+
+from coalmine import telemetry
+from coalmine.errors import StartError
+from coalmine.lifecycle import EXIT_CANNOT_START
+
+_NO_TORCH: Final = "torch is not installed; pip install 'coalmine[server]'"
+
+
+def prepare() -> None:
+    """Log to standard error, and fail where torch is missing."""
+    try:
+        telemetry.configure_logging(telemetry.SERVER_SERVICE)
+    except StartError as error:
+        fail(str(error))
+    if importlib.util.find_spec("torch") is None:
+        fail(_NO_TORCH)
+
+
+def say(line: str) -> None:
+    """Print one line for people to standard error."""
+    print(f"coalmine: {line}", file=sys.stderr)  # noqa: T201 - the one line that is owed
+
+
+def fail(line: str) -> NoReturn:
+    """Say why, and exit."""
+    say(line)
+    raise typer.Exit(EXIT_CANNOT_START)
