@@ -3,6 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+KSERVE := $(VENV)/.installed-kserve
 CODE := protos server router clients tests benchmarks
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -21,10 +22,14 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 	@echo "setup: done"
 
+$(KSERVE): $(STAMP)
+	@$(BIN)/pip install --quiet -c constraints.txt -e '.[kserve]'
+	@touch $@
+
 demo: $(STAMP)  ## the whole thing on this machine, on real handwriting, in under a minute
 	@$(BIN)/coalmine demo
 
-test: $(STAMP)  ## unit, integration and end-to-end tests
+test: $(STAMP) $(KSERVE)  ## unit, integration and end-to-end tests
 	$(BIN)/python -m pytest
 
 check: $(STAMP)  ## format, lint, types, import rules, generated code

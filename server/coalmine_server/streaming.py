@@ -1,0 +1,133 @@
+"""ModelStreamInfer: many requests over one call, answered in the order in which they came."""
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Final
+
+from coalmine.errors import InvalidRequest, Unavailable
+from coalmine.inference import inference_pb2 as pb
+from coalmine.status import Context, told
+from coalmine_server.requests import InferRequest
+
+# As many requests of one stream run at once; then no more are read, and gRPC holds the caller back.
+IN_FLIGHT_MAX: Final = 64
+
+# Triton's mark on the last response to a request. Our models give one response to each, so every
+# response is the last, whether or not the request asked for an empty one behind it.
+FINAL: Final = "triton_final_response"
+
+# A response is written as bytes, for an answer comes as bytes: the field that it goes into, and the
+# mark, which a reader merges with whatever parameters the answer has.
+_INFER_RESPONSE: Final = bytes([pb.ModelStreamInferResponse.INFER_RESPONSE_FIELD_NUMBER << 3 | 2])
+_MARK: Final = pb.ModelInferResponse(
+    parameters={FINAL: pb.InferParameter(bool_param=True)}
+).SerializeToString()
+
+# A message that can't be read comes as the error that it is.
+Requests = AsyncIterator[InferRequest | InvalidRequest]
+# What comes back is a serialised ModelInferResponse.
+Answer = Callable[[InferRequest, Context], Awaitable[bytes]]
+
+
+class Streams:
+    """Every open stream; its requests are answered just as those of ModelInfer."""
+
+    def __init__(self, answer: Answer, *, in_flight_max: int = IN_FLIGHT_MAX) -> None:
+        self._answer = answer
+        self._in_flight_max = in_flight_max
+        self._open: set[_Stream] = set()  # bounded by how many calls gRPC lets in
+        self._is_draining = False
+
+    async def serve(self, requests: Requests, context: Context) -> None:
+        """Answer until the caller has no more. Raises Unavailable where draining cut it short."""
+        if self._is_draining:
+            raise _draining()
+        stream = _Stream(self._answer, requests, context, self._in_flight_max)
+        self._open.add(stream)
+        try:
+            await stream.run()
+        finally:
+            self._open.discard(stream)
+
+    def drain(self) -> None:
+        """Read no more requests; those that were read are answered before the streams end."""
+        self._is_draining = True
+        for each in self._open:
+            each.cut()
+
+
+class _Stream:
+    """One call: requests are read while earlier ones run; answers are written in their order."""
+
+    def __init__(
+        self,
+        answer: Answer,
+        requests: Requests,
+        context: Context,
+        in_flight_max: int,
+    ) -> None:
+        self._answer = answer
+        self._requests = requests
+        self._context = context
+        self._free = asyncio.Semaphore(in_flight_max)
+        # As many as are in flight, and the end; None: no request comes any more.
+        self._running: asyncio.Queue[asyncio.Task[bytes] | None]
+        self._running = asyncio.Queue(in_flight_max + 1)
+        self._reading: asyncio.Task[None] | None = None
+
+    async def run(self) -> None:
+        """Answer every request that is read."""
+        async with asyncio.TaskGroup() as group:
+            self._reading = group.create_task(self._read(group))
+            self._reading.add_done_callback(lambda _: self._running.put_nowait(None))
+            await self._write()
+        if self._reading.cancelled():
+            raise _draining()
+
+    def cut(self) -> None:
+        """Read no more."""
+        if self._reading is not None:
+            self._reading.cancel()
+
+    async def _read(self, group: asyncio.TaskGroup) -> None:
+        await self._free.acquire()
+        async for request in self._requests:
+            self._running.put_nowait(group.create_task(self._response_to(request)))
+            await self._free.acquire()
+
+    async def _write(self) -> None:
+        while (response := await self._running.get()) is not None:
+            await self._context.write(await response)
+            self._free.release()
+
+    async def _response_to(self, request: InferRequest | InvalidRequest) -> bytes:
+        if isinstance(request, InvalidRequest):  # bytes that are no message; the next may be one
+            return _failed(pb.ModelInferRequest(), str(request))
+        try:
+            return _final(await self._answer(request, self._context))
+        except Exception as error:  # noqa: BLE001 - one request's failure is not the stream's
+            return _failed(request.message, told(error, self._context)[1])
+
+
+def _draining() -> Unavailable:
+    return Unavailable("the server is draining: a stream takes no more requests")
+
+
+def _final(answer: bytes) -> bytes:
+    """Return the ModelStreamInferResponse with `answer` in it, whose bytes are copied once."""
+    rest, size = len(answer) + len(_MARK), bytearray()
+    while rest >= 0x80:
+        size.append(rest & 0x7F | 0x80)
+        rest >>= 7
+    size.append(rest)
+    return b"".join((_INFER_RESPONSE, size, answer, _MARK))
+
+
+def _failed(request: pb.ModelInferRequest, message: str) -> bytes:
+    """Return the error, with what tells the caller which of its requests failed."""
+    response = pb.ModelStreamInferResponse(error_message=message)
+    response.infer_response.id = request.id
+    response.infer_response.model_name = request.model_name
+    response.infer_response.model_version = request.model_version
+    response.infer_response.parameters[FINAL].bool_param = True
+    return response.SerializeToString()
