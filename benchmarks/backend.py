@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import uvloop
 
-from coalmine.lifecycle import MESSAGE_BYTES_MAX
+from coalmine.limits import MESSAGE_BYTES_MAX
 
 LIMITS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),

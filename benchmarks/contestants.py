@@ -76,30 +76,33 @@ def envoy(address: str, folder: Path) -> Iterator[Contestant]:
         yield Contestant("Envoy", f"127.0.0.1:{listen}", {"proxy": process.pid})
 
 
-def model(folder: Path) -> Path:
+def model(folder: Path, name: str) -> Path:
     """Return the TorchScript file that both servers load."""
-    file = folder / "bench.pt"
+    file = folder / f"{name}.pt"
     if not file.exists():
-        subprocess.run([sys.executable, "-m", "benchmarks.model", str(file)], check=True)
+        subprocess.run([sys.executable, "-m", "benchmarks.model", name, str(file)], check=True)
     return file
 
 
 @contextlib.contextmanager
-def minimal_server(folder: Path) -> Iterator[Contestant]:
+def minimal_server(folder: Path, name: str) -> Iterator[Contestant]:
     """Yield the smallest server that gives the same answers."""
-    with _python("benchmarks.minimal_server", str(model(folder))) as process:
+    with _python("benchmarks.minimal_server", str(model(folder, name))) as process:
         yield Contestant("minimal server", f"127.0.0.1:{_line(process)}", {"server": process.pid})
 
 
 @contextlib.contextmanager
-def server(folder: Path, *, traced: bool = False) -> Iterator[Contestant]:
+def server(
+    folder: Path, name: str, shape: str, *, max_batch: int = 32, traced: bool = False
+) -> Iterator[Contestant]:
     """Yield the inference server, with the same model; `traced`, it records every request."""
-    repository = folder / ("traced-models" if traced else "models")
+    repository = folder / f"{name}-{max_batch}-{'traced-' if traced else ''}models"
     subprocess.run(
         [
-            *(sys.executable, "-m", "coalmine_client", "package", str(model(folder))),
+            *(sys.executable, "-m", "coalmine_client", "package", str(model(folder, name))),
             *("--repository", str(repository), "--name", "bench", "--version", "1"),
-            *("--input", "x:FP32:[64]", "--output", "y:FP32:[10]", "--max-batch-size", "32"),
+            *("--input", f"x:FP32:{shape}", "--output", "y:FP32:[10]"),
+            *("--max-batch-size", str(max_batch)),
         ],
         check=True,
         stdout=subprocess.DEVNULL,
@@ -110,8 +113,30 @@ def server(folder: Path, *, traced: bool = False) -> Iterator[Contestant]:
     arguments = ("server", "run", "--model-repository", str(repository), *listen, *traces)
     with _python("coalmine_client", *arguments) as process:
         said = json.loads(_line(process))
-        name = "coalmine server, every request traced" if traced else "coalmine server"
-        yield Contestant(name, said["grpc"], {"server": process.pid})
+        title = "coalmine server, every request traced" if traced else "coalmine server"
+        yield Contestant(title, said["grpc"], {"server": process.pid})
+
+
+class Loop:
+    """The model without a server."""
+
+    def __init__(self, process: subprocess.Popen[str]) -> None:
+        self._process = process
+
+    def rows_per_s(self, batch: int, threads: int, seconds: float) -> float:
+        """Return how many rows a second it takes, in batches of `batch`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(f"{batch} {threads} {seconds}\n")
+        self._process.stdin.flush()
+        return float(_line(self._process))
+
+
+@contextlib.contextmanager
+def loop(folder: Path, name: str, width: int) -> Iterator[Loop]:
+    """Yield the model in a process of its own, idle until asked."""
+    with _python("benchmarks.loop", str(model(folder, name)), str(width)) as process:
+        _line(process)
+        yield Loop(process)
 
 
 def _named(pid: int) -> dict[str, int]:
@@ -137,6 +162,7 @@ def _python(
 def _process(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
         command,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

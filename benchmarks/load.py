@@ -56,9 +56,9 @@ def run(load: Load, address: str, parts: dict[str, int], response_bytes: int) ->
 
     Raises LoadError where a request failed or the answers have the wrong size.
     """
-    _send(load, address, requests=load.requests // 10)
+    send(load, address, requests=load.requests // 10)
     before = {name: cpu_s(pid) for name, pid in parts.items()}
-    said = _send(load, address, requests=load.requests)
+    said = send(load, address, requests=load.requests)
     spent = {name: cpu_s(pid) - before[name] for name, pid in parts.items()}
     _check(said, load.requests, response_bytes)
     p50_ms, p99_ms = _latencies_ms(load)
@@ -90,7 +90,8 @@ def _own_cpu_s(pid: int) -> float:
     return sum(int(each) for each in fields[11:15]) / _TICKS
 
 
-def _send(load: Load, address: str, *, requests: int) -> str:
+def send(load: Load, address: str, *, requests: int) -> str:
+    """Send that many requests; return what h2load says of them."""
     log = load.body.with_suffix(".log")
     log.unlink(missing_ok=True)
     command = [

@@ -12,14 +12,14 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
 import numpy as np
 
-from benchmarks import contestants
+from benchmarks import contestants, memory
 from benchmarks.contestants import Contestant
 from benchmarks.load import METHOD, Load, Measured, h2load_missing, run
 from coalmine.inference import inference_pb2 as pb
@@ -35,7 +35,13 @@ class Case:
     name: str
     shape: tuple[int, ...]
     requests: int
+    model: str
     concurrency: int = 16
+
+    @property
+    def row(self) -> str:
+        """The shape without the batch dimension, as `coalmine package` takes it."""
+        return str(list(self.shape[1:])).replace(" ", "")
 
     def body(self) -> bytes:
         request = pb.ModelInferRequest(model_name="bench")
@@ -44,8 +50,9 @@ class Case:
         return request.SerializeToString()
 
 
-SMALL = Case("small, FP32 [1,64]", (1, 64), 6_000)
-IMAGE = Case("image, FP32 [1,3,224,224]", (1, 3, 224, 224), 1_500)
+SMALL = Case("small, FP32 [1,64]", (1, 64), 6_000, "small")
+IMAGE = Case("image, FP32 [1,3,224,224]", (1, 3, 224, 224), 1_500, "image")
+WIDE = Case("wide, MLP 1024→4096→4096→10", (1, 1024), 6_000, "wide", concurrency=64)
 
 
 def answer() -> bytes:
@@ -58,18 +65,31 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--scale", type=float, default=1.0, help="of the number of requests")
+    parser.add_argument("--only", nargs="+", help="sections, such as servers; with --dry")
     parser.add_argument("--dry", action="store_true", help="print, but leave RESULTS.md alone")
     asked = parser.parse_args(arguments)
     if h2load_missing():
         print("bench: h2load is missing; apt-get install nghttp2-client", file=sys.stderr)
         return 2
-    sections = [_routers(case, asked.rounds, asked.scale) for case in (SMALL, IMAGE)]
-    sections.append(_servers(SMALL, asked.rounds, asked.scale))
+    sections = [
+        section()
+        for name, section in _sections(asked.rounds, asked.scale).items()
+        if name in (asked.only or name)
+    ]
     text = "\n".join([_header(asked.rounds), *sections])
     print(text)
     if not asked.dry:
         RESULTS.write_text(text)
     return 0
+
+
+def _sections(rounds: int, scale: float) -> dict[str, Callable[[], str]]:
+    return {
+        "routers": lambda: "\n".join(_routers(case, rounds, scale) for case in (SMALL, IMAGE)),
+        "servers": lambda: "\n".join(_servers(case, rounds, scale) for case in (SMALL, IMAGE)),
+        "batching": lambda: _batching(rounds, scale),
+        "memory": lambda: memory.section(scale),
+    }
 
 
 def _routers(case: Case, rounds: int, scale: float) -> str:
@@ -90,14 +110,51 @@ def _servers(case: Case, rounds: int, scale: float) -> str:
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         started = [
-            stack.enter_context(contestants.minimal_server(folder)),
-            stack.enter_context(contestants.server(folder)),
-            stack.enter_context(contestants.server(folder, traced=True)),
+            stack.enter_context(contestants.minimal_server(folder, case.model)),
+            stack.enter_context(contestants.server(folder, case.model, case.row)),
         ]
+        if case is SMALL:
+            started.append(
+                stack.enter_context(contestants.server(folder, case.model, case.row, traced=True))
+            )
         expected = _answer_of(started[0], case.body())
         found = _alternated(case, started, folder, rounds, scale, expected=expected)
-    title = f"Servers, MLP 64→256→10, {case.name}, concurrency {case.concurrency}"
+    title = f"Servers, {case.name}, concurrency {case.concurrency}"
     return _table(title, found, floor=found[started[0].name], part="server")
+
+
+def _batching(rounds: int, scale: float) -> str:
+    """Compare the server's throughput with that of the model alone, at its best batch size."""
+    case, cores = WIDE, os.cpu_count() or 1
+    rows: list[tuple[float, float]] = []
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        loop = stack.enter_context(contestants.loop(folder, case.model, 1024))
+        tried = {size: loop.rows_per_s(size, cores, 2 * scale) for size in (8, 16, 32, 64, 128)}
+        best = max(tried, key=lambda size: tried[size])
+        server = stack.enter_context(contestants.server(folder, case.model, case.row, max_batch=64))
+        load = Load.of(
+            case.body(), folder, requests=int(case.requests * scale), concurrency=case.concurrency
+        )
+        size = len(_answer_of(server, case.body()))
+        for number in range(rounds):
+            print(f"bench: {case.name}: round {number + 1}", file=sys.stderr)
+            alone = loop.rows_per_s(best, cores, 4 * scale)
+            rows.append((alone, run(load, server.address, server.parts, size).rate))
+    ratios = [served / alone for alone, served in rows]
+    return f"""## Batching, {case.name}, concurrency {case.concurrency}
+
+Rows a second of the model in a loop, at its best batch size ({best}) on all {
+        cores
+    } cores, and of the
+server beside h2load on the same cores.
+
+| what | rows/s | ratio, by round |
+|---|---|---|
+| the model alone | {statistics.median(alone for alone, _ in rows):.0f} | 1.00 |
+| coalmine server | {statistics.median(served for _, served in rows):.0f} | **{
+        statistics.median(ratios):.2f}** ({", ".join(f"{each:.2f}" for each in ratios)}) |
+"""
 
 
 def _alternated(

@@ -1,51 +1,53 @@
 """The process: builds every part, joins them, and takes them down. Its table of contents."""
 
+import asyncio
 import contextlib
 import os
+import random
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-import grpc
 import structlog
-from grpc_health.v1 import health_pb2_grpc
 
 from coalmine import lifecycle, telemetry
 from coalmine.clock import Clock, SystemClock
 from coalmine.errors import StartError
 from coalmine.exposition import Exposition
 from coalmine.health import Health
-from coalmine.inference import SERVICE, inference_pb2
-from coalmine.inference import inference_pb2_grpc as pb_grpc
-from coalmine.lifecycle import MESSAGE_LIMITS, Stop
-from coalmine.reflection import reflect
+from coalmine.hold import Hold
+from coalmine.lifecycle import Stop
 from coalmine.span_export import CountedSpans, exporter_for, resource
 from coalmine.trace_context import sampler_from
-from coalmine_server.batcher import LoopTimer
+from coalmine_server.access import Access
+from coalmine_server.calls import Calls
 from coalmine_server.config import ServerConfig
-from coalmine_server.cores import cores
-from coalmine_server.extensions import Extensions
+from coalmine_server.door import Door
+from coalmine_server.extensions import Changes, Extensions, NoChanges
+from coalmine_server.loader import Loader
+from coalmine_server.member import Alone, Member, Membership
 from coalmine_server.metrics import Metrics
+from coalmine_server.model_control import ModelControl
+from coalmine_server.overview import Overview, Own
+from coalmine_server.poll import Poller
 from coalmine_server.registry import Registry
 from coalmine_server.repository import Repository
 from coalmine_server.runtime.torchscript import TorchScript
+from coalmine_server.seat import Seat
 from coalmine_server.service import InferenceService
 from coalmine_server.spans import NoSpans, Recorder, Spans
+from coalmine_server.timers import LoopTimer
 
 _THREADS_END_S: Final = 1.0
-_OPTIONS: Final = (
-    *MESSAGE_LIMITS,
-    ("grpc.so_reuseport", 0),  # or a second server would silently take half of the callers
-)
 
 _log = structlog.get_logger(__name__)
 
 
-def run(config: ServerConfig) -> int:
-    """Serve until a signal; return the exit code."""
-    process = Process(config)
-    code = lifecycle.run(process.serve)
+def run(config: ServerConfig, seat: Seat | None = None) -> int:
+    """Serve until a signal, with a seat as one of several workers; return the exit code."""
+    process = Process(config, seat=seat)
+    code = lifecycle.run(process.serve, with_parent=seat is not None)
     if process.is_stuck:
         # Python can't end while a thread is inside torch: it would abort.
         sys.stderr.flush()
@@ -57,90 +59,163 @@ class Process:
     """One server, from its configuration to its end."""
 
     def __init__(
-        self, config: ServerConfig, announce: Callable[..., None] = lifecycle.announce
+        self,
+        config: ServerConfig,
+        announce: Callable[..., None] = lifecycle.announce,
+        *,
+        seat: Seat | None = None,
     ) -> None:
         self._config = config
+        self._seat = seat
         self._announce = announce
+        self._health = Health()
+        self._registry = Registry()
+        self._services: list[Service] = []
+        self._hold = Hold()
         self.is_stuck = False  # a model's forward that never returns
 
     async def serve(self, stop: Stop) -> None:
         """Serve until `stop`. Raises StartError with nothing left running."""
         config, clock, metrics = self._config, SystemClock(), Metrics()
-        registry = Registry(
-            Repository(config.repository).models(),
+        repository = Repository(config.repository, hashed_only=config.poll_s > 0)
+        member: Membership = Alone() if self._seat is None else Member(self._seat)
+        control = self._control(repository, clock, metrics, member.cores)
+        poller = Poller(repository, member.followed(control))
+        await poller.start()
+        unloaded = member.unloaded()
+        control.read(lenient=config.is_lenient)
+        with (
+            _exporting(config.traces, metrics) as spans,
+            _exposing(
+                config.http, metrics, lambda: self._registry.is_ready and not stop.asked
+            ) as http_address,
+        ):
+            access = None if config.tokens is None else Access.by(config.tokens, clock)
+            service = self._maker(clock, metrics, spans)
+            own = Own(self._registry, metrics.memory)
+            changes, overview = member.changes(control), member.overview(own)
+            door = self._door(changes, overview, service, access, clock)
+            async with _following(access), self._closing(door, control):
+                addresses = await door.open() if member.listens_early else {}
+                opening = control.open(lenient=config.is_lenient, unloaded=unloaded)
+                if await lifecycle.unless_stopped(stop, opening):
+                    async with (
+                        control.taking_changes(),
+                        member.joined(control, service(control, own)),
+                    ):
+                        addresses = addresses or await door.open()
+                        await door.tell_ready()
+                        _log.info("serving", config=str(config))
+                        self._announce(**addresses, http=http_address)
+                        await lifecycle.unless_stopped(stop, poller.run(config.poll_s))
+
+    @contextlib.asynccontextmanager
+    async def _closing(self, door: Door, control: ModelControl) -> AsyncIterator[None]:
+        try:
+            yield
+        finally:
+            await door.close(self._hold, self._refuse)
+            self.is_stuck = not control.close(timeout_s=_THREADS_END_S)
+            if self.is_stuck:
+                _log.error("forward_never_returned", waited_s=self._config.grace_s)
+
+    def _refuse(self) -> None:
+        for service in self._services:
+            service.drain()
+
+    async def _told(self, name: str, serves: bool) -> None:  # noqa: FBT001 - a callback's
+        await lifecycle.set_serving(self._health, f"model/{name}", serving=serves)
+
+    # ------------------------------------------------------------ parts
+
+    def _control(
+        self, repository: Repository, clock: Clock, metrics: Metrics, cores: int
+    ) -> ModelControl:
+        loader = Loader(
             runtime=TorchScript(),
             clock=clock,
             timer=LoopTimer(clock),
             metrics=metrics,
-            cores=cores(),
+            cores=cores,
+            intra_op=self._config.intra_op,
         )
-        with (
-            _exporting(config.traces, metrics) as spans,
-            _exposing(
-                config.http, metrics, lambda: registry.is_ready and not stop.asked
-            ) as http_address,
-        ):
-            door = Door(registry, clock, metrics, spans)
-            grpc_address = await lifecycle.listen(door.server, config.listen)
-            async with self._draining(door, registry):
-                await door.tell(serving=False)
-                await door.server.start()
-                if await lifecycle.unless_stopped(stop, registry.open()):
-                    await door.tell(serving=True)
-                    _log.info("serving", config=str(config))
-                    self._announce(grpc=grpc_address, http=http_address)
-                    await stop.wait()
+        return ModelControl(
+            repository,
+            self._registry,
+            loader,
+            metrics,
+            told=self._told,
+            grace_s=self._config.grace_s,
+        )
 
-    @contextlib.asynccontextmanager
-    async def _draining(self, door: "Door", registry: Registry) -> AsyncIterator[None]:
-        try:
-            yield
-        finally:
-            grace_s = self._config.grace_s
-            await lifecycle.drain(door.server, door.health, grace_s=grace_s, refuse=registry.drain)
-            self.is_stuck = not registry.close(timeout_s=_THREADS_END_S)
-            if self.is_stuck:
-                _log.error("forward_never_returned", waited_s=grace_s)
+    def _maker(
+        self, clock: Clock, metrics: Metrics, spans: Recorder
+    ) -> Callable[[Changes, Overview], "Service"]:
+        """Return what makes a service; all of them count as one."""
+        calls = Calls(
+            clock=clock,
+            spans=spans,
+            answered_unknown=metrics.unknown_model(),
+            bounds=self._config.bounds,
+        )
+        metrics.watch_in_flight(lambda: calls.in_flight, lambda: calls.in_flight_bytes)
+
+        def service(changes: Changes, overview: Overview) -> Service:
+            made = Service(self._registry, changes, overview, calls, self._hold)
+            self._services.append(made)
+            return made
+
+        return service
+
+    def _door(
+        self,
+        changes: Changes,
+        overview: Overview,
+        service: Callable[[Changes, Overview], "Service"],
+        access: Access | None,
+        clock: Clock,
+    ) -> Door:
+        """Return what listens; changes are made where the configuration says, if at all."""
+        config = self._config
+        if not config.allow_load:
+            changes = NoChanges("it needs --allow-load")
+        if config.admin_listen is None:
+            main = service(changes, overview)
+            return Door(config, self._health, main, None, access=access, clock=clock)
+        elsewhere = NoChanges(f"it is at the admin listener, {config.admin_listen}")
+        main, admin = service(elsewhere, overview), service(changes, overview)
+        return Door(config, self._health, main, admin, access=access, clock=clock)
 
 
 class Service(InferenceService, Extensions):
     """Both halves of the protocol, over one registry."""
 
-    def __init__(self, registry: Registry, clock: Clock, metrics: Metrics, spans: Recorder) -> None:
-        Extensions.__init__(self, registry)
-        InferenceService.__init__(
-            self,
-            registry=registry,
-            clock=clock,
-            spans=spans,
-            answered_unknown=metrics.unknown_model(),
-        )
+    def __init__(
+        self, registry: Registry, changes: Changes, overview: Overview, calls: Calls, hold: Hold
+    ) -> None:
+        Extensions.__init__(self, registry, changes, overview)
+        InferenceService.__init__(self, registry, calls, hold)
 
 
-class Door:
-    """The gRPC side: the protocol, health and reflection on one server; not serving at first."""
-
-    def __init__(self, registry: Registry, clock: Clock, metrics: Metrics, spans: Recorder) -> None:
-        self._registry = registry
-        self.server = grpc.aio.server(options=_OPTIONS)
-        self.health = Health()
-        service = Service(registry, clock, metrics, spans)
-        metrics.watch_in_flight(lambda: service.in_flight)
-        pb_grpc.add_GRPCInferenceServiceServicer_to_server(service, self.server)
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, self.server)
-        reflect(self.server, (SERVICE,), (inference_pb2,))
-
-    async def tell(self, *, serving: bool) -> None:
-        """Tell grpc.health.v1 of the process, the service and every model."""
-        for name in ("", SERVICE, *(f"model/{each}" for each in self._registry.names)):
-            await lifecycle.set_serving(self.health, name, serving=serving)
+@contextlib.asynccontextmanager
+async def _following(access: Access | None) -> AsyncIterator[None]:
+    """Keep to what the file of tokens says by then, until the block ends."""
+    if access is None:
+        yield
+        return
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(access.follow())
+        try:
+            yield
+        finally:
+            following.cancel()
 
 
 @contextlib.contextmanager
 def _exporting(traces: Path | None, metrics: Metrics) -> Iterator[Recorder]:
     """Yield where exchanges go; export what is left at the end."""
     try:
-        sampler_from(os.environ)  # the SDK itself would take a wrong name for always_on
+        sampler = sampler_from(os.environ)
     except ValueError as error:
         raise StartError(str(error)) from None
     exporter = exporter_for(traces)
@@ -150,7 +225,8 @@ def _exporting(traces: Path | None, metrics: Metrics) -> Iterator[Recorder]:
     counted = CountedSpans(exporter)
     metrics.watch_spans(counted.totals)
     try:
-        yield Spans(resource(telemetry.SERVER_SERVICE), counted)
+        rng = random.Random(os.urandom(16))  # noqa: S311 - span ids, no secrets
+        yield Spans(resource(telemetry.SERVER_SERVICE), counted, sampler=sampler, rng=rng)
     finally:
         counted.shutdown()
 

@@ -1,31 +1,27 @@
 """The verbs `coalmine server …` and `coalmine package`. Imports no torch until it is needed."""
 
-import importlib.util
-import json
 import os
-import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Final, NoReturn
+from typing import Annotated, Final
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
-from coalmine import telemetry
 from coalmine.config_file import duration_ns
-from coalmine.errors import StartError
-from coalmine.lifecycle import EXIT_CANNOT_START
-from coalmine_server import packager
-from coalmine_server.check import Finding, findings_in
-from coalmine_server.config import ServerConfig
-from coalmine_server.repository import Repository
+from coalmine.security import TlsFiles
+from coalmine_server import fleet
+from coalmine_server.config import Bounds, Connections, ServerConfig
+from coalmine_server.operator_cli import load, models, unload
+from coalmine_server.repository_cli import check, package
+from coalmine_server.starting import fail, prepare
+from coalmine_server.token_cli import token
+
+__all__ = ["package", "server"]
 
 server = typer.Typer(
     name="server", help="Serve TorchScript models over gRPC.", no_args_is_help=True
 )
 
-_NO_TORCH: Final = "torch is not installed; pip install 'coalmine[server]'"
+_MIB: Final = 1024 * 1024
 
 _Repository = Annotated[
     Path, typer.Option("--model-repository", help="Folder of NAME/VERSION/model.pt.")
@@ -36,6 +32,35 @@ _Grace = Annotated[str, typer.Option(help="How long requests in flight may take 
 _Traces = Annotated[
     Path | None, typer.Option(help="Folder for traces as OTLP JSON, where no OTLP endpoint is set.")
 ]
+_AllowLoad = Annotated[
+    bool, typer.Option("--allow-load", help="Let models be loaded and unloaded by RPC.")
+]
+_Poll = Annotated[str, typer.Option(help="Look for changed models this often, such as 5s; 0s: no.")]
+_Workers = Annotated[
+    int, typer.Option(min=1, max=256, help="Processes that share the port, each with all models.")
+]
+_IntraOp = Annotated[
+    int | None,
+    typer.Option(min=1, help="Cores for one run of a model. [its share of the container's]"),
+]
+_Admin = Annotated[
+    str | None, typer.Option(help="Address for loading and unloading alone; elsewhere they're off.")
+]
+_Cert = Annotated[Path | None, typer.Option(help="The server's certificates, PEM; with --tls-key.")]
+_Key = Annotated[Path | None, typer.Option(help="The certificate's private key, PEM.")]
+_ClientCa = Annotated[
+    Path | None, typer.Option(help="Callers must show a certificate of this authority, PEM.")
+]
+_Tokens = Annotated[
+    Path | None, typer.Option(help="YAML file of who may call, with what role; see docs.")
+]
+_Message = Annotated[int, typer.Option(min=1, help="Most MiB of a message, both ways.")]
+_Calls = Annotated[int, typer.Option(min=1, help="Most inference calls in flight.")]
+_Bytes = Annotated[int, typer.Option(min=1, help="Most MiB of requests in flight.")]
+_Age = Annotated[
+    str, typer.Option(help="Connections are renewed at about this age, so load spreads; 0s: never.")
+]
+_Keepalive = Annotated[str, typer.Option(help="Idle connections are pinged this often; 0s: never.")]
 
 
 @server.callback()
@@ -50,121 +75,72 @@ def run(
     http: _Http = "127.0.0.1:8002",
     grace: _Grace = "30s",
     traces: _Traces = None,
+    workers: _Workers = 1,
+    allow_load: _AllowLoad = False,
+    poll: _Poll = "0s",
+    intra_op: _IntraOp = None,
+    admin_listen: _Admin = None,
+    tls_cert: _Cert = None,
+    tls_key: _Key = None,
+    tls_client_ca: _ClientCa = None,
+    tokens: _Tokens = None,
+    max_message_mib: _Message = 64,
+    max_in_flight: _Calls = 4096,
+    max_in_flight_mib: _Bytes = 1024,
+    max_connection_age: _Age = "5m",
+    keepalive: _Keepalive = "2h",
 ) -> None:
     """Serve the models of a repository until SIGTERM or Ctrl-C."""
-    _prepare()
+    prepare()
     # Threads of a forward that wait for each other by spinning starve the loop beside them: twice
     # the CPU for a request to a small model. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    from coalmine_server import app  # noqa: PLC0415 - brings torch
-
     config = ServerConfig(
         repository=model_repository,
         listen=listen,
         http=http,
         grace_s=_seconds("--grace", grace),
         traces=traces,
+        allow_load=allow_load,
+        poll_s=_seconds("--poll", poll),
+        workers=workers,
+        intra_op=intra_op,
+        admin_listen=admin_listen,
+        tls=_tls(tls_cert, tls_key, tls_client_ca),
+        tokens=tokens,
+        bounds=Bounds(max_message_mib * _MIB, max_in_flight, max_in_flight_mib * _MIB),
+        connections=Connections(
+            _seconds("--max-connection-age", max_connection_age), _seconds("--keepalive", keepalive)
+        ),
     )
-    raise typer.Exit(app.run(config))
+    raise typer.Exit(_served(config))
 
 
-@server.command()
-def check(
-    repository: Annotated[Path, typer.Argument(metavar="DIR", help="A model repository.")],
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
-    """Validate a repository without serving it: config, hashes, loading and warm-up."""
-    _prepare()
-    from coalmine_server.runtime.torchscript import TorchScript  # noqa: PLC0415 - is torch
-
-    try:
-        findings = list(findings_in(Repository(repository), TorchScript()))
-    except StartError as error:
-        _fail(str(error))
-    _print_findings(findings, as_json=as_json)
-    bad = [each for each in findings if not each.is_good]
-    if bad:
-        _fail(bad[0].problem + (f" (and {len(bad) - 1} more)" if len(bad) > 1 else ""))
+for _verb in (check, models, load, unload, token):
+    server.command()(_verb)
 
 
-def package(
-    source: Annotated[Path, typer.Argument(metavar="SRC", help="A TorchScript file.")],
-    repository: Annotated[Path, typer.Option(help="The model repository to put it in.")],
-    name: Annotated[str, typer.Option(help="The model's name.")],
-    version: Annotated[int, typer.Option(help="A positive integer, not there so far.")],
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option("--input", help="NAME:DATATYPE:[SIZES], without the batch dimension."),
-    ] = None,
-    outputs: Annotated[
-        list[str] | None, typer.Option("--output", help="As --input; in the module's order.")
-    ] = None,
-    max_batch_size: Annotated[
-        int | None, typer.Option(help="Most rows of a batch; 0: no batch dimension.")
-    ] = None,
-    max_delay: Annotated[
-        str | None, typer.Option(help="How long a request may wait for others, such as 2ms.")
-    ] = None,
-    instances: Annotated[
-        int | None, typer.Option(help="How many copies run at the same time.")
-    ] = None,
-    latest: Annotated[
-        int | None, typer.Option(min=1, help="How many of the newest versions are served. [2]")
-    ] = None,
-) -> None:
-    """Put a TorchScript file into a repository, tried out, with its config and sha256."""
-    _prepare()
-    from coalmine_server.runtime.torchscript import TorchScript  # noqa: PLC0415 - is torch
+def _served(config: ServerConfig) -> int:
+    if config.workers > 1:
+        return fleet.run(config)
+    from coalmine_server import app  # noqa: PLC0415 - brings torch
 
-    declared = packager.Declared(
-        inputs or [], outputs or [], max_batch_size, max_delay, instances, latest
-    )
-    try:
-        done = packager.package(
-            source,
-            repository=repository,
-            name=name,
-            version=version,
-            declared=declared,
-            runtime=TorchScript(),
-        )
-    except StartError as error:
-        _fail(str(error))
-    Console(soft_wrap=True).print(f"{done.path} sha256 {done.sha256}", markup=False)
+    return app.run(config)
 
 
-# ---------------------------------------------------------------- what the verbs share
+# ---------------------------------------------------------------- what is asked for
 
 
-def _prepare() -> None:
-    """Log to standard error, and fail where torch is missing."""
-    try:
-        telemetry.configure_logging(telemetry.SERVER_SERVICE)
-    except StartError as error:
-        _fail(str(error))
-    if importlib.util.find_spec("torch") is None:
-        _fail(_NO_TORCH)
-
-
-def _fail(line: str) -> NoReturn:
-    print(f"coalmine: {line}", file=sys.stderr)  # noqa: T201 - the one line that is owed
-    raise typer.Exit(EXIT_CANNOT_START)
+def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
+    if cert is not None and key is not None:
+        return TlsFiles(cert, key, client_ca)
+    if cert or key or client_ca:
+        fail("--tls-cert and --tls-key go together, and --tls-client-ca needs both")
+    return None
 
 
 def _seconds(option: str, text: str) -> float:
     try:
         return duration_ns(text) / 1e9
     except ValueError as error:
-        _fail(f"{option}: {error}")
-
-
-def _print_findings(findings: Sequence[Finding], *, as_json: bool) -> None:
-    if as_json:
-        print(json.dumps([each.row() for each in findings], indent=2))  # noqa: T201 - the answer
-        return
-    table = Table("model", "version", "inputs", "outputs", "sha256", "result")
-    for each in findings:
-        result = "[green]ready[/green]" if each.is_good else "[red]refused[/red]"
-        shapes = (each.inputs.replace("[", r"\["), each.outputs.replace("[", r"\["))
-        table.add_row(each.model, str(each.version), *shapes, each.sha256, result)
-    Console().print(table)
+        fail(f"{option}: {error}")

@@ -7,19 +7,20 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
 from coalmine.config_file import Duration, Strict
-from coalmine.tensors import BYTES, DATATYPES
+from coalmine.limits import MESSAGE_BYTES_MAX
+from coalmine.security import TlsFiles
+from coalmine.tensors import DATATYPES
 
 PLATFORM: Final = "pytorch_torchscript"
 BATCH_SIZE_MAX: Final = 65_536
 INSTANCES_MAX: Final = 256
 _QUEUE_ROWS: Final = 1024
+_QUEUE_BYTES: Final = 512 * 1024 * 1024
 
 _Positive = Annotated[int, Field(ge=1)]
 
 
 def _datatype(value: str) -> str:
-    if value == BYTES:
-        raise ValueError("a TorchScript model takes and gives numbers only, got BYTES")
     if value not in DATATYPES:
         raise ValueError(f"expected one of {', '.join(DATATYPES)}, got {value!r}")
     return value
@@ -37,11 +38,16 @@ def _with_text_keys(value: object) -> object:
 
 
 class TensorConfig(Strict):
-    """A declared input or output; the shape is without the batch dimension."""
+    """A declared input or output; the shape is without the batch dimension.
+
+    BYTES is what a module takes or gives as a list of strings. A request may leave an `optional`
+    input out: the module gets None.
+    """
 
     name: Annotated[str, Field(min_length=1)]
     datatype: Annotated[str, AfterValidator(_datatype)]
     shape: tuple[Annotated[int, AfterValidator(_size)], ...]
+    optional: bool = False
 
 
 class Batching(Strict):
@@ -49,6 +55,7 @@ class Batching(Strict):
 
     max_delay: Duration = 0
     max_queue_rows: _Positive | None = None
+    max_queue_bytes: _Positive = _QUEUE_BYTES
 
 
 class VersionPolicy(Strict):
@@ -73,6 +80,8 @@ class Warmup(Strict):
 
 
 _Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
+# Not digits alone: a caller writes a label where it could write a number.
+_Label = Annotated[str, StringConstraints(pattern=r"^[A-Za-z][A-Za-z0-9._-]{0,127}$")]
 _VersionKey = Annotated[str, StringConstraints(pattern=r"^[1-9][0-9]*$")]
 
 
@@ -85,7 +94,9 @@ class ModelConfig(Strict):
     outputs: Annotated[tuple[TensorConfig, ...], Field(min_length=1)]
     batching: Batching = Batching()
     versions: VersionPolicy = VersionPolicy(latest=1)
+    labels: dict[_Label, _Positive] = {}  # noqa: RUF012 - pydantic copies defaults
     instances: Annotated[int, Field(ge=1, le=INSTANCES_MAX)] = 1
+    device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda|cuda:[0-9]+)$")] = "auto"
     warmup: Warmup = Warmup()
     sha256: Annotated[dict[_VersionKey, _Sha256], BeforeValidator(_with_text_keys)] = {}  # noqa: RUF012 - pydantic copies defaults
 
@@ -96,6 +107,15 @@ class ModelConfig(Strict):
             twice = {name for name in names if names.count(name) > 1}
             if twice:
                 raise ValueError(f"tensor '{min(twice)}' is declared twice")
+        return self
+
+    @model_validator(mode="after")
+    def _some_input_has_to_come(self) -> Self:
+        if all(each.optional for each in self.inputs):
+            raise ValueError("inputs: expected at least one that is not optional")
+        optional = [each.name for each in self.outputs if each.optional]
+        if optional:
+            raise ValueError(f"outputs: '{optional[0]}' is optional, which only inputs can be")
         return self
 
     @model_validator(mode="after")
@@ -127,6 +147,27 @@ class ModelConfig(Strict):
 
 
 @dataclass(frozen=True, slots=True)
+class Bounds:
+    """How much the server takes on at once; more is RESOURCE_EXHAUSTED."""
+
+    message_bytes: int = MESSAGE_BYTES_MAX  # both ways
+    calls_in_flight: int = 4096
+    bytes_in_flight: int = 1024**3
+
+
+@dataclass(frozen=True, slots=True)
+class Connections:
+    """How long connections live, in seconds; 0: for ever, or never.
+
+    Ports are shared by connection, not by call: one that ends now and then lets callers spread
+    anew. gRPC varies the age by a tenth. An idle connection is pinged every `keepalive_s`.
+    """
+
+    age_s: float = 300.0
+    keepalive_s: float = 7200.0
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """The command line of `coalmine server run`."""
 
@@ -134,4 +175,21 @@ class ServerConfig:
     listen: str
     http: str
     grace_s: float
-    traces: Path | None
+    traces: Path | None = None
+    allow_load: bool = False
+    poll_s: float = 0.0  # 0: never
+    workers: int = 1
+    intra_op: int | None = None
+    admin_listen: str | None = None  # None: admin calls come in where the others do
+    tls: TlsFiles | None = None
+    tokens: Path | None = None
+    bounds: Bounds = Bounds()
+    connections: Connections = Connections()
+
+    @property
+    def is_lenient(self) -> bool:
+        """Whether to start beside models that can't be served: they may come right while it runs.
+
+        Where models are taken from the disk at the start alone, a wrong one stops the start.
+        """
+        return self.poll_s > 0

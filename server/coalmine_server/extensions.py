@@ -1,34 +1,55 @@
-"""Triton's methods beside the core: what a model is, and what there is; the rest is refused."""
+"""Triton's methods beside the core: what a model is, what there is, and changing that."""
 # The names and arguments of the methods are the protocol's.
 # ruff: noqa: ARG002
 
-from collections.abc import AsyncIterator
-from types import MappingProxyType
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
-from coalmine.errors import NotOffered
+from coalmine.errors import InvalidRequest, NotOffered
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
-from coalmine.status import Context, answering, streaming
+from coalmine.status import Context, answering
+from coalmine.tensors import BYTES
 from coalmine_server.config import PLATFORM, ModelConfig, TensorConfig, VersionPolicy
-from coalmine_server.registry import Registry, State, Version
+from coalmine_server.overview import Overview
+from coalmine_server.registry import Registry
 
-# Triton's words for our states.
-_STATES: Final = MappingProxyType(
-    {
-        State.LOADING: "LOADING",
-        State.READY: "READY",
-        State.DRAINING: "UNLOADING",
-        State.GONE: "UNAVAILABLE",
-    }
-)
+_DEPENDENTS: Final = "unload_dependents"
+
+
+class Changes(Protocol):
+    """Where what is served is changed."""
+
+    async def load(self, name: str) -> None:
+        """Make a model what its folder says. Raises NotFound or LoadFailed."""
+        ...
+
+    async def unload(self, name: str) -> None:
+        """Serve a model no more. Raises NotFound."""
+        ...
+
+
+class NoChanges:
+    """What is served can't be changed at this listener."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    async def load(self, name: str) -> None:
+        """Refuse."""
+        raise NotOffered(f"loading is not offered: {self._reason}")
+
+    async def unload(self, name: str) -> None:
+        """Refuse."""
+        raise NotOffered(f"unloading is not offered: {self._reason}")
 
 
 class Extensions(pb_grpc.GRPCInferenceServiceServicer):
-    """ModelConfig and RepositoryIndex."""
+    """The methods that Triton adds, but for inference over a stream."""
 
-    def __init__(self, registry: Registry) -> None:
+    def __init__(self, registry: Registry, changes: Changes, overview: Overview) -> None:
         self._served = registry
+        self._changes = changes
+        self._overview = overview
 
     @answering
     async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> Any:
@@ -38,42 +59,43 @@ class Extensions(pb_grpc.GRPCInferenceServiceServicer):
 
     @answering
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> Any:
-        """Return every version that is served or was to be, and its state."""
-        rows = [
-            _index(each)
-            for each in self._served.versions()
-            if each.state is State.READY or not request.ready
-        ]
-        return pb.RepositoryIndexResponse(models=rows)
-
-    # ------------------------------------------------------------ not offered
-
-    @answering
-    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> Any:
-        """Refuse: the figures are in /metrics."""
-        raise NotOffered("ModelStatistics is not offered: the figures are at /metrics over HTTP")
+        """Return every version that is served, was or is to be, its state and why."""
+        _check_repository(request.repository_name)
+        rows = await self._overview.index()
+        return pb.RepositoryIndexResponse(
+            models=[each for each in rows if each.state == "READY" or not request.ready]
+        )
 
     @answering
     async def RepositoryModelLoad(
         self, request: pb.RepositoryModelLoadRequest, context: Context
     ) -> Any:
-        """Refuse: models are loaded when the server starts."""
-        raise NotOffered("RepositoryModelLoad is not offered: models are loaded at the start")
+        """Load a model, or what has changed of it; return once it serves."""
+        _check_repository(request.repository_name)
+        for name in request.parameters:
+            raise NotOffered(f"parameter '{name}' is not offered: a model is what its folder says")
+        await self._changes.load(request.model_name)
+        return pb.RepositoryModelLoadResponse()
 
     @answering
     async def RepositoryModelUnload(
         self, request: pb.RepositoryModelUnloadRequest, context: Context
     ) -> Any:
-        """Refuse: models are served until the server stops."""
-        raise NotOffered("RepositoryModelUnload is not offered: models stay until the server stops")
+        """Unload a model; return once what it had begun is answered, and its memory is back."""
+        _check_repository(request.repository_name)
+        for name in request.parameters:
+            if name != _DEPENDENTS:  # tritonclient always sends it; nothing depends on a model here
+                raise NotOffered(f"parameter '{name}' is not offered")
+        await self._changes.unload(request.model_name)
+        return pb.RepositoryModelUnloadResponse()
 
-    @streaming
-    async def ModelStreamInfer(
-        self, request: AsyncIterator[pb.ModelInferRequest], context: Context
-    ) -> AsyncIterator[Any]:
-        """Refuse: every request is a call of its own."""
-        raise NotOffered("ModelStreamInfer is not offered: call ModelInfer for each request")
-        yield  # what makes it a stream
+    @answering
+    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> Any:
+        """Return what was counted of one version, of all of a model's, or of all there are."""
+        if request.version and not request.name:
+            raise InvalidRequest(f"version '{request.version}' of which model? The name is empty")
+        found = await self._overview.statistics(request.name, request.version)
+        return pb.ModelStatisticsResponse(model_stats=found)
 
 
 def _config(name: str, config: ModelConfig) -> pb.ModelConfig:
@@ -110,10 +132,10 @@ def _output(tensor: TensorConfig) -> pb.ModelOutput:
 
 
 def _data_type(tensor: TensorConfig) -> "pb.DataType.ValueType":  # only the stubs have it
-    return pb.DataType.Value(f"TYPE_{tensor.datatype}")
+    name = "STRING" if tensor.datatype == BYTES else tensor.datatype
+    return pb.DataType.Value(f"TYPE_{name}")
 
 
-def _index(version: Version) -> pb.RepositoryIndexResponse.ModelIndex:
-    return pb.RepositoryIndexResponse.ModelIndex(
-        name=version.file.model, version=str(version.file.version), state=_STATES[version.state]
-    )
+def _check_repository(name: str) -> None:
+    if name:
+        raise NotOffered("repository_name is not offered: there is one repository")

@@ -1,0 +1,24 @@
+"""How large a message may be, on every hop that carries tensors."""
+
+from typing import Final
+
+MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
+
+
+def message_limits(bytes_max: int) -> tuple[tuple[str, int], ...]:
+    """Return the options of a gRPC channel or server that takes and sends up to `bytes_max`."""
+    return (
+        ("grpc.max_receive_message_length", bytes_max),
+        ("grpc.max_send_message_length", bytes_max),
+    )
+
+
+MESSAGE_LIMITS: Final = message_limits(MESSAGE_BYTES_MAX)
+
+_PENDING_MAX: Final = 100_000
+# Calls that gRPC has taken and no handler has: over its own bound of 1,000 it cancels them, in no
+# count and with a code that says nothing. The bound on what is in flight comes first here.
+PENDING_LIMITS: Final = (
+    ("grpc.server.max_pending_requests", _PENDING_MAX),
+    ("grpc.server.max_pending_requests_hard_limit", _PENDING_MAX),
+)

@@ -1,0 +1,127 @@
+"""The gRPC side: listeners, their options, and what is offered at each of them."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2_grpc
+
+from coalmine import lifecycle
+from coalmine.calling import is_here
+from coalmine.clock import Clock
+from coalmine.credentials import server_credentials
+from coalmine.health import Health
+from coalmine.hold import Hold
+from coalmine.inference import SERVICE, inference_pb2
+from coalmine.inference import inference_pb2_grpc as pb_grpc
+from coalmine.limits import PENDING_LIMITS, message_limits
+from coalmine.reflection import reflect
+from coalmine_server.access import Access, Guarded
+from coalmine_server.audit import Audit, Recorded
+from coalmine_server.config import ServerConfig
+from coalmine_server.methods import handlers
+
+_log = structlog.get_logger(__name__)
+
+_PING_TIMEOUT_MS: Final = 20_000
+_PING_APART_MS: Final = 10_000
+
+
+class Door:
+    """The servers that callers reach; where admin calls have a listener of their own, two."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        health: Health,
+        service: pb_grpc.GRPCInferenceServiceServicer,
+        admin: pb_grpc.GRPCInferenceServiceServicer | None,
+        *,
+        access: Access | None,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._health = health
+        self._access = access
+        self._audit = Audit(None if access is None else access.principal, clock)
+        self._main = self._offering(service)
+        self._admin = None if admin is None else self._offering(admin)
+
+    async def open(self) -> dict[str, str]:
+        """Listen and answer; return the addresses by what is said there. Raises StartError."""
+        config = self._config
+        addresses = {"grpc": await self._listen(self._main, config.listen)}
+        if self._admin is not None and config.admin_listen is not None:
+            addresses["admin"] = await self._listen(self._admin, config.admin_listen)
+        for name in ("", SERVICE):
+            await lifecycle.set_serving(self._health, name, serving=False)
+        for server in self._servers():
+            await server.start()
+        return addresses
+
+    async def tell_ready(self) -> None:
+        """Tell grpc.health.v1 that the process serves; of models, others tell it."""
+        for name in ("", SERVICE):
+            await lifecycle.set_serving(self._health, name, serving=True)
+
+    async def close(self, hold: Hold, refuse: Callable[[], None]) -> None:
+        """Let what is in flight finish within the grace period, and end.
+
+        `hold` has the services keep their answers back; `refuse` has them take no more.
+        """
+        grace_s = self._config.grace_s
+        await lifecycle.drain(self._main, self._health, grace_s=grace_s, hold=hold, refuse=refuse)
+        if self._admin is not None:
+            await self._admin.stop(0)
+
+    def _servers(self) -> list[grpc.aio.Server]:
+        return [self._main] if self._admin is None else [self._main, self._admin]
+
+    def _offering(self, service: pb_grpc.GRPCInferenceServiceServicer) -> grpc.aio.Server:
+        server = grpc.aio.server(options=options_of(self._config))
+        access, audit = self._access, self._audit
+        methods = server if access is None else Guarded(server, access, audit)
+        methods.add_generic_rpc_handlers((handlers(Recorded(service, audit)),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
+        reflect(methods, (SERVICE,), (inference_pb2,))
+        return server
+
+    async def _listen(self, server: grpc.aio.Server, address: str) -> str:
+        config = self._config
+        credentials = None if config.tls is None else server_credentials(config.tls)
+        shared = config.workers > 1
+        listening = await lifecycle.listen(server, address, credentials, shared=shared)
+        advice = exposed(address, tls=credentials is not None, tokens=self._access is not None)
+        if advice:
+            _log.warning("insecure_listen", address=listening, advice=advice)
+        return listening
+
+
+def exposed(address: str, *, tls: bool, tokens: bool) -> str:
+    """Return what to do where others on the network can read what callers send; "": nothing."""
+    if tls or is_here(address):
+        return ""
+    what = "calls and their tokens" if tokens else "anybody may call, and calls"
+    return f"{what} cross the network unencrypted: give --tls-cert and --tls-key"
+
+
+def options_of(config: ServerConfig) -> tuple[tuple[str, Any], ...]:
+    """Return the gRPC options that a server's limits and connections ask for."""
+    connections = config.connections
+    options: list[tuple[str, Any]] = [
+        *message_limits(config.bounds.message_bytes),
+        *PENDING_LIMITS,
+        ("grpc.so_reuseport", int(config.workers > 1)),  # else a second server takes half
+        # A caller may ping this often, also without a call in flight; more often is turned away.
+        ("grpc.http2.min_recv_ping_interval_without_data_ms", _PING_APART_MS),
+        ("grpc.keepalive_permit_without_calls", 1),
+    ]
+    if connections.keepalive_s:
+        options += [
+            ("grpc.keepalive_time_ms", int(connections.keepalive_s * 1e3)),
+            ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
+        ]
+    if connections.age_s:
+        options.append(("grpc.max_connection_age_ms", int(connections.age_s * 1e3)))
+    return tuple(options)

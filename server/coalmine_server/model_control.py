@@ -1,0 +1,257 @@
+"""Which versions are served: read, loaded and warm, then swapped in, and the old ones drained."""
+
+import asyncio
+import contextlib
+from collections.abc import (
+    AsyncIterator,
+    Awaitable,
+    Callable,
+    Collection,
+    Coroutine,
+    Iterable,
+    Sequence,
+)
+from typing import Any, Final
+
+import structlog
+
+from coalmine.errors import InvalidRequest, LoadFailed, NotFound, Overloaded, StartError
+from coalmine_server.config import ModelConfig
+from coalmine_server.loader import Loader
+from coalmine_server.metrics import Metrics
+from coalmine_server.registry import Registry, Shelf, State, Version
+from coalmine_server.repository import Model, Repository, is_name
+from coalmine_server.thread import in_thread
+
+_log = structlog.get_logger(__name__)
+
+_CHANGES_MAX: Final = 64
+# What a config says of which versions there are, not of how one of them runs.
+_OF_THE_MODEL: Final[dict[str, Any]] = {"sha256": {}, "labels": {}, "versions": None}
+
+Told = Callable[[str, bool], Awaitable[None]]
+
+
+class ModelControl:
+    """Carries out the changes of what is served, one at a time for each model.
+
+    `told` hears of a model whether it serves, whenever that may have changed.
+    """
+
+    def __init__(
+        self,
+        repository: Repository,
+        registry: Registry,
+        loader: Loader,
+        metrics: Metrics,
+        *,
+        told: Told,
+        grace_s: float,
+    ) -> None:
+        self._repository = repository
+        self._registry = registry
+        self._loader = loader
+        self._metrics = metrics
+        self._told = told
+        self._grace_s = grace_s
+        self._locks: dict[str, asyncio.Lock] = {}  # at most one for each model there ever was
+        self._running: set[asyncio.Task[Exception | None]] = set()
+        self._tasks: asyncio.TaskGroup | None = None
+
+    # ------------------------------------------------------------ the start and the end
+
+    def read(self, *, lenient: bool) -> None:
+        """Know every model of the repository, as LOADING. Raises StartError for the first bad one.
+
+        `lenient`: a bad model is kept with the reason, and none at all is no error.
+        """
+        for name in self._repository.names():
+            try:
+                model = self._repository.model(name)
+                self._registry.put(name, Shelf.of(model, self._versions(model)))
+            except StartError as error:
+                if not lenient:
+                    raise
+                self._failed(name, error)
+        if not lenient and not self._registry.names:
+            raise StartError(self._repository.nothing_there)
+
+    async def open(self, *, lenient: bool, unloaded: Collection[str] = ()) -> None:
+        """Load and warm every version, but for the models that are to stay unloaded.
+
+        Raises StartError for the first that can't be served.
+        """
+        for name in self._registry.names:
+            await self._tell(name)
+        for name in unloaded:
+            if name in self._registry.names:
+                await self._unload(name, "unloaded")
+        for name in [each for each in self._registry.names if each not in unloaded]:
+            try:
+                await self._load_all(self._registry.shelf(name).versions)
+            except StartError as error:
+                if not lenient:
+                    raise
+                self._failed(name, error)
+            await self._tell(name)
+        self._registry.is_ready = True
+
+    @contextlib.asynccontextmanager
+    async def taking_changes(self) -> AsyncIterator[None]:
+        """Carry out changes within this block; those that still run at its end are given up."""
+        async with asyncio.TaskGroup() as tasks:
+            self._tasks = tasks
+            try:
+                yield
+            finally:
+                self._tasks = None
+                for task in self._running:
+                    task.cancel()
+
+    def close(self, *, timeout_s: float) -> bool:
+        """End every version; return whether all threads ended in time."""
+        versions = [*self._registry.versions(), *self._registry.all_incoming()]
+        workers = [worker for version in versions for worker in version.workers]
+        for version in versions:
+            self._loader.end(version)
+        return self._loader.all_ended(workers, timeout_s)
+
+    # ------------------------------------------------------------ changes
+
+    async def load(self, name: str) -> None:
+        """Make a model what its folder says; what runs as it says already is left alone.
+
+        Raises NotFound, or LoadFailed: then the model is served as it was before. A caller that
+        goes away leaves no change half done.
+        """
+        await self.carry_out(self._load(_checked(name)))
+
+    async def unload(self, name: str) -> None:
+        """Serve a model no more, once what it has begun is answered. Raises NotFound."""
+        await self.carry_out(self._unload(_checked(name), "unloaded"))
+
+    async def remove(self, name: str) -> None:
+        """Serve a model no more, and know it no more: its folder is gone."""
+        await self.carry_out(self._unload(name, "removed from the repository", forget=True))
+
+    async def carry_out(self, change: Coroutine[Any, Any, None]) -> None:
+        """Make a change to its end, also where whoever asked for it goes away."""
+        if self._tasks is None or len(self._running) >= _CHANGES_MAX:
+            change.close()
+            raise Overloaded(f"{len(self._running)} changes are under way, or the server ends")
+        task = self._tasks.create_task(_outcome(change))
+        self._running.add(task)
+        task.add_done_callback(self._running.discard)
+        error = await asyncio.shield(task)
+        if error is not None:
+            raise error
+
+    async def _load(self, name: str) -> None:
+        async with self._lock(name):
+            fresh: list[Version] = []
+            try:
+                model = await self._read(name)
+                versions = self._versions(model)
+                fresh += [each for each in versions if each.state is State.LOADING]
+                await self._replace(name, Shelf.of(model, versions), fresh)
+            except StartError as error:
+                for each in fresh:
+                    if each.state is State.READY:
+                        self._loader.end(each)
+                self._failed(name, error)
+                raise LoadFailed(f"model '{name}': {error}") from None
+            finally:
+                await self._tell(name)
+
+    async def _replace(self, name: str, shelf: Shelf, fresh: Sequence[Version]) -> None:
+        """Load what is new, then serve it, then take down what was served."""
+        before = self._served(name)
+        if any(each.state is State.READY for each in before):
+            self._registry.announce(name, fresh)
+        else:
+            self._registry.put(name, shelf)
+        await self._load_all(fresh)
+        self._registry.put(name, shelf)
+        await self._tell(name)
+        for version in shelf.versions:
+            version.config = shelf.config
+        await self._retire([each for each in before if each not in shelf.versions])
+
+    async def _unload(self, name: str, reason: str, *, forget: bool = False) -> None:
+        async with self._lock(name):
+            versions = self._registry.shelf(name).versions
+            await self._retire(versions)
+            for each in versions:
+                each.reason = reason
+            _log.info("model_unloaded", model=name, reason=reason)
+            await self._tell(name)
+            if forget:
+                self._registry.forget(name)
+
+    async def _retire(self, versions: Iterable[Version]) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            for each in versions:
+                tasks.create_task(self._loader.retire(each, grace_s=self._grace_s))
+
+    async def _load_all(self, versions: Iterable[Version]) -> None:
+        for version in versions:  # one after the other: each may want all cores, and memory twice
+            await self._loader.load(version)
+
+    async def _tell(self, name: str) -> None:
+        await self._told(name, self._registry.serves(name))
+
+    # ------------------------------------------------------------ what is there, and what is to be
+
+    async def _read(self, name: str) -> Model:
+        if not await in_thread(lambda: self._repository.has(name)):
+            raise NotFound(f"model '{name}' is not in the repository")
+        return await in_thread(lambda: self._repository.model(name))
+
+    def _served(self, name: str) -> tuple[Version, ...]:
+        return self._registry.shelf(name).versions if name in self._registry.names else ()
+
+    def _versions(self, model: Model) -> list[Version]:
+        """Return a model's versions: those that run as it says, and new ones that are LOADING."""
+        running = {
+            each.file.version: each for each in self._served(model.name) if _runs_as(each, model)
+        }
+        return [
+            running.get(file.version) or self._loader.version(model, file)
+            for file in model.versions
+        ]
+
+    def _failed(self, name: str, error: StartError) -> None:
+        self._registry.fail(name, str(error))
+        self._metrics.load_failed(name)
+        _log.error("load_failed", model=name, reason=str(error))
+
+    def _lock(self, name: str) -> asyncio.Lock:
+        """Return the lock of a model that is served or in the repository."""
+        return self._locks.setdefault(name, asyncio.Lock())
+
+
+def _checked(name: str) -> str:
+    if not is_name(name):
+        raise InvalidRequest(f"'{name}' is not a model's name: A-Z, a-z, 0-9, . _ -, no dot first")
+    return name
+
+
+def _runs_as(version: Version, model: Model) -> bool:
+    """Return whether a version runs, from the bytes and with the settings that a model has now."""
+    if version.state is not State.READY or version.file.sha256 is None:
+        return False
+    same_bytes = version.file.sha256 == model.config.sha256.get(str(version.file.version))
+    return same_bytes and _settings(version.config) == _settings(model.config)
+
+
+def _settings(config: ModelConfig) -> ModelConfig:
+    return config.model_copy(update=_OF_THE_MODEL)
+
+
+async def _outcome(change: Coroutine[Any, Any, None]) -> Exception | None:
+    """Return what `change` raised: raised itself, it would end all others with it."""
+    try:
+        await change
+    except Exception as error:  # noqa: BLE001 - handed to the caller
+        return error
+    return None

@@ -1,0 +1,66 @@
+"""The repository looked at now and then: what changed on disk is loaded, what is gone unloaded."""
+
+import asyncio
+from collections.abc import Awaitable
+from typing import Protocol
+
+import structlog
+
+from coalmine.errors import CoalmineError, StartError
+from coalmine_server.repository import Repository, Stamp
+from coalmine_server.thread import in_thread
+
+_log = structlog.get_logger(__name__)
+
+
+class Changes(Protocol):
+    """What follows the disk."""
+
+    async def load(self, name: str) -> None:
+        """Make a model what its folder says."""
+        ...
+
+    async def remove(self, name: str) -> None:
+        """Serve and know a model no more."""
+        ...
+
+
+class Poller:
+    """Follows a repository. A model that can't be loaded is tried again when its files change."""
+
+    def __init__(self, repository: Repository, changes: Changes) -> None:
+        self._repository = repository
+        self._changes = changes
+        self._seen: dict[str, Stamp] = {}
+
+    async def start(self) -> None:
+        """Take what is there now as known."""
+        self._seen = await in_thread(self._repository.stamps)
+
+    async def run(self, every_s: float) -> None:
+        """Look every `every_s` seconds, or never where that is 0, until cancelled."""
+        while every_s:
+            await asyncio.sleep(every_s)
+            await self.look()
+        await asyncio.Event().wait()
+
+    async def look(self) -> None:
+        """Look once, and follow what has changed since the last time."""
+        try:
+            found = await in_thread(self._repository.stamps)
+        except (OSError, StartError) as error:
+            _log.warning("repository_unreadable", reason=str(error))  # what runs goes on
+            return
+        for name in [each for each in self._seen if each not in found]:
+            del self._seen[name]
+            await self._follow(self._changes.remove(name))
+        for name, stamp in found.items():
+            if self._seen.get(name) != stamp:
+                self._seen[name] = stamp
+                await self._follow(self._changes.load(name))
+
+    async def _follow(self, change: Awaitable[None]) -> None:
+        try:
+            await change
+        except CoalmineError as error:
+            _log.warning("change_not_followed", reason=str(error))
