@@ -3,9 +3,10 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from coalmine.security import Tls
     from coalmine_client.client import Answer, AsyncClient, Client
 
-__all__ = ["Answer", "AsyncClient", "Client"]
+__all__ = ["Answer", "AsyncClient", "Client", "Tls"]
 
 
 def __getattr__(name: str) -> Any:

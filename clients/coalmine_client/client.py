@@ -13,9 +13,11 @@ import grpc
 import numpy as np
 from numpy.typing import NDArray
 
+from coalmine.calling import open_aio_channel, open_channel, shown
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceStub
-from coalmine.lifecycle import MESSAGE_LIMITS
+from coalmine.limits import MESSAGE_LIMITS
+from coalmine.security import Tls
 from coalmine.telemetry import REVISION_KEY, VARIANT_KEY
 from coalmine.tensors import Tensor, datatype_of, decode_outputs, encode_inputs
 
@@ -89,8 +91,9 @@ def read_answer(
 class Client:
     """Calls that wait for their answer; may be shared by threads. Close it, or use it in a `with`.
 
-    `timeout_s` and `metadata` apply to every call; None waits for ever. `credentials` make the
-    channel TLS.
+    `timeout_s` and `metadata` apply to every call; None waits for ever. With `tls` the connection
+    is encrypted, and the server proves who it is. `token` is shown with every call; to another
+    machine only over TLS, or with `token_in_plaintext`. Raises StartError for wrong files.
     """
 
     def __init__(
@@ -99,15 +102,14 @@ class Client:
         *,
         timeout_s: float | None = TIMEOUT_S,
         metadata: Metadata = (),
-        credentials: grpc.ChannelCredentials | None = None,
+        tls: Tls | None = None,
+        token: str | None = None,
+        token_in_plaintext: bool = False,
     ) -> None:
         self._timeout_s = timeout_s
-        self._metadata = tuple(metadata)
-        self._channel = (
-            grpc.secure_channel(target, credentials, options=MESSAGE_LIMITS)
-            if credentials
-            else grpc.insecure_channel(target, options=MESSAGE_LIMITS)
-        )
+        free = token_in_plaintext or tls is not None
+        self._metadata: Metadata = (*shown(token, target, anywhere=free), *metadata)
+        self._channel = open_channel(target, tls, MESSAGE_LIMITS)
         self._stub = GRPCInferenceServiceStub(self._channel)
 
     def infer(
@@ -177,15 +179,14 @@ class AsyncClient:
         *,
         timeout_s: float | None = TIMEOUT_S,
         metadata: Metadata = (),
-        credentials: grpc.ChannelCredentials | None = None,
+        tls: Tls | None = None,
+        token: str | None = None,
+        token_in_plaintext: bool = False,
     ) -> None:
         self._timeout_s = timeout_s
-        self._metadata = tuple(metadata)
-        self._channel = (
-            grpc.aio.secure_channel(target, credentials, options=MESSAGE_LIMITS)
-            if credentials
-            else grpc.aio.insecure_channel(target, options=MESSAGE_LIMITS)
-        )
+        free = token_in_plaintext or tls is not None
+        self._metadata: Metadata = (*shown(token, target, anywhere=free), *metadata)
+        self._channel = open_aio_channel(target, tls, MESSAGE_LIMITS)
         self._stub = GRPCInferenceServiceStub(self._channel)
 
     async def infer(

@@ -16,6 +16,8 @@ Code = Literal[
     "FAILED_PRECONDITION",
     "ABORTED",
     "UNIMPLEMENTED",
+    "UNAUTHENTICATED",
+    "PERMISSION_DENIED",
     "INTERNAL",
 ]
 
@@ -75,6 +77,21 @@ class ModelFailed(CoalmineError):
     code = "INTERNAL"
 
 
+# ---------------------------------------------------------------- callers
+
+
+class Unauthenticated(CoalmineError):
+    """The call shows no token, or one that isn't known, or no longer is."""
+
+    code = "UNAUTHENTICATED"
+
+
+class PermissionDenied(CoalmineError):
+    """The caller is known, and its role may not do this."""
+
+    code = "PERMISSION_DENIED"
+
+
 # ---------------------------------------------------------------- changes
 
 
@@ -88,6 +105,18 @@ class NotReady(CoalmineError):
     """A variant can't take the share it was to be given."""
 
     code = "FAILED_PRECONDITION"
+
+
+class LoadFailed(CoalmineError):
+    """A model can't be served as its folder says; it is served as it was."""
+
+    code = "FAILED_PRECONDITION"
+
+
+class PartlyDone(CoalmineError):
+    """Some workers of a server have made a change, others have not; asking again is safe."""
+
+    code = "ABORTED"
 
 
 # ---------------------------------------------------------------- starting

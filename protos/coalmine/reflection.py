@@ -2,18 +2,30 @@
 
 from collections.abc import Sequence
 from types import ModuleType
-from typing import Final
+from typing import Any, Final, Protocol
 
 import grpc
 from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 # The messages of both versions are the same; grpcio-reflection registers the older name only.
-_V1: Final = "grpc.reflection.v1.ServerReflection"
+SERVICE_V1: Final = "grpc.reflection.v1.ServerReflection"
 
 
-def reflect(server: grpc.aio.Server, services: Sequence[str], files: Sequence[ModuleType]) -> None:
+class Methods(Protocol):
+    """What handlers are added to: a server, or what stands in front of one."""
+
+    def add_generic_rpc_handlers(self, generic_rpc_handlers: Any) -> None:
+        """Add handlers that look methods up."""
+        ...
+
+    def add_registered_method_handlers(self, service_name: str, method_handlers: Any) -> None:
+        """Add the methods of a service."""
+        ...
+
+
+def reflect(server: Methods, services: Sequence[str], files: Sequence[ModuleType]) -> None:
     """Let callers of `server` ask what `services` look like, by v1 and v1alpha.
 
     `files` are the generated modules that describe them; health and reflection are always there.
@@ -23,11 +35,11 @@ def reflect(server: grpc.aio.Server, services: Sequence[str], files: Sequence[Mo
         pool.AddSerializedFile(described.DESCRIPTOR.serialized_pb)
     names = (*services, health.SERVICE_NAME, reflection.SERVICE_NAME)
     servicer = reflection.aio.ReflectionServicer(names, pool=pool)
-    reflection.enable_server_reflection(names, server, pool=pool)
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(servicer, server)
     method = grpc.stream_stream_rpc_method_handler(
         servicer.ServerReflectionInfo,
         request_deserializer=reflection_pb2.ServerReflectionRequest.FromString,
         response_serializer=reflection_pb2.ServerReflectionResponse.SerializeToString,
     )
-    handlers = grpc.method_handlers_generic_handler(_V1, {"ServerReflectionInfo": method})
+    handlers = grpc.method_handlers_generic_handler(SERVICE_V1, {"ServerReflectionInfo": method})
     server.add_generic_rpc_handlers((handlers,))

@@ -11,7 +11,7 @@ import grpc
 import typer
 
 from coalmine.control.v1.control_pb2_grpc import RouteControlStub
-from coalmine.lifecycle import MESSAGE_BYTES_MAX
+from coalmine.limits import MESSAGE_BYTES_MAX
 from coalmine_client.cli.failure import Failure, from_silence, from_status
 
 if TYPE_CHECKING:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from coalmine.errors import InvalidTensor
+from coalmine.security import Tls
 from coalmine_client.cli.bulk import Inputs, Tally, run_bulk
 from coalmine_client.cli.console import AsJson, show, show_json
 from coalmine_client.cli.failure import (
@@ -25,6 +26,7 @@ from coalmine_client.cli.failure import (
 )
 from coalmine_client.cli.infer_view import answer_json, answer_view, tally_json, tally_view
 from coalmine_client.cli.inputs import needs_datatypes, read_headers, read_inputs, split_rows
+from coalmine_client.cli.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext
 from coalmine_client.client import TIMEOUT_S, Answer, AsyncClient
 
 _CALLS_MAX = 1_000_000
@@ -42,6 +44,9 @@ class _Wanted:
     outputs: Sequence[str]
     headers: Sequence[tuple[str, str | bytes]]
     timeout_s: float
+    tls: Tls | None
+    token: str | None
+    token_in_plaintext: bool
 
 
 def infer(
@@ -76,11 +81,26 @@ def infer(
     timeout_s: Annotated[
         float, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="For each call.")
     ] = TIMEOUT_S,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    server_name: ServerName = None,
+    token: Token = None,
+    token_in_plaintext: TokenInPlaintext = False,
     json: AsJson = False,
 ) -> None:
     """Call a model once and print its answer, or many times and print what was counted."""
     wanted = _Wanted(
-        target, model, version, inputs or (), outputs or (), read_headers(headers or ()), timeout_s
+        target=target,
+        model=model,
+        version=version,
+        inputs=inputs or (),
+        outputs=outputs or (),
+        headers=read_headers(headers or ()),
+        timeout_s=timeout_s,
+        tls=Tls.given(ca, cert, key, server_name),
+        token=token,
+        token_in_plaintext=token_in_plaintext,
     )
     if rows or (repeat or 1) > 1:
         _many(wanted, repeat, concurrency, by_row=rows, json=json)
@@ -137,7 +157,7 @@ def _with_client(wanted: _Wanted, use: Callable[[AsyncClient], Awaitable[Found]]
     """Return what `use` makes of a client. Raises Failure for what a call was answered with."""
 
     async def used() -> Found:
-        async with AsyncClient(wanted.target, timeout_s=wanted.timeout_s) as client:
+        async with _client(wanted) as client:
             try:
                 return await use(client)
             except grpc.aio.AioRpcError as error:
@@ -149,6 +169,16 @@ def _with_client(wanted: _Wanted, use: Callable[[AsyncClient], Awaitable[Found]]
         return asyncio.run(used())
     except InvalidTensor as error:
         raise Failure(one_line(str(error))) from None
+
+
+def _client(wanted: _Wanted) -> AsyncClient:
+    return AsyncClient(
+        wanted.target,
+        timeout_s=wanted.timeout_s,
+        tls=wanted.tls,
+        token=wanted.token,
+        token_in_plaintext=wanted.token_in_plaintext,
+    )
 
 
 async def _call(client: AsyncClient, wanted: _Wanted, inputs: Inputs) -> Answer:

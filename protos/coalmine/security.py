@@ -1,0 +1,36 @@
+"""Which files TLS is made of, on both sides of a connection. What reads them: credentials.py."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True, slots=True)
+class TlsFiles:
+    """A server's PEM files; with `client_ca`, callers must show a certificate of that authority."""
+
+    cert: Path
+    key: Path
+    client_ca: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Tls:
+    """A caller's PEM files: whom it trusts, and the certificate that it shows.
+
+    Without `ca` it trusts whom gRPC trusts. `server_name` is the name in the server's certificate
+    where that isn't the address, as behind a forwarded port.
+    """
+
+    ca: Path | None = None
+    cert: Path | None = None
+    key: Path | None = None
+    server_name: str | None = None
+
+    @classmethod
+    def given(
+        cls, ca: Path | None, cert: Path | None, key: Path | None, server_name: str | None
+    ) -> "Tls | None":
+        """Return what these options ask for; None: a connection in plaintext."""
+        if (ca, cert, key, server_name) == (None, None, None, None):
+            return None
+        return cls(ca, cert, key, server_name)

@@ -1,0 +1,177 @@
+"""The operator's verbs at a server that runs: what it serves, and changes to that."""
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Final
+
+import typer
+from google.protobuf.message import Message
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from coalmine.calling import CA_VARIABLE, SERVER_VARIABLE, TOKEN_VARIABLE
+from coalmine.errors import StartError
+from coalmine.inference import inference_pb2 as pb
+from coalmine.lifecycle import EXIT_FAILED
+from coalmine.security import Tls
+from coalmine_server.asking import AskFailed, Server, one_line
+from coalmine_server.starting import fail, say
+
+_HERE: Final = "127.0.0.1:8001"
+_READ_S: Final = 10.0
+_CHANGE_S: Final = 600.0  # a model may be large, and what is in flight is waited for
+_PIPE_WIDTH: Final = 4_000  # wider than any row: nothing is cut where a program reads
+_STYLES: Final = {"READY": "green", "UNAVAILABLE": "red"}
+
+_Model = Annotated[str, typer.Argument(metavar="MODEL")]
+_Address = Annotated[
+    str,
+    typer.Option(envvar=SERVER_VARIABLE, metavar="HOST:PORT", help="Where the server listens."),
+]
+_Ca = Annotated[
+    Path | None,
+    typer.Option(
+        envvar=CA_VARIABLE, metavar="FILE", help="Connect by TLS, and trust this authority; PEM."
+    ),
+]
+_Cert = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A certificate to show, PEM; with --key.")
+]
+_Key = Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key, PEM.")]
+_ServerName = Annotated[
+    str | None,
+    typer.Option(metavar="NAME", help="In the server's certificate, where it isn't the address."),
+]
+_Token = Annotated[
+    str | None, typer.Option(envvar=TOKEN_VARIABLE, help="Shown with the call. Safer by variable.")
+]
+_InPlaintext = Annotated[
+    bool,
+    typer.Option(
+        "--token-in-plaintext", help="Send the token without TLS: something else encrypts."
+    ),
+]
+_Timeout = Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="For the answer.")]
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON, in a form that stays.")]
+
+
+def models(
+    address: _Address = _HERE,
+    ca: _Ca = None,
+    cert: _Cert = None,
+    key: _Key = None,
+    server_name: _ServerName = None,
+    token: _Token = None,
+    token_in_plaintext: _InPlaintext = False,
+    timeout: _Timeout = _READ_S,
+    as_json: _Json = False,
+) -> None:
+    """List the versions of each model at a server: their states, and why."""
+    server = Server(
+        address, Tls.given(ca, cert, key, server_name), token, token_in_plaintext, timeout
+    )
+    rows = _answer(server, "RepositoryIndex", pb.RepositoryIndexRequest()).models
+    if as_json:
+        print(json.dumps([_row(each) for each in rows], indent=2))  # noqa: T201 - the answer
+    else:
+        _print(rows)
+
+
+def load(
+    model: _Model,
+    address: _Address = _HERE,
+    ca: _Ca = None,
+    cert: _Cert = None,
+    key: _Key = None,
+    server_name: _ServerName = None,
+    token: _Token = None,
+    token_in_plaintext: _InPlaintext = False,
+    timeout: _Timeout = _CHANGE_S,
+) -> None:
+    """Have a server load a model, or what has changed of it; return once it serves."""
+    server = Server(
+        address, Tls.given(ca, cert, key, server_name), token, token_in_plaintext, timeout
+    )
+    with _waiting(f"loading {model} …"):
+        _answer(server, "RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name=model))
+    _done(f"{model} is loaded")
+
+
+def unload(
+    model: _Model,
+    address: _Address = _HERE,
+    ca: _Ca = None,
+    cert: _Cert = None,
+    key: _Key = None,
+    server_name: _ServerName = None,
+    token: _Token = None,
+    token_in_plaintext: _InPlaintext = False,
+    timeout: _Timeout = _CHANGE_S,
+) -> None:
+    """Have a server unload a model; return once what it had begun is answered."""
+    server = Server(
+        address, Tls.given(ca, cert, key, server_name), token, token_in_plaintext, timeout
+    )
+    with _waiting(f"unloading {model} …"):
+        _answer(server, "RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name=model))
+    _done(f"{model} is unloaded")
+
+
+# ---------------------------------------------------------------- what the verbs share
+
+
+def _answer(server: Server, method: str, request: Message) -> Any:
+    """Return the answer, or say why there is none and exit."""
+    try:
+        return server.ask(method, request)
+    except AskFailed as error:
+        say(str(error))
+        raise typer.Exit(EXIT_FAILED) from None
+    except StartError as error:
+        fail(str(error))
+
+
+@contextlib.contextmanager
+def _waiting(what: str) -> Iterator[None]:
+    """Show that it goes on, where somebody looks."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        yield
+        return
+    with console.status(Text(one_line(what))):
+        yield
+
+
+def _done(line: str) -> None:
+    Console(soft_wrap=True).print(Text(one_line(line)))
+
+
+def _row(each: pb.RepositoryIndexResponse.ModelIndex) -> dict[str, str]:
+    return {
+        "model": each.name,
+        "version": each.version,
+        "state": each.state,
+        "reason": each.reason,
+    }
+
+
+def _print(rows: Sequence[pb.RepositoryIndexResponse.ModelIndex]) -> None:
+    table = Table("model", "version", "state", "reason", box=None, pad_edge=False)
+    for each in rows:
+        state = Text(each.state, _STYLES.get(each.state, "yellow"))
+        table.add_row(_cell(each.name), _cell(each.version), state, _cell(each.reason))
+    console = Console()
+    if not console.is_terminal:
+        console.width = _PIPE_WIDTH
+    with console.capture() as shown:
+        console.print(table)
+    for line in shown.get().splitlines():
+        print(line.rstrip())  # noqa: T201 - the answer
+
+
+def _cell(text: str) -> Text:
+    """Return what a server says, as nothing but text."""
+    return Text(one_line(text))

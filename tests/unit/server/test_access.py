@@ -1,0 +1,132 @@
+"""Who may call which method, decided without a server."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
+
+from coalmine.clock import SystemClock
+from coalmine.errors import PermissionDenied, Unauthenticated
+from coalmine.inference import inference_pb2
+from coalmine.tokens import Role, digest
+from coalmine_server.access import ROLES, Access
+from coalmine_server.audit import ADMIN, METHODS, Recorded
+from coalmine_server.door import exposed
+
+SERVICE = "/inference.GRPCInferenceService"
+TOKENS = {"viewer": "v" * 40, "caller": "c" * 40, "operator": "o" * 40}
+
+
+@pytest.fixture
+def access(tmp_path: Path) -> Access:
+    file = tmp_path / "tokens.yaml"
+    lines = [
+        f'- {{name: {role}-1, role: {role}, sha256: "{digest(token).hex()}"}}'
+        for role, token in TOKENS.items()
+    ]
+    file.write_text("\n".join(["tokens:", *lines]))
+    return Access.by(file, SystemClock())
+
+
+def shows(role: str) -> list[tuple[str, str]]:
+    return [("user-agent", "x"), ("authorization", f"Bearer {TOKENS[role]}")]
+
+
+def may(access: Access, role: str, method: str) -> bool:
+    try:
+        access.check(method, shows(role))
+    except PermissionDenied:
+        return False
+    return True
+
+
+@pytest.mark.parametrize(
+    ("method", "allowed"),
+    [
+        ("ServerReady", {"viewer", "caller", "operator"}),
+        ("ModelReady", {"viewer", "caller", "operator"}),
+        ("ServerMetadata", {"viewer", "caller", "operator"}),
+        ("ModelMetadata", {"viewer", "caller", "operator"}),
+        ("ModelConfig", {"viewer", "caller", "operator"}),
+        ("ModelStatistics", {"viewer", "caller", "operator"}),
+        ("RepositoryIndex", {"viewer", "caller", "operator"}),
+        ("ModelInfer", {"caller", "operator"}),
+        ("ModelStreamInfer", {"caller", "operator"}),
+        ("RepositoryModelLoad", {"operator"}),
+        ("RepositoryModelUnload", {"operator"}),
+        ("AMethodOfTomorrow", {"operator"}),
+    ],
+)
+def test_each_role_may_do_its_own_and_no_more(
+    access: Access, method: str, allowed: set[str]
+) -> None:
+    assert {role for role in TOKENS if may(access, role, f"{SERVICE}/{method}")} == allowed
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        f"{SERVICE}/ServerLive",
+        "/grpc.health.v1.Health/Check",
+        "/grpc.health.v1.Health/List",
+        "/grpc.health.v1.Health/Watch",
+    ],
+)
+def test_probes_need_no_token(access: Access, method: str) -> None:
+    access.check(method, [])
+    access.check(method, [("authorization", "Bearer unknown")])
+
+
+def test_every_other_method_needs_one(access: Access) -> None:
+    for method in [each for each, role in ROLES.items() if role is not None]:
+        with pytest.raises(Unauthenticated):
+            access.check(method, [("user-agent", "x")])
+
+
+def test_every_method_that_is_offered_has_a_role() -> None:
+    services: list[Any] = [
+        *inference_pb2.DESCRIPTOR.services_by_name.values(),
+        *health_pb2.DESCRIPTOR.services_by_name.values(),
+        *reflection_pb2.DESCRIPTOR.services_by_name.values(),
+    ]
+    offered = {f"/{each.full_name}/{method.name}" for each in services for method in each.methods}
+    assert offered <= set(ROLES)
+
+
+def test_what_changes_things_is_for_operators_and_is_recorded() -> None:
+    assert {method for method, role in ROLES.items() if role is Role.OPERATOR} == ADMIN
+    assert {f"{SERVICE}/{method}" for method in METHODS} == ADMIN
+
+
+def test_a_refusal_says_who_is_what_and_what_is_needed(access: Access) -> None:
+    with pytest.raises(PermissionDenied) as caught:
+        access.check(f"{SERVICE}/ModelInfer", shows("viewer"))
+    assert str(caught.value) == "ModelInfer needs role caller, 'viewer-1' is viewer"
+
+
+def test_methods_that_change_nothing_are_the_servicers_own() -> None:
+    class Servicer:
+        ModelInfer = object()
+
+    servicer = Servicer()
+    recorded = Recorded(servicer, audit=None)  # type: ignore[arg-type]  # never asked
+    assert recorded.ModelInfer is servicer.ModelInfer
+
+
+# ---------------------------------------------------------------- listening
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:8001", "[::1]:8001", "localhost:8001"])
+def test_loopback_is_nobody_elses(address: str) -> None:
+    assert exposed(address, tls=False, tokens=True) == ""
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:8001", "[::]:8001", "10.0.0.7:8001", "host:8001"])
+def test_listening_to_others_in_plaintext_is_said_with_what_to_do(address: str) -> None:
+    assert exposed(address, tls=False, tokens=False) == (
+        "anybody may call, and calls cross the network unencrypted: give --tls-cert and --tls-key"
+    )
+    assert exposed(address, tls=False, tokens=True).startswith("calls and their tokens cross the")
+    assert exposed(address, tls=True, tokens=False) == ""

@@ -1,0 +1,151 @@
+"""The record of who changed what is served."""
+
+import asyncio
+from types import SimpleNamespace
+from typing import Any
+
+import grpc
+import pytest
+from structlog.testing import capture_logs
+
+from coalmine.errors import InvalidRequest, Unauthenticated
+from coalmine.tokens import Principal, Role
+from coalmine_server.audit import Audit
+
+
+class FakeClock:
+    """Moves on by 5 ms whenever it is read."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def wall_ns(self) -> int:
+        return 0
+
+    def monotonic_ns(self) -> int:
+        self.now_ns += 5_000_000
+        return self.now_ns
+
+
+class FakeContext:
+    """A call from 10.0.0.9, as grpc.aio's contexts tell of it."""
+
+    def __init__(self, *subjects: bytes, text: str = "no such model") -> None:
+        self._subjects = subjects
+        self.text = text
+
+    def peer(self) -> str:
+        return "ipv4:10.0.0.9:5"
+
+    def auth_context(self) -> dict[str, Any]:
+        return {"x509_subject": self._subjects} if self._subjects else {}
+
+    def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
+        return (("authorization", "Bearer x"),)
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.NOT_FOUND
+
+    def details(self) -> str:
+        return self.text
+
+
+def anna(_: object) -> Principal:
+    return Principal("anna", Role.OPERATOR)
+
+
+def nobody(_: object) -> Principal:
+    raise Unauthenticated("the token is not known here")
+
+
+REQUEST = SimpleNamespace(model_name="digits")
+
+
+async def line_of(
+    raised: BaseException | None = None,
+    *,
+    request: Any = REQUEST,
+    identify: Any = None,
+    context: FakeContext | None = None,
+) -> dict[str, Any]:
+    """Return the line for a call in which `raised` is raised, if anything."""
+
+    async def behaviour(request: Any, context: Any) -> str:
+        if raised is not None:
+            raise raised
+        return "answer"
+
+    recorded: Any = Audit(identify, FakeClock()).recording("RepositoryModelLoad", behaviour)
+    with capture_logs() as logged:
+        if raised is None:
+            assert await recorded(request, context or FakeContext()) == "answer"
+        else:
+            with pytest.raises(type(raised)):
+                await recorded(request, context or FakeContext())
+    (line,) = logged
+    return dict(line)
+
+
+async def test_a_change_is_recorded_with_who_what_and_how_long() -> None:
+    assert await line_of(identify=anna) == {
+        "event": "audit",
+        "log_level": "info",
+        "who": "anna",
+        "peer": "ipv4:10.0.0.9:5",
+        "method": "RepositoryModelLoad",
+        "model": "digits",
+        "code": "OK",
+        "duration_ms": 5.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("raised", "code", "reason"),
+    [
+        (grpc.aio.AbortError(), "NOT_FOUND", "no such model"),
+        (asyncio.CancelledError(), "CANCELLED", "given up by the caller, or out of time"),
+        (ValueError("secret"), "UNKNOWN", "ValueError"),
+    ],
+)
+async def test_a_failure_is_a_warning_with_its_reason(
+    raised: BaseException, code: str, reason: str
+) -> None:
+    line = await line_of(raised)
+    assert (line["log_level"], line["code"], line["reason"]) == ("warning", code, reason)
+
+
+async def test_without_tokens_a_caller_is_its_certificates_subject() -> None:
+    assert (await line_of(context=FakeContext(b"CN=alice,O=x")))["who"] == "CN=alice,O=x"
+    assert (await line_of(context=FakeContext(b"CN=\xff")))["who"] == "CN=�"
+    assert (await line_of())["who"] == "anonymous"
+
+
+async def test_what_the_caller_sent_takes_no_more_than_its_part_of_a_line() -> None:
+    told = FakeContext(text="x" * 99_999)
+    assert len((await line_of(grpc.aio.AbortError(), context=told))["reason"]) == 1_024
+    assert len((await line_of(request=SimpleNamespace(model_name="x" * 9_999)))["model"]) == 256
+
+
+async def test_a_request_that_cannot_be_read_has_no_model() -> None:
+    assert (await line_of(request=InvalidRequest("malformed")))["model"] is None
+
+
+def test_a_call_that_was_turned_away_is_recorded_without_its_request() -> None:
+    context: Any = FakeContext()
+    with capture_logs() as logged:
+        Audit(nobody, FakeClock()).refused(
+            "/inference.GRPCInferenceService/RepositoryModelLoad",
+            context,
+            Unauthenticated("the token is not known here"),
+        )
+    assert logged == [
+        {
+            "event": "audit",
+            "log_level": "warning",
+            "who": "anonymous",
+            "peer": "ipv4:10.0.0.9:5",
+            "method": "RepositoryModelLoad",
+            "code": "UNAUTHENTICATED",
+            "reason": "the token is not known here",
+        }
+    ]
