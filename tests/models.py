@@ -127,6 +127,48 @@ class Unbatched(nn.Module):
         return points.sum()
 
 
+class Words(nn.Module):
+    """BYTES [1] -> BYTES [1] and [1]: each word in capitals, and its length."""
+
+    def forward(self, words: list[str]) -> tuple[list[str], Tensor]:
+        shouted: list[str] = []
+        lengths: list[int] = []
+        for word in words:
+            shouted.append(word.upper())
+            lengths.append(len(word))
+        return shouted, torch.tensor(lengths).reshape(-1, 1)
+
+
+class Masked(nn.Module):
+    """[-1] and, where it is there, a mask -> []: the sum of what the mask leaves."""
+
+    def forward(self, values: Tensor, mask: Tensor | None = None) -> Tensor:
+        if mask is not None:
+            values = values * mask
+        return values.sum(1)
+
+
+class Overwrites(nn.Module):
+    """[64] -> [64]: its input, doubled in place."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels.mul_(2)
+
+
+class Remembers(nn.Module):
+    """[1] -> [1]: gives its own buffer, which holds the last value it saw."""
+
+    last: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("last", torch.zeros(1, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.last.copy_(x[:1])
+        return self.last
+
+
 def scripted(module: nn.Module) -> bytes:
     """Return what torch.jit.save writes for the module."""
     with warnings.catch_warnings():

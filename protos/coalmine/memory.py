@@ -25,3 +25,12 @@ def keep_large_blocks() -> bool:
     return bool(mallopt(_M_MMAP_THRESHOLD, _BLOCK_BYTES_MAX)) and bool(
         mallopt(_M_TRIM_THRESHOLD, _FREE_BYTES_MAX)
     )
+
+
+def give_back() -> bool:
+    """Hand what is free back to the system: after a model has gone, for one. Return whether."""
+    try:
+        trim = ctypes.CDLL(None).malloc_trim
+    except (AttributeError, OSError):
+        return False
+    return bool(trim(0))

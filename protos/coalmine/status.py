@@ -9,6 +9,7 @@ import grpc
 import structlog
 
 from coalmine.errors import CoalmineError
+from coalmine.trace_context import trace_ids
 
 _log = structlog.get_logger(__name__)
 
@@ -23,30 +24,42 @@ def status_of(error: CoalmineError) -> grpc.StatusCode:
     return grpc.StatusCode[error.code]
 
 
+def told(error: Exception, context: Context | None = None) -> tuple[grpc.StatusCode, str]:
+    """Return the status code and the text that the caller of `context` gets for `error`.
+
+    An error that is not ours becomes INTERNAL with an incident id; its text stays in the log, where
+    the id finds it beside the caller's trace, because it may hold what a caller must not read.
+    """
+    if isinstance(error, CoalmineError):
+        return status_of(error), str(error)
+    incident = secrets.token_hex(4)
+    ids = trace_ids(context.invocation_metadata() or ()) if context is not None else {}
+    _log.error("unexpected_error", incident=incident, exc_info=error, **ids)
+    return grpc.StatusCode.INTERNAL, f"internal error, incident {incident}"
+
+
 async def abort(
     context: Context, error: Exception, trailing: Sequence[tuple[str, str | bytes]] = ()
 ) -> NoReturn:
-    """End the call with the status that `error` stands for, and this trailing metadata.
-
-    An error that is not ours becomes INTERNAL with an incident id; its text stays in the log, where
-    the id finds it, because it may hold what a caller must not read.
-    """
-    if isinstance(error, CoalmineError):
-        await context.abort(status_of(error), str(error), tuple(trailing))
-    incident = secrets.token_hex(4)
-    _log.error("unexpected_error", incident=incident, exc_info=error)
-    message = f"internal error, incident {incident}"
-    await context.abort(grpc.StatusCode.INTERNAL, message, tuple(trailing))
+    """End the call with the status that `error` stands for, and this trailing metadata."""
+    code, message = told(error, context)
+    await context.abort(code, message, tuple(trailing))
     raise AssertionError  # abort always raises
 
 
 def answering(
     method: Callable[[Servicer, Request, Context], Awaitable[Response]],
 ) -> Callable[[Servicer, Request, Context], Awaitable[Response]]:
-    """Wrap a unary method of a servicer: what it raises becomes the call's status."""
+    """Wrap a unary method of a servicer: what it raises becomes the call's status.
+
+    So does a request that is an error: a deserialiser returns it, as gRPC answers UNKNOWN to one
+    that raises.
+    """
 
     @functools.wraps(method)
     async def wrapped(self: Servicer, request: Request, context: Context) -> Response:
+        if isinstance(request, CoalmineError):  # what its bytes were read as
+            await abort(context, request)
         try:
             return await method(self, request, context)
         except grpc.aio.AbortError:
@@ -66,6 +79,8 @@ def streaming(
     async def wrapped(
         self: Servicer, request: Request, context: Context
     ) -> AsyncIterator[Response]:
+        if isinstance(request, CoalmineError):
+            await abort(context, request)
         try:
             async for response in method(self, request, context):
                 yield response

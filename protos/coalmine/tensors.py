@@ -5,6 +5,7 @@ are checked against the bytes before anything is allocated, so a declared shape 
 Source: the Open Inference Protocol, version 2.
 """
 
+import functools
 import math
 import struct
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -20,6 +21,7 @@ from coalmine.errors import InvalidTensor
 from coalmine.inference import inference_pb2 as pb
 
 Array = NDArray[Any]
+Blob = bytes | memoryview
 
 BYTES: Final = "BYTES"
 RANK_MAX: Final = 32
@@ -105,6 +107,11 @@ def datatype_of(dtype: np.dtype[Any]) -> str:
         raise InvalidTensor(f"numpy dtype '{dtype}' has no datatype in the protocol") from None
 
 
+def travels_typed(datatype: str) -> bool:
+    """Return whether the protocol has a typed field for a datatype."""
+    return datatype in _TYPED_FIELD
+
+
 def elements_of(shape: Sequence[int]) -> int:
     """Return how many elements a shape holds.
 
@@ -123,23 +130,29 @@ def elements_of(shape: Sequence[int]) -> int:
 # ---------------------------------------------------------------- raw
 
 
-def from_raw(name: str, datatype: str, shape: Sequence[int], blob: bytes) -> Array:
+def from_raw(name: str, datatype: str, shape: Sequence[int], blob: Blob) -> Array:
     """Return a view of `blob` as an array of `shape`; for BYTES, a new object array.
 
-    Raises InvalidTensor where the size doesn't match, naming the tensor.
+    The view is read-only, and as aligned as `blob` is. Raises InvalidTensor where the size doesn't
+    match, naming the tensor.
     """
-    dtype = numpy_dtype(datatype)
-    elements = elements_of(shape)
+    sizes = tuple(shape)
     if datatype == BYTES:
-        return _object_array(_split_bytes(name, blob, elements), shape)
-    expected = elements * dtype.itemsize
+        return _object_array(_split_bytes(name, blob, elements_of(sizes)), sizes)
+    expected = _raw_bytes(datatype, sizes)
     if len(blob) != expected:
         raise InvalidTensor(
-            f"'{name}' {datatype} {list(shape)} takes {expected} raw bytes, got {len(blob)}"
+            f"'{name}' {datatype} {list(sizes)} takes {expected} raw bytes, got {len(blob)}"
         )
-    if datatype == "BOOL" and blob.translate(None, b"\x00\x01"):
+    if datatype == "BOOL" and np.frombuffer(blob, np.uint8).max(initial=0) > 1:
         raise InvalidTensor(f"'{name}' BOOL has a byte other than 0 and 1")
-    return np.frombuffer(blob, dtype=dtype).reshape(shape)
+    return np.ndarray(sizes, _NUMPY[datatype], blob)
+
+
+# Remembered: callers send few shapes, and to check one costs more than to look it up.
+@functools.lru_cache(maxsize=4096)
+def _raw_bytes(datatype: str, shape: tuple[int, ...]) -> int:
+    return elements_of(shape) * numpy_dtype(datatype).itemsize
 
 
 def to_raw(array: Array) -> bytes:
@@ -157,7 +170,7 @@ def _prefixed(array: Array) -> Iterator[bytes]:
         yield data
 
 
-def _split_bytes(name: str, blob: bytes, elements: int) -> list[bytes]:
+def _split_bytes(name: str, blob: Blob, elements: int) -> list[bytes]:
     # Each element takes four bytes at least: a shape can't ask for more than came.
     if elements * 4 > len(blob):
         raise InvalidTensor(
@@ -176,7 +189,7 @@ def _split_bytes(name: str, blob: bytes, elements: int) -> list[bytes]:
                 f"'{name}' BYTES: element {len(found)} takes {length} bytes, "
                 f"{len(blob) - at} are left"
             )
-        found.append(blob[at : at + length])
+        found.append(bytes(blob[at : at + length]))
         at += length
     if at != len(blob):
         raise InvalidTensor(f"'{name}' BYTES: {len(blob) - at} raw bytes follow the last element")
@@ -269,7 +282,7 @@ def _decode(
     described: Sequence[
         pb.ModelInferRequest.InferInputTensor | pb.ModelInferResponse.InferOutputTensor
     ],
-    blobs: Sequence[bytes],
+    blobs: Sequence[Blob],
 ) -> list[Tensor]:
     if not blobs:
         return [

@@ -1,22 +1,20 @@
-"""Running a program: several requests as one batch, and the warm-up. Knows no model format."""
+"""Running a program: requests as one batch, and each one's answer. Knows no model format."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import structlog
 
+from coalmine.clock import Clock
 from coalmine.errors import CoalmineError, ModelFailed, StartError
-from coalmine.tensors import Array, numpy_dtype
+from coalmine.tensors import BYTES, Array, numpy_dtype
+from coalmine_server.answers import Answers
 from coalmine_server.config import ModelConfig
 from coalmine_server.runtime.program import Program, Runtime
-from coalmine_server.signature import Signature, TensorSpec, check_outputs
+from coalmine_server.signature import Arrays, Checked, Signature, TensorSpec, check_outputs
 
-_log = structlog.get_logger(__name__)
-
-Arrays = Sequence[Array]
-Result = Arrays | CoalmineError
+Result = bytes | CoalmineError
 
 # What a variable size is tried with: long enough for most kernels and strides, and still cheap.
 VARIABLE_SIZE = 32
@@ -24,10 +22,11 @@ VARIABLE_SIZE = 32
 
 @dataclass(frozen=True, slots=True)
 class Ran:
-    """What became of a batch: a result for each request, in order; monotonic nanoseconds.
+    """What became of a batch: an answer or error for each request, in order.
 
-    Inputs are gathered from `started_ns` on, the forward runs from `infer_ns` to `output_ns`, and by
-    `ended_ns` each request has its own rows.
+    Monotonic nanoseconds: inputs are gathered from `started_ns` on, the forward runs from
+    `infer_ns` to `output_ns`, and by `ended_ns` each request's answer is written. Of a batch that
+    was run again one by one, the times are those of all its runs, put together.
     """
 
     results: Sequence[Result]
@@ -37,46 +36,105 @@ class Ran:
     ended_ns: int
 
 
-def execute(program: Program, signature: Signature, batch: Sequence[Arrays]) -> list[Result]:
-    """Return each request's outputs, or the ModelFailed that it earned.
+@dataclass(slots=True)
+class _Times:
+    """How long gathering and forwards took so far."""
 
-    A batch of several that fails is run again one by one, so that one request's poison reaches
-    nobody else.
-    """
-    try:
-        return list(_run(program, signature, batch))
-    except ModelFailed as error:
-        if len(batch) > 1:
-            return [result for each in batch for result in execute(program, signature, [each])]
-        _log.warning("model_failed", label=signature.label, exc_info=error)
-        return [ModelFailed(f"{signature.label}: {error}")]
+    gathering_ns: int = 0
+    forward_ns: int = 0
 
 
-def _run(program: Program, signature: Signature, batch: Sequence[Arrays]) -> Sequence[Arrays]:
-    if len(batch) == 1:
-        outputs = program.run(batch[0])
-        check_outputs(signature, outputs, _rows(batch[0]))
-        return [outputs]
-    sizes = [_rows(each) for each in batch]
-    outputs = program.run([np.concatenate(column) for column in zip(*batch, strict=True)])
-    check_outputs(signature, outputs, sum(sizes))
-    ends = np.cumsum(sizes)[:-1]
-    return list(zip(*(np.split(output, ends) for output in outputs), strict=True))
+class Execution:
+    """A program and how its answers are written. Used by one thread only."""
+
+    def __init__(self, program: Program, signature: Signature, clock: Clock) -> None:
+        self._program = program
+        self._signature = signature
+        self._clock = clock
+        self._answers = Answers(signature)
+
+    def run(self, batch: Sequence[Checked]) -> Ran:
+        """Return each request's answer, or the ModelFailed that it earned.
+
+        Answers are written here, before the program runs again: its outputs may be its own memory.
+        A batch of several that fails is run again one by one, so that one request's poison reaches
+        nobody else.
+        """
+        started_ns = self._clock.monotonic_ns()
+        times = _Times()
+        results = self._results(batch, times)
+        infer_ns = started_ns + times.gathering_ns
+        output_ns = infer_ns + times.forward_ns
+        return Ran(results, started_ns, infer_ns, output_ns, self._clock.monotonic_ns())
+
+    def _results(self, batch: Sequence[Checked], times: _Times) -> list[Result]:
+        try:
+            outputs = self._outputs(batch, times)
+        except ModelFailed as error:
+            if len(batch) > 1:
+                return [result for each in batch for result in self._results([each], times)]
+            return [_failed(self._signature.label, error)]
+        return self._written(batch, outputs)
+
+    def _outputs(self, batch: Sequence[Checked], times: _Times) -> Sequence[Array]:
+        """Return the whole batch's outputs, as they were declared."""
+        begun_ns = self._clock.monotonic_ns()
+        inputs = batch[0].arrays if len(batch) == 1 else _gathered(batch)
+        infer_ns = self._clock.monotonic_ns()
+        times.gathering_ns += infer_ns - begun_ns
+        try:
+            outputs = self._program.run(inputs)
+        finally:
+            times.forward_ns += self._clock.monotonic_ns() - infer_ns
+        rows = batch[0].rows if len(batch) == 1 else sum([each.rows for each in batch])
+        check_outputs(self._signature, outputs, rows)
+        return outputs
+
+    def _written(self, batch: Sequence[Checked], outputs: Sequence[Array]) -> list[Result]:
+        write = self._answers.write
+        if len(batch) == 1:
+            return [write(batch[0], outputs)]
+        results: list[Result] = []
+        start = 0
+        for each in batch:
+            end = start + each.rows
+            results.append(write(each, [output[start:end] for output in outputs]))
+            start = end
+        return results
 
 
-def _rows(arrays: Arrays) -> int:
-    return len(arrays[0]) if arrays[0].ndim else 1
+def _failed(label: str, error: ModelFailed) -> ModelFailed:
+    failed = ModelFailed(f"{label}: {str(error).removeprefix(f'{label}: ')}")
+    failed.__cause__ = error  # logged where the request's trace is known
+    return failed
+
+
+def _gathered(batch: Sequence[Checked]) -> Arrays:
+    """Return each input of all requests in one new array: the one copy on a request's way in."""
+    return tuple(
+        None if column[0] is None else np.concatenate(column)
+        for column in zip(*[each.arrays for each in batch], strict=True)
+    )
 
 
 # ---------------------------------------------------------------- opening and warm-up
 
 
 def open_program(
-    runtime: Runtime, signature: Signature, config: ModelConfig, data: bytes, *, source: Path
+    runtime: Runtime,
+    signature: Signature,
+    config: ModelConfig,
+    data: bytes,
+    *,
+    source: Path,
+    instance: int = 0,
 ) -> Program:
-    """Return the program in `data`, warm as its config asks. Raises StartError, naming `source`."""
+    """Return the program in `data`, warm as its config asks. Raises StartError, naming `source`.
+
+    `instance` counts the threads of one version: on `device: auto` they take devices in turn.
+    """
     try:
-        program = runtime.load(data, [each.name for each in signature.outputs])
+        program = runtime.load(data, signature, config.device, instance)
         warm(program, signature, config.warmup_sizes, config.warmup.runs)
     except StartError as error:
         raise StartError(f"{source}: {error}") from error
@@ -86,10 +144,10 @@ def open_program(
 def warm(program: Program, signature: Signature, sizes: Sequence[int], runs: int) -> None:
     """Run zeros of each batch size `runs` times. Raises StartError where the model fails on them.
 
-    Variable sizes are tried with VARIABLE_SIZE.
+    Variable sizes are tried with VARIABLE_SIZE, BYTES with empty strings; no input is left out.
     """
     for rows in sizes:
-        inputs = [_zeros(spec, rows, batched=signature.batched) for spec in signature.inputs]
+        inputs = tuple(_zeros(spec, rows, batched=signature.batched) for spec in signature.inputs)
         try:
             for _ in range(runs):
                 check_outputs(signature, program.run(inputs), rows)
@@ -106,4 +164,7 @@ def _described(spec: TensorSpec, array: Array) -> str:
 def _zeros(spec: TensorSpec, rows: int, *, batched: bool) -> Array:
     sizes = spec.shape[batched:]
     shape = tuple(VARIABLE_SIZE if size < 0 else size for size in sizes)
-    return np.zeros((rows, *shape) if batched else shape, dtype=numpy_dtype(spec.datatype))
+    whole = (rows, *shape) if batched else shape
+    if spec.datatype == BYTES:
+        return np.full(whole, "", dtype=object)
+    return np.zeros(whole, dtype=numpy_dtype(spec.datatype))

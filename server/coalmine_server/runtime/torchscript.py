@@ -1,61 +1,79 @@
-"""TorchScript: the only place that knows torch."""
+"""TorchScript: files become programs, and programs run. Only this folder knows torch."""
 
 import io
 import re
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
-import ml_dtypes
-import numpy as np
 import structlog
 import torch
 
 from coalmine.errors import ModelFailed, StartError
 from coalmine.tensors import Array
+from coalmine_server.runtime.conversion import arrays_of, given, spend_one_time_warning
+from coalmine_server.runtime.devices import CPU, device_of
 from coalmine_server.runtime.program import Program
+from coalmine_server.runtime.schema import check_schema
+from coalmine_server.signature import Arrays, Signature
 
 _log = structlog.get_logger(__name__)
 
-_BFLOAT16: Final = np.dtype(ml_dtypes.bfloat16)
-# Small ones are copied: CPython shares one-byte strings, and a module may write into its input.
-_COPIED_BYTES: Final = 4096
 _POINTER: Final = "<--- HERE"
 _LOADING: Final = threading.Lock()  # warnings' filters belong to the process, not to a thread
 _RAISED: Final = re.compile(r"^(?:builtins\.)?([A-Za-z_][\w.]*)(?:: ?(.*))?$", re.MULTILINE)
 
 
 class TorchScript:
-    """Loads files that torch.jit.save wrote, for the CPU."""
+    """Loads files that torch.jit.save wrote."""
+
+    def __init__(self, cuda_count: Callable[[], int] = torch.cuda.device_count) -> None:
+        self._cuda_count = cuda_count
 
     def use_threads(self, count: int) -> None:
         """Let the calling thread's runs use `count` cores; torch keeps this for each thread."""
         torch.set_num_threads(count)
 
-    def load(self, data: bytes, output_names: Sequence[str]) -> Program:
+    def load(self, data: bytes, signature: Signature, device: str, instance: int) -> Program:
         """Return the module in `data`, frozen where it can be. Raises StartError."""
+        chosen = device_of(device, instance=instance, cuda_count=self._cuda_count())
         with _quiet():
-            _spend_one_time_warning()
-            return _Module(_frozen(_module(data)), tuple(output_names))
+            spend_one_time_warning()
+            module = _module(data, chosen)
+            check_schema(module.forward.schema, signature)
+            nbytes = _nbytes(module)
+            frozen = _frozen(module)
+            return _Module(frozen.forward, signature, chosen, nbytes)
 
 
 class _Module:
-    def __init__(self, forward: Any, output_names: tuple[str, ...]) -> None:
-        self._forward = forward
-        self._output_names = output_names
+    """A module's forward alone: Python's wrappers around it stand in cycles that would keep it."""
 
-    def run(self, inputs: Sequence[Array]) -> list[Array]:
+    def __init__(self, forward: Any, signature: Signature, device: str, nbytes: int) -> None:
+        self._forward = forward
+        self._signature = signature
+        self._target = None if device == CPU else torch.device(device)
+        self._inference = torch.inference_mode()  # made once: that is half of its cost
+        self.device = device
+        self.nbytes = nbytes
+
+    def run(self, inputs: Arrays) -> list[Array]:
         """Return the outputs in the declared order. Raises ModelFailed."""
+        target = self._target
         try:
-            with torch.inference_mode():
-                answer = self._forward(*[_tensor(each) for each in inputs])
-                return [_array(each) for each in _in_order(answer, self._output_names)]
+            with self._inference:
+                answer = self._forward(*[given(each, target) for each in inputs])
+                return arrays_of(answer, self._signature, inputs)
         except ModelFailed:
             raise
         except Exception as error:  # whatever a module raises is the module's failure
             raise ModelFailed(_cause(error)) from error
+
+    def close(self) -> None:
+        """Let go of the model's memory."""
+        self._forward = None
 
 
 # ---------------------------------------------------------------- loading
@@ -69,15 +87,10 @@ def _quiet() -> Iterator[None]:
         yield
 
 
-def _spend_one_time_warning() -> None:
-    """Make torch say now, once and unheard, that arrays over a message's bytes are read-only."""
-    torch.from_numpy(np.frombuffer(b"\0", dtype=np.uint8))
-
-
-def _module(data: bytes) -> Any:
+def _module(data: bytes, device: str) -> Any:
     try:
         load: Any = torch.jit.load  # untyped in torch
-        return load(io.BytesIO(data), map_location="cpu").eval()
+        return load(io.BytesIO(data), map_location=device).eval()
     except Exception as error:
         raise StartError(f"not a TorchScript file: {_cause(error)}") from error
 
@@ -90,40 +103,10 @@ def _frozen(module: Any) -> Any:
         return module
 
 
-# ---------------------------------------------------------------- arrays and tensors
-
-
-def _tensor(array: Array) -> torch.Tensor:
-    if array.nbytes <= _COPIED_BYTES:
-        array = array.copy()
-    if array.dtype == _BFLOAT16:
-        return torch.from_numpy(array.view(np.int16)).view(torch.bfloat16)
-    return torch.from_numpy(array)
-
-
-def _array(tensor: torch.Tensor) -> Array:
-    if tensor.dtype == torch.bfloat16:
-        return tensor.contiguous().view(torch.int16).numpy().view(_BFLOAT16)
-    return tensor.numpy()
-
-
-def _in_order(answer: object, names: Sequence[str]) -> list[torch.Tensor]:
-    """Return the tensors of a module's answer: one, a tuple or list in order, or a dict by name."""
-    if isinstance(answer, torch.Tensor):
-        tensors: list[Any] = [answer]
-    elif isinstance(answer, Mapping):
-        missing = [name for name in names if name not in answer]
-        if missing:
-            raise ModelFailed(f"the model gave no output '{missing[0]}'")
-        tensors = [answer[name] for name in names]
-    elif isinstance(answer, Sequence):
-        tensors = list(answer)
-    else:
-        tensors = [answer]
-    for each in tensors:
-        if not isinstance(each, torch.Tensor):
-            raise ModelFailed(f"the model gave a {type(each).__name__}, expected a tensor")
-    return tensors
+def _nbytes(module: Any) -> int:
+    """Return the memory of parameters and buffers; what several share counts once."""
+    held = {each.data_ptr(): each.nbytes for each in (*module.parameters(), *module.buffers())}
+    return sum(held.values())
 
 
 # ---------------------------------------------------------------- errors

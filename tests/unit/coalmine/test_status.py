@@ -36,8 +36,12 @@ CODES = {
     "Overloaded": grpc.StatusCode.RESOURCE_EXHAUSTED,
     "DeadlineSpent": grpc.StatusCode.DEADLINE_EXCEEDED,
     "ModelFailed": grpc.StatusCode.INTERNAL,
+    "Unauthenticated": grpc.StatusCode.UNAUTHENTICATED,
+    "PermissionDenied": grpc.StatusCode.PERMISSION_DENIED,
     "StaleRevision": grpc.StatusCode.ABORTED,
     "NotReady": grpc.StatusCode.FAILED_PRECONDITION,
+    "PartlyDone": grpc.StatusCode.ABORTED,
+    "LoadFailed": grpc.StatusCode.FAILED_PRECONDITION,
 }
 
 SECRET = "password=hunter2"
@@ -149,6 +153,20 @@ async def test_an_unexpected_error_arrives_as_internal_with_nothing_of_its_text(
     assert log["exc_info"] is servicer.error
 
 
+async def test_an_unexpected_error_is_logged_with_its_callers_trace(
+    servicer: Raising, stub: Any
+) -> None:
+    servicer.error = RuntimeError(SECRET)
+    trace, span = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+
+    with capture_logs() as logs, pytest.raises(grpc.aio.AioRpcError):
+        await stub.GetRoute(
+            pb.GetRouteRequest(), metadata=(("traceparent", f"00-{trace}-{span}-00"),)
+        )
+
+    assert [(each["trace_id"], each["span_id"]) for each in logs] == [(trace, span)]
+
+
 async def test_two_unexpected_errors_are_two_incidents(servicer: Raising, stub: Any) -> None:
     servicer.error = ValueError("x")
 
@@ -185,3 +203,27 @@ async def test_a_cancelled_call_is_cancelled_and_no_incident(servicer: Raising, 
             await servicer.cancelled.wait()
 
     assert logs == []
+
+
+@pytest.mark.parametrize("wrap", [answering, streaming])
+async def test_a_request_that_is_an_error_never_reaches_its_method(wrap: Any) -> None:
+    """A deserialiser returns the error: gRPC answers UNKNOWN to one that raises."""
+
+    class Aborted(Exception):
+        """Ends the call, as gRPC's does."""
+
+    class FakeContext:
+        async def abort(self, code: grpc.StatusCode, details: str, trailing: Any) -> None:
+            said.append((code, details))
+            raise Aborted
+
+    @wrap
+    async def method(self: Any, request: Any, context: Any) -> Any:
+        said.append("called")
+        yield request
+
+    said: list[Any] = []
+    call = method(None, errors.InvalidRequest("malformed message"), FakeContext())
+    with pytest.raises(Aborted):
+        await (call if asyncio.iscoroutine(call) else anext(call))
+    assert said == [(grpc.StatusCode.INVALID_ARGUMENT, "malformed message")]

@@ -196,6 +196,23 @@ def test_malformed_raw_texts_are_refused_with_the_place(elements: Any, blob: Any
         from_raw("x", BYTES, [elements], blob)
 
 
+@pytest.mark.parametrize("datatype", DATATYPES)
+def test_raw_contents_may_be_a_view_that_begins_anywhere(datatype: str) -> None:
+    array = EXAMPLES[datatype]
+    blob = to_raw(array)
+    inside = memoryview(b"x" + blob + b"y")[1:-1]
+    read = from_raw("x", datatype, array.shape, inside)
+    np.testing.assert_array_equal(read, array)
+    if datatype != BYTES:
+        assert np.shares_memory(read, np.frombuffer(inside, np.uint8))
+        assert not read.flags.writeable
+
+
+def test_a_view_of_booleans_holds_noughts_and_ones_only() -> None:
+    with pytest.raises(InvalidTensor, match="'x' BOOL has a byte other than 0 and 1"):
+        from_raw("x", "BOOL", [3], memoryview(b"\0\1\2"))
+
+
 # ---------------------------------------------------------------- typed
 
 

@@ -1,23 +1,54 @@
+import gc
+import os
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
+import torch
 from torch import Tensor, nn
 
+from coalmine import memory
 from coalmine.errors import ModelFailed, StartError
 from coalmine.tensors import Array, numpy_dtype
+from coalmine_server.runtime.program import Program
 from coalmine_server.runtime.torchscript import TorchScript
+from coalmine_server.signature import Signature, TensorSpec
 from tests.models import (
     IDENTITY_DATATYPES,
     Identity,
     Linear,
+    Masked,
+    Overwrites,
     Raises,
     Sequences,
     Unbatched,
+    Words,
     scripted,
 )
 
 
+def load(
+    module: nn.Module,
+    *inputs: str | TensorSpec,
+    outputs: tuple[str, ...] = ("y",),
+    rows_max: int = 32,
+) -> Program:
+    """Load a module whose tensors are named, or declared in full."""
+    specs = [each if isinstance(each, TensorSpec) else _spec(each) for each in inputs]
+    signature = Signature("m", 1, rows_max, tuple(specs), tuple(_spec(each) for each in outputs))
+    return TorchScript().load(scripted(module), signature, "cpu", 0)
+
+
+def _spec(text: str) -> TensorSpec:
+    """Return NAME:DATATYPE; FP32 where there is none. Shapes don't matter here."""
+    name, _, datatype = text.partition(":")
+    return TensorSpec(name, datatype or "FP32", (-1, 1))
+
+
 def run(module: nn.Module, *inputs: Array, outputs: tuple[str, ...] = ("y",)) -> list[Array]:
-    return TorchScript().load(scripted(module), outputs).run(inputs)
+    names = [f"x{number}" for number, _ in enumerate(inputs)]
+    return list(load(module, *names, outputs=outputs).run(inputs))
 
 
 def test_a_module_runs_on_arrays_and_gives_arrays() -> None:
@@ -72,13 +103,13 @@ def test_what_torch_raises_comes_back_as_its_class_and_first_line() -> None:
 @pytest.mark.parametrize("data", [b"", b"junk", b"PK\x03\x04 not really"])
 def test_bytes_that_are_no_module_are_refused_in_one_line(data: bytes) -> None:
     with pytest.raises(StartError, match=r"^not a TorchScript file: ") as refusal:
-        TorchScript().load(data, ("y",))
+        TorchScript().load(data, Signature("m", 1, 1, (), ()), "cpu", 0)
     assert "\n" not in str(refusal.value)
 
 
 def test_a_module_that_keeps_count_goes_on_counting() -> None:
-    loaded = TorchScript().load(scripted(Counter()), ("y",))
-    assert [float(loaded.run([np.zeros(1, "f4")])[0][0]) for _ in range(3)] == [1, 2, 3]
+    loaded = load(Counter(), "x")
+    assert [float(loaded.run((np.zeros(1, "f4"),))[0][0]) for _ in range(3)] == [1, 2, 3]
 
 
 class Counter(nn.Module):
@@ -93,3 +124,254 @@ class Counter(nn.Module):
 
 def test_threads_are_set_for_the_calling_thread() -> None:
     TorchScript().use_threads(1)
+
+
+# ---------------------------------------------------------------- copies
+
+
+class Identical(nn.Module):
+    """Gives the very tensor that it got."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x
+
+
+def view_at(offset: int, elements: int = 150_528) -> Array:
+    """Return an array over bytes, as raw contents are, at an offset in them."""
+    blob = bytes(range(256)) * (elements * 4 // 256 + 1)
+    return np.ndarray((1, elements), "<f4", memoryview(blob)[offset : offset + elements * 4])
+
+
+def test_a_large_aligned_input_reaches_the_module_without_a_copy() -> None:
+    given = view_at(16)
+    (got,) = run(Identical(), given)
+    assert np.shares_memory(got, given)
+
+
+@pytest.mark.parametrize("offset", [1, 2, 3, 5])
+def test_an_input_that_begins_between_elements_is_copied_to_where_a_tensor_may_be(
+    offset: int,
+) -> None:
+    given = view_at(offset)
+    (got,) = run(Identical(), given)
+    assert got.flags.aligned
+    assert not np.shares_memory(got, given)
+    np.testing.assert_array_equal(got, given)
+
+
+def test_a_small_input_is_copied_for_its_bytes_may_be_shared() -> None:
+    given = np.ndarray((1, 1), "u1", b"a")
+    run(Increments(), given)
+    assert bytes([97]) == b"a"
+
+
+class Increments(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.add_(1)
+
+
+def test_a_module_may_write_into_its_input() -> None:
+    (got,) = run(Overwrites(), np.ones((2, 64), "f4"))
+    assert (got == 2).all()
+
+
+# ---------------------------------------------------------------- what a module gives
+
+
+class Nothing(nn.Module):
+    def forward(self, x: Tensor) -> None:
+        return
+
+
+class Number(nn.Module):
+    def forward(self, x: Tensor) -> int:
+        return 3
+
+
+class Strings(nn.Module):
+    def forward(self, x: Tensor) -> list[str]:
+        return ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("module", "text"),
+    [
+        (Nothing(), "output 'y': expected a tensor, the model gave None"),
+        (Number(), "output 'y': expected a tensor, the model gave a int"),
+        (Strings(), "expected 1 outputs, the model gave 2"),
+    ],
+)
+def test_an_answer_that_is_no_tensor_is_the_models_failure(module: nn.Module, text: str) -> None:
+    with pytest.raises(ModelFailed, match=f"^{text}$"):
+        run(module, np.ones((1, 64), "f4"))
+
+
+def test_too_many_outputs_are_the_models_failure() -> None:
+    with pytest.raises(ModelFailed, match=r"^expected 2 outputs, the model gave 1$"):
+        run(Linear(), np.ones((1, 64), "f4"), outputs=("y", "z"))
+
+
+# ---------------------------------------------------------------- strings
+
+
+def text(*words: str) -> Array:
+    array = np.empty((len(words), 1), dtype=object)
+    array[:, 0] = words
+    return array
+
+
+WORDS = ("shouted:BYTES", "lengths:INT64")
+
+
+def test_a_module_takes_and_gives_strings() -> None:
+    program = load(Words(), "words:BYTES", outputs=WORDS)
+    shouted, lengths = program.run((text("one", "zwölf", ""),))
+    assert shouted.tolist() == [[b"ONE"], ["ZWöLF".encode()], [b""]], "TorchScript's own capitals"
+    assert lengths.tolist() == [[3], [6], [0]], "TorchScript counts bytes"
+
+
+def test_strings_that_do_not_fill_the_declared_shape_are_the_models_failure() -> None:
+    program = load(Strings(), "x", outputs=("y:BYTES",))
+    assert program.run((np.zeros((2, 1), "f4"),))[0].tolist() == [[b"a"], [b"b"]]
+    with pytest.raises(ModelFailed, match=r"'y' is declared BYTES \[3, 1\], .* gave 2 strings"):
+        program.run((np.zeros((3, 1), "f4"),))
+
+
+@pytest.mark.parametrize(
+    ("module", "inputs", "outputs", "message"),
+    [
+        (
+            Linear(),
+            ("x:BYTES",),
+            ("y",),
+            "input 'x' is declared BYTES, the module takes Tensor there",
+        ),
+        (
+            Words(),
+            ("w:FP32",),
+            WORDS,
+            "input 'w' is declared FP32, the module takes List[str] there",
+        ),
+        (
+            Linear(),
+            ("x",),
+            ("y:BYTES",),
+            "output 'y' is declared BYTES, the module gives Tensor",
+        ),
+        (Linear(), ("a", "b"), ("y",), "2 inputs are declared, the module's forward takes 1"),
+        (
+            Masked(),
+            ("a", "b", "c"),
+            ("y",),
+            "3 inputs are declared, the module's forward takes 1 to 2",
+        ),
+        (
+            Linear(),
+            (TensorSpec("x", "FP32", (-1, 64), optional=True),),
+            ("y",),
+            "input 'x' is declared optional, the module takes Tensor there",
+        ),
+    ],
+)
+def test_a_declaration_that_the_module_contradicts_is_refused_by_the_tensors_name(
+    module: nn.Module, inputs: tuple[str, ...], outputs: tuple[str, ...], message: str
+) -> None:
+    with pytest.raises(StartError) as refusal:
+        load(module, *inputs, outputs=outputs)
+    assert str(refusal.value) == message
+
+
+# ---------------------------------------------------------------- optional inputs
+
+
+def test_an_optional_input_that_is_absent_is_none() -> None:
+    mask = TensorSpec("mask", "FP32", (-1, 2), optional=True)
+    program = load(Masked(), "values", mask)
+    values = np.array([[1, 2]], "f4")
+    assert program.run((values, None))[0].tolist() == [3]
+    assert program.run((values, np.array([[0, 1]], "f4")))[0].tolist() == [2]
+
+
+# ---------------------------------------------------------------- devices and memory
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    signature = Signature("m", 1, 1, (_spec("x"),), (_spec("y"),))
+    runtime = TorchScript(cuda_count=lambda: 0)
+    with pytest.raises(StartError, match="device 'cuda:0' is not there"):
+        runtime.load(scripted(Linear()), signature, "cuda:0", 0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+@pytest.mark.parametrize("device", ["auto", "cuda", "cuda:0"])
+def test_a_module_runs_on_a_cuda_device(device: str) -> None:
+    signature = Signature("m", 1, 1, (_spec("x"),), (_spec("y"),))
+    program = TorchScript().load(scripted(Linear()), signature, device, 0)
+    assert program.device == "cuda:0"
+    (logits,) = program.run((np.ones((2, 64), dtype="f4"),))
+    np.testing.assert_array_equal(logits, np.outer([64.0, 64.0], np.arange(10)))
+
+
+class Shared(nn.Module):
+    """Two names for the same 4,000 bytes, and a buffer of 80."""
+
+    numbers: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1000))
+        self.again = self.weight
+        self.register_buffer("numbers", torch.zeros(10, dtype=torch.int64))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x + self.weight.sum() + self.again.sum() + self.numbers.sum()
+
+
+def test_a_program_tells_how_much_memory_its_weights_take() -> None:
+    program = load(Shared(), "x")
+    assert (program.nbytes, program.device) == (4080, "cpu")
+
+
+class Wide(nn.Module):
+    """20 MB of weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2236, 2236)
+
+    def forward(self, x: Tensor) -> Tensor:
+        answer: Tensor = self.layer(x)
+        return answer
+
+
+def resident_bytes() -> int:
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+@pytest.fixture
+def no_collection() -> Any:
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
+
+
+def test_fifty_models_loaded_and_closed_leave_no_memory_behind(no_collection: Any) -> None:
+    data = scripted(Wide())
+    signature = Signature("m", 1, 4, (_spec("x"),), (_spec("y"),))
+
+    def cycle() -> None:
+        program = TorchScript().load(data, signature, "cpu", 0)
+        program.run((np.zeros((4, 2236), "f4"),))
+        assert program.nbytes > 20_000_000
+        program.close()
+
+    for _ in range(3):
+        cycle()
+    memory.give_back()
+    before = resident_bytes()
+    for _ in range(50):
+        cycle()
+    memory.give_back()
+    assert resident_bytes() - before < 20_000_000, "less than one model of fifty"

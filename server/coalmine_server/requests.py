@@ -1,0 +1,117 @@
+"""From a message's bytes to a request, its raw contents left where they are. Pure.
+
+protobuf copies raw contents twice: into its own memory, and again when they are read. So the bytes
+of a large message are walked here: its raw contents become views of them, and protobuf reads only
+the rest. From a view to the batch tensor there is then one copy, or none (runtime/torchscript.py).
+Source: https://protobuf.dev/programming-guides/encoding/.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, TypeVar
+
+from google.protobuf.message import DecodeError, Message
+
+from coalmine.errors import InvalidRequest
+from coalmine.inference import MODEL_INFER
+from coalmine.inference import inference_pb2 as pb
+
+Read = TypeVar("Read", bound=Message)
+
+# Below this, protobuf's two copies cost less than the walk.
+WALKED_BYTES: Final = 64 * 1024
+# More fields than any sound request has are left to protobuf: its loop is not in Python.
+FIELDS_MAX: Final = 1_000
+
+_LENGTH: Final = 2
+_RAW: Final = pb.ModelInferRequest.RAW_INPUT_CONTENTS_FIELD_NUMBER << 3 | _LENGTH
+
+
+@dataclass(slots=True, eq=False)
+class InferRequest:
+    """A ModelInferRequest, its raw contents in `blobs`, and how many bytes came.
+
+    `message` has the raw contents too where that is cheaper than leaving them out.
+    """
+
+    message: pb.ModelInferRequest
+    blobs: Sequence[bytes | memoryview]
+    size: int
+
+
+def read_infer(data: bytes) -> InferRequest | InvalidRequest:
+    """Return the request in `data`, or the error that it is.
+
+    A deserialiser can't raise: gRPC would answer UNKNOWN. Views in `blobs` keep `data` alive, and
+    may begin at any address.
+    """
+    parts = _walked(data) if len(data) >= WALKED_BYTES else None
+    try:
+        if parts is not None:
+            rest, blobs = parts
+            return InferRequest(pb.ModelInferRequest.FromString(rest), blobs, len(data))
+        message = pb.ModelInferRequest.FromString(data)
+    except DecodeError:
+        return _malformed(MODEL_INFER)
+    return InferRequest(message, message.raw_input_contents, len(data))
+
+
+def reader_of(message: type[Read], method: str) -> Callable[[bytes], Read | InvalidRequest]:
+    """Return what reads the requests of another method: the message, or the error that it is."""
+
+    def read(data: bytes) -> Read | InvalidRequest:
+        try:
+            return message.FromString(data)
+        except DecodeError:
+            return _malformed(method)
+
+    return read
+
+
+def _malformed(method: str) -> InvalidRequest:
+    return InvalidRequest(f"{method}: malformed message")
+
+
+# ---------------------------------------------------------------- the walk
+
+
+def _walked(data: bytes) -> tuple[bytes, list[memoryview]] | None:
+    """Return the message without its raw contents, and views of those; None: protobuf has to say.
+
+    Every field of a ModelInferRequest has a tag of one byte and a length. Where anything else
+    comes, or a length leads too far, nothing is decided here.
+    """
+    view = memoryview(data)
+    rest: list[memoryview] = []
+    blobs: list[memoryview] = []
+    at, kept = 0, 0  # the bytes from `kept` to `at` belong to the rest
+    for _ in range(FIELDS_MAX):
+        if at == len(data):
+            rest.append(view[kept:])
+            return (b"".join(rest), blobs) if blobs else None
+        tag = data[at]
+        found = _extent(data, at + 1) if tag & 7 == _LENGTH and 8 <= tag < 0x80 else None
+        if found is None:
+            return None
+        begin, end = found
+        if tag == _RAW:
+            blobs.append(view[begin:end])
+            rest.append(view[kept:at])
+            kept = end
+        at = end
+    return None
+
+
+def _extent(data: bytes, at: int) -> tuple[int, int] | None:
+    """Return where the value whose length stands at `at` begins and ends; None: beyond the data."""
+    length = 0
+    for shift in range(0, 35, 7):
+        if at >= len(data):
+            return None
+        byte = data[at]
+        at += 1
+        length |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            end = at + length
+            return (at, end) if end <= len(data) else None
+    return None
