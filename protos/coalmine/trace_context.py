@@ -4,7 +4,7 @@ Source: https://www.w3.org/TR/trace-context/.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +33,15 @@ def parse(traceparent: str) -> Parent | None:
     if not any(trace_id) or not any(span_id):
         return None
     return Parent(trace_id, span_id, sampled=bool(int(found[4], 16) & 1))
+
+
+def trace_ids(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
+    """Return what a log line says of the caller's span; nothing without a valid traceparent."""
+    given = next((value for key, value in metadata if key == TRACEPARENT), "")
+    parent = parse(str(given))
+    if parent is None:
+        return {}
+    return {"trace_id": parent.trace_id.hex(), "span_id": parent.span_id.hex()}
 
 
 def header(trace_id: bytes, span_id: bytes, *, sampled: bool) -> str:

@@ -1,11 +1,13 @@
 """Which waiting requests run now, and when to look again. Pure."""
 
-from collections.abc import Hashable, Iterable
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from collections.abc import Hashable, Iterator
+from dataclasses import dataclass
+from typing import Final, Generic, Protocol, TypeVar
+
+_BEHIND_ALL: Final = 1 << 64  # a priority is a uint64
 
 
-class Waiting(Protocol):
+class Request(Protocol):
     """What the plan reads of a request in the queue; times are monotonic nanoseconds."""
 
     @property
@@ -19,6 +21,11 @@ class Waiting(Protocol):
         ...
 
     @property
+    def priority(self) -> int:
+        """Its place before others: 1 is first; 0, none asked for, is behind all that ask."""
+        ...
+
+    @property
     def arrived_ns(self) -> int:
         """When it came."""
         ...
@@ -29,66 +36,143 @@ class Waiting(Protocol):
         ...
 
 
-W = TypeVar("W", bound=Waiting)
+R = TypeVar("R", bound=Request)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan(Generic[W]):
-    """What to do for one idle worker.
+class Taken(Generic[R]):
+    """What left the line for one idle worker; at most one of the three is there.
 
-    `batch` runs now, in order of arrival; where it is empty, nothing is due before `look_again_ns`
-    unless another request comes. `expired` are to be answered without running.
+    `batch` runs now, in its order. `expired` are to be answered without running, and the line asked
+    again. Nothing is due before `look_again_ns` unless another request comes.
     """
 
-    batch: tuple[W, ...] = ()
-    expired: tuple[W, ...] = ()
+    batch: tuple[R, ...] = ()
+    expired: tuple[R, ...] = ()
     look_again_ns: int | None = None
 
 
-@dataclass(slots=True)
-class _Group(Generic[W]):
-    """Requests of one shape, oldest first."""
+class _Group(Generic[R]):
+    """Requests of one shape: a lane for each priority, in order of arrival."""
 
-    due_ns: int
-    members: list[W] = field(default_factory=list)
-    rows: int = 0
-    full: bool = False
+    __slots__ = ("lanes", "rows")
 
-    def offer(self, request: W, rows_max: int) -> None:
-        # The first that doesn't fit closes the batch: smaller ones behind it must not overtake it
-        # for ever.
-        if self.full or self.rows + request.rows > rows_max:
-            self.full = True
-            return
-        self.members.append(request)
+    def __init__(self) -> None:
+        self.lanes: dict[int, dict[int, R]] = {}  # by priority, then by id
+        self.rows = 0
+
+    def add(self, request: R) -> None:
+        rank = request.priority or _BEHIND_ALL
+        lane = self.lanes.get(rank)
+        if lane is None:
+            lane = self.lanes[rank] = {}
+        lane[id(request)] = request
         self.rows += request.rows
-        self.full = self.rows == rows_max
+
+    def remove(self, request: R) -> bool:
+        rank = request.priority or _BEHIND_ALL
+        lane = self.lanes.get(rank)
+        if lane is None or lane.pop(id(request), None) is None:
+            return False
+        if not lane:
+            del self.lanes[rank]
+        self.rows -= request.rows
+        return True
+
+    def in_order(self) -> Iterator[R]:
+        if len(self.lanes) == 1:  # the usual case: nobody asks for a priority
+            for lane in self.lanes.values():
+                yield from lane.values()
+            return
+        for rank in sorted(self.lanes):
+            yield from self.lanes[rank].values()
+
+    def oldest_ns(self) -> int:
+        return min(next(iter(lane.values())).arrived_ns for lane in self.lanes.values())
+
+    def place(self) -> tuple[int, int]:
+        """Return what orders it among groups: the rank and arrival of its first request."""
+        rank = min(self.lanes)
+        return rank, next(iter(self.lanes[rank].values())).arrived_ns
 
 
-def next_batch(waiting: Iterable[W], *, now_ns: int, rows_max: int, max_delay_ns: int) -> Plan[W]:
-    """Return the batch that an idle worker takes.
+class Line(Generic[R]):
+    """The requests that wait, in groups of equal shape.
 
-    `waiting` is in order of arrival. A batch is due when it is full, or when its oldest request has
-    waited `max_delay_ns`; of several that are due, the one with the oldest request goes first.
+    A group is due when its rows fill a batch, or when its oldest request has waited `max_delay_ns`.
+    Of several that are due, the one with the first request goes: by priority, then by arrival; in
+    that order its batch is filled.
     """
-    groups: dict[Hashable, _Group[W]] = {}
-    expired: list[W] = []
-    for request in waiting:
-        if request.deadline_ns is not None and request.deadline_ns <= now_ns:
-            expired.append(request)
-            continue
-        group = groups.get(request.shape_key)
+
+    def __init__(self, *, rows_max: int, max_delay_ns: int) -> None:
+        self._rows_max = rows_max
+        self._max_delay_ns = max_delay_ns
+        self._groups: dict[Hashable, _Group[R]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._groups)
+
+    def __iter__(self) -> Iterator[R]:
+        for group in self._groups.values():
+            yield from group.in_order()
+
+    def add(self, request: R) -> bool:
+        """Let a request wait; return whether its group now fills a batch."""
+        group = self._groups.get(request.shape_key)
         if group is None:
-            group = groups[request.shape_key] = _Group(request.arrived_ns + max_delay_ns)
-        group.offer(request, rows_max)
-        if group.full and len(groups) == 1:
-            break  # the oldest batch is full: nothing behind it can change the choice
-    return _choice(list(groups.values()), tuple(expired), now_ns)
+            group = self._groups[request.shape_key] = _Group()
+        group.add(request)
+        return group.rows >= self._rows_max
 
+    def remove(self, request: R) -> bool:
+        """Let a request wait no more; return whether it did."""
+        group = self._groups.get(request.shape_key)
+        if group is None or not group.remove(request):
+            return False
+        if not group.rows:
+            del self._groups[request.shape_key]
+        return True
 
-def _choice(groups: list[_Group[W]], expired: tuple[W, ...], now_ns: int) -> Plan[W]:
-    for group in groups:
-        if group.full or group.due_ns <= now_ns:
-            return Plan(tuple(group.members), expired)
-    soonest = min((group.due_ns for group in groups), default=None)
-    return Plan((), expired, soonest)
+    def take(self, now_ns: int) -> Taken[R]:
+        """Take the batch that an idle worker runs, or what must be answered before there is one."""
+        group, look_again_ns = self._due(now_ns)
+        if group is None:
+            return Taken(look_again_ns=look_again_ns)
+        batch, expired = self._first_of(group, now_ns)
+        for request in expired or batch:
+            self.remove(request)
+        # Without the expired the group may no longer be due: it is looked at afresh.
+        return Taken(expired=tuple(expired)) if expired else Taken(tuple(batch))
+
+    def _due(self, now_ns: int) -> tuple[_Group[R] | None, int | None]:
+        """Return the group to take from, else when the first is due."""
+        due = [
+            group
+            for group in self._groups.values()
+            if not self._max_delay_ns
+            or group.rows >= self._rows_max
+            or group.oldest_ns() + self._max_delay_ns <= now_ns
+        ]
+        if due:
+            return (due[0] if len(due) == 1 else min(due, key=_Group.place)), None
+        oldest_ns = min((group.oldest_ns() for group in self._groups.values()), default=None)
+        return None, None if oldest_ns is None else oldest_ns + self._max_delay_ns
+
+    def _first_of(self, group: _Group[R], now_ns: int) -> tuple[list[R], list[R]]:
+        """Return what of a group fits into one batch, and what expired before it was full."""
+        batch: list[R] = []
+        expired: list[R] = []
+        rows = 0
+        for request in group.in_order():
+            if request.deadline_ns is not None and request.deadline_ns <= now_ns:
+                expired.append(request)
+                continue
+            # The first that doesn't fit closes the batch: smaller ones behind it must not overtake
+            # it for ever.
+            rows += request.rows
+            if rows > self._rows_max:
+                break
+            batch.append(request)
+            if rows == self._rows_max:
+                break
+        return batch, expired

@@ -1,92 +1,30 @@
-"""The bounded queue of one model version, and the way from it to the workers and back."""
+"""The way of the requests of one model version: into its queue, to its workers, and back."""
 
 import asyncio
-import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Final, Protocol
+from functools import partial
+from typing import Protocol
+
+import structlog
 
 from coalmine.clock import Clock
-from coalmine.errors import DeadlineSpent, Overloaded, Unavailable
-from coalmine_server.batch_plan import next_batch
-from coalmine_server.config import ModelConfig
-from coalmine_server.metrics import VersionMetrics
-from coalmine_server.runtime.execution import Arrays, Ran, Result
-from coalmine_server.signature import Checked, ShapeKey
+from coalmine.errors import DeadlineSpent, Unavailable
+from coalmine_server.runtime.execution import Ran, Result
+from coalmine_server.signature import Checked
+from coalmine_server.spans import Traced
+from coalmine_server.statistics import VersionStatistics
+from coalmine_server.timers import Alarm, Timer
+from coalmine_server.waiting import Batch, Limits, Pending, Waiting
 
-QUEUE_BYTES_MAX: Final = 512 * 1024 * 1024
+_log = structlog.get_logger(__name__)
 
 
 class Runs(Protocol):
     """Something that runs one batch at a time."""
 
-    def submit(self, batch: Sequence[Arrays], done: Callable[[Ran], None]) -> None:
+    def submit(self, batch: Sequence[Checked], done: Callable[[Ran], None]) -> None:
         """Run `batch` elsewhere, then call `done` on the loop."""
         ...
-
-
-class Handle(Protocol):
-    """A timer that can be called off."""
-
-    def cancel(self) -> None:
-        """Call it off; harmless when it has gone off."""
-        ...
-
-
-class Timer(Protocol):
-    """Where a part has itself woken."""
-
-    def call_at(self, when_ns: int, callback: Callable[[], None]) -> Handle:
-        """Call `callback` on the loop at a monotonic time."""
-        ...
-
-
-class LoopTimer:
-    """Timers of the running loop."""
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        self._loop = asyncio.get_running_loop()
-
-    def call_at(self, when_ns: int, callback: Callable[[], None]) -> Handle:
-        """Call `callback` at `when_ns`, never before it: uvloop counts whole milliseconds."""
-        ahead_ms = max(0, math.ceil((when_ns - self._clock.monotonic_ns()) / 1_000_000))
-        return self._loop.call_later(ahead_ms / 1_000, callback)
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """How much a batch and the queue may hold, and how long a request waits for others."""
-
-    rows_max: int
-    queue_rows_max: int
-    max_delay_ns: int
-    queue_bytes_max: int = QUEUE_BYTES_MAX
-
-    @classmethod
-    def of(cls, config: ModelConfig) -> "Limits":
-        """Return the limits that a config.yaml sets."""
-        return cls(config.rows_max, config.queue_rows_max, config.batching.max_delay)
-
-
-@dataclass(slots=True, eq=False)
-class Pending:
-    """One request on its way; monotonic nanoseconds, 0 where it hasn't come so far."""
-
-    arrays: Arrays
-    rows: int
-    shape_key: ShapeKey
-    arrived_ns: int
-    deadline_ns: int | None
-    future: asyncio.Future[Result]
-    started_ns: int = 0
-    ended_ns: int = 0
-    batch_rows: int = 0
-
-    @property
-    def bytes(self) -> int:
-        """How much memory its inputs take."""
-        return sum(array.nbytes for array in self.arrays)
 
 
 class Batcher:
@@ -100,115 +38,124 @@ class Batcher:
         workers: Sequence[Runs],
         clock: Clock,
         timer: Timer,
-        metrics: VersionMetrics,
+        metrics: VersionStatistics,
     ) -> None:
         self._label = label
         self._limits = limits
+        self._workers_count = len(workers)
         self._idle = list(workers)
         self._clock = clock
-        self._timer = timer
-        self._metrics = metrics
-        self._waiting: dict[int, Pending] = {}  # by id, in order of arrival
-        self._rows = 0
-        self._bytes = 0
-        self._wake: Handle | None = None
-        self._expiry: Handle | None = None
-        self._expiry_ns = 0
+        self._statistics = metrics
+        self._waiting = Waiting(label, limits)
+        self._due = Alarm(timer, self._dispatch)
+        self._expiry = Alarm(timer, self._expire_due)
+        self._emptied = asyncio.Event()
         self._is_closed = False
 
     @property
     def queue_rows(self) -> int:
         """How many rows wait."""
-        return self._rows
+        return self._waiting.rows
 
-    def enter(self, request: Checked, deadline_ns: int | None) -> Pending:
+    @property
+    def queue_bytes(self) -> int:
+        """How much memory the inputs take that wait."""
+        return self._waiting.bytes
+
+    def enter(
+        self, request: Checked, deadline_ns: int | None, traced: Traced | None = None
+    ) -> Pending:
         """Queue a request, and start what is now due. Raises Overloaded or Unavailable."""
         if self._is_closed:
             raise Unavailable(f"{self._label}: is being unloaded")
+        now_ns = self._clock.monotonic_ns()
+        future = asyncio.get_running_loop().create_future()
         pending = Pending(
-            request.arrays,
+            request,
             request.rows,
             request.shape_key,
-            self._clock.monotonic_ns(),
+            request.priority,
+            now_ns,
             deadline_ns,
-            asyncio.get_running_loop().create_future(),
+            future,
+            traced,
         )
-        self._admit(pending)
-        self._dispatch()
-        if deadline_ns is not None and id(pending) in self._waiting:
-            self._watch_deadline(deadline_ns)
+        if deadline_ns is not None and deadline_ns <= now_ns:
+            self._expire(pending)
+        elif self._runs_at_once(pending):
+            self._start((pending,))
+        else:
+            self._wait(pending)
         return pending
 
-    async def outcome(self, pending: Pending) -> Arrays:
-        """Return the outputs. Raises ModelFailed, DeadlineSpent or Unavailable.
+    async def outcome(self, pending: Pending) -> bytes:
+        """Return the serialised answer. Raises ModelFailed, DeadlineSpent or Unavailable.
 
         Cancelled, a request that waits is dropped; one that runs is left to run for its batch.
         """
         try:
             result = await pending.future
         except asyncio.CancelledError:
-            self._leave(pending)
+            self._waiting.leave(pending)
+            self._tell_emptied()
             raise
         if isinstance(result, Exception):
             raise result
         return result
 
+    async def drained(self) -> None:
+        """Return once nothing waits and nothing runs: never, where a forward never returns."""
+        while self._waiting or self._running:
+            self._emptied.clear()
+            await self._emptied.wait()
+
     def close(self) -> None:
         """Take no more, and turn away what waits."""
         self._is_closed = True
-        for pending in list(self._waiting.values()):
-            self._leave(pending)
+        for pending in list(self._waiting):
+            self._waiting.leave(pending)
             _settle(pending.future, Unavailable(f"{self._label}: is being unloaded"))
-        self._sleep()
-        if self._expiry is not None:
-            self._expiry.cancel()
+        self._due.off()
+        self._expiry.off()
+        self._tell_emptied()
+
+    @property
+    def _running(self) -> int:
+        return self._workers_count - len(self._idle)
+
+    def _tell_emptied(self) -> None:
+        if not self._waiting and not self._running:
+            self._emptied.set()
 
     # ------------------------------------------------------------ in and out of the queue
 
-    def _admit(self, pending: Pending) -> None:
-        limits, size = self._limits, pending.bytes
-        if self._rows + pending.rows > limits.queue_rows_max:
-            raise Overloaded(
-                f"{self._label}: the queue is full, {self._rows} rows wait, "
-                f"at most {limits.queue_rows_max} may"
-            )
-        if self._bytes + size > limits.queue_bytes_max:
-            raise Overloaded(
-                f"{self._label}: the queue is full, {self._bytes} bytes wait, "
-                f"at most {limits.queue_bytes_max} may"
-            )
-        self._waiting[id(pending)] = pending
-        self._rows += pending.rows
-        self._bytes += size
+    def _runs_at_once(self, pending: Pending) -> bool:
+        # What waits while a worker is idle isn't due; and it may be of the same shape, thus first.
+        limits = self._limits
+        is_due = not limits.max_delay_ns or pending.rows == limits.rows_max
+        return bool(self._idle) and is_due and not self._waiting
 
-    def _leave(self, pending: Pending) -> None:
-        if self._waiting.pop(id(pending), None) is None:
-            return
-        self._rows -= pending.rows
-        self._bytes -= pending.bytes
+    def _wait(self, pending: Pending) -> None:
+        fills_batch = self._waiting.admit(pending)
+        if pending.deadline_ns is not None:
+            self._expiry.ring_by(pending.deadline_ns)
+        if not self._idle:
+            return  # whichever worker is done first looks again
+        if fills_batch:
+            self._dispatch()
+        else:
+            self._due.ring_by(pending.arrived_ns + self._limits.max_delay_ns)
 
-    def _watch_deadline(self, deadline_ns: int) -> None:
-        # One timer for the soonest, left standing when its request runs: a timer for each request
-        # would cost more than all the rest that the queue does for it.
-        if self._expiry is not None:
-            if self._expiry_ns <= deadline_ns:
-                return
-            self._expiry.cancel()
-        self._expiry, self._expiry_ns = self._timer.call_at(deadline_ns, self._expired), deadline_ns
-
-    def _expired(self) -> None:
-        self._expiry = None
-        now_ns = self._clock.monotonic_ns()
-        for pending in list(self._waiting.values()):
-            if pending.deadline_ns is None:
-                continue
-            if pending.deadline_ns <= now_ns:
-                self._expire(pending)
-            else:
-                self._watch_deadline(pending.deadline_ns)
+    def _expire_due(self) -> None:
+        expired, next_ns = self._waiting.expired(self._clock.monotonic_ns())
+        for pending in expired:
+            self._waiting.leave(pending)
+            self._expire(pending)
+        if next_ns is not None:
+            self._expiry.ring_by(next_ns)
+        self._tell_emptied()
 
     def _expire(self, pending: Pending) -> None:
-        self._leave(pending)
         waited_ms = (self._clock.monotonic_ns() - pending.arrived_ns) // 1_000_000
         _settle(
             pending.future,
@@ -218,45 +165,59 @@ class Batcher:
     # ------------------------------------------------------------ to the workers and back
 
     def _dispatch(self) -> None:
-        self._sleep()
         while self._idle and self._waiting:
-            plan = next_batch(
-                self._waiting.values(),
-                now_ns=self._clock.monotonic_ns(),
-                rows_max=self._limits.rows_max,
-                max_delay_ns=self._limits.max_delay_ns,
-            )
-            for pending in plan.expired:
+            taken = self._waiting.take(self._clock.monotonic_ns())
+            for pending in taken.expired:
                 self._expire(pending)
-            if plan.batch:
-                self._start(plan.batch)
-            elif plan.look_again_ns is not None:
-                self._wake = self._timer.call_at(plan.look_again_ns, self._dispatch)
+            # One that was cancelled a moment ago may not have been taken out of the queue yet.
+            wanted = [each for each in taken.batch if not each.future.done()]
+            if wanted:
+                self._start(wanted)
+            if taken.look_again_ns is not None:
+                self._due.ring_by(taken.look_again_ns)
                 return
+        self._tell_emptied()
 
-    def _sleep(self) -> None:
-        if self._wake is not None:
-            self._wake.cancel()
-            self._wake = None
-
-    def _start(self, batch: Sequence[Pending]) -> None:
+    def _start(self, requests: Sequence[Pending]) -> None:
         worker = self._idle.pop()
-        now_ns = self._clock.monotonic_ns()
-        rows = sum(each.rows for each in batch)
-        for each in batch:
-            self._leave(each)
-            each.started_ns = now_ns
-            each.batch_rows = rows
-            self._metrics.waited((now_ns - each.arrived_ns) / 1e9)
-        worker.submit([each.arrays for each in batch], lambda ran: self._done(worker, batch, ran))
+        batch = Batch(self._clock.monotonic_ns())
+        for each in requests:
+            each.batch = batch
+            batch.rows += each.rows
+            if each.traced is not None:
+                batch.traced.append(each.traced)
+        done = partial(self._done, worker, batch, requests)
+        worker.submit([each.request for each in requests], done)
 
-    def _done(self, worker: Runs, batch: Sequence[Pending], ran: Ran) -> None:
+    def _done(self, worker: Runs, batch: Batch, requests: Sequence[Pending], ran: Ran) -> None:
         self._idle.append(worker)
-        self._metrics.ran(batch[0].batch_rows, (ran.ended_ns - ran.started_ns) / 1e9)
-        for pending, result in zip(batch, ran.results, strict=True):
-            pending.started_ns, pending.ended_ns = ran.started_ns, ran.ended_ns
+        batch.started_ns, batch.ended_ns = ran.started_ns, ran.ended_ns
+        rows = 0
+        waited_ns: list[int] = []
+        for pending, result in zip(requests, ran.results, strict=True):
+            if isinstance(result, Exception):
+                self._tell_unheard(pending, result)
+            else:
+                rows += pending.rows
+                waited_ns.append(ran.started_ns - pending.arrived_ns)
             _settle(pending.future, result)
+        if rows:
+            self._count(rows, waited_ns, ran)
         self._dispatch()
+
+    def _count(self, rows: int, waited_ns: Sequence[int], ran: Ran) -> None:
+        self._statistics.executed(
+            rows,
+            waited_ns,
+            input_ns=ran.infer_ns - ran.started_ns,
+            infer_ns=ran.output_ns - ran.infer_ns,
+            output_ns=ran.ended_ns - ran.output_ns,
+            ended_ms=self._clock.wall_ns() // 1_000_000,
+        )
+
+    def _tell_unheard(self, pending: Pending, error: Exception) -> None:
+        if pending.future.done():  # nobody is left to answer, thus to log it with its trace
+            _log.warning("model_failed", label=self._label, exc_info=error.__cause__)
 
 
 def _settle(future: asyncio.Future[Result], result: Result) -> None:

@@ -1,129 +1,170 @@
-"""What the server counts. The names are a contract: dashboards and alerts read them."""
+"""What the process counts, and what /metrics shows of it."""
 
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-_SECONDS: Final = (
-    *(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05),
-    *(0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
-)
-_ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
-_VERSION: Final = ("model", "version")
+from coalmine_server import families
+from coalmine_server.statistics import VersionStatistics
+
+Read = Callable[[], int]
+Key = tuple[str, str]
+
+KEPT_MAX: Final = 1_000
+
+_UNKNOWN: Final[Key] = ("", "")
+
+
+class Queue(Protocol):
+    """What is read of the queue of a version that is served."""
+
+    @property
+    def queue_rows(self) -> int:
+        """How many rows wait."""
+        ...
+
+    @property
+    def queue_bytes(self) -> int:
+        """How much memory their inputs take."""
+        ...
+
+
+@dataclass(slots=True)
+class Live:
+    """What there is to read of a version while it is served; memory in bytes by device."""
+
+    queue: Queue
+    load_seconds: float = 0.0
+    memory: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Loads:
+    """How often a model's versions were loaded and unloaded."""
+
+    ok: int = 0
+    failed: int = 0
+    unloads: int = 0
 
 
 class Metrics:
-    """The instruments of one process, in a registry of their own."""
+    """The counts of one process, and the registry that shows them.
 
-    def __init__(self) -> None:
+    The loop writes. Scrapes run in the thread of the HTTP side, and copy every table before they
+    walk it. Versions and models that come and go are kept, so that no counter goes back: up to
+    `kept_max` of each. Over that, the oldest version that isn't served is dropped, and counted.
+    """
+
+    def __init__(self, *, kept_max: int = KEPT_MAX) -> None:
+        self._kept_max = kept_max
+        self._versions: dict[Key, VersionStatistics] = {_UNKNOWN: VersionStatistics()}
+        self._live: dict[Key, Live] = {}
+        self._loads: dict[str, Loads] = {}
+        self._dropped = 0
         self.registry = CollectorRegistry()
-        self._requests = Counter(
-            "coalmine_server_requests",
-            "ModelInfer calls by status code; model and version are empty where they are unknown.",
-            (*_VERSION, "code"),
-            registry=self.registry,
-        )
-        self._queue = self._seconds("queue", "Time a request waited for its batch.")
-        self._compute = self._seconds("compute", "Time a batch ran.")
-        self._batch = Histogram(
-            "coalmine_server_batch_rows",
-            "Rows in a batch.",
-            _VERSION,
-            buckets=_ROWS,
-            registry=self.registry,
-        )
-        self._queue_rows = Gauge(
-            "coalmine_server_queue_rows",
-            "Rows that wait.",
-            _VERSION,
-            registry=self.registry,
-        )
-        self._in_flight = Gauge(
-            "coalmine_server_in_flight",
-            "ModelInfer calls that are not answered yet.",
-            registry=self.registry,
-        )
+        self.registry.register(_Read(self._collect))
 
-    def of_version(self, model: str, version: str) -> "VersionMetrics":
-        """Return the instruments of one version; empty names stand for an unknown one."""
-        return VersionMetrics(
-            requests=lambda code: self._requests.labels(model, version, code),
-            queue=self._queue.labels(model, version),
-            compute=self._compute.labels(model, version),
-            batch=self._batch.labels(model, version),
-        )
+    # ------------------------------------------------------------ requests
 
-    def unknown_model(self) -> Callable[[str], None]:
-        """Return the count of calls for no known version, by code."""
-        return lambda code: self._requests.labels("", "", code).inc()
+    def of_version(self, model: str, version: str) -> VersionStatistics:
+        """Return the counters of one version: the same ones whenever it is loaded again."""
+        key = (model, version)
+        if key not in self._versions:
+            self._drop_oldest()
+            self._versions[key] = VersionStatistics()
+        return self._versions[key]
 
-    def watch_queue(self, model: str, version: str, rows: Callable[[], int]) -> None:
-        """Read a version's waiting rows whenever somebody scrapes."""
-        self._queue_rows.labels(model, version).set_function(rows)
+    def unknown_model(self) -> Callable[[str, int], None]:
+        """Return the count of calls for no known version, by code and nanoseconds."""
+        return self._versions[_UNKNOWN].answered
 
-    def watch_in_flight(self, calls: Callable[[], int]) -> None:
-        """Read the number of calls in flight whenever somebody scrapes."""
-        self._in_flight.set_function(calls)
+    def _drop_oldest(self) -> None:
+        if len(self._versions) <= self._kept_max:
+            return
+        gone = (key for key in self._versions if key not in self._live and key != _UNKNOWN)
+        oldest = next(gone, None)
+        if oldest is not None:
+            del self._versions[oldest]
+            self._dropped += 1
 
-    def watch_spans(self, totals: Callable[[], dict[str, int]]) -> None:
+    # ------------------------------------------------------------ versions that come and go
+
+    def watch_queue(self, model: str, version: str, queue: Queue) -> None:
+        """Read a version's queue from now on, until it is unloaded."""
+        self._live[model, version] = Live(queue)
+
+    def takes_memory(self, model: str, version: str, device: str, size: int) -> None:
+        """Add to the bytes that a served version takes on a device: "cpu", "cuda:0"."""
+        memory = self._live[model, version].memory
+        memory[device] = memory.get(device, 0) + size
+
+    def memory(self, model: str, version: str) -> dict[str, int]:
+        """Return the memory of a version by device; nothing where it isn't served."""
+        live = self._live.get((model, version))
+        return {} if live is None else live.memory.copy()
+
+    def loaded(self, model: str, version: str, seconds: float) -> None:
+        """Count a load that succeeded, of a version whose queue is watched."""
+        self._loads_of(model).ok += 1
+        self._live[model, version].load_seconds = seconds
+
+    def load_failed(self, model: str) -> None:
+        """Count a load that failed."""
+        self._loads_of(model).failed += 1
+
+    def unloaded(self, model: str, version: str, queue: Queue) -> None:
+        """Count an unload, and read the version's gauges no more; its counters stay.
+
+        The gauges stay too where another queue, of the same version loaded again, is read by now.
+        """
+        self._loads_of(model).unloads += 1
+        live = self._live.get((model, version))
+        if live is not None and live.queue is queue:
+            del self._live[model, version]
+
+    def _loads_of(self, model: str) -> Loads:
+        if model not in self._loads and len(self._loads) >= self._kept_max:
+            model = ""  # all further ones together: a caller may ask for any name
+        return self._loads.setdefault(model, Loads())
+
+    # ------------------------------------------------------------ the process
+
+    def watch_in_flight(self, calls: Read, size: Read | None = None) -> None:
+        """Read the calls in flight, and the bytes of their requests, whenever somebody scrapes."""
+        self.registry.register(_Read(lambda: families.in_flight(calls(), size and size())))
+
+    def watch_spans(self, totals: Callable[[], Mapping[str, int]]) -> None:
         """Read what became of the finished spans whenever somebody scrapes."""
-        self.registry.register(_SpanTotals(totals))
+        self.registry.register(_Read(lambda: families.spans(totals())))
 
-    def _seconds(self, name: str, what: str) -> Histogram:
-        return Histogram(
-            f"coalmine_server_{name}_seconds",
-            what,
-            _VERSION,
-            buckets=_SECONDS,
-            registry=self.registry,
+    def _collect(self) -> Iterator[Metric]:
+        yield from families.requests(list(self._versions.items()))
+        yield from families.queues(
+            [(key, live.queue.queue_rows, live.queue.queue_bytes) for key, live in self._served()]
         )
-
-
-class VersionMetrics:
-    """One version's instruments, with their labels looked up once: this is the hot path."""
-
-    def __init__(
-        self,
-        *,
-        requests: Callable[[str], Counter],
-        queue: Histogram,
-        compute: Histogram,
-        batch: Histogram,
-    ) -> None:
-        self._requests = requests
-        self._by_code: dict[str, Counter] = {}  # at most as many as there are status codes
-        self._queue = queue
-        self._compute = compute
-        self._batch = batch
-
-    def answered(self, code: str) -> None:
-        """Count one call by the name of its status code."""
-        counter = self._by_code.get(code)
-        if counter is None:
-            counter = self._by_code[code] = self._requests(code)
-        counter.inc()
-
-    def waited(self, seconds: float) -> None:
-        """Record how long a request waited before it ran."""
-        self._queue.observe(seconds)
-
-    def ran(self, rows: int, seconds: float) -> None:
-        """Record one batch."""
-        self._batch.observe(rows)
-        self._compute.observe(seconds)
-
-
-class _SpanTotals(Collector):
-    def __init__(self, totals: Callable[[], dict[str, int]]) -> None:
-        self._totals = totals
-
-    def collect(self) -> Iterable[Metric]:
-        family = CounterMetricFamily(
-            "coalmine_server_spans", "Finished spans, by what became of them.", labels=["result"]
+        yield families.load_seconds([(key, live.load_seconds) for key, live in self._served()])
+        yield families.memory([(key, self.memory(*key)) for key, _ in self._served()])
+        yield from families.loads(
+            [(name, each.ok, each.failed, each.unloads) for name, each in list(self._loads.items())]
         )
-        for result, count in self._totals().items():
-            family.add_metric([result], count)
-        yield family
+        yield families.dropped(self._dropped)
+
+    def _served(self) -> list[tuple[Key, Live]]:
+        return list(self._live.items())
+
+
+class _Read(Collector):
+    """Something to collect at a scrape; names are not checked beforehand."""
+
+    def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
+        self._families = collect
+
+    def describe(self) -> tuple[Metric, ...]:
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        return self._families()

@@ -1,35 +1,37 @@
 """Spans of the requests, made when they are over: a request that nobody traces costs nothing."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import islice
+from random import Random
 from typing import Final, Protocol
 
-from opentelemetry.context import Context
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import SpanLimits, SpanProcessor, TracerProvider
+from opentelemetry.sdk.trace import Event, ReadableSpan, SpanProcessor
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import (
-    INVALID_SPAN_CONTEXT,
-    NonRecordingSpan,
-    Span,
+    Link,
     SpanContext,
     SpanKind,
     Status,
     StatusCode,
     TraceFlags,
-    Tracer,
     TraceState,
-    set_span_in_context,
 )
 
 from coalmine import telemetry
 from coalmine.inference import MODEL_INFER
-from coalmine.trace_context import TRACEPARENT, TRACESTATE, parse
+from coalmine.trace_context import TRACEPARENT, TRACESTATE, HeadSampler, Parent, parse
 
 QUEUE: Final = "queue"
 COMPUTE: Final = "compute"
 EXECUTE: Final = "execute"
+LINKS_MAX: Final = 16  # each costs 3 µs to export
 
 _TEXT_MAX: Final = 2048  # names and ids are the caller's, and may be long
+_SCOPE: Final = InstrumentationScope("coalmine_server")
+_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_UNSET: Final = Status(StatusCode.UNSET)
 
 # The codes that are the server's failure, not the caller's: semantic conventions for RPC servers.
 _SERVER_FAILURES: Final = frozenset(
@@ -37,21 +39,47 @@ _SERVER_FAILURES: Final = frozenset(
 )
 
 Metadata = Iterable[tuple[str, str | bytes]]
+Attributes = dict[str, str | int]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Traced:
+    """A request whose spans are kept: a link to its SERVER span to be, and the caller's span."""
+
+    link: Link
+    parent: SpanContext | None
+
+    @property
+    def context(self) -> SpanContext:
+        """The SERVER span's own."""
+        return self.link.context
+
+    def ids(self) -> dict[str, str]:
+        """Return what a log line says of it."""
+        return {
+            "trace_id": f"{self.context.trace_id:032x}",
+            "span_id": f"{self.context.span_id:016x}",
+        }
 
 
 @dataclass(slots=True)
 class Exchange:
-    """One call of ModelInfer, as its spans tell it; nanoseconds since the epoch, 0: never came."""
+    """One call of ModelInfer, as its spans tell it; nanoseconds since the epoch, 0: never came.
 
+    `batch` are the traced requests of its batch, itself among them.
+    """
+
+    traced: Traced
     begun_ns: int
     ended_ns: int = 0
     model: str = ""
     version: str = ""
     request_id: str = ""
-    batch_rows: int = 0
     code: str = "OK"
     message: str = ""
     queued_ns: int = 0
+    batch_rows: int = 0
+    batch: Sequence[Traced] = ()
     started_ns: int = 0
     computed_ns: int = 0
 
@@ -61,10 +89,14 @@ class Recorder(Protocol):
 
     @property
     def is_on(self) -> bool:
-        """Whether anybody reads spans; if not, nobody need collect what they say."""
+        """Whether anybody reads spans; if not, nobody need ask for any."""
         ...
 
-    def record(self, exchange: Exchange, metadata: Metadata) -> None:
+    def begin(self, metadata: Metadata) -> Traced | None:
+        """Return what a call's spans will hang on; None where its trace isn't kept."""
+        ...
+
+    def record(self, exchange: Exchange) -> None:
         """Take one."""
         ...
 
@@ -74,86 +106,147 @@ class NoSpans:
 
     is_on: Final = False
 
-    def record(self, exchange: Exchange, metadata: Metadata) -> None:
+    def begin(self, metadata: Metadata) -> None:
+        """Keep nothing."""
+
+    def record(self, exchange: Exchange) -> None:
         """Do nothing."""
 
 
 class Spans:
-    """Turns exchanges into spans that continue the caller's trace.
-
-    The sampler is the one of OTEL_TRACES_SAMPLER, parent-based unless that says otherwise.
-    """
+    """Turns exchanges into spans that continue the caller's trace."""
 
     is_on: Final = True
 
-    def __init__(self, resource: Resource, processor: SpanProcessor) -> None:
-        provider = TracerProvider(
-            resource=resource,
-            shutdown_on_exit=False,
-            span_limits=SpanLimits(max_span_attribute_length=_TEXT_MAX),
-        )
-        provider.add_span_processor(processor)
-        self._tracer: Tracer = provider.get_tracer("coalmine_server")
+    def __init__(
+        self, resource: Resource, processor: SpanProcessor, *, sampler: HeadSampler, rng: Random
+    ) -> None:
+        self._resource = resource
+        self._processor = processor
+        self._sampler = sampler
+        self._rng = rng
 
-    def record(self, exchange: Exchange, metadata: Metadata) -> None:
-        """Make the SERVER span, its events and its children, if the trace is sampled."""
-        span = self._tracer.start_span(
-            MODEL_INFER,
-            context=_caller(metadata),
-            kind=SpanKind.SERVER,
-            attributes=_attributes(exchange),
-            start_time=exchange.begun_ns,
-        )
-        if span.is_recording():
-            self._tell(span, exchange)
-        span.end(exchange.ended_ns)
+    def begin(self, metadata: Metadata) -> Traced | None:
+        """Choose the ids of a call's SERVER span, if the sampler keeps its trace.
 
-    def _tell(self, span: Span, exchange: Exchange) -> None:
-        if exchange.code in _SERVER_FAILURES:
-            span.set_status(Status(StatusCode.ERROR, exchange.message[:_TEXT_MAX]))
+        They are chosen this early because the other requests of its batch name them.
+        """
+        headers = {key: value for key, value in metadata if key in (TRACEPARENT, TRACESTATE)}
+        parent = parse(str(headers.get(TRACEPARENT, ""))) if headers else None
+        trace_id = parent.trace_id if parent else self._id(128).to_bytes(16, "big")
+        if not self._sampler.sampled(trace_id, parent):
+            return None
+        remote = None if parent is None else _remote(parent, str(headers.get(TRACESTATE, "")))
+        state = remote.trace_state if remote is not None else None
+        context = SpanContext(
+            int.from_bytes(trace_id, "big"),
+            self._id(64),
+            is_remote=False,
+            trace_flags=_SAMPLED,
+            trace_state=state,
+        )
+        return Traced(Link(context), remote)
+
+    def record(self, exchange: Exchange) -> None:
+        """Make the SERVER span, its events and its children."""
+        self._processor.on_end(self._server(exchange))
         if exchange.queued_ns:
-            span.add_event(QUEUE, timestamp=exchange.queued_ns)
-            waited_until_ns = exchange.started_ns or exchange.ended_ns
-            self._child(span, QUEUE, exchange.queued_ns, waited_until_ns)
+            self._processor.on_end(self._queue(exchange))
         if exchange.started_ns:
-            span.add_event(COMPUTE, timestamp=exchange.started_ns)
-            computed_ns = exchange.computed_ns or exchange.ended_ns
-            self._child(span, EXECUTE, exchange.started_ns, computed_ns)
+            self._processor.on_end(self._execute(exchange))
 
-    def _child(self, parent: Span, name: str, begun_ns: int, ended_ns: int) -> None:
-        child = self._tracer.start_span(
-            name,
-            context=set_span_in_context(parent, Context()),
-            kind=SpanKind.INTERNAL,
-            start_time=begun_ns,
+    def _server(self, exchange: Exchange) -> ReadableSpan:
+        traced = exchange.traced
+        status = _UNSET
+        if exchange.code in _SERVER_FAILURES:
+            status = Status(StatusCode.ERROR, exchange.message[:_TEXT_MAX])
+        return ReadableSpan(
+            MODEL_INFER,
+            context=traced.context,
+            parent=traced.parent,
+            resource=self._resource,
+            attributes=_attributes(exchange),
+            events=_events(exchange),
+            kind=SpanKind.SERVER,
+            status=status,
+            start_time=exchange.begun_ns,
+            end_time=exchange.ended_ns,
+            instrumentation_scope=_SCOPE,
         )
-        child.end(ended_ns)
+
+    def _queue(self, exchange: Exchange) -> ReadableSpan:
+        until_ns = exchange.started_ns or exchange.ended_ns
+        attributes: Attributes = {}
+        if exchange.batch_rows:
+            attributes[telemetry.BATCH_SIZE] = exchange.batch_rows
+        return self._child(exchange, QUEUE, (exchange.queued_ns, until_ns), attributes)
+
+    def _execute(self, exchange: Exchange) -> ReadableSpan:
+        others = (each.link for each in exchange.batch if each is not exchange.traced)
+        links = tuple(islice(others, LINKS_MAX))
+        attributes: Attributes = {telemetry.BATCH_SIZE: exchange.batch_rows}
+        left_out = len(exchange.batch) - 1 - len(links)
+        if left_out > 0:
+            attributes[telemetry.BATCH_LINKS_LEFT_OUT] = left_out
+        took = (exchange.started_ns, exchange.computed_ns or exchange.ended_ns)
+        return self._child(exchange, EXECUTE, took, attributes, links)
+
+    def _child(
+        self,
+        exchange: Exchange,
+        name: str,
+        took: tuple[int, int],
+        attributes: Attributes,
+        links: Sequence[Link] = (),
+    ) -> ReadableSpan:
+        parent = exchange.traced.context
+        return ReadableSpan(
+            name,
+            context=SpanContext(
+                parent.trace_id,
+                self._id(64),
+                is_remote=False,
+                trace_flags=_SAMPLED,
+                trace_state=parent.trace_state,
+            ),
+            parent=parent,
+            resource=self._resource,
+            attributes=attributes,
+            links=links,
+            kind=SpanKind.INTERNAL,
+            status=_UNSET,
+            start_time=took[0],
+            end_time=took[1],
+            instrumentation_scope=_SCOPE,
+        )
+
+    def _id(self, bits: int) -> int:
+        return self._rng.getrandbits(bits) or 1  # 0 is no id
 
 
-def _attributes(exchange: Exchange) -> dict[str, str | int]:
-    attributes: dict[str, str | int] = {
-        telemetry.RPC_SYSTEM: "grpc",
-        telemetry.RPC_METHOD: MODEL_INFER,
-        telemetry.RPC_STATUS: exchange.code,
-        telemetry.MODEL: exchange.model,
-        telemetry.MODEL_VERSION: exchange.version,
-        telemetry.REQUEST_ID: exchange.request_id,
-        telemetry.BATCH_SIZE: exchange.batch_rows,
-    }
-    return {name: value for name, value in attributes.items() if value not in ("", 0)}
-
-
-def _caller(metadata: Metadata) -> Context:
-    """Return the caller's span as a parent; an empty context, thus a new trace, without one."""
-    headers = {key: value for key, value in metadata if key in (TRACEPARENT, TRACESTATE)}
-    parent = parse(str(headers.get(TRACEPARENT, "")))
-    if parent is None:
-        return set_span_in_context(NonRecordingSpan(INVALID_SPAN_CONTEXT), Context())
-    context = SpanContext(
+def _remote(parent: Parent, tracestate: str) -> SpanContext:
+    return SpanContext(
         trace_id=int.from_bytes(parent.trace_id, "big"),
         span_id=int.from_bytes(parent.span_id, "big"),
         is_remote=True,
-        trace_flags=TraceFlags(TraceFlags.SAMPLED if parent.sampled else TraceFlags.DEFAULT),
-        trace_state=TraceState.from_header([str(headers.get(TRACESTATE, ""))]),
+        trace_flags=_SAMPLED if parent.sampled else TraceFlags(TraceFlags.DEFAULT),
+        trace_state=TraceState.from_header([tracestate]) if tracestate else None,
     )
-    return set_span_in_context(NonRecordingSpan(context), Context())
+
+
+def _attributes(exchange: Exchange) -> Attributes:
+    attributes: Attributes = {
+        telemetry.RPC_SYSTEM: "grpc",
+        telemetry.RPC_METHOD: MODEL_INFER,
+        telemetry.RPC_STATUS: exchange.code,
+        telemetry.MODEL: exchange.model[:_TEXT_MAX],
+        telemetry.MODEL_VERSION: exchange.version[:_TEXT_MAX],
+        telemetry.REQUEST_ID: exchange.request_id[:_TEXT_MAX],
+        telemetry.BATCH_SIZE: exchange.batch_rows,
+    }
+    return {name: value for name, value in attributes.items() if value}
+
+
+def _events(exchange: Exchange) -> list[Event]:
+    moments = ((QUEUE, exchange.queued_ns), (COMPUTE, exchange.started_ns))
+    return [Event(name, timestamp=at_ns) for name, at_ns in moments if at_ns]

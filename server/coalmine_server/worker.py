@@ -3,43 +3,47 @@
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from queue import SimpleQueue
 
 import structlog
 
 from coalmine.clock import Clock
 from coalmine.errors import ModelFailed
-from coalmine_server.runtime.execution import Arrays, Ran, Result, execute
+from coalmine_server.runtime.execution import Execution, Ran
 from coalmine_server.runtime.program import Program
-from coalmine_server.signature import Signature
+from coalmine_server.signature import Checked, Signature
 
 _log = structlog.get_logger(__name__)
 
 Post = Callable[[Callable[[], object]], object]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class _Job:
-    batch: Sequence[Arrays]
+    batch: Sequence[Checked]
     done: Callable[[Ran], None]
 
 
 class Worker:
     """Runs one batch at a time on a thread of its own.
 
-    `post` brings a callback from the thread to whoever waits, in practice onto the loop.
+    `post` brings a callback from the thread to whoever waits, in practice onto the loop. Once the
+    program is open, `nbytes` is what its parameters and buffers take, on `device`.
     """
 
     def __init__(
         self, *, signature: Signature, open_program: Callable[[], Program], clock: Clock, post: Post
     ) -> None:
         self._signature = signature
-        self._open = open_program
+        self._opening: list[Callable[[], Program]] = [open_program]  # until it has been called
         self._clock = clock
         self._post = post
         # Unbounded by type, but the batcher hands a batch only to an idle worker.
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
+        self.nbytes = 0
+        self.device = ""
 
     def start(self, opened: Callable[[Exception | None], None]) -> None:
         """Open the program on the thread; `opened` gets None, or why it can't be opened."""
@@ -48,7 +52,7 @@ class Worker:
         self._thread = threading.Thread(target=self._work, args=(opened,), name=name, daemon=True)
         self._thread.start()
 
-    def submit(self, batch: Sequence[Arrays], done: Callable[[Ran], None]) -> None:
+    def submit(self, batch: Sequence[Checked], done: Callable[[Ran], None]) -> None:
         """Run `batch`, then post its results to `done`."""
         self._jobs.put(_Job(batch, done))
 
@@ -65,28 +69,32 @@ class Worker:
 
     def _work(self, opened: Callable[[Exception | None], None]) -> None:
         try:
-            program = self._open()
+            program = self._opening.pop()()  # gone with it are the file's bytes
         except Exception as error:  # noqa: BLE001 - handed on to whoever waits
             self._tell(lambda failure=error: opened(failure))  # type: ignore[misc]  # bound now: Python unbinds `error`
             return
+        self.nbytes, self.device = program.nbytes, program.device
         self._tell(lambda: opened(None))
-        while (job := self._jobs.get()) is not None:
-            self._do(program, job)
-
-    def _do(self, program: Program, job: _Job) -> None:
-        started_ns = self._clock.monotonic_ns()
-        results = self._results(program, job.batch)
-        ended_ns = self._clock.monotonic_ns()
-        ran = Ran(results, started_ns, started_ns, ended_ns, ended_ns)
-        self._tell(lambda: job.done(ran))
-
-    def _results(self, program: Program, batch: Sequence[Arrays]) -> Sequence[Result]:
         try:
-            return execute(program, self._signature, batch)
+            self._serve(Execution(program, self._signature, self._clock))
+        finally:
+            program.close()
+
+    def _serve(self, execution: Execution) -> None:
+        while (job := self._jobs.get()) is not None:
+            ran = self._ran(execution, job.batch)
+            self._tell(partial(job.done, ran))
+            del job, ran  # or it would keep a batch's memory until the next one comes
+
+    def _ran(self, execution: Execution, batch: Sequence[Checked]) -> Ran:
+        started_ns = self._clock.monotonic_ns()
+        try:
+            return execution.run(batch)
         except Exception as error:  # noqa: BLE001 - a bug of ours, and the thread must outlive it
             _log.exception("batch_failed", label=self._signature.label)
             failure = ModelFailed(f"{self._signature.label}: {type(error).__name__}")
-            return [failure] * len(batch)
+            ended_ns = self._clock.monotonic_ns()
+            return Ran([failure] * len(batch), started_ns, started_ns, ended_ns, ended_ns)
 
     def _tell(self, callback: Callable[[], object]) -> None:
         try:

@@ -39,6 +39,7 @@ class ReceivedSpan:
     status_text: str
     attributes: dict[str, Value]
     events: tuple[ReceivedEvent, ...]
+    links: tuple[tuple[str, str], ...] = ()  # trace id and span id of each
 
     def event(self, name: str) -> ReceivedEvent:
         found = [each for each in self.events if each.name == name]
@@ -162,6 +163,7 @@ def _received(service: str, span: trace_pb2.Span) -> ReceivedSpan:
             ReceivedEvent(each.name, each.time_unix_nano, _attributes(each.attributes))
             for each in span.events
         ),
+        links=tuple((each.trace_id.hex(), each.span_id.hex()) for each in span.links),
     )
 
 

@@ -8,8 +8,9 @@ import numpy as np
 
 from coalmine.errors import ModelFailed, StartError
 from coalmine.tensors import Array
-from coalmine_server.runtime.execution import Arrays, Ran, Result
+from coalmine_server.runtime.execution import Ran, Result
 from coalmine_server.runtime.program import Program
+from coalmine_server.signature import Arrays, Checked, Signature
 
 MS = 1_000_000
 
@@ -62,22 +63,23 @@ class FakeWorker:
     """Holds what it is given until the test finishes it."""
 
     time: FakeTime
-    running: Sequence[Arrays] | None = None
-    batches: list[Sequence[Arrays]] = field(default_factory=list)
+    running: Sequence[Checked] | None = None
+    batches: list[Sequence[Checked]] = field(default_factory=list)
     _done: Callable[[Ran], None] | None = None
     _started_ns: int = 0
 
-    def submit(self, batch: Sequence[Arrays], done: Callable[[Ran], None]) -> None:
+    def submit(self, batch: Sequence[Checked], done: Callable[[Ran], None]) -> None:
         assert self.running is None, "a busy worker was given another batch"
         self.running, self._done, self._started_ns = batch, done, self.time.now_ns
         self.batches.append(batch)
 
     def finish(self, results: Sequence[Result] | None = None) -> None:
-        """End the running batch; each request's answer is its own input, or as told."""
+        """End the running batch; each request's answer is its own input's bytes, or as told."""
         assert self.running is not None
         assert self._done is not None
         started_ns, now_ns = self._started_ns, self.time.now_ns
-        ran = Ran(results or list(self.running), started_ns, started_ns, now_ns, now_ns)
+        echoed = [first.tobytes() for each in self.running if (first := each.arrays[0]) is not None]
+        ran = Ran(results or echoed, started_ns, started_ns, now_ns, now_ns)
         self.running = None
         self._done(ran)
 
@@ -85,18 +87,26 @@ class FakeWorker:
 class FakeProgram:
     """Doubles its inputs; raises for what `fails` says."""
 
+    nbytes = 1000
+    device = "cpu"
+
     def __init__(self, fails: Callable[[Sequence[Array]], bool] = lambda _: False) -> None:
         self._fails = fails
         self.runs: list[tuple[int, ...]] = []
+        self.is_closed = False
         self.gate = threading.Event()
         self.gate.set()
 
-    def run(self, inputs: Sequence[Array]) -> list[Array]:
+    def run(self, inputs: Arrays) -> list[Array]:
         self.gate.wait(10)
-        self.runs.append(inputs[0].shape)
-        if self._fails(inputs):
+        arrays = [each for each in inputs if each is not None]
+        self.runs.append(arrays[0].shape)
+        if self._fails(arrays):
             raise ModelFailed("ValueError: poison")
-        return [np.asarray(array * 2) for array in inputs]
+        return [np.asarray(array * 2) for array in arrays]
+
+    def close(self) -> None:
+        self.is_closed = True
 
 
 class FakeRuntime:
@@ -105,13 +115,19 @@ class FakeRuntime:
     def __init__(self, program: Callable[[], FakeProgram] = FakeProgram) -> None:
         self._program = program
         self.programs: list[FakeProgram] = []
+        self.next_program: FakeProgram | None = None  # given out once, instead of a new one
         self.threads: list[int] = []
 
     def use_threads(self, count: int) -> None:
         self.threads.append(count)
 
-    def load(self, data: bytes, output_names: Sequence[str]) -> Program:
+    def load(self, data: bytes, signature: Signature, device: str, instance: int) -> Program:
         if data == b"broken":
             raise StartError("not a model")
-        self.programs.append(self._program())
-        return self.programs[-1]
+        program, self.next_program = self.next_program or self._program(), None
+        self.programs.append(program)
+        return program
+
+    def let_all_run(self) -> None:
+        for program in self.programs:
+            program.gate.set()

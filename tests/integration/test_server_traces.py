@@ -7,10 +7,11 @@ from pathlib import Path
 
 import grpc
 import pytest
+from structlog.testing import capture_logs
 
 from tests.doubles.otlp_receiver import OtlpReceiver
 from tests.doubles.server_rig import infer_request, pixels, serving
-from tests.models import Linear, Raises, write_model
+from tests.models import Linear, Raises, config, write_model
 
 METHOD = "inference.GRPCInferenceService/ModelInfer"
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -60,6 +61,36 @@ async def test_a_request_continues_its_callers_trace(root: Path, receiver: OtlpR
     assert moments == sorted(moments)
     assert server.event("queue").time_ns == queue.start_ns
     assert server.event("compute").time_ns == execute.start_ns
+
+
+async def test_requests_that_ran_as_one_batch_link_each_other(
+    tmp_path: Path, receiver: OtlpReceiver
+) -> None:
+    full = config(max_batch_size=3, batching={"max_delay": "10s"})
+    write_model(tmp_path, "digits", {1: Linear()}, full)
+    async with serving(tmp_path) as rig:
+        async with asyncio.TaskGroup() as group:
+            for number in range(3):
+                group.create_task(rig.infer("digits", pixels(), id=str(number)))
+        await asyncio.to_thread(receiver.wait_for_named, "execute", 3)
+        servers = await asyncio.to_thread(receiver.wait_for_named, METHOD, 3)
+    for server in servers:
+        (execute,) = [each for each in receiver.children(server) if each.name == "execute"]
+        others = {(each.trace_id, each.span_id) for each in servers if each is not server}
+        assert set(execute.links) == others
+        assert len(execute.links) == 2
+        assert execute.attributes == {"coalmine.batch.size": 3}
+
+
+async def test_a_models_failure_is_logged_with_its_server_span(
+    root: Path, receiver: OtlpReceiver
+) -> None:
+    async with serving(root) as rig:
+        with capture_logs() as logs, pytest.raises(grpc.aio.AioRpcError):
+            await rig.infer("raises", pixels(value=-1.0))
+        (span,) = await asyncio.to_thread(receiver.wait_for_named, METHOD)
+    (log,) = [each for each in logs if each["event"] == "model_failed"]
+    assert (log["trace_id"], log["span_id"]) == (span.trace_id, span.span_id)
 
 
 async def test_a_failed_request_is_an_error_span_with_its_code(

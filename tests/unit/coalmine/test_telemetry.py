@@ -88,3 +88,18 @@ def test_the_form_for_people_is_no_json() -> None:
     assert "loaded" in err
     with pytest.raises(ValueError, match=r"Expecting value|Extra data"):
         json.loads(err)
+
+
+def test_a_traceback_for_people_shows_no_variables() -> None:
+    code = """
+pixels = "a caller" + "'s data"
+try:
+    1 / 0
+except ZeroDivisionError:
+    log.exception("failed")
+"""
+
+    _, err = logged(code, COALMINE_LOG_FORMAT="console")
+
+    assert "ZeroDivisionError" in err
+    assert "a caller's data" not in err

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine.trace_context import HeadSampler, Parent, header, parse, sampler_from
+from coalmine.trace_context import HeadSampler, Parent, header, parse, sampler_from, trace_ids
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
@@ -18,6 +18,16 @@ def test_a_header_reads_back_as_the_parent_it_was_made_of(
     trace_id: Any, span_id: Any, sampled: Any
 ) -> None:
     assert parse(header(trace_id, span_id, sampled=sampled)) == Parent(trace_id, span_id, sampled)
+
+
+def test_a_log_line_names_the_callers_span_whether_it_is_sampled_or_not() -> None:
+    metadata = [("x", b""), ("traceparent", f"00-{TRACE}-{SPAN}-00")]
+    assert trace_ids(metadata) == {"trace_id": TRACE, "span_id": SPAN}
+
+
+@pytest.mark.parametrize("given", [[], [("traceparent", "nonsense")], [("traceparent", b"x")]])
+def test_a_log_line_names_no_span_without_a_valid_traceparent(given: Any) -> None:
+    assert trace_ids(given) == {}
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,5 @@
 from collections.abc import Sequence
+from random import Random
 
 import pytest
 from opentelemetry.sdk.resources import Resource
@@ -8,19 +9,22 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 from opentelemetry.trace import SpanKind, StatusCode
 
 from coalmine.inference import MODEL_INFER as METHOD
-from coalmine_server.spans import Exchange, NoSpans, Spans
+from coalmine.trace_context import sampler_from
+from coalmine_server.spans import LINKS_MAX, Exchange, Metadata, NoSpans, Recorder, Spans, Traced
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-def exchange(**fields: object) -> Exchange:
+def exchange(traced: Traced, **fields: object) -> Exchange:
     made = Exchange(
+        traced=traced,
         begun_ns=100,
         ended_ns=900,
         model="digits",
         version="2",
         request_id="r-1",
         batch_rows=3,
+        batch=[traced],
         queued_ns=200,
         started_ns=400,
         computed_ns=800,
@@ -30,12 +34,31 @@ def exchange(**fields: object) -> Exchange:
     return made
 
 
-def recorded(
-    told: Exchange, metadata: Sequence[tuple[str, str | bytes]] = ()
-) -> dict[str, ReadableSpan]:
-    exporter = InMemorySpanExporter()
-    Spans(Resource.create(), SimpleSpanProcessor(exporter)).record(told, metadata)
-    return {span.name: span for span in exporter.get_finished_spans()}
+class Recorded:
+    """Spans, and what came of them."""
+
+    def __init__(self, sampler: str = "parentbased_always_on") -> None:
+        self._exporter = InMemorySpanExporter()
+        self.spans = Spans(
+            Resource.create(),
+            SimpleSpanProcessor(self._exporter),
+            sampler=sampler_from({"OTEL_TRACES_SAMPLER": sampler}),
+            rng=Random(7),
+        )
+
+    def begin(self, metadata: Metadata = ()) -> Traced:
+        traced = self.spans.begin(metadata)
+        assert traced is not None
+        return traced
+
+    def by_name(self) -> dict[str, ReadableSpan]:
+        return {span.name: span for span in self._exporter.get_finished_spans()}
+
+
+def recorded(metadata: Metadata = (), **fields: object) -> dict[str, ReadableSpan]:
+    made = Recorded()
+    made.spans.record(exchange(made.begin(metadata), **fields))
+    return made.by_name()
 
 
 def parent(flags: str = "01") -> list[tuple[str, str | bytes]]:
@@ -43,7 +66,7 @@ def parent(flags: str = "01") -> list[tuple[str, str | bytes]]:
 
 
 def test_a_request_is_one_server_span_with_two_children_and_two_events() -> None:
-    spans = recorded(exchange())
+    spans = recorded()
     server = spans[METHOD]
     assert server.kind is SpanKind.SERVER
     assert (server.start_time, server.end_time) == (100, 900)
@@ -64,12 +87,13 @@ def test_a_request_is_one_server_span_with_two_children_and_two_events() -> None
         child = spans[name]
         assert (child.start_time, child.end_time) == times
         assert child.kind is SpanKind.INTERNAL
+        assert dict(child.attributes or {}) == {"coalmine.batch.size": 3}
         assert child.parent is not None
         assert child.parent.span_id == server.context.span_id
 
 
 def test_the_callers_trace_goes_on() -> None:
-    server = recorded(exchange(), parent())[METHOD]
+    server = recorded(parent())[METHOD]
     assert server.parent is not None
     assert f"{server.context.trace_id:032x}" == TRACE
     assert f"{server.parent.span_id:016x}" == CALLER
@@ -78,14 +102,23 @@ def test_the_callers_trace_goes_on() -> None:
 
 
 def test_a_trace_that_the_caller_does_not_keep_is_not_kept_here() -> None:
-    assert recorded(exchange(), parent("00")) == {}
+    assert Recorded().spans.begin(parent("00")) is None
+
+
+def test_the_sampler_decides_where_no_caller_did() -> None:
+    never = Recorded("parentbased_always_off").spans
+    assert never.begin(()) is None
+    assert never.begin(parent()) is not None
+    assert Recorded("always_off").spans.begin(parent()) is None
+    always = Recorded("always_on").begin(parent("00"))
+    assert always.context.trace_flags.sampled
 
 
 @pytest.mark.parametrize("metadata", [(), [("traceparent", "nonsense")], [("traceparent", b"x")]])
 def test_without_a_valid_parent_a_new_trace_begins(
     metadata: Sequence[tuple[str, str | bytes]],
 ) -> None:
-    assert recorded(exchange(), metadata)[METHOD].parent is None
+    assert recorded(metadata)[METHOD].parent is None
 
 
 @pytest.mark.parametrize(
@@ -101,25 +134,59 @@ def test_without_a_valid_parent_a_new_trace_begins(
     ],
 )
 def test_only_the_servers_own_failures_are_errors(code: str, status: StatusCode) -> None:
-    assert recorded(exchange(code=code, message="why"))[METHOD].status.status_code is status
+    assert recorded(code=code, message="why")[METHOD].status.status_code is status
 
 
 def test_a_request_that_never_ran_has_waited_till_its_end() -> None:
-    spans = recorded(exchange(started_ns=0, computed_ns=0, batch_rows=0))
+    spans = recorded(started_ns=0, computed_ns=0, batch_rows=0)
     assert set(spans) == {METHOD, "queue"}
     assert spans["queue"].end_time == 900
 
 
 def test_a_request_that_was_refused_has_no_children() -> None:
-    assert set(recorded(exchange(queued_ns=0, started_ns=0))) == {METHOD}
+    assert set(recorded(queued_ns=0, started_ns=0)) == {METHOD}
 
 
 def test_a_long_id_is_cut() -> None:
-    server = recorded(exchange(request_id="x" * 10_000))[METHOD]
+    server = recorded(request_id="x" * 10_000)[METHOD]
     assert server.attributes is not None
     assert server.attributes["coalmine.request.id"] == "x" * 2048
 
 
+def test_the_execute_span_links_the_server_spans_of_the_others_in_its_batch() -> None:
+    made = Recorded()
+    mine, *others = [made.begin(), made.begin(parent()), made.begin()]
+    made.spans.record(exchange(mine, batch=[others[0], mine, others[1]]))
+    spans = made.by_name()
+    assert [each.context for each in spans["execute"].links] == [each.context for each in others]
+    assert spans[METHOD].links == spans["queue"].links == ()
+
+
+def test_links_are_bounded_and_those_left_out_are_counted() -> None:
+    made = Recorded()
+    batch = [made.begin() for _ in range(LINKS_MAX + 6)]
+    made.spans.record(exchange(batch[-1], batch=batch))
+    execute = made.by_name()["execute"]
+    assert len(execute.links) == LINKS_MAX
+    assert (execute.attributes or {})["coalmine.batch.links_left_out"] == 5
+
+
+def test_ids_differ_from_one_span_to_the_next() -> None:
+    made = Recorded()
+    first, second = made.begin(parent()), made.begin(parent())
+    assert first.context.trace_id == second.context.trace_id
+    made.spans.record(exchange(first))
+    ids = {span.context.span_id for span in made.by_name().values()}
+    assert len(ids | {second.context.span_id}) == 4
+
+
+def test_a_log_line_names_the_server_span() -> None:
+    traced = Recorded().begin(parent())
+    assert traced.ids() == {"trace_id": TRACE, "span_id": f"{traced.context.span_id:016x}"}
+
+
 def test_where_nobody_reads_nothing_is_done() -> None:
     assert not NoSpans().is_on
-    NoSpans().record(exchange(), parent())
+    nobody: Recorder = NoSpans()
+    assert nobody.begin(parent()) is None
+    nobody.record(exchange(Recorded().begin()))

@@ -1,0 +1,142 @@
+"""Counters, gauges and histograms as /metrics writes them.
+
+Their names and labels are a contract: dashboards and alerts read them.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import accumulate
+from typing import Final
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.utils import floatToGoString
+
+from coalmine_server.statistics import BOUNDS_NS, Computed, VersionStatistics
+
+Key = tuple[str, str]
+
+_PREFIX: Final = "coalmine_server"
+_VERSION: Final = ("model", "version")
+_ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+
+def requests(versions: Iterable[tuple[Key, VersionStatistics]]) -> Iterator[Metric]:
+    """Return what was counted of each version; model and version are empty where unknown."""
+    codes = _counter("requests", "ModelInfer calls by status code.", *_VERSION, "code")
+    queue = _histogram("queue_seconds", "Time a request that succeeded waited for its batch.")
+    compute = _histogram("compute_seconds", "Time a batch ran.")
+    rows = _histogram("batch_rows", "Rows in a batch.")
+    for key, counted in versions:
+        for code, count in counted.by_code.copy().items():
+            codes.add_metric([*key, code], count)
+        if key == ("", ""):
+            continue
+        computed = counted.by_size.copy()
+        queue.add_metric(key, _seconds(counted.queue_buckets), counted.queue_ns / 1e9)
+        compute.add_metric(key, _seconds(counted.compute_buckets), _total_ns(computed) / 1e9)
+        rows.add_metric(key, _rows(computed), sum(n * each.count for n, each in computed.items()))
+    yield from (codes, queue, compute, rows)
+
+
+def queues(waiting: Iterable[tuple[Key, int, int]]) -> Iterator[Metric]:
+    """Return the rows and bytes that wait for each version that is served."""
+    rows = _gauge("queue_rows", "Rows that wait.", *_VERSION)
+    size = _gauge("queue_bytes", "Bytes of the inputs that wait.", *_VERSION)
+    for key, waiting_rows, waiting_bytes in waiting:
+        rows.add_metric(key, waiting_rows)
+        size.add_metric(key, waiting_bytes)
+    yield from (rows, size)
+
+
+def load_seconds(took: Iterable[tuple[Key, float]]) -> Metric:
+    """Return how long each version that is served took to load."""
+    family = _gauge("model_load_seconds", "Time the last load took, warm-up included.", *_VERSION)
+    for key, seconds in took:
+        family.add_metric(key, seconds)
+    return family
+
+
+def memory(used: Iterable[tuple[Key, Mapping[str, int]]]) -> Metric:
+    """Return the memory of each version that is served, by device."""
+    family = _gauge("memory_bytes", "Memory of a version's weights.", *_VERSION, "device")
+    for key, devices in used:
+        for device, size in devices.items():
+            family.add_metric([*key, device], size)
+    return family
+
+
+def loads(models: Iterable[tuple[str, int, int, int]]) -> Iterator[Metric]:
+    """Return loads that succeeded, loads that failed, and unloads, by model."""
+    loaded = _counter("model_loads", "Versions loaded.", "model", "result")
+    unloaded = _counter("model_unloads", "Versions unloaded.", "model")
+    for model, ok, failed, unloads in models:
+        loaded.add_metric([model, "ok"], ok)
+        loaded.add_metric([model, "failed"], failed)
+        unloaded.add_metric([model], unloads)
+    yield from (loaded, unloaded)
+
+
+def dropped(count: int) -> Metric:
+    """Return how many versions' counters were given up for room."""
+    family = _counter("versions_dropped", "Unloaded versions whose counters were given up.")
+    family.add_metric([], count)
+    return family
+
+
+def in_flight(calls: int, size: int | None) -> Iterator[Metric]:
+    """Return the calls without an answer yet, and the bytes of their requests."""
+    found = [("in_flight", "ModelInfer calls that are not answered yet.", calls)]
+    if size is not None:
+        found.append(("in_flight_bytes", "Bytes of the requests in flight.", size))
+    for name, what, value in found:
+        family = _gauge(name, what)
+        family.add_metric([], value)
+        yield family
+
+
+def spans(totals: Mapping[str, int]) -> Iterator[Metric]:
+    """Return what became of the finished spans."""
+    family = _counter("spans", "Finished spans, by what became of them.", "result")
+    for result, count in totals.items():
+        family.add_metric([result], count)
+    yield family
+
+
+# ---------------------------------------------------------------- families and buckets
+
+
+def _counter(name: str, what: str, *labels: str) -> CounterMetricFamily:
+    return CounterMetricFamily(f"{_PREFIX}_{name}", what, labels=labels)
+
+
+def _gauge(name: str, what: str, *labels: str) -> GaugeMetricFamily:
+    return GaugeMetricFamily(f"{_PREFIX}_{name}", what, labels=labels)
+
+
+def _histogram(name: str, what: str) -> HistogramMetricFamily:
+    return HistogramMetricFamily(f"{_PREFIX}_{name}", what, labels=_VERSION)
+
+
+def _seconds(counts: Sequence[int]) -> list[tuple[str, float]]:
+    return _buckets([bound / 1e9 for bound in BOUNDS_NS], counts)
+
+
+def _rows(by_size: Mapping[int, Computed]) -> list[tuple[str, float]]:
+    counts = [0] * (len(_ROWS) + 1)
+    for size, computed in by_size.items():
+        counts[bisect_left(_ROWS, size)] += computed.count
+    return _buckets(_ROWS, counts)
+
+
+def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
+    names = [*map(floatToGoString, bounds), "+Inf"]
+    return list(zip(names, accumulate(list(counts)), strict=True))
+
+
+def _total_ns(by_size: Mapping[int, Computed]) -> int:
+    return sum(each.input_ns + each.infer_ns + each.output_ns for each in by_size.values())

@@ -1,0 +1,54 @@
+import asyncio
+
+import pytest
+
+from coalmine_server.timers import Alarm, LoopTimer
+from tests.doubles.server_parts import MS, FakeTime
+
+
+async def test_the_loops_timer_never_goes_off_early() -> None:
+    time = FakeTime()
+    gone_off = asyncio.Event()
+    LoopTimer(time).call_at(time.now_ns - MS, gone_off.set)
+    await asyncio.wait_for(gone_off.wait(), 5)
+    called_off = LoopTimer(time).call_at(time.now_ns + 1, lambda: pytest.fail("called off"))
+    called_off.cancel()
+
+
+class Rung:
+    """An alarm, and when it rang."""
+
+    def __init__(self) -> None:
+        self.time = FakeTime(0)
+        self.at_ms: list[int] = []
+        self.alarm = Alarm(self.time, lambda: self.at_ms.append(self.time.now_ns // MS))
+
+    def ring_by(self, *whens_ms: int) -> None:
+        for when_ms in whens_ms:
+            self.alarm.ring_by(when_ms * MS)
+
+
+@pytest.mark.parametrize("asked_ms", [(5, 9), (9, 5), (5, 5)])
+def test_an_alarm_rings_once_at_the_soonest_moment(asked_ms: tuple[int, int]) -> None:
+    rung = Rung()
+    rung.ring_by(*asked_ms)
+    rung.time.advance(20 * MS)
+    assert rung.at_ms == [5]
+
+
+def test_an_alarm_that_rang_can_be_asked_again() -> None:
+    rung = Rung()
+    rung.ring_by(5)
+    rung.time.advance(6 * MS)
+    rung.ring_by(9)
+    rung.time.advance(6 * MS)
+    assert rung.at_ms == [5, 9]
+
+
+def test_an_alarm_that_is_off_does_not_ring() -> None:
+    rung = Rung()
+    rung.alarm.off()
+    rung.ring_by(5)
+    rung.alarm.off()
+    rung.time.advance(9 * MS)
+    assert rung.at_ms == []

@@ -1,0 +1,116 @@
+import queue
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coalmine.errors import ModelFailed, StartError
+from coalmine.inference import inference_pb2 as pb
+from coalmine.tensors import Array, decode_outputs
+from coalmine_server.runtime.execution import Ran
+from coalmine_server.runtime.program import Program
+from coalmine_server.signature import Arrays, Checked, Signature, TensorSpec
+from coalmine_server.worker import Worker
+from tests.doubles.server_parts import FakeProgram, FakeTime
+
+SPEC = TensorSpec("x", "FP32", (-1, 1))
+SIGNATURE = Signature("m", 1, 8, (SPEC,), (SPEC,))
+
+
+class Bench:
+    """A worker, and what it posts."""
+
+    def __init__(self, opening: Callable[[], Program]) -> None:
+        self.posted: queue.Queue[Callable[[], object]] = queue.Queue()
+        self.worker = Worker(
+            signature=SIGNATURE, open_program=opening, clock=FakeTime(), post=self.posted.put
+        )
+
+    def open(self) -> Exception | None:
+        found: list[Exception | None] = []
+        self.worker.start(found.append)
+        self._next()
+        return found[0]
+
+    def run(self, *batch: Checked) -> Ran:
+        found: list[Ran] = []
+        self.worker.submit(batch, found.append)
+        self._next()
+        return found[0]
+
+    def _next(self) -> None:
+        self.posted.get(timeout=10)()
+
+
+def asked(value: float) -> Checked:
+    return Checked((np.full((1, 1), value, "f4"),), 1, ((1,),), (0,), raw=True)
+
+
+def test_a_worker_runs_its_program_until_it_is_stopped_and_then_closes_it() -> None:
+    program = FakeProgram()
+    bench = Bench(lambda: program)
+    assert bench.open() is None
+    assert (bench.worker.nbytes, bench.worker.device) == (1000, "cpu")
+    (answer,) = bench.run(asked(2)).results
+    assert isinstance(answer, bytes)
+    assert decode_outputs(pb.ModelInferResponse.FromString(answer))[0].array.tolist() == [[4]]
+    assert not program.is_closed
+    bench.worker.stop()
+    assert bench.worker.ended(10)
+    assert program.is_closed
+
+
+def test_a_program_that_can_not_be_opened_is_told_and_the_thread_ends() -> None:
+    def opening() -> Program:
+        raise StartError("not a model")
+
+    bench = Bench(opening)
+    failure = bench.open()
+    assert isinstance(failure, StartError)
+    assert bench.worker.ended(10)
+
+
+def test_what_opened_the_program_is_let_go_of_with_the_files_bytes() -> None:
+    class Opening:
+        """Holds the bytes of a model's file."""
+
+        def __call__(self) -> Program:
+            return FakeProgram()
+
+        def __del__(self) -> None:
+            gone.append(True)
+
+    gone: list[bool] = []
+    bench = Bench(Opening())
+    bench.open()
+    assert gone
+    bench.worker.stop()
+
+
+def test_a_bug_of_ours_fails_its_batch_and_the_thread_lives_on() -> None:
+    class Broken(FakeProgram):
+        """Raises what no program should, once."""
+
+        def run(self, inputs: Arrays) -> list[Array]:
+            if not self.runs:
+                self.runs.append(())
+                raise KeyError("secret")
+            return super().run(inputs)
+
+    bench = Bench(Broken)
+    bench.open()
+    failures: Any = bench.run(asked(1), asked(2)).results
+    assert [str(each) for each in failures] == ["model 'm' version 1: KeyError"] * 2
+    assert all(isinstance(each, ModelFailed) for each in failures)
+    assert isinstance(bench.run(asked(1)).results[0], bytes)
+    bench.worker.stop()
+
+
+@pytest.mark.parametrize("started", [True, False])
+def test_a_worker_that_runs_nothing_ends_at_once(started: bool) -> None:
+    bench = Bench(FakeProgram)
+    if started:
+        bench.open()
+    bench.worker.stop()
+    assert bench.worker.ended(10)
