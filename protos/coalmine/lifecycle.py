@@ -18,6 +18,7 @@ from grpc_health.v1.health import aio as health_aio
 
 from coalmine.addresses import check_free, split_address
 from coalmine.errors import StartError
+from coalmine.hold import Hold
 from coalmine.memory import keep_large_blocks
 
 _log = structlog.get_logger(__name__)
@@ -26,14 +27,9 @@ EXIT_OK: Final = 0
 EXIT_FAILED: Final = 1
 EXIT_CANNOT_START: Final = 2
 
-MESSAGE_BYTES_MAX: Final = 64 * 1024 * 1024
-# The same on every hop that carries tensors: for channels and servers.
-MESSAGE_LIMITS: Final = (
-    ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
-    ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
-)
-
-_BACKLOG_S: Final = 0.1
+# Longer than it takes a caller that has its answer to send its next call.
+_HELD_S: Final = 0.1
+_CLOSING_S: Final = 0.05
 _STDERR: Final = 2
 
 
@@ -148,21 +144,28 @@ async def drain(
     health: health_aio.HealthServicer | None,
     *,
     grace_s: float,
+    hold: Hold | None = None,
     refuse: Callable[[], None] | None = None,
 ) -> None:
-    """Turn new calls away, let those in flight finish for `grace_s` at most, then cancel them.
+    """Send callers away, let calls in flight finish for `grace_s` at most, then cancel them.
 
-    Calls that wait inside gRPC when a server stops are answered CANCELLED, which no caller takes
-    for a reason to go elsewhere. With `refuse`, what waits there is served first; then `refuse` has
-    the methods answer UNAVAILABLE, for a moment, before the server stops.
+    With a `hold`, answers are kept back while the server stops taking calls: a caller gets its
+    answer, and sends its next call over a new connection, to whoever listens there by then.
+    `refuse` is called when no new call comes in any more: for streams, which would go on.
     """
     if health is not None:
         await health.enter_graceful_shutdown()
-    if refuse is not None:
-        await asyncio.sleep(min(_BACKLOG_S, grace_s))
-        refuse()
-        await asyncio.sleep(min(_BACKLOG_S, grace_s))
-    await server.stop(grace_s)
+    if hold is not None:
+        hold.begin()
+        await asyncio.sleep(min(_HELD_S, grace_s / 4))
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(server.stop(grace_s))
+        # The port is closed by then, where answers are followed by new connections.
+        await asyncio.sleep(min(_CLOSING_S, grace_s / 4))
+        if refuse is not None:
+            refuse()
+        if hold is not None:
+            hold.end()
 
 
 async def set_serving(health: health_aio.HealthServicer, service: str, *, serving: bool) -> None:

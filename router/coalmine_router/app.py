@@ -10,7 +10,7 @@ from coalmine import lifecycle
 from coalmine.addresses import bound_address, check_free, reserve
 from coalmine.lifecycle import Stop
 from coalmine_router.config import RouterConfig
-from coalmine_router.supervisor import Command, Grace, Supervisor
+from coalmine_router.supervisor import Grace, Supervisor, command
 
 _SOCKET_PATH_MAX: Final = 100
 
@@ -36,9 +36,9 @@ async def run(settings: RunSettings, stop: Stop) -> None:
         http = _chosen(config.http)
         socket = _socket(config.control.state)
         supervisor = Supervisor(
-            Command("control", _control_arguments(settings, control, http, socket)),
+            command("control", _control_arguments(settings, control, http, socket)),
             [
-                Command(f"proxy-{n}", _proxy_arguments(settings, data, socket or control))
+                command(f"proxy-{n}", _proxy_arguments(settings, data, socket or control))
                 for n in range(settings.workers)
             ],
             settings.grace,

@@ -5,7 +5,7 @@ from typing import Any, Final
 
 import grpc
 
-from coalmine.lifecycle import MESSAGE_LIMITS
+from coalmine.limits import MESSAGE_LIMITS
 from coalmine_router.table import Backend
 
 # Of a request with its answer, that are copied for shadows.

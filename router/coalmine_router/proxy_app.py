@@ -17,7 +17,8 @@ from coalmine.control.v1 import control_pb2_grpc
 from coalmine.errors import StartError
 from coalmine.health import Health
 from coalmine.inference import MODEL_INFER, SERVICE, inference_pb2
-from coalmine.lifecycle import MESSAGE_LIMITS, Stop
+from coalmine.lifecycle import Stop
+from coalmine.limits import MESSAGE_LIMITS, PENDING_LIMITS
 from coalmine.reflection import reflect
 from coalmine.trace_context import HeadSampler, sampler_from
 from coalmine_router.channels import CONTROL_OPTIONS, Channels
@@ -67,7 +68,9 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
         if await lifecycle.unless_stopped(stop, subscriber.serving.wait()):
             await _serve_data(server, health, settings)
             await stop.wait()
-        await lifecycle.drain(server, health, grace_s=settings.grace_s, refuse=plane.refuse)
+        await lifecycle.drain(
+            server, health, grace_s=settings.grace_s, hold=plane.hold, refuse=plane.refuse
+        )
         for task in background:
             task.cancel()
     await channels.close()
@@ -100,6 +103,7 @@ def _data_server(plane: DataPlane, health: Health, ready: Callable[[], bool]) ->
     server = grpc.aio.server(
         options=[
             *MESSAGE_LIMITS,
+            *PENDING_LIMITS,
             # The port is shared by connection, not by call: connections must move now and then.
             ("grpc.max_connection_age_ms", _CONNECTION_AGE_MS),
         ]

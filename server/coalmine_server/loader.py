@@ -60,6 +60,9 @@ class Loader:
         try:
             data = await in_thread(version.file.read)
             await self._open(version, data)
+        except asyncio.CancelledError:
+            _stop(version)  # and keep them: whoever ends the process has to wait for their threads
+            raise
         except BaseException:
             _stop(version)
             version.workers = []

@@ -14,7 +14,7 @@ from coalmine.inference.inference_pb2_grpc import (
     GRPCInferenceServiceServicer,
     add_GRPCInferenceServiceServicer_to_server,
 )
-from coalmine.lifecycle import MESSAGE_BYTES_MAX
+from coalmine.limits import MESSAGE_BYTES_MAX
 from coalmine.tensors import Tensor, decode_inputs, encode_outputs
 
 Outputs = Mapping[str, tuple[str, Any]]  # name: (datatype, array)

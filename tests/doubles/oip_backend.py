@@ -12,7 +12,7 @@ from typing import Any, Self
 import grpc
 
 from coalmine.inference import inference_pb2 as pb
-from coalmine.lifecycle import MESSAGE_BYTES_MAX
+from coalmine.limits import MESSAGE_BYTES_MAX
 from coalmine.tensors import Array, Tensor, datatype_of, encode_inputs, encode_outputs
 
 SERVICE = "inference.GRPCInferenceService"

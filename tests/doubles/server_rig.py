@@ -12,7 +12,8 @@ import numpy as np
 
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
-from coalmine.lifecycle import MESSAGE_BYTES_MAX, Stop
+from coalmine.lifecycle import Stop
+from coalmine.limits import MESSAGE_BYTES_MAX
 from coalmine.tensors import Array, Tensor, datatype_of, decode_outputs, encode_inputs
 from coalmine_server.app import Process
 from coalmine_server.config import ServerConfig
@@ -45,6 +46,7 @@ class Rig:
     channel: grpc.aio.Channel
     stub: "pb_grpc.GRPCInferenceServiceAsyncStub"  # only the stubs of the generated code have it
     stop: Stop
+    admin: str = ""  # its address, where loading has a listener of its own
 
     async def infer(
         self, model: str, arrays: Mapping[str, Array], *, timeout_s: float = 30, **fields: Any
@@ -57,13 +59,13 @@ class Rig:
 
 @asynccontextmanager
 async def serving(
-    repository: Path, *, grace_s: float = 10, traces: Path | None = None
+    repository: Path, *, grace_s: float = 10, traces: Path | None = None, **more: Any
 ) -> AsyncIterator[Rig]:
-    """Serve until the block ends; all the way down before it is left."""
+    """Serve until the block ends; all the way down before it is left. `more` is configuration."""
     stop = Stop()
     ready: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
     process = Process(
-        ServerConfig(repository, "127.0.0.1:0", "127.0.0.1:0", grace_s, traces),
+        ServerConfig(repository, "127.0.0.1:0", "127.0.0.1:0", grace_s, traces, **more),
         lambda **addresses: ready.set_result(addresses),
     )
     async with asyncio.TaskGroup() as group:
@@ -72,6 +74,7 @@ async def serving(
         async with grpc.aio.insecure_channel(addresses["grpc"], options=OPTIONS) as channel:
             stub = pb_grpc.GRPCInferenceServiceStub(channel)
             try:
-                yield Rig(addresses["grpc"], addresses["http"], channel, stub, stop)
+                admin = addresses.get("admin", "")
+                yield Rig(addresses["grpc"], addresses["http"], channel, stub, stop, admin)
             finally:
                 stop.ask("test over")

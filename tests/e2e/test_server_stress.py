@@ -24,6 +24,7 @@ from tests.doubles.server_rig import OPTIONS, infer_request
 from tests.models import Linear, config, write_model
 
 CALLERS = 64
+BURST = 4_000
 SECONDS = float(os.environ.get("COALMINE_STRESS_SECONDS", "8"))
 
 
@@ -104,6 +105,16 @@ async def test_every_caller_who_stays_gets_exactly_its_own_right_rows(server: St
     for channel in channels:
         await channel.close()
     counts_add_up(statistics.model_stats[0], scraped(server), ends)
+
+
+async def test_a_burst_is_answered_or_shed_but_never_cancelled(server: Started) -> None:
+    async with grpc.aio.insecure_channel(server.address("grpc"), options=OPTIONS) as channel:
+        stub = pb_grpc.GRPCInferenceServiceStub(channel)
+        request = infer_request("digits", {"pixels": np.ones((1, 64), "f4")})
+        calls = [stub.ModelInfer(request, timeout=60) for _ in range(BURST)]
+        codes = Counter([(await call.code()).name for call in calls])
+    assert set(codes) <= {"OK", "RESOURCE_EXHAUSTED"}, codes
+    assert codes["OK"]
 
 
 def counts_add_up(told: pb.ModelStatistics, metrics: dict[str, float], ends: Counter[str]) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import urllib.request
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,16 +13,18 @@ import pytest
 from torch import Tensor
 
 from coalmine.clock import SystemClock
+from coalmine.health import Health
+from coalmine.hold import Hold
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.tensors import Array
-from coalmine_server.app import Door
-from coalmine_server.batcher import LoopTimer
-from coalmine_server.metrics import Metrics
-from coalmine_server.registry import Registry
-from coalmine_server.repository import Repository
-from coalmine_server.runtime.torchscript import TorchScript
+from coalmine_server.app import Service
+from coalmine_server.calls import Calls
+from coalmine_server.config import Bounds, ServerConfig
+from coalmine_server.door import Door
+from coalmine_server.overview import Own
 from coalmine_server.spans import NoSpans
+from tests.doubles.model_rig import ModelRig
 from tests.doubles.server_rig import Rig, infer_request, pixels, serving
 from tests.models import Lies, Linear, Raises, config, write_model
 
@@ -86,30 +89,39 @@ async def test_an_unknown_model_or_version_is_not_found(
 
 async def test_a_model_that_is_loading_is_unavailable(tmp_path: Path) -> None:
     write_model(tmp_path, "digits", {2: Linear()})
-    clock, metrics = SystemClock(), Metrics()
-    registry = Registry(
-        Repository(tmp_path).models(),
-        runtime=TorchScript(),
-        clock=clock,
-        timer=LoopTimer(clock),
-        metrics=metrics,
-        cores=1,
-    )
-    door = Door(registry, clock, metrics, NoSpans())
-    port = door.server.add_insecure_port("127.0.0.1:0")
-    await door.server.start()
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
+    rig = ModelRig(tmp_path)
+    rig.control.read(lenient=False)  # and nothing is loaded so far
+    async with answering(rig) as channel:
         stub = pb_grpc.GRPCInferenceServiceStub(channel)
         error = await refusal(stub.ModelInfer(infer_request("digits", pixels())))
         assert not (await stub.ServerReady(pb.ServerReadyRequest())).ready
         assert not (await stub.ModelReady(pb.ModelReadyRequest(name="digits"))).ready
         index = await stub.RepositoryIndex(pb.RepositoryIndexRequest())
         only_ready = await stub.RepositoryIndex(pb.RepositoryIndexRequest(ready=True))
-    await door.server.stop(None)
     assert error.code() is Code.UNAVAILABLE
     assert details(error) == "model 'digits' version 2 is LOADING, not READY"
     assert [each.state for each in index.models] == ["LOADING"]
     assert not only_ready.models
+
+
+@asynccontextmanager
+async def answering(rig: ModelRig) -> AsyncIterator[grpc.aio.Channel]:
+    """Yield a channel to a service over what `rig` has, whatever its state."""
+    clock, hold = SystemClock(), Hold()
+    calls = Calls(
+        clock=clock,
+        spans=NoSpans(),
+        answered_unknown=rig.metrics.unknown_model(),
+        bounds=Bounds(),
+    )
+    own = Own(rig.registry, rig.metrics.memory)
+    service = Service(rig.registry, rig.control, own, calls, hold)
+    settings = ServerConfig(Path(), "127.0.0.1:0", "127.0.0.1:0", grace_s=1)
+    door = Door(settings, Health(), service, None, access=None, clock=clock)
+    addresses = await door.open()
+    async with grpc.aio.insecure_channel(addresses["grpc"]) as channel:
+        yield channel
+    await door.close(hold, service.drain)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from typing import Final, NoReturn
 import grpc
 
 from coalmine.errors import CoalmineError, NotFound, Unavailable
+from coalmine.hold import Hold
 from coalmine.inference import MODEL_INFER
 from coalmine.status import status_of
 from coalmine.telemetry import ORIGIN_KEY, ORIGIN_ROUTER, REVISION_KEY, VARIANT_KEY
@@ -35,6 +36,7 @@ class DataPlane:
         self, *, report: Callable[[Ended], None], sampler: HeadSampler, rng: random.Random
     ) -> None:
         self.routing: Routing = NOTHING_ROUTED
+        self.hold = Hold()
         self._is_ending = False
         self._report = report
         self._sampler = sampler
@@ -57,6 +59,8 @@ class DataPlane:
             self._report(exchange.ended(refused))
             return await _reply(context, refused, ())
         outcome = await self._call(exchange, assigned, context)
+        if self.hold.is_on:
+            await self.hold.wait(context.time_remaining())
         return await _reply(
             context, outcome, _stamp(assigned.variant.variant.name, assigned.revision)
         )

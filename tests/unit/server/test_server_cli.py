@@ -1,18 +1,28 @@
 import json
 import subprocess
 import sys
+from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
+from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from coalmine_server.cli import package, server
-from tests.models import Lies, Linear, scripted, write_model
+from tests.models import Lies, Linear, Raises, scripted, write_model
 
 runner = CliRunner()
 packaging = typer.Typer()
 packaging.command("package")(package)
+
+
+class Centred(nn.Module):
+    """[64] -> [10], less what the batch has on average: answers depend on who else asks."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels[:, :10] - pixels[:, :10].mean(0, keepdim=True)
 
 
 @pytest.fixture
@@ -20,72 +30,186 @@ def root(tmp_path: Path) -> Path:
     return write_model(tmp_path, "digits", {1: Linear()}).parent
 
 
+def lines_of(stderr: str) -> list[str]:
+    """Return what is said to people: the log beside it is for machines."""
+    return [line for line in stderr.splitlines() if line.startswith("coalmine: ")]
+
+
+# ---------------------------------------------------------------- check
+
+
 def test_check_shows_a_good_repository_and_exits_0(root: Path) -> None:
-    done = runner.invoke(server, ["check", str(root)])
+    done = runner.invoke(server, ["check", str(root)], env={"COLUMNS": "160"})
     assert done.exit_code == 0
-    assert "digits" in done.stdout
-    assert "ready" in done.stdout
+    assert all(word in done.stdout for word in ("digits", "FP32 [-1, 64]", "verified", "ready"))
+    assert lines_of(done.stderr) == []
 
 
 def test_check_as_json_says_the_same(root: Path) -> None:
+    provenance = {"source": "digits.pt", "owner": "vision"}
+    (root / "digits" / "1" / "provenance.json").write_text(json.dumps(provenance))
+    with (root / "digits" / "config.yaml").open("a") as config:
+        config.write("labels: {stable: 1, best: 1}\n")
     done = runner.invoke(server, ["check", str(root), "--json"])
     assert json.loads(done.stdout) == [
         {
             "model": "digits",
             "version": 1,
+            "labels": ["stable", "best"],
             "inputs": "pixels FP32 [-1, 64]",
             "outputs": "logits FP32 [-1, 10]",
             "sha256": "verified",
+            "provenance": provenance,
+            "warnings": [],
             "problem": "",
             "ok": True,
         }
     ]
 
 
-def test_check_goes_on_to_the_good_ones_and_exits_2(root: Path) -> None:
-    write_model(root, "bad", {1: Lies()})
+def test_check_shows_where_versions_come_from_as_nothing_but_text(root: Path) -> None:
+    provenance = {"source": "[red]\x1b[31mm.pt", "git_commit": "0123456789", "git_dirty": "true"}
+    (root / "digits" / "1" / "provenance.json").write_text(json.dumps(provenance))
+    done = runner.invoke(server, ["check", str(root)], env={"COLUMNS": "200"})
+    assert "[red]\N{REPLACEMENT CHARACTER}[31mm.pt 0123456+" in done.stdout
+    assert "\x1b" not in done.stdout
+
+
+def test_check_lists_every_problem_in_order_and_exits_2(root: Path) -> None:
+    write_model(root, "lies", {1: Lies()})
+    write_model(root, "wrong", {1: Linear()})
+    (root / "wrong" / "config.yaml").write_text("platform: pytorch_torchscript\nmax_batch: 3\n")
+    write_model(root, "bad name", {1: Linear()})
     (root / "digits" / "1" / "model.pt").write_bytes(b"tampered")
     write_model(root, "fine", {1: Linear()})
     done = runner.invoke(server, ["check", str(root), "--json"])
     assert done.exit_code == 2
-    assert [row["ok"] for row in json.loads(done.stdout)] == [False, False, True]
-    (line,) = [each for each in done.stderr.splitlines() if each.startswith("coalmine: ")]
-    assert "output 'logits' is declared FP32 [1, 10], the model gave FP32 [1, 9]" in line
-    assert line.endswith("(and 1 more)")
+    rows = json.loads(done.stdout)
+    assert [(row["model"], row["version"], row["ok"]) for row in rows] == [
+        ("bad name", None, False),
+        ("digits", 1, False),
+        ("fine", 1, True),
+        ("lies", 1, False),
+        ("wrong", None, False),
+    ]
+    lines = lines_of(done.stderr)
+    assert [line.removeprefix("coalmine: ") for line in lines] == [
+        row["problem"] for row in rows if not row["ok"]
+    ]
+    assert "bad name: a model's name is made of" in lines[0]
+    assert "expected sha256" in lines[1]
+    assert "output 'logits' is declared FP32 [1, 10], the model gave FP32 [1, 9]" in lines[2]
 
 
-def test_check_of_a_wrong_config_is_one_line_and_exits_2(root: Path) -> None:
-    (root / "digits" / "config.yaml").write_text("platform: pytorch_torchscript\nmax_batch: 3\n")
+def test_check_warns_of_what_is_not_sure_and_exits_0(root: Path) -> None:
+    config = root / "digits" / "config.yaml"
+    config.write_text(config.read_text().partition("sha256:")[0])
+    (root / "digits" / "1" / "provenance.json").write_text('{"model_sha256": "of another"}')
     done = runner.invoke(server, ["check", str(root)])
+    assert done.exit_code == 0
+    assert "missing" in done.stdout
+    unsure, other = lines_of(done.stderr)
+    assert unsure.endswith("digits version 1: no sha256 in config.yaml: any file would be served")
+    assert other == "coalmine: warning: digits version 1: provenance.json tells of another file"
+
+
+def test_check_of_a_repository_without_a_model_is_one_line_and_exits_2(tmp_path: Path) -> None:
+    done = runner.invoke(server, ["check", str(tmp_path)])
     assert done.exit_code == 2
-    assert done.stderr.startswith(f"coalmine: {root}/digits/config.yaml: ")
-    assert len(done.stderr.splitlines()) == 1
+    assert done.stderr == f"coalmine: model repository {tmp_path}: no NAME/config.yaml in it\n"
 
 
-def test_package_puts_a_version_that_check_accepts(tmp_path: Path) -> None:
-    (tmp_path / "linear.pt").write_bytes(scripted(Linear()))
-    arguments = [str(tmp_path / "linear.pt"), "--repository", str(tmp_path / "models")]
-    arguments += ["--name", "digits", "--version", "2", "--max-batch-size", "32"]
-    arguments += ["--input", "pixels:FP32:[64]", "--output", "logits:FP32:[10]"]
-    done = runner.invoke(packaging, arguments)
+# ---------------------------------------------------------------- package
+
+SIGNATURE = ("--input", "pixels:FP32:[64]", "--output", "logits:FP32:[10]")
+
+
+class Shop:
+    """Packages modules by the command line."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "models"
+        self._file = folder / "module.pt"
+
+    def package(self, module: nn.Module, *words: str, rows: int = 32) -> Any:
+        self._file.write_bytes(scripted(module))
+        place = ("--repository", str(self.root), "--name", "digits", "--version", "2")
+        size = ("--max-batch-size", str(rows))
+        return runner.invoke(packaging, [str(self._file), *place, *size, *SIGNATURE, *words])
+
+
+@pytest.fixture
+def shop(tmp_path: Path) -> Shop:
+    return Shop(tmp_path)
+
+
+def test_package_puts_a_version_that_check_accepts(shop: Shop) -> None:
+    done = shop.package(Linear())
     assert done.exit_code == 0, done.stderr
-    assert "models/digits/2/model.pt sha256 " in done.stdout
-    assert runner.invoke(server, ["check", str(tmp_path / "models")]).exit_code == 0
-    again = runner.invoke(packaging, arguments)
+    path = shop.root / "digits" / "2" / "model.pt"
+    assert done.stdout == f"{path} sha256 {sha256(path.read_bytes()).hexdigest()}\n"
+    assert runner.invoke(server, ["check", str(shop.root)]).exit_code == 0
+    again = shop.package(Linear())
     assert again.exit_code == 2
-    assert again.stderr.startswith("coalmine: ")
-    assert "is there already" in again.stderr
+    assert again.stderr == f"coalmine: {path.parent}: is there already; take a new number\n"
 
 
-def test_package_refuses_what_the_module_does_not_do(tmp_path: Path) -> None:
-    (tmp_path / "lies.pt").write_bytes(scripted(Lies()))
-    arguments = [str(tmp_path / "lies.pt"), "--repository", str(tmp_path / "models")]
-    arguments += ["--name", "digits", "--version", "1", "--max-batch-size", "0"]
-    arguments += ["--input", "pixels:FP32:[1,64]", "--output", "logits:FP32:[1,10]"]
-    done = runner.invoke(packaging, arguments)
+def test_package_as_json_says_where_what_and_from_where(shop: Shop) -> None:
+    words = ("--label", "stable", "--label", "best", "--metadata", "run=17", "--json")
+    done = shop.package(Linear(), *words)
+    said = json.loads(done.stdout)
+    assert said["path"] == str(shop.root / "digits" / "2" / "model.pt")
+    assert (said["model"], said["version"], said["labels"]) == ("digits", 2, ["stable", "best"])
+    assert said["provenance"]["model_sha256"] == said["sha256"]
+    assert said["provenance"]["run"] == "17"
+    assert said["warnings"] == []
+    [row] = json.loads(runner.invoke(server, ["check", str(shop.root), "--json"]).stdout)
+    assert (row["labels"], row["provenance"]) == (["stable", "best"], said["provenance"])
+
+
+def test_package_refuses_what_the_module_does_not_do(shop: Shop) -> None:
+    done = shop.package(Lies())
     assert done.exit_code == 2
     assert "the model gave FP32 [1, 9]" in done.stderr
-    assert not (tmp_path / "models").exists()
+    assert not shop.root.exists()
+
+
+def test_package_refuses_a_module_that_mixes_rows_unless_that_is_meant(shop: Shop) -> None:
+    done = shop.package(Centred())
+    assert done.exit_code == 2
+    [line] = lines_of(done.stderr)
+    assert "rows of a batch are not kept apart: output 'logits' of row" in line
+    assert shop.package(Centred(), "--allow-row-mixing").exit_code == 0
+
+
+def test_package_warns_of_a_module_that_only_zeros_suit(shop: Shop) -> None:
+    done = shop.package(Raises())
+    assert done.exit_code == 0
+    [line] = lines_of(done.stderr)
+    assert line.startswith("coalmine: warning: digits version 2: failed on random values: ")
+    assert line.endswith("ValueError: negative pixel; only zeros were tried")
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--metadata", "run"), "metadata 'run': expected KEY=VALUE"),
+        (("--label", "7"), "labels.7"),
+        (("--source", "/nowhere"), "/nowhere: no such file or directory"),
+        (("--max-delay", "soon"), "batching.max_delay: expected a duration"),
+    ],
+)
+def test_a_wrong_option_of_package_is_one_line_and_exits_2(
+    shop: Shop, words: tuple[str, ...], why: str
+) -> None:
+    done = shop.package(Linear(), *words)
+    assert done.exit_code == 2
+    [line] = lines_of(done.stderr)
+    assert why in line
+    assert not shop.root.exists()
+
+
+# ---------------------------------------------------------------- run
 
 
 def test_a_wrong_grace_is_one_line_and_exits_2(root: Path) -> None:

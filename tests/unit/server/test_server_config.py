@@ -63,10 +63,15 @@ WRONG: dict[str, tuple[dict[str, Any], str]] = {
         {"inputs": [{"name": "x", "datatype": "FLOAT", "shape": [1]}]},
         "inputs.0.datatype: expected one of BOOL, ",
     ),
-    "text": (
-        {"inputs": [{"name": "x", "datatype": "BYTES", "shape": [1]}]},
-        "inputs.0.datatype: a TorchScript model takes and gives numbers only",
+    "no input that has to come": (
+        {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1], "optional": True}]},
+        "inputs: expected at least one that is not optional",
     ),
+    "optional output": (
+        {"outputs": [{"name": "y", "datatype": "FP32", "shape": [1], "optional": True}]},
+        "outputs: 'y' is optional, which only inputs can be",
+    ),
+    "device": ({"device": "gpu"}, "device: "),
     "size": (
         {"outputs": [{"name": "x", "datatype": "FP32", "shape": [0]}]},
         "outputs.0.shape.0: expected a size above 0, or -1",

@@ -1,4 +1,4 @@
-"""The keeper of processes, with programs that misbehave in the place of the router's own."""
+"""The keeper of processes, with programs that misbehave in the place of our own."""
 
 import asyncio
 import contextlib
@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
+from coalmine.child_process import Child, Command
 from coalmine.errors import StartError
-from coalmine_router.supervisor import Child, Command, Grace
 
 READY = """
 import json, signal, sys, time
@@ -60,14 +60,17 @@ async def test_one_that_dies_later_is_started_again() -> None:
         async with kept(mortal), asyncio.timeout(20):
             while sum(each["event"] == "process_started" for each in logs) < 5:
                 await asyncio.sleep(0.05)
+    assert mortal.restarts >= 4
 
 
-@pytest.mark.parametrize("grace_s", [0.5, 5.0, 30.0, 600.0])
-def test_every_process_ends_within_the_grace_period(grace_s: float) -> None:
-    grace = Grace.of(grace_s)
-    assert grace.proxies_s + grace.control_s <= grace_s
-    assert grace.requests_s < grace.proxies_s
-    assert grace.copies_s < grace.control_s
+async def test_one_is_up_from_its_word_until_it_ends() -> None:
+    talker = child(READY + "sys.stdin.read()")
+    assert not talker.is_up
+    async with kept(talker):
+        await talker.ready.wait()
+        assert talker.is_up
+    assert not talker.is_up
+    assert talker.ready.is_set()
 
 
 async def test_one_with_last_words_is_let_to_say_them() -> None:

@@ -1,0 +1,33 @@
+"""`python -m coalmine_server FILE`: one worker of `server run --workers N`, which starts it."""
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+
+from structlog.contextvars import bind_contextvars
+
+from coalmine_server.seat import read_orders
+from coalmine_server.starting import prepare
+
+
+def main(arguments: list[str]) -> int:
+    """Serve as the file says until a signal, or the supervisor is gone; return the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m coalmine_server")
+    parser.add_argument("orders", type=Path)
+    parser.add_argument("--with-parent", action="store_true", required=True)
+    supervisor = os.getppid()
+    orders = read_orders(parser.parse_args(arguments).orders)
+    prepare()
+    bind_contextvars(worker=orders.seat.index)
+    from coalmine_server import app  # noqa: PLC0415 - brings torch
+
+    code = app.run(orders.config, orders.seat)
+    if os.getppid() != supervisor:  # killed: it can't tidy up
+        shutil.rmtree(orders.seat.folder, ignore_errors=True)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,151 @@
+"""`server run --workers N`: starts the workers, starts again what dies, ends them all.
+
+Itself it serves HTTP alone, and loads neither torch nor a model. Workers end when their standard
+input closes, so none outlives this process, whatever ends it.
+"""
+
+import asyncio
+import contextlib
+import dataclasses
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+from prometheus_client import CollectorRegistry
+
+from coalmine import lifecycle
+from coalmine.addresses import bound_address, check_free, reserve
+from coalmine.child_process import Child, Command
+from coalmine.errors import StartError
+from coalmine.exposition import Exposition
+from coalmine.lifecycle import Stop
+from coalmine_server.config import ServerConfig
+from coalmine_server.cores import cores
+from coalmine_server.fleet_metrics import FleetMetrics, Known
+from coalmine_server.seat import Orders, Seat, write_orders
+
+_log = structlog.get_logger(__name__)
+
+PROGRAM: Final = (sys.executable, "-m", "coalmine_server")
+
+# Of the grace period, for requests in flight; the rest is for the process to end in.
+_REQUESTS: Final = 0.8
+_ENDS_S: Final = 2.0  # with a forward that never returns, this is when the worker is killed
+_SOCKET_PATH_MAX: Final = 90  # of 107, without the socket's own name
+
+
+def run(config: ServerConfig) -> int:
+    """Serve with `config.workers` processes until a signal; return the exit code."""
+    return lifecycle.run(Fleet(config, cores=cores()).serve)
+
+
+class Fleet:
+    """The workers of one server, from their start to their end."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        *,
+        cores: int,
+        announce: Callable[..., None] = lifecycle.announce,
+        program: Sequence[str] = PROGRAM,
+    ) -> None:
+        self._config = config
+        self._cores = cores
+        self._announce = announce
+        self._program = program
+        self._workers: list[Child] = []
+
+    async def serve(self, stop: Stop) -> None:
+        """Keep the workers until `stop`. Raises StartError where one can't start."""
+        config = self._config
+        with contextlib.ExitStack() as held:
+            # Held, not listened on: the ports stay ours while workers come and go.
+            listen = held.enter_context(_held(config.listen))
+            admin = config.admin_listen and held.enter_context(_held(config.admin_listen))
+            http = held.enter_context(self._exposing(stop))
+            folder = held.enter_context(_folder())
+            self._workers = self._commanded(listen, admin, folder)
+            addresses = {"grpc": listen, **({"admin": admin} if admin else {}), "http": http}
+            await self._keep(stop, lambda: self._announce(**addresses))
+
+    async def _keep(self, stop: Stop, ready: Callable[[], None]) -> None:
+        """Run the first worker, the others once it is ready: what is wrong is said once."""
+        first, *others = self._workers
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(first.keep())
+            if await lifecycle.unless_stopped(stop, first.ready.wait()):
+                for each in others:
+                    tasks.create_task(each.keep())
+                if await lifecycle.unless_stopped(stop, _all_ready(others)):
+                    ready()
+            await stop.wait()
+            async with asyncio.TaskGroup() as ending:
+                for each in self._workers:
+                    ending.create_task(each.end())
+
+    def _commanded(self, listen: str, admin: str | None, folder: Path) -> list[Child]:
+        config = dataclasses.replace(self._config, listen=listen, admin_listen=admin)
+        share = max(1, self._cores // config.workers)
+        seats = [Seat(n, config.workers, share, folder) for n in range(config.workers)]
+        patience_s = self._config.grace_s + _ENDS_S
+        return [Child(self._command(config, seat), patience_s) for seat in seats]
+
+    def _command(self, config: ServerConfig, seat: Seat) -> Command:
+        """Return how a worker is started: by a file with its own part of the configuration."""
+        name = f"worker-{seat.index}"
+        own = dataclasses.replace(
+            config,
+            http="127.0.0.1:0",
+            grace_s=config.grace_s * _REQUESTS,
+            # Each keeps so many files, and removes what is older.
+            traces=None if config.traces is None else config.traces / name,
+        )
+        return Command(name, (str(write_orders(Orders(own, seat))),), self._program)
+
+    @contextlib.contextmanager
+    def _exposing(self, stop: Stop) -> Iterator[str]:
+        """Yield the address of /metrics and health over HTTP, which answers until the end."""
+        registry = CollectorRegistry()
+        registry.register(FleetMetrics(self._known))
+        exposition = Exposition(
+            self._config.http,
+            registry,
+            lambda: not stop.asked and any(each.is_up for each in self._workers),
+        )
+        exposition.start()
+        try:
+            yield exposition.address
+        finally:
+            exposition.stop()
+
+    def _known(self) -> dict[int, Known]:
+        return {
+            index: Known(each.announced["http"] if each.is_up else None, each.restarts)
+            for index, each in enumerate(self._workers)
+        }
+
+
+async def _all_ready(workers: Sequence[Child]) -> None:
+    for each in workers:
+        await each.ready.wait()
+
+
+@contextlib.contextmanager
+def _held(address: str) -> Iterator[str]:
+    """Yield `address` with a real port, which is ours and our workers' alone."""
+    check_free(address)
+    with reserve(address, shared=True) as held:
+        yield bound_address(held)
+
+
+@contextlib.contextmanager
+def _folder() -> Iterator[Path]:
+    """Yield a folder that nobody else can look into, gone afterwards. Raises StartError."""
+    with tempfile.TemporaryDirectory(prefix="coalmine-", ignore_cleanup_errors=True) as name:
+        if len(name.encode()) > _SOCKET_PATH_MAX:
+            raise StartError(f"TMPDIR is too long for the workers' sockets: {name}")
+        yield Path(name)

@@ -1,0 +1,110 @@
+"""`/metrics` of several workers as one: every worker's samples, told apart by a label."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
+from typing import Final, NamedTuple
+
+import structlog
+from prometheus_client import Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+from prometheus_client.samples import Sample
+
+_log = structlog.get_logger(__name__)
+
+WORKER: Final = "worker"
+_ANSWER_S: Final = 1.0
+
+
+class Known(NamedTuple):
+    """A worker as its supervisor knows it: its HTTP address while it is up, and its restarts."""
+
+    http: str | None
+    restarts: int
+
+
+Fetch = Callable[[str], str]
+
+
+def fetch(address: str) -> str:
+    """Return the text of a worker's /metrics. Raises OSError where it says nothing for a second."""
+    with contextlib.closing(HTTPConnection(address, timeout=_ANSWER_S)) as connection:
+        try:
+            connection.request("GET", "/metrics")
+            return connection.getresponse().read().decode()
+        except HTTPException as error:
+            raise OSError(f"{type(error).__name__}: {error}") from None
+
+
+class FleetMetrics(Collector):
+    """Asks all workers whenever somebody scrapes; one that does not answer is left out."""
+
+    def __init__(self, known: Callable[[], Mapping[int, Known]], fetch: Fetch = fetch) -> None:
+        self._known = known
+        self._fetch = fetch
+        self._unanswered = 0
+        self._counting = threading.Lock()  # scrapes come in threads of their own
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: what workers show is known when they are asked."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Return the workers' metrics, then those of the supervisor."""
+        known = self._known()
+        yield from merged(self._texts(known))
+        yield from self._own(known)
+
+    def _texts(self, known: Mapping[int, Known]) -> dict[int, str]:
+        up = {index: each.http for index, each in known.items() if each.http is not None}
+        if not up:
+            return {}
+        with ThreadPoolExecutor(len(up)) as pool:
+            texts = dict(zip(up, pool.map(self._text, up, up.values()), strict=True))
+        return {index: text for index, text in texts.items() if text is not None}
+
+    def _text(self, index: int, address: str) -> str | None:
+        try:
+            return self._fetch(address)
+        except OSError as error:
+            _log.warning("worker_not_scraped", peer=index, reason=str(error))
+            with self._counting:
+                self._unanswered += 1
+            return None
+
+    def _own(self, known: Mapping[int, Known]) -> Iterator[Metric]:
+        workers = GaugeMetricFamily("coalmine_server_workers", "Workers by state", labels=["state"])
+        up = sum(each.http is not None for each in known.values())
+        workers.add_metric(["up"], up)
+        workers.add_metric(["down"], len(known) - up)
+        yield workers
+        yield CounterMetricFamily(
+            "coalmine_server_worker_restarts",
+            "Workers that died and were started again",
+            value=sum(each.restarts for each in known.values()),
+        )
+        yield CounterMetricFamily(
+            "coalmine_server_workers_not_scraped",
+            "Workers that did not answer in time when /metrics was read",
+            value=self._unanswered,
+        )
+
+
+def merged(texts: Mapping[int, str]) -> list[Metric]:
+    """Return the metrics in the workers' texts, each sample with its worker as a label."""
+    found: dict[str, Metric] = {}
+    for index, text in texts.items():
+        for metric in text_string_to_metric_families(text):
+            same = found.setdefault(
+                metric.name, Metric(metric.name, metric.documentation, metric.type)
+            )
+            same.samples += [_of(index, sample) for sample in metric.samples]
+    return list(found.values())
+
+
+def _of(index: int, sample: Sample) -> Sample:
+    return sample._replace(labels={WORKER: str(index), **sample.labels})
