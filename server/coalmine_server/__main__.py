@@ -8,8 +8,8 @@ from pathlib import Path
 
 from structlog.contextvars import bind_contextvars
 
-from coalmine_server.seat import read_orders
-from coalmine_server.starting import prepare
+from coalmine_server.cli.starting import prepare
+from coalmine_server.fleet.seat import read_orders
 
 
 def main(arguments: list[str]) -> int:

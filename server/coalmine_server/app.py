@@ -21,23 +21,23 @@ from coalmine.lifecycle import Stop
 from coalmine.span_export import CountedSpans, exporter_for, resource
 from coalmine.trace_context import sampler_from
 from coalmine_server.access import Access
+from coalmine_server.batching.timers import LoopTimer
 from coalmine_server.calls import Calls
 from coalmine_server.config import ServerConfig
 from coalmine_server.door import Door
 from coalmine_server.extensions import Changes, Extensions, NoChanges
+from coalmine_server.figures.metrics import Metrics
+from coalmine_server.fleet.member import Alone, Member, Membership
+from coalmine_server.fleet.seat import Seat
 from coalmine_server.loader import Loader
-from coalmine_server.member import Alone, Member, Membership
-from coalmine_server.metrics import Metrics
 from coalmine_server.model_control import ModelControl
 from coalmine_server.overview import Overview, Own
 from coalmine_server.poll import Poller
 from coalmine_server.registry import Registry
 from coalmine_server.repository import Repository
 from coalmine_server.runtime.torchscript import TorchScript
-from coalmine_server.seat import Seat
 from coalmine_server.service import InferenceService
 from coalmine_server.spans import NoSpans, Recorder, Spans
-from coalmine_server.timers import LoopTimer
 
 _THREADS_END_S: Final = 1.0
 

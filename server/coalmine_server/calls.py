@@ -10,11 +10,11 @@ from coalmine.clock import Clock
 from coalmine.errors import CoalmineError, ModelFailed, Overloaded
 from coalmine.status import Context
 from coalmine.trace_context import trace_ids
+from coalmine_server.batching.waiting import Pending
 from coalmine_server.config import Bounds
 from coalmine_server.registry import Version
-from coalmine_server.requests import InferRequest
 from coalmine_server.spans import Exchange, Recorder, Traced
-from coalmine_server.waiting import Pending
+from coalmine_server.wire.requests import InferRequest
 
 _log = structlog.get_logger(__name__)
 

@@ -8,17 +8,17 @@ import structlog
 
 from coalmine import memory
 from coalmine.clock import Clock
-from coalmine_server.batcher import Batcher
-from coalmine_server.metrics import Metrics
+from coalmine_server.batching.batcher import Batcher
+from coalmine_server.batching.timers import Timer
+from coalmine_server.batching.waiting import Limits
+from coalmine_server.batching.worker import Worker
+from coalmine_server.figures.metrics import Metrics
 from coalmine_server.registry import State, Version
 from coalmine_server.repository import Model, VersionFile
 from coalmine_server.runtime.execution import open_program
 from coalmine_server.runtime.program import Program, Runtime
 from coalmine_server.signature import Signature
 from coalmine_server.thread import in_thread
-from coalmine_server.timers import Timer
-from coalmine_server.waiting import Limits
-from coalmine_server.worker import Worker
 
 _log = structlog.get_logger(__name__)
 

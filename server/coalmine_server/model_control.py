@@ -17,8 +17,8 @@ import structlog
 
 from coalmine.errors import InvalidRequest, LoadFailed, NotFound, Overloaded, StartError
 from coalmine_server.config import ModelConfig
+from coalmine_server.figures.metrics import Metrics
 from coalmine_server.loader import Loader
-from coalmine_server.metrics import Metrics
 from coalmine_server.registry import Registry, Shelf, State, Version
 from coalmine_server.repository import Model, Repository, is_name
 from coalmine_server.thread import in_thread

@@ -5,8 +5,8 @@ from types import MappingProxyType
 from typing import Final, Protocol
 
 from coalmine.inference import inference_pb2 as pb
+from coalmine_server.figures.message import statistics_of
 from coalmine_server.registry import Registry, State, Version
-from coalmine_server.statistics_message import statistics_of
 
 Row = pb.RepositoryIndexResponse.ModelIndex
 # The bytes that a model's version takes, by device.

@@ -6,12 +6,12 @@ from enum import StrEnum
 from typing import Final
 
 from coalmine.errors import NotFound, Unavailable
-from coalmine_server.batcher import Batcher
+from coalmine_server.batching.batcher import Batcher
+from coalmine_server.batching.worker import Worker
 from coalmine_server.config import ModelConfig
+from coalmine_server.figures.statistics import VersionStatistics
 from coalmine_server.repository import Model, VersionFile
 from coalmine_server.signature import Signature
-from coalmine_server.statistics import VersionStatistics
-from coalmine_server.worker import Worker
 
 _DEFAULT: Final = ""
 

@@ -12,11 +12,11 @@ from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.status import Context, answering
 from coalmine_server.calls import Call, Calls
 from coalmine_server.config import PLATFORM
-from coalmine_server.inputs import check_request
 from coalmine_server.registry import Registry, State
-from coalmine_server.requests import InferRequest
 from coalmine_server.signature import TensorSpec
 from coalmine_server.streaming import Requests, Streams
+from coalmine_server.wire.inputs import check_request
+from coalmine_server.wire.requests import InferRequest
 
 # Triton's names for what is beside the core.
 EXTENSIONS: Final = ("model_configuration", "model_repository", "schedule_policy", "statistics")

@@ -7,7 +7,7 @@ from typing import Final
 from coalmine.errors import InvalidRequest, Unavailable
 from coalmine.inference import inference_pb2 as pb
 from coalmine.status import Context, told
-from coalmine_server.requests import InferRequest
+from coalmine_server.wire.requests import InferRequest
 
 # As many requests of one stream run at once; then no more are read, and gRPC holds the caller back.
 IN_FLIGHT_MAX: Final = 64

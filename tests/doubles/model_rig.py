@@ -13,15 +13,15 @@ import yaml
 from coalmine.clock import SystemClock
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Tensor, encode_inputs
-from coalmine_server.inputs import check_request
+from coalmine_server.batching.timers import LoopTimer
+from coalmine_server.batching.waiting import Pending
+from coalmine_server.figures.metrics import Metrics
 from coalmine_server.loader import Loader
-from coalmine_server.metrics import Metrics
 from coalmine_server.model_control import ModelControl
 from coalmine_server.registry import Registry, State, Version
 from coalmine_server.repository import Repository
-from coalmine_server.requests import InferRequest, read_infer
-from coalmine_server.timers import LoopTimer
-from coalmine_server.waiting import Pending
+from coalmine_server.wire.inputs import check_request
+from coalmine_server.wire.requests import InferRequest, read_infer
 from tests.doubles.server_parts import FakeRuntime
 from tests.models import config
 

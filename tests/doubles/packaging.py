@@ -10,9 +10,9 @@ import pytest
 
 from coalmine.errors import StartError
 from coalmine.tensors import Array
-from coalmine_server.declaration import Declared
-from coalmine_server.packager import Order, Packaged, Packager
-from coalmine_server.placement import LOCK_FILE
+from coalmine_server.packaging.declaration import Declared
+from coalmine_server.packaging.packager import Order, Packaged, Packager
+from coalmine_server.packaging.placement import LOCK_FILE
 from coalmine_server.runtime.program import Program
 from coalmine_server.signature import Arrays, Signature
 

@@ -9,10 +9,10 @@ from typing import Any
 from coalmine.errors import CoalmineError
 from coalmine.inference import inference_pb2 as pb
 from coalmine_server.extensions import Extensions
-from coalmine_server.member import Member
+from coalmine_server.fleet.member import Member
+from coalmine_server.fleet.seat import Seat
 from coalmine_server.overview import Row
 from coalmine_server.registry import Registry
-from coalmine_server.seat import Seat
 
 
 @dataclass

@@ -60,7 +60,7 @@ def root(tmp_path: Path, modules: list[bytes]) -> Path:
 
 @contextlib.contextmanager
 def server(root: Path, *options: str) -> Iterator[Started]:
-    asked = ("--model-repository", root, *PORTS, *options)
+    asked: tuple[str | Path, ...] = ("--model-repository", root, *PORTS, *options)
     with started("server", "run", *asked, folder=root.parent) as running:
         yield running
 

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from coalmine.errors import CoalmineError, NotFound
 from coalmine.inference import MODEL_INFER
 from coalmine.inference import inference_pb2 as pb
-from coalmine_server.inputs import check_request
-from coalmine_server.requests import read_infer
 from coalmine_server.signature import Signature, TensorSpec
+from coalmine_server.wire.inputs import check_request
+from coalmine_server.wire.requests import read_infer
 from tests.doubles.mutations import mutated, valid_requests
 from tests.doubles.server_rig import Rig, serving
 from tests.models import Linear, Words, config, write_model

@@ -10,8 +10,8 @@ import pytest
 from coalmine.errors import StartError
 from coalmine.lifecycle import Stop
 from coalmine_server.config import ServerConfig
-from coalmine_server.fleet import Fleet
-from coalmine_server.seat import Orders, Seat, read_orders, write_orders
+from coalmine_server.fleet.seat import Orders, Seat, read_orders, write_orders
+from coalmine_server.fleet.supervisor import Fleet
 
 # Copies its orders into the folder `started`, says that it is ready, and waits for its end.
 WORKER = """

@@ -8,8 +8,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from coalmine.errors import LoadFailed, NotFound, PartlyDone
-from coalmine_server.ledger import Ledger
-from coalmine_server.member import Noted
+from coalmine_server.fleet.ledger import Ledger
+from coalmine_server.fleet.member import Noted
 from tests.doubles.workers import Control, Worker, joined
 
 

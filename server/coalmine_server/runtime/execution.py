@@ -9,10 +9,10 @@ import numpy as np
 from coalmine.clock import Clock
 from coalmine.errors import CoalmineError, ModelFailed, StartError
 from coalmine.tensors import BYTES, Array, numpy_dtype
-from coalmine_server.answers import Answers
 from coalmine_server.config import ModelConfig
 from coalmine_server.runtime.program import Program, Runtime
 from coalmine_server.signature import Arrays, Checked, Signature, TensorSpec, check_outputs
+from coalmine_server.wire.answers import Answers
 
 Result = bytes | CoalmineError
 

@@ -21,7 +21,7 @@ def test_a_header_reads_back_as_the_parent_it_was_made_of(
 
 
 def test_a_log_line_names_the_callers_span_whether_it_is_sampled_or_not() -> None:
-    metadata = [("x", b""), ("traceparent", f"00-{TRACE}-{SPAN}-00")]
+    metadata: list[tuple[str, str | bytes]] = [("x", b""), ("traceparent", f"00-{TRACE}-{SPAN}-00")]
     assert trace_ids(metadata) == {"trace_id": TRACE, "span_id": SPAN}
 
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import DATATYPES, Array, Tensor, encode_outputs, numpy_dtype
-from coalmine_server.answers import Answers
 from coalmine_server.signature import Checked, Signature, TensorSpec
+from coalmine_server.wire.answers import Answers
 
 
 def signature(*datatypes: str) -> Signature:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coalmine_server.asking import one_line
+from coalmine_server.cli.asking import one_line
 
 
 @pytest.mark.parametrize(

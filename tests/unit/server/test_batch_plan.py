@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_server.batch_plan import Line, Taken
+from coalmine_server.batching.batch_plan import Line, Taken
 
 
 @dataclass(frozen=True, eq=False)

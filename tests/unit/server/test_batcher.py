@@ -5,11 +5,11 @@ import pytest
 from structlog.testing import capture_logs
 
 from coalmine.errors import DeadlineSpent, ModelFailed, Overloaded, Unavailable
-from coalmine_server.batcher import Batcher
-from coalmine_server.metrics import Metrics
+from coalmine_server.batching.batcher import Batcher
+from coalmine_server.batching.waiting import Limits, Pending
+from coalmine_server.figures.message import statistics_of
+from coalmine_server.figures.metrics import Metrics
 from coalmine_server.signature import Checked
-from coalmine_server.statistics_message import statistics_of
-from coalmine_server.waiting import Limits, Pending
 from tests.doubles.server_parts import MS, FakeTime, FakeWorker
 
 

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from coalmine.errors import CoalmineError, ModelFailed
-from coalmine_server.batcher import Batcher
+from coalmine_server.batching.batcher import Batcher
+from coalmine_server.batching.waiting import Limits
+from coalmine_server.figures.statistics import VersionStatistics
 from coalmine_server.runtime.execution import Result
 from coalmine_server.signature import Checked
-from coalmine_server.statistics import VersionStatistics
-from coalmine_server.waiting import Limits
 from tests.doubles.server_parts import MS, FakeTime, FakeWorker
 
 POISON = -1.0

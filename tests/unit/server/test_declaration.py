@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from coalmine import config_file
 from coalmine.errors import StartError
 from coalmine_server.config import ModelConfig
-from coalmine_server.declaration import Declared, edited, tensor_of, text_of, with_entry
+from coalmine_server.packaging.declaration import Declared, edited, tensor_of, text_of, with_entry
 
 ONE = Declared(("x:FP32:[2]",), ("y:INT64:[]",), 8)
 SHA = "a" * 64

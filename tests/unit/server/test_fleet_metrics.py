@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from coalmine_server.fleet_metrics import FleetMetrics, Known, merged
+from coalmine_server.fleet.metrics import FleetMetrics, Known, merged
 
 
 def text_of(requests: int) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from coalmine.errors import Overloaded
-from coalmine_server.ledger import Entry, Ledger, missed
+from coalmine_server.fleet.ledger import Entry, Ledger, missed
 
 
 def test_nothing_was_changed_where_there_is_no_file(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine.inference import inference_pb2 as pb
-from coalmine_server.merge import merged_index, merged_statistics
+from coalmine_server.fleet.merge import merged_index, merged_statistics
 
 Row = pb.RepositoryIndexResponse.ModelIndex
 

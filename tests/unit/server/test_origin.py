@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from coalmine.errors import StartError
-from coalmine_server.origin import commit_of, origin_of, tree_sha256
+from coalmine_server.packaging.origin import commit_of, origin_of, tree_sha256
 
 NOBODY = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.com")
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from coalmine.errors import ModelFailed, StartError
-from coalmine_server.declaration import Declared
-from coalmine_server.placement import LOCK_FILE, locked
+from coalmine_server.packaging.declaration import Declared
+from coalmine_server.packaging.placement import LOCK_FILE, locked
 from coalmine_server.repository import Repository
 from tests.doubles.packaging import DECLARED, NOTHING, Desk, FunctionRuntime
 

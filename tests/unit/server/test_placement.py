@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from coalmine.errors import StartError
-from coalmine_server.placement import LOCK_FILE, locked, move, replace, scratch, write
+from coalmine_server.packaging.placement import LOCK_FILE, locked, move, replace, scratch, write
 
 HOLDS = """
 import pathlib, sys
-from coalmine_server.placement import locked, scratch
+from coalmine_server.packaging.placement import locked, scratch
 with {block}(pathlib.Path(sys.argv[1]), wait_s=10):
     print("holds", flush=True)
     sys.stdin.read()

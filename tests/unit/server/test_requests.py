@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from coalmine.errors import InvalidRequest
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import to_raw
-from coalmine_server.requests import (
+from coalmine_server.wire.requests import (
     FIELDS_MAX,
     WALKED_BYTES,
     InferRequest,

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 import pytest
 from prometheus_client.exposition import generate_latest
 
-from coalmine_server.metrics import Metrics
+from coalmine_server.figures.metrics import Metrics
 
 MS = 1_000_000
 

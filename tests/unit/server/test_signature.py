@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from coalmine.errors import CoalmineError, InvalidRequest, ModelFailed, NotOffered
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Array, Tensor, encode_inputs, to_typed
-from coalmine_server.inputs import check_request
-from coalmine_server.requests import InferRequest
 from coalmine_server.signature import (
     Checked,
     Signature,
     TensorSpec,
     check_outputs,
 )
+from coalmine_server.wire.inputs import check_request
+from coalmine_server.wire.requests import InferRequest
 
 DIGITS = Signature(
     "digits",

@@ -1,8 +1,8 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_server.statistics import BOUNDS_NS, VersionStatistics
-from coalmine_server.statistics_message import statistics_of
+from coalmine_server.figures.message import statistics_of
+from coalmine_server.figures.statistics import BOUNDS_NS, VersionStatistics
 
 MS = 1_000_000
 

@@ -6,8 +6,8 @@ import pytest
 
 from coalmine.errors import InvalidRequest, Unavailable
 from coalmine.inference import inference_pb2 as pb
-from coalmine_server.requests import InferRequest
 from coalmine_server.streaming import FINAL, Streams
+from coalmine_server.wire.requests import InferRequest
 
 
 def asked(request_id: str) -> InferRequest:

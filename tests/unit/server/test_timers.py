@@ -2,7 +2,7 @@ import asyncio
 
 import pytest
 
-from coalmine_server.timers import Alarm, LoopTimer
+from coalmine_server.batching.timers import Alarm, LoopTimer
 from tests.doubles.server_parts import MS, FakeTime
 
 

@@ -7,8 +7,8 @@ import pytest
 from coalmine.errors import ModelFailed, StartError
 from coalmine.tensors import Array
 from coalmine_server.config import ModelConfig
+from coalmine_server.packaging.trial import Tried, drawn, try_random
 from coalmine_server.signature import Signature
-from coalmine_server.trial import Tried, drawn, try_random
 from tests.doubles.packaging import Function, FunctionProgram
 from tests.models import config
 

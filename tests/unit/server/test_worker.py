@@ -8,10 +8,10 @@ import pytest
 from coalmine.errors import ModelFailed, StartError
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Array, decode_outputs
+from coalmine_server.batching.worker import Worker
 from coalmine_server.runtime.execution import Ran
 from coalmine_server.runtime.program import Program
 from coalmine_server.signature import Arrays, Checked, Signature, TensorSpec
-from coalmine_server.worker import Worker
 from tests.doubles.server_parts import FakeProgram, FakeTime
 
 SPEC = TensorSpec("x", "FP32", (-1, 1))

@@ -8,12 +8,12 @@ import typer
 
 from coalmine.config_file import duration_ns
 from coalmine.security import TlsFiles
-from coalmine_server import fleet
+from coalmine_server.cli.operators import load, models, unload
+from coalmine_server.cli.repository import check, package
+from coalmine_server.cli.starting import fail, prepare
+from coalmine_server.cli.tokens import token
 from coalmine_server.config import Bounds, Connections, ServerConfig
-from coalmine_server.operator_cli import load, models, unload
-from coalmine_server.repository_cli import check, package
-from coalmine_server.starting import fail, prepare
-from coalmine_server.token_cli import token
+from coalmine_server.fleet import supervisor
 
 __all__ = ["package", "server"]
 
@@ -122,7 +122,7 @@ for _verb in (check, models, load, unload, token):
 
 def _served(config: ServerConfig) -> int:
     if config.workers > 1:
-        return fleet.run(config)
+        return supervisor.run(config)
     from coalmine_server import app  # noqa: PLC0415 - brings torch
 
     return app.run(config)

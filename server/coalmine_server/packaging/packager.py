@@ -9,9 +9,10 @@ from typing import Final
 from coalmine import config_file
 from coalmine.clock import Clock, SystemClock
 from coalmine.errors import StartError
-from coalmine_server import declaration, origin, placement, provenance, trial
+from coalmine_server import provenance
 from coalmine_server.config import ModelConfig
-from coalmine_server.declaration import Declared
+from coalmine_server.packaging import declaration, origin, placement, trial
+from coalmine_server.packaging.declaration import Declared
 from coalmine_server.repository import (
     CONFIG_FILE,
     MODEL_FILE,

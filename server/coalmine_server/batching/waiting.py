@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from coalmine.errors import Overloaded
-from coalmine_server.batch_plan import Line, Taken
+from coalmine_server.batching.batch_plan import Line, Taken
 from coalmine_server.config import ModelConfig
 from coalmine_server.runtime.execution import Result
 from coalmine_server.signature import Checked, ShapeKey

@@ -24,8 +24,8 @@ from coalmine.exposition import Exposition
 from coalmine.lifecycle import Stop
 from coalmine_server.config import ServerConfig
 from coalmine_server.cores import cores
-from coalmine_server.fleet_metrics import FleetMetrics, Known
-from coalmine_server.seat import Orders, Seat, write_orders
+from coalmine_server.fleet.metrics import FleetMetrics, Known
+from coalmine_server.fleet.seat import Orders, Seat, write_orders
 
 _log = structlog.get_logger(__name__)
 

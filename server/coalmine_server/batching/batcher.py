@@ -9,12 +9,12 @@ import structlog
 
 from coalmine.clock import Clock
 from coalmine.errors import DeadlineSpent, Unavailable
+from coalmine_server.batching.timers import Alarm, Timer
+from coalmine_server.batching.waiting import Batch, Limits, Pending, Waiting
+from coalmine_server.figures.statistics import VersionStatistics
 from coalmine_server.runtime.execution import Ran, Result
 from coalmine_server.signature import Checked
 from coalmine_server.spans import Traced
-from coalmine_server.statistics import VersionStatistics
-from coalmine_server.timers import Alarm, Timer
-from coalmine_server.waiting import Batch, Limits, Pending, Waiting
 
 _log = structlog.get_logger(__name__)
 

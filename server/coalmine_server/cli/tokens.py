@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from coalmine.config_file import first_line
 from coalmine.tokens import TokenEntry, digest, new_token
-from coalmine_server.starting import fail
+from coalmine_server.cli.starting import fail
 
 
 def token(

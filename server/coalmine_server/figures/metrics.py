@@ -8,8 +8,8 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
-from coalmine_server import families
-from coalmine_server.statistics import VersionStatistics
+from coalmine_server.figures import families
+from coalmine_server.figures.statistics import VersionStatistics
 
 Read = Callable[[], int]
 Key = tuple[str, str]

@@ -16,7 +16,7 @@ from prometheus_client.core import (
 )
 from prometheus_client.utils import floatToGoString
 
-from coalmine_server.statistics import BOUNDS_NS, Computed, VersionStatistics
+from coalmine_server.figures.statistics import BOUNDS_NS, Computed, VersionStatistics
 
 Key = tuple[str, str]
 

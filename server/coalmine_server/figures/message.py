@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from coalmine.inference import inference_pb2 as pb
-from coalmine_server.statistics import Computed, VersionStatistics
+from coalmine_server.figures.statistics import Computed, VersionStatistics
 
 
 def statistics_of(

@@ -17,8 +17,8 @@ from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as pb
 from coalmine.lifecycle import EXIT_FAILED
 from coalmine.security import Tls
-from coalmine_server.asking import AskFailed, Server, one_line
-from coalmine_server.starting import fail, say
+from coalmine_server.cli.asking import AskFailed, Server, one_line
+from coalmine_server.cli.starting import fail, say
 
 _HERE: Final = "127.0.0.1:8001"
 _READ_S: Final = 10.0

@@ -7,9 +7,9 @@ import numpy as np
 from coalmine.errors import InvalidRequest, InvalidTensor
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import BYTES, Array, Blob, from_raw, from_typed, travels_typed
-from coalmine_server.parameters import NOTHING, read_parameters, refuse_parameters
-from coalmine_server.requests import InferRequest
 from coalmine_server.signature import Arrays, Checked, ShapeKey, Signature, TensorSpec
+from coalmine_server.wire.parameters import NOTHING, read_parameters, refuse_parameters
+from coalmine_server.wire.requests import InferRequest
 
 
 def check_request(signature: Signature, request: InferRequest) -> Checked:

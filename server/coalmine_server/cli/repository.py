@@ -14,11 +14,11 @@ from rich.text import Text
 from coalmine.errors import StartError
 from coalmine.lifecycle import EXIT_CANNOT_START
 from coalmine_server import provenance
-from coalmine_server.check import Finding, findings_in
-from coalmine_server.declaration import Declared
-from coalmine_server.packager import Order, Packaged, Packager
+from coalmine_server.cli.starting import fail, prepare, say
+from coalmine_server.packaging.check import Finding, findings_in
+from coalmine_server.packaging.declaration import Declared
+from coalmine_server.packaging.packager import Order, Packaged, Packager
 from coalmine_server.repository import Repository
-from coalmine_server.starting import fail, prepare, say
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Source = Annotated[Path, typer.Argument(metavar="SRC", help="A TorchScript file.")]

@@ -1,0 +1,1 @@
+"""Requests into batches: the queue, the plan, the workers."""

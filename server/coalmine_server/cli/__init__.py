@@ -1,0 +1,1 @@
+"""The verbs `coalmine server …`, `coalmine package` and their options."""

@@ -1,0 +1,1 @@
+"""What is counted, and the two forms in which it is told: Prometheus and ModelStatistics."""

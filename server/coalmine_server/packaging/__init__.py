@@ -1,0 +1,1 @@
+"""A TorchScript file becomes a version of a model."""

@@ -1,0 +1,1 @@
+"""A request out of bytes, and an answer into bytes."""
