@@ -16,7 +16,7 @@ from coalmine.errors import ModelFailed, StartError
 from coalmine_server.packaging.declaration import Declared
 from coalmine_server.packaging.placement import LOCK_FILE, locked
 from coalmine_server.repository import Repository
-from tests.doubles.packaging import DECLARED, NOTHING, Desk, FunctionRuntime
+from tests.doubles.package_rig import DECLARED, NOTHING, Desk, FunctionRuntime
 
 ROOT = Path(__file__).parents[3]
 
@@ -288,7 +288,7 @@ def test_who_holds_the_repository_is_waited_for_only_so_long(desk: Desk) -> None
 KILLED = """
 import itertools, os, signal, sys
 from pathlib import Path
-from tests.doubles.packaging import DECLARED, Desk
+from tests.doubles.package_rig import DECLARED, Desk
 
 folder, others = Path(sys.argv[1]), int(sys.argv[2])
 CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.chmod", "fcntl.flock"}

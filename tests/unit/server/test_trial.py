@@ -9,7 +9,7 @@ from coalmine.tensors import Array
 from coalmine_server.config import ModelConfig
 from coalmine_server.packaging.trial import Tried, drawn, try_random
 from coalmine_server.signature import Signature
-from tests.doubles.packaging import Function, FunctionProgram
+from tests.doubles.package_rig import Function, FunctionProgram
 from tests.models import config
 
 
