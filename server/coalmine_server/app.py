@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from coalmine import lifecycle, telemetry
-from coalmine.clock import Clock, SystemClock
+from coalmine.clock import SystemClock
 from coalmine.errors import StartError
 from coalmine.exposition import Exposition
 from coalmine.health import Health
@@ -66,8 +66,10 @@ class Process:
         seat: Seat | None = None,
     ) -> None:
         self._config = config
-        self._seat = seat
         self._announce = announce
+        self._member: Membership = Alone() if seat is None else Member(seat)
+        self._clock = SystemClock()
+        self._metrics = Metrics()
         self._health = Health()
         self._registry = Registry()
         self._services: list[Service] = []
@@ -76,38 +78,32 @@ class Process:
 
     async def serve(self, stop: Stop) -> None:
         """Serve until `stop`. Raises StartError with nothing left running."""
-        config, clock, metrics = self._config, SystemClock(), Metrics()
+        config, member = self._config, self._member
         repository = Repository(config.repository, hashed_only=config.poll_s > 0)
-        member: Membership = Alone() if self._seat is None else Member(self._seat)
-        control = self._control(repository, clock, metrics, member.cores)
+        control = self._control(repository)
         poller = Poller(repository, member.followed(control))
         await poller.start()
         unloaded = member.unloaded()
         control.read(lenient=config.is_lenient)
-        with (
-            _exporting(config.traces, metrics) as spans,
-            _exposing(
-                config.http, metrics, lambda: self._registry.is_ready and not stop.asked
-            ) as http_address,
-        ):
-            access = None if config.tokens is None else Access.by(config.tokens, clock)
-            service = self._maker(clock, metrics, spans)
-            own = Own(self._registry, metrics.memory)
-            changes, overview = member.changes(control), member.overview(own)
-            door = self._door(changes, overview, service, access, clock)
+        with _exporting(config.traces, self._metrics) as spans, self._exposing(stop) as http:
+            service = self._maker(spans)
+            own = Own(self._registry, self._metrics.memory)
+            access = None if config.tokens is None else Access.by(config.tokens, self._clock)
+            door = self._door(member.changes(control), member.overview(own), service, access)
             async with _following(access), self._closing(door, control):
                 addresses = await door.open() if member.listens_early else {}
                 opening = control.open(lenient=config.is_lenient, unloaded=unloaded)
                 if await lifecycle.unless_stopped(stop, opening):
-                    async with (
-                        control.taking_changes(),
-                        member.joined(control, service(control, own)),
-                    ):
+                    joined = member.joined(control, service(control, own))
+                    async with control.taking_changes(), joined:
                         addresses = addresses or await door.open()
-                        await door.tell_ready()
-                        _log.info("serving", config=str(config))
-                        self._announce(**addresses, http=http_address)
+                        await self._ready(door, http=http, **addresses)
                         await lifecycle.unless_stopped(stop, poller.run(config.poll_s))
+
+    async def _ready(self, door: Door, **addresses: str) -> None:
+        await door.tell_ready()
+        _log.info("serving", config=str(self._config))
+        self._announce(**addresses)
 
     @contextlib.asynccontextmanager
     async def _closing(self, door: Door, control: ModelControl) -> AsyncIterator[None]:
@@ -126,39 +122,49 @@ class Process:
     async def _told(self, name: str, serves: bool) -> None:  # noqa: FBT001 - a callback's
         await lifecycle.set_serving(self._health, f"model/{name}", serving=serves)
 
+    @contextlib.contextmanager
+    def _exposing(self, stop: Stop) -> Iterator[str]:
+        """Yield the address of /metrics and health over HTTP, which answers until the end."""
+
+        def is_ready() -> bool:
+            return self._registry.is_ready and not stop.asked
+
+        exposition = Exposition(self._config.http, self._metrics.registry, is_ready)
+        exposition.start()
+        try:
+            yield exposition.address
+        finally:
+            exposition.stop()
+
     # ------------------------------------------------------------ parts
 
-    def _control(
-        self, repository: Repository, clock: Clock, metrics: Metrics, cores: int
-    ) -> ModelControl:
+    def _control(self, repository: Repository) -> ModelControl:
         loader = Loader(
             runtime=TorchScript(),
-            clock=clock,
-            timer=LoopTimer(clock),
-            metrics=metrics,
-            cores=cores,
+            clock=self._clock,
+            timer=LoopTimer(self._clock),
+            metrics=self._metrics,
+            cores=self._member.cores,
             intra_op=self._config.intra_op,
         )
         return ModelControl(
             repository,
             self._registry,
             loader,
-            metrics,
+            self._metrics,
             told=self._told,
             grace_s=self._config.grace_s,
         )
 
-    def _maker(
-        self, clock: Clock, metrics: Metrics, spans: Recorder
-    ) -> Callable[[Changes, Overview], "Service"]:
+    def _maker(self, spans: Recorder) -> Callable[[Changes, Overview], "Service"]:
         """Return what makes a service; all of them count as one."""
         calls = Calls(
-            clock=clock,
+            clock=self._clock,
             spans=spans,
-            answered_unknown=metrics.unknown_model(),
+            answered_unknown=self._metrics.unknown_model(),
             bounds=self._config.bounds,
         )
-        metrics.watch_in_flight(lambda: calls.in_flight, lambda: calls.in_flight_bytes)
+        self._metrics.watch_in_flight(lambda: calls.in_flight, lambda: calls.in_flight_bytes)
 
         def service(changes: Changes, overview: Overview) -> Service:
             made = Service(self._registry, changes, overview, calls, self._hold)
@@ -173,7 +179,6 @@ class Process:
         overview: Overview,
         service: Callable[[Changes, Overview], "Service"],
         access: Access | None,
-        clock: Clock,
     ) -> Door:
         """Return what listens; changes are made where the configuration says, if at all."""
         config = self._config
@@ -181,10 +186,10 @@ class Process:
             changes = NoChanges("it needs --allow-load")
         if config.admin_listen is None:
             main = service(changes, overview)
-            return Door(config, self._health, main, None, access=access, clock=clock)
+            return Door(config, self._health, main, None, access=access, clock=self._clock)
         elsewhere = NoChanges(f"it is at the admin listener, {config.admin_listen}")
         main, admin = service(elsewhere, overview), service(changes, overview)
-        return Door(config, self._health, main, admin, access=access, clock=clock)
+        return Door(config, self._health, main, admin, access=access, clock=self._clock)
 
 
 class Service(InferenceService, Extensions):
@@ -229,14 +234,3 @@ def _exporting(traces: Path | None, metrics: Metrics) -> Iterator[Recorder]:
         yield Spans(resource(telemetry.SERVER_SERVICE), counted, sampler=sampler, rng=rng)
     finally:
         counted.shutdown()
-
-
-@contextlib.contextmanager
-def _exposing(address: str, metrics: Metrics, ready: Callable[[], bool]) -> Iterator[str]:
-    """Yield the address of /metrics and health over HTTP, which answers until the end."""
-    exposition = Exposition(address, metrics.registry, ready)
-    exposition.start()
-    try:
-        yield exposition.address
-    finally:
-        exposition.stop()
