@@ -93,7 +93,13 @@ def minimal_server(folder: Path, name: str) -> Iterator[Contestant]:
 
 @contextlib.contextmanager
 def server(
-    folder: Path, name: str, shape: str, *, max_batch: int = 32, traced: bool = False
+    folder: Path,
+    name: str,
+    shape: str,
+    *,
+    max_batch: int = 32,
+    max_delay: str = "0s",
+    traced: bool = False,
 ) -> Iterator[Contestant]:
     """Yield the inference server, with the same model; `traced`, it records every request."""
     repository = folder / f"{name}-{max_batch}-{'traced-' if traced else ''}models"
@@ -102,7 +108,7 @@ def server(
             *(sys.executable, "-m", "coalmine_client", "package", str(model(folder, name))),
             *("--repository", str(repository), "--name", "bench", "--version", "1"),
             *("--input", f"x:FP32:{shape}", "--output", "y:FP32:[10]"),
-            *("--max-batch-size", str(max_batch)),
+            *("--max-batch-size", str(max_batch), "--max-delay", max_delay),
         ],
         check=True,
         stdout=subprocess.DEVNULL,

@@ -23,6 +23,7 @@ from benchmarks import contestants, memory
 from benchmarks.contestants import Contestant
 from benchmarks.load import METHOD, Load, Measured, h2load_missing, run
 from coalmine.inference import inference_pb2 as pb
+from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.tensors import Tensor, decode_outputs, encode_inputs, encode_outputs
 
 RESULTS = Path(__file__).with_name("RESULTS.md")
@@ -124,37 +125,66 @@ def _servers(case: Case, rounds: int, scale: float) -> str:
 
 
 def _batching(rounds: int, scale: float) -> str:
-    """Compare the server's throughput with that of the model alone, at its best batch size."""
+    """Compare the server's throughput with that of the model alone, at its best batch size.
+
+    Of sizes up to the concurrency: a closed loop of 64 callers never makes a larger batch.
+    """
     case, cores = WIDE, os.cpu_count() or 1
-    rows: list[tuple[float, float]] = []
+    alone: list[float] = []
+    served: list[float] = []
     with contextlib.ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         loop = stack.enter_context(contestants.loop(folder, case.model, 1024))
-        tried = {size: loop.rows_per_s(size, cores, 2 * scale) for size in (8, 16, 32, 64, 128)}
+        sizes = [size for size in (8, 16, 32, 64) if size <= case.concurrency]
+        tried = {size: loop.rows_per_s(size, cores, 2 * scale) for size in sizes}
         best = max(tried, key=lambda size: tried[size])
-        server = stack.enter_context(contestants.server(folder, case.model, case.row, max_batch=64))
+        server = stack.enter_context(
+            contestants.server(folder, case.model, case.row, max_batch=best, max_delay="15ms")
+        )
         load = Load.of(
             case.body(), folder, requests=int(case.requests * scale), concurrency=case.concurrency
         )
         size = len(_answer_of(server, case.body()))
         for number in range(rounds):
             print(f"bench: {case.name}: round {number + 1}", file=sys.stderr)
-            alone = loop.rows_per_s(best, cores, 4 * scale)
-            rows.append((alone, run(load, server.address, server.parts, size).rate))
-    ratios = [served / alone for alone, served in rows]
-    return f"""## Batching, {case.name}, concurrency {case.concurrency}
+            alone.append(loop.rows_per_s(best, cores, 4 * scale))
+            served.append(run(load, server.address, server.parts, size).rate)
+        inside = _statistics_of(server)
+    return _batching_text(best, alone, served, inside)
 
-Rows a second of the model in a loop, at its best batch size ({best}) on all {
-        cores
-    } cores, and of the
-server beside h2load on the same cores.
+
+def _batching_text(
+    best: int, alone: Sequence[float], served: Sequence[float], inside: pb.ModelStatistics
+) -> str:
+    ratios = [server / loop for loop, server in zip(alone, served, strict=True)]
+    by_round = ", ".join(f"{each:.2f}" for each in ratios)
+    alone_rate, served_rate = statistics.median(alone), statistics.median(served)
+    rows = inside.inference_count / inside.execution_count
+    infer_ns = sum(each.compute_infer.ns for each in inside.batch_stats)
+    infer_us = infer_ns / inside.inference_count / 1e3
+    loop_us, row_us = 1e6 / alone_rate, 1e6 / served_rate
+    return f"""## Batching, {WIDE.name}, concurrency {WIDE.concurrency}
+
+Rows a second of the model in a loop, at its best batch size ({best}) on all {os.cpu_count()} cores,
+and of the server beside h2load on the same cores, with `max_delay: 15ms`.
 
 | what | rows/s | ratio, by round |
 |---|---|---|
-| the model alone | {statistics.median(alone for alone, _ in rows):.0f} | 1.00 |
-| coalmine server | {statistics.median(served for _, served in rows):.0f} | **{
-        statistics.median(ratios):.2f}** ({", ".join(f"{each:.2f}" for each in ratios)}) |
+| the model alone | {alone_rate:.0f} | 1.00 |
+| coalmine server | {served_rate:.0f} | **{statistics.median(ratios):.2f}** ({by_round}) |
+
+Of the {row_us:.0f} µs that a row takes there, {infer_us:.0f} are the model's, in batches of
+{rows:.0f} rows on average (alone: {loop_us:.0f}; so while it computes, {loop_us / infer_us:.2f} of
+the loop). In the rest, gRPC and h2load answer and ask: all {WIDE.concurrency} callers wait for the
+same batch, so nothing else can run on these cores meanwhile.
 """
+
+
+def _statistics_of(contestant: Contestant) -> pb.ModelStatistics:
+    with grpc.insecure_channel(contestant.address) as channel:
+        asked = pb.ModelStatisticsRequest(name="bench")
+        answer = pb_grpc.GRPCInferenceServiceStub(channel).ModelStatistics(asked)
+    return answer.model_stats[0]
 
 
 def _alternated(
