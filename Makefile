@@ -30,7 +30,8 @@ demo: $(STAMP)  ## the whole thing on this machine, on real handwriting, in unde
 	@$(BIN)/coalmine demo
 
 test: $(STAMP) $(KSERVE)  ## unit, integration and end-to-end tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit tests/integration tests/conformance
+	$(BIN)/python -m pytest tests/e2e
 
 check: $(STAMP)  ## format, lint, types, import rules, generated code
 	$(BIN)/ruff format --check $(CODE)
