@@ -117,7 +117,7 @@ class Child:
 
     async def _listen(self, process: asyncio.subprocess.Process) -> int:
         assert process.stdout is not None  # noqa: S101 - asked for above
-        async for line in process.stdout:
+        while line := await _line(process.stdout):
             self._hear(line)
         return await process.wait()
 
@@ -128,3 +128,10 @@ class Child:
                 self.announced = said
                 self.is_up = True
                 self.ready.set()
+
+
+async def _line(stream: asyncio.StreamReader) -> bytes:
+    """Return the next line, empty at the end. One too long for asyncio is nobody's announcement."""
+    while True:
+        with contextlib.suppress(ValueError):  # it has dropped what it read so far
+            return await stream.readline()

@@ -3,7 +3,7 @@
 import functools
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
 import structlog
@@ -18,6 +18,10 @@ Request = TypeVar("Request")
 Response = TypeVar("Response")
 Context = grpc.aio.ServicerContext[Any, Any]
 
+# It travels as metadata, in which a byte may take three. Callers refuse more than 8 KiB of that:
+# they get RESOURCE_EXHAUSTED then, whatever the code was.
+_TEXT_BYTES_MAX: Final = 2_048
+
 
 def status_of(error: CoalmineError) -> grpc.StatusCode:
     """Return the status code of `error`."""
@@ -29,13 +33,34 @@ def told(error: Exception, context: Context | None = None) -> tuple[grpc.StatusC
 
     An error that is not ours becomes INTERNAL with an incident id; its text stays in the log, where
     the id finds it beside the caller's trace, because it may hold what a caller must not read.
+    A text is cut where it is too long to arrive: it may hold what the caller sent.
     """
     if isinstance(error, CoalmineError):
-        return status_of(error), str(error)
+        let_go(error)
+        return status_of(error), _cut(str(error))
     incident = secrets.token_hex(4)
     ids = trace_ids(context.invocation_metadata() or ()) if context is not None else {}
     _log.error("unexpected_error", incident=incident, exc_info=error, **ids)
+    let_go(error)
     return grpc.StatusCode.INTERNAL, f"internal error, incident {incident}"
+
+
+def let_go(error: Exception) -> None:
+    """Drop the way that an error has come: its frames hold the request.
+
+    gRPC keeps what has ended a call, in a circle that is found only when garbage is collected: by
+    then, refused requests of 64 MiB would have filled the memory.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+
+
+def _cut(text: str) -> str:
+    if len(text) * 4 <= _TEXT_BYTES_MAX:  # of UTF-8, at the most
+        return text
+    data = text.encode(errors="replace")
+    if len(data) <= _TEXT_BYTES_MAX:
+        return text
+    return data[:_TEXT_BYTES_MAX].decode(errors="ignore") + " …"
 
 
 async def abort(
@@ -65,6 +90,7 @@ def answering(
         except grpc.aio.AbortError:
             raise
         except Exception as error:  # noqa: BLE001 - the edge: everything becomes a status here
+            del request  # as in let_go: this frame holds it too
             await abort(context, error)
 
     return wrapped

@@ -65,14 +65,14 @@ class Calls:
 
     def begin(self, request: InferRequest, context: Context) -> Call:
         """Return a new call, in flight until `end`."""
-        self.in_flight += 1
-        self.in_flight_bytes += request.size
         now_ns = self._clock.monotonic_ns()
         remaining_s = context.time_remaining()
         deadline_ns = None if remaining_s is None else now_ns + int(remaining_s * 1e9)
         traced = None
         if self._spans.is_on:
             traced = self._spans.begin(context.invocation_metadata() or ())
+        self.in_flight += 1
+        self.in_flight_bytes += request.size
         return Call(request, context, now_ns, self._answered_unknown, deadline_ns, traced)
 
     def check_bounds(self) -> None:
@@ -84,6 +84,16 @@ class Calls:
             raise Overloaded(
                 f"requests of {most.bytes_in_flight} bytes are in flight, the most there may be"
             )
+
+    def check_answer(self, version: Version, answer: bytes) -> bytes:
+        """Return what gRPC lets through. Raises Overloaded for more: gRPC would end a stream."""
+        most = self._bounds.message_bytes
+        if len(answer) > most:
+            raise Overloaded(
+                f"{version.signature.label}: the answer takes {len(answer)} bytes, "
+                f"at most {most} can be sent"
+            )
+        return answer
 
     def end(self, call: Call, error: BaseException | None = None) -> None:
         """Count, log and trace a call that is over; `error` is what it is answered with."""

@@ -1,5 +1,6 @@
 """The gRPC side: listeners, their options, and what is offered at each of them."""
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -71,9 +72,12 @@ class Door:
         `hold` has the services keep their answers back; `refuse` has them take no more.
         """
         grace_s = self._config.grace_s
-        await lifecycle.drain(self._main, self._health, grace_s=grace_s, hold=hold, refuse=refuse)
-        if self._admin is not None:
-            await self._admin.stop(0)
+        async with asyncio.TaskGroup() as tasks:
+            if self._admin is not None:
+                tasks.create_task(self._admin.stop(grace_s))
+            await lifecycle.drain(
+                self._main, self._health, grace_s=grace_s, hold=hold, refuse=refuse
+            )
 
     def _servers(self) -> list[grpc.aio.Server]:
         return [self._main] if self._admin is None else [self._main, self._admin]

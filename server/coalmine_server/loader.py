@@ -1,7 +1,7 @@
 """One version, from its file to READY and from there to GONE: bytes, threads, warm-up, memory."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 
 import structlog
@@ -44,6 +44,8 @@ class Loader:
         self._metrics = metrics
         self._cores = cores
         self._intra_op = intra_op
+        self._retiring: set[Version] = set()
+        self._leaving: list[Worker] = []  # told to end; those that did leave with the next
 
     def version(self, model: Model, file: VersionFile) -> Version:
         """Return a version that is LOADING."""
@@ -60,12 +62,8 @@ class Loader:
         try:
             data = await in_thread(version.file.read)
             await self._open(version, data)
-        except asyncio.CancelledError:
-            _stop(version)  # and keep them: whoever ends the process has to wait for their threads
-            raise
         except BaseException:
-            _stop(version)
-            version.workers = []
+            self._stop(version)
             raise
         version.batcher = self._batcher(version)
         version.state = State.READY
@@ -76,6 +74,7 @@ class Loader:
     async def retire(self, version: Version, *, grace_s: float) -> None:
         """Take a version down once what it has begun is answered, after `grace_s` at the latest."""
         version.state = State.DRAINING
+        self._retiring.add(version)
         if version.batcher is not None:
             try:
                 async with asyncio.timeout(grace_s):
@@ -84,7 +83,7 @@ class Loader:
                 _log.warning("version_cut_short", label=version.signature.label, after_s=grace_s)
         workers = version.workers
         self.end(version)
-        if not await in_thread(partial(self.all_ended, workers, _THREADS_END_S)):
+        if not await in_thread(partial(self._all_ended, workers, _THREADS_END_S)):
             _log.error("forward_never_returned", label=version.signature.label)
         memory.give_back()
 
@@ -94,11 +93,27 @@ class Loader:
         if version.batcher is not None:
             version.batcher.close()
             self._metrics.unloaded(version.file.model, str(version.file.version), version.batcher)
-        _stop(version)
-        version.batcher, version.workers = None, []
+        self._stop(version)
+        version.batcher = None
+        self._retiring.discard(version)
 
-    def all_ended(self, workers: Sequence[Worker], timeout_s: float) -> bool:
-        """Return whether all threads ended, waiting `timeout_s` for them."""
+    def close(self, versions: Iterable[Version], timeout_s: float) -> bool:
+        """End `versions` and those that are taken down so far; return whether all threads ended.
+
+        Also those of versions that went before, in whose forward they may be caught for ever.
+        """
+        for version in (*versions, *self._retiring):
+            self.end(version)
+        return self._all_ended(self._leaving, timeout_s)
+
+    def _stop(self, version: Version) -> None:
+        for worker in version.workers:
+            worker.stop()
+        still_there = [each for each in self._leaving if not each.ended(0)]
+        self._leaving = [*still_there, *version.workers]
+        version.workers = []
+
+    def _all_ended(self, workers: Sequence[Worker], timeout_s: float) -> bool:
         deadline_ns = self._clock.monotonic_ns() + int(timeout_s * 1e9)
         return all(
             worker.ended(max(0.0, (deadline_ns - self._clock.monotonic_ns()) / 1e9))
@@ -166,8 +181,3 @@ def _opened(worker: Worker) -> asyncio.Future[Exception | None]:
 
     worker.start(settle)
     return opened
-
-
-def _stop(version: Version) -> None:
-    for worker in version.workers:
-        worker.stop()

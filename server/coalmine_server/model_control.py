@@ -2,21 +2,20 @@
 
 import asyncio
 import contextlib
-from collections.abc import (
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Collection,
-    Coroutine,
-    Iterable,
-    Sequence,
-)
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Sequence
+from functools import partial
 from typing import Any, Final
 
 import structlog
 
-from coalmine.errors import InvalidRequest, LoadFailed, NotFound, Overloaded, StartError
-from coalmine_server.config import ModelConfig
+from coalmine.errors import (
+    InvalidRequest,
+    LoadFailed,
+    NotFound,
+    Overloaded,
+    StartError,
+    Unavailable,
+)
 from coalmine_server.figures.metrics import Metrics
 from coalmine_server.loader import Loader
 from coalmine_server.registry import Registry, Shelf, State, Version
@@ -26,8 +25,6 @@ from coalmine_server.thread import in_thread
 _log = structlog.get_logger(__name__)
 
 _CHANGES_MAX: Final = 64
-# What a config says of which versions there are, not of how one of them runs.
-_OF_THE_MODEL: Final[dict[str, Any]] = {"sha256": {}, "labels": {}, "versions": None}
 
 Told = Callable[[str, bool], Awaitable[None]]
 
@@ -85,7 +82,7 @@ class ModelControl:
             await self._tell(name)
         for name in unloaded:
             if name in self._registry.names:
-                await self._unload(name, "unloaded")
+                await self._unload(name)
         for name in [each for each in self._registry.names if each not in unloaded]:
             try:
                 await self._load_all(self._registry.shelf(name).versions)
@@ -111,10 +108,7 @@ class ModelControl:
     def close(self, *, timeout_s: float) -> bool:
         """End every version; return whether all threads ended in time."""
         versions = [*self._registry.versions(), *self._registry.all_incoming()]
-        workers = [worker for version in versions for worker in version.workers]
-        for version in versions:
-            self._loader.end(version)
-        return self._loader.all_ended(workers, timeout_s)
+        return self._loader.close(versions, timeout_s)
 
     # ------------------------------------------------------------ changes
 
@@ -128,29 +122,40 @@ class ModelControl:
 
     async def unload(self, name: str) -> None:
         """Serve a model no more, once what it has begun is answered. Raises NotFound."""
-        await self.carry_out(self._unload(_checked(name), "unloaded"))
+        await self.carry_out(self._unload(_checked(name)))
 
     async def remove(self, name: str) -> None:
         """Serve a model no more, and know it no more: its folder is gone."""
-        await self.carry_out(self._unload(name, "removed from the repository", forget=True))
+        await self.carry_out(self._remove(name))
 
     async def carry_out(self, change: Coroutine[Any, Any, None]) -> None:
-        """Make a change to its end, also where whoever asked for it goes away."""
-        if self._tasks is None or len(self._running) >= _CHANGES_MAX:
+        """Make a change to its end, also where whoever asked for it goes away.
+
+        Raises Unavailable where the server starts or ends, Overloaded for one change too many.
+        """
+        if self._tasks is None:
             change.close()
-            raise Overloaded(f"{len(self._running)} changes are under way, or the server ends")
+            raise Unavailable("the server starts or ends: nothing can be changed now")
+        if len(self._running) >= _CHANGES_MAX:
+            change.close()
+            raise Overloaded(f"{_CHANGES_MAX} changes are under way, the most there may be")
         task = self._tasks.create_task(_outcome(change))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        error = await asyncio.shield(task)
+        await asyncio.wait({task})  # whoever goes away ends the wait, not the change
+        if task.cancelled():
+            raise Unavailable("the server ends: the change was given up")
+        error = task.result()
         if error is not None:
             raise error
 
     async def _load(self, name: str) -> None:
+        if not await in_thread(partial(self._repository.has, name)):
+            raise NotFound(f"model '{name}' is not in the repository")
         async with self._lock(name):
             fresh: list[Version] = []
             try:
-                model = await self._read(name)
+                model = await in_thread(partial(self._repository.model, name))
                 versions = self._versions(model)
                 fresh += [each for each in versions if each.state is State.LOADING]
                 await self._replace(name, Shelf.of(model, versions), fresh)
@@ -177,23 +182,31 @@ class ModelControl:
             version.config = shelf.config
         await self._retire([each for each in before if each not in shelf.versions])
 
-    async def _unload(self, name: str, reason: str, *, forget: bool = False) -> None:
+    async def _unload(self, name: str) -> None:
+        self._registry.shelf(name)  # or NotFound, before there is a lock for it
         async with self._lock(name):
-            versions = self._registry.shelf(name).versions
-            await self._retire(versions)
-            for each in versions:
-                each.reason = reason
-            _log.info("model_unloaded", model=name, reason=reason)
-            await self._tell(name)
-            if forget:
-                self._registry.forget(name)
+            await self._take_down(name, "unloaded")
 
-    async def _retire(self, versions: Iterable[Version]) -> None:
+    async def _remove(self, name: str) -> None:
+        async with self._lock(name):
+            if name in self._registry.names:  # not where it could never be served
+                await self._take_down(name, "removed from the repository")
+            self._registry.forget(name)
+
+    async def _take_down(self, name: str, reason: str) -> None:
+        versions = self._registry.shelf(name).versions
+        await self._retire(versions)
+        for each in versions:
+            each.reason = reason
+        _log.info("model_unloaded", model=name, reason=reason)
+        await self._tell(name)
+
+    async def _retire(self, versions: Sequence[Version]) -> None:
         async with asyncio.TaskGroup() as tasks:
             for each in versions:
                 tasks.create_task(self._loader.retire(each, grace_s=self._grace_s))
 
-    async def _load_all(self, versions: Iterable[Version]) -> None:
+    async def _load_all(self, versions: Sequence[Version]) -> None:
         for version in versions:  # one after the other: each may want all cores, and memory twice
             await self._loader.load(version)
 
@@ -202,23 +215,15 @@ class ModelControl:
 
     # ------------------------------------------------------------ what is there, and what is to be
 
-    async def _read(self, name: str) -> Model:
-        if not await in_thread(lambda: self._repository.has(name)):
-            raise NotFound(f"model '{name}' is not in the repository")
-        return await in_thread(lambda: self._repository.model(name))
-
     def _served(self, name: str) -> tuple[Version, ...]:
         return self._registry.shelf(name).versions if name in self._registry.names else ()
 
     def _versions(self, model: Model) -> list[Version]:
         """Return a model's versions: those that run as it says, and new ones that are LOADING."""
-        running = {
-            each.file.version: each for each in self._served(model.name) if _runs_as(each, model)
-        }
-        return [
-            running.get(file.version) or self._loader.version(model, file)
-            for file in model.versions
-        ]
+        served = self._served(model.name)
+        running = {each.file.version: each for each in served if each.runs_as(model)}
+        new = self._loader.version
+        return [running.get(each.version) or new(model, each) for each in model.versions]
 
     def _failed(self, name: str, error: StartError) -> None:
         self._registry.fail(name, str(error))
@@ -234,18 +239,6 @@ def _checked(name: str) -> str:
     if not is_name(name):
         raise InvalidRequest(f"'{name}' is not a model's name: A-Z, a-z, 0-9, . _ -, no dot first")
     return name
-
-
-def _runs_as(version: Version, model: Model) -> bool:
-    """Return whether a version runs, from the bytes and with the settings that a model has now."""
-    if version.state is not State.READY or version.file.sha256 is None:
-        return False
-    same_bytes = version.file.sha256 == model.config.sha256.get(str(version.file.version))
-    return same_bytes and _settings(version.config) == _settings(model.config)
-
-
-def _settings(config: ModelConfig) -> ModelConfig:
-    return config.model_copy(update=_OF_THE_MODEL)
 
 
 async def _outcome(change: Coroutine[Any, Any, None]) -> Exception | None:

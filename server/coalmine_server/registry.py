@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
 from coalmine.errors import NotFound, Unavailable
 from coalmine_server.batching.batcher import Batcher
@@ -14,6 +14,8 @@ from coalmine_server.repository import Model, VersionFile
 from coalmine_server.signature import Signature
 
 _DEFAULT: Final = ""
+# What a config says of which versions there are, not of how one of them runs.
+_OF_THE_MODEL: Final[dict[str, Any]] = {"sha256": {}, "labels": {}, "versions": None}
 
 
 class State(StrEnum):
@@ -48,6 +50,17 @@ class Version:
             why = f": {self.reason}" if self.reason else ""
             raise Unavailable(f"{self.signature.label} is {self.state}, not READY{why}")
         return self.batcher
+
+    def runs_as(self, model: Model) -> bool:
+        """Return whether it runs, from the bytes and with the settings that its model has now."""
+        if self.state is not State.READY or self.file.sha256 is None:
+            return False
+        same_bytes = self.file.sha256 == model.config.sha256.get(str(self.file.version))
+        return same_bytes and _settings(self.config) == _settings(model.config)
+
+
+def _settings(config: ModelConfig) -> ModelConfig:
+    return config.model_copy(update=_OF_THE_MODEL)
 
 
 @dataclass(frozen=True, slots=True)

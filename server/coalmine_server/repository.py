@@ -24,7 +24,7 @@ MODEL_FILE: Final = "model.pt"
 # Path, time of change, size and inode of each of a model's files.
 Stamp = tuple[tuple[str, int, int, int], ...]
 
-_NAME: Final = re.compile(r"(?!\.)[A-Za-z0-9._-]+")
+_NAME: Final = re.compile(r"(?!\.)[A-Za-z0-9._-]{1,255}")  # as long as a folder's may be
 _VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
 
 
@@ -53,10 +53,8 @@ class VersionFile:
 
         Raises StartError where they can't be read or are not those of the config.
         """
-        try:
+        with _told(self.path):
             data = _regular(self.path).read_bytes()
-        except OSError as error:
-            raise StartError(f"{self.path}: {(error.strerror or str(error)).lower()}") from None
         found = hashlib.sha256(data).hexdigest()
         if self.sha256 is None:
             _log.warning("model_without_sha256", model=self.model, version=self.version)
@@ -99,9 +97,10 @@ class Repository:
 
         Raises StartError where the folder isn't one.
         """
-        if not self._root.is_dir():
-            raise StartError(f"model repository {self._root}: not a folder")
-        return sorted(self._names())
+        with _told(self._root):
+            if not self._root.is_dir():
+                raise StartError(f"model repository {self._root}: not a folder")
+            return sorted(self._names())
 
     def has(self, name: str) -> bool:
         """Return whether there is a folder for such a model."""
@@ -122,6 +121,10 @@ class Repository:
             raise StartError(
                 f"{self._root / name}: a model's name is made of A-Z, a-z, 0-9, . _ and -"
             )
+        with _told(self._root / name):  # such as a folder that goes away meanwhile
+            return self._model(name)
+
+    def _model(self, name: str) -> Model:
         folder = self._contained(self._root / name)
         config = config_file.load(_regular(self._contained(folder / CONFIG_FILE)), ModelConfig)
         present = sorted(self._present(folder, config))
@@ -158,6 +161,16 @@ class Repository:
         return path
 
 
+@contextlib.contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Raise StartError, in one line, for what the system says of a path or of what is in it."""
+    try:
+        yield
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise StartError(f"{error.filename or path}: {why}") from None
+
+
 def _regular(path: Path) -> Path:
     """Return `path`. Raises StartError for a FIFO: to open it could wait, and a stop for that."""
     if path.is_fifo():
@@ -168,7 +181,7 @@ def _regular(path: Path) -> Path:
 def _stamp(folder: Path) -> Iterator[tuple[str, int, int, int]]:
     files = (folder / CONFIG_FILE, *sorted(folder.glob(f"*/{MODEL_FILE}")))
     for file in files:
-        with contextlib.suppress(FileNotFoundError):
+        with contextlib.suppress(OSError):  # its load will say why; the other models go on
             found = file.stat()
             yield str(file), found.st_mtime_ns, found.st_size, found.st_ino
 

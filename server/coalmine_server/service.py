@@ -30,6 +30,7 @@ class InferenceService(pb_grpc.GRPCInferenceServiceServicer):
         self._calls = calls
         self._hold = hold
         self._streams = Streams(self.answer)
+        self._version = version_of("coalmine")  # from the disk
 
     # ------------------------------------------------------------ health and metadata
 
@@ -56,7 +57,7 @@ class InferenceService(pb_grpc.GRPCInferenceServiceServicer):
     async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> Any:
         """Return the server's name, version and extensions."""
         return pb.ServerMetadataResponse(
-            name="coalmine", version=version_of("coalmine"), extensions=EXTENSIONS
+            name="coalmine", version=self._version, extensions=EXTENSIONS
         )
 
     @answering
@@ -111,7 +112,7 @@ class InferenceService(pb_grpc.GRPCInferenceServiceServicer):
         checked = check_request(version.signature, call.request)
         deadline_ns = call.lasts_no_longer_than(checked.timeout_ns)
         call.pending = batcher.enter(checked, deadline_ns, call.traced)
-        return await batcher.outcome(call.pending)
+        return self._calls.check_answer(version, await batcher.outcome(call.pending))
 
 
 def _metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:

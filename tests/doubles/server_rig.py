@@ -1,6 +1,7 @@
 """The inference server in this process, on ports of its own."""
 
 import asyncio
+import urllib.request
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -47,6 +48,15 @@ class Rig:
     stub: "pb_grpc.GRPCInferenceServiceAsyncStub"  # only the stubs of the generated code have it
     stop: Stop
     admin: str = ""  # its address, where loading has a listener of its own
+
+    async def metrics(self) -> str:
+        """Return what /metrics says."""
+
+        def read() -> str:
+            with urllib.request.urlopen(f"http://{self.http}/metrics") as answer:
+                return str(answer.read().decode())
+
+        return await asyncio.to_thread(read)
 
     async def infer(
         self, model: str, arrays: Mapping[str, Array], *, timeout_s: float = 30, **fields: Any

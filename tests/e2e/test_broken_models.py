@@ -77,6 +77,14 @@ def test_a_config_that_may_not_be_read_is_one_line(tmp_path: Path) -> None:
     assert said(done.stderr) == [f"{config_file(folder)}: permission denied"]
 
 
+def test_a_folder_that_may_not_be_listed_is_one_line(tmp_path: Path) -> None:
+    folder = write_model(tmp_path / "models", "m", {1: Linear()})
+    folder.chmod(0o311)
+    done = as_anybody("server", "check", folder.parent)
+    assert done.returncode == 2
+    assert said(done.stderr) == [f"{folder}: permission denied"]
+
+
 def test_a_broken_provenance_keeps_no_model_from_being_served(tmp_path: Path) -> None:
     folder = write_model(tmp_path / "models", "m", {1: Linear()})
     (folder / "1" / "provenance.json").write_bytes(b"\xff{")

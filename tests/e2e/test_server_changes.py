@@ -178,7 +178,8 @@ async def test_memory_comes_back_after_fifty_loads_and_unloads(root: Path) -> No
                 if cycle == 4:
                     settled = _rss(running.pid)
         grown = _rss(running.pid) - settled
-    assert grown < 3 * LARGE_BYTES, f"45 cycles of {LARGE_BYTES} bytes kept {grown}"
+    # What is free stays by whole blocks, up to 64 MiB; a leak would be fifteen times as much.
+    assert grown < 4 * LARGE_BYTES, f"45 cycles of {LARGE_BYTES} bytes kept {grown}"
 
 
 def _large(root: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 import grpc
 import pytest
 
+from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
 from tests.doubles.processes import Started, begin, ran, started
 from tests.doubles.server_rig import infer_request, pixels
@@ -100,6 +101,20 @@ async def test_a_forward_that_outlasts_the_grace_does_not_outlast_the_process(
                 await call
         assert await asyncio.to_thread(server.process.wait, 20) == 0
         assert "forward_never_returned" in server.log.read_text()
+
+
+async def test_a_forward_that_outlasts_its_version_does_not_outlast_the_process_either(
+    models: Path, tmp_path: Path
+) -> None:
+    options = (*PORTS, "--grace", "100ms", "--allow-load")
+    with started("server", "run", "--model-repository", models, *options, folder=tmp_path) as it:
+        async with grpc.aio.insecure_channel(it.address("grpc")) as channel:
+            stub = pb_grpc.GRPCInferenceServiceStub(channel)
+            caught = stub.ModelInfer(infer_request("slow", pixels(value=1e9)), timeout=60)
+            await asyncio.to_thread(wait_for_in_flight, it)
+            await stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name="slow"))
+            caught.cancel()
+        assert it.stop() == 0
 
 
 def test_a_stop_while_models_load_ends_it_with_0(models: Path, tmp_path: Path) -> None:

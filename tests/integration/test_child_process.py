@@ -39,6 +39,13 @@ async def test_a_line_that_is_not_the_childs_own_word_is_not_heard() -> None:
     assert talker.announced == {"event": "ready", "data": "here"}
 
 
+async def test_a_line_of_any_length_harms_nobody() -> None:
+    talker = child("print('x' * 1_000_000)" + READY + "sys.stdin.read()")
+    async with kept(talker):
+        await talker.ready.wait()
+    assert talker.announced == {"event": "ready", "data": "here"}
+
+
 @pytest.mark.parametrize(
     ("program", "said"),
     [

@@ -23,7 +23,7 @@ from coalmine_server.config import ServerConfig
 from tests.doubles.callers import bearer, outcome, refusal, write_tokens
 from tests.doubles.certificates import Authority, Pair, serial_of
 from tests.doubles.server_rig import OPTIONS, Rig, infer_request, pixels, serving
-from tests.models import Linear, config, write_model
+from tests.models import Linear, Slow, config, write_model
 
 
 @pytest.fixture
@@ -315,6 +315,23 @@ async def test_with_an_admin_listener_models_are_loaded_there_alone(models: Path
         async with grpc.aio.insecure_channel(rig.admin, options=OPTIONS) as channel:
             admin = pb_grpc.GRPCInferenceServiceStub(channel)
             assert await outcome(admin.RepositoryModelLoad(load)) == "OK"
+
+
+async def test_what_is_in_flight_at_the_admin_listener_is_answered_at_the_end(
+    models: Path,
+) -> None:
+    write_model(models, "slow", {1: Slow()})
+    async with (
+        serving(models, admin_listen="127.0.0.1:0", allow_load=True) as rig,
+        grpc.aio.insecure_channel(rig.admin, options=OPTIONS) as channel,
+    ):
+        admin = pb_grpc.GRPCInferenceServiceStub(channel)
+        call = admin.ModelInfer(infer_request("slow", pixels(value=500_000.0)), timeout=30)
+        async with asyncio.timeout(10):
+            while "coalmine_server_in_flight 1.0" not in await rig.metrics():
+                pass
+        rig.stop.ask("the test's")
+        assert await outcome(call) == "OK"
 
 
 async def test_tls_and_tokens_hold_at_the_admin_listener(

@@ -1,7 +1,6 @@
 """Every row of the protocol's table of status codes, over real gRPC."""
 
 import asyncio
-import urllib.request
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from torch import Tensor
+from torch import Tensor, nn
 
 from coalmine.clock import SystemClock
 from coalmine.health import Health
@@ -29,6 +28,13 @@ from tests.doubles.server_rig import Rig, infer_request, pixels, serving
 from tests.models import Lies, Linear, Raises, config, write_model
 
 Code = grpc.StatusCode
+
+
+class Wide(nn.Module):
+    """[64] -> [5000]: 20 kB."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return pixels[:, :1].repeat(1, 5000)
 
 
 @pytest.fixture
@@ -56,17 +62,8 @@ async def waiting_rows(rig: Rig, rows: int) -> None:
     """Return once the patient model's queue holds `rows`."""
     line = f'coalmine_server_queue_rows{{model="patient",version="1"}} {float(rows)}'
     async with asyncio.timeout(10):
-        while line not in (await scraped(rig)).splitlines():
+        while line not in (await rig.metrics()).splitlines():
             pass
-
-
-async def scraped(rig: Rig) -> str:
-    def read() -> str:
-        with urllib.request.urlopen(f"http://{rig.http}/metrics") as answer:
-            text: str = answer.read().decode()
-            return text
-
-    return await asyncio.to_thread(read)
 
 
 @pytest.mark.parametrize(
@@ -171,6 +168,23 @@ async def test_a_message_over_the_limit_is_exhausted(rig: Rig) -> None:
     assert (await refusal(rig.infer("digits", huge))).code() is Code.RESOURCE_EXHAUSTED
 
 
+async def test_an_answer_over_the_limit_is_exhausted_and_ends_no_stream(tmp_path: Path) -> None:
+    wide = config(outputs=[{"name": "wide", "datatype": "FP32", "shape": [5000]}])
+    write_model(tmp_path, "wide", {1: Wide()}, wide)
+    write_model(tmp_path, "digits", {1: Linear()})
+    request = infer_request("wide", pixels())
+    async with serving(tmp_path, bounds=Bounds(message_bytes=10_000)) as rig:
+        error = await refusal(rig.stub.ModelInfer(request))
+        assert error.code() is Code.RESOURCE_EXHAUSTED
+        assert "model 'wide' version 1: the answer takes 200" in details(error)
+        stream = rig.stub.ModelStreamInfer(iter([request, infer_request("digits", pixels())]))
+        refused, answered = [each async for each in stream]
+        assert "the answer takes 200" in refused.error_message
+        assert not answered.error_message
+        counted = 'requests_total{code="RESOURCE_EXHAUSTED",model="wide",version="1"} 2.0'
+        assert counted in await rig.metrics()
+
+
 async def test_a_time_out_spent_in_the_queue_is_the_deadlines_and_the_model_does_not_run(
     rig: Rig,
 ) -> None:
@@ -178,7 +192,7 @@ async def test_a_time_out_spent_in_the_queue_is_the_deadlines_and_the_model_does
     error = await refusal(rig.infer("patient", pixels(), parameters=parameters))
     assert error.code() is Code.DEADLINE_EXCEEDED
     assert "model 'patient' version 1: the deadline passed in the queue" in details(error)
-    assert 'batch_rows_count{model="patient",version="1"} 0.0' in await scraped(rig)
+    assert 'batch_rows_count{model="patient",version="1"} 0.0' in await rig.metrics()
 
 
 async def test_the_callers_own_deadline_frees_its_place_in_the_queue(rig: Rig) -> None:
@@ -187,7 +201,7 @@ async def test_the_callers_own_deadline_frees_its_place_in_the_queue(rig: Rig) -
     await waiting_rows(rig, 0)
     counted = 'requests_total{code="DEADLINE_EXCEEDED",model="patient",version="1"} 1.0'
     async with asyncio.timeout(10):
-        while counted not in await scraped(rig):
+        while counted not in await rig.metrics():
             pass
 
 
@@ -208,7 +222,7 @@ async def test_a_cancelled_call_leaves_the_queue_and_its_batch_mates_alone(rig: 
         group.create_task(rig.infer("patient", pixels(16)))
     assert mate.result()["logits"][15, 1] == 128
     assert await given_up.code() is Code.CANCELLED
-    assert 'code="CANCELLED",model="patient",version="1"} 1.0' in await scraped(rig)
+    assert 'code="CANCELLED",model="patient",version="1"} 1.0' in await rig.metrics()
 
 
 async def test_a_forward_that_raises_is_internal_and_says_what_was_raised(rig: Rig) -> None:

@@ -10,7 +10,7 @@ import grpc
 from coalmine.errors import NotOffered
 from coalmine.inference import SERVICE
 from coalmine.inference import inference_pb2 as oip
-from coalmine.status import abort
+from coalmine.status import abort, let_go
 from coalmine_router.proxy.service import FROM_ROUTER, Context, DataPlane
 
 Answer = Callable[[bytes, Context], Awaitable[bytes]]
@@ -49,7 +49,9 @@ def _guarded(answer: Answer) -> Answer:
     async def guarded(request: bytes, context: Context) -> bytes:
         try:
             return await answer(request, context)
-        except grpc.aio.AbortError:
+        except grpc.aio.AbortError as aborted:
+            del request
+            let_go(aborted)
             raise
         except Exception as error:  # noqa: BLE001 - the edge: everything becomes a status here
             await abort(context, error, (FROM_ROUTER,))

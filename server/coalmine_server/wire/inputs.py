@@ -6,7 +6,7 @@ import numpy as np
 
 from coalmine.errors import InvalidRequest, InvalidTensor
 from coalmine.inference import inference_pb2 as pb
-from coalmine.tensors import BYTES, Array, Blob, from_raw, from_typed, travels_typed
+from coalmine.tensors import BYTES, RANK_MAX, Array, Blob, from_raw, from_typed, travels_typed
 from coalmine_server.signature import Arrays, Checked, ShapeKey, Signature, TensorSpec
 from coalmine_server.wire.parameters import NOTHING, read_parameters, refuse_parameters
 from coalmine_server.wire.requests import InferRequest
@@ -63,6 +63,10 @@ def _inputs(signature: Signature, message: pb.ModelInferRequest, blobs: Sequence
 def _array(
     spec: TensorSpec, given: pb.ModelInferRequest.InferInputTensor, blob: Blob | None
 ) -> Array:
+    if len(given.shape) > RANK_MAX:  # what is compared is remembered: it has to be short
+        raise InvalidTensor(
+            f"'{spec.name}' expects {spec}, got {given.datatype} of {len(given.shape)} dimensions"
+        )
     shape = tuple(given.shape)
     if not spec.takes(given.datatype, shape):
         raise InvalidTensor(f"'{spec.name}' expects {spec}, got {given.datatype} {list(shape)}")

@@ -1,7 +1,11 @@
 """Every error class is shown arriving as its code, through a real server."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
 import grpc
@@ -94,10 +98,16 @@ async def servicer() -> Raising:
 async def stub(servicer: Raising) -> AsyncIterator[Any]:
     server = grpc.aio.server()
     add_RouteControlServicer_to_server(servicer, server)
+    async with started(server) as channel:
+        yield RouteControlStub(channel)
+
+
+@asynccontextmanager
+async def started(server: grpc.aio.Server) -> AsyncIterator[grpc.aio.Channel]:
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
-        yield RouteControlStub(channel)
+        yield channel
     await server.stop(None)
 
 
@@ -137,6 +147,22 @@ async def test_an_error_arrives_as_its_code_with_its_text(
 
 
 @both
+@pytest.mark.parametrize("sent", ["m" * 20_000, "é" * 10_000, "\N{BIRD}" * 5_000], ids=len)
+async def test_a_text_too_long_to_arrive_is_cut_and_keeps_its_code(
+    call: Any, sent: str, servicer: Raising, stub: Any
+) -> None:
+    servicer.error = errors.NotFound(f"model '{sent}' is unknown")
+
+    arrived = await call(stub)
+
+    assert arrived.code() is grpc.StatusCode.NOT_FOUND
+    details = arrived.details() or ""
+    assert details.startswith(f"model '{sent[:100]}")
+    assert details.endswith(" …")
+    assert len(details.encode()) < 2_100
+
+
+@both
 async def test_an_unexpected_error_arrives_as_internal_with_nothing_of_its_text(
     call: Any, servicer: Raising, stub: Any
 ) -> None:
@@ -165,6 +191,41 @@ async def test_an_unexpected_error_is_logged_with_its_callers_trace(
         )
 
     assert [(each["trace_id"], each["span_id"]) for each in logs] == [(trace, span)]
+
+
+@pytest.mark.parametrize("kind", [errors.ModelFailed, RuntimeError])
+async def test_an_error_keeps_nothing_of_the_call_that_it_ended(kind: type[Exception]) -> None:
+    """Or refused requests would fill the memory until garbage is collected."""
+
+    class Request:
+        pass
+
+    def read(_: bytes) -> Request:
+        made = Request()
+        held.append(weakref.ref(made))
+        return made
+
+    @answering
+    async def refuse(self: Any, request: Request, context: Any) -> bytes:
+        try:
+            int(f"{request}")
+        except ValueError as below:
+            raise kind("above") from below
+        return b""
+
+    held: list[weakref.ref[Request]] = []
+    method: Any = grpc.unary_unary_rpc_method_handler(partial(refuse, None), read)
+    server = grpc.aio.server()
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("s", {"M": method}),))
+    gc.disable()
+    try:
+        async with started(server) as channel:
+            call: Any = channel.unary_unary("/s/M")
+            with capture_logs(), pytest.raises(grpc.aio.AioRpcError):
+                await call(b"")
+        assert [each() for each in held] == [None]
+    finally:
+        gc.enable()
 
 
 async def test_two_unexpected_errors_are_two_incidents(servicer: Raising, stub: Any) -> None:

@@ -187,7 +187,7 @@ def test_whatever_comes_and_leaves_the_rules_hold_until_the_line_is_empty(
         queue.append(item)
         if arrived_ns % 5 == 4:
             waiting.remove(queue.pop(chance.randrange(len(queue))))  # type: ignore[attr-defined]
-    now_ns = 20
+    now_ns = 24  # nobody comes later
     while queue:
         taken = waiting.take(now_ns)
         assert taken == told(queue, now_ns, delay_ns)

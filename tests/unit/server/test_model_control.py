@@ -269,7 +269,18 @@ async def test_a_removed_model_is_known_no_more(root: Path) -> None:
             rig.find("b")
 
 
-@pytest.mark.parametrize("name", ["", "../b", "a/b", ".a", "a b", "a\x00"])
+async def test_a_model_that_could_never_be_served_goes_with_its_folder(root: Path) -> None:
+    write(root, "unread", {1: b"1"}, platform="nonsense")
+    async with open_rig(root, lenient=True) as rig:
+        with pytest.raises(Unavailable, match="can't be served"):
+            rig.find("unread")
+        await rig.control.remove("unread")
+        with pytest.raises(NotFound, match="model 'unread' is unknown"):
+            rig.find("unread")
+        assert "unread" not in [name for name, *_ in index(rig)]
+
+
+@pytest.mark.parametrize("name", ["", "../b", "a/b", ".a", "a b", "a\x00", "a" * 256])
 async def test_a_name_that_is_none_reaches_no_disk(root: Path, name: str) -> None:
     async with open_rig(root) as rig:
         for change in (rig.control.load, rig.control.unload):
@@ -283,6 +294,7 @@ async def test_what_is_not_there_can_be_neither_loaded_nor_unloaded(root: Path) 
             await rig.control.load("nobody")
         with pytest.raises(NotFound, match="model 'nobody' is unknown"):
             await rig.control.unload("nobody")
+        assert "nobody" not in dict(rig.told), "or anybody's guesses would fill the memory"
 
 
 # ---------------------------------------------------------------- the end
@@ -297,6 +309,59 @@ async def test_draining_is_neither_ready_nor_deaf_to_what_is_in_flight(root: Pat
         with pytest.raises(Unavailable, match="is DRAINING"):
             rig.find("a", "1").ready()
         assert not isinstance(await pending.future, Exception)
+
+
+async def test_nothing_can_be_changed_before_the_start_and_after_the_end(root: Path) -> None:
+    async def refused(rig: ModelRig) -> None:
+        for change in (rig.control.load, rig.control.unload, rig.control.remove):
+            with pytest.raises(Unavailable, match="the server starts or ends"):
+                await change("a")
+
+    await refused(ModelRig(root))
+    async with open_rig(root) as rig:
+        await rig.control.load("a")
+    await refused(rig)
+
+
+async def test_who_waits_for_a_change_that_the_end_cuts_short_is_told(root: Path) -> None:
+    async with open_rig(root) as rig:
+        gated = rig.runtime.next_program = FakeProgram()
+        gated.gate.clear()
+        write(root, "c", {1: b"1"})
+        loading = asyncio.ensure_future(rig.control.load("c"))
+        await until(lambda: gated in rig.runtime.programs)
+    with pytest.raises(Unavailable, match="the server ends: the change was given up"):
+        await loading
+
+
+async def test_an_end_while_an_old_version_drains_waits_for_its_thread_too(root: Path) -> None:
+    rig = ModelRig(root)
+    rig.control.read(lenient=False)
+    await rig.control.open(lenient=False)
+    old, stuck = rig.find("b"), rig.runtime.programs[-1]
+    stuck.gate.clear()
+    async with rig.control.taking_changes():
+        running = rig.enter(old)
+        write(root, "b", {7: b"another 7"})
+        loading = asyncio.ensure_future(rig.control.load("b"))
+        await until(lambda: old.state is State.DRAINING)
+    with pytest.raises(Unavailable, match="given up"):
+        await loading
+    assert not rig.control.close(timeout_s=0.01)
+    stuck.gate.set()
+    assert rig.control.close(timeout_s=5)
+    assert not isinstance(await running.future, Exception), "it was in flight"
+
+
+async def test_a_thread_that_does_not_end_is_not_forgotten_with_its_version(root: Path) -> None:
+    async with open_rig(root) as rig:
+        stuck = rig.runtime.programs[-1]
+        stuck.gate.clear()
+        rig.enter(rig.find("b"))
+        for _ in range(2):
+            assert not rig.control.close(timeout_s=0.01)
+        stuck.gate.set()
+        assert rig.control.close(timeout_s=5)
 
 
 async def test_closing_says_where_a_forward_never_returns(root: Path) -> None:

@@ -108,12 +108,22 @@ def test_outputs_come_back_as_they_were_asked_for() -> None:
     assert check(DIGITS, raw(pixels(1, 64), outputs=asked)).outputs == (1, 0)
 
 
+def _described(name: str, shape: list[int]) -> pb.ModelInferRequest:
+    request = pb.ModelInferRequest()
+    request.inputs.add(name=name, datatype="FP32", shape=shape)
+    return request
+
+
 REFUSED = {
     "datatype and shape": (
         raw(pixels(1, 63, dtype="f8")),
         "model 'digits' version 2: input 'pixels' expects FP32 [-1, 64], got FP64 [1, 63]",
     ),
     "rank": (raw(pixels(64)), "input 'pixels' expects FP32 [-1, 64], got FP32 [64]"),
+    "more dimensions than there are": (
+        _described("pixels", [1] * 50_000),
+        "input 'pixels' expects FP32 [-1, 64], got FP32 of 50000 dimensions",
+    ),
     "unknown": (
         raw(tensor("image", "f4", 1, 64)),
         "version 2: input 'image' is unknown, expected 'pixels'",
@@ -273,6 +283,17 @@ def test_a_shape_bomb_is_refused_before_anything_is_allocated(
         peak = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         assert peak < 100_000
+
+
+def test_a_shape_of_very_many_sizes_is_not_remembered() -> None:
+    shape = [1] * 100_000
+    tracemalloc.start()
+    for more in range(10):
+        with pytest.raises(InvalidRequest):
+            check(DIGITS, _described("pixels", [*shape, more]))
+    kept = tracemalloc.get_traced_memory()[0]
+    tracemalloc.stop()
+    assert kept < 1_000_000
 
 
 @pytest.mark.parametrize("count", [0, 1, 63, 65, 10_000])
