@@ -3,7 +3,7 @@
 import contextlib
 import socket
 
-from coalmine.errors import StartError
+from coalmine.errors import StartError, reason_of
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -56,5 +56,4 @@ def bound_address(held: socket.socket) -> str:
 
 def cannot_listen(address: str, error: OSError) -> StartError:
     """Return the one line that says why `address` can't be listened on."""
-    why = error.strerror or str(error)
-    return StartError(f"cannot listen on {address}: {why.lower()}")
+    return StartError(f"cannot listen on {address}: {reason_of(error)}")

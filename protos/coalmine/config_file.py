@@ -13,7 +13,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 from yaml.constructor import ConstructorError
 
-from coalmine.errors import StartError
+from coalmine.errors import StartError, reason_of
 from coalmine.shares import percent_bp
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -50,7 +50,7 @@ def load(path: Path, model: type[Model]) -> Model:
     try:
         text = path.read_text(encoding="utf-8")
     except OSError as error:
-        raise StartError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise StartError(f"{path}: {reason_of(error)}") from None
     except UnicodeDecodeError:
         raise StartError(f"{path}: not a text file") from None
     return parse(text, model, path=path)

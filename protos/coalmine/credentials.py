@@ -6,7 +6,7 @@ from typing import Final
 
 import grpc
 
-from coalmine.errors import StartError
+from coalmine.errors import StartError, reason_of
 from coalmine.security import Tls, TlsFiles
 from coalmine.watched import Watched
 
@@ -89,4 +89,4 @@ def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
-        raise StartError(f"{path}: {(error.strerror or str(error)).lower()}") from None
+        raise StartError(f"{path}: {reason_of(error)}") from None

@@ -124,3 +124,8 @@ class PartlyDone(CoalmineError):
 
 class StartError(Exception):
     """A process can't start: a wrong file, a bad model, a port in use. One line, exit code 2."""
+
+
+def reason_of(error: OSError) -> str:
+    """Return what the system says of an error, as the end of a line."""
+    return (error.strerror or str(error)).lower()

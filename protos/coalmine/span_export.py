@@ -14,7 +14,7 @@ from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from coalmine.errors import StartError
+from coalmine.errors import StartError, reason_of
 
 _QUEUE_SPANS_MAX: Final = 16_384
 _FILE_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -48,8 +48,7 @@ def exporter_for(
         folder.mkdir(parents=True, exist_ok=True)
         return FileSpanExporter(stream=cast("IO[str]", RotatingFile(folder)))
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise StartError(f"trace folder {folder}: {why}") from None
+        raise StartError(f"trace folder {folder}: {reason_of(error)}") from None
 
 
 class CountedSpans(SpanProcessor):

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import structlog
 
@@ -17,6 +18,8 @@ from coalmine_server.spans import Exchange, Recorder, Traced
 from coalmine_server.wire.requests import InferRequest
 
 _log = structlog.get_logger(__name__)
+
+_AROUND_BYTES: Final = 256  # what a stream puts around an answer
 
 
 @dataclass(slots=True)
@@ -87,7 +90,7 @@ class Calls:
 
     def check_answer(self, version: Version, answer: bytes) -> bytes:
         """Return what gRPC lets through. Raises Overloaded for more: gRPC would end a stream."""
-        most = self._bounds.message_bytes
+        most = self._bounds.message_bytes - _AROUND_BYTES
         if len(answer) > most:
             raise Overloaded(
                 f"{version.signature.label}: the answer takes {len(answer)} bytes, "

@@ -12,7 +12,7 @@ from typing import Final
 import structlog
 
 from coalmine import config_file
-from coalmine.errors import StartError
+from coalmine.errors import StartError, reason_of
 from coalmine_server import provenance
 from coalmine_server.config import ModelConfig, VersionPolicy
 
@@ -167,8 +167,7 @@ def _told(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        why = (error.strerror or str(error)).lower()
-        raise StartError(f"{error.filename or path}: {why}") from None
+        raise StartError(f"{error.filename or path}: {reason_of(error)}") from None
 
 
 def _regular(path: Path) -> Path:

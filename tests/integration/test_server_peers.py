@@ -50,6 +50,14 @@ async def test_a_change_that_fails_elsewhere_names_the_worker_and_what_was_done(
     )
 
 
+async def test_a_change_that_cannot_be_written_down_is_made_and_says_so(folder: Path) -> None:
+    async with joined(folder, 2) as workers:
+        (folder / "changes.json.new").mkdir()  # where the file is written first
+        with pytest.raises(PartlyDone, match="one that starts later won't know: is a directory"):
+            await workers[0].changes.load("m")
+        assert [each.control.done for each in workers] == [["load m"]] * 2
+
+
 async def test_one_that_is_down_holds_nobody_up_and_catches_up_when_it_is_back(
     folder: Path,
 ) -> None:

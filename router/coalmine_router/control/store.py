@@ -12,7 +12,7 @@ from typing import Final, TypeVar
 
 import structlog
 
-from coalmine.errors import StartError, Unavailable
+from coalmine.errors import StartError, Unavailable, reason_of
 from coalmine_router.control.history import Change, Split
 
 _log = structlog.get_logger(__name__)
@@ -151,7 +151,7 @@ def _locked(folder: Path) -> int:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(folder / "control.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise StartError(f"state folder {folder}: {_why(error)}") from None
+        raise StartError(f"state folder {folder}: {reason_of(error)}") from None
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -211,7 +211,3 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         if connection.in_transaction:  # some errors have ended it already
             connection.execute("ROLLBACK")
         raise
-
-
-def _why(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

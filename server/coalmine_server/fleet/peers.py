@@ -10,7 +10,7 @@ import grpc
 import structlog
 
 from coalmine import lifecycle
-from coalmine.errors import PartlyDone
+from coalmine.errors import PartlyDone, reason_of
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.limits import MESSAGE_LIMITS
@@ -128,8 +128,21 @@ class Everywhere:
         async with self._ledger.turn(wait_s=_TURN_S):
             await here(name)
             # Before the others are told: who starts just now reads it, who is up is told.
-            await in_thread(partial(self._ledger.note, name, is_unloaded=is_unloaded))
+            not_noted = await self._note(name, is_unloaded=is_unloaded)
             self._check(name, await self._peers.ask(there))
+            if not_noted:
+                raise PartlyDone(
+                    f"model '{name}': changed in every worker, but one that starts later won't "
+                    f"know: {not_noted}"
+                )
+
+    async def _note(self, name: str, *, is_unloaded: bool) -> str:
+        """Write the change down; return why that failed, or nothing."""
+        try:
+            await in_thread(partial(self._ledger.note, name, is_unloaded=is_unloaded))
+        except OSError as error:
+            return reason_of(error)
+        return ""
 
     def _check(self, name: str, told: Mapping[int, Any]) -> None:
         """Raise PartlyDone where a worker that is up has not made the change."""

@@ -10,7 +10,7 @@ from pathlib import Path
 from platform import python_version
 from typing import Final
 
-from coalmine.errors import StartError
+from coalmine.errors import StartError, reason_of
 
 FILES_MAX: Final = 100_000
 _GIT_S: Final = 10.0
@@ -86,7 +86,7 @@ def tree_sha256(folder: Path) -> str:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             digest.update(f"{found}  ./".encode() + os.fsencode(path) + b"\n")
     except OSError as error:
-        raise StartError(f"{error.filename}: {(error.strerror or str(error)).lower()}") from None
+        raise StartError(f"{error.filename}: {reason_of(error)}") from None
     return digest.hexdigest()
 
 

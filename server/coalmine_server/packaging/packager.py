@@ -8,7 +8,7 @@ from typing import Final
 
 from coalmine import config_file
 from coalmine.clock import Clock, SystemClock
-from coalmine.errors import StartError
+from coalmine.errors import StartError, reason_of
 from coalmine_server import provenance
 from coalmine_server.config import ModelConfig
 from coalmine_server.packaging import declaration, origin, placement, trial
@@ -106,7 +106,7 @@ class Packager:
         try:
             self._put(order, files, config, sha256)
         except OSError as error:
-            raise StartError(f"{order.folder}: {_reason(error)}") from None
+            raise StartError(f"{order.folder}: {reason_of(error)}") from None
         warnings = (*tried.warnings, *_unserved(order, config))
         return Packaged(order.place / MODEL_FILE, sha256, properties, warnings)
 
@@ -188,7 +188,7 @@ def _bytes_of(source: Path) -> bytes:
     try:
         return source.read_bytes()
     except OSError as error:
-        raise StartError(f"{source}: {_reason(error)}") from None
+        raise StartError(f"{source}: {reason_of(error)}") from None
 
 
 # ---------------------------------------------------------------- the config
@@ -242,7 +242,3 @@ def _unserved(order: Order, config: ModelConfig) -> tuple[str, ...]:
     return (
         f"version {order.version} is not served: 'versions' in {order.config} asks for {others}",
     )
-
-
-def _reason(error: OSError) -> str:
-    return (error.strerror or str(error)).lower()

@@ -1,6 +1,7 @@
 """The check of a request against what its model version takes. Pure."""
 
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
@@ -10,6 +11,9 @@ from coalmine.tensors import BYTES, RANK_MAX, Array, Blob, from_raw, from_typed,
 from coalmine_server.signature import Arrays, Checked, ShapeKey, Signature, TensorSpec
 from coalmine_server.wire.parameters import NOTHING, read_parameters, refuse_parameters
 from coalmine_server.wire.requests import InferRequest
+
+# An output may be asked for more than once, but each time is a step on the loop.
+_TIMES_ASKED_MAX: Final = 4
 
 
 def check_request(signature: Signature, request: InferRequest) -> Checked:
@@ -151,6 +155,11 @@ def _named(
     signature: Signature, outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]
 ) -> tuple[int, ...]:
     names = [each.name for each in signature.outputs]
+    most = _TIMES_ASKED_MAX * len(names)
+    if len(outputs) > most:
+        raise InvalidRequest(
+            f"{signature.label}: expects at most {most} requested outputs, got {len(outputs)}"
+        )
     wanted: dict[int, None] = {}
     for each in outputs:
         if each.name not in names:

@@ -128,6 +128,10 @@ REFUSED = {
         raw(tensor("image", "f4", 1, 64)),
         "version 2: input 'image' is unknown, expected 'pixels'",
     ),
+    "too many outputs": (
+        raw(pixels(1, 64), outputs=[{"name": "best"}] * 9),
+        "expects at most 8 requested outputs, got 9",
+    ),
     "duplicate": (raw(pixels(1, 64), pixels(1, 64)), "input 'pixels' came twice"),
     "missing": (raw(), "input 'pixels' is missing"),
     "no rows": (raw(pixels(0, 64)), "expects 1 to 32 rows, got 0"),
