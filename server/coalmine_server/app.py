@@ -11,7 +11,7 @@ from typing import Final
 
 import structlog
 
-from coalmine import lifecycle, telemetry
+from coalmine import lifecycle, memory, telemetry
 from coalmine.clock import SystemClock
 from coalmine.errors import StartError
 from coalmine.exposition import Exposition
@@ -38,8 +38,10 @@ from coalmine_server.repository import Repository
 from coalmine_server.runtime.torchscript import TorchScript
 from coalmine_server.service import InferenceService
 from coalmine_server.spans import NoSpans, Recorder, Spans
+from coalmine_server.thread import in_thread
 
 _THREADS_END_S: Final = 1.0
+_GIVE_BACK_S: Final = 30.0
 
 _log = structlog.get_logger(__name__)
 
@@ -86,16 +88,17 @@ class Process:
         unloaded = member.unloaded()
         control.read(lenient=config.is_lenient)
         with _exporting(config.traces, self._metrics) as spans, self._exposing(stop) as http:
-            service = self._maker(spans)
+            calls = self._account(spans)
+            service = self._maker(calls)
             own = Own(self._registry, self._metrics.memory)
             access = None if config.tokens is None else Access.by(config.tokens, self._clock)
             door = self._door(member.changes(control), member.overview(own), service, access)
-            async with _following(access), self._closing(door, control):
+            async with self._closing(door, control):
                 addresses = await door.open() if member.listens_early else {}
                 opening = control.open(lenient=config.is_lenient, unloaded=unloaded)
                 if await lifecycle.unless_stopped(stop, opening):
                     joined = member.joined(control, service(control, own))
-                    async with control.taking_changes(), joined:
+                    async with control.taking_changes(), joined, _beside(calls, access):
                         addresses = addresses or await door.open()
                         await self._ready(door, http=http, **addresses)
                         await lifecycle.unless_stopped(stop, poller.run(config.poll_s))
@@ -110,10 +113,12 @@ class Process:
         try:
             yield
         finally:
+            began_ns = self._clock.monotonic_ns()
             await door.close(self._hold, self._refuse)
             self.is_stuck = not control.close(timeout_s=_THREADS_END_S)
             if self.is_stuck:
-                _log.error("forward_never_returned", waited_s=self._config.grace_s)
+                waited_s = (self._clock.monotonic_ns() - began_ns) / 1e9
+                _log.error("forward_never_returned", waited_s=round(waited_s, 1))
 
     def _refuse(self) -> None:
         for service in self._services:
@@ -156,8 +161,7 @@ class Process:
             grace_s=self._config.grace_s,
         )
 
-    def _maker(self, spans: Recorder) -> Callable[[Changes, Overview], "Service"]:
-        """Return what makes a service; all of them count as one."""
+    def _account(self, spans: Recorder) -> Calls:
         calls = Calls(
             clock=self._clock,
             spans=spans,
@@ -165,6 +169,10 @@ class Process:
             bounds=self._config.bounds,
         )
         self._metrics.watch_in_flight(lambda: calls.in_flight, lambda: calls.in_flight_bytes)
+        return calls
+
+    def _maker(self, calls: Calls) -> Callable[[Changes, Overview], "Service"]:
+        """Return what makes a service; all of them count as one."""
 
         def service(changes: Changes, overview: Overview) -> Service:
             made = Service(self._registry, changes, overview, calls, self._hold)
@@ -203,17 +211,25 @@ class Service(InferenceService, Extensions):
 
 
 @contextlib.asynccontextmanager
-async def _following(access: Access | None) -> AsyncIterator[None]:
-    """Keep to what the file of tokens says by then, until the block ends."""
-    if access is None:
-        yield
-        return
+async def _beside(calls: Calls, access: Access | None) -> AsyncIterator[None]:
+    """Until the block ends, give memory back and keep to what the file of tokens says by then."""
     async with asyncio.TaskGroup() as tasks:
-        following = tasks.create_task(access.follow())
+        beside = [tasks.create_task(_giving_back(calls))]
+        if access is not None:
+            beside.append(tasks.create_task(access.follow()))
         try:
             yield
         finally:
-            following.cancel()
+            for task in beside:
+                task.cancel()
+
+
+async def _giving_back(calls: Calls) -> None:
+    """Hand back now and then, while nobody asks, what a burst of large messages has left."""
+    while True:
+        await asyncio.sleep(_GIVE_BACK_S)
+        if not calls.in_flight:
+            await in_thread(memory.give_back)
 
 
 @contextlib.contextmanager

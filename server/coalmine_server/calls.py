@@ -88,6 +88,10 @@ class Calls:
                 f"requests of {most.bytes_in_flight} bytes are in flight, the most there may be"
             )
 
+    def hold_bytes(self, size: int) -> None:
+        """Count bytes more, or fewer, that wait to be sent: they are in flight like requests."""
+        self.in_flight_bytes += size
+
     def check_answer(self, version: Version, answer: bytes) -> bytes:
         """Return what gRPC lets through. Raises Overloaded for more: gRPC would end a stream."""
         most = self._bounds.message_bytes - _AROUND_BYTES

@@ -14,10 +14,12 @@ from coalmine.tensors import DATATYPES
 PLATFORM: Final = "pytorch_torchscript"
 BATCH_SIZE_MAX: Final = 65_536
 INSTANCES_MAX: Final = 256
+VERSION_MAX: Final = 10**18 - 1
 _QUEUE_ROWS: Final = 1024
 _QUEUE_BYTES: Final = 512 * 1024 * 1024
 
 _Positive = Annotated[int, Field(ge=1)]
+_Version = Annotated[int, Field(ge=1, le=VERSION_MAX)]
 
 
 def _datatype(value: str) -> str:
@@ -61,9 +63,9 @@ class Batching(Strict):
 class VersionPolicy(Strict):
     """Which of the versions in the folder are served: exactly one of the three."""
 
-    latest: _Positive | None = None
+    latest: Annotated[int, Field(ge=1, le=2**31 - 1)] | None = None
     all: Literal[True] | None = None
-    only: Annotated[tuple[_Positive, ...], Field(min_length=1)] | None = None
+    only: Annotated[tuple[_Version, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
     def _one_choice(self) -> Self:
@@ -94,7 +96,7 @@ class ModelConfig(Strict):
     outputs: Annotated[tuple[TensorConfig, ...], Field(min_length=1)]
     batching: Batching = Batching()
     versions: VersionPolicy = VersionPolicy(latest=1)
-    labels: dict[_Label, _Positive] = {}  # noqa: RUF012 - pydantic copies defaults
+    labels: dict[_Label, _Version] = {}  # noqa: RUF012 - pydantic copies defaults
     instances: Annotated[int, Field(ge=1, le=INSTANCES_MAX)] = 1
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda|cuda:[0-9]+)$")] = "auto"
     warmup: Warmup = Warmup()

@@ -91,7 +91,7 @@ class ModelControl:
                     raise
                 self._failed(name, error)
             await self._tell(name)
-        self._registry.is_ready = True
+        self._registry.is_open = True
 
     @contextlib.asynccontextmanager
     async def taking_changes(self) -> AsyncIterator[None]:

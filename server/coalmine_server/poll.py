@@ -6,7 +6,7 @@ from typing import Protocol
 
 import structlog
 
-from coalmine.errors import CoalmineError, StartError
+from coalmine.errors import CoalmineError, LoadFailed, StartError
 from coalmine_server.repository import Repository, Stamp
 from coalmine_server.thread import in_thread
 
@@ -32,6 +32,7 @@ class Poller:
         self._repository = repository
         self._changes = changes
         self._seen: dict[str, Stamp] = {}
+        self._unreadable = ""
 
     async def start(self) -> None:
         """Take what is there now as known."""
@@ -49,8 +50,9 @@ class Poller:
         try:
             found = await in_thread(self._repository.stamps)
         except (OSError, StartError) as error:
-            _log.warning("repository_unreadable", reason=str(error))  # what runs goes on
+            self._tell_unreadable(str(error))
             return
+        self._unreadable = ""
         for name in [each for each in self._seen if each not in found]:
             del self._seen[name]
             await self._follow(self._changes.remove(name))
@@ -59,8 +61,16 @@ class Poller:
                 self._seen[name] = stamp
                 await self._follow(self._changes.load(name))
 
+    def _tell_unreadable(self, reason: str) -> None:
+        """Say once why there is nothing to follow; what runs goes on."""
+        if reason != self._unreadable:
+            _log.warning("repository_unreadable", reason=reason)
+        self._unreadable = reason
+
     async def _follow(self, change: Awaitable[None]) -> None:
         try:
             await change
+        except LoadFailed:
+            return  # logged where it failed
         except CoalmineError as error:
             _log.warning("change_not_followed", reason=str(error))

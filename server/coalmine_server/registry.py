@@ -90,9 +90,15 @@ class Registry:
         self._shelves: dict[str, Shelf] = {}
         self._incoming: dict[str, tuple[Version, ...]] = {}  # LOADING or FAILED beside a shelf
         self._trouble: dict[str, str] = {}
-        self.is_ready = False
+        self.is_open = False
 
     # ------------------------------------------------------------ questions
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether callers may come: not where there are models and all of them are in trouble."""
+        is_hopeless = bool(self._trouble) and not any(map(self.serves, self._shelves))
+        return self.is_open and not is_hopeless
 
     @property
     def names(self) -> list[str]:
@@ -167,6 +173,9 @@ class Registry:
         for version in (*self.incoming(name), *shelved):
             if version.state is State.LOADING:
                 version.state, version.reason = State.FAILED, reason
+        served = {each.file.version for each in shelved}
+        others = [each for each in self.incoming(name) if each.file.version not in served]
+        self.announce(name, others)  # one row a version: what serves under a number has that row
 
     def forget(self, name: str) -> None:
         """Know a model no more."""
@@ -175,7 +184,7 @@ class Registry:
 
     def drain(self) -> None:
         """Be ready no more; what is in flight goes on."""
-        self.is_ready = False
+        self.is_open = False
         for version in self.versions():
             if version.state is State.READY:
                 version.state = State.DRAINING

@@ -29,7 +29,7 @@ class InferenceService(pb_grpc.GRPCInferenceServiceServicer):
         self._registry = registry
         self._calls = calls
         self._hold = hold
-        self._streams = Streams(self.answer)
+        self._streams = Streams(self.answer, calls.hold_bytes)
         self._version = version_of("coalmine")  # from the disk
 
     # ------------------------------------------------------------ health and metadata

@@ -4,6 +4,8 @@ import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Final
 
+import grpc
+
 from coalmine.errors import InvalidRequest, Unavailable
 from coalmine.inference import inference_pb2 as pb
 from coalmine.status import Context, told
@@ -11,6 +13,9 @@ from coalmine_server.wire.requests import InferRequest
 
 # As many requests of one stream run at once; then no more are read, and gRPC holds the caller back.
 IN_FLIGHT_MAX: Final = 64
+
+# A caller that is slow to read is answered no further ahead than this.
+UNSENT_BYTES_MAX: Final = 64 * 1024 * 1024
 
 # Triton's mark on the last response to a request. Our models give one response to each, so every
 # response is the last, whether or not the request asked for an empty one behind it.
@@ -28,13 +33,25 @@ Requests = AsyncIterator[InferRequest | InvalidRequest]
 # What comes back is a serialised ModelInferResponse.
 Answer = Callable[[InferRequest, Context], Awaitable[bytes]]
 
+# Told how many bytes more, or fewer, wait in the process.
+HoldBytes = Callable[[int], None]
+
 
 class Streams:
     """Every open stream; its requests are answered just as those of ModelInfer."""
 
-    def __init__(self, answer: Answer, *, in_flight_max: int = IN_FLIGHT_MAX) -> None:
+    def __init__(
+        self,
+        answer: Answer,
+        hold: HoldBytes,
+        *,
+        in_flight_max: int = IN_FLIGHT_MAX,
+        unsent_bytes_max: int = UNSENT_BYTES_MAX,
+    ) -> None:
         self._answer = answer
+        self._hold = hold
         self._in_flight_max = in_flight_max
+        self._unsent_bytes_max = unsent_bytes_max
         self._open: set[_Stream] = set()  # bounded by how many calls gRPC lets in
         self._is_draining = False
 
@@ -42,11 +59,19 @@ class Streams:
         """Answer until the caller has no more. Raises Unavailable where draining cut it short."""
         if self._is_draining:
             raise _draining()
-        stream = _Stream(self._answer, requests, context, self._in_flight_max)
+        stream = _Stream(
+            self._answer,
+            self._hold,
+            requests,
+            context,
+            in_flight_max=self._in_flight_max,
+            unsent_bytes_max=self._unsent_bytes_max,
+        )
         self._open.add(stream)
         try:
             await stream.run()
         finally:
+            stream.let_go()
             self._open.discard(stream)
 
     def drain(self) -> None:
@@ -62,11 +87,19 @@ class _Stream:
     def __init__(
         self,
         answer: Answer,
+        hold: HoldBytes,
         requests: Requests,
         context: Context,
+        *,
         in_flight_max: int,
+        unsent_bytes_max: int,
     ) -> None:
         self._answer = answer
+        self._hold = hold
+        self._unsent_bytes_max = unsent_bytes_max
+        self._unsent_bytes = 0
+        self._sent = asyncio.Event()
+        self._is_gone = False
         self._requests = requests
         self._context = context
         self._free = asyncio.Semaphore(in_flight_max)
@@ -80,8 +113,12 @@ class _Stream:
         async with asyncio.TaskGroup() as group:
             self._reading = group.create_task(self._read(group))
             self._reading.add_done_callback(lambda _: self._running.put_nowait(None))
-            await self._write()
-        if self._reading.cancelled():
+            try:
+                await self._write()
+            except grpc.aio.InternalError:  # nobody is there to write to
+                self._is_gone = True
+                self._give_up()
+        if self._reading.cancelled() and not self._is_gone:
             raise _draining()
 
     def cut(self) -> None:
@@ -89,16 +126,46 @@ class _Stream:
         if self._reading is not None:
             self._reading.cancel()
 
+    def let_go(self) -> None:
+        """Hold no more answers for a caller who is gone."""
+        self._keep(-self._unsent_bytes)
+
+    def _give_up(self) -> None:
+        self.cut()
+        while not self._running.empty():
+            response = self._running.get_nowait()
+            if response is not None:
+                response.cancel()
+
     async def _read(self, group: asyncio.TaskGroup) -> None:
-        await self._free.acquire()
+        await self._room()
         async for request in self._requests:
-            self._running.put_nowait(group.create_task(self._response_to(request)))
-            await self._free.acquire()
+            self._running.put_nowait(group.create_task(self._kept_response_to(request)))
+            await self._room()
+
+    async def _room(self) -> None:
+        """Return when another request may be read: gRPC holds the caller back until then."""
+        await self._free.acquire()
+        while self._unsent_bytes > self._unsent_bytes_max:
+            self._sent.clear()
+            await self._sent.wait()
 
     async def _write(self) -> None:
         while (response := await self._running.get()) is not None:
-            await self._context.write(await response)
+            answer = await response
+            await self._context.write(answer)
+            self._keep(-len(answer))
             self._free.release()
+            self._sent.set()
+
+    def _keep(self, size: int) -> None:
+        self._unsent_bytes += size
+        self._hold(size)
+
+    async def _kept_response_to(self, request: InferRequest | InvalidRequest) -> bytes:
+        response = await self._response_to(request)
+        self._keep(len(response))
+        return response
 
     async def _response_to(self, request: InferRequest | InvalidRequest) -> bytes:
         if isinstance(request, InvalidRequest):  # bytes that are no message; the next may be one

@@ -14,7 +14,7 @@ from rich.text import Text
 from coalmine.errors import StartError
 from coalmine.lifecycle import EXIT_CANNOT_START
 from coalmine_server import provenance
-from coalmine_server.cli.starting import fail, prepare, say
+from coalmine_server.cli.starting import end_on_interrupt, fail, prepare, say
 from coalmine_server.packaging.check import Finding, findings_in
 from coalmine_server.packaging.declaration import Declared
 from coalmine_server.packaging.packager import Order, Packaged, Packager
@@ -77,6 +77,7 @@ def package(
 ) -> None:
     """Put a TorchScript file into a repository, tried out, with its config and sha256."""
     prepare()
+    end_on_interrupt()
     try:
         order = Order(
             source=source,
@@ -126,6 +127,7 @@ def check(
 ) -> None:
     """Validate a repository without serving it: config, hashes, loading and warm-up."""
     prepare()
+    end_on_interrupt()
     from coalmine_server.runtime.torchscript import TorchScript  # noqa: PLC0415 - is torch
 
     try:

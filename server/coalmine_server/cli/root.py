@@ -22,6 +22,7 @@ server = typer.Typer(
 )
 
 _MIB: Final = 1024 * 1024
+_SECONDS_MAX: Final = 500 * 3600  # gRPC counts milliseconds in 31 bits
 
 _Repository = Annotated[
     Path, typer.Option("--model-repository", help="Folder of NAME/VERSION/model.pt.")
@@ -41,7 +42,9 @@ _Workers = Annotated[
 ]
 _IntraOp = Annotated[
     int | None,
-    typer.Option(min=1, help="Cores for one run of a model. [its share of the container's]"),
+    typer.Option(
+        min=1, max=256, help="Cores for one run of a model. [its share of the container's]"
+    ),
 ]
 _Admin = Annotated[
     str | None, typer.Option(help="Address for loading and unloading alone; elsewhere they're off.")
@@ -54,7 +57,7 @@ _ClientCa = Annotated[
 _Tokens = Annotated[
     Path | None, typer.Option(help="YAML file of who may call, with what role; see docs.")
 ]
-_Message = Annotated[int, typer.Option(min=1, help="Most MiB of a message, both ways.")]
+_Message = Annotated[int, typer.Option(min=1, max=2047, help="Most MiB of a message, both ways.")]
 _Calls = Annotated[int, typer.Option(min=1, help="Most inference calls in flight.")]
 _Bytes = Annotated[int, typer.Option(min=1, help="Most MiB of requests in flight.")]
 _Age = Annotated[
@@ -141,6 +144,9 @@ def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFile
 
 def _seconds(option: str, text: str) -> float:
     try:
-        return duration_ns(text) / 1e9
+        seconds = duration_ns(text) / 1e9
     except ValueError as error:
         fail(f"{option}: {error}")
+    if seconds > _SECONDS_MAX:
+        fail(f"{option}: expected at most {_SECONDS_MAX // 3600}h, got {text}")
+    return seconds

@@ -1,6 +1,7 @@
 """What each verb does first, and how it fails: in one line, with the exit code of a wrong start."""
 
 import importlib.util
+import signal
 import sys
 from typing import Final, NoReturn
 
@@ -21,6 +22,14 @@ def prepare() -> None:
         fail(str(error))
     if importlib.util.find_spec("torch") is None:
         fail(_NO_TORCH)
+
+
+def end_on_interrupt() -> None:
+    """Let Ctrl-C end the process at once: Python itself can't while a model's forward runs.
+
+    What a verb leaves behind then is what a kill leaves; the next one clears it up.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def say(line: str) -> None:

@@ -10,7 +10,7 @@ from coalmine import config_file
 from coalmine.clock import Clock, SystemClock
 from coalmine.errors import StartError, reason_of
 from coalmine_server import provenance
-from coalmine_server.config import ModelConfig
+from coalmine_server.config import VERSION_MAX, ModelConfig
 from coalmine_server.packaging import declaration, origin, placement, trial
 from coalmine_server.packaging.declaration import Declared
 from coalmine_server.repository import (
@@ -173,8 +173,10 @@ def _check_place(order: Order) -> None:
         raise StartError(
             f"'{order.name}' is not a model's name: A-Z, a-z, 0-9, . _ - and no dot first"
         )
-    if order.version < 1:
-        raise StartError(f"version {order.version}: expected a positive integer")
+    if not 1 <= order.version <= VERSION_MAX:
+        raise StartError(
+            f"version {order.version}: expected a positive integer, at most {VERSION_MAX}"
+        )
     root, folder = real(order.repository), real(order.folder)
     if folder.parent != root:
         raise StartError(f"{order.folder}: leads out of the repository, to {folder}")

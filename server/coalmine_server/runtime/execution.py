@@ -138,6 +138,8 @@ def open_program(
         warm(program, signature, config.warmup_sizes, config.warmup.runs)
     except StartError as error:
         raise StartError(f"{source}: {error}") from error
+    except MemoryError:
+        raise StartError(f"{source}: its declared shapes take more memory than there is") from None
     return program
 
 

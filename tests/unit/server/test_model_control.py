@@ -145,6 +145,27 @@ async def test_a_load_that_fails_leaves_what_is_served_and_its_reason(root: Path
         assert rig.told[-1] == ("a", True)
 
 
+async def test_a_version_that_cannot_be_replaced_has_one_row_and_serves(root: Path) -> None:
+    async with open_rig(root) as rig:
+        write(root, "b", {7: b"broken"})
+        with pytest.raises(LoadFailed):
+            await rig.control.load("b")
+        ((_, version, state, reason),) = [row for row in index(rig) if row[0] == "b"]
+        assert (version, state) == ("7", "READY")
+        assert "not a model" in reason
+
+
+async def test_where_nothing_that_there_is_can_be_served_the_server_is_not_ready(
+    tmp_path: Path,
+) -> None:
+    write(tmp_path, "broken", {1: b"broken"})
+    async with open_rig(tmp_path, lenient=True) as rig:
+        assert not rig.registry.is_ready
+        write(tmp_path, "broken", {1: b"mended"})
+        await rig.control.load("broken")
+        assert rig.registry.is_ready
+
+
 async def test_a_load_that_succeeds_takes_the_reason_away(root: Path) -> None:
     async with open_rig(root) as rig:
         write(root, "b", {7: b"broken"})

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from coalmine_server.cli.root import package, server
+from tests.doubles.processes import ran
 from tests.models import Lies, Linear, Raises, scripted, write_model
 
 runner = CliRunner()
@@ -197,6 +198,7 @@ def test_package_warns_of_a_module_that_only_zeros_suit(shop: Shop) -> None:
         (("--label", "7"), "labels.7"),
         (("--source", "/nowhere"), "/nowhere: no such file or directory"),
         (("--max-delay", "soon"), "batching.max_delay: expected a duration"),
+        (("--latest", "9" * 20), "versions.latest: input should be less than or equal to"),
     ],
 )
 def test_a_wrong_option_of_package_is_one_line_and_exits_2(
@@ -228,6 +230,25 @@ app.add_typer(server)
 app.command("package")(package)
 app(sys.argv[1:])
 """
+
+
+@pytest.mark.parametrize(
+    ("words", "why"),
+    [
+        (("--keepalive", "600h"), "--keepalive: expected at most 500h, got 600h"),
+        (("--max-connection-age", "never"), "--max-connection-age: expected a duration"),
+        (("--max-message-mib", "2048"), "less than or equal to 2047"),
+        (("--intra-op", "100000"), "less than or equal to 256"),
+        (("--workers", "0"), "greater than or equal to 1"),
+    ],
+)
+def test_a_bound_of_the_server_that_nothing_can_keep_is_refused(
+    root: Path, words: tuple[str, str], why: str
+) -> None:
+    done = ran("server", "run", "--model-repository", root, *words, folder=root.parent)
+    assert done.returncode == 2
+    assert why in " ".join(done.stderr.replace("│", " ").split())
+    assert "Traceback" not in done.stderr
 
 
 @pytest.mark.parametrize(

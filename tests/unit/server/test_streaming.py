@@ -2,6 +2,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import grpc
 import pytest
 
 from coalmine.errors import InvalidRequest, Unavailable
@@ -23,6 +24,7 @@ class FakeCall:
         self.written: list[pb.ModelStreamInferResponse] = []
         self.may_write = asyncio.Event()
         self.may_write.set()
+        self.is_gone = False
 
     def ask(self, *ids: str) -> None:
         for each in ids:
@@ -41,6 +43,8 @@ class FakeCall:
 
     async def write(self, response: bytes) -> None:
         await self.may_write.wait()
+        if self.is_gone:
+            raise grpc.aio.InternalError
         self.written.append(pb.ModelStreamInferResponse.FromString(response))
 
     def invocation_metadata(self) -> tuple[tuple[str, str], ...]:
@@ -86,10 +90,16 @@ class Bench:
     def __init__(self, group: asyncio.TaskGroup, in_flight_max: int = 4) -> None:
         self.call = FakeCall()
         self.model = Model()
-        self.streams = Streams(self.model.answer, in_flight_max=in_flight_max)
+        self.held_bytes = 0
+        self.streams = Streams(
+            self.model.answer, self._hold, in_flight_max=in_flight_max, unsent_bytes_max=1000
+        )
         context: Any = self.call
         self.serving = group.create_task(self._ended(context))
         self.error: Exception | None = None
+
+    def _hold(self, size: int) -> None:
+        self.held_bytes += size
 
     async def _ended(self, context: Any) -> None:
         try:
@@ -274,8 +284,45 @@ async def test_draining_does_not_fail_a_stream_whose_requests_have_all_come() ->
 
 async def test_a_stream_that_begins_while_draining_is_turned_away() -> None:
     call, model = FakeCall(), Model()
-    streams = Streams(model.answer)
+    streams = Streams(model.answer, lambda _: None)
     streams.drain()
     context: Any = call
     with pytest.raises(Unavailable):
         await streams.serve(call.requests(), context)
+
+
+async def test_a_caller_who_does_not_read_is_not_answered_far_ahead() -> None:
+    async with asyncio.TaskGroup() as group:
+        bench = Bench(group)
+        bench.model.output = b"x" * 600
+        bench.call.may_write.clear()
+        bench.call.ask("a", "b")
+        await settled()
+        bench.model.finish("a", "b")
+        await settled()
+        assert bench.held_bytes > 1200, "what waits to be sent is in flight"
+        bench.call.ask("c")
+        await settled()
+        assert list(bench.model.running) == ["a", "b", "c"], "one that was read before"
+        bench.call.ask("d")
+        await settled()
+        assert "d" not in bench.model.running
+        bench.call.may_write.set()
+        await settled()
+        assert "d" in bench.model.running
+        bench.model.finish("c", "d")
+        bench.call.end()
+    assert bench.held_bytes == 0
+    assert bench.call.ids == ["a", "b", "c", "d"]
+
+
+async def test_a_caller_who_is_gone_ends_the_stream_without_a_word() -> None:
+    async with asyncio.TaskGroup() as group:
+        bench = Bench(group)
+        bench.call.is_gone = True
+        bench.call.ask("a", "b", "c")
+        await settled()
+        bench.model.finish("a")
+    assert bench.error is None
+    assert bench.model.cancelled == ["b", "c"]
+    assert bench.held_bytes == 0
