@@ -118,7 +118,9 @@ class _Stream:
             except grpc.aio.InternalError:  # nobody is there to write to
                 self._is_gone = True
                 self._give_up()
-        if self._reading.cancelled() and not self._is_gone:
+        if self._is_gone:
+            raise asyncio.CancelledError  # as gRPC itself does: there is no status to send either
+        if self._reading.cancelled():
             raise _draining()
 
     def cut(self) -> None:
