@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from coalmine.errors import InvalidTensor
+from coalmine.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext
 from coalmine.security import Tls
 from coalmine_client.cli.bulk import Inputs, Tally, run_bulk
 from coalmine_client.cli.console import AsJson, show, show_json
@@ -26,7 +27,6 @@ from coalmine_client.cli.failure import (
 )
 from coalmine_client.cli.infer_view import answer_json, answer_view, tally_json, tally_view
 from coalmine_client.cli.inputs import needs_datatypes, read_headers, read_inputs, split_rows
-from coalmine_client.cli.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext
 from coalmine_client.client import TIMEOUT_S, Answer, AsyncClient
 
 _CALLS_MAX = 1_000_000

@@ -3,7 +3,6 @@
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
@@ -12,10 +11,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from coalmine.calling import CA_VARIABLE, SERVER_VARIABLE, TOKEN_VARIABLE
+from coalmine.calling import SERVER_VARIABLE
 from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as pb
 from coalmine.lifecycle import EXIT_FAILED
+from coalmine.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext
 from coalmine.security import Tls
 from coalmine_server.cli.asking import AskFailed, Server, one_line
 from coalmine_server.cli.starting import fail, say
@@ -31,41 +31,18 @@ _Address = Annotated[
     str,
     typer.Option(envvar=SERVER_VARIABLE, metavar="HOST:PORT", help="Where the server listens."),
 ]
-_Ca = Annotated[
-    Path | None,
-    typer.Option(
-        envvar=CA_VARIABLE, metavar="FILE", help="Connect by TLS, and trust this authority; PEM."
-    ),
-]
-_Cert = Annotated[
-    Path | None, typer.Option(metavar="FILE", help="A certificate to show, PEM; with --key.")
-]
-_Key = Annotated[Path | None, typer.Option(metavar="FILE", help="The certificate's key, PEM.")]
-_ServerName = Annotated[
-    str | None,
-    typer.Option(metavar="NAME", help="In the server's certificate, where it isn't the address."),
-]
-_Token = Annotated[
-    str | None, typer.Option(envvar=TOKEN_VARIABLE, help="Shown with the call. Safer by variable.")
-]
-_InPlaintext = Annotated[
-    bool,
-    typer.Option(
-        "--token-in-plaintext", help="Send the token without TLS: something else encrypts."
-    ),
-]
 _Timeout = Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="For the answer.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, in a form that stays.")]
 
 
 def models(
     address: _Address = _HERE,
-    ca: _Ca = None,
-    cert: _Cert = None,
-    key: _Key = None,
-    server_name: _ServerName = None,
-    token: _Token = None,
-    token_in_plaintext: _InPlaintext = False,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    server_name: ServerName = None,
+    token: Token = None,
+    token_in_plaintext: TokenInPlaintext = False,
     timeout: _Timeout = _READ_S,
     as_json: _Json = False,
 ) -> None:
@@ -83,12 +60,12 @@ def models(
 def load(
     model: _Model,
     address: _Address = _HERE,
-    ca: _Ca = None,
-    cert: _Cert = None,
-    key: _Key = None,
-    server_name: _ServerName = None,
-    token: _Token = None,
-    token_in_plaintext: _InPlaintext = False,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    server_name: ServerName = None,
+    token: Token = None,
+    token_in_plaintext: TokenInPlaintext = False,
     timeout: _Timeout = _CHANGE_S,
 ) -> None:
     """Have a server load a model, or what has changed of it; return once it serves."""
@@ -103,12 +80,12 @@ def load(
 def unload(
     model: _Model,
     address: _Address = _HERE,
-    ca: _Ca = None,
-    cert: _Cert = None,
-    key: _Key = None,
-    server_name: _ServerName = None,
-    token: _Token = None,
-    token_in_plaintext: _InPlaintext = False,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    server_name: ServerName = None,
+    token: Token = None,
+    token_in_plaintext: TokenInPlaintext = False,
     timeout: _Timeout = _CHANGE_S,
 ) -> None:
     """Have a server unload a model; return once what it had begun is answered."""

@@ -1,4 +1,4 @@
-"""Whom a verb trusts, and what it shows: TLS and tokens."""
+"""The options of every verb that calls a server: whom it trusts, and what it shows."""
 
 from pathlib import Path
 from typing import Annotated
