@@ -2,11 +2,12 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Hashable
 from contextlib import asynccontextmanager
 
 import grpc
 
+from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
 from tests.doubles.server_rig import infer_request, pixels
 
@@ -14,16 +15,33 @@ from tests.doubles.server_rig import infer_request, pixels
 OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 500))
 
 
-class Load:
-    """Closed-loop callers; `ends` counts calls by the name of their status code."""
+def nothing(answer: pb.ModelInferResponse) -> Hashable:
+    """See nothing in an answer."""
+    return None
 
-    def __init__(self, address: str, model: str = "digits", timeout_s: float = 20) -> None:
+
+class Load:
+    """Closed-loop callers; `ends` counts calls by the name of their status code.
+
+    `seen` counts answers by what `sight` makes of them.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        model: str = "digits",
+        timeout_s: float = 20,
+        sight: Callable[[pb.ModelInferResponse], Hashable] = nothing,
+    ) -> None:
         self._address = address
+        self._sight = sight
+        self._ended = asyncio.Condition()
         self._request = infer_request(model, pixels())
         self._timeout_s = timeout_s
         self._is_over = False
         self.ends: Counter[str] = Counter()
         self.texts: Counter[str] = Counter()
+        self.seen: Counter[Hashable] = Counter()
 
     @property
     def failures(self) -> dict[str, int]:
@@ -48,18 +66,27 @@ class Load:
     async def answered(self, count: int, timeout_s: float = 20) -> None:
         """Return once `count` more calls were answered OK."""
         target = self.ends["OK"] + count
-        async with asyncio.timeout(timeout_s):
-            while self.ends["OK"] < target:
-                await asyncio.sleep(0.01)
+        await self._until(lambda: self.ends["OK"] >= target, timeout_s)
+
+    async def until_seen(self, sight: Hashable, timeout_s: float = 20) -> None:
+        """Return once an answer was seen so."""
+        await self._until(lambda: sight in self.seen, timeout_s)
+
+    async def _until(self, reached: Callable[[], bool], timeout_s: float) -> None:
+        async with asyncio.timeout(timeout_s), self._ended:
+            await self._ended.wait_for(reached)
 
     async def _call(self, channel: grpc.aio.Channel) -> None:
         stub = pb_grpc.GRPCInferenceServiceStub(channel)
         while not self._is_over:
             try:
-                await stub.ModelInfer(self._request, timeout=self._timeout_s)
+                answer = await stub.ModelInfer(self._request, timeout=self._timeout_s)
             except grpc.aio.AioRpcError as error:
                 self.ends[error.code().name] += 1
                 self.texts[error.details() or ""] += 1
                 await asyncio.sleep(0.05)  # as callers do that were refused
             else:
                 self.ends["OK"] += 1
+                self.seen[self._sight(answer)] += 1
+            async with self._ended:
+                self._ended.notify_all()

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +31,11 @@ class Started:
 
     def address(self, name: str) -> str:
         return str(self.said[name])
+
+    def page(self, path: str = "/metrics") -> str:
+        """Return what it answers over HTTP."""
+        with urllib.request.urlopen(f"http://{self.address('http')}{path}", timeout=10) as answer:
+            return str(answer.read().decode())
 
     def stop(self, sign: signal.Signals = signal.SIGTERM) -> int:
         """Ask it to end, and return its exit code. One that does not end fails the test."""

@@ -1,7 +1,6 @@
 """A server of several workers, seen from outside: its metrics, its log and its pids."""
 
 import json
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -11,14 +10,9 @@ PORTS = ("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
 RESTARTS = "coalmine_server_worker_restarts_total"
 
 
-def read(server: Started, path: str = "/metrics") -> str:
-    with urllib.request.urlopen(f"http://{server.address('http')}{path}", timeout=10) as answer:
-        return str(answer.read().decode())
-
-
 def sample(server: Started, name: str) -> float:
     """Return one sample of /metrics, by its name with its labels."""
-    [line] = [each for each in read(server).splitlines() if each.startswith(f"{name} ")]
+    [line] = [each for each in server.page().splitlines() if each.startswith(f"{name} ")]
     return float(line.rpartition(" ")[2])
 
 
@@ -26,7 +20,7 @@ def total(server: Started, name: str, *labels: str) -> float:
     """Return the sum of the samples with these labels."""
     return sum(
         float(line.rpartition(" ")[2])
-        for line in read(server).splitlines()
+        for line in server.page().splitlines()
         if line.startswith(f"{name}{{") and all(each in line for each in labels)
     )
 

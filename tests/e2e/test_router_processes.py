@@ -92,7 +92,8 @@ def test_killing_the_control_process_fails_no_request_and_it_comes_back(
 def test_a_killed_proxy_is_started_again(server: Started, tmp_path: Path) -> None:
     file = configuration(tmp_path, server.address("grpc"))
     with router(file) as running:
-        os.kill(running.child("proxy"), signal.SIGKILL)
+        killed = running.child("proxy")
+        os.kill(killed, signal.SIGKILL)
 
         def answers() -> bool:
             with caller_of(running) as caller:
@@ -102,12 +103,14 @@ def test_a_killed_proxy_is_started_again(server: Started, tmp_path: Path) -> Non
                     return False
 
         until(answers, 20)
+        assert running.child("proxy") != killed
 
 
 def test_no_process_outlives_the_one_that_started_it(server: Started, tmp_path: Path) -> None:
     file = configuration(tmp_path, server.address("grpc"))
     with router(file, workers=2) as running:
         children = list(running.children())
+        assert len(children) == 3, "control and two proxies"
         running.kill()
         until(ended(children), 20)
 

@@ -1,10 +1,8 @@
 """Versions that come and go while requests are answered: no request may notice."""
 
-import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +14,9 @@ import yaml
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.tensors import decode_outputs
+from tests.doubles.load import Load
 from tests.doubles.processes import Started, started
-from tests.doubles.server_rig import OPTIONS, infer_request, pixels
+from tests.doubles.server_rig import OPTIONS
 from tests.models import Linear, config, scripted
 
 PORTS = ("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
@@ -65,47 +64,20 @@ def server(root: Path, *options: str) -> Iterator[Started]:
         yield running
 
 
-@dataclass
-class Load:
-    """Callers that never stop asking, and what they were told."""
-
-    stub: Any
-    seen: dict[tuple[str, int], int] = field(default_factory=dict)
-    errors: list[str] = field(default_factory=list)
-    is_over: bool = False
-
-    async def call(self) -> None:
-        request = infer_request("digits", pixels())
-        while not self.is_over:
-            try:
-                answer = await self.stub.ModelInfer(request, timeout=20)
-            except grpc.aio.AioRpcError as error:
-                self.errors.append(f"{error.code().name}: {error.details()}")
-                continue
-            key = (answer.model_version, int(decode_outputs(answer)[0].array[0, 0]) // 64)
-            self.seen[key] = self.seen.get(key, 0) + 1
-
-    async def until_seen(self, key: tuple[str, int]) -> None:
-        async with asyncio.timeout(20):
-            while key not in self.seen:
-                await asyncio.sleep(0.001)
+def sight(answer: pb.ModelInferResponse) -> tuple[str, int]:
+    """Return the version that answered, and the number of its module."""
+    return answer.model_version, int(decode_outputs(answer)[0].array[0, 0]) // 64
 
 
 @contextlib.asynccontextmanager
-async def load(address: str) -> AsyncIterator[Load]:
-    """Call from several connections until the block ends."""
-    async with contextlib.AsyncExitStack() as stack, asyncio.TaskGroup() as group:
-        channels = [grpc.aio.insecure_channel(address, options=OPTIONS) for _ in range(2)]
-        for channel in channels:
-            await stack.enter_async_context(channel)
-        made = Load(pb_grpc.GRPCInferenceServiceStub(channels[0]))
-        for number in range(CALLERS):
-            made.stub = pb_grpc.GRPCInferenceServiceStub(channels[number % 2])
-            group.create_task(made.call())
-        try:
-            yield made
-        finally:
-            made.is_over = True
+async def load(address: str) -> AsyncIterator[tuple[Load, Any]]:
+    """Call from several connections until the block ends; yield the load, and a stub beside it."""
+    made = Load(address, sight=sight)
+    async with (
+        grpc.aio.insecure_channel(address, options=OPTIONS) as channel,
+        made.running(connections=2, callers=CALLERS),
+    ):
+        yield made, pb_grpc.GRPCInferenceServiceStub(channel)
 
 
 async def test_twenty_replacements_under_load_fail_no_request(
@@ -113,16 +85,16 @@ async def test_twenty_replacements_under_load_fail_no_request(
 ) -> None:
     """Every other one is a new version, every other one the same version with other bytes."""
     with server(root, "--allow-load") as running:
-        async with load(running.address("grpc")) as made:
+        async with load(running.address("grpc")) as (made, stub):
             await made.until_seen(("1", 1))
             for number in range(2, REPLACEMENTS + 2):
                 version, module = (number + 1) // 2, 2 + number % 2
                 put(root, version, modules[module])
-                await made.stub.RepositoryModelLoad(
+                await stub.RepositoryModelLoad(
                     pb.RepositoryModelLoadRequest(model_name="digits"), timeout=30
                 )
                 await made.until_seen((str(version), module))
-    assert made.errors == []
+    assert made.failures == {}
     assert len(made.seen) == REPLACEMENTS + 1
 
 
@@ -130,7 +102,7 @@ async def test_what_is_changed_on_disk_is_served_without_being_told(
     root: Path, modules: list[bytes]
 ) -> None:
     with server(root, "--poll", "50ms") as running:
-        async with load(running.address("grpc")) as made:
+        async with load(running.address("grpc")) as (made, _):
             await made.until_seen(("1", 1))
             put(root, 2, modules[2])
             await made.until_seen(("2", 2))
@@ -139,27 +111,27 @@ async def test_what_is_changed_on_disk_is_served_without_being_told(
             (broken / "model.pt").write_bytes(modules[3][:1000])  # half of it, and no hash so far
             put(root, 4, modules[3])
             await made.until_seen(("4", 3))
-    assert made.errors == []
+    assert made.failures == {}
 
 
 async def test_a_load_that_fails_fails_no_request_and_says_why(
     root: Path, modules: list[bytes]
 ) -> None:
     with server(root, "--allow-load") as running:
-        async with load(running.address("grpc")) as made:
+        async with load(running.address("grpc")) as (made, stub):
             await made.until_seen(("1", 1))
             put(root, 2, modules[2][:1000])
             asked = pb.RepositoryModelLoadRequest(model_name="digits")
             with pytest.raises(grpc.aio.AioRpcError) as refused:
-                await made.stub.RepositoryModelLoad(asked, timeout=30)
-            index = await made.stub.RepositoryIndex(pb.RepositoryIndexRequest())
+                await stub.RepositoryModelLoad(asked, timeout=30)
+            index = await stub.RepositoryIndex(pb.RepositoryIndexRequest())
     assert refused.value.code() is grpc.StatusCode.FAILED_PRECONDITION
     assert "not a TorchScript file" in (refused.value.details() or "")
     rows = {each.version: (each.state, each.reason) for each in index.models}
     assert rows["1"][0] == "READY"
     assert rows["2"][0] == "UNAVAILABLE"
     assert "not a TorchScript file" in rows["2"][1]
-    assert made.errors == []
+    assert made.failures == {}
     assert set(made.seen) == {("1", 1)}
 
 

@@ -4,7 +4,6 @@ import asyncio
 import os
 import signal
 import socket
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -128,11 +127,7 @@ def test_a_stop_while_models_load_ends_it_with_0(models: Path, tmp_path: Path) -
 
 
 def wait_for_in_flight(server: Started) -> None:
-    def is_there() -> bool:
-        with urllib.request.urlopen(f"http://{server.address('http')}/metrics") as answer:
-            return b"coalmine_server_in_flight 1.0" in answer.read()
-
-    until(is_there, 30)
+    until(lambda: "coalmine_server_in_flight 1.0" in server.page(), 30)
 
 
 # ---------------------------------------------------------------- what does not start

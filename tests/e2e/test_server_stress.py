@@ -6,7 +6,6 @@ COALMINE_STRESS_SECONDS says for how long.
 import asyncio
 import os
 import random
-import urllib.request
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,6 +20,7 @@ from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.tensors import decode_outputs
 from tests.doubles.processes import Started, started
 from tests.doubles.server_rig import OPTIONS, infer_request
+from tests.doubles.waiting import until
 from tests.models import Linear, config, write_model
 
 CALLERS = 64
@@ -138,13 +138,10 @@ def counts_add_up(told: pb.ModelStatistics, metrics: dict[str, float], ends: Cou
 
 async def idle(server: Started) -> None:
     """Return once nothing is in flight any more."""
-    async with asyncio.timeout(10):
-        while scraped(server)["coalmine_server_in_flight"]:
-            await asyncio.sleep(0.05)
+    await asyncio.to_thread(until, lambda: not scraped(server)["coalmine_server_in_flight"], 10)
 
 
 def scraped(server: Started) -> dict[str, float]:
-    with urllib.request.urlopen(f"http://{server.address('http')}/metrics") as answer:
-        lines = answer.read().decode().splitlines()
+    lines = server.page().splitlines()
     pairs = (line.rpartition(" ") for line in lines if not line.startswith("#"))
     return {name: float(value) for name, _, value in pairs}

@@ -22,7 +22,6 @@ from tests.doubles.worker_processes import (
     RESTARTS,
     both_up,
     events,
-    read,
     sample,
     total,
     workers,
@@ -74,8 +73,8 @@ async def test_both_answer_and_what_they_count_adds_up(shared: Started) -> None:
 
 def test_the_http_side_is_the_supervisors(shared: Started) -> None:
     assert shared.said["pid"] == shared.pid
-    assert read(shared, "/healthz") == "ok\n"
-    assert read(shared, "/readyz") == "ready\n"
+    assert shared.page("/healthz") == "ok\n"
+    assert shared.page("/readyz") == "ready\n"
     assert sample(shared, 'coalmine_server_workers{state="up"}') == 2
     assert sample(shared, 'coalmine_server_workers{state="down"}') == 0
 

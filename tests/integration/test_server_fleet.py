@@ -104,10 +104,12 @@ async def test_one_that_can_not_start_ends_all(tmp_path: Path) -> None:
 async def test_a_stop_before_they_are_ready_ends_them() -> None:
     stop = Stop()
     waits = (sys.executable, "-c", "import sys; sys.stdin.read()")
-    fleet = Fleet(config(), cores=2, announce=lambda **_: None, program=waits)
+    announced: list[dict[str, str]] = []
+    fleet = Fleet(config(), cores=2, announce=lambda **said: announced.append(said), program=waits)
     async with asyncio.timeout(30), asyncio.TaskGroup() as tasks:
         tasks.create_task(fleet.serve(stop))
         stop.ask("early")
+    assert announced == []
 
 
 def test_orders_survive_the_way_through_a_file(tmp_path: Path) -> None:

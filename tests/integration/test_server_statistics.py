@@ -1,7 +1,6 @@
 """ModelStatistics and /metrics, over the same calls: they count the same, and add up."""
 
 import asyncio
-import urllib.request
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -38,12 +37,7 @@ async def statistics(rig: Rig, name: str = "", version: str = "") -> list[pb.Mod
 async def metrics(rig: Rig) -> dict[tuple[str, tuple[str, ...]], float]:
     """Return every value by its name and its labels' values, those in the alphabet's order."""
 
-    def get() -> str:
-        with urllib.request.urlopen(f"http://{rig.http}/metrics") as answer:
-            text: str = answer.read().decode()
-        return text
-
-    families = text_string_to_metric_families(await asyncio.to_thread(get))
+    families = text_string_to_metric_families(await rig.metrics())
     return {
         (
             sample.name.removeprefix("coalmine_server_"),

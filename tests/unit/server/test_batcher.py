@@ -349,7 +349,7 @@ async def is_done(waits: asyncio.Future[None]) -> bool:
 
 
 async def test_an_idle_batcher_is_drained(bench: Bench) -> None:
-    await bench.batcher.drained()
+    assert await is_done(await drained(bench))
 
 
 async def test_draining_waits_for_what_runs_and_for_what_waits(bench: Bench) -> None:

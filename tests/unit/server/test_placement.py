@@ -1,5 +1,6 @@
 import errno
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -60,7 +61,7 @@ def test_a_killed_process_holds_the_lock_no_more(
 ) -> None:
     another.kill()
     with locked(tmp_path, wait_s=10):
-        pass
+        assert another.wait(10) == -signal.SIGKILL
 
 
 def test_a_lock_is_free_once_the_other_lets_go(

@@ -2,17 +2,27 @@ import asyncio
 
 import pytest
 
+from coalmine.clock import SystemClock
 from coalmine_server.batching.timers import Alarm, LoopTimer
 from tests.doubles.server_parts import MS, FakeTime
 
 
-async def test_the_loops_timer_never_goes_off_early() -> None:
-    time = FakeTime()
-    gone_off = asyncio.Event()
-    LoopTimer(time).call_at(time.now_ns - MS, gone_off.set)
+@pytest.mark.parametrize("ahead_ns", [-MS, 0, MS // 2, 3 * MS + 1])
+async def test_the_loops_timer_never_goes_off_early(ahead_ns: int) -> None:
+    clock = SystemClock()
+    when_ns = clock.monotonic_ns() + ahead_ns
+    gone_off_ns: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+    LoopTimer(clock).call_at(when_ns, lambda: gone_off_ns.set_result(clock.monotonic_ns()))
+    assert await asyncio.wait_for(gone_off_ns, 5) >= when_ns
+
+
+async def test_a_timer_of_the_loop_that_is_called_off_does_not_go_off() -> None:
+    clock, order, gone_off = SystemClock(), list[str](), asyncio.Event()
+    now_ns = clock.monotonic_ns()
+    LoopTimer(clock).call_at(now_ns + MS, lambda: order.append("called off")).cancel()
+    LoopTimer(clock).call_at(now_ns + 2 * MS, gone_off.set)  # behind it
     await asyncio.wait_for(gone_off.wait(), 5)
-    called_off = LoopTimer(time).call_at(time.now_ns + 1, lambda: pytest.fail("called off"))
-    called_off.cancel()
+    assert order == []
 
 
 class Rung:

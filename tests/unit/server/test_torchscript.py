@@ -1,5 +1,6 @@
 import gc
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -123,7 +124,14 @@ class Counter(nn.Module):
 
 
 def test_threads_are_set_for_the_calling_thread() -> None:
-    TorchScript().use_threads(1)
+    def used(count: int) -> int:
+        TorchScript().use_threads(count)
+        return torch.get_num_threads()
+
+    with ThreadPoolExecutor(1) as another:
+        before = torch.get_num_threads()
+        assert [another.submit(used, count).result() for count in (1, 3)] == [1, 3]
+        assert torch.get_num_threads() == before
 
 
 # ---------------------------------------------------------------- copies
