@@ -8,6 +8,7 @@ Source: https://protobuf.dev/programming-guides/encoding/.
 from typing import Final
 
 from coalmine.errors import InvalidRequest
+from coalmine.varint import varint
 
 _MODEL_NAME: Final = 1
 _MODEL_VERSION: Final = 2
@@ -50,16 +51,7 @@ def override(model: str, version: str) -> bytes:
 
 def _field(number: int, value: str) -> bytes:
     data = value.encode()
-    return bytes([number << 3 | _LENGTH]) + _varint_bytes(len(data)) + data if data else b""
-
-
-def _varint_bytes(value: int) -> bytes:
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
+    return bytes([number << 3 | _LENGTH]) + varint(len(data)) + data if data else b""
 
 
 def _extent(data: bytes, kind: int, at: int) -> tuple[int, int]:

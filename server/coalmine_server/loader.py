@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterable, Sequence
 from functools import partial
+from typing import Final
 
 import structlog
 
@@ -22,7 +23,7 @@ from coalmine_server.thread import in_thread
 
 _log = structlog.get_logger(__name__)
 
-_THREADS_END_S = 5.0
+_THREADS_END_S: Final = 5.0
 
 
 class Loader:

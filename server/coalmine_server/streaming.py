@@ -9,6 +9,7 @@ import grpc
 from coalmine.errors import InvalidRequest, Unavailable
 from coalmine.inference import inference_pb2 as pb
 from coalmine.status import Context, told
+from coalmine.varint import varint
 from coalmine_server.wire.requests import InferRequest
 
 # As many requests of one stream run at once; then no more are read, and gRPC holds the caller back.
@@ -184,12 +185,7 @@ def _draining() -> Unavailable:
 
 def _final(answer: bytes) -> bytes:
     """Return the ModelStreamInferResponse with `answer` in it, whose bytes are copied once."""
-    rest, size = len(answer) + len(_MARK), bytearray()
-    while rest >= 0x80:
-        size.append(rest & 0x7F | 0x80)
-        rest >>= 7
-    size.append(rest)
-    return b"".join((_INFER_RESPONSE, size, answer, _MARK))
+    return b"".join((_INFER_RESPONSE, varint(len(answer) + len(_MARK)), answer, _MARK))
 
 
 def _failed(request: pb.ModelInferRequest, message: str) -> bytes:

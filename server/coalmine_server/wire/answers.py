@@ -11,6 +11,7 @@ import numpy as np
 
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Array, Tensor, encode_outputs, to_raw
+from coalmine.varint import varint
 from coalmine_server.signature import Checked, Signature
 
 _ID: Final = pb.ModelInferResponse.ID_FIELD_NUMBER << 3 | 2
@@ -86,11 +87,5 @@ def _elements(array: Array) -> Any:
 def _field(tag: int, value: Any) -> tuple[bytes, Any]:
     """Return a field with a tag of one byte, in two parts; `value` has one byte an item."""
     size = len(value)
-    if size < 0x80:
-        return bytes((tag, size)), value
-    head = bytearray((tag,))
-    while size > 0x7F:
-        head.append(size & 0x7F | 0x80)
-        size >>= 7
-    head.append(size)
-    return bytes(head), value
+    head = bytes((tag, size)) if size < 0x80 else bytes((tag,)) + varint(size)
+    return head, value
