@@ -1,21 +1,16 @@
-"""A process that another one starts, starts again when it dies, and ends.
-
-It announces itself by `lifecycle.announce`, and ends by itself when its standard input closes
-(`lifecycle.run(…, with_parent=True)`), so it never outlives whoever started it.
-"""
+"""A process that another one starts, starts again when it dies, replaces, and ends."""
 
 import asyncio
 import contextlib
-import json
-import signal
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import structlog
 
 from coalmine.errors import StartError
 from coalmine.lifecycle import EXIT_CANNOT_START
+from coalmine.started_process import Command, StartedProcess
+
+__all__ = ["Child", "Command"]
 
 _log = structlog.get_logger(__name__)
 
@@ -26,112 +21,178 @@ _LIVED_LONG_S: Final = 30.0
 _FIRST_STARTS_MAX: Final = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
-    """A child: its name in the log, what it is given, and the program, `python -m PACKAGE`."""
-
-    name: str
-    arguments: Sequence[str]
-    program: Sequence[str]
-
-
 class Child:
-    """One process, kept alive until it is asked to end."""
+    """One process, kept alive until it is asked to end, and replaced on the way if wanted.
+
+    `restarts` counts deaths that nobody asked for; `failures` counts processes that were to take
+    its place and didn't get ready.
+    """
 
     def __init__(self, command: Command, patience_s: float) -> None:
-        self._command = command
+        # Read whenever a process is started: another one holds from then on.
+        self.command = command
         self._patience_s = patience_s
-        self._process: asyncio.subprocess.Process | None = None
+        self._tasks: asyncio.TaskGroup
+        self._process: StartedProcess | None = None
+        # On its way to take the place of `_process`.
+        self._next: StartedProcess | None = None
+        self._all: set[StartedProcess] = set()
         self._ending = asyncio.Event()
         self.ready = asyncio.Event()  # once; whether it is so now, `is_up` says
-        self.announced: dict[str, Any] = {}
-        self.is_up = False
         self.restarts = 0
+        self.failures = 0
+
+    @property
+    def name(self) -> str:
+        """Its name in the log."""
+        return self.command.name
+
+    @property
+    def announced(self) -> dict[str, Any]:
+        """What the process said when it was ready; empty while it isn't yet."""
+        return self._process.announced if self._process is not None else {}
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the process is ready now."""
+        return self._process is not None and self._process.is_up
+
+    @property
+    def pid(self) -> int:
+        """The process id; 0 while there is none."""
+        return self._process.pid if self._process is not None else 0
 
     async def keep(self) -> None:
         """Run the process, again whenever it ends, until `end` is called.
 
         Raises StartError where it can't start the first time: it has said why on standard error.
         """
+        async with asyncio.TaskGroup() as self._tasks:
+            problem = await self._kept()
+        if problem is not None:
+            raise problem
+
+    async def replace(self, command: Command | None = None, *, within_s: float) -> bool:
+        """Start another process beside this one; ready, it takes its place, and the old one ends.
+
+        Return whether it did. One that isn't ready `within_s`, or dies, is ended, and counted; the
+        old one stays. Both run meanwhile, so what they listen on has to be shared. With a
+        `command`, later ones are started by it too. One replacement or restart at a time.
+        """
+        new = self._next = self._made(command)
+        self._tasks.create_task(new.run())
+        return await self._taken(new, command, within_s, old=self._process)
+
+    async def restart(self, command: Command | None = None, *, within_s: float) -> bool:
+        """End the process, then start another, for one that can't have a second beside it.
+
+        Return whether it got ready `within_s`. Else it is started again, as after a death.
+        """
+        # Before the old one has ended, so that its end isn't taken for a death.
+        new = self._next = self._made(command)
+        if self._process is not None:
+            await self._process.end()
+        self._tasks.create_task(new.run())
+        return await self._taken(new, command, within_s, old=None)
+
+    async def end(self) -> None:
+        """Ask the process to end; kill it where it does not in time."""
+        self._ending.set()
+        async with asyncio.TaskGroup() as tasks:
+            for each in tuple(self._all):
+                tasks.create_task(each.end())
+
+    # ------------------------------------------------------------ keeping
+
+    async def _kept(self) -> StartError | None:
+        """Keep the process until the end; return why it is given up, where it is."""
         loop = asyncio.get_running_loop()
         backoff_s = _BACKOFF_FIRST_S
         starts = 0
         while not self._ending.is_set():
             began_s = loop.time()
-            code = await self._once()
+            code = await self._until_dead()
             starts += 1
             if self._ending.is_set():
-                return
-            if not self.ready.is_set():
-                self._give_up(code, starts)
+                break
+            if not self.ready.is_set() and (problem := self._hopeless(code, starts)):
+                return problem
             if loop.time() - began_s > _LIVED_LONG_S:
                 backoff_s = _BACKOFF_FIRST_S
-            _log.error("process_died", process=self._command.name, code=code, again_in_s=backoff_s)
-            self.restarts += 1
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(backoff_s):
-                    await self._ending.wait()
+            await self._mourn(code, backoff_s)
             backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
+        return None
 
-    def _give_up(self, code: int, starts: int) -> None:
-        """Raise StartError where another start would be of no use."""
-        if code == EXIT_CANNOT_START:
-            raise StartError  # it has said why, in the one line that is owed
-        if starts == _FIRST_STARTS_MAX:
-            raise StartError(f"the {self._command.name} process did not start")
+    async def _until_dead(self) -> int:
+        """Return the exit code of the process that ends with none to take its place."""
+        if self._process is None or self._process.is_over:
+            self._process, self._next = self._next or self._begun(), None
+        while True:
+            process = self._process
+            code = await process.ended()
+            if self._next is not None:
+                self._process, self._next = self._next, None
+            elif process is self._process:
+                return code
 
-    async def end(self) -> None:
-        """Ask the process to end; kill it where it does not in time."""
-        self._ending.set()
-        process = self._process
-        if process is None or process.returncode is not None:
-            return
-        process.send_signal(signal.SIGTERM)
-        try:
-            async with asyncio.timeout(self._patience_s):
-                await process.wait()
-        except TimeoutError:
-            _log.error("process_killed", process=self._command.name, after_s=self._patience_s)
-            with contextlib.suppress(ProcessLookupError):
-                process.kill()
-            await process.wait()
-
-    async def _once(self) -> int:
-        process = self._process = await asyncio.create_subprocess_exec(
-            *(*self._command.program, *self._command.arguments, "--with-parent"),
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            # Ctrl-C goes to the whole group: the order in which processes end is ours to choose.
-            start_new_session=True,
+    async def _mourn(self, code: int, backoff_s: float) -> None:
+        self.restarts += 1
+        _log.error(
+            "process_died",
+            process=self.name,
+            code=code,
+            restarts=self.restarts,
+            again_in_s=backoff_s,
         )
-        _log.info("process_started", process=self._command.name, pid=process.pid)
-        try:
-            if self._ending.is_set():
-                await self.end()
-            return await self._listen(process)
-        except asyncio.CancelledError:
-            await self.end()
-            raise
-        finally:
-            self.is_up = False
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(backoff_s):
+                await self._ending.wait()
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> int:
-        assert process.stdout is not None  # noqa: S101 - asked for above
-        while line := await _line(process.stdout):
-            self._hear(line)
-        return await process.wait()
+    def _hopeless(self, code: int, starts: int) -> StartError | None:
+        """Return why another start would be of no use, where it would be of none."""
+        if code == EXIT_CANNOT_START:
+            return StartError()  # it has said why, in the one line that is owed
+        if starts == _FIRST_STARTS_MAX:
+            return StartError(f"the {self.name} process did not start")
+        return None
 
-    def _hear(self, line: bytes) -> None:
-        with contextlib.suppress(ValueError):  # not ours: a library's word
-            said = json.loads(line)
-            if isinstance(said, dict) and said.get("event") == "ready":
-                self.announced = said
-                self.is_up = True
-                self.ready.set()
+    # ------------------------------------------------------------ one process and the next
 
+    def _begun(self) -> StartedProcess:
+        process = self._made(None)
+        self._tasks.create_task(process.run())
+        return process
 
-async def _line(stream: asyncio.StreamReader) -> bytes:
-    """Return the next line, empty at the end. One too long for asyncio is nobody's announcement."""
-    while True:
-        with contextlib.suppress(ValueError):  # it has dropped what it read so far
-            return await stream.readline()
+    def _made(self, command: Command | None) -> StartedProcess:
+        process = StartedProcess(command or self.command, self._patience_s, self.ready.set)
+        process.is_asked = self._ending.is_set()
+        self._all = {each for each in self._all if not each.is_over} | {process}
+        return process
+
+    async def _taken(
+        self,
+        new: StartedProcess,
+        command: Command | None,
+        within_s: float,
+        *,
+        old: StartedProcess | None,
+    ) -> bool:
+        """Give `new` the place once it is ready, and end `old`; else end `new`."""
+        if not await new.got_ready(within_s):
+            await self._given_up(new, within_s)
+            return False
+        self._process, self._next = new, None
+        self.command = command or self.command
+        if old is not None:
+            await old.end()
+        return True
+
+    async def _given_up(self, new: StartedProcess, within_s: float) -> None:
+        if self._ending.is_set():
+            return
+        self.failures += 1
+        reason = "it died" if new.is_over else f"not ready within {within_s:g} s"
+        _log.error("replacement_failed", process=self.name, reason=reason, failures=self.failures)
+        if self._next is new:
+            self._next = None
+        await new.end()

@@ -1,6 +1,6 @@
 """Read a YAML file into a pydantic model; a wrong file is one line that names the place.
 
-`Duration` and `Percent` are the field types that coalmine's files share.
+`Duration`, `Percent` and `Size` are the field types that coalmine's files share.
 """
 
 import re
@@ -20,6 +20,8 @@ Model = TypeVar("Model", bound=BaseModel)
 
 _MERGE: Final = "tag:yaml.org,2002:merge"
 _UNITS_NS: Final = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3_600 * 10**9}
+_UNITS_BYTES: Final = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
+_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB)")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
 
 
@@ -37,7 +39,16 @@ def duration_ns(value: object) -> int:
     return int(Decimal(found[1]) * _UNITS_NS[found[2]])
 
 
+def size_bytes(value: object) -> int:
+    """Return bytes for text such as 16KiB, 64MiB or 1GiB. Raises ValueError."""
+    found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
+    if found is None:
+        raise ValueError(f"expected a size such as 16KiB, 64MiB or 1GiB, got {value!r}")
+    return int(Decimal(found[1]) * _UNITS_BYTES[found[2]])
+
+
 Duration = Annotated[int, BeforeValidator(duration_ns)]
+Size = Annotated[int, BeforeValidator(size_bytes)]
 Percent = Annotated[int, BeforeValidator(percent_bp)]
 
 
@@ -47,13 +58,17 @@ def load(path: Path, model: type[Model]) -> Model:
     Raises StartError for a file that can't be read, isn't YAML or doesn't fit, with the path of the
     first wrong key, what was expected and how many more there are.
     """
+    return parse(content_of(path), model, path=path)
+
+
+def content_of(path: Path) -> str:
+    """Return what the file holds. Raises StartError where it can't be read, or is no text."""
     try:
-        text = path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8")
     except OSError as error:
         raise StartError(f"{path}: {reason_of(error)}") from None
     except UnicodeDecodeError:
         raise StartError(f"{path}: not a text file") from None
-    return parse(text, model, path=path)
 
 
 def parse(text: str, model: type[Model], *, path: Path) -> Model:

@@ -1,4 +1,4 @@
-"""How large a message may be, on every hop that carries tensors."""
+"""How large a message, and what comes beside it, may be on every hop that carries tensors."""
 
 from typing import Final
 
@@ -14,6 +14,22 @@ def message_limits(bytes_max: int) -> tuple[tuple[str, int], ...]:
 
 
 MESSAGE_LIMITS: Final = message_limits(MESSAGE_BYTES_MAX)
+
+# Of metadata, what every gRPC peer takes that was told nothing else; from there to its hard limit
+# of 16 KiB it refuses some calls and takes others, by chance.
+METADATA_BYTES_DEFAULT: Final = 8 * 1024
+
+
+def metadata_limits(bytes_max: int) -> tuple[tuple[str, int], ...]:
+    """Return the options of a gRPC channel or server that takes metadata up to `bytes_max`.
+
+    As HTTP/2 counts: each pair's key and value, and 32 bytes.
+    """
+    return (
+        ("grpc.max_metadata_size", bytes_max),
+        ("grpc.absolute_max_metadata_size", bytes_max),
+    )
+
 
 _PENDING_MAX: Final = 100_000
 # Calls that gRPC has taken and no handler has: over its own bound of 1,000 it cancels them, in no

@@ -1,4 +1,4 @@
-"""The options of every verb that calls a server: whom it trusts, and what it shows."""
+"""The options of every verb that calls, or listens: whom it trusts, what it shows, and asks for."""
 
 from pathlib import Path
 from typing import Annotated
@@ -42,4 +42,22 @@ TokenInPlaintext = Annotated[
     typer.Option(
         "--token-in-plaintext", help="Send the token without TLS: something else encrypts."
     ),
+]
+
+# ---------------------------------------------------------------- who listens
+
+TlsCert = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="The server's certificates, PEM; with --tls-key."),
+]
+TlsKey = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="The certificate's private key, PEM.")
+]
+TlsClientCa = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="Callers must show a certificate of this authority, PEM."),
+]
+Tokens = Annotated[
+    Path | None,
+    typer.Option(metavar="FILE", help="YAML file of who may call, with what role; see docs."),
 ]

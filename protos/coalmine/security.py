@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from coalmine.errors import StartError
+
 
 @dataclass(frozen=True, slots=True)
 class TlsFiles:
@@ -11,6 +13,17 @@ class TlsFiles:
     cert: Path
     key: Path
     client_ca: Path | None = None
+
+    @classmethod
+    def given(
+        cls, cert: Path | None, key: Path | None, client_ca: Path | None
+    ) -> "TlsFiles | None":
+        """Return what these options ask for; None: plaintext. Raises StartError."""
+        if cert is not None and key is not None:
+            return cls(cert, key, client_ca)
+        if cert or key or client_ca:
+            raise StartError("--tls-cert and --tls-key go together, and --tls-client-ca needs both")
+        return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,10 @@ ORIGIN_ROUTER: Final = "router"
 ROUTE: Final = "coalmine.route"
 VARIANT: Final = "coalmine.variant"
 ASSIGNMENT: Final = "coalmine.assignment"
+# The variant that was assigned, where another answered instead.
+CHOSEN: Final = "coalmine.chosen"
+# Why the router itself refused the request.
+TURNED_AWAY: Final = "coalmine.turned_away"
 REVISION: Final = "coalmine.revision"
 ROLE: Final = "coalmine.role"
 BACKEND: Final = "coalmine.backend"

@@ -293,7 +293,8 @@ def _decode(
             )
             for each in described
         ]
-    typed = [each.name for each in described if each.HasField("contents")]
+    # MLServer sets `contents` beside raw ones too: what holds no value contradicts nothing.
+    typed = [each.name for each in described if each.contents.ListFields()]
     if typed:
         raise InvalidTensor(f"{side} '{typed[0]}' has typed contents beside raw contents")
     if len(blobs) != len(described):

@@ -26,7 +26,8 @@ class Role(IntEnum):
 
     VIEWER = 1  # sees what is served, and how it fares
     CALLER = 2  # calls models
-    OPERATOR = 3  # changes what is served
+    PROXY = 3  # a router's proxy: follows the route table, and reports what it served
+    OPERATOR = 4  # changes what is served
 
     @property
     def word(self) -> str:

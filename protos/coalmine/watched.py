@@ -1,15 +1,19 @@
 """Files that are read again when they change, while the process goes on."""
 
+import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import structlog
 
 from coalmine.errors import StartError
+from coalmine.thread import in_thread
 
 _log = structlog.get_logger(__name__)
+
+_LOOK_S: Final = 1.0
 
 Value = TypeVar("Value")
 
@@ -23,17 +27,17 @@ class Watched(Generic[Value]):
     """
 
     def __init__(self, files: Sequence[Path], read: Callable[[], Value]) -> None:
-        self._files = tuple(files)
+        self.files = tuple(files)
         self._read = read
         self._looking = threading.Lock()
         # Before the reading: what is written meanwhile has another stamp, and is read next time.
-        self._stamp = stamp_of(self._files)
+        self._stamp = stamp_of(self.files)
         self.value = read()
 
     def look(self) -> bool:
         """Read again if a file is another than last time; return whether there is a new value."""
         with self._looking:
-            stamp = stamp_of(self._files)
+            stamp = stamp_of(self.files)
             if stamp == self._stamp:
                 return False
             self._stamp = stamp
@@ -42,8 +46,17 @@ class Watched(Generic[Value]):
             except StartError as error:
                 _log.error("changed_file_refused", reason=str(error), kept="what was read before")
                 return False
-            _log.info("changed_file_taken", files=[str(each) for each in self._files])
+            _log.info("changed_file_taken", files=[str(each) for each in self.files])
             return True
+
+
+async def follow(*watched: Watched[Any]) -> None:
+    """Look at each of them every second, until cancelled; those without files never change."""
+    changing = [each for each in watched if each.files]
+    while changing:
+        await asyncio.sleep(_LOOK_S)
+        for each in changing:
+            await in_thread(each.look)
 
 
 def stamp_of(files: Sequence[Path]) -> Stamp:

@@ -12,6 +12,7 @@ from typing import Final
 import structlog
 
 from coalmine import lifecycle, memory, telemetry
+from coalmine.access import Access
 from coalmine.clock import SystemClock
 from coalmine.errors import StartError
 from coalmine.exposition import Exposition
@@ -19,8 +20,9 @@ from coalmine.health import Health
 from coalmine.hold import Hold
 from coalmine.lifecycle import Stop
 from coalmine.span_export import CountedSpans, exporter_for, resource
+from coalmine.thread import in_thread
 from coalmine.trace_context import sampler_from
-from coalmine_server.access import Access
+from coalmine_server.access import ROLES
 from coalmine_server.batching.timers import LoopTimer
 from coalmine_server.calls import Calls
 from coalmine_server.config import ServerConfig
@@ -38,7 +40,6 @@ from coalmine_server.repository import Repository
 from coalmine_server.runtime.torchscript import TorchScript
 from coalmine_server.service import InferenceService
 from coalmine_server.spans import NoSpans, Recorder, Spans
-from coalmine_server.thread import in_thread
 
 _THREADS_END_S: Final = 1.0
 _GIVE_BACK_S: Final = 30.0
@@ -91,7 +92,7 @@ class Process:
             calls = self._account(spans)
             service = self._maker(calls)
             own = Own(self._registry, self._metrics.memory)
-            access = None if config.tokens is None else Access.by(config.tokens, self._clock)
+            access = None if config.tokens is None else Access.by(config.tokens, ROLES, self._clock)
             door = self._door(member.changes(control), member.overview(own), service, access)
             async with self._closing(door, control):
                 addresses = await door.open() if member.listens_early else {}

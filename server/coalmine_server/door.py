@@ -5,25 +5,22 @@ from collections.abc import Callable
 from typing import Any, Final
 
 import grpc
-import structlog
 from grpc_health.v1 import health_pb2_grpc
 
 from coalmine import lifecycle
-from coalmine.calling import is_here
+from coalmine.access import Access, Guarded
+from coalmine.audit import Recorded
 from coalmine.clock import Clock
-from coalmine.credentials import server_credentials
 from coalmine.health import Health
 from coalmine.hold import Hold
 from coalmine.inference import SERVICE, inference_pb2
 from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.limits import PENDING_LIMITS, message_limits
+from coalmine.listening import OPTIONS_REMEDY, listen
 from coalmine.reflection import reflect
-from coalmine_server.access import Access, Guarded
-from coalmine_server.audit import Audit, Recorded
+from coalmine_server.audit import audit_of
 from coalmine_server.config import ServerConfig
 from coalmine_server.methods import handlers
-
-_log = structlog.get_logger(__name__)
 
 _PING_TIMEOUT_MS: Final = 20_000
 _PING_APART_MS: Final = 10_000
@@ -45,7 +42,7 @@ class Door:
         self._config = config
         self._health = health
         self._access = access
-        self._audit = Audit(None if access is None else access.principal, clock)
+        self._audit = audit_of(None if access is None else access.principal, clock)
         self._main = self._offering(service)
         self._admin = None if admin is None else self._offering(admin)
 
@@ -85,7 +82,7 @@ class Door:
     def _offering(self, service: pb_grpc.GRPCInferenceServiceServicer) -> grpc.aio.Server:
         server = grpc.aio.server(options=options_of(self._config))
         access, audit = self._access, self._audit
-        methods = server if access is None else Guarded(server, access, audit)
+        methods = server if access is None else Guarded(server, access, audit.refused)
         methods.add_generic_rpc_handlers((handlers(Recorded(service, audit)),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
         reflect(methods, (SERVICE,), (inference_pb2,))
@@ -93,21 +90,14 @@ class Door:
 
     async def _listen(self, server: grpc.aio.Server, address: str) -> str:
         config = self._config
-        credentials = None if config.tls is None else server_credentials(config.tls)
-        shared = config.workers > 1
-        listening = await lifecycle.listen(server, address, credentials, shared=shared)
-        advice = exposed(address, tls=credentials is not None, tokens=self._access is not None)
-        if advice:
-            _log.warning("insecure_listen", address=listening, advice=advice)
-        return listening
-
-
-def exposed(address: str, *, tls: bool, tokens: bool) -> str:
-    """Return what to do where others on the network can read what callers send; "": nothing."""
-    if tls or is_here(address):
-        return ""
-    what = "calls and their tokens" if tokens else "anybody may call, and calls"
-    return f"{what} cross the network unencrypted: give --tls-cert and --tls-key"
+        return await listen(
+            server,
+            address,
+            config.tls,
+            tokens=self._access is not None,
+            remedy=OPTIONS_REMEDY,
+            shared=config.workers > 1,
+        )
 
 
 def options_of(config: ServerConfig) -> tuple[tuple[str, Any], ...]:

@@ -9,6 +9,7 @@ import structlog
 
 from coalmine import memory
 from coalmine.clock import Clock
+from coalmine.thread import in_thread
 from coalmine_server.batching.batcher import Batcher
 from coalmine_server.batching.timers import Timer
 from coalmine_server.batching.waiting import Limits
@@ -19,7 +20,6 @@ from coalmine_server.repository import Model, VersionFile
 from coalmine_server.runtime.execution import open_program
 from coalmine_server.runtime.program import Program, Runtime
 from coalmine_server.signature import Signature
-from coalmine_server.thread import in_thread
 
 _log = structlog.get_logger(__name__)
 

@@ -16,11 +16,11 @@ from coalmine.errors import (
     StartError,
     Unavailable,
 )
+from coalmine.thread import in_thread
 from coalmine_server.figures.metrics import Metrics
 from coalmine_server.loader import Loader
 from coalmine_server.registry import Registry, Shelf, State, Version
 from coalmine_server.repository import Model, Repository, is_name
-from coalmine_server.thread import in_thread
 
 _log = structlog.get_logger(__name__)
 

@@ -7,8 +7,8 @@ from typing import Protocol
 import structlog
 
 from coalmine.errors import CoalmineError, LoadFailed, StartError
+from coalmine.thread import in_thread
 from coalmine_server.repository import Repository, Stamp
-from coalmine_server.thread import in_thread
 
 _log = structlog.get_logger(__name__)
 

@@ -7,6 +7,8 @@ from typing import Annotated, Final
 import typer
 
 from coalmine.config_file import duration_ns
+from coalmine.errors import StartError
+from coalmine.secured import TlsCert, TlsClientCa, TlsKey, Tokens
 from coalmine.security import TlsFiles
 from coalmine_server.cli.operators import load, models, unload
 from coalmine_server.cli.repository import check, package
@@ -49,14 +51,6 @@ _IntraOp = Annotated[
 _Admin = Annotated[
     str | None, typer.Option(help="Address for loading and unloading alone; elsewhere they're off.")
 ]
-_Cert = Annotated[Path | None, typer.Option(help="The server's certificates, PEM; with --tls-key.")]
-_Key = Annotated[Path | None, typer.Option(help="The certificate's private key, PEM.")]
-_ClientCa = Annotated[
-    Path | None, typer.Option(help="Callers must show a certificate of this authority, PEM.")
-]
-_Tokens = Annotated[
-    Path | None, typer.Option(help="YAML file of who may call, with what role; see docs.")
-]
 _Message = Annotated[int, typer.Option(min=1, max=2047, help="Most MiB of a message, both ways.")]
 _Calls = Annotated[int, typer.Option(min=1, help="Most inference calls in flight.")]
 _Bytes = Annotated[int, typer.Option(min=1, help="Most MiB of requests in flight.")]
@@ -83,10 +77,10 @@ def run(
     poll: _Poll = "0s",
     intra_op: _IntraOp = None,
     admin_listen: _Admin = None,
-    tls_cert: _Cert = None,
-    tls_key: _Key = None,
-    tls_client_ca: _ClientCa = None,
-    tokens: _Tokens = None,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
+    tokens: Tokens = None,
     max_message_mib: _Message = 64,
     max_in_flight: _Calls = 4096,
     max_in_flight_mib: _Bytes = 1024,
@@ -135,11 +129,10 @@ def _served(config: ServerConfig) -> int:
 
 
 def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
-    if cert is not None and key is not None:
-        return TlsFiles(cert, key, client_ca)
-    if cert or key or client_ca:
-        fail("--tls-cert and --tls-key go together, and --tls-client-ca needs both")
-    return None
+    try:
+        return TlsFiles.given(cert, key, client_ca)
+    except StartError as error:
+        fail(str(error))
 
 
 def _seconds(option: str, text: str) -> float:

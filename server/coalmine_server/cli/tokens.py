@@ -13,7 +13,7 @@ from coalmine_server.cli.starting import fail
 
 def token(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Who will show it.")],
-    role: Annotated[str, typer.Option(help="viewer, caller or operator.")],
+    role: Annotated[str, typer.Option(help="viewer, caller, proxy or operator.")],
     expires: Annotated[
         str | None, typer.Option(help="Such as 2027-01-01T00:00:00Z. [never]")
     ] = None,

@@ -9,6 +9,7 @@ import structlog
 
 from coalmine.errors import CoalmineError
 from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceServicer as Servicer
+from coalmine.thread import in_thread
 from coalmine_server.cores import cores
 from coalmine_server.extensions import Changes
 from coalmine_server.fleet.ledger import Entries, Ledger, missed
@@ -16,7 +17,6 @@ from coalmine_server.fleet.peers import CarriesOut, Everywhere, OfAll, Peers, he
 from coalmine_server.fleet.seat import Seat
 from coalmine_server.overview import Overview
 from coalmine_server.poll import Changes as Followed
-from coalmine_server.thread import in_thread
 
 _log = structlog.get_logger(__name__)
 

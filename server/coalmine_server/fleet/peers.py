@@ -14,12 +14,12 @@ from coalmine.errors import PartlyDone, reason_of
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.limits import MESSAGE_LIMITS
+from coalmine.thread import in_thread
 from coalmine_server.extensions import Changes
 from coalmine_server.fleet.ledger import Ledger
 from coalmine_server.fleet.merge import merged_index, merged_statistics
 from coalmine_server.fleet.seat import Seat
 from coalmine_server.overview import Overview, Row
-from coalmine_server.thread import in_thread
 
 _log = structlog.get_logger(__name__)
 

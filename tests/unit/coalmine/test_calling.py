@@ -1,8 +1,12 @@
-"""Whom a token is shown to."""
+"""Whom a token is shown to, and what to do where it isn't enough."""
 
+from pathlib import Path
+from typing import Any
+
+import grpc
 import pytest
 
-from coalmine.calling import is_here, shown
+from coalmine.calling import is_here, showing, shown, shown_from, turned_away
 from coalmine.errors import StartError
 
 
@@ -49,3 +53,71 @@ def test_a_token_goes_to_another_machine_only_encrypted_or_where_asked() -> None
 def test_a_token_that_no_header_can_carry_is_refused_without_showing_it(token: str) -> None:
     with pytest.raises(StartError, match=r"^a token is one word of ASCII$"):
         shown(token, "127.0.0.1:1", anywhere=False)
+
+
+# ---------------------------------------------------------------- files, channels, advice
+
+
+def test_a_token_in_a_file_is_its_text_without_the_line_break(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("abc\n")
+    assert shown_from(file, "127.0.0.1:1", anywhere=False) == (("authorization", "Bearer abc"),)
+
+
+@pytest.mark.parametrize(
+    ("content", "why"),
+    [(None, "no such file or directory"), (b"", "a token is one word"), (b"\xff", "not a text")],
+)
+def test_a_wrong_file_of_a_token_is_named(tmp_path: Path, content: bytes | None, why: str) -> None:
+    file = tmp_path / "token"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(StartError) as caught:
+        shown_from(file, "127.0.0.1:1", anywhere=False)
+    assert str(caught.value).startswith(f"{file}: {why}")
+
+
+class FakeChannel:
+    """A channel whose methods return what they were given."""
+
+    def unary_unary(self, method: str, **more: Any) -> Any:
+        return lambda request, **call: (method, more, request, call)
+
+
+def test_every_call_of_a_showing_channel_has_its_metadata() -> None:
+    channel: Any = FakeChannel()
+    metadata = (("authorization", "Bearer abc"),)
+    call: Any = showing(channel, metadata).unary_unary("/s/M", request_serializer=None)
+    assert call(1, timeout=2) == (
+        "/s/M",
+        {"request_serializer": None},
+        1,
+        {"metadata": metadata, "timeout": 2},
+    )
+
+
+def test_with_nothing_to_show_the_channel_is_itself() -> None:
+    channel: Any = FakeChannel()
+    assert showing(channel, ()) is channel
+
+
+@pytest.mark.parametrize(
+    ("code", "details", "advice"),
+    [
+        ("UNAUTHENTICATED", "the token is not known here", "give a token that is known there"),
+        ("PERMISSION_DENIED", "", "give a token of that role"),
+        ("UNAVAILABLE", "failed to connect to all addresses: WRONG_VERSION_NUMBER", "TLS is not"),
+        ("UNAVAILABLE", "failed to connect: CERTIFICATE_VERIFY_FAILED", "its certificate is of an"),
+        ("UNAVAILABLE", "failed to connect: Hostname Verification", "its certificate is for anoth"),
+        ("UNAVAILABLE", "failed to connect to all addresses: Socket closed", "it may ask for TLS"),
+        ("UNAVAILABLE", "failed to connect to all addresses: Connection refused", ""),
+        ("UNAVAILABLE", "Socket closed", ""),
+        ("NOT_FOUND", "no CERTIFICATE_VERIFY_FAILED", ""),
+    ],
+)
+def test_advice_is_for_those_who_were_turned_away(code: str, details: str, advice: str) -> None:
+    nothing = grpc.aio.Metadata()
+    error = grpc.aio.AioRpcError(grpc.StatusCode[code], nothing, nothing, details)
+    said = turned_away(error)
+    assert said.startswith(advice)
+    assert bool(said) is bool(advice)

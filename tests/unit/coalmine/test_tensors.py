@@ -326,6 +326,15 @@ def test_raw_and_typed_contents_in_one_request_are_refused() -> None:
         decode_inputs(request)
 
 
+def test_contents_that_are_set_and_hold_nothing_are_none() -> None:
+    response = pb.ModelInferResponse(raw_output_contents=[b"\7"])
+    response.outputs.add(name="a", datatype="INT8", shape=[1]).contents.SetInParent()
+
+    (output,) = decode_outputs(response)
+
+    assert output.array.tolist() == [7]
+
+
 @pytest.mark.parametrize("blobs", [1, 3])
 def test_raw_contents_that_arent_as_many_as_the_tensors_are_refused(blobs: Any) -> None:
     request = pb.ModelInferRequest(raw_input_contents=[b"\0"] * blobs)

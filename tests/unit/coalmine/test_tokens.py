@@ -65,8 +65,11 @@ def test_a_file_of_no_tokens_lets_nobody_in(tmp_path: Path) -> None:
     [
         ("", "tokens: missing"),
         ("tokens: {}", "tokens: input should be a valid tuple"),
-        (f"tokens:\n{entry(role='boss')}", "tokens.0.role: expected one of viewer, caller, op"),
-        (f"tokens:\n{entry(role='3')}", "tokens.0.role: expected one of viewer, caller, op"),
+        (
+            f"tokens:\n{entry(role='boss')}",
+            "tokens.0.role: expected one of viewer, caller, proxy, op",
+        ),
+        (f"tokens:\n{entry(role='3')}", "tokens.0.role: expected one of viewer, caller, proxy, op"),
         (f"tokens:\n{entry(name='two words')}", "tokens.0.name: string should match pattern"),
         (f"tokens:\n{entry(name='')}", "tokens.0.name: string should match pattern"),
         ("tokens: [{name: a, role: caller, sha256: secret}]", "tokens.0.sha256: string should"),
@@ -151,5 +154,5 @@ def test_a_new_token_is_long_new_and_one_word() -> None:
 
 
 def test_roles_are_ordered() -> None:
-    assert role_of("viewer") < role_of("caller") < role_of("operator")
-    assert [role.word for role in Role] == ["viewer", "caller", "operator"]
+    assert role_of("viewer") < role_of("caller") < role_of("proxy") < role_of("operator")
+    assert [role.word for role in Role] == ["viewer", "caller", "proxy", "operator"]

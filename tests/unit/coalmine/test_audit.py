@@ -1,4 +1,4 @@
-"""The record of who changed what is served."""
+"""The record of who used an operator's methods."""
 
 import asyncio
 from types import SimpleNamespace
@@ -8,9 +8,9 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
+from coalmine.audit import Audit, Identify, Recorded
 from coalmine.errors import InvalidRequest, Unauthenticated
 from coalmine.tokens import Principal, Role
-from coalmine_server.audit import Audit
 
 
 class FakeClock:
@@ -61,6 +61,11 @@ def nobody(_: object) -> Principal:
 REQUEST = SimpleNamespace(model_name="digits")
 
 
+def audit_of(identify: Identify | None) -> Audit:
+    fields = {"model": "model_name"}
+    return Audit("a.Service", ("Load",), fields=fields, identify=identify, clock=FakeClock())
+
+
 async def line_of(
     raised: BaseException | None = None,
     *,
@@ -75,7 +80,7 @@ async def line_of(
             raise raised
         return "answer"
 
-    recorded: Any = Audit(identify, FakeClock()).recording("RepositoryModelLoad", behaviour)
+    recorded: Any = audit_of(identify).recording("Load", behaviour)
     with capture_logs() as logged:
         if raised is None:
             assert await recorded(request, context or FakeContext()) == "answer"
@@ -92,7 +97,7 @@ async def test_a_change_is_recorded_with_who_what_and_how_long() -> None:
         "log_level": "info",
         "who": "anna",
         "peer": "ipv4:10.0.0.9:5",
-        "method": "RepositoryModelLoad",
+        "method": "Load",
         "model": "digits",
         "code": "OK",
         "duration_ms": 5.0,
@@ -133,19 +138,33 @@ async def test_a_request_that_cannot_be_read_has_no_model() -> None:
 def test_a_call_that_was_turned_away_is_recorded_without_its_request() -> None:
     context: Any = FakeContext()
     with capture_logs() as logged:
-        Audit(nobody, FakeClock()).refused(
-            "/inference.GRPCInferenceService/RepositoryModelLoad",
-            context,
-            Unauthenticated("the token is not known here"),
-        )
+        refused = Unauthenticated("the token is not known here")
+        audit_of(nobody).refused("/a.Service/Load", context, refused)
+        audit_of(nobody).refused("/a.Service/Look", context, refused)
     assert logged == [
         {
             "event": "audit",
             "log_level": "warning",
             "who": "anonymous",
             "peer": "ipv4:10.0.0.9:5",
-            "method": "RepositoryModelLoad",
+            "method": "Load",
             "code": "UNAUTHENTICATED",
             "reason": "the token is not known here",
         }
     ]
+
+
+def test_methods_that_are_not_recorded_are_the_servicers_own() -> None:
+    class Servicer:
+        Look = object()
+
+    servicer = Servicer()
+    assert Recorded(servicer, audit_of(None)).Look is servicer.Look
+
+
+def test_who_has_proved_nothing_is_nobody() -> None:
+    stranger: Any = FakeContext(b"CN=alice")
+    assert audit_of(anna).known(stranger) == "anna"
+    assert audit_of(nobody).known(stranger) == "", "with tokens, a certificate is not enough"
+    assert audit_of(None).known(stranger) == "CN=alice"
+    assert audit_of(None).known(FakeContext()) == ""  # type: ignore[arg-type]

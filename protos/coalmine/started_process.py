@@ -1,0 +1,146 @@
+"""One process that says when it is ready, from its start to its end.
+
+It announces itself by `lifecycle.announce`, and ends by itself when its standard input closes
+(`lifecycle.run(…, with_parent=True)`), so it never outlives whoever started it.
+"""
+
+import asyncio
+import contextlib
+import json
+import signal
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import structlog
+
+from coalmine.errors import reason_of
+
+_log = structlog.get_logger(__name__)
+
+# As a shell has it, of what it couldn't run.
+_NOT_STARTED: Final = 126
+
+
+@dataclass(frozen=True, slots=True)
+class Command:
+    """A child: its name in the log, what it is given, and the program, `python -m PACKAGE`."""
+
+    name: str
+    arguments: Sequence[str]
+    program: Sequence[str]
+
+
+class StartedProcess:
+    """One run of a command; `on_ready` is called when it has announced itself.
+
+    `patience_s` is how long it may take to end before it is killed.
+    """
+
+    def __init__(self, command: Command, patience_s: float, on_ready: Callable[[], None]) -> None:
+        self._command = command
+        self._patience_s = patience_s
+        self._on_ready = on_ready
+        self._process: asyncio.subprocess.Process | None = None
+        self._spoken = asyncio.Event()  # ready, or over
+        self._over = asyncio.Event()
+        self._code = 0
+        self.announced: dict[str, Any] = {}
+        self.is_asked = False  # to end
+
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended."""
+        return self._over.is_set()
+
+    @property
+    def is_up(self) -> bool:
+        """Whether it has announced itself, and lives."""
+        return bool(self.announced) and not self.is_over
+
+    @property
+    def pid(self) -> int:
+        """Its process id; 0 of one that couldn't be started."""
+        return self._process.pid if self._process is not None else 0
+
+    async def run(self) -> None:
+        """Start the process and listen to it until it ends; one that was asked to end isn't."""
+        try:
+            self._code = 0 if self.is_asked else await self._once()
+        except OSError as error:
+            _log.error("process_not_started", process=self._command.name, reason=reason_of(error))
+            self._code = _NOT_STARTED
+        except asyncio.CancelledError:
+            await self.end()
+            raise
+        finally:
+            self._over.set()
+            self._spoken.set()
+
+    async def got_ready(self, within_s: float) -> bool:
+        """Return whether it announced itself in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._spoken.wait()
+        return self.is_up
+
+    async def ended(self) -> int:
+        """Return the exit code, once there is one."""
+        await self._over.wait()
+        return self._code
+
+    async def end(self) -> None:
+        """Ask the process to end, once; kill it where it does not in time."""
+        asked_before, self.is_asked = self.is_asked, True
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        if not asked_before:  # a second signal would end it at once
+            _signal(process, signal.SIGTERM)
+        try:
+            async with asyncio.timeout(self._patience_s):
+                await process.wait()
+        except TimeoutError:
+            _log.error("process_killed", process=self._command.name, after_s=self._patience_s)
+            _signal(process, signal.SIGKILL)
+            await process.wait()
+
+    async def _once(self) -> int:
+        process = self._process = await asyncio.create_subprocess_exec(
+            *(*self._command.program, *self._command.arguments, "--with-parent"),
+            stdin=asyncio.subprocess.PIPE,
+            stdout=asyncio.subprocess.PIPE,
+            # Ctrl-C goes to the whole group: the order in which processes end is ours to choose.
+            start_new_session=True,
+        )
+        _log.info("process_started", process=self._command.name, pid=process.pid)
+        if self.is_asked:  # while it was being started: nobody has told it
+            self.is_asked = False
+            await self.end()
+        return await self._listen(process)
+
+    async def _listen(self, process: asyncio.subprocess.Process) -> int:
+        assert process.stdout is not None  # noqa: S101 - asked for above
+        while line := await _line(process.stdout):
+            self._hear(line)
+        return await process.wait()
+
+    def _hear(self, line: bytes) -> None:
+        with contextlib.suppress(ValueError):  # not ours: a library's word
+            said = json.loads(line)
+            if isinstance(said, dict) and said.get("event") == "ready":
+                self.announced = said
+                self._spoken.set()
+                self._on_ready()
+
+
+def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.send_signal(number)
+
+
+async def _line(stream: asyncio.StreamReader) -> bytes:
+    """Return the next line, empty at the end. One too long for asyncio is nobody's announcement."""
+    while True:
+        with contextlib.suppress(ValueError):  # it has dropped what it read so far
+            return await stream.readline()
