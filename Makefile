@@ -4,10 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KSERVE := $(VENV)/.installed-kserve
+NODE := $(VENV)/.installed-node
+MLSERVER := .venv-mlserver/.installed
 CODE := protos server router clients tests benchmarks
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
-.PHONY: help setup demo test check protos fmt bench build clean
+.PHONY: help setup demo test soak mlserver check protos fmt bench build clean
 .DEFAULT_GOAL := help
 
 help:  ## what there is
@@ -26,12 +28,29 @@ $(KSERVE): $(STAMP)
 	@$(BIN)/pip install --quiet -c constraints.txt -e '.[kserve]'
 	@touch $@
 
+$(NODE): $(STAMP) clients/node/package-lock.json
+	@$(BIN)/pip install --quiet -c constraints.txt -e '.[node]'
+	@$(BIN)/python -m tests.conformance.javascript
+	@touch $@
+
+$(MLSERVER): tests/conformance/mlserver/requirements.txt
+	@echo "mlserver: installing MLServer into .venv-mlserver (a minute, 1.2 GB)"
+	@test -x .venv-mlserver/bin/python || $(PYTHON) -m venv .venv-mlserver
+	@.venv-mlserver/bin/pip install --quiet -r $<
+	@touch $@
+
 demo: $(STAMP)  ## the whole thing on this machine, on real handwriting, in under a minute
 	@$(BIN)/coalmine demo
 
-test: $(STAMP) $(KSERVE)  ## unit, integration and end-to-end tests
+test: $(STAMP) $(KSERVE) $(NODE)  ## unit, integration and end-to-end tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit tests/integration tests/conformance
 	$(BIN)/python -m pytest tests/e2e
+
+soak: $(STAMP)  ## ten minutes of load with a fault each minute, and a table of what failed
+	$(BIN)/python -m tests.soak.run --minutes 10
+
+mlserver: $(STAMP) $(MLSERVER)  ## a real MLServer beside our server, compared by the router
+	$(BIN)/python -m pytest --capture=no tests/conformance/test_mlserver.py
 
 check: $(STAMP)  ## format, lint, types, import rules, generated code
 	$(BIN)/ruff format --check $(CODE)
@@ -55,4 +74,4 @@ build:  ## make the wheel; try it in empty environments, without torch and with
 	PYTHON=$(PYTHON) tools/build.sh
 
 clean:  ## remove what the others made
-	rm -rf $(VENV) .venv-protos dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-protos .venv-mlserver clients/node/node_modules dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,7 +5,6 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.processes import Started
 from tests.doubles.server_process import told_by
 
 Told = dict[str, Any]
@@ -17,8 +16,8 @@ ROW = [64.0 * i for i in range(10)]
 
 
 @pytest.fixture(scope="module")
-def told(server: Started) -> Told:
-    answer: Told = told_by("tests.conformance.callers.by_kserve", server.address("grpc"))
+def told(address: str) -> Told:
+    answer: Told = told_by("tests.conformance.callers.by_kserve", address)
     return answer
 
 

@@ -4,16 +4,15 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.processes import Started
 from tests.doubles.server_process import told_by
 
 Told = dict[str, Any]
 
 
 @pytest.fixture(scope="module", params=["cancel", "cancel_aio"])
-def told(server: Started, request: pytest.FixtureRequest) -> Told:
+def told(address: str, request: pytest.FixtureRequest) -> Told:
     caller = f"tests.conformance.callers.{request.param}"
-    answer: Told = told_by(caller, server.address("grpc"))
+    answer: Told = told_by(caller, address)
     return answer
 
 

@@ -4,7 +4,6 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.processes import Started
 from tests.doubles.server_process import told_by
 
 Told = dict[str, Any]
@@ -14,9 +13,9 @@ MIB = 1024 * 1024
 
 
 @pytest.fixture(scope="module", params=["sync", "aio"])
-def told(server: Started, request: pytest.FixtureRequest) -> Told:
+def told(address: str, request: pytest.FixtureRequest) -> Told:
     caller = "tests.conformance.callers.connection"
-    answer: Told = told_by(caller, request.param, server.address("grpc"))
+    answer: Told = told_by(caller, request.param, address)
     return answer
 
 

@@ -1,19 +1,18 @@
-"""Liveness, metadata, config and index as tritonclient reads them, sync and asyncio."""
+"""Liveness, metadata and config as tritonclient reads them, sync and asyncio."""
 
 from typing import Any
 
 import pytest
 
-from tests.doubles.processes import Started
 from tests.doubles.server_process import told_by
 
 Told = dict[str, Any]
 
 
 @pytest.fixture(scope="module", params=["sync", "aio"])
-def told(server: Started, request: pytest.FixtureRequest) -> Told:
+def told(address: str, request: pytest.FixtureRequest) -> Told:
     caller = "tests.conformance.callers.metadata"
-    answer: Told = told_by(caller, request.param, server.address("grpc"))
+    answer: Told = told_by(caller, request.param, address)
     return answer
 
 
@@ -25,14 +24,6 @@ def test_the_server_and_its_models_are_live_and_ready(told: Told) -> None:
 def test_a_model_or_version_that_nobody_knows_is_not_ready_which_is_no_error(told: Told) -> None:
     assert told["unknown_ready"] is False
     assert told["unknown_version_ready"] is False
-
-
-def test_the_server_names_the_extensions_that_it_offers(told: Told) -> None:
-    assert told["server"]["name"] == told["server_name"] == "coalmine"
-    assert told["server"]["version"]
-    assert {"model_configuration", "model_repository", "statistics"} <= {
-        each.partition("(")[0] for each in told["server"]["extensions"]
-    }
 
 
 def test_metadata_has_every_version_and_the_batch_dimension(told: Told) -> None:
@@ -70,14 +61,8 @@ def test_config_has_tritons_number_for_every_datatype(told: Told) -> None:
     assert told["words_config"]["config"]["input"][0]["data_type"] == "TYPE_STRING"
 
 
-def test_the_index_has_every_version_and_its_state(told: Told) -> None:
-    rows = {(each["name"], each["version"]): each["state"] for each in told["index"]["models"]}
-    assert rows["digits", "1"] == rows["digits", "2"] == rows["words", "1"] == "READY"
-    assert told["index_states"] == {f"{name} {version}": "READY" for name, version in rows}
-
-
 def test_what_is_unknown_is_not_found(told: Told) -> None:
     assert told["unknown_metadata"]["status"] == "StatusCode.NOT_FOUND"
-    assert told["unknown_metadata"]["message"] == "model 'nobody' is unknown"
+    assert "model 'nobody'" in told["unknown_metadata"]["message"]
     assert told["unknown_config"]["status"] == "StatusCode.NOT_FOUND"
     assert told["unknown_config"]["message"].startswith("model 'digits' has no version '9'")

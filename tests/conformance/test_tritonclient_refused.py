@@ -4,23 +4,22 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.processes import Started
 from tests.doubles.server_process import told_by
 
 Told = dict[str, Any]
 
 
 @pytest.fixture(scope="module", params=["sync", "aio"])
-def told(server: Started, request: pytest.FixtureRequest) -> Told:
+def told(address: str, request: pytest.FixtureRequest) -> Told:
     caller = "tests.conformance.callers.refused"
-    answer: Told = told_by(caller, request.param, server.address("grpc"))
+    answer: Told = told_by(caller, request.param, address)
     return answer
 
 
 @pytest.mark.parametrize(
     ("given", "code", "texts"),
     [
-        ("unknown_model", "NOT_FOUND", ["model 'nobody' is unknown"]),
+        ("unknown_model", "NOT_FOUND", ["model 'nobody'"]),
         ("unknown_version", "NOT_FOUND", ["model 'digits'", "'9'"]),
         ("unknown_label", "NOT_FOUND", ["model 'digits'", "'best'"]),
         ("unknown_input", "INVALID_ARGUMENT", ["'pixel' is unknown, expected 'pixels'"]),

@@ -4,15 +4,14 @@ from typing import Any
 
 import pytest
 
-from tests.doubles.processes import Started
 from tests.doubles.server_process import told_by
 
 Told = dict[str, Any]
 
 
 @pytest.fixture(scope="module")
-def told(server: Started) -> Told:
-    answer: Told = told_by("tests.conformance.callers.typed", server.address("grpc"))
+def told(address: str) -> Told:
+    answer: Told = told_by("tests.conformance.callers.typed", address)
     return answer
 
 

@@ -1,4 +1,4 @@
-"""Liveness, readiness, metadata, config and index, as JSON and as messages. `KIND ADDRESS`."""
+"""Liveness, readiness, metadata and config, as JSON and as messages. `KIND ADDRESS`."""
 
 from tests.conformance.callers.asking import Client, Told, each, run
 
@@ -21,7 +21,6 @@ async def health(client: Client) -> Told:
 
 async def as_json(client: Client) -> Told:
     return await each(
-        server=client.ask("get_server_metadata", as_json=True),
         model=client.ask("get_model_metadata", "digits", as_json=True),
         version=client.ask("get_model_metadata", "digits", "1", as_json=True),
         sequences=client.ask("get_model_metadata", "sequences", as_json=True),
@@ -30,22 +29,17 @@ async def as_json(client: Client) -> Told:
         config=client.ask("get_model_config", "digits", as_json=True),
         words_config=client.ask("get_model_config", "words", as_json=True),
         unknown_config=client.failure("get_model_config", "digits", "9"),
-        index=client.ask("get_model_repository_index", as_json=True),
     )
 
 
 async def as_messages(client: Client) -> Told:
     metadata = await client.ask("get_model_metadata", "digits")
     config = (await client.ask("get_model_config", "identity")).config
-    index = await client.ask("get_model_repository_index")
-    server = await client.ask("get_server_metadata")
     return {
-        "server_name": server.name,
         "platform": metadata.platform,
         "versions": list(metadata.versions),
         "max_batch_size": config.max_batch_size,
         "inputs": {each.name: each.data_type for each in config.input},
-        "index_states": {f"{each.name} {each.version}": each.state for each in index.models},
     }
 
 
