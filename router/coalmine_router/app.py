@@ -1,15 +1,23 @@
 """`router run`, from its parts. What it keeps is in proxy_app.py and control_app.py."""
 
+import asyncio
 import os
-from dataclasses import dataclass
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
 from coalmine import lifecycle
 from coalmine.addresses import bound_address, check_free, reserve
+from coalmine.child_process import Command
+from coalmine.errors import StartError
+from coalmine.hangup import asked_by_hangup
 from coalmine.lifecycle import Stop
-from coalmine_router.config import RouterConfig
+from coalmine_router.config.file import RouterConfig
+from coalmine_router.processes import FILE_NAME as PROCESS_FILE
+from coalmine_router.processes import ProcessFile
+from coalmine_router.reload import Reload
 from coalmine_router.supervisor import Grace, Supervisor, command
 
 _SOCKET_PATH_MAX: Final = 100
@@ -17,35 +25,70 @@ _SOCKET_PATH_MAX: Final = 100
 
 @dataclass(frozen=True, slots=True)
 class RunSettings:
-    """What `router run` is given."""
+    """What `router run` is given; `text` is what the file holds."""
 
     config_file: Path
+    text: str
     config: RouterConfig
     workers: int
     grace: Grace
 
 
+class Places(NamedTuple):
+    """Where a running router is: the same for every process that it starts."""
+
+    data: str
+    control: str
+    http: str
+    # For proxies on this machine; "" where there can't be one.
+    socket: str
+
+
 async def run(settings: RunSettings, stop: Stop) -> None:
     """Keep one control process and the proxies until `stop`. Raises StartError."""
     config = settings.config
+    asked = asked_by_hangup(stop)
     check_free(config.listen)
     # Held, not listened on: the port stays ours while proxies come and go.
     with reserve(config.listen, shared=True) as data_port:
-        data = bound_address(data_port)
-        control = _chosen(config.control.listen)
-        http = _chosen(config.http)
-        socket = _socket(config.control.state)
+        places = Places(
+            bound_address(data_port),
+            _chosen(config.control.listen),
+            _chosen(config.http),
+            _socket(config.control.state),
+        )
+        control = _control(settings, settings.config_file, places)
+        noted = ProcessFile(config.control.state / PROCESS_FILE)
         supervisor = Supervisor(
-            command("control", _control_arguments(settings, control, http, socket)),
-            [
-                command(f"proxy-{n}", _proxy_arguments(settings, data, socket or control))
-                for n in range(settings.workers)
-            ],
-            settings.grace,
+            control, _proxies(settings, places), settings.grace, note=noted.note
         )
-        await supervisor.run(
-            stop, lambda _: lifecycle.announce(data=data, control=control, http=http)
-        )
+        await supervisor.run(stop, _serving(settings, places, supervisor, asked))
+
+
+def _serving(
+    settings: RunSettings, places: Places, supervisor: Supervisor, asked: asyncio.Event
+) -> Callable[[], Coroutine[Any, Any, None]]:
+    """Return what is done while all processes are up."""
+    in_force = settings.config.control.state / "config-in-force.yaml"
+    control = _control(settings, in_force, places)
+    reload = Reload(
+        settings.config_file,
+        settings.text,
+        settings.config,
+        in_force=in_force,
+        restart_control=lambda: supervisor.restart_control(control),
+        proxies=lambda config: _proxies(replace(settings, config=config), places),
+        roll=supervisor.roll,
+    )
+
+    async def serve() -> None:
+        # Not earlier: the state folder is another router's until our control process has it.
+        if reload.keep_copy():
+            supervisor.control_later(control)
+        lifecycle.announce(data=places.data, control=places.control, http=places.http)
+        await reload.run(asked)
+
+    return serve
 
 
 def _chosen(address: str) -> str:
@@ -60,16 +103,45 @@ def _socket(state: Path) -> str:
     return f"unix:{quote(path)}" if len(path) <= _SOCKET_PATH_MAX else ""
 
 
-def _control_arguments(settings: RunSettings, control: str, http: str, socket: str) -> list[str]:
-    return [
-        *("control", "--config", str(settings.config_file), "--socket", socket),
-        *("--listen", control, "--http", http, "--grace", f"{settings.grace.copies_s:.3f}s"),
+def _control(settings: RunSettings, file: Path, places: Places) -> Command:
+    arguments = [
+        *("control", "--config", str(file), "--socket", places.socket),
+        *("--listen", places.control, "--http", places.http),
+        *("--state", str(settings.config.control.state)),
+        *("--grace", f"{settings.grace.copies_s:.3f}s"),
     ]
+    return command("control", arguments)
+
+
+def _proxies(settings: RunSettings, places: Places) -> list[Command]:
+    arguments = _proxy_arguments(settings, places.data, places.socket or places.control)
+    return [command(f"proxy-{n}", arguments) for n in range(settings.workers)]
 
 
 def _proxy_arguments(settings: RunSettings, data: str, control: str) -> list[str]:
+    config = settings.config
+    if not control.startswith("unix:") and (config.control.tls or config.control.tokens):
+        path = config.control.state.resolve()
+        raise StartError(
+            f"control.state: {path} is too long a path for a socket, by which the proxies reach "
+            "a control process that asks for TLS or tokens"
+        )
     return [
         *("proxy", "--control", control, "--listen", data, "--shared-port"),
-        *("--state", str(settings.config.control.state)),
+        *("--state", str(config.control.state)),
         *("--grace", f"{settings.grace.requests_s:.3f}s"),
+        *_door_arguments(config),
     ]
+
+
+def _door_arguments(config: RouterConfig) -> Iterator[str]:
+    tls = config.tls
+    files = {
+        "--tls-cert": tls and tls.cert,
+        "--tls-key": tls and tls.key,
+        "--tls-client-ca": tls and tls.client_ca,
+        "--tokens": config.tokens,
+    }
+    for option, file in files.items():
+        if file:
+            yield from (option, str(file))

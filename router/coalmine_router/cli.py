@@ -7,13 +7,28 @@ from typing import Annotated, Any
 import typer
 
 from coalmine import lifecycle
-from coalmine.config_file import duration_ns
+from coalmine.config_file import content_of, duration_ns
 from coalmine.errors import StartError
 from coalmine.lifecycle import Stop
+from coalmine.secured import (
+    Ca,
+    Cert,
+    Key,
+    ServerName,
+    TlsCert,
+    TlsClientCa,
+    TlsKey,
+    Token,
+    TokenInPlaintext,
+    Tokens,
+)
+from coalmine.security import Tls, TlsFiles
 from coalmine.shares import percent
 from coalmine.telemetry import ROUTER_SERVICE, configure_logging
 from coalmine_router import app, control_app, proxy_app
-from coalmine_router.config import RouterConfig, read
+from coalmine_router.config.file import RouterConfig, checked, read
+from coalmine_router.proxy.door import DoorSettings
+from coalmine_router.proxy.link import ControlAddress
 from coalmine_router.supervisor import Grace
 
 router = typer.Typer(
@@ -42,7 +57,8 @@ def run(
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
         shares = Grace.of(_seconds(grace))
-        settings = app.RunSettings(config, read(config), workers, shares)
+        text = content_of(config)
+        settings = app.RunSettings(config, text, checked(text, path=config), workers, shares)
         return app.run(settings, stop)
 
     _run(body, with_parent=False)
@@ -58,6 +74,10 @@ def control(
     http: Annotated[
         str, typer.Option(metavar="ADDR", help="Where /metrics listens, not as the file says.")
     ] = "",
+    state: Annotated[
+        Path | None,
+        typer.Option(metavar="DIR", help="Where the state is kept, not as the file says."),
+    ] = None,
     socket: Annotated[
         str,
         typer.Option(metavar="unix:PATH", help="Listen there too, for proxies on this machine."),
@@ -69,7 +89,9 @@ def control(
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
         settings = control_app.ControlSettings(
-            config=_listening(read(config), listen, http), socket=socket, grace_s=_seconds(grace)
+            config=_placed(read(config), listen, http, state),
+            socket=socket,
+            grace_s=_seconds(grace),
         )
         return control_app.control(settings, stop)
 
@@ -88,13 +110,38 @@ def proxy(
     shared_port: Annotated[
         bool, typer.Option("--shared-port", help="Other proxies listen on the same port.")
     ] = False,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    server_name: ServerName = None,
+    token: Token = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Holds the token; read again when it changes."),
+    ] = None,
+    token_in_plaintext: TokenInPlaintext = False,
+    tls_cert: TlsCert = None,
+    tls_key: TlsKey = None,
+    tls_client_ca: TlsClientCa = None,
+    tokens: Tokens = None,
     grace: GraceOption = "30s",
     with_parent: WithParent = False,
 ) -> None:
-    """Run one proxy, which follows a control process."""
+    """Run one proxy, which follows a control process.
+
+    --ca to --token-in-plaintext are of the way to the control process, --tls-cert to --tokens of
+    the data port.
+    """
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
-        settings = proxy_app.ProxySettings(control, listen, state, shared_port, _seconds(grace))
+        tls = Tls.given(ca, cert, key, server_name)
+        files = TlsFiles.given(tls_cert, tls_key, tls_client_ca)
+        settings = proxy_app.ProxySettings(
+            ControlAddress(control, tls, token, token_file, token_in_plaintext),
+            DoorSettings(listen, shared_port, files, tokens),
+            state,
+            _seconds(grace),
+        )
         return proxy_app.proxy(settings, stop)
 
     _run(body, with_parent=with_parent)
@@ -113,7 +160,7 @@ def check(
     typer.echo(f"{file}: good: {len(config.backends)} backends, {len(config.routes)} routes")
     for route in config.table().routes:
         shares = ", ".join(f"{each.name} {percent(each.weight_bp)}" for each in route.variants)
-        typer.echo(f"  {route.name}: model {route.model}: {shares}")
+        typer.echo(f"  {route.name}: {route.match}: {shares}")
 
 
 def _run(body: Callable[[Stop], Coroutine[Any, Any, None]], *, with_parent: bool) -> None:
@@ -121,9 +168,10 @@ def _run(body: Callable[[Stop], Coroutine[Any, Any, None]], *, with_parent: bool
     raise typer.Exit(lifecycle.run(body, with_parent=with_parent))
 
 
-def _listening(config: RouterConfig, listen: str, http: str) -> RouterConfig:
-    """Return the configuration with other addresses, where there are any."""
-    control_config = config.control.model_copy(update={"listen": listen or config.control.listen})
+def _placed(config: RouterConfig, listen: str, http: str, state: Path | None) -> RouterConfig:
+    """Return the configuration with other addresses and state folder, where there are any."""
+    given = {"listen": listen or config.control.listen, "state": state or config.control.state}
+    control_config = config.control.model_copy(update=given)
     return config.model_copy(update={"control": control_config, "http": http or config.http})
 
 

@@ -6,27 +6,28 @@ import os
 import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
+from typing import cast
 
 import grpc
-from grpc_health.v1 import health_pb2_grpc
 from prometheus_client import CollectorRegistry
 
 from coalmine import lifecycle
 from coalmine.addresses import check_free
 from coalmine.clock import SystemClock
-from coalmine.control.v1 import control_pb2, control_pb2_grpc
+from coalmine.control.v1 import control_pb2_grpc
 from coalmine.exposition import Exposition
-from coalmine.health import Health
 from coalmine.lifecycle import Stop
-from coalmine.reflection import reflect
+from coalmine.reflection import Methods
 from coalmine.span_export import CountedSpans, exporter_for, resource
 from coalmine.telemetry import ROUTER_SERVICE
-from coalmine_router.channels import CONTROL_SERVER_OPTIONS, Channels
-from coalmine_router.config import RouterConfig
-from coalmine_router.control.plane import SERVICES as CONTROL_SERVICES
+from coalmine_router.channels import Channels
+from coalmine_router.config.file import RouterConfig
+from coalmine_router.control.door import ControlDoor, Offer
 from coalmine_router.control.plane import ControlPlane
 from coalmine_router.observer.mismatches import Mismatches
 from coalmine_router.observer.observer import Observer
+from coalmine_router.processes import FILE_NAME as PROCESS_FILE
+from coalmine_router.processes import ProcessMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
     """Serve the control API, the table feed and the reports until `stop`. Raises StartError."""
     config, registry = settings.config, CollectorRegistry()
     check_free(config.control.listen)
+    registry.register(ProcessMetrics(config.control.state / PROCESS_FILE, os.getppid()))
+    door = ControlDoor(config.control, settings.socket, SystemClock())
     async with contextlib.AsyncExitStack() as stack:
         http = stack.enter_context(_exposed(config.http, registry, stop))
         channels = await stack.enter_async_context(_channels())
@@ -49,17 +52,13 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
         observer = await stack.enter_async_context(_observer(config, plane, channels, registry))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         background = [tasks.create_task(plane.run()), tasks.create_task(observer.run())]
-        server = _control_server(plane, observer)
-        health = Health()
-        health_pb2_grpc.add_HealthServicer_to_server(health, server)
-        address = await lifecycle.listen(server, config.control.listen)
-        if settings.socket:
-            lifecycle.bind(server, settings.socket)
-        await server.start()
+        background.append(tasks.create_task(door.follow_tokens()))
+        address = await door.open(*_offers(plane, observer, door))
         lifecycle.announce(control=address, http=http)
         await stop.wait()
         plane.end_streams()
-        await lifecycle.drain(server, health, grace_s=settings.grace_s)
+        observer.end_streams()
+        await door.close(settings.grace_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(settings.grace_s):
                 await observer.settled()
@@ -124,9 +123,15 @@ async def _observer(
             await asyncio.to_thread(spans.shutdown)
 
 
-def _control_server(plane: ControlPlane, observer: Observer) -> grpc.aio.Server:
-    server = grpc.aio.server(options=list(CONTROL_SERVER_OPTIONS))
-    plane.add_to(server, observer)
-    control_pb2_grpc.add_ReportsServicer_to_server(observer.servicer(), server)
-    reflect(server, (*CONTROL_SERVICES, "coalmine.control.v1.Reports"), (control_pb2,))
-    return server
+def _offers(plane: ControlPlane, observer: Observer, door: ControlDoor) -> tuple[Offer, Offer]:
+    """Return what operators are offered, and what proxies are."""
+
+    def operators(methods: Methods) -> None:
+        plane.add_to(methods, observer, door.audit)
+
+    def proxies(methods: Methods) -> None:
+        plane.add_feed_to(methods)
+        server = cast("grpc.aio.Server", methods)
+        control_pb2_grpc.add_ReportsServicer_to_server(observer.servicer(), server)
+
+    return operators, proxies

@@ -7,11 +7,19 @@ outlives this process, whatever ends it.
 
 import asyncio
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Final, NamedTuple
+
+import structlog
 
 from coalmine.child_process import Child, Command
 from coalmine.lifecycle import Stop, unless_stopped
+
+_log = structlog.get_logger(__name__)
+
+# Longer than a process needs on a machine that has other things to do.
+_READY_S: Final = 30.0
+_NOTED_EACH_S: Final = 1.0
 
 
 class Grace(NamedTuple):
@@ -40,28 +48,71 @@ def command(name: str, arguments: Sequence[str]) -> Command:
 class Supervisor:
     """The router's processes: the control process first, the proxies after it, ended in reverse."""
 
-    def __init__(self, control: Command, proxies: Sequence[Command], grace: Grace) -> None:
+    def __init__(
+        self,
+        control: Command,
+        proxies: Sequence[Command],
+        grace: Grace,
+        *,
+        note: Callable[[Sequence[Child]], None],
+        ready_within_s: float = _READY_S,
+    ) -> None:
         self._control = Child(control, grace.control_s)
         self._proxies = [Child(proxy, grace.proxies_s) for proxy in proxies]
+        self._note = note
+        self._ready_within_s = ready_within_s
 
-    async def run(self, stop: Stop, ready: Callable[[Mapping[str, Any]], None]) -> None:
+    async def run(self, stop: Stop, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Keep the processes until `stop`. Raises StartError where one can't start.
 
-        `ready` is called once all of them are, with what the control process announced.
+        `serve` runs once all of them are ready, and is cancelled before they end.
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._control.keep())
             if await unless_stopped(stop, self._control.ready.wait()):
                 for proxy in self._proxies:
                     tasks.create_task(proxy.keep())
-                if await unless_stopped(stop, self._proxies_ready()):
-                    ready(self._control.announced)
+                await unless_stopped(stop, self._serving(serve))
             await stop.wait()
             await self._end()
 
-    async def _proxies_ready(self) -> None:
+    def control_later(self, control: Command) -> None:
+        """Start the control process by this command when it has to be started again."""
+        self._control.command = control
+
+    async def restart_control(self, control: Command) -> bool:
+        """Start the control process by another command; return whether it got ready.
+
+        The proxies serve on by their table meanwhile.
+        """
+        return await self._control.restart(control, within_s=self._ready_within_s)
+
+    async def roll(self, proxies: Sequence[Command]) -> bool:
+        """Replace the proxies, one after the other; return whether all of them were.
+
+        The new one is ready before the old one ends, so no call is without anybody to take it.
+        """
+        replaced = 0
+        for proxy, wanted in zip(self._proxies, proxies, strict=True):
+            old = proxy.pid
+            replaced += await proxy.replace(wanted, within_s=self._ready_within_s)
+            if proxy.pid != old:
+                _log.info("worker_replaced", process=proxy.name, old=old, new=proxy.pid)
+        _log.info("workers_rolled", replaced=replaced, of=len(self._proxies))
+        return replaced == len(self._proxies)
+
+    async def _serving(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         for proxy in self._proxies:
             await proxy.ready.wait()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._noting())
+            tasks.create_task(serve())
+
+    async def _noting(self) -> None:
+        """Have the processes noted down, as they are now and then."""
+        while True:
+            self._note([self._control, *self._proxies])
+            await asyncio.sleep(_NOTED_EACH_S)
 
     async def _end(self) -> None:
         """End the proxies, then the control process: it still takes in their last reports."""

@@ -14,11 +14,23 @@ WHOLE_BP: Final = 10_000
 
 
 @dataclass(frozen=True, slots=True)
+class BackendTls:
+    """PEM files for the connections to a backend, by name; empty ones are not given."""
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    server_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Backend:
-    """Where variants are served: one address, or several."""
+    """Where variants are served: one address, or several. Without `tls`, in plaintext."""
 
     name: str
     targets: tuple[str, ...]
+    tls: BackendTls | None = None
+    token_file: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +52,64 @@ class Shadow:
     share_bp: int
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What may be in flight at a time; 0: no limit."""
+
+    in_flight_max: int = 0
+    bytes_max: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Match:
+    """Which requests a route answers: a model's, those of no other route, or another service's.
+
+    Without `method`, all unary methods of `service`.
+    """
+
+    model: str = ""
+    is_default: bool = False
+    service: str = ""
+    method: str = ""
+
+    def __str__(self) -> str:
+        if self.is_default:
+            return "any other model"
+        if self.service:
+            return f"{self.service}/{self.method or '*'}"
+        return f"model {self.model}"
+
+
+@dataclass(frozen=True, slots=True)
+class Sticky:
+    """Where a request's sticky key is: a metadata key, a parameter, or its id. At most one."""
+
+    metadata: str = ""
+    parameter: str = ""
+    id: bool = False
+
+    def __bool__(self) -> bool:
+        return bool(self.metadata or self.parameter or self.id)
+
+    def __str__(self) -> str:
+        if self.parameter:
+            return f"parameter {self.parameter}"
+        return "id" if self.id else self.metadata
+
+
 @dataclass(frozen=True)
 class Route:
-    """A matched model, with its policy. Raises InvalidRequest where its parts contradict."""
+    """What a route matches, with its policy. Raises InvalidRequest where its parts contradict."""
 
     name: str
-    model: str
+    match: Match
     variants: tuple[Variant, ...]
     shadows: tuple[Shadow, ...] = ()
-    sticky_metadata: str = ""
+    sticky: Sticky = Sticky()
     timeout_ns: int = 30 * 10**9
     pinning: bool = True
+    fallback: bool = False
+    limits: Limits = Limits()
 
     def __post_init__(self) -> None:
         _check(self)
@@ -115,11 +174,12 @@ class RouteTable:
     revision: int
     backends: tuple[Backend, ...]
     routes: tuple[Route, ...]
+    limits: Limits = Limits()
 
     def __post_init__(self) -> None:
         _check_unique("backend", [backend.name for backend in self.backends])
         _check_unique("route", [route.name for route in self.routes])
-        _check_unique("match.model", [route.model for route in self.routes])
+        _check_unique("match:", [str(route.match) for route in self.routes])
         for backend in self.backends:
             if not backend.targets:
                 raise InvalidRequest(f"backend '{backend.name}' has no targets")
@@ -140,11 +200,6 @@ class RouteTable:
         return {backend.name: backend for backend in self.backends}
 
     @cached_property
-    def by_model(self) -> Mapping[str, Route]:
-        """The routes by the model name they match."""
-        return {route.model: route for route in self.routes}
-
-    @cached_property
     def by_route(self) -> Mapping[str, Route]:
         """The routes by name."""
         return {route.name: route for route in self.routes}
@@ -162,24 +217,52 @@ class RouteTable:
         return replace(self, revision=self.revision + 1, routes=routes)
 
 
+# ---------------------------------------------------------------- what must hold
+
+
 def _check(route: Route) -> None:
     where = f"route '{route.name}'"
+    _check_match(where, route.match)
     _check_unique(f"{where}: variant", [variant.name for variant in route.variants])
     if STABLE not in route.by_name:
         raise InvalidRequest(f"{where} has no variant '{STABLE}'")
+    _check_weights(where, route)
+    _check_shadows(where, route)
+    _check_sticky(where, route)
+    if route.timeout_ns <= 0:
+        raise InvalidRequest(f"{where}: the timeout is not above 0")
+
+
+def _check_match(where: str, match: Match) -> None:
+    if sum(map(bool, (match.model, match.is_default, match.service))) != 1:
+        raise InvalidRequest(f"{where}: match names a model, default, or a service: one of them")
+    if match.method and not match.service:
+        raise InvalidRequest(f"{where}: match names a method and no service")
+
+
+def _check_weights(where: str, route: Route) -> None:
     if any(not 0 <= variant.weight_bp <= WHOLE_BP for variant in route.variants):
         raise InvalidRequest(f"{where}: a weight lies outside 0 to 100%")
     total = sum(variant.weight_bp for variant in route.variants)
     if total != WHOLE_BP:
         raise InvalidRequest(f"{where}: weights add up to {percent(total)}, expected 100%")
+
+
+def _check_shadows(where: str, route: Route) -> None:
     _check_unique(f"{where}: shadow", [shadow.variant for shadow in route.shadows])
     for shadow in route.shadows:
         if shadow.variant not in route.by_name:
             raise InvalidRequest(f"{where}: shadow '{shadow.variant}' is no variant of it")
         if not 0 < shadow.share_bp <= WHOLE_BP:
             raise InvalidRequest(f"{where}: a shadow's share lies outside 0 to 100%")
-    if route.timeout_ns <= 0:
-        raise InvalidRequest(f"{where}: the timeout is not above 0")
+
+
+def _check_sticky(where: str, route: Route) -> None:
+    sticky = route.sticky
+    if sum(map(bool, (sticky.metadata, sticky.parameter, sticky.id))) > 1:
+        raise InvalidRequest(f"{where}: a sticky key is in metadata, a parameter or the id: in one")
+    if route.match.service and (sticky.parameter or sticky.id):
+        raise InvalidRequest(f"{where}: requests of another service are sticky by metadata alone")
 
 
 def _check_unique(what: str, names: list[str]) -> None:

@@ -8,7 +8,7 @@ import grpc
 
 from coalmine.tokens import digest
 
-TOKENS = {role: f"{role}-secret" for role in ("viewer", "caller", "operator")}
+TOKENS = {role: f"{role}-secret" for role in ("viewer", "caller", "proxy", "operator")}
 
 
 def write_tokens(path: Path, *roles: str) -> Path:

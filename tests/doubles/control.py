@@ -16,6 +16,7 @@ from coalmine.control.v1.control_pb2_grpc import (
 )
 from coalmine.inference import inference_pb2
 from coalmine.tensors import Tensor, encode_inputs, encode_outputs
+from tests.doubles.certificates import Pair
 
 AT_NS = 1_790_000_000_000_000_000  # 2026-09-21 14:13:20 UTC
 
@@ -25,6 +26,8 @@ class FakeControl(RouteControlServicer):
 
     def __init__(self) -> None:
         self.requests: list[Any] = []
+        # Of each request, what it had as `authorization`.
+        self.shown: list[str | None] = []
         self.errors: dict[str, tuple[grpc.StatusCode, str]] = {}
         self.answers: dict[str, Any] = {
             "ListRoutes": pb.ListRoutesResponse(revision=7, routes=[a_route()]),
@@ -75,16 +78,21 @@ class FakeControl(RouteControlServicer):
 
     def _remember(self, method: str, request: Any, context: Any) -> None:
         self.requests.append(request)
+        self.shown.append(dict(context.invocation_metadata()).get("authorization"))
         if method in self.errors:
             context.abort(*self.errors[method])
 
 
 @contextmanager
-def serving(control: RouteControlServicer) -> Iterator[str]:
-    """Yield the address where `control` answers."""
+def serving(control: RouteControlServicer, pair: Pair | None = None) -> Iterator[str]:
+    """Yield the address where `control` answers; by TLS, where there is a certificate for it."""
     server = grpc.server(ThreadPoolExecutor(4))
     add_RouteControlServicer_to_server(control, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    if pair is None:
+        port = server.add_insecure_port("127.0.0.1:0")
+    else:
+        both = pair.key.read_bytes(), pair.cert.read_bytes()
+        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([both]))
     server.start()
     try:
         yield f"127.0.0.1:{port}"
@@ -108,6 +116,8 @@ def a_route(stable: int = 10_000, canary: int = 0, shadow: int = 10_000) -> pb.R
         sticky_metadata="x-user-id",
         timeout_ns=2_000_000_000,
         pinning=True,
+        fallback=True,
+        limits=pb.Limits(in_flight_max=512),
     )
 
 
@@ -134,6 +144,7 @@ def a_status() -> pb.RouteStatus:
                 latency_p50_ms=1.31,
                 latency_p99_ms=14.02,
                 split_requests=999,
+                fallbacks={"not_ready": 40, "UNAVAILABLE": 2},
             ),
             pb.VariantStatus(name="int8", ready=True),
         ],
@@ -162,13 +173,29 @@ def a_status() -> pb.RouteStatus:
             )
         ],
         proxies=[
-            pb.ProxyStatus(proxy_id="p-4711", revision=7, connected_since_ns=AT_NS),
+            pb.ProxyStatus(
+                proxy_id="p-4711", revision=7, connected_since_ns=AT_NS, reach=a_reach()
+            ),
             pb.ProxyStatus(
                 proxy_id="p-4712", revision=6, connected_since_ns=AT_NS, refused="no such backend"
             ),
         ],
         reports=pb.ReportCounts(offered=10_000, received=9_998, dropped={"buffer_full": 2}),
+        turned_away={"in_flight": 12, "bytes": 0},
     )
+
+
+def a_reach() -> list[pb.VariantReach]:
+    return [
+        pb.VariantReach(route="digits", variant="stable", addresses=2, available=2),
+        pb.VariantReach(
+            route="digits",
+            variant="canary",
+            addresses=2,
+            available=1,
+            troubles=["127.0.0.1:8001 does not answer"],
+        ),
+    ]
 
 
 def a_change(*, stable: int, canary: int) -> pb.ChangeResponse:

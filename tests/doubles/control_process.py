@@ -14,7 +14,8 @@ from coalmine.control.v1 import control_pb2_grpc
 class ControlProcess(control_pb2_grpc.TableFeedServicer, control_pb2_grpc.ReportsServicer):
     """`async with ControlProcess() as control:` listens on `control.address`.
 
-    It can be stopped and started again on the same port. With `deaf` set, reports are not read.
+    It can be stopped and started again on the same port. With `deaf` set, reports are not read;
+    with `mute`, they are not acknowledged; with `refusing`, that is their stream's end.
     """
 
     def __init__(self) -> None:
@@ -22,6 +23,8 @@ class ControlProcess(control_pb2_grpc.TableFeedServicer, control_pb2_grpc.Report
         self.states: list[pb.ProxyState] = []
         self.batches: list[pb.ReportBatch] = []
         self.deaf = False
+        self.mute = False
+        self.refusing: grpc.StatusCode | None = None
         self._table: pb.RouteTable | None = None
         self._changed = asyncio.Condition()
         self._server: grpc.aio.Server | None = None
@@ -82,13 +85,16 @@ class ControlProcess(control_pb2_grpc.TableFeedServicer, control_pb2_grpc.Report
 
     async def Send(
         self, request_iterator: AsyncIterator[pb.ReportBatch], context: Any
-    ) -> pb.SendSummary:
+    ) -> AsyncIterator[pb.ReportAck]:
         while self.deaf:
             await asyncio.sleep(0.01)
         async for batch in request_iterator:
             self.batches.append(batch)
             await self._tell()
-        return pb.SendSummary(received=len(self.reports))
+            if self.refusing:
+                await context.abort(self.refusing)
+            if not self.mute:
+                yield pb.ReportAck(number=batch.number)
 
     async def _listen(self, states: AsyncIterator[pb.ProxyState]) -> None:
         async for state in states:

@@ -3,17 +3,25 @@
 import asyncio
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import grpc
 from prometheus_client import CollectorRegistry
 
+from coalmine.calling import open_aio_channel, showing, shown
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine.control.v1.control_pb2_grpc import RouteControlStub
+from coalmine.control.v1.control_pb2_grpc import (
+    ReportsServicer,
+    RouteControlStub,
+    add_ReportsServicer_to_server,
+)
 from coalmine.errors import NotFound
+from coalmine.reflection import Methods
+from coalmine.security import Tls
 from coalmine_router.channels import Channels
-from coalmine_router.config import RouterConfig
+from coalmine_router.config.file import RouterConfig
+from coalmine_router.control.door import ControlDoor
 from coalmine_router.control.plane import ControlPlane
 from coalmine_router.table import Route, RouteTable
 from tests.doubles.proxy import FollowingProxy
@@ -62,11 +70,31 @@ class KnownMismatches:
         return pb.Mismatch(id=mismatch_id, route=route, request=b"body")
 
 
-class ControlRig:
-    """`async with ControlRig(config) as rig:` answers on `rig.channel`; `rig.stub` calls it."""
+class UnreadReports(ReportsServicer):
+    """Takes in no reports: who may send them is seen by that."""
 
-    def __init__(self, config: RouterConfig) -> None:
+    async def Send(self, _requests: Any, context: Any) -> None:  # type: ignore[override]
+        await context.abort(grpc.StatusCode.ABORTED, "let in")
+
+
+class ControlRig:
+    """`async with ControlRig(config) as rig:` answers on `rig.channel`; `rig.stub` calls it.
+
+    The channel is opened with `tls`, and shows `token` with every call. Reports are not taken.
+    """
+
+    def __init__(
+        self,
+        config: RouterConfig,
+        *,
+        socket: str = "",
+        tls: Tls | None = None,
+        token: str | None = None,
+    ) -> None:
         self._config = config
+        self._tls = tls
+        self._shown = shown(token, "unix:", anywhere=True)
+        self.door = ControlDoor(config.control, socket, SystemClock())
         self._channels = Channels()
         self._group = asyncio.TaskGroup()
         self.registry = CollectorRegistry()
@@ -76,13 +104,12 @@ class ControlRig:
         self._plane = await ControlPlane.open(
             self._config, channels=self._channels, clock=SystemClock(), registry=self.registry
         )
-        self._server = grpc.aio.server()
-        self._plane.add_to(self._server, self.learned)
-        self.address = f"127.0.0.1:{self._server.add_insecure_port('127.0.0.1:0')}"
-        await self._server.start()
-        self.channel = grpc.aio.insecure_channel(self.address)
+        self.address = await self.door.open(self._operators, self._proxies_offer)
+        self._opened = open_aio_channel(self.address, self._tls)
+        self.channel = showing(self._opened, self._shown)
         self.stub = RouteControlStub(self.channel)
         await self._group.__aenter__()
+        self._following_files = self._group.create_task(self.door.follow_tokens())
         self._deciding = self._group.create_task(self._plane.run())
         self._proxies: list[asyncio.Task[None]] = []
         return self
@@ -95,17 +122,26 @@ class ControlRig:
     ) -> None:
         await self.stop()
         self._deciding.cancel()
+        self._following_files.cancel()
         for each in self._proxies:
             each.cancel()
         await self._group.__aexit__(kind, error, traceback)
-        await self.channel.close()
+        await self._opened.close()
         await self._channels.close()
         await self._plane.close()
 
     async def stop(self, grace_s: float = 30.0) -> None:
         """Stop answering as the process does: gracefully."""
         self._plane.end_streams()
-        await self._server.stop(grace_s)
+        await self.door.close(grace_s)
+
+    def _operators(self, methods: Methods) -> None:
+        self._plane.add_to(methods, self.learned, self.door.audit)
+
+    def _proxies_offer(self, methods: Methods) -> None:
+        self._plane.add_feed_to(methods)
+        server = cast("grpc.aio.Server", methods)
+        add_ReportsServicer_to_server(UnreadReports(), server)
 
     def table(self) -> RouteTable:
         return self._plane.table()

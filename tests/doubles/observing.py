@@ -1,10 +1,11 @@
 """An observer with everything around it real but small: for tests of the whole."""
 
 import asyncio
+import itertools
 import random
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
@@ -15,7 +16,7 @@ from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1 import control_pb2_grpc as pb_grpc
 from coalmine_router.channels import Channels
-from coalmine_router.config import RouterConfig
+from coalmine_router.config.file import RouterConfig
 from coalmine_router.observer.mismatches import Mismatches
 from coalmine_router.observer.observer import Observer, Spans
 from coalmine_router.observer.shadow import ShadowLimits
@@ -30,12 +31,24 @@ class Observing:
     config: RouterConfig
     registry: CollectorRegistry
     stub: "pb_grpc.ReportsAsyncStub"
+    _numbers: Iterator[int] = field(default_factory=lambda: itertools.count(1))
+    _offered: int = 0
 
     async def send(self, *reports: pb.Report, proxy_id: str = "p1") -> int:
-        """Send one batch on a stream of its own; return how many the observer says it got."""
-        batch = pb.ReportBatch(proxy_id=proxy_id, reports=reports, offered_total=len(reports))
-        call = self.stub.Send(iter([batch]))
-        return (await call).received
+        """Send one batch on a stream of its own; return its number once it is acknowledged."""
+        self._offered += len(reports)
+        batch = pb.ReportBatch(
+            proxy_id=proxy_id,
+            reports=reports,
+            offered_total=self._offered,
+            number=next(self._numbers),
+        )
+        return await self.send_batch(batch)
+
+    async def send_batch(self, *batches: pb.ReportBatch) -> int:
+        """Send batches on one stream; return the last number that is acknowledged."""
+        acknowledged = [ack.number async for ack in self.stub.Send(iter(batches))]
+        return acknowledged[-1]
 
     def status(self) -> pb.RouteStatus:
         route = self.config.table().route("digits")

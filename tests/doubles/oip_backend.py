@@ -10,7 +10,9 @@ from types import TracebackType
 from typing import Any, Self
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from coalmine.health import Health
 from coalmine.inference import inference_pb2 as pb
 from coalmine.limits import MESSAGE_BYTES_MAX
 from coalmine.tensors import Array, Tensor, datatype_of, encode_inputs, encode_outputs
@@ -115,14 +117,24 @@ class OipBackend:
     """`async with OipBackend(script) as backend:` serves on `backend.address`.
 
     `script` may be replaced at any time. `seen` holds the requests in the order they came;
-    `cancelled` counts those whose caller went before the answer.
+    `cancelled` counts those whose caller went before the answer. Questions of its health come to
+    neither: it answers them by `says`, or not at all.
     """
 
-    def __init__(self, script: Script = echo) -> None:
+    def __init__(
+        self,
+        script: Script = echo,
+        *,
+        address: str = "127.0.0.1:0",
+        health: bool = False,
+        options: Sequence[tuple[str, Any]] = (),
+    ) -> None:
         self.script = script
         self.seen: list[Seen] = []
         self.cancelled = 0
-        self.address = "127.0.0.1:0"
+        self.address = address
+        self._health = Health() if health else None
+        self._options = [*_OPTIONS, *options]
         self._server: grpc.aio.Server | None = None
         self._changed = asyncio.Condition()
 
@@ -140,10 +152,12 @@ class OipBackend:
 
     async def start(self) -> None:
         """Serve; after a stop, on the same port again."""
-        server = grpc.aio.server(options=_OPTIONS)
+        server = grpc.aio.server(options=self._options)
+        if self._health is not None:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, server)
         server.add_generic_rpc_handlers((_Handlers(self._answer),))
         port = server.add_insecure_port(self.address)
-        self.address = f"127.0.0.1:{port}"
+        self.address = f"{self.address.rpartition(':')[0]}:{port}"
         await server.start()
         self._server = server
 
@@ -152,6 +166,12 @@ class OipBackend:
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
+
+    async def says(self, *, serving: bool) -> None:
+        """Say of its health whether it serves."""
+        assert self._health is not None, "it offers no health service"
+        status = health_pb2.HealthCheckResponse
+        await self._health.set("", status.SERVING if serving else status.NOT_SERVING)
 
     async def wait_seen(self, count: int, timeout_s: float = 10.0) -> None:
         """Return when `count` requests have come in all."""
@@ -200,8 +220,10 @@ async def _given(answer: Answer, context: Any) -> bytes:
 class _Handlers(grpc.GenericRpcHandler):
     answer: Callable[[str, bytes, Any], Awaitable[bytes]]
 
-    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any]":
+    def service(self, details: grpc.HandlerCallDetails) -> "grpc.RpcMethodHandler[Any, Any] | None":
         method = details.method.removeprefix("/")
+        if method.startswith("grpc.health."):
+            return None
 
         async def handle(body: bytes, context: Any) -> bytes:
             return await self.answer(method, body, context)

@@ -75,7 +75,7 @@ def started(
     """Run `coalmine ARGUMENTS` and yield it once it is ready; at the end it is stopped."""
     running = begin(*arguments, folder=folder, environment=environment)
     try:
-        running.said = _announced(running)
+        running.said = announced(running)
         yield running
     finally:
         running.stop()
@@ -122,7 +122,8 @@ def alive(pid: int) -> bool:
     return stat.rpartition(")")[2].split()[0] != "Z"
 
 
-def _announced(running: Started) -> Mapping[str, Any]:
+def announced(running: Started) -> Mapping[str, Any]:
+    """Return what it says when it is ready; fail where it ends before."""
     assert running.process.stdout is not None
     watchdog = threading.Timer(_READY_S, running.process.kill)
     watchdog.start()

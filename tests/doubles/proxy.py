@@ -40,6 +40,12 @@ class FollowingProxy:
                 lambda: bool(self.tables) and self.tables[-1].revision >= revision
             )
 
+    async def reaches(self, *reached: pb.VariantReach) -> None:
+        """Say what it reaches."""
+        await self._states.put(
+            pb.ProxyState(proxy_id=self._proxy_id, revision=self.revision, reach=reached)
+        )
+
     async def _take(self, table: pb.RouteTable) -> None:
         self.tables.append(table)
         if not self._refuses:
@@ -51,7 +57,12 @@ class FollowingProxy:
 
     def _say(self, refused: str = "") -> None:
         self._states.put_nowait(
-            pb.ProxyState(proxy_id=self._proxy_id, revision=self.revision, refused=refused)
+            pb.ProxyState(
+                proxy_id=self._proxy_id,
+                revision=self.revision,
+                refused=refused,
+                refused_revision=self.tables[-1].revision if refused else 0,
+            )
         )
 
     async def _said(self) -> AsyncIterator[pb.ProxyState]:

@@ -1,18 +1,20 @@
 """A data plane behind a real port, with its reports in a list: the proxy without its process."""
 
+import asyncio
+import contextlib
 import random
 from types import TracebackType
 from typing import Self
 
 import grpc
 
+from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import MODEL_INFER
 from coalmine.trace_context import HeadSampler
-from coalmine_router.channels import Channels
-from coalmine_router.proxy import methods
-from coalmine_router.proxy.exchange import Ended
-from coalmine_router.proxy.report import write_report
+from coalmine_router.proxy.backends.registry import Backends
+from coalmine_router.proxy.backends.resolve import Resolver
+from coalmine_router.proxy.methods import Methods
 from coalmine_router.proxy.routing import routing_of
 from coalmine_router.proxy.service import DataPlane
 from coalmine_router.table import RouteTable
@@ -28,24 +30,30 @@ class ProxyRig:
 
     def __init__(self, table: RouteTable | None, *, sampling_ratio: float = 1.0) -> None:
         self.reports: list[pb.Report] = []
-        self._channels = Channels()
         self._rng = random.Random(7)
+        self.backends = Backends(clock=SystemClock(), rng=self._rng, resolver=Resolver())
         sampler = HeadSampler(sampling_ratio, parent_based=True)
         self.plane = DataPlane(report=self._report, sampler=sampler, rng=self._rng)
         if table is not None:
             self.swap(table)
         self._server = grpc.aio.server(options=_OPTIONS)
-        self._server.add_generic_rpc_handlers((methods.handlers(self.plane, lambda: True),))
+        self._server.add_generic_rpc_handlers((Methods(self.plane, lambda: True),))
         port = self._server.add_insecure_port("127.0.0.1:0")
         self.address = f"127.0.0.1:{port}"
         self.channel = grpc.aio.insecure_channel(self.address, options=_OPTIONS)
 
-    def _report(self, ended: Ended) -> None:
-        write_report(report := pb.Report(), MODEL_INFER, ended)
-        self.reports.append(report)
+    def _report(self, report: bytes, bodies: bytes) -> None:
+        self.reports.append(pb.Report.FromString(report + bodies))
 
     def swap(self, table: RouteTable) -> None:
-        self.plane.routing = routing_of(table, self.plane.routing, self._channels, self._rng.random)
+        self.backends.follow(table)
+        before = self.plane.routing
+        self.plane.route_by(routing_of(table, before, self.backends, self._rng.random))
+
+    async def become(self, table: RouteTable) -> None:
+        """Route by `table` once its backends are connected, or known to be out of reach."""
+        self.swap(table)
+        await self.backends.warmed(10)
 
     def infer(
         self,
@@ -69,6 +77,10 @@ class ProxyRig:
         return call(body, metadata=metadata, timeout=timeout)
 
     async def __aenter__(self) -> Self:
+        self._life = contextlib.AsyncExitStack()
+        tasks = await self._life.enter_async_context(asyncio.TaskGroup())
+        self._running = tasks.create_task(self.backends.run())
+        await self.backends.warmed(10)
         await self._server.start()
         return self
 
@@ -80,4 +92,6 @@ class ProxyRig:
     ) -> None:
         await self.channel.close()
         await self._server.stop(None)
-        await self._channels.close()
+        self._running.cancel()
+        await self._life.aclose()
+        await self.backends.close()

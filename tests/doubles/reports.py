@@ -5,8 +5,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.config import CompareConfig, RouteConfig, RouterConfig
+from coalmine_router.config.compare import CompareConfig
+from coalmine_router.config.file import RouterConfig
+from coalmine_router.config.route import RouteConfig
 from tests.doubles.oip_backend import INFER
+
+# The target of a backend that nobody calls.
+UNUSED = "127.0.0.1:1"
 
 STARTED_NS = 1_700_000_000_000_000_000
 _numbers = itertools.count(1)

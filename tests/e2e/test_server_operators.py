@@ -228,7 +228,10 @@ def test_a_new_token_is_printed_once_beside_what_the_file_has_to_say(
 @pytest.mark.parametrize(
     ("words", "problem"),
     [
-        (["ci", "--role", "boss"], "role: expected one of viewer, caller, operator, got 'boss'"),
+        (
+            ["ci", "--role", "boss"],
+            "role: expected one of viewer, caller, proxy, operator, got 'boss'",
+        ),
         (["two words", "--role", "caller"], "name: string should match pattern"),
         (["ci", "--role", "caller", "--expires", "soon"], "expires: "),
     ],

@@ -176,6 +176,9 @@ def test_routes_as_json(run: Run) -> None:
             {
                 "name": "digits",
                 "match_model": "digits",
+                "match_default": False,
+                "match_service": "",
+                "match_method": "",
                 "variants": [
                     {"name": "stable", "backend": "blue", "model": "", "version": "1"}
                     | {"weight_bp": 10_000},
@@ -186,8 +189,12 @@ def test_routes_as_json(run: Run) -> None:
                 ],
                 "shadows": [{"variant": "int8", "share_bp": 10_000}],
                 "sticky_metadata": "x-user-id",
+                "sticky_parameter": "",
+                "sticky_id": False,
                 "timeout_ms": 2_000.0,
                 "pinning": True,
+                "fallback": True,
+                "limits": {"in_flight_max": 512, "bytes_max": 0},
             }
         ],
     }
@@ -207,6 +214,7 @@ def test_status_as_json(run: Run) -> None:
         "requests_by_status": {"INTERNAL": 1, "OK": 996, "UNAVAILABLE": 2},
         "split_requests": 999,
         "split_share": 0.0999,
+        "fallbacks": {"UNAVAILABLE": 2, "not_ready": 40},
         "latency_p50_ms": 1.31,
         "latency_p99_ms": 14.02,
     }
@@ -219,6 +227,13 @@ def test_status_as_json(run: Run) -> None:
         "max_abs_diff": 0.03125,
     }
     assert found["proxies"][1]["refused"] == "no such backend"
+    assert found["proxies"][0]["reach"][1] == {
+        "variant": "canary",
+        "addresses": 2,
+        "available": 1,
+        "troubles": ["127.0.0.1:8001 does not answer"],
+    }
+    assert found["turned_away"] == {"bytes": 0, "in_flight": 12}
     assert found["reports"] == {"offered": 10_000, "received": 9_998, "dropped": {"buffer_full": 2}}
 
 

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import grpc
 import pytest
@@ -16,7 +16,7 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1.control_pb2_grpc import TableFeedStub, add_TableFeedServicer_to_server
 from coalmine_router.control.current import CurrentTable
 from coalmine_router.control.feed import TableFeed
-from coalmine_router.table import Backend, Route, RouteTable, Variant
+from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
 from tests.doubles.control_rig import ControlRig, router_config
 from tests.doubles.proxy import FollowingProxy
 
@@ -26,7 +26,11 @@ def table_of(revision: int, routes: int = 1) -> RouteTable:
         revision,
         (Backend("blue", ("localhost:1",)),),
         tuple(
-            Route(f"{number:0500}", f"m{number}", (Variant("stable", "blue", weight_bp=10_000),))
+            Route(
+                f"{number:0500}",
+                Match(f"m{number}"),
+                (Variant("stable", "blue", weight_bp=10_000),),
+            )
             for number in range(routes)
         ),
     )
@@ -38,6 +42,8 @@ class Feed:
     def __init__(self, routes: int = 1, followers_max: int = 4) -> None:
         self.current = CurrentTable(table_of(1, routes))
         self.feed = TableFeed(self.current, SystemClock(), followers_max=followers_max)
+        # A call that nobody holds is cancelled.
+        self.calls: list[object] = []
 
     async def __aenter__(self) -> Self:
         self.server = grpc.aio.server()
@@ -85,6 +91,19 @@ async def test_a_follower_is_sent_the_table_before_it_says_a_word(feed: Feed) ->
     assert not feed.feed.proxies()
 
 
+async def test_how_long_a_proxy_served_without_control_stays_known_while_it_follows(
+    feed: Feed,
+) -> None:
+    call = feed.follow()
+    await call.write(pb.ProxyState(proxy_id="p", revision=1, saved_ns=34 * 10**9))
+    await known(feed)
+    await call.write(pb.ProxyState(proxy_id="p", revision=1, refused="then it was sent one"))
+    async with asyncio.timeout(5):
+        while not feed.feed.proxies()[0].refused:
+            await asyncio.sleep(0)
+    assert feed.feed.proxies()[0].saved_ns == 34 * 10**9
+
+
 async def test_a_slow_follower_gets_the_newest_table_and_not_all_it_missed() -> None:
     # A table of a megabyte doesn't fit into the transport's windows many times over.
     async with Feed(routes=2_000) as feed:
@@ -98,7 +117,7 @@ async def test_a_slow_follower_gets_the_newest_table_and_not_all_it_missed() -> 
             got.append((await read(call)).revision)
 
     assert got[-1] == 101
-    assert len(got) < 10
+    assert len(got) < 50
 
 
 async def test_a_follower_over_the_limit_is_turned_away_until_another_leaves(feed: Feed) -> None:
@@ -149,6 +168,70 @@ async def test_a_revision_from_another_life_is_no_acknowledgement(feed: Feed) ->
     assert await feed.feed.acknowledged(1, 0.05) == (0, 1)
     await call.write(pb.ProxyState(proxy_id="p", revision=1))
     assert await feed.feed.acknowledged(1, 5.0) == (1, 1)
+
+
+def reach(variant: str, available: int, route: str = "0" * 500, **fields: Any) -> pb.VariantReach:
+    return pb.VariantReach(route=route, variant=variant, addresses=2, available=available, **fields)
+
+
+async def said(feed: Feed, proxy_id: str, *reached: pb.VariantReach) -> None:
+    """Let a proxy say what it reaches; return once that is known."""
+    call = feed.follow()
+    await read(call)
+    await call.write(pb.ProxyState(proxy_id=proxy_id, revision=1, reach=reached))
+    async with asyncio.timeout(5):
+        while proxy_id not in {each.proxy_id for each in feed.feed.proxies()}:
+            await asyncio.sleep(0)
+    feed.calls.append(call)
+
+
+async def test_what_each_proxy_reaches_is_told_of_the_route_asked_for(feed: Feed) -> None:
+    await said(feed, "p", reach("stable", 1, troubles=["b:1 does not answer"]))
+
+    (proxy,) = feed.feed.proxies("0" * 500)
+    assert list(proxy.reach) == [reach("stable", 1, troubles=["b:1 does not answer"])]
+    assert not feed.feed.proxies("another")[0].reach
+
+
+async def test_of_all_proxies_the_one_that_can_call_the_fewest_counts(feed: Feed) -> None:
+    assert feed.feed.available() == {}
+    for proxy_id, available in (("p1", 2), ("p2", 0), ("p3", 1)):
+        await said(feed, proxy_id, reach("stable", available))
+
+    assert feed.feed.available() == {("0" * 500, "stable"): 0}
+
+
+async def test_what_a_proxy_says_it_reaches_is_bounded_by_the_table(feed: Feed) -> None:
+    made_up = [reach(f"v{each}", 1) for each in range(1_000)]
+    elsewhere = [reach("stable", 1, route=f"r{each}") for each in range(1_000)]
+    much = reach("stable", 0, troubles=["x" * 10_000] * 100)
+    await said(feed, "p", *made_up, *elsewhere, much)
+
+    (proxy,) = feed.feed.proxies("0" * 500)
+    assert [each.variant for each in proxy.reach] == ["stable"]
+    assert proxy.ByteSize() < 5_000
+
+
+async def test_a_refusal_that_is_said_again_does_not_stand_for_a_newer_table(feed: Feed) -> None:
+    call = feed.follow()
+    await read(call)
+    await call.write(pb.ProxyState(proxy_id="p", refused="no", refused_revision=1))
+    await known(feed)
+    assert await feed.feed.acknowledged(1, 5.0) == (0, 1)
+    feed.publish(2)
+    await read(call)
+    again = pb.ProxyState(proxy_id="p", refused="no", refused_revision=1)
+    again.reach.append(reach("stable", 2))
+    await call.write(again)
+    async with asyncio.timeout(5):
+        while not feed.feed.available():
+            await asyncio.sleep(0)
+
+    acknowledged = asyncio.ensure_future(feed.feed.acknowledged(2, 5.0))
+    await asyncio.sleep(0.02)
+    assert not acknowledged.done()
+    await call.write(pb.ProxyState(proxy_id="p", revision=2))
+    assert await acknowledged == (1, 1)
 
 
 async def test_followers_that_break_off_leave_no_error_behind(feed: Feed) -> None:

@@ -2,32 +2,42 @@
 
 import time
 
+import pytest
+
 from coalmine.inference import inference_pb2 as oip
 from coalmine_router.channels import Channels
 from coalmine_router.control.readiness import Readiness, ReadinessCheck
-from coalmine_router.table import Backend, Route, RouteTable, Variant
+from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
 from tests.doubles.oip_backend import READY, Answer, OipBackend, Seen, hanging
 
 NOBODY = "127.0.0.1:1"
 
 
-def table_of(*targets: str) -> RouteTable:
+def table_of(*targets: str, match: Match = Match("digits")) -> RouteTable:  # noqa: B008 - frozen
     variants = (
         Variant("stable", "blue", weight_bp=10_000),
         Variant("canary", "blue", model="digits-int8", version="7"),
     )
-    return RouteTable(1, (Backend("blue", targets),), (Route("digits", "digits", variants),))
+    return RouteTable(1, (Backend("blue", targets),), (Route("digits", match, variants),))
 
 
 def not_ready(_: Seen) -> Answer:
     return Answer(oip.ModelReadyResponse(ready=False).SerializeToString())
 
 
-async def asked(variant: str, *targets: str, patient: bool = False) -> Readiness:
+DEFAULT, SERVICE = Match(is_default=True), Match(service="a.B")
+
+
+async def asked(
+    variant: str,
+    *targets: str,
+    patient: bool = False,
+    match: Match = Match("digits"),  # noqa: B008 - frozen
+) -> Readiness:
     channels = Channels()
     check = ReadinessCheck(channels, deadline_s=0.5)
     try:
-        return await check.ask(table_of(*targets), "digits", variant, patient=patient)
+        return await check.ask(table_of(*targets, match=match), "digits", variant, patient=patient)
     finally:
         await channels.close()
 
@@ -43,6 +53,33 @@ async def test_the_variants_own_model_and_version_are_asked_for() -> None:
         ("digits", ""),
     ]
     assert {each.method for each in backend.seen} == {READY}
+
+
+@pytest.mark.parametrize("match", [DEFAULT, SERVICE], ids=str)
+async def test_where_callers_name_the_model_the_backends_health_is_asked(match: Match) -> None:
+    async with OipBackend(health=True) as backend:
+        await backend.says(serving=True)
+        assert await asked("stable", backend.address, match=match) == Readiness(ready=True)
+        await backend.says(serving=False)
+        unwell = await asked("stable", backend.address, match=match)
+
+    assert unwell == Readiness(ready=False, reason=f"health is NOT_SERVING on {backend.address}")
+    assert not [each for each in backend.seen if each.method == READY]
+
+
+async def test_a_backend_without_a_health_service_is_ready_once_it_is_there() -> None:
+    async with OipBackend() as backend:
+        assert await asked("stable", backend.address, match=DEFAULT) == Readiness(ready=True)
+    nobody = await asked("stable", NOBODY, match=DEFAULT)
+
+    assert nobody.reason.startswith(f"{NOBODY} is unreachable: UNAVAILABLE")
+
+
+async def test_of_a_default_route_a_variant_with_its_own_model_is_asked_for_it() -> None:
+    async with OipBackend(not_ready) as backend:
+        found = await asked("canary", backend.address, match=DEFAULT)
+
+    assert found.reason == f"model 'digits-int8' version 7 is not ready on {backend.address}"
 
 
 async def test_one_ready_target_is_enough_and_the_others_are_not_waited_for() -> None:
@@ -82,7 +119,8 @@ async def test_of_many_targets_three_reasons_are_told() -> None:
 
 async def test_a_closed_channel_is_an_answer_and_no_error() -> None:
     channels = Channels()
-    await channels.channel(NOBODY).close()
-    found = await ReadinessCheck(channels).ask(table_of(NOBODY), "digits", "stable")
+    table = table_of(NOBODY)
+    await channels.channel(table.backends[0], NOBODY).close()
+    found = await ReadinessCheck(channels).ask(table, "digits", "stable")
 
     assert not found.ready

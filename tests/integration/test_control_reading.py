@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.config import RouterConfig
+from coalmine_router.config.file import RouterConfig
 from tests.doubles.control_rig import ControlRig, router_config
 from tests.doubles.oip_backend import OipBackend
 from tests.doubles.proxy import FollowingProxy
@@ -159,6 +159,12 @@ async def test_the_metrics_follow_the_table_and_the_proxies(rig: ControlRig) -> 
     assert value("shadow_ratio", route="digits", variant="int8") == 0
     assert (value("proxies"), value("proxies_current")) == (1, 1)
     assert value("control_turned_away_total", kind="follow") == 0
+    assert value("variant_available", route="digits", variant="canary") is None
+    await proxy.reaches(pb.VariantReach(route="digits", variant="canary", addresses=2, available=1))
+    status = await rig.stub.GetRoute(pb.GetRouteRequest(route="digits"))
+    while not status.proxies[0].reach:
+        status = await rig.stub.GetRoute(pb.GetRouteRequest(route="digits"))
+    assert value("variant_available", route="digits", variant="canary") == 1
 
 
 async def test_a_restart_resumes_the_split_the_revision_and_the_history(

@@ -23,7 +23,7 @@ from tests.doubles.oip_backend import (
     request_body,
     response_body,
 )
-from tests.doubles.reports import report, router_config
+from tests.doubles.reports import UNUSED, report, router_config
 
 PIXELS = np.arange(4, dtype=np.float32).reshape(1, 4)
 LOGITS = np.array([[0.1, 0.7, 0.2]], dtype=np.float32)
@@ -39,7 +39,7 @@ async def test_a_shadow_is_asked_with_the_callers_bytes_and_its_own_model_name(
     tmp_path: Path,
 ) -> None:
     async with OipBackend(answering(logits=LOGITS)) as shadow:
-        config = router_config(stable="unused", canary=shadow.address)
+        config = router_config(stable=UNUSED, canary=shadow.address)
         async with observing(config, tmp_path) as rig:
             await rig.send(shadowed(metadata=[("x-user-id", b"ann"), ("k-bin", b"\x00\xff")]))
             await rig.settled(1)
@@ -57,7 +57,7 @@ async def test_a_shadow_gets_the_callers_trace_and_head_decision(
     tmp_path: Path, sampled: bool, flag: str
 ) -> None:
     async with OipBackend(answering(logits=LOGITS)) as shadow:
-        config = router_config(stable="unused", canary=shadow.address)
+        config = router_config(stable=UNUSED, canary=shadow.address)
         sent = shadowed(sampled=sampled, tracestate="a=b")
         async with observing(config, tmp_path) as rig:
             await rig.send(sent)
@@ -79,7 +79,7 @@ async def test_a_shadows_deadline_is_the_routes_but_five_seconds_at_most(
 ) -> None:
     async with OipBackend(answering(logits=LOGITS)) as shadow:
         config = router_config(
-            stable="unused", canary=shadow.address, route={"timeout": route_timeout}
+            stable=UNUSED, canary=shadow.address, route={"timeout": route_timeout}
         )
         async with observing(config, tmp_path) as rig:
             await rig.send(shadowed())
@@ -95,7 +95,7 @@ async def test_a_difference_is_counted_by_pair_and_output_and_kept_with_its_bodi
 ) -> None:
     answer = {"logits": LOGITS + np.float32(0.25), "label": np.array([3])}
     async with OipBackend(answering(**answer)) as shadow:
-        config = router_config(stable="unused", canary=shadow.address)
+        config = router_config(stable=UNUSED, canary=shadow.address)
         sent = report(
             REQUEST, response_body(logits=LOGITS, label=np.array([3])), shadows=["canary"]
         )
@@ -132,7 +132,7 @@ async def test_big_answers_are_compared_too_and_kept_without_their_bodies(tmp_pa
     other = logits.copy()
     other[777_777] += 100
     async with OipBackend(answering(logits=other)) as shadow:
-        config = router_config(stable="unused", canary=shadow.address)
+        config = router_config(stable=UNUSED, canary=shadow.address)
         async with observing(config, tmp_path) as rig:
             await rig.send(report(REQUEST, response_body(logits=logits), shadows=["canary"]))
             await rig.settled(1)
@@ -146,7 +146,7 @@ async def test_a_dead_shadow_is_an_error_of_the_candidate_and_kept_as_no_example
 ) -> None:
     async with OipBackend() as gone:
         address = gone.address
-    async with observing(router_config(stable="unused", canary=address), tmp_path) as rig:
+    async with observing(router_config(stable=UNUSED, canary=address), tmp_path) as rig:
         await rig.send(shadowed(), shadowed())
         status = await rig.settled(2)
         assert await rig.observer.mismatches("digits", "", 0) == []
@@ -157,7 +157,7 @@ async def test_a_dead_shadow_is_an_error_of_the_candidate_and_kept_as_no_example
 async def test_a_shadow_that_hangs_holds_up_no_other_and_is_bounded(tmp_path: Path) -> None:
     limits = ShadowLimits(queue_copies_max=3, calls_max=2)
     async with OipBackend(hanging()) as hung, OipBackend(answering(logits=LOGITS)) as well:
-        config = router_config(stable="unused", canary=hung.address, int8=well.address)
+        config = router_config(stable=UNUSED, canary=hung.address, int8=well.address)
         async with observing(config, tmp_path, limits=limits) as rig:
             both = ["canary", "int8"]
             # A copy is taken from its queue as soon as a worker runs, so the calls come first.
@@ -178,7 +178,7 @@ async def test_a_shadow_that_hangs_holds_up_no_other_and_is_bounded(tmp_path: Pa
 
 async def test_a_copy_that_waited_too_long_is_given_up_unsent(tmp_path: Path) -> None:
     async with OipBackend(answering(logits=LOGITS)) as shadow:
-        config = router_config(stable="unused", canary=shadow.address)
+        config = router_config(stable=UNUSED, canary=shadow.address)
         async with observing(config, tmp_path, limits=ShadowLimits(wait_ns_max=0)) as rig:
             await rig.send(shadowed())
             status = await rig.settled(1)
@@ -188,7 +188,7 @@ async def test_a_copy_that_waited_too_long_is_given_up_unsent(tmp_path: Path) ->
 
 async def test_a_hung_shadow_is_given_up_at_its_deadline(tmp_path: Path) -> None:
     async with OipBackend(hanging()) as hung:
-        config = router_config(stable="unused", canary=hung.address, route={"timeout": "50ms"})
+        config = router_config(stable=UNUSED, canary=hung.address, route={"timeout": "50ms"})
         async with observing(config, tmp_path) as rig:
             await rig.send(shadowed())
             status = await rig.settled(1)
@@ -211,9 +211,7 @@ async def test_a_copy_that_can_not_be_made_is_counted_with_its_reason(
     tmp_path: Path, sent: pb.Report, reason: str
 ) -> None:
     async with OipBackend() as shadow:
-        async with observing(
-            router_config(stable="unused", canary=shadow.address), tmp_path
-        ) as rig:
+        async with observing(router_config(stable=UNUSED, canary=shadow.address), tmp_path) as rig:
             await rig.send(sent)
             dropped = [dict(totals.dropped) for _, totals in rig.observer._shadows.totals()]
         assert shadow.seen == []
@@ -224,7 +222,7 @@ async def test_copies_offered_are_those_sent_and_those_dropped(tmp_path: Path) -
     answer = answering(logits=LOGITS)
     limits = ShadowLimits(queue_copies_max=8, bytes_max=16 * len(REQUEST + RESPONSE))
     async with OipBackend(failing(grpc.StatusCode.INTERNAL)) as bad, OipBackend(answer) as good:
-        config = router_config(stable="unused", canary=bad.address, int8=good.address)
+        config = router_config(stable=UNUSED, canary=bad.address, int8=good.address)
         async with observing(config, tmp_path, limits=limits) as rig:
             for _ in range(20):
                 await rig.send(
@@ -243,7 +241,7 @@ async def test_copies_offered_are_those_sent_and_those_dropped(tmp_path: Path) -
 async def test_what_a_variant_answered_is_counted_by_status_latency_and_split(
     tmp_path: Path,
 ) -> None:
-    config = router_config(stable="unused", canary="unused")
+    config = router_config(stable=UNUSED, canary=UNUSED)
     async with observing(config, tmp_path) as rig:
         await rig.send(
             *(report() for _ in range(98)),
@@ -267,18 +265,46 @@ async def test_what_a_variant_answered_is_counted_by_status_latency_and_split(
 
 
 async def test_an_odd_report_costs_no_other_of_its_stream(tmp_path: Path) -> None:
-    config = router_config(stable="unused", canary="unused")
+    config = router_config(stable=UNUSED, canary=UNUSED)
     async with observing(config, tmp_path) as rig:
         odd = [report(trace_id=b""), report(span_id=b"x" * 9), report(parent_span_id=b"x")]
-        assert await rig.send(*odd, report()) == 4
+        await rig.send(*odd, report())
         assert rig.status().reports.received == 4
         assert rig.metric("reports_unreadable_total") == 3
+
+
+async def test_a_fallback_shows_as_a_failure_of_the_chosen_and_an_answer_of_stable(
+    tmp_path: Path,
+) -> None:
+    fallback: dict[str, Any] = {
+        "assignment": pb.ASSIGNMENT_FALLBACK,
+        "chosen": "canary",
+        "chosen_by": pb.ASSIGNMENT_SPLIT,
+    }
+    failed, not_ready = report(**fallback), report(**fallback)
+    failed.attempts.insert(0, pb.Attempt(span_id=b"attempt0", variant="canary", status_code=14))
+    away = report(variant="", status_code=8, turned_away="in_flight")
+    del away.attempts[:]
+    async with observing(router_config(stable=UNUSED, canary=UNUSED), tmp_path) as rig:
+        await rig.send(report(), failed, not_ready, away)
+        status = rig.status()
+        key = {"route": "digits", "variant": "canary"}
+        told = rig.metric("fallbacks_total", **key, reason="not_ready")
+        refused = rig.metric("turned_away_total", route="digits", reason="in_flight")
+    stable, canary = status.variants
+    assert (stable.requests, canary.requests) == (3, 1)
+    assert dict(canary.requests_by_status) == {"UNAVAILABLE": 1}
+    assert dict(canary.fallbacks) == {"UNAVAILABLE": 1, "not_ready": 1}
+    assert canary.latency_p50_ms == 0
+    assert (stable.split_requests, canary.split_requests) == (1, 2)
+    assert dict(status.turned_away) == {"in_flight": 1}
+    assert (told, refused) == (1, 1)
 
 
 async def test_it_is_settled_once_the_last_copy_has_come_to_its_end(tmp_path: Path) -> None:
     released = asyncio.Event()
     async with OipBackend(lambda _: Answer(RESPONSE, until=released)) as shadow:
-        config = router_config(stable="unused", canary=shadow.address)
+        config = router_config(stable=UNUSED, canary=shadow.address)
         async with observing(config, tmp_path) as rig:
             await rig.observer.settled()
             await rig.send(shadowed())

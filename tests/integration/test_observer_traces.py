@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import grpc
 import numpy as np
@@ -26,7 +27,7 @@ from tests.doubles.oip_backend import (
     response_body,
 )
 from tests.doubles.otlp_receiver import OtlpReceiver, ReceivedSpan
-from tests.doubles.reports import STARTED_NS, report, router_config
+from tests.doubles.reports import STARTED_NS, UNUSED, report, router_config
 
 PIXELS = np.arange(4, dtype=np.float32).reshape(1, 4)
 LOGITS = np.array([[0.1, 0.7, 0.2]], dtype=np.float32)
@@ -62,7 +63,7 @@ def by_role(trace: list[ReceivedSpan]) -> dict[str, ReceivedSpan]:
 async def test_a_mismatch_is_one_trace_with_everything_that_differs(tmp_path: Path) -> None:
     with OtlpReceiver() as receiver, exporting(receiver) as spans:
         async with OipBackend(answering(logits=OTHER)) as shadow:
-            config = router_config(stable="unused", canary=shadow.address)
+            config = router_config(stable=UNUSED, canary=shadow.address)
             sent = report(REQUEST, RESPONSE, shadows=["canary"], parent_span_id=b"callerid")
             async with observing(config, tmp_path, spans=spans) as rig:
                 await rig.send(sent)
@@ -141,7 +142,7 @@ async def test_unsampled_every_mismatch_is_kept_whole_and_no_match(tmp_path: Pat
 
     with OtlpReceiver() as receiver, exporting(receiver) as spans:
         async with OipBackend(script) as shadow:
-            config = router_config(stable="unused", canary=shadow.address)
+            config = router_config(stable=UNUSED, canary=shadow.address)
             async with observing(config, tmp_path, spans=spans) as rig:
                 await rig.send(*(shadowed(sampled=False) for _ in range(300)))
                 status = await rig.settled(300)
@@ -162,7 +163,7 @@ async def test_unsampled_errors_failures_and_slow_requests_are_kept(tmp_path: Pa
     with OtlpReceiver() as receiver, exporting(receiver) as spans:
         async with OipBackend(failing(grpc.StatusCode.UNAVAILABLE, "gone fishing")) as shadow:
             config = router_config(
-                stable="unused", canary=shadow.address, route={"gates": {"slow": {"over": "100ms"}}}
+                stable=UNUSED, canary=shadow.address, route={"gates": {"slow": {"over": "100ms"}}}
             )
             error = shadowed(sampled=False)
             failed = report(sampled=False, status_code=14, status_message="no backend")
@@ -184,6 +185,31 @@ async def test_unsampled_errors_failures_and_slow_requests_are_kept(tmp_path: Pa
     assert (server.status, server.status_text) == ("ERROR", "no backend")
 
 
+async def test_unsampled_a_request_that_fell_back_is_kept_with_the_call_that_failed(
+    tmp_path: Path,
+) -> None:
+    fallback: dict[str, Any] = {
+        "sampled": False,
+        "assignment": pb.ASSIGNMENT_FALLBACK,
+        "chosen": "canary",
+    }
+    failed, not_ready = report(**fallback), report(**fallback)
+    call: dict[str, Any] = {"variant": "canary", "status_code": 14, "status_message": "canary gone"}
+    failed.attempts.insert(0, pb.Attempt(span_id=b"attempt0", **call))
+    with OtlpReceiver() as receiver, exporting(receiver) as spans:
+        config = router_config(stable=UNUSED, canary=UNUSED)
+        async with observing(config, tmp_path, spans=spans) as rig:
+            await rig.send(failed, not_ready)
+        await received(spans)
+        trace = receiver.trace(failed.trace_id.hex())
+        assert receiver.trace(not_ready.trace_id.hex()) == []
+    calls = {str(each.attributes[t.VARIANT]): each for each in trace if each.kind == "CLIENT"}
+    (server,) = (each for each in trace if each.kind == "SERVER")
+    assert server.attributes[t.CHOSEN] == "canary"
+    assert (server.status, calls["stable"].status) == ("UNSET", "UNSET")
+    assert (calls["canary"].status, calls["canary"].status_text) == ("ERROR", "canary gone")
+
+
 async def test_a_tree_is_whole_when_its_last_shadow_is_done(tmp_path: Path) -> None:
     let_go = asyncio.Event()
 
@@ -192,7 +218,7 @@ async def test_a_tree_is_whole_when_its_last_shadow_is_done(tmp_path: Path) -> N
 
     with OtlpReceiver() as receiver, exporting(receiver) as spans:
         async with OipBackend(late) as slow, OipBackend(answering(logits=LOGITS)) as fast:
-            config = router_config(stable="unused", canary=slow.address, int8=fast.address)
+            config = router_config(stable=UNUSED, canary=slow.address, int8=fast.address)
             sent = report(REQUEST, RESPONSE, shadows=["canary", "int8"])
             async with observing(config, tmp_path, spans=spans) as rig:
                 await rig.send(sent)
@@ -211,7 +237,7 @@ async def test_a_tree_is_whole_when_its_last_shadow_is_done(tmp_path: Path) -> N
 async def test_a_request_whose_copies_were_dropped_still_has_its_own_spans(tmp_path: Path) -> None:
     with OtlpReceiver() as receiver, exporting(receiver) as spans:
         async with OipBackend(hanging()) as hung:
-            config = router_config(stable="unused", canary=hung.address)
+            config = router_config(stable=UNUSED, canary=hung.address)
             limits = ShadowLimits(queue_copies_max=1, calls_max=1)
             sent = [shadowed() for _ in range(4)]
             async with observing(config, tmp_path, spans=spans, limits=limits) as rig:
@@ -227,7 +253,7 @@ async def test_without_a_reader_of_spans_comparisons_are_counted_all_the_same(
     tmp_path: Path,
 ) -> None:
     async with OipBackend(answering(logits=LOGITS)) as shadow:
-        config = router_config(stable="unused", canary=shadow.address)
+        config = router_config(stable=UNUSED, canary=shadow.address)
         async with observing(config, tmp_path, spans=None) as rig:
             await rig.send(shadowed())
             status = await rig.settled(1)

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import time
 from collections import Counter
 
 import grpc
@@ -11,8 +12,8 @@ import pytest
 from coalmine.addresses import bound_address, reserve
 from coalmine.inference import inference_pb2 as oip
 from coalmine_router.channels import COPY_BYTES_MAX
-from coalmine_router.proxy.forward import forward
-from coalmine_router.table import Backend, Route, RouteTable, Shadow, Variant
+from coalmine_router.proxy.forward import Attempt, forward
+from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Sticky, Variant
 from tests.doubles.oip_backend import (
     INFER,
     Answer,
@@ -47,7 +48,13 @@ def table(
         Variant("canary", "green", model="digits-next", version="2", weight_bp=weight_bp),
     )
     route = Route(
-        "digits", "digits", variants, shadows, sticky, int(timeout_s * 1e9), pinning=pinning
+        "digits",
+        Match("digits"),
+        variants,
+        shadows,
+        Sticky(sticky),
+        int(timeout_s * 1e9),
+        pinning=pinning,
     )
     backends = (Backend("blue", (address,)), Backend("green", (canary or address,)))
     return RouteTable(revision, backends, (route,))
@@ -425,20 +432,22 @@ async def test_a_name_of_any_length_is_refused_in_a_few_words() -> None:
         assert len(message) < 200
 
 
+def attempt(proxy: ProxyRig, timeout_s: float) -> Attempt:
+    stable = proxy.plane.routing.by_model["digits"].stable
+    address = stable.lane.pick()
+    assert address is not None
+    return Attempt(stable, address, b"12345678", time.perf_counter_ns(), timeout_s)
+
+
 async def test_a_deadline_millennia_away_is_none_that_has_passed() -> None:
     async with OipBackend() as backend, ProxyRig(table(backend.address)) as proxy:
-        variant = proxy.plane.routing.by_model["digits"].variants["stable"]
-        outcome = await forward(
-            variant, variant.target(f"/{INFER}"), REQUEST, [], 99_999_999 * 3600.0
-        )
+        outcome = await forward(attempt(proxy, 99_999_999 * 3600.0), f"/{INFER}", REQUEST, [])
         assert outcome.is_ok
 
 
 @pytest.mark.parametrize("value", ["caf\xe9", "a\tb"])
 async def test_metadata_that_cannot_be_passed_on_is_refused_by_name(value: str) -> None:
     async with OipBackend() as backend, ProxyRig(table(backend.address)) as proxy:
-        variant = proxy.plane.routing.by_model["digits"].variants["stable"]
-        target = variant.target(f"/{INFER}")
-        outcome = await forward(variant, target, REQUEST, [("x-user", value)], 5.0)
+        outcome = await forward(attempt(proxy, 5.0), f"/{INFER}", REQUEST, [("x-user", value)])
         assert (outcome.code, outcome.here) == (grpc.StatusCode.INVALID_ARGUMENT, True)
         assert "metadata 'x-user' can't be passed on" in outcome.message

@@ -10,8 +10,8 @@ import grpc
 from coalmine.inference import MODEL_INFER
 from coalmine.inference import inference_pb2 as pb
 from coalmine.trace_context import sampler_from
-from coalmine_router.proxy.exchange import Ended, Exchange
-from coalmine_router.proxy.methods import handlers
+from coalmine_router.proxy.exchange import Exchange
+from coalmine_router.proxy.methods import Methods
 from coalmine_router.proxy.service import DataPlane
 
 
@@ -20,10 +20,14 @@ def exchanges() -> int:
 
 
 async def test_a_refused_call_keeps_nothing_of_its_request() -> None:
-    ended: list[Ended] = []
-    plane = DataPlane(report=ended.append, sampler=sampler_from({}), rng=random.Random(1))
+    reports: list[bytes] = []
+
+    def take(report: bytes, _bodies: bytes) -> None:
+        reports.append(report)
+
+    plane = DataPlane(report=take, sampler=sampler_from({}), rng=random.Random(1))
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((handlers(plane, lambda: True),))
+    server.add_generic_rpc_handlers((Methods(plane, lambda: True),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     codes: Counter[str] = Counter()
@@ -40,7 +44,7 @@ async def test_a_refused_call_keeps_nothing_of_its_request() -> None:
                     codes[error.code().name] += 1
         await server.stop(None)
         assert codes == {"UNAVAILABLE": 20}
-        ended.clear()
+        assert len(reports) == 20
         assert exchanges() == before
     finally:
         gc.enable()

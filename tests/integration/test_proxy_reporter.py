@@ -1,162 +1,320 @@
-"""The reporter against a real Reports service: bounded, in batches, nothing lost in silence."""
+"""The reporter against a real Reports service: bounded, in batches, nothing lost or told twice."""
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import random
+from collections.abc import AsyncIterator, Callable
+from typing import Any
 
 import grpc
+import pytest
+from structlog.testing import capture_logs
 
-from coalmine.control.v1 import control_pb2_grpc
-from coalmine_router.proxy.exchange import Began, Copied, Ended, Trace
-from coalmine_router.proxy.reporter import Reporter
+from coalmine.clock import SystemClock
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.proxy.outbox import WINDOW_BYTES, Outbox
+from coalmine_router.proxy.reporter import Reporter, open_stream
 from tests.doubles.control_process import ControlProcess
+from tests.doubles.relay import Relay
+from tests.doubles.taking import TakingControl
 
 
-@contextlib.asynccontextmanager
-async def reporting(reporter: Reporter, address: str) -> AsyncIterator[None]:
-    options = [("grpc.max_reconnect_backoff_ms", 100), ("grpc.initial_reconnect_backoff_ms", 50)]
-    async with grpc.aio.insecure_channel(address, options=options) as channel:
-        send = control_pb2_grpc.ReportsStub(channel).Send
-        task = asyncio.create_task(reporter.run(channel.channel_ready, send))
-        try:
-            yield
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+class Reporting:
+    """A reporter with its outbox, and the reports it was offered."""
+
+    def __init__(self, *, bytes_max: int = 64 * 1024 * 1024) -> None:
+        self.outbox = Outbox("p1", bytes_max=bytes_max)
+        self.reporter = Reporter(self.outbox, SystemClock())
+        self.offered = 0
+
+    def offer(self, reports: int, *, body: int = 0, text: str = "") -> None:
+        """Offer so many reports; each began at its own number of nanoseconds."""
+        for number in range(self.offered, self.offered + reports):
+            report = pb.Report(started_ns=number, status_message=text).SerializeToString()
+            bodies = pb.Report(request_body=bytes(body)).SerializeToString() if body else b""
+            self.reporter.offer(report, bodies)
+        self.offered += reports
+
+    @contextlib.asynccontextmanager
+    async def sending(self, address: str) -> AsyncIterator[None]:
+        options = [
+            ("grpc.max_reconnect_backoff_ms", 100),
+            ("grpc.initial_reconnect_backoff_ms", 50),
+        ]
+        async with grpc.aio.insecure_channel(address, options=options) as channel:
+            task = asyncio.create_task(
+                self.reporter.run(channel.channel_ready, lambda: open_stream(channel))
+            )
+            try:
+                yield
+            finally:
+                task.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await task
+
+    async def emptied(self) -> None:
+        """Return once everything is acknowledged."""
+        await reached(lambda: self.outbox.is_empty)
 
 
-def report(number: int, body: bytes = b"") -> Ended:
-    """Return a request that began at `number` ns; with a body, one that a shadow wants."""
-    return Ended(
-        trace=Trace(b"t" * 16, b"s" * 8, b"c" * 8, None, "", sampled=False),
-        began=Began(number, 0),
-        ended_ns=1,
-        assigned=None,
-        call_began_ns=0,
-        code=grpc.StatusCode.OK,
-        message="",
-        here=False,
-        request_bytes=len(body),
-        response_bytes=0,
-        copied=Copied(body, b"", []) if body else None,
-        uncopied="",
-    )
+async def reached(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
+    async with asyncio.timeout(timeout_s):
+        while not condition():
+            await asyncio.sleep(0.005)
+
+
+def started(control: ControlProcess) -> list[int]:
+    return [each.started_ns for each in control.reports]
 
 
 async def test_every_report_arrives_once_and_in_order() -> None:
     async with ControlProcess() as control:
-        reporter = Reporter("p1", "a.B/C")
-        async with reporting(reporter, control.address):
-            for number in range(5_000):
-                reporter.offer(report(number))
-            await control.wait(lambda: len(control.reports) == 5_000)
-        assert [each.started_ns for each in control.reports] == list(range(5_000))
+        proxy = Reporting()
+        async with proxy.sending(control.address):
+            proxy.offer(5_000)
+            await proxy.emptied()
+        assert started(control) == list(range(5_000))
+        assert [each.number for each in control.batches] == list(range(1, len(control.batches) + 1))
         assert control.batches[-1].offered_total == 5_000
         assert len(control.batches) < 50
 
 
-async def test_a_full_buffer_drops_the_newest_and_counts_it() -> None:
+async def test_reports_wait_for_a_moment_so_that_many_travel_together() -> None:
     async with ControlProcess() as control:
-        reporter = Reporter("p1", "a.B/C", buffer_bytes_max=12_000)
-        for number in range(10):
-            reporter.offer(report(number, bytes(2_000)))
-        assert reporter.dropped == {"buffer_full": 6}
-        async with reporting(reporter, control.address):
-            await control.wait(lambda: len(control.reports) == 4)
-        assert [each.started_ns for each in control.reports] == [0, 1, 2, 3]
-        assert control.batches[-1].dropped_total == {"buffer_full": 6}
+        proxy = Reporting()
+        async with proxy.sending(control.address):
+            for _ in range(200):
+                proxy.offer(1)
+                await asyncio.sleep(0)
+            await proxy.emptied()
+        assert len(control.batches) < 20
 
 
-async def test_reports_made_while_control_is_away_arrive_when_it_is_back() -> None:
+async def test_what_is_not_acknowledged_is_sent_again_with_its_number_and_totals() -> None:
     async with ControlProcess() as control:
-        reporter = Reporter("p1", "a.B/C")
-        async with reporting(reporter, control.address):
-            reporter.offer(report(0))
-            await control.wait(lambda: len(control.reports) == 1)
+        control.mute = True
+        proxy = Reporting()
+        async with proxy.sending(control.address):
+            proxy.offer(10)
+            await control.wait(lambda: len(control.reports) == 10)
             await control.stop()
+            first = control.batches.copy()
+            control.batches.clear()
+            control.mute = False
             await control.start()
-            await _until_one_arrives(reporter, control)
-            for number in range(100, 200):
-                reporter.offer(report(number))
-            await control.wait(lambda: control.reports[-1].started_ns == 199)
-        arrived = {each.started_ns for each in control.reports}
-        assert set(range(100, 200)) <= arrived
-        last = control.batches[-1]
-        assert last.offered_total == len(control.reports) + sum(last.dropped_total.values())
+            await proxy.emptied()
+        assert control.batches[: len(first)] == first
 
 
-async def _until_one_arrives(reporter: Reporter, control: ControlProcess) -> None:
-    """A broken stream shows at the next write: the batch on it is lost, and counted."""
-    before = len(control.reports)
-    number = 1
-    while len(control.reports) == before:
-        reporter.offer(report(number))
-        number += 1
-        with contextlib.suppress(TimeoutError):
-            await control.wait(lambda: len(control.reports) > before, timeout_s=0.3)
+async def test_over_streams_that_are_cut_at_any_byte_nothing_is_lost_or_counted_twice() -> None:
+    chance = random.Random(7)
+    async with TakingControl() as control, Relay(control.address) as relay:
+        proxy = Reporting()
+        async with proxy.sending(relay.address):
+            for _ in range(12):
+                relay.cut_after = chance.randrange(2_000, 60_000)
+                proxy.offer(500, body=200)
+                await asyncio.sleep(0.06)
+            relay.cut_after = None
+            relay.cut()
+            await proxy.emptied()
+        assert relay.cuts > 2
+        assert sorted(control.seen.elements()) == list(range(6_000))
+        assert (control.totals.offered, control.totals.received) == (6_000, 6_000)
+        assert not control.totals.dropped
+
+
+async def test_what_a_killed_control_did_not_acknowledge_its_successor_gets() -> None:
+    async with TakingControl() as control:
+        proxy = Reporting()
+        seen: set[int] = set()
+        async with proxy.sending(control.address):
+            for _ in range(4):
+                proxy.offer(2_000)
+                before = control.totals.received
+                await reached(lambda: control.totals.received > before)  # noqa: B023
+                proxy.offer(2_000)
+                await control.kill()
+                seen |= set(control.seen)
+                assert max(control.seen.values()) == 1
+                proxy.offer(100)
+                await control.restart()
+            await proxy.emptied()
+        seen |= set(control.seen)
+        assert seen == set(range(proxy.offered))
+        assert max(control.seen.values()) == 1
+        assert not proxy.outbox.dropped
+        # What its predecessors took in is none of what the last one is told of.
+        assert control.totals.offered == control.totals.received <= proxy.offered
+
+
+async def test_a_control_process_without_news_of_the_drops_before_it_is_told_of_them() -> None:
+    async with TakingControl() as control:
+        proxy = Reporting(bytes_max=60_000)
+        await control.kill()
+        proxy.offer(1_000)
+        dropped = proxy.outbox.dropped["buffer_full"]
+        async with proxy.sending(control.address):
+            await control.restart()
+            await proxy.emptied()
+        totals = control.totals
+        assert 0 < dropped < 1_000
+        assert totals.dropped == {"buffer_full": dropped}
+        assert totals.offered == totals.received + dropped == 1_000
 
 
 async def test_a_control_process_that_does_not_read_costs_no_more_than_the_buffer() -> None:
     async with ControlProcess() as control:
         control.deaf = True
-        reporter = Reporter("p1", "a.B/C", buffer_bytes_max=4_000_000)
-        async with reporting(reporter, control.address):
-            for number in range(100):
-                reporter.offer(report(number, bytes(200_000)))
+        proxy = Reporting(bytes_max=4_000_000)
+        async with proxy.sending(control.address):
+            for _ in range(1_000):
+                proxy.offer(1, body=20_000)
+                proxy.offer(20, text="x" * 400)
                 await asyncio.sleep(0)
-            assert reporter.dropped["buffer_full"] > 0
+            dropped = proxy.outbox.dropped["buffer_full"]
+            assert dropped > 0
+            assert proxy.outbox._held_bytes <= 4_001_000
             control.deaf = False
-            await control.wait(
-                lambda: len(control.reports) == 100 - reporter.dropped["buffer_full"]
-            )
+            await proxy.emptied()
+        assert len(control.reports) == 21_000 - dropped
+        assert any(each.uncopied == "pressure" for each in control.reports)
+
+
+async def test_a_control_process_that_is_slow_slows_the_sending() -> None:
+    async with ControlProcess() as control:
+        control.mute = True
+        proxy = Reporting()
+        async with proxy.sending(control.address):
+            proxy.offer(100, body=200_000)
+            await reached(lambda: proxy.outbox.is_window_full)
+            await asyncio.sleep(0.2)
+            sent = sum(len(each.data) for each in proxy.outbox.unacknowledged())
+            assert WINDOW_BYTES <= sent < WINDOW_BYTES * 1.2
+            assert len(proxy.outbox.waiting) > 50
+
+
+async def test_a_report_that_is_no_message_costs_its_batch_and_no_other() -> None:
+    async with TakingControl() as control:
+        proxy = Reporting()
+        async with proxy.sending(control.address):
+            proxy.reporter.offer(b"\xff\xff\xff")
+            await reached(lambda: proxy.outbox.dropped["refused"] == 1)
+            proxy.offer(5)
+            await proxy.emptied()
+        totals = control.totals
+        assert (totals.offered, totals.received, totals.dropped) == (6, 5, {"refused": 1})
+
+
+@pytest.mark.parametrize("code", [grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL])
+async def test_a_batch_that_no_control_process_can_read_does_not_stop_the_others(
+    code: grpc.StatusCode,
+) -> None:
+    async with ControlProcess() as control:
+        control.refusing = code
+        proxy = Reporting()
+        async with proxy.sending(control.address):
+            proxy.offer(3)
+            await reached(lambda: proxy.outbox.dropped["refused"] == 3)
+            control.refusing = None
+            control.batches.clear()
+            proxy.offer(2)
+            await proxy.emptied()
+        assert started(control) == [3, 4]
+        assert control.batches[-1].dropped_total == {"refused": 3}
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAUTHENTICATED,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.UNKNOWN,
+    ],
+)
+async def test_a_control_process_that_refuses_proxies_for_now_costs_no_report(
+    code: grpc.StatusCode,
+) -> None:
+    async with ControlProcess() as control:
+        control.refusing = code
+        proxy = Reporting()
+        async with proxy.sending(control.address):
+            proxy.offer(3)
+            await control.wait(lambda: len(control.batches) > 5)
+            control.refusing = None
+            await proxy.emptied()
+        assert not proxy.outbox.dropped
 
 
 async def test_what_is_left_is_sent_when_the_proxy_ends() -> None:
     async with ControlProcess() as control:
-        reporter = Reporter("p1", "a.B/C")
-        async with reporting(reporter, control.address):
-            reporter.offer(report(0))
-            await control.wait(lambda: len(control.reports) == 1)
-            for number in range(1, 1_000):
-                reporter.offer(report(number))
-        assert len(control.reports) == 1_000
+        proxy = Reporting()
+        async with proxy.sending(control.address):
+            proxy.offer(1)
+            await proxy.emptied()
+            proxy.offer(999)
+        assert started(control) == list(range(1_000))
+        assert proxy.outbox.is_empty
 
 
 async def test_what_is_left_is_sent_when_the_proxy_ends_amid_a_write() -> None:
     async with ControlProcess() as control:
         control.deaf = True
-        reporter = Reporter("p1", "a.B/C")
-        async with reporting(reporter, control.address):
-            for number in range(50):
-                reporter.offer(report(number, bytes(200_000)))
-            before = -1
-            while before != (before := reporter._sent) or not before:
-                await asyncio.sleep(0.1)
-            assert before < 50
+        proxy = Reporting()
+        async with proxy.sending(control.address):
+            proxy.offer(50, body=200_000)
+            await reached(lambda: proxy.outbox.is_window_full)
             control.deaf = False
-        assert [each.started_ns for each in control.reports] == list(range(50))
+        assert started(control) == list(range(50))
 
 
-async def test_a_control_process_learns_what_was_sent_to_the_one_before() -> None:
+async def test_the_end_of_a_proxy_waits_a_second_at_most_for_a_control_that_is_gone() -> None:
     async with ControlProcess() as control:
-        reporter = Reporter("p1", "a.B/C")
-        async with reporting(reporter, control.address):
-            for number in range(100):
-                reporter.offer(report(number))
-            await control.wait(lambda: len(control.reports) == 100)
-            await control.stop()
-            control.batches.clear()
-            await control.start()
-            await _until_one_arrives(reporter, control)
-        first = control.batches[0]
-        assert first.sent_total >= 100
-        lost = sum(first.dropped_total.values())
-        assert first.offered_total == first.sent_total + lost + len(first.reports)
+        proxy, idle = Reporting(), Reporting()
+        await control.stop()
+        loop = asyncio.get_running_loop()
+        began_s = loop.time()
+        async with idle.sending(control.address):
+            await asyncio.sleep(0)
+        assert loop.time() - began_s < 0.5
+        async with proxy.sending(control.address):
+            proxy.offer(1)
+            await asyncio.sleep(0)
+        assert loop.time() - began_s < 2.5
 
 
-def test_the_buffer_counts_what_callers_wrote_as_well() -> None:
-    trace = Trace(b"t" * 16, b"s" * 8, b"c" * 8, None, "a=" + "b" * 8_000, sampled=False)
-    copied = Copied(b"", b"", [("k", "v" * 7_999)])
-    plain = report(0)
-    assert plain._replace(trace=trace, copied=copied).held_bytes == plain.held_bytes + 16_002
+class Hurried:
+    """A clock on which a minute passes each time that somebody looks."""
+
+    def __init__(self) -> None:
+        self._now_ns = 0
+
+    def wall_ns(self) -> int:
+        return self.monotonic_ns()
+
+    def monotonic_ns(self) -> int:
+        self._now_ns += 61 * 10**9
+        return self._now_ns
+
+
+async def test_reports_that_nobody_took_for_a_minute_expire_and_that_is_said_once() -> None:
+    outbox = Outbox("p1")
+    reporter = Reporter(outbox, Hurried(), tick_s=0.01)
+    report = pb.Report(started_ns=1).SerializeToString()
+
+    async def never() -> None:
+        await asyncio.Event().wait()
+
+    with capture_logs() as logs:
+        task = asyncio.create_task(reporter.run(never, lambda: pytest.fail("no connection")))
+        reporter.offer(report)
+        await reached(lambda: outbox.dropped["expired"] == 1)
+        reporter.offer(report)
+        await reached(lambda: outbox.dropped["expired"] == 2)
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    said = [each["event"] for each in logs]
+    assert said.count("dropping_reports") <= 2
+    assert said[0] == "dropping_reports"

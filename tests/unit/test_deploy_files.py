@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from coalmine_client.demo import heldout, models, place, report
-from coalmine_router.config import read
+from coalmine_router.config.file import read
 
 ROOT = Path(__file__).parents[2]
 COMPOSE_FILE = ROOT / "deploy" / "compose" / "compose.yaml"

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from coalmine_client.cli.lazy import installed
 from coalmine_client.cli.root import program
-from coalmine_router.config import read
+from coalmine_router.config.file import read
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [

@@ -25,11 +25,18 @@ def route(of: pb.Route) -> Json:
     return {
         "name": of.name,
         "match_model": of.match_model,
+        "match_default": of.match_default,
+        "match_service": of.match_service,
+        "match_method": of.match_method,
         "variants": [_variant(each) for each in of.variants],
         "shadows": [{"variant": each.variant, "share_bp": each.share_bp} for each in of.shadows],
         "sticky_metadata": of.sticky_metadata,
+        "sticky_parameter": of.sticky_parameter,
+        "sticky_id": of.sticky_id,
         "timeout_ms": of.timeout_ns / 1e6,
         "pinning": of.pinning,
+        "fallback": of.fallback,
+        "limits": {"in_flight_max": of.limits.in_flight_max, "bytes_max": of.limits.bytes_max},
     }
 
 
@@ -44,7 +51,7 @@ def _variant(of: pb.Variant) -> Json:
 
 
 def status(of: pb.RouteStatus) -> Json:
-    """Return {revision, counting_since, route, variants, shadows, comparisons, proxies, reports}.
+    """Return {revision, counting_since, route, variants, …, proxies, reports, turned_away}.
 
     `route` is what was asked for; the lists beside it are what was counted.
     """
@@ -62,6 +69,7 @@ def status(of: pb.RouteStatus) -> Json:
             "received": of.reports.received,
             "dropped": _by_name(of.reports.dropped),
         },
+        "turned_away": _by_name(of.turned_away),
     }
 
 
@@ -74,6 +82,7 @@ def _traffic(of: pb.VariantStatus, split_requests: int) -> Json:
         "requests_by_status": _by_name(of.requests_by_status),
         "split_requests": of.split_requests,
         "split_share": _rate(of.split_requests, split_requests),
+        "fallbacks": _by_name(of.fallbacks),
         "latency_p50_ms": number(of.latency_p50_ms),
         "latency_p99_ms": number(of.latency_p99_ms),
     }
@@ -115,6 +124,17 @@ def _proxy(of: pb.ProxyStatus) -> Json:
         "revision": of.revision,
         "connected_since": moment(of.connected_since_ns),
         "refused": of.refused,
+        "saved_ms": of.saved_ns / 1e6,
+        "reach": [_reach(each) for each in of.reach],
+    }
+
+
+def _reach(of: pb.VariantReach) -> Json:
+    return {
+        "variant": of.variant,
+        "addresses": of.addresses,
+        "available": of.available,
+        "troubles": list(of.troubles),
     }
 
 

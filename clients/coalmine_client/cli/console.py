@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
@@ -110,3 +110,8 @@ def counted(counts: dict[str, int]) -> str:
     """Return counts by name, the largest first: `queue_full 7, too_large 3`."""
     largest_first = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
     return ", ".join(f"{name} {count:,}" for name, count in largest_first)
+
+
+def nonzero(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts that are above 0."""
+    return {name: count for name, count in counts.items() if count}

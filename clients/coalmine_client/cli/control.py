@@ -1,17 +1,24 @@
 """Questions to the router's control API."""
 
 import asyncio
+import functools
 import getpass
+import inspect
 import os
 import socket
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Final, TypeVar
+from dataclasses import dataclass
+from inspect import Parameter
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
 import grpc
 import typer
 
+from coalmine.calling import open_aio_channel, showing, shown
 from coalmine.control.v1.control_pb2_grpc import RouteControlStub
 from coalmine.limits import MESSAGE_BYTES_MAX
+from coalmine.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext
+from coalmine.security import Tls
 from coalmine_client.cli.failure import Failure, from_silence, from_status
 
 if TYPE_CHECKING:
@@ -25,15 +32,6 @@ _OPTIONS: Final = (("grpc.max_receive_message_length", 3 * MESSAGE_BYTES_MAX + 1
 _WHAT: Final = "the router's control API"
 _NOT_ANSWERED: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
-ControlAddress = Annotated[
-    str,
-    typer.Option(
-        "--control",
-        envvar="COALMINE_CONTROL",
-        metavar="HOST:PORT",
-        help="Where the router's control API listens.",
-    ),
-]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the history.")]
 ExpectRevision = Annotated[
     int,
@@ -47,22 +45,76 @@ ExpectRevision = Annotated[
 ]
 
 Found = TypeVar("Found")
+Question = Callable[["RouteControlAsyncStub"], Awaitable[Found]]
 
 
-def ask(address: str, question: Callable[["RouteControlAsyncStub"], Awaitable[Found]]) -> Found:
-    """Return what the control API at `address` answers to `question`.
+@dataclass(frozen=True, slots=True)
+class Control:
+    """A router's control API, and how it is called."""
 
-    Raises Failure with its error, Unreachable where nobody answers.
-    """
+    address: str
+    tls: Tls | None
+    token: str | None
+    token_in_plaintext: bool
 
-    async def asked() -> Found:
-        async with grpc.aio.insecure_channel(address, options=_OPTIONS) as channel:
+    def ask(self, question: Question[Found]) -> Found:
+        """Return what it answers to `question`.
+
+        Raises Failure with its error, Unreachable where nobody answers, StartError for options
+        that can't be used.
+        """
+        return asyncio.run(self._asked(question))
+
+    async def _asked(self, question: Question[Found]) -> Found:
+        free = self.token_in_plaintext or self.tls is not None
+        metadata = shown(self.token, self.address, anywhere=free)
+        async with open_aio_channel(self.address, self.tls, _OPTIONS) as channel:
             try:
-                return await question(RouteControlStub(channel))
+                return await question(RouteControlStub(showing(channel, metadata)))
             except grpc.aio.AioRpcError as error:
-                raise _failure(error, channel, address) from None
+                raise _failure(error, channel, self.address) from None
 
-    return asyncio.run(asked())
+
+def calling(verb: Callable[..., None]) -> Callable[..., None]:
+    """Return the verb with the options of a call in the place of its parameter `control`."""
+
+    @functools.wraps(verb)
+    def with_options(**given: Any) -> None:
+        taken = {name: given.pop(name) for name in _PARAMETERS}
+        verb(control=_control(**taken), **given)
+
+    said = inspect.signature(verb)
+    own = [each for name, each in said.parameters.items() if name != "control"]
+    # typer reads the options from here.
+    with_options.__signature__ = said.replace(  # type: ignore[attr-defined]
+        parameters=[each.replace(kind=Parameter.KEYWORD_ONLY) for each in own]
+        + [*_PARAMETERS.values()]
+    )
+    return with_options
+
+
+def _control(
+    *,
+    control: Annotated[
+        str,
+        typer.Option(
+            "--control",
+            envvar="COALMINE_CONTROL",
+            metavar="HOST:PORT",
+            help="Where the router's control API listens.",
+        ),
+    ] = DEFAULT,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    server_name: ServerName = None,
+    token: Token = None,
+    token_in_plaintext: TokenInPlaintext = False,
+) -> Control:
+    return Control(control, Tls.given(ca, cert, key, server_name), token, token_in_plaintext)
+
+
+_PARAMETERS: Final = inspect.signature(_control).parameters
 
 
 def _failure(error: grpc.aio.AioRpcError, channel: grpc.aio.Channel, address: str) -> Failure:

@@ -4,6 +4,8 @@ from collections.abc import Iterable
 
 import grpc
 
+from coalmine.calling import turned_away
+
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 
@@ -26,12 +28,19 @@ class Unreachable(Failure):
 
 def from_status(error: grpc.aio.AioRpcError) -> Failure:
     """Return the line for a call that was answered with an error: its details, and its code."""
-    return Failure(f"{one_line(error.details() or 'no details')} ({error.code().name})")
+    said = f"{one_line(error.details() or 'no details')} ({error.code().name})"
+    return Failure(_with_advice(said, error))
 
 
 def from_silence(what: str, address: str, error: grpc.aio.AioRpcError) -> Unreachable:
     """Return the line for `what`, at `address`, that could not be connected to."""
-    return Unreachable(f"cannot reach {what} at {address}: {one_line(error.details() or '')}")
+    said = f"cannot reach {what} at {address}: {one_line(error.details() or '')}"
+    return Unreachable(_with_advice(said, error))
+
+
+def _with_advice(said: str, error: grpc.aio.AioRpcError) -> str:
+    advice = turned_away(error)
+    return f"{said}; {advice}" if advice else said
 
 
 def one_line(text: str) -> str:

@@ -9,17 +9,18 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.shares import percent
 from coalmine_client.cli import as_json
 from coalmine_client.cli.console import AsJson, add, line, moment, show, show_json, table
-from coalmine_client.cli.control import DEFAULT, TIMEOUT_S, ControlAddress, ask
+from coalmine_client.cli.control import TIMEOUT_S, Control, calling
 
 if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
 
 
+@calling
 def history(
     route: Annotated[str, typer.Argument(metavar="ROUTE")],
     *,
     limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many changes.")] = 50,
-    control: ControlAddress = DEFAULT,
+    control: Control,
     json: AsJson = False,
 ) -> None:
     """List the changes of a route: who, when, why, from and to; the newest first."""
@@ -29,7 +30,7 @@ def history(
             pb.GetHistoryRequest(route=route, limit=limit), timeout=TIMEOUT_S
         )
 
-    found = ask(control, listed)
+    found = control.ask(listed)
     if json:
         show_json(as_json.history(found))
     else:

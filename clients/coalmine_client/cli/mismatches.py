@@ -7,7 +7,7 @@ import typer
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli import as_json
 from coalmine_client.cli.console import AsJson, show, show_json
-from coalmine_client.cli.control import DEFAULT, TIMEOUT_S, ControlAddress, ask
+from coalmine_client.cli.control import TIMEOUT_S, Control, calling
 from coalmine_client.cli.kept import read_kept
 from coalmine_client.cli.mismatch_view import mismatch_view, mismatches_view
 
@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
 
 
+@calling
 def mismatches(
     route: Annotated[str, typer.Argument(metavar="ROUTE")],
     *,
@@ -25,7 +26,7 @@ def mismatches(
     show_id: Annotated[
         str, typer.Option("--show", metavar="ID", help="Show this one, tensor by tensor.")
     ] = "",
-    control: ControlAddress = DEFAULT,
+    control: Control,
     json: AsJson = False,
 ) -> None:
     """List the kept examples of answers that differ, or show one; the newest first."""
@@ -37,18 +38,18 @@ def mismatches(
     async def listed(router: "RouteControlAsyncStub") -> pb.ListMismatchesResponse:
         return await router.ListMismatches(wanted, timeout=TIMEOUT_S)
 
-    found = ask(control, listed)
+    found = control.ask(listed)
     if json:
         show_json(as_json.mismatches(found))
     else:
         show(mismatches_view(found))
 
 
-def _show_one(wanted: pb.GetMismatchRequest, control: str, *, json: bool) -> None:
+def _show_one(wanted: pb.GetMismatchRequest, control: Control, *, json: bool) -> None:
     async def got(router: "RouteControlAsyncStub") -> pb.Mismatch:
         return await router.GetMismatch(wanted, timeout=TIMEOUT_S)
 
-    found = ask(control, got)
+    found = control.ask(got)
     kept = read_kept(found)
     if json:
         show_json({**as_json.mismatch(found), **kept.as_json()})

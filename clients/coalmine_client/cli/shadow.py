@@ -7,13 +7,12 @@ import typer
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.console import show
 from coalmine_client.cli.control import (
-    DEFAULT,
     TIMEOUT_S,
-    ControlAddress,
+    Control,
     ExpectRevision,
     Reason,
     actor,
-    ask,
+    calling,
 )
 from coalmine_client.cli.shares import parse_share
 from coalmine_client.cli.weights import change_view
@@ -22,13 +21,14 @@ if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
 
 
+@calling
 def shadow(
     route: Annotated[str, typer.Argument(metavar="ROUTE")],
     share: Annotated[str, typer.Argument(metavar="VARIANT=PERCENT")],
     *,
     reason: Reason = "",
     expect_revision: ExpectRevision = 0,
-    control: ControlAddress = DEFAULT,
+    control: Control,
 ) -> None:
     """Copy a share of a route's requests to a variant that never answers; 0% switches it off."""
     variant, share_bp = parse_share(share)
@@ -47,7 +47,7 @@ def shadow(
         before = await router.GetRoute(pb.GetRouteRequest(route=route), timeout=TIMEOUT_S)
         return before, await router.SetShadow(change, timeout=TIMEOUT_S)
 
-    before, after = ask(control, changed)
+    before, after = control.ask(changed)
     old, new = shadows_of(before.route), {variant: 0, **shadows_of(after.route)}
     show(change_view(before, after, "shadow", old, new))
 

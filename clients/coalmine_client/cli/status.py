@@ -9,7 +9,7 @@ from rich.live import Live
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli import as_json
 from coalmine_client.cli.console import AsJson, show, show_json, terminal_or_pipe
-from coalmine_client.cli.control import DEFAULT, TIMEOUT_S, ControlAddress, ask
+from coalmine_client.cli.control import TIMEOUT_S, Control, calling
 from coalmine_client.cli.failure import Failure
 from coalmine_client.cli.status_view import status_view
 
@@ -17,11 +17,12 @@ if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
 
 
+@calling
 def status(
     route: Annotated[str, typer.Argument(metavar="ROUTE")],
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until Ctrl-C.")] = False,
-    control: ControlAddress = DEFAULT,
+    control: Control,
     json: AsJson = False,
 ) -> None:
     """Show a route's weights, traffic, latency, shadows and comparisons."""
@@ -32,14 +33,14 @@ def status(
     async def got(router: "RouteControlAsyncStub") -> pb.RouteStatus:
         return await router.GetRoute(pb.GetRouteRequest(route=route), timeout=TIMEOUT_S)
 
-    found = ask(control, got)
+    found = control.ask(got)
     if json:
         show_json(as_json.status(found))
     else:
         show(status_view(found))
 
 
-def _watch(route: str, control: str, *, json: bool) -> None:
+def _watch(route: str, control: Control, *, json: bool) -> None:
     """Show the route again with every change. Raises Failure once the router ends it."""
     if json:
         _follow(route, control, lambda found: show_json(as_json.status(found), indent=None))
@@ -51,9 +52,9 @@ def _watch(route: str, control: str, *, json: bool) -> None:
     raise Failure("the router ended the watch")
 
 
-def _follow(route: str, control: str, each: Callable[[pb.RouteStatus], None]) -> None:
+def _follow(route: str, control: Control, each: Callable[[pb.RouteStatus], None]) -> None:
     async def followed(router: "RouteControlAsyncStub") -> None:
         async for found in router.WatchRoute(pb.WatchRouteRequest(route=route)):
             each(found)
 
-    ask(control, followed)
+    control.ask(followed)

@@ -1,6 +1,6 @@
 """How a route's status looks to the operator. Pure: from the message to what rich prints."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 from rich.console import RenderableType
 
@@ -16,9 +16,12 @@ from coalmine_client.cli.console import (
     counted,
     line,
     moment,
+    nonzero,
     stacked,
     table,
 )
+from coalmine_client.cli.policy import match, policy
+from coalmine_client.cli.processes_view import processes
 from coalmine_client.cli.shares import rate
 
 _OK = "OK"
@@ -31,19 +34,13 @@ def status_view(status: pb.RouteStatus) -> RenderableType:
         parts += [line(), _shadows(status)]
     if status.comparisons:
         parts += [line(), _comparisons(status)]
-    parts += [line(), _proxies(status), *_strays(status), _reports(status.reports)]
+    parts += [line(), *processes(status)]
     return stacked(parts)
 
 
 def _head(status: pb.RouteStatus) -> RenderableType:
     route = status.route
-    facts = [f"model {route.match_model}", f"revision {status.revision}"]
-    if route.timeout_ns:
-        facts.append(f"timeout {route.timeout_ns / 1e9:g}s")
-    if route.sticky_metadata:
-        facts.append(f"sticky by {route.sticky_metadata}")
-    if route.pinning:
-        facts.append("may be pinned")
+    facts = [match(route), f"revision {status.revision}", *policy(route)]
     since = f"counting since {moment(status.counting_since_ns)}"
     return stacked([line((route.name, STRONG), "   ", " · ".join(facts)), line((since, FAINT))])
 
@@ -106,12 +103,18 @@ def _latency(ms: float, requests: int) -> str:
 
 
 def _troubles(status: pb.RouteStatus) -> Iterator[RenderableType]:
-    """Yield a line for each variant that isn't ready or answered with errors."""
+    """Yield a line for each variant that isn't ready, failed or fell back; and what was refused."""
     for of in status.variants:
         if not of.ready:
             yield line((f"{of.name} is not ready: {of.reason or 'no reason given'}", BAD))
         if errors := _errors_by_status(of):
             yield line((f"{of.name} answered {counted(errors)}", BAD))
+        if fallbacks := nonzero(of.fallbacks):
+            fell = f"{of.name}: {sum(fallbacks.values()):,} fell back"
+            yield line((f"{fell} ({counted(fallbacks)})", DOUBTFUL))
+    if refused := nonzero(status.turned_away):
+        total = sum(refused.values())
+        yield line((f"{total:,} turned away by the router ({counted(refused)})", DOUBTFUL))
 
 
 # ---------------------------------------------------------------- copies and comparisons
@@ -131,7 +134,7 @@ def _shadows(status: pb.RouteStatus) -> RenderableType:
             f"{of.offered:,}",
             f"{of.sent:,}",
             (f"{dropped:,}", DOUBTFUL if dropped else ""),
-            counted(_nonzero(of.dropped)),
+            counted(nonzero(of.dropped)),
         )
     return rows
 
@@ -166,37 +169,3 @@ def _comparisons(status: pb.RouteStatus) -> RenderableType:
                 rows, "", of.output, f"{of.match:,}", count, "", "", share, f"{of.max_abs_diff:.3g}"
             )
     return rows
-
-
-# ---------------------------------------------------------------- processes
-
-
-def _proxies(status: pb.RouteStatus) -> RenderableType:
-    current = sum(each.revision == status.revision for each in status.proxies)
-    words = f"{current} of {len(status.proxies)} serve revision {status.revision}"
-    everywhere = 0 < len(status.proxies) == current
-    return line(("proxies   ", FAINT), (words, "" if everywhere else DOUBTFUL))
-
-
-def _strays(status: pb.RouteStatus) -> Iterator[RenderableType]:
-    """Yield a line for each proxy that serves another revision, or refused one."""
-    for of in status.proxies:
-        if of.revision != status.revision or of.refused:
-            serves = f"serves revision {of.revision}" if of.revision else "serves no table yet"
-            why = f", refused: {of.refused}" if of.refused else ""
-            since = f", connected since {moment(of.connected_since_ns)}"
-            yield line((f"          {of.proxy_id} {serves}{why}{since}", DOUBTFUL))
-
-
-def _reports(of: pb.ReportCounts) -> RenderableType:
-    dropped = sum(of.dropped.values())
-    reasons = f" ({counted(_nonzero(of.dropped))})" if dropped else ""
-    return line(
-        ("reports   ", FAINT),
-        f"{of.offered:,} offered · {of.received:,} received · ",
-        (f"{dropped:,} dropped{reasons}", DOUBTFUL if dropped else ""),
-    )
-
-
-def _nonzero(counts: Mapping[str, int]) -> dict[str, int]:
-    return {name: count for name, count in counts.items() if count}

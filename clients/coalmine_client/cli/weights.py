@@ -10,13 +10,12 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.shares import percent
 from coalmine_client.cli.console import DOUBTFUL, GOOD, STRONG, add, line, show, stacked, table
 from coalmine_client.cli.control import (
-    DEFAULT,
     TIMEOUT_S,
-    ControlAddress,
+    Control,
     ExpectRevision,
     Reason,
     actor,
-    ask,
+    calling,
 )
 from coalmine_client.cli.shares import parse_shares
 
@@ -26,13 +25,14 @@ if TYPE_CHECKING:
 _Change = tuple[pb.RouteStatus, pb.ChangeResponse]
 
 
+@calling
 def weights(
     route: Annotated[str, typer.Argument(metavar="ROUTE")],
     shares: Annotated[list[str], typer.Argument(metavar="VARIANT=PERCENT...")],
     *,
     reason: Reason = "",
     expect_revision: ExpectRevision = 0,
-    control: ControlAddress = DEFAULT,
+    control: Control,
 ) -> None:
     """Set the weights of a route's variants, such as canary=10; the remainder goes to stable."""
     change = pb.SetWeightsRequest(
@@ -47,7 +47,7 @@ def weights(
         before = await router.GetRoute(pb.GetRouteRequest(route=route), timeout=TIMEOUT_S)
         return before, await router.SetWeights(change, timeout=TIMEOUT_S)
 
-    before, after = ask(control, changed)
+    before, after = control.ask(changed)
     show(change_view(before, after, "variant", weights_of(before.route), weights_of(after.route)))
 
 

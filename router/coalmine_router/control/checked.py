@@ -29,6 +29,21 @@ def name(what: str, value: str) -> str:
     return text(what, value, NAME_MAX)
 
 
+def actor(said: str, known: str) -> str:
+    """Return who asks, for the history: first who it is proved to be, then who it says it is.
+
+    A token's name is one word, so what a caller says of itself can't pass for one.
+    """
+    if not known or said in {"", known}:
+        return known or said
+    return f"{printed(known)} ({said})"
+
+
+def printed(value: str) -> str:
+    """Return the text as one line that can be a name: of a certificate it may be anything."""
+    return "".join(each if each.isprintable() else "?" for each in value)[:NAME_MAX]
+
+
 def limit(value: int, otherwise: int) -> int:
     """Return how many to answer with; 0 asks for `otherwise`. Raises InvalidRequest."""
     if value > LIMIT_MAX:

@@ -13,14 +13,16 @@ from coalmine.control.v1.control_pb2_grpc import TableFeedServicer
 from coalmine.errors import CoalmineError, InvalidRequest
 from coalmine.status import answering
 from coalmine_router.control.current import CurrentTable, News
-from coalmine_router.control.streams import End, Streams, write
 from coalmine_router.snapshot import table_message
+from coalmine_router.streams import End, Streams, write
 from coalmine_router.table import RouteTable
 
 FOLLOWERS_MAX: Final = 256
 
 _ID_MAX: Final = 128
 _REFUSED_MAX: Final = 1_000
+_TROUBLES_MAX: Final = 8
+_TROUBLE_MAX: Final = 300
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 
@@ -37,6 +39,9 @@ class _Follower:
     sent: int = 0
     refused_to: int = 0
     refused: str = ""
+    saved_ns: int = 0
+    # By route and variant, of the table that it was sent.
+    reach: dict[tuple[str, str], pb.VariantReach] = field(default_factory=dict)
     wrong: list[CoalmineError] = field(default_factory=list)
 
     def serves(self, revision: int) -> bool:
@@ -94,17 +99,30 @@ class TableFeed(TableFeedServicer):
         """Return how many proxies serve by `revision` or later."""
         return sum(each.serves(revision) for each in self._known())
 
-    def proxies(self) -> list[pb.ProxyStatus]:
-        """Return the proxies that follow, the longest connected first."""
+    def proxies(self, route: str = "") -> list[pb.ProxyStatus]:
+        """Return the proxies that follow, longest connected first, with their reach of a route."""
         return [
             pb.ProxyStatus(
                 proxy_id=each.proxy_id,
                 revision=each.revision,
                 connected_since_ns=each.since_ns,
                 refused=each.refused,
+                saved_ns=each.saved_ns,
+                reach=[found for (of, _), found in each.reach.items() if of == route],
             )
             for each in sorted(self._known(), key=lambda each: (each.since_ns, each.proxy_id))
         ]
+
+    def available(self) -> dict[tuple[str, str], int]:
+        """Return by route and variant how many addresses the proxy that has the fewest may call.
+
+        Variants of which no proxy has said anything are missing.
+        """
+        least: dict[tuple[str, str], int] = {}
+        for each in self._known():
+            for key, found in each.reach.items():
+                least[key] = min(found.available, least.get(key, found.available))
+        return least
 
     @property
     def turned_away(self) -> int:
@@ -158,11 +176,30 @@ class TableFeed(TableFeedServicer):
             self._replace_older(state.proxy_id)
         follower.proxy_id = state.proxy_id
         follower.revision = state.revision
+        # Said before it was sent a table, and not afterwards.
+        follower.saved_ns = follower.saved_ns or state.saved_ns
         follower.refused = state.refused[:_REFUSED_MAX]
-        follower.refused_to = follower.sent if state.refused else 0
+        follower.refused_to = min(state.refused_revision, follower.sent) if state.refused else 0
+        follower.reach = _reach(state, self._current.table)
 
     def _replace_older(self, proxy_id: str) -> None:
         """End the stream that this proxy had before: its connection broke without a word."""
         for other in [each for each in self._known() if each.proxy_id == proxy_id]:
             self._followers.discard(other)
             other.end()
+
+
+def _reach(state: pb.ProxyState, table: RouteTable) -> dict[tuple[str, str], pb.VariantReach]:
+    """Return what a proxy says of the variants that the table has; of each once, and in short."""
+    known = {(route.name, variant) for route in table.routes for variant in route.by_name}
+    return {
+        (each.route, each.variant): pb.VariantReach(
+            route=each.route,
+            variant=each.variant,
+            addresses=each.addresses,
+            available=each.available,
+            troubles=[text[:_TROUBLE_MAX] for text in each.troubles[:_TROUBLES_MAX]],
+        )
+        for each in state.reach
+        if (each.route, each.variant) in known
+    }

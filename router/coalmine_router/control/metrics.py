@@ -50,6 +50,7 @@ class ControlMetrics(Collector):
             "Proxies that serve by the revision in force.",
             value=self._feed.current_proxies(table.revision),
         )
+        yield _available(self._feed)
         yield self._overflows()
 
     def _overflows(self) -> Metric:
@@ -61,6 +62,17 @@ class ControlMetrics(Collector):
         for kind, part in self._turned_away.items():
             family.add_metric([kind], part.turned_away)
         return family
+
+
+def _available(feed: TableFeed) -> Metric:
+    family = GaugeMetricFamily(
+        "coalmine_router_variant_available",
+        "Addresses of a variant that may be called now, of the proxy that has the fewest.",
+        labels=["route", "variant"],
+    )
+    for key, addresses in feed.available().items():
+        family.add_metric(key, addresses)
+    return family
 
 
 def _weights(table: RouteTable) -> Metric:

@@ -1,20 +1,22 @@
 """Builds and joins the parts that decide: what takes a change from the disk to the proxies."""
 
 import asyncio
-from typing import Final
+from typing import Any, Final, cast
 
 import grpc
 import structlog
 from prometheus_client import CollectorRegistry
 
+from coalmine.audit import Audit, Recorded
 from coalmine.clock import Clock
 from coalmine.control.v1.control_pb2_grpc import (
     add_RouteControlServicer_to_server,
     add_TableFeedServicer_to_server,
 )
 from coalmine.errors import CoalmineError, StartError
+from coalmine.reflection import Methods
 from coalmine_router.channels import Channels
-from coalmine_router.config import RouterConfig
+from coalmine_router.config.file import RouterConfig
 from coalmine_router.control.board import ReadinessBoard
 from coalmine_router.control.conductor import Conductor
 from coalmine_router.control.current import CurrentTable
@@ -22,17 +24,14 @@ from coalmine_router.control.feed import TableFeed
 from coalmine_router.control.metrics import ControlMetrics
 from coalmine_router.control.readiness import ReadinessCheck
 from coalmine_router.control.resume import resume
-from coalmine_router.control.service import Learned, RouteControl
+from coalmine_router.control.service import Learned, RouteControl, nobody_known
 from coalmine_router.control.store import Store
-from coalmine_router.control.streams import Streams
+from coalmine_router.streams import Streams
 from coalmine_router.table import RouteTable
 
 _log = structlog.get_logger(__name__)
 
 WATCHERS_MAX: Final = 256
-
-# For server reflection and health.
-SERVICES: Final = ("coalmine.control.v1.RouteControl", "coalmine.control.v1.TableFeed")
 
 
 class ControlPlane:
@@ -83,8 +82,11 @@ class ControlPlane:
         """Return the table in force."""
         return self._current.table
 
-    def add_to(self, server: grpc.aio.Server, learned: Learned) -> None:
-        """Let `server` answer RouteControl, with what the observer has learned, and TableFeed."""
+    def add_to(self, methods: Methods, learned: Learned, audit: Audit | None = None) -> None:
+        """Let a server answer RouteControl, with what the observer has learned.
+
+        `audit` knows who asks, and records it.
+        """
         service = RouteControl(
             current=self._current,
             conductor=self._conductor,
@@ -93,9 +95,14 @@ class ControlPlane:
             store=self._store,
             learned=learned,
             watchers=self._watchers,
+            known=audit.known if audit is not None else nobody_known,
         )
-        add_RouteControlServicer_to_server(service, server)
-        add_TableFeedServicer_to_server(self._feed, server)
+        recorded: Any = service if audit is None else Recorded(service, audit)
+        add_RouteControlServicer_to_server(recorded, cast("grpc.aio.Server", methods))
+
+    def add_feed_to(self, methods: Methods) -> None:
+        """Let a server answer TableFeed."""
+        add_TableFeedServicer_to_server(self._feed, cast("grpc.aio.Server", methods))
 
     async def run(self) -> None:
         """Carry out changes and keep readiness fresh, until cancelled."""

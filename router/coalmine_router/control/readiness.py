@@ -2,14 +2,16 @@
 
 import asyncio
 from dataclasses import dataclass
-from typing import Final, Protocol
+from typing import Any, Final, Protocol
 
 import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as oip
 from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceStub
-from coalmine_router.channels import Channels, address_of
-from coalmine_router.table import RouteTable
+from coalmine_router.channels import Channels, address_of, token_of
+from coalmine_router.table import Backend, RouteTable
 
 _REASONS_MAX: Final = 3
 _DETAILS_MAX: Final = 200
@@ -35,7 +37,11 @@ class AsksReadiness(Protocol):
 
 
 class ReadinessCheck:
-    """Asks OIP's ModelReady on the targets of a variant's backend."""
+    """Asks OIP's ModelReady on the targets of a variant's backend.
+
+    Where there is no model to ask about, because callers name it or the route is of another
+    service, grpc.health.v1 is asked; a backend that doesn't offer it is there all the same.
+    """
 
     def __init__(self, channels: Channels, *, deadline_s: float = 2.0) -> None:
         self._channels = channels
@@ -49,15 +55,14 @@ class ReadinessCheck:
         `patient` gives a backend that just came back the deadline's time to connect.
         """
         wanted = table.route(route).variant(variant)
-        model = oip.ModelReadyRequest(
-            name=wanted.model or table.route(route).model, version=wanted.version
-        )
-        targets = table.by_backend[wanted.backend].targets
-        answers: asyncio.Queue[str] = asyncio.Queue(maxsize=len(targets))
+        name = wanted.model or table.route(route).match.model
+        model = oip.ModelReadyRequest(name=name, version=wanted.version) if name else None
+        backend = table.by_backend[wanted.backend]
+        answers: asyncio.Queue[str] = asyncio.Queue(maxsize=len(backend.targets))
         async with asyncio.TaskGroup() as group:
             asked = [
-                group.create_task(self._answer(target, model, answers, patient=patient))
-                for target in targets
+                group.create_task(self._answer(backend, target, model, answers, patient=patient))
+                for target in backend.targets
             ]
             reasons = []
             for _ in asked:
@@ -69,22 +74,58 @@ class ReadinessCheck:
         return _concluded(reasons)
 
     async def _answer(
-        self, target: str, model: oip.ModelReadyRequest, to: asyncio.Queue[str], *, patient: bool
+        self,
+        backend: Backend,
+        target: str,
+        model: oip.ModelReadyRequest | None,
+        to: asyncio.Queue[str],
+        *,
+        patient: bool,
     ) -> None:
-        to.put_nowait(await self._why_not(target, model, patient=patient))
+        to.put_nowait(await self._why_not(backend, target, model, patient=patient))
 
-    async def _why_not(self, target: str, model: oip.ModelReadyRequest, *, patient: bool) -> str:
-        """Return why this target can't answer for the model; "" where it can."""
+    async def _why_not(
+        self, backend: Backend, target: str, model: oip.ModelReadyRequest | None, *, patient: bool
+    ) -> str:
+        """Return why this target can't answer, for the model if there is one; "" where it can."""
         where = address_of(target)
-        stub = GRPCInferenceServiceStub(self._channels.channel(target))
         try:
-            answer = await stub.ModelReady(model, timeout=self._deadline_s, wait_for_ready=patient)
+            options = {
+                "timeout": self._deadline_s,
+                "wait_for_ready": patient,
+                "metadata": token_of(backend),
+            }
+            channel = self._channels.channel(backend, target)
+            why = await (_unready(channel, model, options) if model else _unwell(channel, options))
+        except StartError as error:
+            return f"{where} can't be called: {error}"
         except grpc.aio.AioRpcError as error:
             verb = "is unreachable" if error.code() in _UNREACHABLE else "can't say"
             return f"{where} {verb}: {error.code().name}: {(error.details() or '')[:_DETAILS_MAX]}"
         except grpc.aio.UsageError:  # the channel was closed meanwhile
             return f"{where} is unreachable: the router is stopping"
-        return "" if answer.ready else f"{_named(model)} is not ready on {where}"
+        return f"{why} on {where}" if why else ""
+
+
+async def _unready(
+    channel: grpc.aio.Channel, model: oip.ModelReadyRequest, options: dict[str, Any]
+) -> str:
+    answer = await GRPCInferenceServiceStub(channel).ModelReady(model, **options)
+    return "" if answer.ready else f"{_named(model)} is not ready"
+
+
+async def _unwell(channel: grpc.aio.Channel, options: dict[str, Any]) -> str:
+    try:
+        answer = await health_pb2_grpc.HealthStub(channel).Check(
+            health_pb2.HealthCheckRequest(), **options
+        )
+    except grpc.aio.AioRpcError as error:
+        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+            return ""
+        raise
+    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+        return ""
+    return f"health is {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}"
 
 
 def _named(model: oip.ModelReadyRequest) -> str:

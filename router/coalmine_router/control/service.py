@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from collections.abc import Callable
 from typing import Any, Final, Protocol
 from urllib.parse import unquote
 
@@ -19,8 +20,8 @@ from coalmine_router.control.feed import TableFeed
 from coalmine_router.control.history import change_message
 from coalmine_router.control.plan import ShadowShare, Weights, Wish
 from coalmine_router.control.store import Store
-from coalmine_router.control.streams import Streams, write
 from coalmine_router.snapshot import route_message
+from coalmine_router.streams import Streams, write
 from coalmine_router.table import Route, RouteTable
 
 _HISTORY: Final = 50
@@ -30,6 +31,8 @@ _ACKNOWLEDGED_S: Final = 1.0
 _ANSWER_S: Final = 0.1
 
 _Context = grpc.aio.ServicerContext[Any, Any]
+# Who has proved to be the caller; "": nobody has.
+Known = Callable[[_Context], str]
 
 
 class Learned(Protocol):
@@ -61,6 +64,7 @@ class RouteControl(RouteControlServicer):
         store: Store,
         learned: Learned,
         watchers: Streams,
+        known: Known,
     ) -> None:
         self._current = current
         self._conductor = conductor
@@ -69,6 +73,7 @@ class RouteControl(RouteControlServicer):
         self._store = store
         self._learned = learned
         self._watchers = watchers
+        self._known = known
 
     # ------------------------------------------------------------ reading
 
@@ -143,13 +148,13 @@ class RouteControl(RouteControlServicer):
             checked.name("variant", variant): weight
             for variant, weight in request.weights_bp.items()
         }
-        return await self._change(_wish(request, Weights(weights), context), context)
+        return await self._change(self._wish(request, Weights(weights), context), context)
 
     @answering
     async def SetShadow(self, request: pb.SetShadowRequest, context: _Context) -> pb.ChangeResponse:
         """Set the share that is copied to a variant."""
         edit = ShadowShare(checked.name("variant", request.variant), request.share_bp)
-        return await self._change(_wish(request, edit, context), context)
+        return await self._change(self._wish(request, edit, context), context)
 
     async def _change(self, wish: Wish, context: _Context) -> pb.ChangeResponse:
         table = await self._conductor.change(wish)
@@ -161,10 +166,25 @@ class RouteControl(RouteControlServicer):
             proxies=total,
         )
 
+    def _wish(
+        self,
+        request: pb.SetWeightsRequest | pb.SetShadowRequest,
+        edit: Weights | ShadowShare,
+        context: _Context,
+    ) -> Wish:
+        said = checked.text("actor", request.actor, checked.NAME_MAX)
+        return Wish(
+            route=checked.name("route", request.route),
+            edit=edit,
+            actor=checked.actor(said, self._known(context)) or _peer(context),
+            reason=checked.text("reason", request.reason, checked.REASON_MAX),
+            expect_revision=request.expect_revision,
+        )
+
     def _status(self, table: RouteTable, name: str) -> pb.RouteStatus:
         route = table.route(name)
         status = pb.RouteStatus(
-            route=route_message(route), revision=table.revision, proxies=self._feed.proxies()
+            route=route_message(route), revision=table.revision, proxies=self._feed.proxies(name)
         )
         for variant in route.by_name:
             heard = self._board.of(name, variant)
@@ -173,18 +193,9 @@ class RouteControl(RouteControlServicer):
         return status
 
 
-def _wish(
-    request: pb.SetWeightsRequest | pb.SetShadowRequest,
-    edit: Weights | ShadowShare,
-    context: _Context,
-) -> Wish:
-    return Wish(
-        route=checked.name("route", request.route),
-        edit=edit,
-        actor=checked.text("actor", request.actor, checked.NAME_MAX) or _peer(context),
-        reason=checked.text("reason", request.reason, checked.REASON_MAX),
-        expect_revision=request.expect_revision,
-    )
+def nobody_known(_context: _Context) -> str:
+    """Return that nobody has proved who they are: no tokens, no certificates."""
+    return ""
 
 
 def _peer(context: _Context) -> str:

@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from coalmine.errors import InvalidTensor
 from coalmine.inference import inference_pb2 as oip
 from coalmine.tensors import Tensor, decode_outputs
-from coalmine_router.config import CloseRule, CompareConfig, IgnoreRule, RuleConfig
+from coalmine_router.config.compare import CloseRule, CompareConfig, IgnoreRule, RuleConfig
 from coalmine_router.observer.codes import OK
 from coalmine_router.observer.rules import Distance, Element, close, exact, tolerance
 

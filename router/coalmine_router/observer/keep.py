@@ -15,7 +15,8 @@ def is_kept(
 ) -> bool:
     """Return whether to keep it: the head said so, or what happened is worth a look.
 
-    That is a failed call, one slower than the route's threshold, a mismatch, or a failed candidate.
+    That is a failed call, be it one that another made good, a request slower than the route's
+    threshold, a mismatch, or a failed candidate.
     """
     if is_sampled or not is_ok:
         return True

@@ -19,6 +19,7 @@ Shadows = Callable[[], Iterable[tuple[tuple[str, str], ShadowTotals]]]
 
 _PREFIX: Final = "coalmine_router"
 _ROUTE: Final = ("route", "variant")
+_REASON: Final = (*_ROUTE, "reason")
 _PAIR: Final = ("route", "reference", "candidate")
 # The buckets that go out: 1, 2.5 and 5 of each decade from 100 microseconds on.
 _SHOWN: Final = tuple(
@@ -37,6 +38,7 @@ class RouterMetrics(Collector):
         traffic: Traffic,
         evidence: Evidence,
         reports: ReportTotals,
+        streams_turned_away: Callable[[], int],
         shadows: Shadows,
         spans: Totals,
         mismatches: Totals,
@@ -44,6 +46,7 @@ class RouterMetrics(Collector):
         self._traffic = traffic
         self._evidence = evidence
         self._reports = reports
+        self._streams_turned_away = streams_turned_away
         self._shadows = shadows
         self._spans = spans
         self._mismatches = mismatches
@@ -55,6 +58,7 @@ class RouterMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return all metrics as they stand."""
         yield from self._requests()
+        yield from self._refused()
         yield from self._comparisons()
         yield from self._report_counts()
         yield from self._shadow_counts()
@@ -62,7 +66,12 @@ class RouterMetrics(Collector):
         yield _by_result("mismatches", "Mismatches offered as examples", self._mismatches())
 
     def _requests(self) -> Iterator[Metric]:
-        requests = _counter("requests", "Requests answered", *_ROUTE, "code")
+        requests = _counter(
+            "requests",
+            "Requests answered, and calls that failed and were tried again",
+            *_ROUTE,
+            "code",
+        )
         durations = HistogramMetricFamily(
             f"{_PREFIX}_request_duration_seconds",
             "From the request's arrival to its answer",
@@ -74,6 +83,18 @@ class RouterMetrics(Collector):
             durations.add_metric(key, _buckets(found.latencies), found.latencies.sum_ns / 10**9)
         yield requests
         yield durations
+
+    def _refused(self) -> Iterator[Metric]:
+        fallbacks = _counter("fallbacks", "Requests that another variant answered", *_REASON)
+        for key, found in self._traffic.variants():
+            for reason, count in list(found.fallbacks.items()):
+                fallbacks.add_metric([*key, reason], count)
+        turned_away = _counter("turned_away", "Requests the router refused", "route", "reason")
+        for route, counts in self._traffic.refusals():
+            for reason, count in counts.items():
+                turned_away.add_metric([route, reason], count)
+        yield fallbacks
+        yield turned_away
 
     def _comparisons(self) -> Iterator[Metric]:
         pairs = _counter("comparisons", "Answers compared", *_PAIR, "outcome")
@@ -94,15 +115,18 @@ class RouterMetrics(Collector):
         received.add_metric([], self._reports.received)
         unreadable = _counter("reports_unreadable", "Reports that arrived and made no sense")
         unreadable.add_metric([], self._reports.unreadable)
+        turned_away = _counter("report_streams_turned_away", "Streams of reports over the bound")
+        turned_away.add_metric([], self._streams_turned_away())
         yield offered
         yield received
         yield unreadable
+        yield turned_away
         yield _dropped("reports_dropped", "Reports given up", self._reports.dropped)
 
     def _shadow_counts(self) -> Iterator[Metric]:
         offered = _counter("shadows_offered", "Copies drawn for a shadow", *_ROUTE)
         sent = _counter("shadows_sent", "Copies that a shadow was asked", *_ROUTE)
-        dropped = _counter("shadows_dropped", "Copies given up", *_ROUTE, "reason")
+        dropped = _counter("shadows_dropped", "Copies given up", *_REASON)
         for key, totals in self._shadows():
             offered.add_metric(key, totals.offered)
             sent.add_metric(key, totals.sent)

@@ -14,9 +14,10 @@ from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1 import control_pb2_grpc as pb_grpc
 from coalmine_router.channels import Channels
-from coalmine_router.config import CompareConfig, RouteConfig
-from coalmine_router.observer.codes import code_name
+from coalmine_router.config.compare import CompareConfig
+from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.compare import Answer, Comparison, compare
+from coalmine_router.observer.counting import count
 from coalmine_router.observer.evidence import Evidence, Pair
 from coalmine_router.observer.exchange import Compared, Exchange, ShadowCall
 from coalmine_router.observer.intake import Intake
@@ -97,6 +98,7 @@ class Observer:
         self._traffic = Traffic()
         self._evidence = Evidence()
         self._reports = ReportTotals()
+        self._intake = Intake(self._reports, self.observe)
         self._shadows = Shadows(
             channels=channels,
             clock=clock,
@@ -110,6 +112,7 @@ class Observer:
                 traffic=self._traffic,
                 evidence=self._evidence,
                 reports=self._reports,
+                streams_turned_away=lambda: self._intake.turned_away,
                 shadows=self._shadows.totals,
                 spans=self._spans.totals,
                 mismatches=store.totals,
@@ -126,31 +129,23 @@ class Observer:
 
     def servicer(self) -> pb_grpc.ReportsServicer:
         """Return the service that proxies send their reports to."""
-        return Intake(self._reports, self.observe)
+        return self._intake
+
+    def end_streams(self) -> None:
+        """End the proxies' streams, so that a graceful stop needn't wait for them."""
+        self._intake.end_streams()
 
     # ------------------------------------------------------------ the way of a report
 
     def observe(self, report: pb.Report) -> None:
         """Count a report, and send its copies on their way; returns without waiting for them."""
         table = self._tables()
-        self._count(report, table)
+        count(report, table, self._traffic)
         exchange = Exchange.of(report)
         for name in exchange.report.shadows:
             self._shadows.offer(exchange, name, table)
         if not exchange.report.shadows:
             self._finish(exchange)
-
-    def _count(self, report: pb.Report, table: RouteTable) -> None:
-        # Names that the table doesn't have would let whoever sends them grow the counts.
-        route = table.by_route.get(report.route)
-        is_known = route is not None and report.variant in route.by_name
-        self._traffic.add(
-            report.route if is_known else "",
-            report.variant if is_known else "",
-            code=code_name(report.status_code),
-            duration_ns=report.duration_ns,
-            is_split=report.assignment == pb.ASSIGNMENT_SPLIT,
-        )
 
     async def _answered(self, exchange: Exchange, route: Route, call: ShadowCall) -> None:
         try:
@@ -179,7 +174,8 @@ class Observer:
         slow = settings.gates.slow if settings else None
         if is_kept(
             is_sampled=report.sampled,
-            is_ok=report.status_code == 0,
+            # Of each call: a request that fell back is worth a look.
+            is_ok=not any((report.status_code, *(each.status_code for each in report.attempts))),
             duration_ns=report.duration_ns,
             slow_over_ns=slow.over if slow else None,
             outcomes=[compared.comparison.outcome for _, compared in exchange.shadowed],
@@ -209,6 +205,7 @@ class Observer:
         status.reports.CopyFrom(report_counts(self._reports))
         for variant in status.variants:
             tell_traffic(variant, self._traffic.variant(route.name, variant.name))
+        status.turned_away.update(self._traffic.refusals_of(route.name))
         status.comparisons.extend(
             comparison_counts(pair, found) for pair, found in self._evidence.pairs(route.name)
         )

@@ -7,13 +7,15 @@ from coalmine_router.observer.traffic import VariantTraffic
 
 
 def tell_traffic(status: pb.VariantStatus, traffic: VariantTraffic) -> None:
-    """Fill in what a variant answered."""
+    """Fill in what a variant answered, and what another answered for it."""
     status.requests = traffic.requests
     status.split_requests = traffic.by_split
     status.latency_p50_ms = traffic.latencies.quantile_ns(0.50) / 10**6
     status.latency_p99_ms = traffic.latencies.quantile_ns(0.99) / 10**6
     status.requests_by_status.clear()
     status.requests_by_status.update(traffic.by_code)
+    status.fallbacks.clear()
+    status.fallbacks.update(traffic.fallbacks)
 
 
 def comparison_counts(pair: Pair, evidence: PairEvidence) -> pb.ComparisonCounts:

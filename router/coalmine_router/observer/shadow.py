@@ -12,13 +12,14 @@ import structlog
 from coalmine import trace_context
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine.errors import StartError
 from coalmine.inference import MODEL_INFER
 from coalmine_router import wire
-from coalmine_router.channels import Channels, address_of
+from coalmine_router.channels import Channels, address_of, token_of
 from coalmine_router.observer.compare import Answer
 from coalmine_router.observer.exchange import Exchange, ShadowCall
 from coalmine_router.observer.totals import ShadowTotals
-from coalmine_router.table import Route, RouteTable, Variant
+from coalmine_router.table import Backend, Route, RouteTable, Variant
 
 _log = structlog.get_logger(__name__)
 
@@ -41,7 +42,7 @@ class _Copy:
     exchange: Exchange
     route: Route
     variant: Variant
-    targets: tuple[str, ...]
+    backend: Backend
     offered_ns: int
 
 
@@ -120,8 +121,8 @@ class Shadows:
         if reason:
             self._drop(lane, exchange, reason)
             return
-        targets = table.by_backend[variant.backend].targets
-        lane.queue.append(_Copy(exchange, route, variant, targets, self._clock.monotonic_ns()))
+        backend = table.by_backend[variant.backend]
+        lane.queue.append(_Copy(exchange, route, variant, backend, self._clock.monotonic_ns()))
         lane.held_bytes += exchange.size_bytes
         self._employ(lane)
 
@@ -195,7 +196,7 @@ class Shadows:
 
     async def _call(self, copy: _Copy) -> ShadowCall:
         span_id = self._rng.getrandbits(64).to_bytes(8, "big")
-        target = self._rng.choice(copy.targets)
+        target = self._rng.choice(copy.backend.targets)
         started_ns, began_ns = self._clock.wall_ns(), self._clock.monotonic_ns()
         answer = await self._answer(copy, target, span_id)
         return ShadowCall(
@@ -209,20 +210,20 @@ class Shadows:
         )
 
     async def _answer(self, copy: _Copy, target: str, span_id: bytes) -> Answer:
-        channel = self._channels.channel(target)
-        method: _Method = channel.unary_unary(f"/{MODEL_INFER}")
         override = wire.override(copy.variant.model, copy.variant.version)
         timeout_ns = min(copy.route.timeout_ns, self._limits.call_ns_max)
         try:
+            channel = self._channels.channel(copy.backend, target)
+            method: _Method = channel.unary_unary(f"/{MODEL_INFER}")
             body = await method(
                 copy.exchange.request + override,
-                metadata=_metadata(copy.exchange.report, span_id),
+                metadata=(*_metadata(copy.exchange.report, span_id), *token_of(copy.backend)),
                 timeout=timeout_ns / 10**9,
             )
         except grpc.aio.AioRpcError as error:
             return Answer(code=error.code().name, message=error.details() or "")
-        except (ValueError, TypeError, grpc.aio.UsageError) as error:
-            # Metadata that gRPC refuses to send, or a channel that was closed.
+        except (ValueError, TypeError, grpc.aio.UsageError, StartError) as error:
+            # Metadata that gRPC refuses to send, a channel that was closed, files that are wrong.
             return Answer(code="INTERNAL", message=f"not sent: {error}")
         return Answer(body)
 

@@ -22,10 +22,15 @@ def rpc(method: str, code: str) -> Values:
 
 def assignment(report: pb.Report, request_id: str) -> Values:
     """Return which variant a request was given, and why; of no route, only what the caller sent."""
-    told: Values = {t.MODEL: report.model, t.REQUEST_ID: request_id}
+    told: Values = {
+        t.MODEL: report.model,
+        t.REQUEST_ID: request_id,
+        t.ROUTE: report.route,
+        t.CHOSEN: report.chosen,
+        t.TURNED_AWAY: report.turned_away,
+    }
     if report.variant:
         told |= {
-            t.ROUTE: report.route,
             t.VARIANT: report.variant,
             t.ASSIGNMENT: _assignment_name(report),
             t.REVISION: report.revision,

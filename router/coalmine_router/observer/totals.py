@@ -31,6 +31,8 @@ class _Told:
 
     offered: int = 0
     dropped: dict[str, int] = field(default_factory=dict)
+    # The number of the last batch that was taken in.
+    number: int = 0
 
 
 class ReportTotals:
@@ -46,12 +48,20 @@ class ReportTotals:
         self.dropped: Counter[str] = Counter()
         self._proxies: OrderedDict[str, _Told] = OrderedDict()
 
-    def tell(self, batch: pb.ReportBatch) -> None:
-        """Add what is new in a batch's totals; a batch that came late has nothing new.
+    def tell(self, batch: pb.ReportBatch) -> bool:
+        """Add what is new in a batch's totals; return whether its reports are new.
 
+        They aren't in a batch that came before: a proxy sends again what wasn't acknowledged.
         What a proxy sent before it was first heard of went to a control process that is gone.
         """
         told = self._told(batch)
+        if batch.number <= told.number:
+            return False
+        told.number = batch.number
+        self._add(told, batch)
+        return True
+
+    def _add(self, told: _Told, batch: pb.ReportBatch) -> None:
         self.offered += max(0, batch.offered_total - told.offered)
         told.offered = max(told.offered, batch.offered_total)
         for each, total in batch.dropped_total.items():

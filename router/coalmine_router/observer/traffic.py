@@ -1,4 +1,4 @@
-"""What each variant answered: requests by status, latencies, those that came by split. Pure.
+"""What each variant answered and failed to answer, and what fell back or was turned away. Pure.
 
 Latencies go into buckets 12 % apart, so a quantile is that close to the truth, in constant memory.
 """
@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
+
+from coalmine_router.observer.totals import bounded_reason
 
 # Ten microseconds to a hundred seconds. Source of the steps: ISO 3, series R20.
 _STEPS: Final = (
@@ -55,15 +57,24 @@ def _within(position: int, share: float) -> float:
 
 @dataclass(slots=True)
 class VariantTraffic:
-    """What one variant answered."""
+    """What one variant answered, and what it failed to answer.
+
+    `by_code` counts its answers to callers, and each call to it that failed and was tried again: a
+    request that fell back is there twice, as a failure of the variant that was assigned and as an
+    answer of the one that answered. `charged` are those failures alone. Latencies are of answers.
+    """
 
     by_code: Counter[str] = field(default_factory=Counter)
+    # Of requests by split, how many it was assigned, be it that another answered.
     by_split: int = 0
     latencies: Latencies = field(default_factory=Latencies)
+    charged: Counter[str] = field(default_factory=Counter)
+    # Requests assigned to it that another answered: not_ready, or how its own call ended.
+    fallbacks: Counter[str] = field(default_factory=Counter)
 
     @property
     def requests(self) -> int:
-        """All of them, whatever their status."""
+        """All that it answered or failed, whatever their status."""
         return sum(self.by_code.values())
 
 
@@ -75,15 +86,32 @@ class Traffic:
 
     def __init__(self) -> None:
         self._variants: dict[tuple[str, str], VariantTraffic] = {}
+        self._turned_away: dict[str, Counter[str]] = {}
 
-    def add(self, route: str, variant: str, *, code: str, duration_ns: int, is_split: bool) -> None:
-        """Count one request."""
-        found = self._variants.get((route, variant))
-        if found is None:
-            found = self._variants[route, variant] = VariantTraffic()
+    def answered(self, route: str, variant: str, *, code: str, duration_ns: int) -> None:
+        """Count one request that a variant answered; "" is a route or variant that isn't known."""
+        found = self._found(route, variant)
         found.by_code[code] += 1
-        found.by_split += is_split
         found.latencies.add(duration_ns)
+
+    def assigned_by_split(self, route: str, variant: str) -> None:
+        """Count one request that the split assigned to a variant."""
+        self._found(route, variant).by_split += 1
+
+    def failed(self, route: str, variant: str, *, code: str) -> None:
+        """Charge a variant with a call that failed, and was tried again."""
+        found = self._found(route, variant)
+        found.by_code[code] += 1
+        found.charged[code] += 1
+
+    def fell_back(self, route: str, variant: str, *, reason: str) -> None:
+        """Count a request that was assigned to a variant, and that another answered."""
+        self._found(route, variant).fallbacks[reason] += 1
+
+    def turned_away(self, route: str, reason: str) -> None:
+        """Count a request that the router refused; proxies name reasons, within a bound."""
+        counts = self._turned_away.setdefault(route, Counter())
+        counts[bounded_reason(counts, reason)] += 1
 
     def variant(self, route: str, variant: str) -> VariantTraffic:
         """Return what a variant answered; nothing, where it was never asked."""
@@ -92,3 +120,17 @@ class Traffic:
     def variants(self) -> Iterator[tuple[tuple[str, str], VariantTraffic]]:
         """Return all of them, by route and variant."""
         return iter(list(self._variants.items()))
+
+    def refusals(self) -> Iterator[tuple[str, dict[str, int]]]:
+        """Return what was turned away, by route and reason."""
+        return ((route, dict(counts)) for route, counts in list(self._turned_away.items()))
+
+    def refusals_of(self, route: str) -> dict[str, int]:
+        """Return what was turned away of one route, by reason."""
+        return dict(self._turned_away.get(route, {}))
+
+    def _found(self, route: str, variant: str) -> VariantTraffic:
+        found = self._variants.get((route, variant))
+        if found is None:
+            found = self._variants[route, variant] = VariantTraffic()
+        return found

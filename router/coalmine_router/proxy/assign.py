@@ -2,6 +2,12 @@
 
 A permuted block holds each variant exactly as often as its weight says, in random order: so shares
 are exact over every block, and the order can't alias with periodic traffic.
+
+A sticky key has its point in [0, 10000), and each variant its range of them: the first beside
+stable from 0 upwards, the second from 10000 downwards, the third after the first, and so on;
+stable has what is left between. So with up to two variants beside stable, whoever is in one that
+grows stays in it, and nobody of the other moves. From the third on, a variant begins where the one
+before it on its side ends, and its keys may move when that one's weight changes.
 """
 
 import math
@@ -47,6 +53,7 @@ class Assigner:
     def __init__(self, route: Route, chance: Chance) -> None:
         self.route = route
         self._variants = route.variants
+        self._ranges = sticky_ranges(route)
         self._split = Block([variant.weight_bp for variant in route.variants], chance)
         self._shadows = [
             (shadow.variant, Block([shadow.share_bp, WHOLE_BP - shadow.share_bp], chance))
@@ -56,14 +63,14 @@ class Assigner:
     def assign(
         self, pin: str | None, sticky_key: str | None
     ) -> "tuple[Variant, pb.Assignment.ValueType]":
-        """Return the variant that answers, and why.
+        """Return the variant that answers, and why. An empty sticky key is none.
 
         Raises InvalidRequest for a pin that the route doesn't allow, NotFound for one to a variant
         that doesn't exist.
         """
         if pin is not None:
             return self._pinned(pin), pb.ASSIGNMENT_PINNED
-        if sticky_key is not None:
+        if sticky_key:
             return self._sticky(sticky_key), pb.ASSIGNMENT_STICKY
         return self._variants[self._split.draw()], pb.ASSIGNMENT_SPLIT
 
@@ -80,13 +87,26 @@ class Assigner:
 
     def _sticky(self, key: str) -> Variant:
         point = sticky_point(self.route.name, key)
-        for variant in self._variants:
-            if variant.name == STABLE:
-                continue
-            if point < variant.weight_bp:
+        for begin, end, variant in self._ranges:
+            if begin <= point < end:
                 return variant
-            point -= variant.weight_bp
         return self.route.stable
+
+
+def sticky_ranges(route: Route) -> list[tuple[int, int, Variant]]:
+    """Return which points [begin, end) are whose; all others are stable's."""
+    ranges = []
+    low, high = 0, WHOLE_BP
+    for place, variant in enumerate(each for each in route.variants if each.name != STABLE):
+        if place % 2 == 0:
+            begin, end = low, low + variant.weight_bp
+            low = end
+        else:
+            begin, end = high - variant.weight_bp, high
+            high = begin
+        if begin < end:
+            ranges.append((begin, end, variant))
+    return ranges
 
 
 def sticky_point(route: str, key: str) -> int:

@@ -4,10 +4,9 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from coalmine.telemetry import VARIANT_KEY
+from coalmine.tokens import AUTHORIZATION
 from coalmine.trace_context import TRACEPARENT, TRACESTATE, Parent, parse
-from coalmine_router.proxy.forward import travels_on
-
-Pair = tuple[str, str | bytes]
+from coalmine_router.metadata import Pair, travels_on
 
 
 class Caller(NamedTuple):
@@ -26,15 +25,18 @@ class Caller(NamedTuple):
         return None
 
 
-def caller_of(metadata: Iterable[Pair]) -> Caller:
-    """Return what the metadata says. The traceparent is taken out: each hop writes its own."""
+def caller_of(metadata: Iterable[Pair], *, drop_authorization: bool = False) -> Caller:
+    """Return what the metadata says. The traceparent is taken out: each hop writes its own.
+
+    So is the token, where it is the router's to read: nobody behind it may learn it.
+    """
     parent, tracestate, pin = None, "", None
     kept: list[Pair] = []
     for pair in metadata:
         key, value = pair
         if key == TRACEPARENT:
             parent = parse(str(value))
-        elif travels_on(key):
+        elif travels_on(key) and not (drop_authorization and key == AUTHORIZATION):
             kept.append(pair)
             if key == VARIANT_KEY:
                 pin = str(value)

@@ -1,19 +1,27 @@
 """One call to a backend: what is passed on, what comes back. Bytes stay bytes."""
 
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import grpc
 
-from coalmine_router.proxy.backends import BoundVariant, Target
+from coalmine_router.metadata import Pair, answered
+from coalmine_router.proxy.backends.address import Address
+from coalmine_router.proxy.routing import BoundVariant
 
-Metadata = Sequence[tuple[str, str | bytes]]
+Metadata = Sequence[Pair]
 
-# Hop-by-hop: each of these is made anew by the channel that the request leaves through.
-_HOP_BY_HOP: Final = frozenset({"te", "content-type", "user-agent", "host"})
 # gRPC takes a far later deadline, which callers may send, for one long past.
 _TIMEOUT_S_MAX: Final = 366 * 24 * 3_600.0
+# A caller who gives less time than this may get no answer from anybody: it speaks of no backend.
+_FAIR_S: Final = 0.25
+# What gRPC's own texts begin with, of a message that was too large for a channel of ours.
+_OURS: Final = "CLIENT: "
+_OK: Final = grpc.StatusCode.OK
+_UNAVAILABLE: Final = grpc.StatusCode.UNAVAILABLE
+_DEADLINE: Final = grpc.StatusCode.DEADLINE_EXCEEDED
 
 
 @dataclass(slots=True)
@@ -26,65 +34,112 @@ class Outcome:
     initial: Metadata
     trailing: Metadata
     here: bool = False
+    # The backend said, before it closed the connection, that it never looked at the call.
+    is_untouched: bool = False
 
     @property
     def is_ok(self) -> bool:
         """Whether there is an answer."""
-        return self.code is grpc.StatusCode.OK
+        return self.code is _OK
+
+    @property
+    def number(self) -> int:
+        """The status code as it travels."""
+        number: int = self.code.value[0]
+        return number
 
 
-def travels_on(key: str) -> bool:
-    """Return whether metadata of this key is passed on to the other side."""
-    return key not in _HOP_BY_HOP and not key.startswith(("grpc-", ":"))
+@dataclass(slots=True)
+class Attempt:
+    """One call of a request: where it went, and how it ended."""
+
+    bound: BoundVariant
+    address: Address
+    span_id: bytes
+    began_ns: int
+    timeout_s: float
+    ended_ns: int = 0
+    code: int = 0
+    message: str = ""
+
+    def end(self, outcome: Outcome) -> Outcome:
+        """Note how it ended, now; tell the lane, which judges its addresses by it."""
+        self.ended_ns = time.perf_counter_ns()
+        lane = self.bound.lane
+        if outcome.code is _OK:
+            lane.answered(self.address)
+            return outcome
+        self.code, self.message = outcome.number, outcome.message
+        if outcome.code is _UNAVAILABLE or self._is_silence(outcome.code):
+            lane.failed(self.address)
+        else:
+            lane.answered(self.address)
+        return outcome
+
+    def is_over(self) -> bool:
+        """Whether its time is."""
+        return self.ended_ns - self.began_ns >= self.timeout_s * 1e9
+
+    def _is_silence(self, code: grpc.StatusCode) -> bool:
+        return code is _DEADLINE and self.timeout_s >= _FAIR_S
 
 
-def passed_on(metadata: Iterable[tuple[str, str | bytes]]) -> list[tuple[str, str | bytes]]:
-    """Return the metadata that travels on to the other side."""
-    return [pair for pair in metadata if travels_on(pair[0])]
-
-
-async def forward(
-    variant: BoundVariant, target: Target, request: bytes, metadata: Metadata, timeout_s: float
-) -> Outcome:
+async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metadata) -> Outcome:
     """Return how the backend answered. Cancelled, it cancels the call."""
-    if timeout_s <= 0:
-        return _made_here(grpc.StatusCode.DEADLINE_EXCEEDED, "the deadline was spent on the way")
-    call = target.call(
-        request + variant.override if variant.override else request,
-        timeout=min(timeout_s, _TIMEOUT_S_MAX),
+    if attempt.timeout_s <= 0:
+        return _made_here(_DEADLINE, "the deadline was spent on the way")
+    bound, address = attempt.bound, attempt.address
+    call = address.unary(method)(
+        request + bound.override if bound.override else request,
+        timeout=min(attempt.timeout_s, _TIMEOUT_S_MAX),
         metadata=metadata,
     )
+    address.outstanding += 1
     try:
         response = await call
     except grpc.aio.AioRpcError as error:
-        return _failed(variant, target, error)
+        return attempt.end(failure(attempt, error))
     except grpc.aio.InternalError:
-        refused = _unsendable(metadata)
+        refused = unsendable(metadata)
         if refused is None:
             raise
-        return refused
-    return Outcome(
-        grpc.StatusCode.OK,
-        "",
-        response,
-        passed_on(await call.initial_metadata()),
-        passed_on(await call.trailing_metadata()),
+        return attempt.end(refused)
+    finally:
+        address.outstanding -= 1
+    initial, trailing = await call.initial_metadata(), await call.trailing_metadata()
+    return attempt.end(
+        Outcome(
+            _OK,
+            "",
+            response,
+            answered(initial) if initial else (),
+            answered(trailing) if trailing else (),
+        )
     )
 
 
-def _failed(variant: BoundVariant, target: Target, error: grpc.aio.AioRpcError) -> Outcome:
+def failure(attempt: Attempt, error: grpc.aio.AioRpcError) -> Outcome:
+    """Return what the caller hears of an error: the backend's, or one made on the way there."""
     code, detail = error.code(), error.details() or ""
-    where = f"variant '{variant.variant.name}': backend '{variant.backend}'"
-    if code is grpc.StatusCode.UNAVAILABLE and target.out_of_reach():
+    where = f"variant '{attempt.bound.variant.name}': backend '{attempt.bound.lane.backend}'"
+    if code is _UNAVAILABLE and "GOAWAY" in detail:
+        outcome = _made_here(code, f"{where} was closing the connection: {detail}")
+        outcome.is_untouched = "Stream removed" in detail
+        return outcome
+    if code is _UNAVAILABLE and attempt.address.is_out_of_reach():
         return _made_here(code, f"{where} is out of reach: {detail}")
     if code is grpc.StatusCode.CANCELLED:
         # Had the caller cancelled, this had been cancelled too: the backend gave the call up.
-        return _made_here(grpc.StatusCode.UNAVAILABLE, f"{where} ended the call: {detail}")
-    trailing = _with_details(passed_on(error.trailing_metadata()), error)
-    return Outcome(code, detail, b"", passed_on(error.initial_metadata()), trailing)
+        return _made_here(_UNAVAILABLE, f"{where} ended the call: {detail}")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and detail.startswith(_OURS):
+        return _made_here(code, f"{where}: {detail.removeprefix(_OURS)}")
+    if code is _DEADLINE and not error.trailing_metadata() and _is_past(attempt):
+        return _made_here(code, f"{where} did not answer in {attempt.timeout_s:.3g} s")
+    trailing = _with_details(answered(error.trailing_metadata()), error)
+    return Outcome(code, detail, b"", answered(error.initial_metadata()), trailing)
 
 
-def _unsendable(metadata: Metadata) -> Outcome | None:
+def unsendable(metadata: Metadata) -> Outcome | None:
     """Return the refusal of metadata that gRPC took from the wire but won't send, or None.
 
     It has sent nothing then, and a server would leave the caller without any answer.
@@ -96,9 +151,11 @@ def _unsendable(metadata: Metadata) -> Outcome | None:
     return None
 
 
-def _with_details(
-    trailing: list[tuple[str, str | bytes]], error: grpc.aio.AioRpcError
-) -> list[tuple[str, str | bytes]]:
+def _is_past(attempt: Attempt) -> bool:
+    return time.perf_counter_ns() - attempt.began_ns >= attempt.timeout_s * 0.99e9
+
+
+def _with_details(trailing: list[Pair], error: grpc.aio.AioRpcError) -> list[Pair]:
     """Add grpc-status-details-bin, the one grpc-* key that callers read."""
     key = "grpc-status-details-bin"
     return trailing + [pair for pair in error.trailing_metadata() if pair[0] == key]

@@ -3,7 +3,7 @@
 import functools
 from collections.abc import Awaitable, Callable, Mapping
 from importlib.metadata import version
-from typing import Any, Final, NoReturn
+from typing import Any, Final, NoReturn, TypeAlias
 
 import grpc
 
@@ -12,8 +12,12 @@ from coalmine.inference import SERVICE
 from coalmine.inference import inference_pb2 as oip
 from coalmine.status import abort, let_go
 from coalmine_router.proxy.service import FROM_ROUTER, Context, DataPlane
+from coalmine_router.proxy.streams import Streams
 
 Answer = Callable[[bytes, Context], Awaitable[bytes]]
+# Generic in the stubs only.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+MaybeHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
 # Asked of one variant, never split: the pinned one, else stable.
 _ASKED: Final = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
@@ -25,22 +29,43 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
 }
 
 
-def handlers(plane: DataPlane, ready: Callable[[], bool]) -> grpc.GenericRpcHandler:
-    """Return the handlers of the Open Inference Protocol; requests and answers stay bytes."""
+class Methods(grpc.GenericRpcHandler):
+    """The Open Inference Protocol, and what routes by service name. Messages stay bytes."""
+
+    def __init__(self, plane: DataPlane, ready: Callable[[], bool]) -> None:
+        self._plane = plane
+        self._offered = {f"/{SERVICE}/{name}": each for name, each in _offered(plane, ready)}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> MaybeHandler:
+        """Return who answers the call; None: nobody, gRPC says UNIMPLEMENTED."""
+        method = handler_call_details.method
+        found = self._offered.get(method)
+        return found if found is not None else self._of_a_route(method.removeprefix("/"))
+
+    def _of_a_route(self, method: str) -> MaybeHandler:
+        routed = self._plane.routing.of_method(method)
+        if routed is None:
+            return None
+        answer = functools.partial(self._plane.call, routed, method)
+        return grpc.unary_unary_rpc_method_handler(_guarded(answer))
+
+
+def _offered(plane: DataPlane, ready: Callable[[], bool]) -> list[tuple[str, Handler]]:
     unary = grpc.unary_unary_rpc_method_handler
-    methods: dict[str, Any] = {"ModelInfer": unary(_guarded(plane.infer))}
-    for name in _ASKED:
-        methods[name] = unary(_guarded(functools.partial(plane.ask, f"{SERVICE}/{name}")))
-    methods["ModelReady"] = unary(_guarded(_model_ready(plane)))
-    methods["ServerLive"] = unary(_always(oip.ServerLiveResponse(live=True)))
-    methods["ServerReady"] = unary(_server_ready(ready))
-    methods["ServerMetadata"] = unary(_always(_metadata()))
-    for name, why in _ELSEWHERE.items():
-        methods[name] = unary(_refusal(f"{name} is not offered here: {why}"))
-    methods["ModelStreamInfer"] = grpc.stream_stream_rpc_method_handler(
-        _refusal("ModelStreamInfer is not offered here: the router does not forward streams")
-    )
-    return grpc.method_handlers_generic_handler(SERVICE, methods)
+    asked: list[tuple[str, Handler]] = [
+        (name, unary(_guarded(functools.partial(plane.ask, f"{SERVICE}/{name}"))))
+        for name in _ASKED
+    ]
+    return [
+        *asked,
+        ("ModelInfer", unary(_guarded(plane.infer))),
+        ("ModelReady", unary(_guarded(_model_ready(plane)))),
+        ("ModelStreamInfer", _stream(Streams(plane))),
+        ("ServerLive", unary(_always(oip.ServerLiveResponse(live=True)))),
+        ("ServerReady", unary(_server_ready(ready))),
+        ("ServerMetadata", unary(_always(_metadata()))),
+        *((name, unary(_refusal(name, why))) for name, why in _ELSEWHERE.items()),
+    ]
 
 
 def _guarded(answer: Answer) -> Answer:
@@ -57,6 +82,19 @@ def _guarded(answer: Answer) -> Answer:
             await abort(context, error, (FROM_ROUTER,))
 
     return guarded
+
+
+def _stream(streams: Streams) -> Handler:
+    async def guarded(requests: object, context: Context) -> None:
+        try:
+            await streams.serve(requests, context)
+        except grpc.aio.AbortError as aborted:
+            let_go(aborted)
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            await abort(context, error, (FROM_ROUTER,))
+
+    return grpc.stream_stream_rpc_method_handler(guarded)
 
 
 def _model_ready(plane: DataPlane) -> Answer:
@@ -84,9 +122,9 @@ def _always(message: oip.ServerLiveResponse | oip.ServerMetadataResponse) -> Any
     return answer
 
 
-def _refusal(why: str) -> Any:
-    async def answer(_request: Any, context: Context) -> NoReturn:
-        await abort(context, NotOffered(why))
+def _refusal(name: str, why: str) -> Any:
+    async def answer(_request: bytes, context: Context) -> NoReturn:
+        await abort(context, NotOffered(f"{name} is not offered here: {why}"), (FROM_ROUTER,))
 
     return answer
 

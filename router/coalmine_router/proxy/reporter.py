@@ -1,134 +1,140 @@
-"""Tells the control process what was served: bounded, in batches, and never in a request's way."""
+"""Tells the control process what was served: in batches, and never in a request's way."""
 
 import asyncio
 import contextlib
-from collections import Counter, deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import Final
 
 import grpc
 import structlog
 
+from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.proxy.exchange import Ended
-from coalmine_router.proxy.report import write_report
+from coalmine_router.proxy.outbox import Outbox
 
 _log = structlog.get_logger(__name__)
 
-BUFFER_BYTES_MAX: Final = 64 * 1024 * 1024
-_BATCH_BYTES: Final = 256 * 1024
-_BATCH_DELAY_S: Final = 0.010
+_METHOD: Final = "/coalmine.control.v1.Reports/Send"
+_BATCH_DELAY_S: Final = 0.025
 _RETRY_S: Final = 0.2
+_TICK_S: Final = 1.0
 _LAST_FLUSH_S: Final = 1.0
+# What the control process says of a batch that it can't read, not of itself.
+_REFUSALS: Final = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL}
 
-ReportStream = grpc.aio.StreamUnaryCall[pb.ReportBatch, pb.SendSummary]
+ReportStream = grpc.aio.StreamStreamCall[bytes, pb.ReportAck]
 Send = Callable[[], ReportStream]
 Connected = Callable[[], Awaitable[None]]
 
 
+def open_stream(channel: grpc.aio.Channel) -> ReportStream:
+    """Return a new stream of reports. Batches are bytes already."""
+    method: grpc.aio.StreamStreamMultiCallable[bytes, pb.ReportAck] = channel.stream_stream(
+        _METHOD, request_serializer=None, response_deserializer=pb.ReportAck.FromString
+    )
+    return method()
+
+
 class Reporter:
-    """A bounded buffer of requests to report, and the stream that empties it.
+    """An outbox, and the stream that empties it. Not thread-safe: one loop."""
 
-    Full, it drops the new report and counts it. Not thread-safe: one loop.
-    """
-
-    def __init__(
-        self, proxy_id: str, method: str, *, buffer_bytes_max: int = BUFFER_BYTES_MAX
-    ) -> None:
-        self._proxy_id = proxy_id
-        self._method = method
-        self._buffer: deque[Ended] = deque()
-        self._buffer_bytes = 0
-        self._buffer_bytes_max = buffer_bytes_max
-        self._offered = 0
-        self._sent = 0
-        self._ending = False
-        self.dropped: Counter[str] = Counter()
+    def __init__(self, outbox: Outbox, clock: Clock, *, tick_s: float = _TICK_S) -> None:
+        self._outbox = outbox
+        self._clock = clock
+        self._tick_s = tick_s
+        self._is_ending = False
+        self._is_dropping = False
         self._some = asyncio.Event()
-        self._enough = asyncio.Event()
+        self._acknowledged = asyncio.Event()
 
-    def offer(self, ended: Ended) -> None:
-        """Queue the report of a request, or drop it where the buffer is full."""
-        self._offered += 1
-        size = ended.held_bytes
-        if self._buffer_bytes + size > self._buffer_bytes_max:
-            self.dropped["buffer_full"] += 1
-            return
-        if not self._buffer:
+    def offer(self, report: bytes, bodies: bytes = b"") -> None:
+        """Queue a serialised Report; `bodies` are more of its fields.
+
+        Where much is held already they are left out; over the bounds it is dropped, and counted.
+        """
+        if not self._outbox.waiting:
             self._some.set()
-        self._buffer.append(ended)
-        self._buffer_bytes += size
-        if self._buffer_bytes >= _BATCH_BYTES:
-            self._enough.set()
+        self._outbox.offer(report, bodies)
 
     async def run(self, connected: Connected, send: Send) -> None:
-        """Send batches until cancelled; on a broken stream, begin another.
+        """Send batches until cancelled, then what is left, for a moment; ever again after a break.
 
-        Nothing leaves the buffer before there is a connection.
+        Nothing is sent before there is a connection.
         """
-        while True:
-            await connected()
-            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
-                await self._stream(send())
-            await asyncio.sleep(_RETRY_S)
-
-    async def _stream(self, call: ReportStream) -> None:
         # Not in a task group: gRPC ends a call whose write is cancelled, and with it what is left.
-        sending = asyncio.ensure_future(self._send(call))
+        sending = asyncio.ensure_future(self._run(connected, send))
         try:
             await asyncio.shield(sending)
         except asyncio.CancelledError:
             await self._finish(sending)
             raise
 
-    async def _send(self, call: ReportStream) -> None:
-        async for batch in self._batches():
-            await self._write(call, batch)
-        await call.done_writing()
-        await call
-
-    async def _write(self, call: ReportStream, batch: pb.ReportBatch) -> None:
-        try:
-            await call.write(batch)
-        except (grpc.aio.AioRpcError, asyncio.InvalidStateError, asyncio.CancelledError):
-            self.dropped["connection_lost"] += len(batch.reports)
-            _log.warning("reports_lost", reports=len(batch.reports))
-            raise
-        self._sent += len(batch.reports)
-
-    async def _batches(self) -> AsyncIterator[pb.ReportBatch]:
-        """Yield batches; once the process is ending, what is left and no more."""
-        while not self._ending or self._buffer:
-            await self._some.wait()
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_BATCH_DELAY_S):
-                    await self._enough.wait()
-            yield self._take()
-
-    def _take(self) -> pb.ReportBatch:
-        batch = pb.ReportBatch(
-            proxy_id=self._proxy_id,
-            offered_total=self._offered,
-            dropped_total=self.dropped,
-            sent_total=self._sent,
-        )
-        taken = 0
-        while self._buffer and taken < _BATCH_BYTES:
-            ended = self._buffer.popleft()
-            taken += ended.held_bytes
-            write_report(batch.reports.add(), self._method, ended)
-        self._buffer_bytes -= taken
-        if not self._buffer:
-            self._some.clear()
-        if self._buffer_bytes < _BATCH_BYTES:
-            self._enough.clear()
-        return batch
+    async def _run(self, connected: Connected, send: Send) -> None:
+        async with asyncio.TaskGroup() as tasks:
+            ticking = tasks.create_task(self._tick())
+            while not (self._is_ending and self._outbox.is_empty):
+                await connected()
+                await self._stream(send())
+                if not self._is_ending:
+                    await asyncio.sleep(_RETRY_S)
+            ticking.cancel()
 
     async def _finish(self, sending: asyncio.Future[None]) -> None:
         """Let what is left be sent, for a moment at most: the process is ending."""
-        self._ending = True
+        if self._outbox.is_empty:
+            sending.cancel()
+        self._is_ending = True
         self._some.set()
-        self._enough.set()
-        with contextlib.suppress(TimeoutError, grpc.aio.AioRpcError, asyncio.InvalidStateError):
+        with contextlib.suppress(TimeoutError, asyncio.CancelledError):
             async with asyncio.timeout(_LAST_FLUSH_S):
                 await sending
+
+    # ------------------------------------------------------------ one stream
+
+    async def _stream(self, call: ReportStream) -> None:
+        """Send, and hear what is acknowledged, until the stream ends or breaks."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                sending = tasks.create_task(self._send(call))
+                async for ack in call:
+                    self._outbox.acknowledge(ack.number)
+                    self._acknowledged.set()
+                sending.cancel()
+        except* (grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            if call.done() and await call.code() in _REFUSALS:
+                self._outbox.refuse()
+        finally:
+            call.cancel()
+
+    async def _send(self, call: ReportStream) -> None:
+        for batch in self._outbox.unacknowledged():
+            await call.write(batch.data)
+        while self._outbox.waiting or not self._is_ending:
+            await self._some.wait()
+            await asyncio.sleep(_BATCH_DELAY_S)
+            while self._outbox.waiting:
+                await self._room()
+                await call.write(self._outbox.take().data)
+            self._some.clear()
+        await call.done_writing()
+
+    async def _room(self) -> None:
+        while self._outbox.is_window_full:
+            self._acknowledged.clear()
+            await self._acknowledged.wait()
+
+    # ------------------------------------------------------------ age
+
+    async def _tick(self) -> None:
+        while True:
+            dropped = self._outbox.dropped.total()
+            await asyncio.sleep(self._tick_s)
+            self._outbox.tick(self._clock.monotonic_ns() / 10**9)
+            self._tell(is_dropping=self._outbox.dropped.total() > dropped)
+
+    def _tell(self, *, is_dropping: bool) -> None:
+        """Log that reports begin to be dropped, and that it is over, each once."""
+        if is_dropping != self._is_dropping:
+            event = "dropping_reports" if is_dropping else "no_longer_dropping_reports"
+            _log.warning(event, dropped=dict(self._outbox.dropped))
+        self._is_dropping = is_dropping

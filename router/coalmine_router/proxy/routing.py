@@ -1,22 +1,58 @@
-"""One route table made ready for requests: assigners and channels beside each route."""
+"""One route table made ready for requests: assigners, lanes and limits beside each route."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
-from coalmine_router.channels import Channels
+from coalmine.errors import NotFound
+from coalmine.telemetry import REVISION_KEY, VARIANT_KEY
+from coalmine_router import wire
+from coalmine_router.metadata import Pair
+from coalmine_router.proxy.admission import Admission
 from coalmine_router.proxy.assign import Assigner, Chance
-from coalmine_router.proxy.backends import BoundVariant
-from coalmine_router.table import Backend, Route, RouteTable
+from coalmine_router.proxy.backends.lane import Lane
+from coalmine_router.proxy.budget import RetryBudget
+from coalmine_router.table import Limits, Route, RouteTable, Variant
+
+# Of a name that a caller made up: with all of it, the answer could outgrow a call's metadata.
+_NAME_CHARS_MAX: Final = 128
+_ANY_METHOD: Final = "*"
 
 
-@dataclass(frozen=True, slots=True)
+class Lanes(Protocol):
+    """Knows the way to each variant's backend; Backends does."""
+
+    def lane(self, route: str, variant: str) -> Lane:
+        """Return the lane of a variant of the table in force."""
+        ...
+
+
+@dataclass(slots=True)
+class BoundVariant:
+    """A variant of one revision: its lane, what is added to requests, and what answers say."""
+
+    variant: Variant
+    lane: Lane
+    # Appended to a request; empty where the caller's name and version stand.
+    override: bytes
+    stamp: tuple[Pair, ...]
+    # What reports of it have in common, by assignment and by address: written once.
+    assigned_fields: dict[int, bytes] = field(default_factory=dict)
+    attempt_fields: dict[str, bytes] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
 class RoutedRoute:
-    """A route with its assigner and its variants' channels."""
+    """A route of one revision. Assigner, counts and budget outlive it."""
 
     route: Route
+    revision: int
     assigner: Assigner
     variants: Mapping[str, BoundVariant]
-    backends: tuple[Backend, ...]
+    stable: BoundVariant
+    admission: Admission
+    budget: RetryBudget
+    timeout_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,42 +60,75 @@ class Routing:
     """What one revision routes by. Requests in flight keep the one they began with."""
 
     revision: int
+    by_name: Mapping[str, RoutedRoute]
     by_model: Mapping[str, RoutedRoute]
+    by_method: Mapping[str, RoutedRoute]
+    default: RoutedRoute | None
+    limits: Limits
+
+    def of_model(self, name: str) -> RoutedRoute:
+        """Return the route that answers for a model. Raises NotFound."""
+        found = self.by_model.get(name) or self.default
+        if found is None:
+            raise NotFound(f"no route for model '{name[:_NAME_CHARS_MAX]}'")
+        return found
+
+    def of_method(self, method: str) -> RoutedRoute | None:
+        """Return the route of a full method of another service, without the leading slash."""
+        if not self.by_method:
+            return None
+        service = method.rpartition("/")[0]
+        return self.by_method.get(method) or self.by_method.get(f"{service}/{_ANY_METHOD}")
 
 
-NOTHING_ROUTED = Routing(0, {})
+NOTHING_ROUTED = Routing(0, {}, {}, {}, None, Limits())
 
 
-def routing_of(table: RouteTable, before: Routing, channels: Channels, chance: Chance) -> Routing:
+def routing_of(table: RouteTable, before: Routing, lanes: Lanes, chance: Chance) -> Routing:
     """Return `table` ready to route by.
 
-    A route that is as it was in `before` keeps its assigner: a change to its neighbour must not
-    begin its block anew.
+    A route whose policy is as it was in `before` keeps its assigner: a change to its neighbour must
+    not begin its block anew.
     """
-    by_model = {
-        route.model: _kept(table, route, before) or _routed(table, route, channels, chance)
+    routed = [
+        _routed(route, table.revision, before.by_name.get(route.name), lanes, chance)
         for route in table.routes
-    }
-    return Routing(table.revision, by_model)
-
-
-def _kept(table: RouteTable, route: Route, before: Routing) -> RoutedRoute | None:
-    old = before.by_model.get(route.model)
-    same = old is not None and old.route == route and old.backends == _backends(table, route)
-    return old if same else None
-
-
-def _routed(table: RouteTable, route: Route, channels: Channels, chance: Chance) -> RoutedRoute:
-    return RoutedRoute(
-        route=route,
-        assigner=Assigner(route, chance),
-        variants={
-            variant.name: BoundVariant(variant, table.by_backend[variant.backend], channels)
-            for variant in route.variants
-        },
-        backends=_backends(table, route),
+    ]
+    return Routing(
+        table.revision,
+        {each.route.name: each for each in routed},
+        {each.route.match.model: each for each in routed if each.route.match.model},
+        {_method(each.route): each for each in routed if each.route.match.service},
+        next((each for each in routed if each.route.match.is_default), None),
+        table.limits,
     )
 
 
-def _backends(table: RouteTable, route: Route) -> tuple[Backend, ...]:
-    return tuple(table.by_backend[variant.backend] for variant in route.variants)
+def _method(route: Route) -> str:
+    return f"{route.match.service}/{route.match.method or _ANY_METHOD}"
+
+
+def _routed(
+    route: Route, revision: int, old: RoutedRoute | None, lanes: Lanes, chance: Chance
+) -> RoutedRoute:
+    variants = {
+        variant.name: BoundVariant(
+            variant,
+            lanes.lane(route.name, variant.name),
+            wire.override(variant.model, variant.version) if not route.match.service else b"",
+            ((VARIANT_KEY, variant.name), (REVISION_KEY, str(revision))),
+        )
+        for variant in route.variants
+    }
+    admission = old.admission if old else Admission(f"route '{route.name}'", route.limits)
+    admission.limits = route.limits
+    return RoutedRoute(
+        route=route,
+        revision=revision,
+        assigner=old.assigner if old and old.route == route else Assigner(route, chance),
+        variants=variants,
+        stable=variants[route.stable.name],
+        admission=admission,
+        budget=old.budget if old else RetryBudget(),
+        timeout_s=route.timeout_ns / 1e9,
+    )

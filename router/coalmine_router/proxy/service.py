@@ -8,130 +8,248 @@ from typing import Final, NoReturn
 
 import grpc
 
-from coalmine.errors import CoalmineError, NotFound, Unavailable
+from coalmine.errors import CoalmineError, Unavailable
 from coalmine.hold import Hold
 from coalmine.inference import MODEL_INFER
 from coalmine.status import status_of
-from coalmine.telemetry import ORIGIN_KEY, ORIGIN_ROUTER, REVISION_KEY, VARIANT_KEY
+from coalmine.telemetry import ORIGIN_KEY, ORIGIN_ROUTER
 from coalmine.trace_context import HeadSampler
 from coalmine_router import wire
-from coalmine_router.proxy.caller import Caller, Pair, caller_of
-from coalmine_router.proxy.exchange import Assigned, Began, Ended, Exchange, begin_trace
-from coalmine_router.proxy.forward import Outcome, forward
-from coalmine_router.proxy.routing import NOTHING_ROUTED, RoutedRoute, Routing
-from coalmine_router.table import STABLE
+from coalmine_router.metadata import Pair
+from coalmine_router.proxy.admission import Admission, NotReached, TurnedAway, reason_of
+from coalmine_router.proxy.attempts import answered
+from coalmine_router.proxy.backends.address import Address
+from coalmine_router.proxy.caller import Caller, caller_of
+from coalmine_router.proxy.exchange import Exchange, begin_trace
+from coalmine_router.proxy.forward import Attempt, Outcome, forward
+from coalmine_router.proxy.report import bodies_of, report_of
+from coalmine_router.proxy.routing import NOTHING_ROUTED, BoundVariant, RoutedRoute, Routing
+from coalmine_router.table import Limits
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
+# Takes a serialised Report, and more fields of it.
+TakesReport = Callable[[bytes, bytes], None]
 
 FROM_ROUTER: Final[Pair] = (ORIGIN_KEY, ORIGIN_ROUTER)
 
-# Of a name that a caller made up: with all of it, the answer could outgrow a call's metadata.
-_NAME_CHARS_MAX: Final = 128
-
 
 class DataPlane:
-    """Answers for the models that the current routing matches."""
+    """Answers for what the current routing matches.
+
+    Of a request, in order: `_begun`, matched, `_let_in`, `_assign`, answered, `_ended`, `_reply`.
+    """
 
     def __init__(
-        self, *, report: Callable[[Ended], None], sampler: HeadSampler, rng: random.Random
+        self,
+        *,
+        report: TakesReport,
+        sampler: HeadSampler,
+        rng: random.Random,
+        drop_authorization: bool = False,
     ) -> None:
         self.routing: Routing = NOTHING_ROUTED
+        self.admission = Admission("this proxy", Limits())
         self.hold = Hold()
-        self._is_ending = False
+        # Set when the process is about to end.
+        self.ending = asyncio.Event()
         self._report = report
         self._sampler = sampler
         self._rng = rng
+        self._drop_authorization = drop_authorization
+
+    def route_by(self, routing: Routing) -> None:
+        """Let new requests go by `routing`."""
+        self.routing = routing
+        self.admission.limits = routing.limits
 
     def refuse(self) -> None:
         """Turn every new request away: the process is about to end."""
-        self._is_ending = True
+        self.ending.set()
 
     async def infer(self, request: bytes, context: Context) -> bytes:
-        """Answer a ModelInfer by the variant it is assigned to."""
-        began = Began.now()
-        caller = caller_of(context.invocation_metadata() or ())
-        trace = begin_trace(caller, self._sampler, self._rng)
-        exchange = Exchange(request, caller, trace, began)
+        """Answer a ModelInfer by the variant that it is assigned to."""
+        exchange = self.begun(MODEL_INFER, request, context)
         try:
-            assigned = exchange.assigned = self._assign(request, caller, context)
+            routed = self.matched(exchange, request)
+            address = self.assigned(exchange, routed, context)
         except CoalmineError as error:
-            refused = Outcome(status_of(error), str(error), b"", (), (), here=True)
-            self._report(exchange.ended(refused))
-            return await _reply(context, refused, ())
-        outcome = await self._call(exchange, assigned, context)
-        if self.hold.is_on:
-            await self.hold.wait(context.time_remaining())
-        return await _reply(
-            context, outcome, _stamp(assigned.variant.variant.name, assigned.revision)
-        )
+            return await self.turned_away(exchange, error, context)
+        return await self._answered(exchange, routed, address, context)
+
+    async def call(
+        self, routed: RoutedRoute, method: str, request: bytes, context: Context
+    ) -> bytes:
+        """Answer a unary call of another service, of which a route names the method."""
+        exchange = self.begun(method, request, context)
+        try:
+            self._check_living()
+            address = self.assigned(exchange, routed, context)
+        except CoalmineError as error:
+            return await self.turned_away(exchange, error, context)
+        return await self._answered(exchange, routed, address, context)
 
     async def ask(self, method: str, request: bytes, context: Context) -> bytes:
         """Pass a question about a model to the variant that is pinned, else to stable."""
-        caller = caller_of(context.invocation_metadata() or ())
-        routing = self.routing
+        caller = self._caller(context)
         try:
-            routed = self._matched(routing, request)
-            name = STABLE if caller.pin is None else routed.route.variant(caller.pin).name
+            bound, address, timeout_s = self._asked(caller, request, context)
         except CoalmineError as error:
-            refused = Outcome(status_of(error), str(error), b"", (), (), here=True)
-            return await _reply(context, refused, ())
-        variant = routed.variants[name]
-        timeout_s = _timeout_s(routed, context)
-        target = variant.target(f"/{method}")
-        outcome = await forward(variant, target, request, caller.metadata, timeout_s)
-        return await _reply(context, outcome, _stamp(name, routing.revision))
+            return await reply(context, refusal(error), ())
+        attempt = Attempt(bound, address, b"", time.perf_counter_ns(), timeout_s)
+        metadata = [*caller.metadata, *bound.lane.shown]
+        outcome = await forward(attempt, f"/{method}", request, metadata)
+        return await reply(context, outcome, bound.stamp)
 
     def knows(self, request: bytes) -> bool:
         """Return whether a route matches the model that a request names. Raises InvalidRequest."""
-        return wire.model_name(request) in self.routing.by_model
-
-    def _assign(self, request: bytes, caller: Caller, context: Context) -> Assigned:
         routing = self.routing
-        routed = self._matched(routing, request)
-        sticky = routed.route.sticky_metadata
-        key = caller.value(sticky) if sticky else None
-        variant, reason = routed.assigner.assign(caller.pin, key)
-        bound = routed.variants[variant.name]
-        return Assigned(
-            route=routed.route.name,
-            model=routed.route.model,
-            revision=routing.revision,
-            variant=bound,
-            target=bound.target(f"/{MODEL_INFER}"),
-            reason=reason,
-            shadows=routed.assigner.shadows(variant),
-            timeout_s=_timeout_s(routed, context),
-        )
+        return routing.default is not None or wire.model_name(request) in routing.by_model
 
-    def _matched(self, routing: Routing, request: bytes) -> RoutedRoute:
-        if self._is_ending:
-            raise Unavailable("this router is ending, another answers")
-        if routing is NOTHING_ROUTED:
-            raise Unavailable("the router has no route table yet")
+    # ------------------------------------------------------------ before the call
+
+    def begun(self, method: str, request: bytes, context: Context) -> Exchange:
+        """Return the exchange of a request that has just come."""
+        wall_ns, began_ns = time.time_ns(), time.perf_counter_ns()
+        caller = self._caller(context)
+        trace = begin_trace(caller, self._sampler, self._rng)
+        return Exchange(method, request, caller, trace, wall_ns, began_ns, len(request))
+
+    def matched(self, exchange: Exchange, request: bytes) -> RoutedRoute:
+        """Return the route of the model that a request names. Raises NotFound, InvalidRequest."""
+        self._check_living()
         name = wire.model_name(request)
-        routed = routing.by_model.get(name)
-        if routed is None:
-            raise NotFound(f"no route for model '{name[:_NAME_CHARS_MAX]}'")
+        routed = self.routing.of_model(name)
+        if routed.route.match.is_default:
+            exchange.model = name
         return routed
 
-    async def _call(self, exchange: Exchange, assigned: Assigned, context: Context) -> Outcome:
-        metadata = [*exchange.caller.metadata, exchange.trace.traceparent()]
-        exchange.call_began_ns = time.perf_counter_ns()
+    def assigned(self, exchange: Exchange, routed: RoutedRoute, context: Context) -> Address:
+        """Let a request in, until `let_out`, give it a variant, and return where that is called.
+
+        Raises TurnedAway, Unavailable, and what a pin can do wrong.
+        """
+        remaining = context.time_remaining()
+        exchange.timeout_s = routed.timeout_s if remaining is None else remaining
+        exchange.routed = routed
+        size = exchange.request_bytes
+        routed.admission.admit(size)
         try:
-            outcome = await forward(
-                assigned.variant, assigned.target, exchange.request, metadata, assigned.timeout_s
-            )
-        except asyncio.CancelledError:
-            self._report(exchange.ended(_gone(context)))
+            self.admission.admit(size)
+        except TurnedAway:
+            routed.admission.release(size)
             raise
-        self._report(exchange.ended(outcome))
-        return outcome
+        try:
+            return _chosen(exchange, routed)
+        except CoalmineError:
+            self.let_out(exchange, routed)
+            raise
+
+    def let_out(self, exchange: Exchange, routed: RoutedRoute) -> None:
+        """Make room for the next request."""
+        routed.admission.release(exchange.request_bytes)
+        self.admission.release(exchange.request_bytes)
+
+    def _caller(self, context: Context) -> Caller:
+        return caller_of(
+            context.invocation_metadata() or (), drop_authorization=self._drop_authorization
+        )
+
+    def _check_living(self) -> None:
+        if self.ending.is_set():
+            raise Unavailable("this router is ending, another answers")
+        if self.routing is NOTHING_ROUTED:
+            raise Unavailable("the router has no route table yet")
+
+    def _asked(
+        self, caller: Caller, request: bytes, context: Context
+    ) -> tuple[BoundVariant, Address, float]:
+        self._check_living()
+        routed = self.routing.of_model(wire.model_name(request))
+        bound = routed.stable
+        if caller.pin is not None:
+            bound = routed.variants[routed.route.variant(caller.pin).name]
+        remaining = context.time_remaining()
+        return bound, _reached(bound), routed.timeout_s if remaining is None else remaining
+
+    # ------------------------------------------------------------ the call, and after it
+
+    async def _answered(
+        self, exchange: Exchange, routed: RoutedRoute, address: Address, context: Context
+    ) -> bytes:
+        try:
+            outcome = await answered(exchange, routed, address, self._rng)
+            self.ended(exchange, outcome)
+            if self.hold.is_on:
+                await self.hold.wait(context.time_remaining())
+        except asyncio.CancelledError:
+            self.given_up(exchange, context)
+            raise
+        finally:
+            self.let_out(exchange, routed)
+        assert exchange.bound is not None  # noqa: S101 - it has answered
+        return await reply(context, outcome, exchange.bound.stamp)
+
+    def ended(self, exchange: Exchange, outcome: Outcome) -> None:
+        """Report a request that has come to its end."""
+        exchange.is_reported = True
+        report = report_of(exchange, outcome, time.perf_counter_ns())
+        self._report(report, bodies_of(exchange, outcome) if exchange.shadows else b"")
+
+    def given_up(self, exchange: Exchange, context: Context) -> None:
+        """Report a request whose caller stopped waiting, if it has not been."""
+        if exchange.is_reported:
+            return
+        outcome = _gone(context)
+        if exchange.attempts and not exchange.attempts[-1].ended_ns:
+            exchange.attempts[-1].end(outcome)
+        self.ended(exchange, outcome)
+
+    async def turned_away(
+        self, exchange: Exchange, error: CoalmineError, context: Context
+    ) -> bytes:
+        """Refuse a request in the router's own name."""
+        exchange.turned_away = reason_of(error)
+        outcome = refusal(error)
+        self.ended(exchange, outcome)
+        return await reply(context, outcome, ())
 
 
-def _timeout_s(routed: RoutedRoute, context: Context) -> float:
-    """Return the time that is left: the caller's, else the route's."""
-    remaining = context.time_remaining()
-    return routed.route.timeout_ns / 1e9 if remaining is None else remaining
+def _chosen(exchange: Exchange, routed: RoutedRoute) -> Address:
+    """Note who is to answer, why, and which shadows get a copy; return who is called.
+
+    A variant that can't be reached is not ready: what the split gives it goes to stable.
+    """
+    key = _sticky_key(exchange, routed) if routed.route.sticky else None
+    variant, exchange.reason = routed.assigner.assign(exchange.caller.pin, key)
+    bound = exchange.bound = routed.variants[variant.name]
+    if not bound.lane.is_ready and bound is not routed.stable and not exchange.is_pinned:
+        exchange.fall_back()
+        bound = routed.stable
+    if routed.route.shadows:
+        exchange.shadows = routed.assigner.shadows(bound.variant)
+    return bound.lane.pick() or _reached(bound)
+
+
+def _reached(bound: BoundVariant) -> Address:
+    """Return the address to call, be it the least bad one. Raises TurnedAway."""
+    address = bound.lane.pick_any()
+    if address is None:
+        raise NotReached(f"variant '{bound.variant.name}': {bound.lane.trouble}")
+    return address
+
+
+def _sticky_key(exchange: Exchange, routed: RoutedRoute) -> str | None:
+    sticky = routed.route.sticky
+    if sticky.metadata:
+        return exchange.caller.value(sticky.metadata)
+    if sticky.parameter:
+        return wire.parameter(exchange.request, sticky.parameter)
+    return wire.request_id(exchange.request)
+
+
+def refusal(error: CoalmineError) -> Outcome:
+    """Return how a call ends that the router itself refuses."""
+    return Outcome(status_of(error), str(error), b"", (), (), here=True)
 
 
 def _gone(context: Context) -> Outcome:
@@ -142,21 +260,18 @@ def _gone(context: Context) -> Outcome:
     return Outcome(code, "the caller stopped waiting", b"", (), ())
 
 
-def _stamp(variant: str, revision: int) -> tuple[Pair, ...]:
-    return (VARIANT_KEY, variant), (REVISION_KEY, str(revision))
-
-
-async def _reply(context: Context, outcome: Outcome, stamp: tuple[Pair, ...]) -> bytes:
+async def reply(context: Context, outcome: Outcome, stamp: tuple[Pair, ...]) -> bytes:
+    """Return the answer to the caller, or end the call with its error."""
     if outcome.initial:
-        await context.send_initial_metadata(outcome.initial)
+        await context.send_initial_metadata(tuple(outcome.initial))
     if not outcome.is_ok:
-        await _abort(context, outcome, stamp)
-    context.set_trailing_metadata((*outcome.trailing, *stamp))
+        await end(context, outcome, stamp)
+    context.set_trailing_metadata((*outcome.trailing, *stamp) if outcome.trailing else stamp)
     return outcome.response
 
 
-async def _abort(context: Context, outcome: Outcome, stamp: tuple[Pair, ...]) -> NoReturn:
+async def end(context: Context, outcome: Outcome, stamp: tuple[Pair, ...]) -> NoReturn:
+    """End a call with the status of `outcome`, saying who made it."""
     origin = (FROM_ROUTER,) if outcome.here else ()
-    trailing = (*outcome.trailing, *stamp, *origin)
-    await context.abort(outcome.code, outcome.message, trailing)
+    await context.abort(outcome.code, outcome.message, (*outcome.trailing, *stamp, *origin))
     raise AssertionError  # abort always raises

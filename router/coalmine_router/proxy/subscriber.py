@@ -2,102 +2,176 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import grpc
 import structlog
 
+from coalmine.calling import turned_away
+from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine.errors import CoalmineError
+from coalmine.errors import CoalmineError, InvalidRequest
 from coalmine_router.snapshot import table_from
 from coalmine_router.table import RouteTable
 
 _log = structlog.get_logger(__name__)
 
 _RETRY_S: Final = 0.2
+_REACH_S: Final = 1.0
 
 Follow = Callable[
     [AsyncIterator[pb.ProxyState]], grpc.aio.StreamStreamCall[pb.ProxyState, pb.RouteTable]
 ]
 
+# None: the end of a stream.
+States = asyncio.Queue[pb.ProxyState | None]
+
+
+class Reach(Protocol):
+    """What calls can reach, by route and variant; Backends knows."""
+
+    def reach(self) -> Sequence[pb.VariantReach]:
+        """Return it as it stands."""
+        ...
+
+    def reach_changed(self) -> Awaitable[None]:
+        """Return once it is another."""
+        ...
+
 
 class Subscriber:
     """Takes each table whole or not at all, says which it serves, and saves it.
 
+    `swap` puts a table in force, or raises CoalmineError and leaves the one before.
     `serving` is set once there is a table to serve by.
     """
 
-    def __init__(self, proxy_id: str, saved: Path, swap: Callable[[RouteTable], None]) -> None:
+    def __init__(
+        self,
+        proxy_id: str,
+        saved: Path,
+        swap: Callable[[RouteTable], None],
+        reach: Reach,
+        clock: Clock,
+    ) -> None:
         self._proxy_id = proxy_id
         self._saved = saved
         self._swap = swap
+        self._reach = reach
+        self._clock = clock
+        # When it began to serve by the table on its disk; None: it was sent one, or has none.
+        self._saved_since_ns: int | None = None
+        self._reach_said: Sequence[pb.VariantReach] = ()
         self._revision = 0
+        self._refused = ""
+        self._refused_revision = 0
         self._is_lost = False
+        self._advice = ""
         self.serving = asyncio.Event()
         # At most one: what this proxy serves now replaces what it served before.
-        self._states: asyncio.Queue[pb.ProxyState] = asyncio.Queue(maxsize=1)
+        self._states: States = asyncio.Queue(maxsize=1)
 
     def start_from_disk(self) -> bool:
         """Serve by the table kept on disk; return whether there is a good one."""
         try:
             table = table_from(pb.RouteTable.FromString(self._saved.read_bytes()))
+            if not table.routes:
+                raise InvalidRequest("no routes")  # noqa: TRY301 - an empty file reads as this
+            self._take(table)
+            self._saved_since_ns = self._clock.monotonic_ns()
         except FileNotFoundError:
             return False
         except Exception as error:  # noqa: BLE001 - a torn file is no reason not to start
             _log.warning("saved_table_unusable", file=str(self._saved), error=str(error))
             return False
-        if not table.routes:
-            _log.warning("saved_table_unusable", file=str(self._saved), error="no routes")
-            return False
-        self._take(table)
         _log.info("serving_saved_table", revision=table.revision)
         return True
 
     async def run(self, follow: Follow) -> None:
         """Follow until cancelled; on a broken stream, begin another."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._follow_ever(follow))
+            tasks.create_task(self._tell_reach())
+
+    async def _follow_ever(self, follow: Follow) -> None:
         while True:
             try:
                 await self._follow(follow)
             except grpc.aio.AioRpcError as error:
-                if not self._is_lost:
-                    _log.warning("control_lost", revision=self._revision, why=error.details())
-                self._is_lost = True
+                self._tell_lost(error)
             await asyncio.sleep(_RETRY_S)
 
-    async def _follow(self, follow: Follow) -> None:
-        self._say(refused="")
-        async for message in follow(self._spoken()):
-            self._receive(message)
+    def _tell_lost(self, error: grpc.aio.AioRpcError) -> None:
+        """Log why, once for each loss, and once for each new reason to be turned away."""
+        advice = turned_away(error)
+        if not self._is_lost or advice not in {"", self._advice}:
+            _log.warning(
+                "control_lost",
+                revision=self._revision,
+                code=error.code().name,
+                why=error.details(),
+                advice=advice,
+            )
+        self._is_lost, self._advice = True, advice or self._advice
 
-    async def _spoken(self) -> AsyncIterator[pb.ProxyState]:
-        while True:
-            yield await self._states.get()
+    async def _follow(self, follow: Follow) -> None:
+        # Of this stream alone: gRPC goes on asking what is to be sent when a stream has ended.
+        states = self._states = asyncio.Queue(maxsize=1)
+        self._say()
+        try:
+            async for message in follow(_spoken(states)):
+                self._receive(message)
+        finally:
+            _put(states, None)
 
     def _receive(self, message: pb.RouteTable) -> None:
-        self._is_lost = False
+        self._is_lost, self._advice = False, ""
+        self._saved_since_ns = None
         try:
-            table = table_from(message)
+            self._take(table_from(message))
         except CoalmineError as error:
             _log.error("table_refused", revision=message.revision, error=str(error))
-            self._say(refused=f"revision {message.revision}: {error}")
+            self._refused = f"revision {message.revision}: {error}"
+            self._refused_revision = message.revision
+            self._say()
             return
-        self._take(table)
-        self._say(refused="")
+        self._say()
         self._save(message)
 
     def _take(self, table: RouteTable) -> None:
         self._swap(table)
         self._revision = table.revision
+        self._refused, self._refused_revision = "", 0
         self.serving.set()
 
-    def _say(self, *, refused: str) -> None:
-        if self._states.full():
-            self._states.get_nowait()
-        self._states.put_nowait(
-            pb.ProxyState(proxy_id=self._proxy_id, revision=self._revision, refused=refused)
+    async def _tell_reach(self) -> None:
+        """Say again what is reached when it is another, at most once a second."""
+        while True:
+            if self._reach.reach() == self._reach_said:
+                await self._reach.reach_changed()
+            else:
+                self._say()
+                await asyncio.sleep(_REACH_S)
+
+    def _say(self) -> None:
+        self._reach_said = self._reach.reach()
+        _put(
+            self._states,
+            pb.ProxyState(
+                proxy_id=self._proxy_id,
+                revision=self._revision,
+                refused=self._refused,
+                refused_revision=self._refused_revision,
+                reach=self._reach_said,
+                saved_ns=self._saved_ns(),
+            ),
         )
+
+    def _saved_ns(self) -> int:
+        since_ns = self._saved_since_ns
+        return 0 if since_ns is None else self._clock.monotonic_ns() - since_ns
 
     def _save(self, message: pb.RouteTable) -> None:
         draft = self._saved.with_name(f"{self._saved.name}.{os.getpid()}")
@@ -106,3 +180,14 @@ class Subscriber:
             draft.replace(self._saved)
         except OSError as error:
             _log.warning("table_not_saved", file=str(self._saved), error=str(error))
+
+
+async def _spoken(states: States) -> AsyncIterator[pb.ProxyState]:
+    while (state := await states.get()) is not None:
+        yield state
+
+
+def _put(states: States, state: pb.ProxyState | None) -> None:
+    if states.full():
+        states.get_nowait()
+    states.put_nowait(state)

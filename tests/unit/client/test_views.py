@@ -5,6 +5,7 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+import pytest
 from rich.console import Console
 
 from coalmine.control.v1 import control_pb2 as pb
@@ -103,7 +104,65 @@ def test_the_status_names_the_proxies_that_serve_another_revision() -> None:
 
     assert "proxies   1 of 2 serve revision 7" in text
     assert "p-4712 serves revision 6, refused: no such backend" in text
-    assert "p-4711" not in text
+    assert "p-4711 serves" not in text
+
+
+def test_the_status_names_the_proxies_that_began_without_the_control_process() -> None:
+    status = a_status()
+    status.proxies[0].saved_ns = 34 * 10**9
+    status.proxies[1].saved_ns = 10**8
+    text = shown(status_view(status))
+    assert "p-4711 began by its saved table, for 34 s, until 2026-09-21 14:13:20Z" in text
+    assert "p-4712 began" not in text
+
+
+def test_the_status_names_the_addresses_that_a_proxy_can_not_call() -> None:
+    text = shown(status_view(a_status()))
+
+    line = "canary: 1 of 2 addresses on proxy p-4711: 127.0.0.1:8001 does not answer"
+    assert line in text
+    assert "stable: 2 of 2" not in text
+
+
+def test_a_variant_without_an_address_is_shown_as_out_of_reach() -> None:
+    reach = [pb.VariantReach(route="digits", variant="canary")]
+    status = pb.RouteStatus(route=a_route(), proxies=[pb.ProxyStatus(proxy_id="p", reach=reach)])
+
+    assert "canary: 0 of 0 addresses on proxy p\n" in shown(status_view(status))
+
+
+def test_the_status_counts_what_fell_back_and_what_was_turned_away() -> None:
+    text = shown(status_view(a_status()))
+
+    assert "canary: 42 fell back (not_ready 40, UNAVAILABLE 2)" in text
+    assert "stable: " not in text
+    assert "12 turned away by the router (in_flight 12)" in text
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"match_model": "digits"}, "model digits"),
+        ({"match_default": True}, "any other model"),
+        ({"match_service": "a.B"}, "service a.B/*"),
+        ({"match_service": "a.B", "match_method": "C"}, "service a.B/C"),
+        ({"sticky_parameter": "user"}, "sticky by parameter user"),
+        ({"sticky_id": True}, "sticky by id"),
+        ({"sticky_metadata": "x-user"}, "sticky by x-user"),
+        ({"fallback": True}, "fallback on"),
+        ({"limits": pb.Limits(in_flight_max=1_000)}, "1,000 in flight at most"),
+        ({"limits": pb.Limits(bytes_max=3 * 2**19)}, "1.5 MiB in flight at most"),
+    ],
+)
+def test_the_head_says_what_a_route_matches_and_how_it_treats_its_requests(
+    fields: Any, words: Any
+) -> None:
+    route = pb.Route(name="digits", **fields)
+
+    assert words in shown(status_view(pb.RouteStatus(route=route)))
+    row = shown(routes_view(pb.ListRoutesResponse(routes=[route])))
+    place = words.removeprefix("sticky by ")
+    assert (place in row) is ("flight" not in words and "fallback" not in words)
 
 
 def test_the_status_counts_reports_and_says_what_was_dropped() -> None:

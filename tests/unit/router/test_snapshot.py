@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest
 from coalmine_router.snapshot import route_message, table_from, table_message
-from coalmine_router.table import Backend, Route, RouteTable, Shadow, Variant
+from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Sticky, Variant
 
 NAME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
 
@@ -31,10 +31,10 @@ def routes(draw: st.DrawFn, name: str, backends: list[str]) -> Route:
     shadows = tuple(Shadow(each, draw(st.integers(1, 10_000))) for each in sorted(shadowed))
     return Route(
         name=name,
-        model=name,
+        match=Match(name),
         variants=variants,
         shadows=shadows,
-        sticky_metadata=draw(st.sampled_from(["", "x-user-id"])),
+        sticky=Sticky(draw(st.sampled_from(["", "x-user-id"]))),
         timeout_ns=draw(st.integers(1, 2**63)),
         pinning=draw(st.booleans()),
     )

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from coalmine.errors import InvalidRequest, NotFound
 from coalmine.shares import percent
-from coalmine_router.table import Backend, Route, RouteTable, Shadow, Variant
+from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Variant
 
 
 def route_of(*weights_bp: int, name: str = "digits") -> Route:
@@ -17,7 +17,7 @@ def route_of(*weights_bp: int, name: str = "digits") -> Route:
         Variant(each, "blue", weight_bp=weight_bp)
         for each, weight_bp in zip(names, weights_bp, strict=False)
     )
-    return Route(name, name, variants)
+    return Route(name, Match(name), variants)
 
 
 def table_of(*routes: Route) -> RouteTable:

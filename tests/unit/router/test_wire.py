@@ -1,13 +1,17 @@
-"""The model's name from raw bytes: always what protobuf itself reads, and never an accident."""
+"""What is read from raw bytes: always what protobuf itself reads, and never an accident."""
+
+import math
+from collections.abc import Callable
 
 import pytest
 from google.protobuf.message import DecodeError
+from google.protobuf.unknown_fields import UnknownFieldSet
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from coalmine.errors import InvalidRequest
 from coalmine.inference import inference_pb2 as pb
-from coalmine_router.wire import FIELDS_MAX, model_name, override
+from coalmine_router.wire import FIELDS_MAX, model_name, override, parameter, request_id
 
 # ---------------------------------------------------------------- messages, well-formed and not
 
@@ -69,13 +73,61 @@ def parts() -> st.SearchStrategy[bytes]:
     return st.one_of(whole, named, unknown_fields())
 
 
+# Few names, so that the same one comes more than once.
+NAMES = st.sampled_from(["", "user", "a", "ü"])
+
+
+def choices() -> st.SearchStrategy[bytes]:
+    """An InferParameter, of which more than one part may be chosen, or none."""
+    one = st.one_of(
+        st.builds(lambda v: pb.InferParameter(bool_param=v), st.booleans()),
+        st.builds(lambda v: pb.InferParameter(int64_param=v), st.integers(-(2**63), 2**63 - 1)),
+        st.builds(lambda v: pb.InferParameter(uint64_param=v), st.integers(0, 2**64 - 1)),
+        st.builds(lambda v: pb.InferParameter(double_param=v), st.floats()),
+        st.builds(lambda v: pb.InferParameter(string_param=v), TEXT),
+    ).map(lambda made: made.SerializeToString())
+    return st.lists(st.one_of(one, one, unknown_fields()), max_size=2).map(b"".join)
+
+
+def entries() -> st.SearchStrategy[bytes]:
+    """An entry of `parameters`, whose key and value may come twice, or not at all."""
+    keys = NAMES.map(lambda name: tag(1, LENGTH) + prefixed(name.encode()))
+    values = choices().map(lambda value: tag(2, LENGTH) + prefixed(value))
+    inside = st.lists(st.one_of(keys, values, values), max_size=3)
+    return inside.map(lambda fields: tag(4, LENGTH) + prefixed(b"".join(fields)))
+
+
+WITH_PARAMETERS = st.lists(st.one_of(entries(), entries(), parts()), max_size=8).map(b"".join)
+
+
+def is_disputed(request: pb.ModelInferRequest) -> bool:
+    """Of an entry with a field it should not have, Python's parser drops all, C++'s the field."""
+    unknown = UnknownFieldSet(request)
+    return any(unknown[at].field_number == 4 for at in range(len(unknown)))
+
+
+def text_of(request: pb.ModelInferRequest, name: str) -> str | None:
+    """Return a parameter as protobuf reads it."""
+    given = request.parameters[name]  # an unknown one is as one that has no choice
+    chosen = given.WhichOneof("parameter_choice")
+    if chosen is None:
+        return None
+    value = getattr(given, chosen)
+    match value:
+        case bool():
+            return str(value).lower()
+        case float():
+            return repr(value)
+    return str(value) or None
+
+
 # Concatenated messages are one message, in which scalar fields come more than once.
 MESSAGES = st.lists(parts(), max_size=8).map(b"".join)
 
 
 @st.composite
 def damaged(draw: st.DrawFn) -> bytes:
-    data = bytearray(draw(MESSAGES) or b"\x0a\x01a")
+    data = bytearray(draw(st.one_of(MESSAGES, WITH_PARAMETERS)) or b"\x0a\x01a")
     for _ in range(draw(st.integers(1, 4))):
         at = draw(st.integers(0, max(len(data) - 1, 0)))
         match draw(st.sampled_from(["cut", "flip", "insert", "delete"])):
@@ -98,19 +150,76 @@ def test_the_name_is_the_one_that_protobuf_reads(data: bytes) -> None:
     assert model_name(data) == pb.ModelInferRequest.FromString(data).model_name
 
 
-@given(st.one_of(damaged(), st.binary(max_size=200)))
-@example(b"\xff" * 20)
-@example(b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01")
-def test_of_any_other_bytes_the_name_is_protobufs_or_the_request_is_invalid(data: bytes) -> None:
+@given(MESSAGES)
+def test_the_id_is_the_one_that_protobuf_reads(data: bytes) -> None:
+    assert request_id(data) == (pb.ModelInferRequest.FromString(data).id or None)
+
+
+@given(WITH_PARAMETERS, NAMES)
+def test_a_parameter_is_the_one_that_protobuf_reads(data: bytes, name: str) -> None:
+    assert parameter(data, name) == text_of(pb.ModelInferRequest.FromString(data), name)
+
+
+@given(st.one_of(damaged(), st.binary(max_size=200)), NAMES)
+@example(b"\xff" * 20, "user")
+@example(b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01", "user")
+def test_of_any_other_bytes_what_is_read_is_protobufs_or_the_request_is_invalid(
+    data: bytes, name: str
+) -> None:
     try:
-        name = model_name(data)
+        read = (model_name(data), request_id(data), parameter(data, name))
     except InvalidRequest:
         return
     try:
-        read = pb.ModelInferRequest.FromString(data)
+        request = pb.ModelInferRequest.FromString(data)
     except DecodeError:  # damaged where only a server looks: it will say so
         return
-    assert name == read.model_name
+    assert read[:2] == (request.model_name, request.id or None)
+    if not is_disputed(request):
+        assert read[2] == text_of(request, name)
+
+
+def with_parameter(given: pb.InferParameter) -> bytes:
+    parameters = {"other": pb.InferParameter(string_param="bob"), "user": given}
+    return pb.ModelInferRequest(model_name="digits", parameters=parameters).SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("given", "text"),
+    [
+        (pb.InferParameter(string_param="ann"), "ann"),
+        (pb.InferParameter(string_param=""), None),
+        (pb.InferParameter(int64_param=0), "0"),
+        (pb.InferParameter(int64_param=-(2**63)), "-9223372036854775808"),
+        (pb.InferParameter(uint64_param=2**64 - 1), "18446744073709551615"),
+        (pb.InferParameter(bool_param=True), "true"),
+        (pb.InferParameter(bool_param=False), "false"),
+        (pb.InferParameter(double_param=0.1), "0.1"),
+        (pb.InferParameter(double_param=-math.inf), "-inf"),
+        (pb.InferParameter(), None),
+    ],
+)
+def test_a_parameter_is_read_as_text(given: pb.InferParameter, text: str | None) -> None:
+    assert parameter(with_parameter(given), "user") == text
+
+
+def test_a_parameter_of_another_name_is_not_read() -> None:
+    assert parameter(with_parameter(pb.InferParameter(string_param="ann")), "use") is None
+    assert parameter(b"", "user") is None
+
+
+def test_a_field_that_an_entry_should_not_have_is_skipped() -> None:
+    inside = tag(1, LENGTH) + prefixed(b"user") + tag(9, VARINT) + b"\x00"
+    value = pb.InferParameter(string_param="ann").SerializeToString()
+    entry = inside + tag(2, LENGTH) + prefixed(value)
+    assert parameter(tag(4, LENGTH) + prefixed(entry), "user") == "ann"
+
+
+def test_an_entry_of_very_many_fields_is_refused() -> None:
+    padding = tag(9, VARINT) + b"\x00"
+    inside = tag(1, LENGTH) + prefixed(b"user") + padding * 8
+    with pytest.raises(InvalidRequest, match="more than 8 fields"):
+        parameter(tag(4, LENGTH) + prefixed(inside), "user")
 
 
 @pytest.mark.parametrize(
@@ -142,6 +251,28 @@ def test_malformed_bytes_are_invalid_and_it_is_said_why(data: bytes, why: str) -
         model_name(data)
 
 
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (b"\x22", "a number is cut off"),
+        (b"\x22\x02\x0a\x05", "a field is cut off"),
+        # The value reaches beyond its entry, though not beyond the request.
+        (b"\x22\x06\x0a\x04user\x12\x02\x10", "a field is cut off"),
+        (b"\x22\x08\x0a\x04user\x12\x05\x1a\x03ann", "a field is cut off"),
+        (b"\x22\x0c\x0a\x04user\x12\x04\x1a\x02\xff\xfe", "not UTF-8"),
+        (b"\x22\x01\x0b", "wire type 3"),
+    ],
+)
+def test_a_malformed_parameter_is_invalid_and_it_is_said_why(data: bytes, why: str) -> None:
+    with pytest.raises(InvalidRequest, match=why):
+        parameter(data, "user")
+
+
+def test_an_id_that_is_no_text_is_invalid() -> None:
+    with pytest.raises(InvalidRequest, match="the request's id is not UTF-8"):
+        request_id(b"\x1a\x02\xff\xfe")
+
+
 def test_the_empty_request_has_no_name() -> None:
     assert model_name(b"") == ""
 
@@ -151,8 +282,14 @@ def test_a_request_may_have_ten_thousand_fields_and_not_one_more() -> None:
     field = b"\x3a\x00"
 
     assert model_name(named + field * (FIELDS_MAX - 1)) == "a"
-    with pytest.raises(InvalidRequest, match="more than 10000 fields"):
-        model_name(named + field * FIELDS_MAX)
+    readers: list[Callable[[bytes], str | None]] = [
+        model_name,
+        request_id,
+        lambda data: parameter(data, "user"),
+    ]
+    for reader in readers:
+        with pytest.raises(InvalidRequest, match="more than 10000 fields"):
+            reader(named + field * FIELDS_MAX)
 
 
 # ---------------------------------------------------------------- setting

@@ -69,21 +69,27 @@ class RouteTable(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     BACKENDS_FIELD_NUMBER: _builtins.int
     ROUTES_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     @_builtins.property
     def backends(self) -> _containers.RepeatedCompositeFieldContainer[Global___Backend]: ...
     @_builtins.property
     def routes(self) -> _containers.RepeatedCompositeFieldContainer[Global___Route]: ...
+    @_builtins.property
+    def limits(self) -> Global___Limits:
+        """Of all requests that one proxy has in flight."""
+
     def __init__(
         self,
         *,
         revision: _builtins.int = ...,
         backends: _abc.Iterable[Global___Backend] | None = ...,
         routes: _abc.Iterable[Global___Route] | None = ...,
+        limits: Global___Limits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "revision", b"revision", "routes", b"routes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["backends", b"backends", "limits", b"limits", "revision", b"revision", "routes", b"routes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -95,24 +101,90 @@ class Backend(_message.Message):
 
     NAME_FIELD_NUMBER: _builtins.int
     TARGETS_FIELD_NUMBER: _builtins.int
+    TLS_FIELD_NUMBER: _builtins.int
+    TOKEN_FILE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
+    token_file: _builtins.str
+    """A file whose first line is the token that the router shows there; empty: it shows none."""
     @_builtins.property
     def targets(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """gRPC targets, such as dns:///server-blue:8001 or 10.0.0.7:8001."""
+
+    @_builtins.property
+    def tls(self) -> Global___BackendTls:
+        """Unset: calls to it are not encrypted."""
 
     def __init__(
         self,
         *,
         name: _builtins.str = ...,
         targets: _abc.Iterable[_builtins.str] | None = ...,
+        tls: Global___BackendTls | None = ...,
+        token_file: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["tls", b"tls"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "targets", b"targets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "targets", b"targets", "tls", b"tls", "token_file", b"token_file"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Backend: _TypeAlias = Backend  # noqa: Y015
+
+@_typing.final
+class BackendTls(_message.Message):
+    """PEM files, by their names where the process that reads them runs: no key travels, none is in a table."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    CA_FIELD_NUMBER: _builtins.int
+    CERT_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    SERVER_NAME_FIELD_NUMBER: _builtins.int
+    ca: _builtins.str
+    """Empty: whom gRPC trusts."""
+    cert: _builtins.str
+    key: _builtins.str
+    server_name: _builtins.str
+    """The name in the backend's certificate where that isn't the target's."""
+    def __init__(
+        self,
+        *,
+        ca: _builtins.str = ...,
+        cert: _builtins.str = ...,
+        key: _builtins.str = ...,
+        server_name: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ca", b"ca", "cert", b"cert", "key", b"key", "server_name", b"server_name"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BackendTls: _TypeAlias = BackendTls  # noqa: Y015
+
+@_typing.final
+class Limits(_message.Message):
+    """What may be in flight at a time; 0: no limit of its own."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    IN_FLIGHT_MAX_FIELD_NUMBER: _builtins.int
+    BYTES_MAX_FIELD_NUMBER: _builtins.int
+    in_flight_max: _builtins.int
+    bytes_max: _builtins.int
+    def __init__(
+        self,
+        *,
+        in_flight_max: _builtins.int = ...,
+        bytes_max: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["bytes_max", b"bytes_max", "in_flight_max", b"in_flight_max"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Limits: _TypeAlias = Limits  # noqa: Y015
 
 @_typing.final
 class Route(_message.Message):
@@ -125,21 +197,40 @@ class Route(_message.Message):
     STICKY_METADATA_FIELD_NUMBER: _builtins.int
     TIMEOUT_NS_FIELD_NUMBER: _builtins.int
     PINNING_FIELD_NUMBER: _builtins.int
+    MATCH_DEFAULT_FIELD_NUMBER: _builtins.int
+    MATCH_SERVICE_FIELD_NUMBER: _builtins.int
+    MATCH_METHOD_FIELD_NUMBER: _builtins.int
+    STICKY_PARAMETER_FIELD_NUMBER: _builtins.int
+    STICKY_ID_FIELD_NUMBER: _builtins.int
+    FALLBACK_FIELD_NUMBER: _builtins.int
+    LIMITS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     match_model: _builtins.str
-    """The OIP model name that this route answers for."""
+    """The OIP model name that this route answers for. Of it, match_default and match_service, one is set."""
     sticky_metadata: _builtins.str
     """A metadata key whose value decides the variant; empty: none."""
     timeout_ns: _builtins.int
     """Applies where the caller set no deadline."""
     pinning: _builtins.bool
     """Whether a caller may choose the variant with x-coalmine-variant."""
+    match_default: _builtins.bool
+    """Answers for the models that no other route matches."""
+    match_service: _builtins.str
+    """A gRPC service that isn't the Open Inference Protocol, and one of its methods; empty: all of them."""
+    match_method: _builtins.str
+    sticky_parameter: _builtins.str
+    """Other places of the sticky key: a parameter of the request, or its id."""
+    sticky_id: _builtins.bool
+    fallback: _builtins.bool
+    """Whether a call that fails is tried once more: another variant's on stable, stable's on another address."""
     @_builtins.property
     def variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variant]: ...
     @_builtins.property
     def shadows(self) -> _containers.RepeatedCompositeFieldContainer[Global___Shadow]:
         """Shares of requests that are copied to a variant which never answers."""
 
+    @_builtins.property
+    def limits(self) -> Global___Limits: ...
     def __init__(
         self,
         *,
@@ -150,10 +241,17 @@ class Route(_message.Message):
         sticky_metadata: _builtins.str = ...,
         timeout_ns: _builtins.int = ...,
         pinning: _builtins.bool = ...,
+        match_default: _builtins.bool = ...,
+        match_service: _builtins.str = ...,
+        match_method: _builtins.str = ...,
+        sticky_parameter: _builtins.str = ...,
+        sticky_id: _builtins.bool = ...,
+        fallback: _builtins.bool = ...,
+        limits: Global___Limits | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["match_model", b"match_model", "name", b"name", "pinning", b"pinning", "shadows", b"shadows", "sticky_metadata", b"sticky_metadata", "timeout_ns", b"timeout_ns", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "limits", b"limits", "match_default", b"match_default", "match_method", b"match_method", "match_model", b"match_model", "match_service", b"match_service", "name", b"name", "pinning", b"pinning", "shadows", b"shadows", "sticky_id", b"sticky_id", "sticky_metadata", b"sticky_metadata", "sticky_parameter", b"sticky_parameter", "timeout_ns", b"timeout_ns", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -220,26 +318,77 @@ class ProxyState(_message.Message):
     PROXY_ID_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    REACH_FIELD_NUMBER: _builtins.int
+    REFUSED_REVISION_FIELD_NUMBER: _builtins.int
+    SAVED_NS_FIELD_NUMBER: _builtins.int
     proxy_id: _builtins.str
     """New for every start of a proxy."""
     revision: _builtins.int
     """The revision that new requests are served by; 0: none yet."""
     refused: _builtins.str
     """Set where a table was refused: why. The revision is then the one still served."""
+    refused_revision: _builtins.int
+    """Of the table that was refused."""
+    saved_ns: _builtins.int
+    """How long, since its start, it has served by the table on its disk; 0: by one that it was sent."""
+    @_builtins.property
+    def reach(self) -> _containers.RepeatedCompositeFieldContainer[Global___VariantReach]:
+        """What the proxy's calls can reach, when it last was another."""
+
     def __init__(
         self,
         *,
         proxy_id: _builtins.str = ...,
         revision: _builtins.int = ...,
         refused: _builtins.str = ...,
+        reach: _abc.Iterable[Global___VariantReach] | None = ...,
+        refused_revision: _builtins.int = ...,
+        saved_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["proxy_id", b"proxy_id", "refused", b"refused", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proxy_id", b"proxy_id", "reach", b"reach", "refused", b"refused", "refused_revision", b"refused_revision", "revision", b"revision", "saved_ns", b"saved_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProxyState: _TypeAlias = ProxyState  # noqa: Y015
+
+@_typing.final
+class VariantReach(_message.Message):
+    """How many addresses of a variant's backend a proxy knows, and may call now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUTE_FIELD_NUMBER: _builtins.int
+    VARIANT_FIELD_NUMBER: _builtins.int
+    ADDRESSES_FIELD_NUMBER: _builtins.int
+    AVAILABLE_FIELD_NUMBER: _builtins.int
+    TROUBLES_FIELD_NUMBER: _builtins.int
+    route: _builtins.str
+    variant: _builtins.str
+    addresses: _builtins.int
+    available: _builtins.int
+    """0 of a variant other than stable: it is not ready, its share goes to stable."""
+    @_builtins.property
+    def troubles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why the others get no calls, "ADDRESS: REASON" each; the first few."""
+
+    def __init__(
+        self,
+        *,
+        route: _builtins.str = ...,
+        variant: _builtins.str = ...,
+        addresses: _builtins.int = ...,
+        available: _builtins.int = ...,
+        troubles: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses", b"addresses", "available", b"available", "route", b"route", "troubles", b"troubles", "variant", b"variant"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___VariantReach: _TypeAlias = VariantReach  # noqa: Y015
 
 @_typing.final
 class ReportBatch(_message.Message):
@@ -270,11 +419,14 @@ class ReportBatch(_message.Message):
     OFFERED_TOTAL_FIELD_NUMBER: _builtins.int
     DROPPED_TOTAL_FIELD_NUMBER: _builtins.int
     SENT_TOTAL_FIELD_NUMBER: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
     proxy_id: _builtins.str
     offered_total: _builtins.int
     """Since the proxy's start: reports made, and those given up, by reason."""
     sent_total: _builtins.int
     """Of those made, how many left before this batch, be it to a control process that is gone."""
+    number: _builtins.int
+    """From 1, counted by the proxy; a batch that is sent again keeps its number."""
     @_builtins.property
     def reports(self) -> _containers.RepeatedCompositeFieldContainer[Global___Report]: ...
     @_builtins.property
@@ -287,33 +439,35 @@ class ReportBatch(_message.Message):
         offered_total: _builtins.int = ...,
         dropped_total: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         sent_total: _builtins.int = ...,
+        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_total", b"dropped_total", "offered_total", b"offered_total", "proxy_id", b"proxy_id", "reports", b"reports", "sent_total", b"sent_total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped_total", b"dropped_total", "number", b"number", "offered_total", b"offered_total", "proxy_id", b"proxy_id", "reports", b"reports", "sent_total", b"sent_total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ReportBatch: _TypeAlias = ReportBatch  # noqa: Y015
 
 @_typing.final
-class SendSummary(_message.Message):
+class ReportAck(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
-    RECEIVED_FIELD_NUMBER: _builtins.int
-    received: _builtins.int
+    NUMBER_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """All batches up to this one are taken in."""
     def __init__(
         self,
         *,
-        received: _builtins.int = ...,
+        number: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["received", b"received"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["number", b"number"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SendSummary: _TypeAlias = SendSummary  # noqa: Y015
+Global___ReportAck: _TypeAlias = ReportAck  # noqa: Y015
 
 @_typing.final
 class Report(_message.Message):
@@ -346,6 +500,9 @@ class Report(_message.Message):
     RESPONSE_BODY_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     MODEL_FIELD_NUMBER: _builtins.int
+    CHOSEN_FIELD_NUMBER: _builtins.int
+    TURNED_AWAY_FIELD_NUMBER: _builtins.int
+    CHOSEN_BY_FIELD_NUMBER: _builtins.int
     trace_id: _builtins.bytes
     """---- trace context"""
     span_id: _builtins.bytes
@@ -361,7 +518,7 @@ class Report(_message.Message):
     assignment: Global___Assignment.ValueType
     revision: _builtins.int
     weight_bp: _builtins.int
-    """The chosen variant's share of the split when the request was routed."""
+    """The share of the split, when the request was routed, of the variant that was assigned."""
     method: _builtins.str
     """---- what happened
     Full method, without the leading slash: inference.GRPCInferenceService/ModelInfer.
@@ -382,7 +539,15 @@ class Report(_message.Message):
     response_body: _builtins.bytes
     """What the caller was answered; empty on an error."""
     model: _builtins.str
-    """The model name that the caller sent.
+    """The model name that the caller sent."""
+    chosen: _builtins.str
+    """The variant that was assigned, where another answered instead (ASSIGNMENT_FALLBACK). Its failure, the
+    first attempt, is charged to it; without an attempt of its own it was not ready.
+    """
+    turned_away: _builtins.str
+    """Why there was no call, of a request that the router itself turned away: in_flight, bytes, not_ready, …"""
+    chosen_by: Global___Assignment.ValueType
+    """Why `chosen` was.
     The caller's OIP request id is not read on the hot path; the observer reads it from the body.
     """
     @_builtins.property
@@ -425,10 +590,13 @@ class Report(_message.Message):
         response_body: _builtins.bytes = ...,
         metadata: _abc.Iterable[Global___Metadata] | None = ...,
         model: _builtins.str = ...,
+        chosen: _builtins.str = ...,
+        turned_away: _builtins.str = ...,
+        chosen_by: Global___Assignment.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "attempts", b"attempts", "duration_ns", b"duration_ns", "metadata", b"metadata", "method", b"method", "model", b"model", "origin_router", b"origin_router", "parent_span_id", b"parent_span_id", "request_body", b"request_body", "request_bytes", b"request_bytes", "response_body", b"response_body", "response_bytes", b"response_bytes", "revision", b"revision", "route", b"route", "sampled", b"sampled", "shadows", b"shadows", "span_id", b"span_id", "started_ns", b"started_ns", "status_code", b"status_code", "status_message", b"status_message", "trace_id", b"trace_id", "tracestate", b"tracestate", "uncopied", b"uncopied", "variant", b"variant", "weight_bp", b"weight_bp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "attempts", b"attempts", "chosen", b"chosen", "chosen_by", b"chosen_by", "duration_ns", b"duration_ns", "metadata", b"metadata", "method", b"method", "model", b"model", "origin_router", b"origin_router", "parent_span_id", b"parent_span_id", "request_body", b"request_body", "request_bytes", b"request_bytes", "response_body", b"response_body", "response_bytes", b"response_bytes", "revision", b"revision", "route", b"route", "sampled", b"sampled", "shadows", b"shadows", "span_id", b"span_id", "started_ns", b"started_ns", "status_code", b"status_code", "status_message", b"status_message", "trace_id", b"trace_id", "tracestate", b"tracestate", "turned_away", b"turned_away", "uncopied", b"uncopied", "variant", b"variant", "weight_bp", b"weight_bp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -582,6 +750,26 @@ Global___WatchRouteRequest: _TypeAlias = WatchRouteRequest  # noqa: Y015
 class RouteStatus(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class TurnedAwayEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ROUTE_FIELD_NUMBER: _builtins.int
     REVISION_FIELD_NUMBER: _builtins.int
     VARIANTS_FIELD_NUMBER: _builtins.int
@@ -590,6 +778,7 @@ class RouteStatus(_message.Message):
     REPORTS_FIELD_NUMBER: _builtins.int
     SHADOWS_FIELD_NUMBER: _builtins.int
     COUNTING_SINCE_NS_FIELD_NUMBER: _builtins.int
+    TURNED_AWAY_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     counting_since_ns: _builtins.int
     """Counts begin when the control process starts."""
@@ -605,6 +794,10 @@ class RouteStatus(_message.Message):
     def reports(self) -> Global___ReportCounts: ...
     @_builtins.property
     def shadows(self) -> _containers.RepeatedCompositeFieldContainer[Global___ShadowCounts]: ...
+    @_builtins.property
+    def turned_away(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Requests of the route that the router itself turned away, by reason."""
+
     def __init__(
         self,
         *,
@@ -616,10 +809,11 @@ class RouteStatus(_message.Message):
         reports: Global___ReportCounts | None = ...,
         shadows: _abc.Iterable[Global___ShadowCounts] | None = ...,
         counting_since_ns: _builtins.int = ...,
+        turned_away: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["reports", b"reports", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons", "counting_since_ns", b"counting_since_ns", "proxies", b"proxies", "reports", b"reports", "revision", b"revision", "route", b"route", "shadows", b"shadows", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons", "counting_since_ns", b"counting_since_ns", "proxies", b"proxies", "reports", b"reports", "revision", b"revision", "route", b"route", "shadows", b"shadows", "turned_away", b"turned_away", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -651,6 +845,26 @@ class VariantStatus(_message.Message):
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
+    @_typing.final
+    class FallbacksEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     NAME_FIELD_NUMBER: _builtins.int
     READY_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
@@ -659,6 +873,7 @@ class VariantStatus(_message.Message):
     LATENCY_P50_MS_FIELD_NUMBER: _builtins.int
     LATENCY_P99_MS_FIELD_NUMBER: _builtins.int
     SPLIT_REQUESTS_FIELD_NUMBER: _builtins.int
+    FALLBACKS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     ready: _builtins.bool
     reason: _builtins.str
@@ -667,10 +882,16 @@ class VariantStatus(_message.Message):
     latency_p50_ms: _builtins.float
     latency_p99_ms: _builtins.float
     split_requests: _builtins.int
-    """Of requests by split alone: asked by the weights, and got."""
+    """Of requests by split alone, how many it was assigned, be it that another answered."""
     @_builtins.property
     def requests_by_status(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """By name of grpc.StatusCode."""
+
+    @_builtins.property
+    def fallbacks(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Requests that were assigned to it and that stable answered instead, by reason: not_ready, or the name of
+        the status that its own call ended with.
+        """
 
     def __init__(
         self,
@@ -683,10 +904,11 @@ class VariantStatus(_message.Message):
         latency_p50_ms: _builtins.float = ...,
         latency_p99_ms: _builtins.float = ...,
         split_requests: _builtins.int = ...,
+        fallbacks: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "name", b"name", "ready", b"ready", "reason", b"reason", "requests", b"requests", "requests_by_status", b"requests_by_status", "split_requests", b"split_requests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallbacks", b"fallbacks", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "name", b"name", "ready", b"ready", "reason", b"reason", "requests", b"requests", "requests_by_status", b"requests_by_status", "split_requests", b"split_requests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -768,10 +990,18 @@ class ProxyStatus(_message.Message):
     REVISION_FIELD_NUMBER: _builtins.int
     CONNECTED_SINCE_NS_FIELD_NUMBER: _builtins.int
     REFUSED_FIELD_NUMBER: _builtins.int
+    REACH_FIELD_NUMBER: _builtins.int
+    SAVED_NS_FIELD_NUMBER: _builtins.int
     proxy_id: _builtins.str
     revision: _builtins.int
     connected_since_ns: _builtins.int
     refused: _builtins.str
+    saved_ns: _builtins.int
+    """How long it served by the table on its disk before it followed."""
+    @_builtins.property
+    def reach(self) -> _containers.RepeatedCompositeFieldContainer[Global___VariantReach]:
+        """Of the route that was asked for."""
+
     def __init__(
         self,
         *,
@@ -779,10 +1009,12 @@ class ProxyStatus(_message.Message):
         revision: _builtins.int = ...,
         connected_since_ns: _builtins.int = ...,
         refused: _builtins.str = ...,
+        reach: _abc.Iterable[Global___VariantReach] | None = ...,
+        saved_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_since_ns", b"connected_since_ns", "proxy_id", b"proxy_id", "refused", b"refused", "revision", b"revision"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_since_ns", b"connected_since_ns", "proxy_id", b"proxy_id", "reach", b"reach", "refused", b"refused", "revision", b"revision", "saved_ns", b"saved_ns"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

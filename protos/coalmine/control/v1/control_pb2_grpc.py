@@ -116,10 +116,10 @@ class ReportsStub(object):
         Args:
             channel: A grpc.Channel.
         """
-        self.Send = channel.stream_unary(
+        self.Send = channel.stream_stream(
                 '/coalmine.control.v1.Reports/Send',
                 request_serializer=coalmine_dot_control_dot_v1_dot_control__pb2.ReportBatch.SerializeToString,
-                response_deserializer=coalmine_dot_control_dot_v1_dot_control__pb2.SendSummary.FromString,
+                response_deserializer=coalmine_dot_control_dot_v1_dot_control__pb2.ReportAck.FromString,
                 _registered_method=True)
 
 
@@ -129,7 +129,8 @@ class ReportsServicer(object):
     """
 
     def Send(self, request_iterator, context):
-        """One stream for a proxy's life. A broken stream is opened again; what was under way is counted as lost.
+        """One stream for a proxy's life. Each batch is acknowledged once it is taken in. A broken stream is opened
+        again, and batches that were not acknowledged are sent again: whoever takes them in knows their numbers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -138,10 +139,10 @@ class ReportsServicer(object):
 
 def add_ReportsServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'Send': grpc.stream_unary_rpc_method_handler(
+            'Send': grpc.stream_stream_rpc_method_handler(
                     servicer.Send,
                     request_deserializer=coalmine_dot_control_dot_v1_dot_control__pb2.ReportBatch.FromString,
-                    response_serializer=coalmine_dot_control_dot_v1_dot_control__pb2.SendSummary.SerializeToString,
+                    response_serializer=coalmine_dot_control_dot_v1_dot_control__pb2.ReportAck.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -167,12 +168,12 @@ class Reports(object):
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_unary(
+        return grpc.experimental.stream_stream(
             request_iterator,
             target,
             '/coalmine.control.v1.Reports/Send',
             coalmine_dot_control_dot_v1_dot_control__pb2.ReportBatch.SerializeToString,
-            coalmine_dot_control_dot_v1_dot_control__pb2.SendSummary.FromString,
+            coalmine_dot_control_dot_v1_dot_control__pb2.ReportAck.FromString,
             options,
             channel_credentials,
             insecure,

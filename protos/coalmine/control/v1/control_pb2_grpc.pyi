@@ -78,16 +78,20 @@ class ReportsStub:
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ReportsAsyncStub: ...
-    Send: _grpc.StreamUnaryMultiCallable[_control_pb2.ReportBatch, _control_pb2.SendSummary]
-    """One stream for a proxy's life. A broken stream is opened again; what was under way is counted as lost."""
+    Send: _grpc.StreamStreamMultiCallable[_control_pb2.ReportBatch, _control_pb2.ReportAck]
+    """One stream for a proxy's life. Each batch is acknowledged once it is taken in. A broken stream is opened
+    again, and batches that were not acknowledged are sent again: whoever takes them in knows their numbers.
+    """
 
 @_typing.type_check_only
 class ReportsAsyncStub(ReportsStub):
     """---------------------------------------------------------------- Reports"""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    Send: _aio.StreamUnaryMultiCallable[_control_pb2.ReportBatch, _control_pb2.SendSummary]  # type: ignore[assignment]
-    """One stream for a proxy's life. A broken stream is opened again; what was under way is counted as lost."""
+    Send: _aio.StreamStreamMultiCallable[_control_pb2.ReportBatch, _control_pb2.ReportAck]  # type: ignore[assignment]
+    """One stream for a proxy's life. Each batch is acknowledged once it is taken in. A broken stream is opened
+    again, and batches that were not acknowledged are sent again: whoever takes them in knows their numbers.
+    """
 
 class ReportsServicer(metaclass=_abc_1.ABCMeta):
     """---------------------------------------------------------------- Reports"""
@@ -97,8 +101,10 @@ class ReportsServicer(metaclass=_abc_1.ABCMeta):
         self,
         request_iterator: _MaybeAsyncIterator[_control_pb2.ReportBatch],
         context: _ServicerContext,
-    ) -> _typing.Union[_control_pb2.SendSummary, _abc.Awaitable[_control_pb2.SendSummary]]:
-        """One stream for a proxy's life. A broken stream is opened again; what was under way is counted as lost."""
+    ) -> _typing.Union[_abc.Iterator[_control_pb2.ReportAck], _abc.AsyncIterator[_control_pb2.ReportAck]]:
+        """One stream for a proxy's life. Each batch is acknowledged once it is taken in. A broken stream is opened
+        again, and batches that were not acknowledged are sent again: whoever takes them in knows their numbers.
+        """
 
 def add_ReportsServicer_to_server(servicer: ReportsServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

@@ -7,13 +7,13 @@ from structlog.testing import capture_logs
 from coalmine_router.control.board import ReadinessBoard
 from coalmine_router.control.current import CurrentTable
 from coalmine_router.control.readiness import Readiness
-from coalmine_router.table import Backend, Route, RouteTable, Variant
+from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
 
 
 def table_of(variants: int) -> RouteTable:
     names = ["stable", *(f"v{number}" for number in range(1, variants))]
     each = tuple(Variant(name, "blue", weight_bp=10_000 * (name == "stable")) for name in names)
-    return RouteTable(1, (Backend("blue", ("b:1",)),), (Route("digits", "digits", each),))
+    return RouteTable(1, (Backend("blue", ("b:1",)),), (Route("digits", Match("digits"), each),))
 
 
 class Answers:

@@ -43,3 +43,19 @@ def test_a_name_has_1_to_128_characters(value: str) -> None:
     with pytest.raises(InvalidRequest, match="route: "):
         checked.name("route", value)
     assert checked.name("route", "n" * 128) == "n" * 128
+
+
+@pytest.mark.parametrize(
+    ("said", "known", "actor"),
+    [
+        ("", "", ""),
+        ("ada@tower", "", "ada@tower"),
+        ("", "anna", "anna"),
+        ("anna", "anna", "anna"),
+        ("ada@tower", "ci", "ci (ada@tower)"),
+        ("x", "CN=a\nb", "CN=a?b (x)"),
+        ("x", "C" * 999, "C" * 128 + " (x)"),
+    ],
+)
+def test_an_actor_is_first_who_it_is_proved_to_be(said: str, known: str, actor: str) -> None:
+    assert checked.actor(said, known) == actor

@@ -12,11 +12,11 @@ from coalmine_router.control.current import CurrentTable
 from coalmine_router.control.history import Change
 from coalmine_router.control.plan import ShadowShare, Weights, Wish
 from coalmine_router.control.readiness import Readiness
-from coalmine_router.table import Backend, Route, RouteTable, Variant
+from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
 
 ROUTE = Route(
     "digits",
-    "digits",
+    Match("digits"),
     (
         Variant("stable", "blue", weight_bp=10_000),
         Variant("canary", "blue"),

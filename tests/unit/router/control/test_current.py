@@ -3,9 +3,9 @@
 import asyncio
 
 from coalmine_router.control.current import CurrentTable
-from coalmine_router.table import Backend, Route, RouteTable, Variant
+from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
 
-ROUTE = Route("digits", "digits", (Variant("stable", "blue", weight_bp=10_000),))
+ROUTE = Route("digits", Match("digits"), (Variant("stable", "blue", weight_bp=10_000),))
 TABLE = RouteTable(1, (Backend("blue", ("b:1",)),), (ROUTE,))
 
 

@@ -7,11 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine_router.control.history import Change, Split, change_message, definition_of
-from coalmine_router.table import Backend, Route, RouteTable, Shadow, Variant
+from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Variant
 
 ROUTE = Route(
     "digits",
-    "digits",
+    Match("digits"),
     (Variant("stable", "blue", weight_bp=10_000), Variant("canary", "green", version="2")),
 )
 TABLE = RouteTable(1, (Backend("blue", ("b:1",)), Backend("green", ("g:1", "g:2"))), (ROUTE,))

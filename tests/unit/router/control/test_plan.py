@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from coalmine.errors import NotFound, StaleRevision
 from coalmine_router.control.plan import ShadowShare, Weights, Wish, plan
-from coalmine_router.table import Backend, Route, RouteTable, Shadow, Variant
+from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Variant
 
 TABLE = RouteTable(
     7,
@@ -14,7 +14,7 @@ TABLE = RouteTable(
     (
         Route(
             "digits",
-            "digits",
+            Match("digits"),
             (
                 Variant("stable", "blue", weight_bp=8_000),
                 Variant("canary", "blue", weight_bp=2_000),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from coalmine.errors import InvalidRequest
 from coalmine_router.control.history import LEFT, Change, Split, definition_of
 from coalmine_router.control.resume import ACTOR, Resumed, resume
-from coalmine_router.table import Backend, Route, RouteTable, Shadow, Variant
+from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Variant
 
 NOW_NS = 1_700_000_000_000_000_000
 
@@ -21,7 +21,7 @@ def route_of(name: str = "digits", *, shadow_bp: int = 0, **weights_bp: int) -> 
 def split_route(name: str, weights_bp: Mapping[str, int], shadow_bp: int = 0) -> Route:
     variants = tuple(Variant(each, "blue", weight_bp=bp) for each, bp in weights_bp.items())
     shadows = (Shadow("canary", shadow_bp),) if shadow_bp else ()
-    return Route(name, name, variants, shadows)
+    return Route(name, Match(name), variants, shadows)
 
 
 def table_of(*routes: Route, target: str = "b:1") -> RouteTable:

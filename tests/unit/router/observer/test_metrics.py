@@ -26,6 +26,7 @@ def exposed(
             traffic=traffic or Traffic(),
             evidence=evidence or Evidence(),
             reports=reports or ReportTotals(),
+            streams_turned_away=lambda: 0,
             shadows=lambda: list((shadows or {}).items()),
             spans=lambda: results.get("spans", {}),
             mismatches=lambda: results.get("mismatches", {}),
@@ -51,13 +52,14 @@ def test_a_router_that_has_seen_nothing_says_so() -> None:
         series("reports_offered_total"): 0,
         series("reports_received_total"): 0,
         series("reports_unreadable_total"): 0,
+        series("report_streams_turned_away_total"): 0,
     }
 
 
 def test_durations_come_as_a_histogram_in_seconds() -> None:
     traffic = Traffic()
     for duration_ns in (900_000, 1_000_000, 1_000_001, 2 * 10**11):
-        traffic.add("digits", "stable", code="OK", duration_ns=duration_ns, is_split=True)
+        traffic.answered("digits", "stable", code="OK", duration_ns=duration_ns)
     found = exposed(traffic=traffic)
     key = {"route": "digits", "variant": "stable"}
     buckets = {
@@ -68,6 +70,19 @@ def test_durations_come_as_a_histogram_in_seconds() -> None:
     assert found[series("request_duration_seconds_count", **key)] == 4
     assert found[series("request_duration_seconds_sum", **key)] == 200.002900001
     assert found[series("requests_total", **key, code="OK")] == 4
+
+
+def test_fallbacks_and_refusals_are_told_with_their_reasons() -> None:
+    traffic = Traffic()
+    traffic.failed("digits", "canary", code="UNAVAILABLE")
+    traffic.fell_back("digits", "canary", reason="UNAVAILABLE")
+    traffic.turned_away("digits", "in_flight")
+    found = exposed(traffic=traffic)
+    key = {"route": "digits", "variant": "canary"}
+    assert found[series("fallbacks_total", **key, reason="UNAVAILABLE")] == 1
+    assert found[series("requests_total", **key, code="UNAVAILABLE")] == 1
+    assert found[series("request_duration_seconds_count", **key)] == 0
+    assert found[series("turned_away_total", route="digits", reason="in_flight")] == 1
 
 
 def test_comparisons_are_told_by_pair_and_output() -> None:

@@ -92,6 +92,26 @@ def test_each_attempt_has_a_span_with_its_own_status() -> None:
     assert dict(first.attributes or {})[t.RPC_STATUS] == "UNAVAILABLE"
 
 
+def test_a_fallback_names_who_was_chosen_and_each_call_its_variant() -> None:
+    made = report(assignment=pb.ASSIGNMENT_FALLBACK, chosen="canary")
+    made.attempts[0].variant = "canary"
+    made.attempts[0].status_code = 14
+    made.attempts.add(span_id=b"attempt2", variant="stable", backend="blue", address="h:1")
+    server, first, second = (dict(each.attributes or {}) for each in spans_of(made))
+    assert (server[t.ASSIGNMENT], server[t.CHOSEN]) == ("fallback", "canary")
+    assert (server[t.VARIANT], first[t.VARIANT], second[t.VARIANT]) == (
+        *("stable", "canary", "stable"),
+    )
+
+
+def test_a_request_that_was_turned_away_says_where_and_why() -> None:
+    made = report(variant="", status_code=8, turned_away="in_flight")
+    del made.attempts[:]
+    (server,) = (dict(each.attributes or {}) for each in spans_of(made))
+    assert (server[t.ROUTE], server[t.TURNED_AWAY]) == ("digits", "in_flight")
+    assert t.VARIANT not in server
+
+
 def test_a_request_of_no_route_says_only_what_the_caller_sent() -> None:
     made = report(route="", variant="", status_code=5, status_message="no route", model="nope")
     del made.attempts[:]

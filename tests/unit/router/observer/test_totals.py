@@ -1,5 +1,7 @@
 """What proxies tell of themselves, added up."""
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,9 +14,20 @@ from coalmine_router.observer.totals import (
     ShadowTotals,
 )
 
+_numbers = itertools.count(1)
 
-def told(totals: ReportTotals, proxy: str, offered: int, **dropped: int) -> None:
-    totals.tell(pb.ReportBatch(proxy_id=proxy, offered_total=offered, dropped_total=dropped))
+
+def told(
+    totals: ReportTotals, proxy: str, offered: int, *, number: int = 0, **dropped: int
+) -> bool:
+    return totals.tell(
+        pb.ReportBatch(
+            proxy_id=proxy,
+            offered_total=offered,
+            dropped_total=dropped,
+            number=number or next(_numbers),
+        )
+    )
 
 
 def test_a_proxys_totals_count_once_however_often_they_are_told() -> None:
@@ -33,7 +46,18 @@ def test_a_restarted_proxy_adds_to_what_it_told_before() -> None:
     assert (totals.offered, totals.dropped["buffer_full"]) == (13, 3)
 
 
-def test_a_batch_that_comes_late_takes_nothing_back() -> None:
+def test_a_batch_that_came_before_is_not_new_and_adds_nothing() -> None:
+    totals = ReportTotals()
+    assert told(totals, "a", 10, number=3)
+    assert not told(totals, "a", 20, number=3, buffer_full=1)
+    assert not told(totals, "a", 20, number=2, buffer_full=1)
+    assert told(totals, "b", 5, number=1)
+    assert told(totals, "a", 12, number=5)
+    assert totals.offered == 17
+    assert not totals.dropped
+
+
+def test_totals_that_shrink_take_nothing_back() -> None:
     totals = ReportTotals()
     told(totals, "a", 15, buffer_full=3)
     told(totals, "a", 10, buffer_full=2)
@@ -75,9 +99,10 @@ def test_the_sum_is_that_of_every_proxys_last_word(steps: list[tuple[str, int]])
 
 def test_what_went_to_the_control_process_before_is_not_counted_again() -> None:
     totals = ReportTotals()
-    for reports, sent in ((60, 300), (40, 360)):
+    for number, (reports, sent) in enumerate(((60, 300), (40, 360)), 8):
         batch = pb.ReportBatch(
             proxy_id="a",
+            number=number,
             offered_total=sent + reports + 20,
             sent_total=sent,
             dropped_total={"connection_lost": 20},

@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine_router.observer.codes import code_name
+from coalmine_router.observer.totals import REASONS_MAX
 from coalmine_router.observer.traffic import BOUNDS_NS, Latencies, Traffic
 
 
@@ -19,13 +20,37 @@ def latencies(*durations_ns: int) -> Latencies:
 
 def test_requests_are_counted_by_variant_status_and_split() -> None:
     traffic = Traffic()
-    traffic.add("digits", "canary", code="OK", duration_ns=10**6, is_split=True)
-    traffic.add("digits", "canary", code="INTERNAL", duration_ns=10**6, is_split=False)
-    traffic.add("digits", "stable", code="OK", duration_ns=10**6, is_split=True)
+    traffic.answered("digits", "canary", code="OK", duration_ns=10**6)
+    traffic.assigned_by_split("digits", "canary")
+    traffic.answered("digits", "canary", code="INTERNAL", duration_ns=10**6)
+    traffic.answered("digits", "stable", code="OK", duration_ns=10**6)
     canary = traffic.variant("digits", "canary")
     assert (canary.requests, canary.by_split) == (2, 1)
     assert dict(canary.by_code) == {"OK": 1, "INTERNAL": 1}
     assert [key for key, _ in traffic.variants()] == [("digits", "canary"), ("digits", "stable")]
+
+
+def test_a_charged_failure_is_a_request_of_the_variant_and_no_latency_of_it() -> None:
+    traffic = Traffic()
+    traffic.failed("digits", "canary", code="UNAVAILABLE")
+    traffic.fell_back("digits", "canary", reason="UNAVAILABLE")
+    traffic.fell_back("digits", "canary", reason="not_ready")
+    canary = traffic.variant("digits", "canary")
+    assert (canary.requests, dict(canary.by_code)) == (1, {"UNAVAILABLE": 1})
+    assert dict(canary.charged) == {"UNAVAILABLE": 1}
+    assert dict(canary.fallbacks) == {"UNAVAILABLE": 1, "not_ready": 1}
+    assert sum(canary.latencies.counts) == 0
+
+
+def test_what_is_turned_away_is_counted_by_route_and_the_reasons_are_bounded() -> None:
+    traffic = Traffic()
+    for number in range(100):
+        traffic.turned_away("digits", f"r{number}")
+    traffic.turned_away("", "no_route")
+    assert sum(traffic.refusals_of("digits").values()) == 100
+    assert len(traffic.refusals_of("digits")) == REASONS_MAX
+    assert dict(traffic.refusals())[""] == {"no_route": 1}
+    assert traffic.refusals_of("unheard-of") == {}
 
 
 def test_a_variant_that_was_never_asked_has_no_traffic_and_leaves_no_trace() -> None:

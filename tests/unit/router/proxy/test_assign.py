@@ -1,18 +1,50 @@
+import math
 import random
 from collections import Counter
+from collections.abc import Sequence
+from itertools import pairwise
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest, NotFound
-from coalmine_router.proxy.assign import Assigner, Block, Chance, sticky_point
-from coalmine_router.table import WHOLE_BP, Route, Shadow, Variant
+from coalmine_router.proxy.assign import Assigner, Block, Chance, sticky_point, sticky_ranges
+from coalmine_router.table import WHOLE_BP, Match, Route, Shadow, Variant
 
 
 def chance(seed: int = 1) -> Chance:
     return random.Random(seed).random
+
+
+# Of a chi-square of so many degrees of freedom: once in a million.
+CHI_SQUARE_MAX = {1: 24.0, 2: 27.7, 4: 33.4, 6: 38.3, 9: 44.9, 19: 63.7, 81: 156.5, 99: 180.8}
+
+
+def chi_square(observed: Sequence[int], expected: Sequence[float]) -> float:
+    return sum((o - e) ** 2 / e for o, e in zip(observed, expected, strict=True))
+
+
+def weights(beside_stable: int) -> st.SearchStrategy[list[int]]:
+    """Return weights in hundredths of a percent: stable's, and those of variants beside it."""
+    cuts = st.lists(st.integers(0, WHOLE_BP), min_size=beside_stable, max_size=beside_stable)
+    return cuts.map(sorted).map(
+        lambda at: [b - a for a, b in zip([0, *at], [*at, WHOLE_BP], strict=True)]
+    )
+
+
+def route_of(weights_bp: Sequence[int], *, name: str = "digits") -> Route:
+    """Return a route of stable, and variants v1, v2, … beside it."""
+    variants = tuple(
+        Variant(f"v{place}" if place else "stable", "blue", weight_bp=weight)
+        for place, weight in enumerate(weights_bp)
+    )
+    return Route(name, Match(name), variants)
+
+
+def of_key(weights_bp: Sequence[int], key: str) -> str:
+    return Assigner(route_of(weights_bp), chance()).assign(None, key)[0].name
 
 
 def route(canary_bp: int, *, shadows: tuple[Shadow, ...] = (), pinning: bool = True) -> Route:
@@ -20,7 +52,7 @@ def route(canary_bp: int, *, shadows: tuple[Shadow, ...] = (), pinning: bool = T
         Variant("stable", "blue", weight_bp=WHOLE_BP - canary_bp),
         Variant("canary", "blue", weight_bp=canary_bp),
     )
-    return Route("digits", "digits", variants, shadows, pinning=pinning)
+    return Route("digits", Match("digits"), variants, shadows, pinning=pinning)
 
 
 @given(
@@ -50,6 +82,28 @@ def test_each_position_of_a_block_is_as_likely_to_be_the_canarys() -> None:
     )
     assert set(positions) == set(range(10))
     assert all(800 < count < 1_200 for count in positions.values())
+
+
+@settings(max_examples=30)
+@given(weights(beside_stable=3), st.integers(0, 2**32))
+def test_of_as_many_requests_as_a_block_has_each_variant_gets_its_share(
+    weights_bp: list[int], seed: int
+) -> None:
+    assigner = Assigner(route_of(weights_bp), chance(seed))
+    divisor = math.gcd(*weights_bp)
+    for _ in range(2):
+        drawn = Counter(assigner.assign(None, None)[0].name for _ in range(WHOLE_BP // divisor))
+        assert [drawn[each.name] * divisor for each in assigner.route.variants] == weights_bp
+
+
+@pytest.mark.parametrize("period", [2, 3, 5, 7, 10, 20])
+def test_every_so_manyth_request_meets_the_canary_no_more_often_than_others(period: int) -> None:
+    assigner = Assigner(route(1_000), chance(period))
+    met = Counter(
+        at % period for at in range(20_000) if assigner.assign(None, None)[0].name == "canary"
+    )
+    observed = [met[at] for at in range(period)]
+    assert chi_square(observed, [2_000 / period] * period) < CHI_SQUARE_MAX[period - 1]
 
 
 def test_of_ten_thousand_requests_a_hundredth_of_a_percent_is_one() -> None:
@@ -88,7 +142,11 @@ def test_a_pin_is_refused_where_it_is_not_allowed_or_names_nobody() -> None:
         Assigner(route(0), chance()).assign("nobody", None)
 
 
-@given(key=st.text(max_size=30), before=st.integers(0, WHOLE_BP), more=st.integers(0, WHOLE_BP))
+@given(
+    key=st.text(min_size=1, max_size=30),
+    before=st.integers(0, WHOLE_BP),
+    more=st.integers(0, WHOLE_BP),
+)
 def test_whoever_is_in_the_canary_stays_in_it_while_it_grows(
     key: str, before: int, more: int
 ) -> None:
@@ -98,22 +156,96 @@ def test_whoever_is_in_the_canary_stays_in_it_while_it_grows(
     assert was == "stable" or now == "canary"
 
 
-def test_sticky_keys_spread_evenly_and_differently_on_each_route() -> None:
-    tenths = Counter(sticky_point("digits", f"user-{n}") // 1_000 for n in range(20_000))
-    assert all(1_800 < tenths[tenth] < 2_200 for tenth in range(10))
-    moved = [
-        key
-        for key in map(str, range(200))
-        if sticky_point("digits", key) != sticky_point("faces", key)
+@given(st.text(min_size=1, max_size=30), weights(beside_stable=2), st.data())
+def test_a_change_of_one_of_two_variants_moves_nobody_of_the_other(
+    key: str, before: list[int], data: st.DataObject
+) -> None:
+    place = data.draw(st.sampled_from([1, 2]))
+    after = list(before)
+    after[place] = data.draw(st.integers(0, before[0] + before[place]))
+    after[0] = WHOLE_BP - after[1] - after[2]
+    changed, other = f"v{place}", f"v{3 - place}"
+
+    was, now = of_key(before, key), of_key(after, key)
+
+    assert (was == other) == (now == other)
+    if after[place] > before[place] and was == changed:
+        assert now == changed
+    if after[place] < before[place] and was == "stable":
+        assert now == "stable"
+
+
+@given(weights(beside_stable=5))
+def test_each_point_is_one_variants_and_each_variant_has_as_many_as_its_weight(
+    weights_bp: list[int],
+) -> None:
+    ranges = sorted((begin, end) for begin, end, _ in sticky_ranges(route_of(weights_bp)))
+    assert all(before[1] <= after[0] for before, after in pairwise(ranges))
+    owned = {
+        variant.name: end - begin for begin, end, variant in sticky_ranges(route_of(weights_bp))
+    }
+    assert [owned.get(f"v{place}", 0) for place in range(1, 6)] == weights_bp[1:]
+
+
+def test_the_first_grows_from_the_bottom_the_second_from_the_top_the_third_after_the_first() -> (
+    None
+):
+    ranges = sticky_ranges(route_of([4_000, 1_000, 2_000, 3_000]))
+    assert [(begin, end, variant.name) for begin, end, variant in ranges] == [
+        (0, 1_000, "v1"),
+        (8_000, 10_000, "v2"),
+        (1_000, 4_000, "v3"),
     ]
-    assert len(moved) > 190
 
 
-def test_a_shadow_gets_exactly_its_share() -> None:
-    assigner = Assigner(route(0, shadows=(Shadow("canary", 2_500),)), chance())
+def test_an_empty_sticky_key_is_none() -> None:
+    assigner = Assigner(route(5_000), chance())
+    given = [assigner.assign(None, "") for _ in range(10)]
+    assert {reason for _, reason in given} == {pb.ASSIGNMENT_SPLIT}
+    assert Counter(variant.name for variant, _ in given) == {"stable": 5, "canary": 5}
+
+
+@pytest.mark.parametrize("key", ["{}", "user-{}", "{:08x}@example.org", "0000{}0000"])
+def test_sticky_keys_spread_evenly(key: str) -> None:
+    hundredths = Counter(sticky_point("digits", key.format(n)) // 100 for n in range(10_000))
+    observed = [hundredths[place] for place in range(100)]
+    assert chi_square(observed, [100.0] * 100) < CHI_SQUARE_MAX[99]
+
+
+def test_where_a_key_lies_on_one_route_says_nothing_of_another() -> None:
+    tenths = Counter(
+        (sticky_point("digits", f"user-{n}") // 1_000, sticky_point("faces", f"user-{n}") // 1_000)
+        for n in range(10_000)
+    )
+    rows = [sum(tenths[row, column] for column in range(10)) for row in range(10)]
+    columns = [sum(tenths[row, column] for row in range(10)) for column in range(10)]
+    cells = [(row, column) for row in range(10) for column in range(10)]
+    expected = [rows[row] * columns[column] / 10_000 for row, column in cells]
+    assert chi_square([tenths[cell] for cell in cells], expected) < CHI_SQUARE_MAX[81]
+
+
+def test_the_canarys_of_two_routes_are_drawn_apart() -> None:
+    rng = random.Random(5)
+    digits, faces = (
+        Assigner(route_of([7_500, 2_500], name=name), rng.random) for name in ("digits", "faces")
+    )
+    both = Counter(
+        (digits.assign(None, None)[0].name, faces.assign(None, None)[0].name) for _ in range(10_000)
+    )
+    expected = {("v1", "v1"): 625, ("v1", "stable"): 1_875, ("stable", "v1"): 1_875}
+    expected["stable", "stable"] = 5_625
+    assert chi_square([both[cell] for cell in expected], [*expected.values()]) < CHI_SQUARE_MAX[1]
+
+
+@settings(max_examples=30)
+@given(share_bp=st.integers(1, WHOLE_BP), seed=st.integers(0, 2**32))
+def test_a_shadow_gets_exactly_its_share(share_bp: int, seed: int) -> None:
+    assigner = Assigner(route(0, shadows=(Shadow("canary", share_bp),)), chance(seed))
     stable = assigner.route.stable
-    copies = sum(assigner.shadows(stable) == ["canary"] for _ in range(400))
-    assert copies == 100
+    divisor = math.gcd(share_bp, WHOLE_BP)
+    for _ in range(2):
+        copies = sum(len(assigner.shadows(stable)) for _ in range(WHOLE_BP // divisor))
+        assert copies * divisor == share_bp
 
 
 def test_a_variant_is_no_shadow_of_its_own_answer() -> None:

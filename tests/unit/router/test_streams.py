@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from coalmine.errors import Overloaded, Unavailable
-from coalmine_router.control.streams import Streams
+from coalmine_router.streams import Streams
 
 
 async def stay(streams: Streams, opened: asyncio.Event, left: list[str]) -> None:

@@ -1,0 +1,67 @@
+"""How a route's proxies look to the operator: what they serve, reach and report. Pure."""
+
+from collections.abc import Iterator
+
+from rich.console import RenderableType
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_client.cli.console import BAD, DOUBTFUL, FAINT, counted, line, moment, nonzero
+
+_INDENT = " " * 10
+# In less than that a proxy has found the control process.
+_ALONE_NS = 1_000_000_000
+
+
+def processes(status: pb.RouteStatus) -> Iterator[RenderableType]:
+    """Yield the line of the proxies, one for each that is behind or out of reach, and reports."""
+    yield _proxies(status)
+    yield from _strays(status)
+    yield from _alone(status)
+    yield from _unreached(status)
+    yield _reports(status.reports)
+
+
+def _proxies(status: pb.RouteStatus) -> RenderableType:
+    current = sum(each.revision == status.revision for each in status.proxies)
+    words = f"{current} of {len(status.proxies)} serve revision {status.revision}"
+    everywhere = 0 < len(status.proxies) == current
+    return line(("proxies   ", FAINT), (words, "" if everywhere else DOUBTFUL))
+
+
+def _strays(status: pb.RouteStatus) -> Iterator[RenderableType]:
+    """Yield a line for each proxy that serves another revision, or refused one."""
+    for of in status.proxies:
+        if of.revision != status.revision or of.refused:
+            serves = f"serves revision {of.revision}" if of.revision else "serves no table yet"
+            why = f", refused: {of.refused}" if of.refused else ""
+            since = f", connected since {moment(of.connected_since_ns)}"
+            yield line((f"{_INDENT}{of.proxy_id} {serves}{why}{since}", DOUBTFUL))
+
+
+def _alone(status: pb.RouteStatus) -> Iterator[RenderableType]:
+    """Yield a line for each proxy that was started while the control process was away."""
+    for of in status.proxies:
+        if of.saved_ns >= _ALONE_NS:
+            began = f"{of.proxy_id} began by its saved table, for {of.saved_ns / 1e9:.0f} s"
+            yield line((f"{_INDENT}{began}, until {moment(of.connected_since_ns)}", DOUBTFUL))
+
+
+def _unreached(status: pb.RouteStatus) -> Iterator[RenderableType]:
+    """Yield a line for each variant of which a proxy can't call every address."""
+    for of in status.proxies:
+        for reach in of.reach:
+            if reach.available < reach.addresses or not reach.addresses:
+                found = f"{reach.variant}: {reach.available} of {reach.addresses} addresses"
+                why = f": {'; '.join(reach.troubles)}" if reach.troubles else ""
+                style = DOUBTFUL if reach.available else BAD
+                yield line((f"{_INDENT}{found} on proxy {of.proxy_id}{why}", style))
+
+
+def _reports(of: pb.ReportCounts) -> RenderableType:
+    dropped = sum(of.dropped.values())
+    reasons = f" ({counted(nonzero(of.dropped))})" if dropped else ""
+    return line(
+        ("reports   ", FAINT),
+        f"{of.offered:,} offered · {of.received:,} received · ",
+        (f"{dropped:,} dropped{reasons}", DOUBTFUL if dropped else ""),
+    )

@@ -1,0 +1,1 @@
+"""router.yaml: pydantic at the edge, frozen values inside."""

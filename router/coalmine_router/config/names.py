@@ -1,0 +1,66 @@
+"""The words that router.yaml is made of, and what they may look like."""
+
+from pathlib import Path
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, StringConstraints
+
+from coalmine.addresses import split_address
+from coalmine.errors import StartError
+from coalmine_router.metadata import travels_on
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", max_length=128)]
+# As gRPC has it: package.Service.
+ServiceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]+$", max_length=256)]
+MethodName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$", max_length=128)]
+
+# gRPC's own names for addresses that are looked up, and for those that are not.
+_SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:")
+_TARGET_CHARS_MAX: Final = 256
+
+
+def _metadata_key(key: str) -> str:
+    if not travels_on(key):
+        raise ValueError(f"'{key}' is gRPC's own: it says nothing of the caller")
+    if key.endswith("-bin"):
+        raise ValueError(f"'{key}' holds bytes: expected a key that holds text")
+    return key
+
+
+MetadataKey = Annotated[
+    str,
+    StringConstraints(pattern=r"^[a-z0-9._-]+$", max_length=128),
+    AfterValidator(_metadata_key),
+]
+
+
+def _target(target: str) -> str:
+    """Return a gRPC target: host:port, dns:///host:port, dns://server/host:port, or a path."""
+    problem = f"expected host:port, dns:///host:port or unix:PATH, got {target!r}"
+    if len(target) > _TARGET_CHARS_MAX or not target.isascii() or not target.isprintable():
+        raise ValueError(problem)
+    if target.startswith("unix:"):
+        return _with(target.removeprefix("unix:").lstrip("/") != "", target, problem)
+    address = target
+    for scheme in _SCHEMES:
+        if target.startswith(scheme):
+            address = target.rpartition("/")[2] if "/" in target else target.removeprefix(scheme)
+    try:
+        host, port = split_address(address)
+    except StartError:
+        raise ValueError(problem) from None
+    return _with(bool(host) and port != 0 and " " not in address, target, problem)
+
+
+def _with(is_good: bool, target: str, problem: str) -> str:  # noqa: FBT001 - the one thing it is about
+    if not is_good:
+        raise ValueError(problem)
+    return target
+
+
+Target = Annotated[str, AfterValidator(_target)]
+
+
+def text_of(path: Path | None) -> str:
+    """Return a file's name as tables have it; "" for none."""
+    return "" if path is None else str(path)

@@ -1,0 +1,117 @@
+"""A route, as the file gives it."""
+
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from coalmine.config_file import Duration, Percent, Size, Strict
+from coalmine.errors import StartError
+from coalmine_router.config.compare import CompareConfig, GatesConfig
+from coalmine_router.config.names import MetadataKey, MethodName, Name, ServiceName
+from coalmine_router.table import (
+    STABLE,
+    WHOLE_BP,
+    Limits,
+    Match,
+    Route,
+    Shadow,
+    Sticky,
+    Variant,
+)
+
+_TIMEOUT_NS_MAX: Final = 24 * 3_600 * 10**9
+
+
+class MatchConfig(Strict):
+    """Which requests a route answers: a model's, those of no other route, or another service's."""
+
+    model: Name | None = None
+    default: bool = False
+    service: ServiceName | None = None
+    method: MethodName | None = None
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if sum(map(bool, (self.model, self.default, self.service))) != 1:
+            raise ValueError("expected one of model, default: true, and service")
+        if self.method and not self.service:
+            raise ValueError("a method goes with its service")
+        return self
+
+    def match(self) -> Match:
+        """Return what it says."""
+        return Match(self.model or "", self.default, self.service or "", self.method or "")
+
+
+class VariantConfig(Strict):
+    """Where a variant is served; model and version default to what the caller sent."""
+
+    backend: Name
+    model: Name | Literal[""] = ""
+    version: str = Field(default="", max_length=128)
+
+
+class StickyConfig(Strict):
+    """Where a request's sticky key is found."""
+
+    metadata: MetadataKey | None = None
+    parameter: Annotated[str, Field(min_length=1, max_length=128)] | None = None
+    id: bool = False
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if sum(map(bool, (self.metadata, self.parameter, self.id))) != 1:
+            raise ValueError("expected one of metadata, parameter, and id: true")
+        return self
+
+    def sticky(self) -> Sticky:
+        """Return what it says."""
+        return Sticky(self.metadata or "", self.parameter or "", self.id)
+
+
+class LimitsConfig(Strict):
+    """What may be in flight at a time, on each proxy; 0 and 0MiB: no limit."""
+
+    in_flight: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    bytes: Size = 0
+
+    def limits(self) -> Limits:
+        """Return what it says."""
+        return Limits(self.in_flight, self.bytes)
+
+
+class RouteConfig(Strict):
+    """A route as the file gives it: weights and shadows hold until somebody changes them."""
+
+    name: Name
+    match: MatchConfig
+    variants: Annotated[dict[Name, VariantConfig], Field(min_length=1, max_length=32)]
+    weights: dict[Name, Percent] = Field(default={STABLE: WHOLE_BP})
+    shadows: dict[Name, Percent] = Field(default={})
+    sticky: StickyConfig | None = None
+    pinning: bool = True
+    fallback: bool = False
+    timeout: Annotated[Duration, Field(gt=0, le=_TIMEOUT_NS_MAX)] = 30 * 10**9
+    limits: LimitsConfig = LimitsConfig()
+    compare: CompareConfig = CompareConfig()
+    gates: GatesConfig = GatesConfig()
+
+    def route(self) -> Route:
+        """Return the route. Raises CoalmineError where its parts contradict."""
+        unknown = [name for name in self.weights if name not in self.variants]
+        if unknown:
+            raise StartError(f"route '{self.name}': weights name '{unknown[0]}', no such variant")
+        return Route(
+            name=self.name,
+            match=self.match.match(),
+            variants=tuple(
+                Variant(name, each.backend, each.model, each.version, self.weights.get(name, 0))
+                for name, each in self.variants.items()
+            ),
+            shadows=tuple(Shadow(name, share) for name, share in self.shadows.items() if share),
+            sticky=self.sticky.sticky() if self.sticky else Sticky(),
+            timeout_ns=self.timeout,
+            pinning=self.pinning,
+            fallback=self.fallback,
+            limits=self.limits.limits(),
+        )

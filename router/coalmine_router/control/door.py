@@ -1,0 +1,147 @@
+"""Where operators and proxies reach the control process, and who is let in there."""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Callable, Iterator, Sequence
+from types import MappingProxyType
+from typing import Any, Final
+
+import grpc
+import structlog
+from grpc_health.v1 import health_pb2_grpc
+
+from coalmine import lifecycle
+from coalmine.access import STANDARD, Access, Guarded, Roles, needing
+from coalmine.audit import Audit
+from coalmine.calling import is_here
+from coalmine.clock import Clock
+from coalmine.control.v1 import control_pb2
+from coalmine.health import Health
+from coalmine.listening import listen
+from coalmine.reflection import Methods, reflect
+from coalmine.tokens import Role
+from coalmine_router.channels import CONTROL_SERVER_OPTIONS
+from coalmine_router.config.file import ControlConfig
+
+_log = structlog.get_logger(__name__)
+
+ROUTE_CONTROL: Final = "coalmine.control.v1.RouteControl"
+_FEED: Final = "coalmine.control.v1.TableFeed"
+_REPORTS: Final = "coalmine.control.v1.Reports"
+
+# What takes an operator is recorded. GetMismatch is among them though it changes nothing: it shows
+# what callers sent, to the last number.
+OPERATORS: Final = ("SetWeights", "SetShadow", "GetMismatch")
+ROLES: Final[Roles] = MappingProxyType(
+    {
+        **STANDARD,
+        **needing(Role.VIEWER, ROUTE_CONTROL, "ListRoutes", "GetRoute", "WatchRoute"),
+        **needing(Role.VIEWER, ROUTE_CONTROL, "GetHistory", "ListMismatches"),
+        **needing(Role.OPERATOR, ROUTE_CONTROL, *OPERATORS),
+        **needing(Role.PROXY, _FEED, "Follow"),
+        **needing(Role.PROXY, _REPORTS, "Send"),
+    }
+)
+
+_REMEDY: Final = "give control.tls with cert and key"
+_ONLY_MINE: Final = 0o177
+
+# Adds services to what answers at an address.
+Offer = Callable[[Methods], None]
+
+
+class ControlDoor:
+    """The address that operators and proxies call; for proxies on this machine, a socket beside it.
+
+    At the socket, which only this user can open, no token is asked for: so it offers nothing to
+    operators, who would get round the tokens there. Raises StartError for wrong files.
+    """
+
+    def __init__(self, config: ControlConfig, socket: str, clock: Clock) -> None:
+        self._config = config
+        self._socket = socket
+        self._access: Access | None = None
+        if config.tokens is not None:
+            self._access = Access.by(config.tokens, ROLES, clock)
+        self.audit = Audit(
+            ROUTE_CONTROL,
+            OPERATORS,
+            fields={"route": "route"},
+            identify=None if self._access is None else self._access.principal,
+            clock=clock,
+        )
+        self._health = Health()
+        self._servers: list[grpc.aio.Server] = []
+
+    async def open(self, operators: Offer, proxies: Offer) -> str:
+        """Listen and answer with what these offer; return the address. Raises StartError."""
+        config = self._config
+        server = self._server(guarded=True, offers=(operators, proxies, _reflected))
+        address = await listen(
+            server,
+            config.listen,
+            None if config.tls is None else config.tls.files(),
+            tokens=self._access is not None,
+            remedy=_REMEDY,
+        )
+        advice = unguarded(config)
+        if advice:
+            _log.warning("unguarded_listen", address=address, advice=advice)
+        if self._socket:
+            beside = self._server(guarded=False, offers=(proxies,))
+            with _only_mine():
+                lifecycle.bind(beside, self._socket)
+        for each in self._servers:
+            await each.start()
+        return address
+
+    async def follow_tokens(self) -> None:
+        """Let in whom the file of tokens names by then, until cancelled."""
+        if self._access is not None:
+            await self._access.follow()
+
+    async def close(self, grace_s: float) -> None:
+        """Let what is in flight finish within the grace period, and end."""
+        main, *beside = self._servers
+        async with asyncio.TaskGroup() as tasks:
+            for each in beside:
+                tasks.create_task(each.stop(grace_s))
+            await lifecycle.drain(main, self._health, grace_s=grace_s)
+
+    def _server(self, *, guarded: bool, offers: Sequence[Offer]) -> grpc.aio.Server:
+        server = grpc.aio.server(options=list(CONTROL_SERVER_OPTIONS))
+        self._servers.append(server)
+        methods: Any = server
+        if guarded and self._access is not None:
+            methods = Guarded(server, self._access, self.audit.refused)
+        for offer in offers:
+            offer(methods)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
+        return server
+
+
+def unguarded(config: ControlConfig) -> str:
+    """Return what to do where anybody on the network may steer the router; "": nothing.
+
+    Without TLS, the advice on that says so already.
+    """
+    if is_here(config.listen) or config.tokens is not None:
+        return ""
+    if config.tls is None or config.tls.client_ca is not None:
+        return ""
+    return "anybody who reaches it may change the weights: give control.tokens"
+
+
+def _reflected(methods: Methods) -> None:
+    reflect(methods, (ROUTE_CONTROL, _FEED, _REPORTS), (control_pb2,))
+
+
+@contextlib.contextmanager
+def _only_mine() -> Iterator[None]:
+    """Let files that are made in the block be this user's alone, from their first moment."""
+    before = os.umask(_ONLY_MINE)
+    try:
+        yield
+    finally:
+        os.umask(before)

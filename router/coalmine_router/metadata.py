@@ -1,0 +1,21 @@
+"""Which metadata travels on through the router, and which is its own. Pure."""
+
+from collections.abc import Iterable
+from typing import Final
+
+Pair = tuple[str, str | bytes]
+
+# Hop-by-hop: each of these is made anew by the channel that a message leaves through.
+_HOP_BY_HOP: Final = frozenset({"te", "content-type", "user-agent", "host"})
+# What the router says in its answers: nobody else may say it in its name.
+OWN: Final = "x-coalmine-"
+
+
+def travels_on(key: str) -> bool:
+    """Return whether metadata of this key is passed on to the other side."""
+    return key not in _HOP_BY_HOP and not key.startswith(("grpc-", ":"))
+
+
+def answered(metadata: Iterable[Pair]) -> list[Pair]:
+    """Return what a backend's metadata tells the caller."""
+    return [pair for pair in metadata if travels_on(pair[0]) and not pair[0].startswith(OWN)]

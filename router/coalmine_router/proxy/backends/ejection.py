@@ -1,0 +1,111 @@
+"""Which addresses of a lane are out for a while, because calls to them keep failing. Pure."""
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+# A number in [0, 1), each as likely: random.Random().random.
+Chance = Callable[[], float]
+
+_SECOND_NS: Final = 10**9
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How many failures in a row put an address out, and for how long; times are ± `jitter`."""
+
+    failures: int = 5
+    first_ns: int = 5 * _SECOND_NS
+    longest_ns: int = 300 * _SECOND_NS
+    jitter: float = 0.2
+
+
+@dataclass(slots=True)
+class Mark:
+    """What is remembered of an address; an `until_ns` of 0: it is not out."""
+
+    failures: int = 0
+    until_ns: int = 0
+    # How long it was last out, before jitter; and since when it is back.
+    span_ns: int = 0
+    back_ns: int = 0
+
+
+class Ejections:
+    """Counts failures in a row by address, and knows who is out until when.
+
+    `marks` is empty as long as nothing has failed: whoever reports answers looks there first.
+    """
+
+    def __init__(self, chance: Chance, rules: Rules | None = None) -> None:
+        self.marks: dict[str, Mark] = {}
+        self._chance = chance
+        self._rules = rules or Rules()
+
+    @property
+    def out(self) -> Sequence[str]:
+        """The addresses that are out; who comes back last is first."""
+        out = [name for name, mark in self.marks.items() if mark.until_ns]
+        return sorted(out, key=lambda name: -self.marks[name].until_ns)
+
+    @property
+    def next_ns(self) -> int | None:
+        """When the next one comes back; None where nobody is out."""
+        return min((mark.until_ns for mark in self.marks.values() if mark.until_ns), default=None)
+
+    def failed(self, name: str, now_ns: int, *, of: int) -> int:
+        """Take in a failed call, and return for how many nanoseconds its address is out now, or 0.
+
+        `of`: how many addresses may get calls, but for ejection. Never are more than half of them
+        out, so one alone never is.
+        """
+        mark = self.marks.setdefault(name, Mark())
+        mark.failures += 1
+        if mark.until_ns or mark.failures < self._rules.failures:
+            return 0
+        if len(self.out) + 1 > of // 2:
+            return 0
+        return self._eject(mark, now_ns)
+
+    def answered(self, name: str, now_ns: int) -> None:
+        """Take in a call that went well: what failed before was not in a row.
+
+        An address that has done well for as long as it was out is forgotten.
+        """
+        mark = self.marks.get(name)
+        if mark is None:
+            return
+        mark.failures = 0
+        if not mark.until_ns and now_ns - mark.back_ns >= mark.span_ns:
+            del self.marks[name]
+
+    def returned(self, now_ns: int) -> list[str]:
+        """Return the addresses that are back now; what failed before is not held against them."""
+        back = [name for name, mark in self.marks.items() if 0 < mark.until_ns <= now_ns]
+        for name in back:
+            mark = self.marks[name]
+            mark.failures, mark.until_ns, mark.back_ns = 0, 0, now_ns
+        return back
+
+    def keep(self, names: Collection[str]) -> None:
+        """Forget all addresses but these."""
+        for name in [each for each in self.marks if each not in names]:
+            del self.marks[name]
+
+    def _eject(self, mark: Mark, now_ns: int) -> int:
+        rules = self._rules
+        did_well = not mark.span_ns or now_ns - mark.back_ns >= mark.span_ns
+        mark.span_ns = rules.first_ns if did_well else min(2 * mark.span_ns, rules.longest_ns)
+        jittered = 1 + rules.jitter * (2 * self._chance() - 1)
+        out_ns = min(int(mark.span_ns * jittered), rules.longest_ns)
+        mark.until_ns = now_ns + out_ns
+        return out_ns
+
+
+def excluded(out: Sequence[str], names: Collection[str]) -> frozenset[str]:
+    """Return which of `names` get no calls: those `out`, but never more than half.
+
+    Of `out`, the first are kept out.
+    """
+    here = [name for name in out if name in names]
+    return frozenset(here[: len(names) // 2])

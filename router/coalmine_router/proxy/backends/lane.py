@@ -1,0 +1,160 @@
+"""A variant's way to its backend: who gets the next call, and who is out for a while."""
+
+from collections.abc import Callable
+from typing import Final
+
+import structlog
+
+from coalmine.clock import Clock
+from coalmine_router.metadata import Pair
+from coalmine_router.proxy.backends.address import Address
+from coalmine_router.proxy.backends.balance import Chance, less_loaded
+from coalmine_router.proxy.backends.ejection import Ejections, Rules, excluded
+from coalmine_router.proxy.backends.pool import Pool
+
+_log = structlog.get_logger(__name__)
+
+_TROUBLES_MAX: Final = 3
+_TROUBLE_CHARS_MAX: Final = 200
+
+
+class Lane:
+    """Chooses among the addresses of a variant's backend.
+
+    What is ejected here goes on getting the calls of other lanes: a model that fails is no reason
+    to take its neighbours' backend away. `ejected` is called when the next return is another.
+    """
+
+    __slots__ = (
+        "_available",
+        "_chance",
+        "_clock",
+        "_ejected",
+        "_ejections",
+        "_marks",
+        "_only",
+        "_pool",
+        "backend",
+        "is_ready",
+        "shown",
+        "where",
+    )
+
+    def __init__(
+        self,
+        where: str,
+        pool: Pool,
+        *,
+        clock: Clock,
+        chance: Chance,
+        rules: Rules,
+        ejected: Callable[[], None],
+    ) -> None:
+        self.where = where
+        self.backend = pool.name
+        self.shown: tuple[Pair, ...] = ()
+        self.is_ready = False
+        self._pool = pool
+        self._clock = clock
+        self._chance = chance
+        self._ejected = ejected
+        self._ejections = Ejections(chance, rules)
+        self._marks = self._ejections.marks
+        self._available: tuple[Address, ...] = ()
+        self._only: Address | None = None
+        pool.lanes.append(self)
+        self.renew()
+
+    # ------------------------------------------------------------ the hot path
+
+    def pick(self) -> Address | None:
+        """Return the address that gets the next call; None: not ready."""
+        only = self._only
+        if only is not None:
+            return only
+        available = self._available
+        return less_loaded(available, self._chance) if available else None
+
+    def pick_any(self) -> Address | None:
+        """Return the least bad address, for who has nowhere else to go; None: none is known."""
+        found = self.pick()
+        if found is not None:
+            return found
+        known = self._pool.known
+        return min(known, key=lambda each: (each.standing.rank, each.outstanding), default=None)
+
+    def other(self, than: Address) -> Address | None:
+        """Return an available address that isn't `than`, for a second attempt."""
+        others = [each for each in self._available if each is not than]
+        return less_loaded(others, self._chance) if others else None
+
+    def failed(self, address: Address) -> None:
+        """Take in that a call ended UNAVAILABLE or DEADLINE_EXCEEDED."""
+        address.doubt()
+        of = len(self._pool.available) if address.standing.is_available else 0
+        out_ns = self._ejections.failed(address.name, self._clock.monotonic_ns(), of=of)
+        if out_ns:
+            out_s = round(out_ns / 1e9, 1)
+            _log.warning("address_ejected", lane=self.where, address=address.name, out_s=out_s)
+            self.renew()
+            self._ejected()
+
+    def answered(self, address: Address) -> None:
+        """Take in that a call ended any other way."""
+        if self._marks:
+            self._ejections.answered(address.name, self._clock.monotonic_ns())
+
+    # ------------------------------------------------------------ beside it
+
+    @property
+    def next_ns(self) -> int | None:
+        """When the next ejected address returns, by the clock; None: none is ejected."""
+        return self._ejections.next_ns
+
+    def look(self) -> None:
+        """Take those back whose time is over."""
+        for name in self._ejections.returned(self._clock.monotonic_ns()):
+            _log.info("address_returned", lane=self.where, address=name)
+            self.renew()
+
+    def leave(self) -> None:
+        """Hear no more of the pool: the lane is gone from the table."""
+        self._pool.lanes.remove(self)
+
+    def renew(self) -> None:
+        """Take in which addresses there are now."""
+        self.shown = self._pool.shown
+        available = self._pool.available
+        if self._marks:
+            self._ejections.keep({each.name for each in self._pool.known})
+            out = excluded(self._ejections.out, [each.name for each in available])
+            available = tuple(each for each in available if each.name not in out)
+        self._available = available
+        self._only = available[0] if len(available) == 1 else None
+        self.is_ready = bool(available)
+
+    # ------------------------------------------------------------ what is said of it
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many addresses are known, and how many may get calls."""
+        return len({each.name for each in self._pool.known}), len(self._available)
+
+    @property
+    def troubles(self) -> list[str]:
+        """Why addresses get no calls, "ADDRESS: REASON" each; the first few, each cut short."""
+        out = [each for each in self._pool.wanted if each not in self._available]
+        lines = [f"{each.name}: {_trouble(each)}" for each in out]
+        lines = [line[:_TROUBLE_CHARS_MAX] for line in (*self._pool.troubles, *lines)]
+        more = len(lines) - _TROUBLES_MAX
+        return lines[:_TROUBLES_MAX] + ([f"and {more} more"] if more > 0 else [])
+
+    @property
+    def trouble(self) -> str:
+        """Why it isn't ready, in one line."""
+        told = "; ".join(self.troubles) or "no address is known yet"
+        return f"backend '{self.backend}': {told}"
+
+
+def _trouble(address: Address) -> str:
+    return address.standing.trouble or "is out for a while: calls to it kept failing"

@@ -1,0 +1,177 @@
+"""All backends of one proxy: made, kept and let go as route tables say."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Mapping
+
+from coalmine.clock import Clock
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.errors import InvalidRequest, StartError
+from coalmine_router import channels
+from coalmine_router.proxy.backends.access import Access, OpensChannel
+from coalmine_router.proxy.backends.ejection import Rules
+from coalmine_router.proxy.backends.lane import Lane
+from coalmine_router.proxy.backends.news import News
+from coalmine_router.proxy.backends.pace import Pace
+from coalmine_router.proxy.backends.pool import Pool, World
+from coalmine_router.proxy.backends.resolve import Resolves
+from coalmine_router.table import RouteTable
+
+
+class Backends:
+    """Pools by backend, lanes by route and variant. They are connected while `run` runs."""
+
+    def __init__(
+        self,
+        *,
+        clock: Clock,
+        rng: random.Random,
+        resolver: Resolves,
+        open_channel: OpensChannel = channels.open_channel,
+        pace: Pace | None = None,
+        rules: Rules | None = None,
+    ) -> None:
+        self._clock = clock
+        self._news = News()
+        self._world = World(rng, resolver, self._news, pace or Pace())
+        self._open_channel = open_channel
+        self._rules = rules or Rules()
+        self._pools: dict[str, Pool] = {}
+        self._retired: list[Pool] = []
+        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._tasks: asyncio.TaskGroup | None = None
+        self._ejected = asyncio.Event()
+        self._told: list[pb.VariantReach] = []
+
+    # ------------------------------------------------------------ what a table needs
+
+    def follow(self, table: RouteTable) -> None:
+        """Make the pools and lanes that `table` needs; keep those that stay.
+
+        Raises InvalidRequest, with nothing changed, where a backend's targets or files are wrong.
+        """
+        accesses = self._accesses(table)
+        for name in self._pools.keys() - table.by_backend.keys():
+            self._retire(self._pools.pop(name))
+        for name, access in accesses.items():
+            self._reach(name, access)
+        self._lay(table)
+        self._news.tell()
+
+    def lane(self, route: str, variant: str) -> Lane:
+        """Return the lane of a variant of the table that was last followed."""
+        return self._lanes[route, variant]
+
+    def _accesses(self, table: RouteTable) -> Mapping[str, Access]:
+        """Return how the backends are reached that are new, or others than before."""
+        found = {}
+        for backend in table.backends:
+            pool = self._pools.get(backend.name)
+            if pool is None or pool.access.backend != backend:
+                try:
+                    found[backend.name] = Access(backend, self._open_channel)
+                except StartError as error:
+                    raise InvalidRequest(f"backend '{backend.name}': {error}") from None
+        return found
+
+    def _reach(self, name: str, access: Access) -> None:
+        pool = self._pools.get(name)
+        if pool is not None:
+            pool.become(access)
+            return
+        pool = self._pools[name] = Pool(access, self._world)
+        if self._tasks is not None:
+            self._tasks.create_task(pool.run())
+
+    def _retire(self, pool: Pool) -> None:
+        pool.retire()
+        if self._tasks is None:
+            self._retired.append(pool)
+
+    def _lay(self, table: RouteTable) -> None:
+        """Make the lanes of `table`; one stays what it was while its variant's backend stays."""
+        before, self._lanes = self._lanes, {}
+        for route in table.routes:
+            for variant in route.variants:
+                at = route.name, variant.name
+                kept = before.get(at)
+                if kept is not None and kept.backend == variant.backend:
+                    self._lanes[at] = before.pop(at)
+                else:
+                    self._lanes[at] = self._lane(at, self._pools[variant.backend])
+        for gone in before.values():
+            gone.leave()
+
+    def _lane(self, at: tuple[str, str], pool: Pool) -> Lane:
+        return Lane(
+            "/".join(at),
+            pool,
+            clock=self._clock,
+            chance=self._world.rng.random,
+            rules=self._rules,
+            ejected=self._ejected.set,
+        )
+
+    # ------------------------------------------------------------ its life
+
+    async def run(self) -> None:
+        """Keep all pools connected, and take back who was ejected, until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                self._tasks = tasks
+                for pool in (*self._pools.values(), *self._retired):
+                    tasks.create_task(pool.run())
+                self._retired.clear()
+                await self._take_back()
+        finally:
+            self._tasks = None
+
+    async def _take_back(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._until_next_s()):
+                    await self._ejected.wait()
+            self._ejected.clear()
+            for lane in self._lanes.values():
+                lane.look()
+            self._news.tell()
+
+    def _until_next_s(self) -> float | None:
+        due = [lane.next_ns for lane in self._lanes.values() if lane.next_ns is not None]
+        return max(0.0, (min(due) - self._clock.monotonic_ns()) / 1e9) if due else None
+
+    async def warmed(self, timeout_s: float) -> None:
+        """Return when every backend has a connected address or it is known why not; or in time."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not all(pool.is_warm for pool in self._pools.values()):
+                    await self._news.wait()
+
+    async def close(self) -> None:
+        """Close all channels; calls under way are cancelled."""
+        for pool in (*self._pools.values(), *self._retired):
+            await pool.close()
+
+    # ------------------------------------------------------------ what is said of it
+
+    def reach(self) -> list[pb.VariantReach]:
+        """Return what the calls of each variant can reach now."""
+        return [_reach(route, variant, lane) for (route, variant), lane in self._lanes.items()]
+
+    async def reach_changed(self) -> None:
+        """Return when `reach` is another than when this last returned. For one who waits."""
+        while self.reach() == self._told:
+            await self._news.wait()
+        self._told = self.reach()
+
+
+def _reach(route: str, variant: str, lane: Lane) -> pb.VariantReach:
+    addresses, available = lane.counts
+    return pb.VariantReach(
+        route=route,
+        variant=variant,
+        addresses=addresses,
+        available=available,
+        troubles=lane.troubles,
+    )

@@ -1,0 +1,136 @@
+"""Names to addresses, off the loop: asked of the system, or of a DNS server."""
+
+import asyncio
+import socket
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any, Final, Protocol
+
+import dns.asyncresolver
+import dns.exception
+import dns.resolver
+
+from coalmine_router.proxy.backends.targets import Lookup, server_of
+
+# A name server that says nothing leaves a thread waiting: so many may.
+_THREADS_MAX: Final = 32
+_LIFETIME_S: Final = 2.0
+
+# As socket.getaddrinfo.
+GetAddrInfo = Callable[..., Sequence[tuple[Any, ...]]]
+
+
+class LookupFailed(Exception):
+    """A name has no addresses, or nobody said which."""
+
+
+class Resolves(Protocol):
+    """Looks names up."""
+
+    async def addresses(self, lookup: Lookup) -> list[str]:
+        """Return the IP addresses of a name, at least one. Raises LookupFailed."""
+        ...
+
+
+class Resolver:
+    """Asks whom a lookup says."""
+
+    def __init__(self, getaddrinfo: GetAddrInfo = socket.getaddrinfo) -> None:
+        self._system = SystemNames(getaddrinfo)
+
+    async def addresses(self, lookup: Lookup) -> list[str]:
+        """Return the IP addresses of a name, at least one. Raises LookupFailed."""
+        if lookup.server:
+            return await asked_of_server(lookup)
+        return await self._system.addresses(lookup.host)
+
+
+# ---------------------------------------------------------------- the system's
+
+
+class SystemNames:
+    """Looks names up by getaddrinfo, each in a thread of its own.
+
+    Such a thread can't be stopped: it may outlive who asked. So they are bounded, whoever asks for
+    a name that is being looked up waits for the same thread, and no exit waits for any.
+    """
+
+    def __init__(self, getaddrinfo: GetAddrInfo) -> None:
+        self._getaddrinfo = getaddrinfo
+        self._under_way: dict[str, asyncio.Future[list[str] | str]] = {}
+
+    async def addresses(self, host: str) -> list[str]:
+        """Return the host's IP addresses. Raises LookupFailed."""
+        found = await asyncio.shield(self._under_way.get(host) or self._begin(host))
+        if isinstance(found, str):
+            raise LookupFailed(found)
+        return found
+
+    def _begin(self, host: str) -> "asyncio.Future[list[str] | str]":
+        if len(self._under_way) >= _THREADS_MAX:
+            raise LookupFailed(f"{_THREADS_MAX} names are being looked up already")
+        loop = asyncio.get_running_loop()
+        answer = self._under_way[host] = loop.create_future()
+        name = f"lookup-{host}"
+        threading.Thread(target=self._ask, args=(host, loop), name=name, daemon=True).start()
+        return answer
+
+    def _ask(self, host: str, loop: asyncio.AbstractEventLoop) -> None:
+        found = self._found(host)
+        try:
+            loop.call_soon_threadsafe(self._answer, host, found)
+        except RuntimeError:
+            return  # the loop has ended meanwhile: nobody waits any more
+
+    def _answer(self, host: str, found: list[str] | str) -> None:
+        answer = self._under_way.pop(host)
+        if not answer.done():
+            answer.set_result(found)
+
+    def _found(self, host: str) -> list[str] | str:
+        """Return the addresses, or why there are none: an exception that nobody reads is noise."""
+        try:
+            found = self._getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
+        except (OSError, UnicodeError) as error:
+            return getattr(error, "strerror", None) or str(error)
+        return list(dict.fromkeys(str(each[4][0]) for each in found)) or "no addresses"
+
+
+# ---------------------------------------------------------------- a server's
+
+
+async def asked_of_server(lookup: Lookup) -> list[str]:
+    """Return what the lookup's DNS server says: IPv4 and IPv6. Raises LookupFailed."""
+    resolver = _resolver(lookup.server)
+    async with asyncio.TaskGroup() as tasks:
+        asked = [tasks.create_task(_records(resolver, lookup.host, kind)) for kind in ("A", "AAAA")]
+    answers = [each.result() for each in asked]
+    found = [ip for answer in answers if not isinstance(answer, str) for ip in answer]
+    if not found:
+        raise LookupFailed("; ".join(dict.fromkeys(map(str, answers))))
+    return found
+
+
+def _resolver(server: str) -> dns.asyncresolver.Resolver:
+    resolver = dns.asyncresolver.Resolver(configure=False)
+    try:
+        address, resolver.port = server_of(server)
+    except ValueError:
+        raise LookupFailed(f"DNS server '{server}': expected an IP address") from None
+    resolver.nameservers = [address]
+    return resolver
+
+
+async def _records(resolver: dns.asyncresolver.Resolver, host: str, kind: str) -> list[str] | str:
+    """Return the addresses of one kind, or why there are none."""
+    try:
+        answer = await resolver.resolve(host, kind, search=False, lifetime=_LIFETIME_S)
+    except dns.resolver.NoAnswer:
+        return f"{host} has no addresses"
+    except dns.resolver.NXDOMAIN:
+        return f"{host} does not exist"
+    except dns.exception.Timeout:
+        return "the DNS server does not answer"
+    except (dns.exception.DNSException, OSError) as error:
+        return str(error)
+    return [record.address for record in answer]

@@ -1,0 +1,81 @@
+"""Targets as a backend names them: addresses as they are, and names to look up. Pure."""
+
+import ipaddress
+from dataclasses import dataclass
+from typing import Final
+
+from coalmine.addresses import split_address
+
+_DNS_PORT: Final = 53
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One address. `target` is what gRPC connects to, `name` what reports call it.
+
+    `authority`: whom to ask for there, and whose certificate to expect; "": the address itself.
+    """
+
+    target: str
+    name: str
+    authority: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """A name that stands for addresses. `server`: the DNS server to ask; "": the system's way."""
+
+    host: str
+    port: int
+    server: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.host}:{self.port}" + (f" (asked of {self.server})" if self.server else "")
+
+    def endpoint(self, ip: str) -> Endpoint:
+        """Return the endpoint at one of the name's addresses."""
+        found = _endpoint(ip, self.port)
+        return Endpoint(found.target, found.name, _joined(self.host, self.port))
+
+
+def read(target: str) -> list[Endpoint | Lookup]:
+    """Return what a gRPC target stands for. Raises StartError where there is no host:port in it."""
+    scheme, colon, rest = target.partition(":")
+    if colon and scheme in {"unix", "unix-abstract"}:
+        return [Endpoint(target, target)]
+    if colon and scheme in {"ipv4", "ipv6"}:
+        return [_endpoint(*split_address(each)) for each in rest.lstrip("/").split(",")]
+    if colon and scheme == "dns":
+        server, _, address = rest.removeprefix("//").rpartition("/")
+        return [_found(address, server if rest.startswith("//") else "")]
+    return [_found(target, "")]
+
+
+def server_of(authority: str) -> tuple[str, int]:
+    """Return address and port of a DNS server. Raises ValueError where that is no IP address."""
+    try:
+        return str(ipaddress.ip_address(authority.strip("[]"))), _DNS_PORT
+    except ValueError:
+        host, _, port = authority.rpartition(":")
+        return str(ipaddress.ip_address(host.strip("[]"))), int(port)
+
+
+def _found(address: str, server: str) -> Endpoint | Lookup:
+    host, port = split_address(address)
+    return _endpoint(host, port) if _version(host) else Lookup(host, port, server)
+
+
+def _endpoint(ip: str, port: int) -> Endpoint:
+    name = _joined(ip, port)
+    return Endpoint(f"{'ipv6' if ':' in ip else 'ipv4'}:{name}", name)
+
+
+def _joined(host: str, port: int) -> str:
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+def _version(host: str) -> int:
+    try:
+        return ipaddress.ip_address(host).version
+    except ValueError:
+        return 0

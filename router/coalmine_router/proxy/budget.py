@@ -1,0 +1,46 @@
+"""How many requests may be tried once more: a share of all, so that no storm begins. Pure."""
+
+from typing import Final
+
+_SECONDS: Final = 10
+_SHARE: Final = 0.2
+_LEAST: Final = 3
+
+
+class RetryBudget:
+    """Second attempts over ten seconds: a fifth of the requests, three at the least.
+
+    Times are whole seconds of a clock that doesn't go back.
+    """
+
+    __slots__ = ("_requests", "_retries", "_second")
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._requests = [0] * _SECONDS
+        self._retries = [0] * _SECONDS
+
+    def count(self, second: int) -> None:
+        """Count a request."""
+        if second != self._second:
+            self._turn(second)
+        self._requests[second % _SECONDS] += 1
+
+    def has_left(self, second: int) -> bool:
+        """Return whether a request may be tried again now."""
+        if second != self._second:
+            self._turn(second)
+        return sum(self._retries) < max(_LEAST, _SHARE * sum(self._requests))
+
+    def take(self, second: int) -> bool:
+        """Count a second attempt; return whether there may be one."""
+        if not self.has_left(second):
+            return False
+        self._retries[second % _SECONDS] += 1
+        return True
+
+    def _turn(self, second: int) -> None:
+        """Forget what is ten seconds old by now."""
+        for gone in range(max(self._second + 1, second - _SECONDS + 1), second + 1):
+            self._requests[gone % _SECONDS] = self._retries[gone % _SECONDS] = 0
+        self._second = second

@@ -1,0 +1,114 @@
+"""The data port: its listener, who is let in, and what is offered there beside the routes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+
+from coalmine import lifecycle
+from coalmine.access import STANDARD, Access, Guarded, Roles, needing, unrecorded
+from coalmine.clock import Clock
+from coalmine.health import Health
+from coalmine.hold import Hold
+from coalmine.inference import SERVICE, inference_pb2
+from coalmine.limits import (
+    MESSAGE_LIMITS,
+    METADATA_BYTES_DEFAULT,
+    PENDING_LIMITS,
+    metadata_limits,
+)
+from coalmine.listening import listen
+from coalmine.reflection import reflect
+from coalmine.security import TlsFiles
+from coalmine.telemetry import ORIGIN_KEY, ORIGIN_ROUTER
+from coalmine.tokens import Role
+
+# A method that isn't here is a route's: it takes a caller.
+ROLES: Final[Roles] = MappingProxyType(
+    {
+        **STANDARD,
+        **needing(None, SERVICE, "ServerLive"),
+        **needing(Role.VIEWER, SERVICE, "ServerReady", "ServerMetadata", "ModelReady"),
+        **needing(Role.VIEWER, SERVICE, "ModelMetadata", "ModelConfig", "ModelStatistics"),
+        **needing(Role.VIEWER, SERVICE, "RepositoryIndex"),
+    }
+)
+
+# What the router adds to a request: trace context, its own user agent, a token for the backend.
+_ADDED_BYTES: Final = 1_024
+METADATA_BYTES_MAX: Final = METADATA_BYTES_DEFAULT - _ADDED_BYTES
+
+_CONNECTION_AGE_MS: Final = 5 * 60 * 1_000
+_OPTIONS: Final[Sequence[tuple[str, Any]]] = (
+    *MESSAGE_LIMITS,
+    *PENDING_LIMITS,
+    # What is taken here must be taken by a backend too, with what is added on the way.
+    *metadata_limits(METADATA_BYTES_MAX),
+    # The port is shared by connection, not by call: connections must move now and then.
+    ("grpc.max_connection_age_ms", _CONNECTION_AGE_MS),
+)
+_REMEDY: Final = "give tls with cert and key"
+
+
+@dataclass(frozen=True, slots=True)
+class DoorSettings:
+    """Where callers reach a proxy, and whom it lets in; `shared`: other proxies listen there."""
+
+    listen: str
+    shared: bool = False
+    tls: TlsFiles | None = None
+    tokens: Path | None = None
+
+
+class DataDoor:
+    """The server that callers reach. Raises StartError for a wrong file of tokens."""
+
+    def __init__(
+        self, settings: DoorSettings, routes: grpc.GenericRpcHandler, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._access: Access | None = None
+        if settings.tokens is not None:
+            self._access = Access.by(settings.tokens, ROLES, clock, otherwise=Role.CALLER)
+        self._health = Health()
+        self._server = self._offering(routes)
+
+    async def open(self) -> str:
+        """Listen and answer; return the address. Raises StartError."""
+        settings = self._settings
+        address = await listen(
+            self._server,
+            settings.listen,
+            settings.tls,
+            tokens=self._access is not None,
+            remedy=_REMEDY,
+            shared=settings.shared,
+        )
+        await self._server.start()
+        for service in ("", SERVICE):
+            await lifecycle.set_serving(self._health, service, serving=True)
+        return address
+
+    async def close(self, grace_s: float, hold: Hold, refuse: Callable[[], None]) -> None:
+        """Let what is in flight finish within the grace period, as `lifecycle.drain` has it."""
+        await lifecycle.drain(self._server, self._health, grace_s=grace_s, hold=hold, refuse=refuse)
+
+    async def follow_tokens(self) -> None:
+        """Let in whom the file of tokens names by then, until cancelled."""
+        if self._access is not None:
+            await self._access.follow()
+
+    def _offering(self, routes: grpc.GenericRpcHandler) -> grpc.aio.Server:
+        server = grpc.aio.server(options=list(_OPTIONS))
+        methods: Any = server
+        if self._access is not None:
+            methods = Guarded(server, self._access, unrecorded, ((ORIGIN_KEY, ORIGIN_ROUTER),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
+        reflect(methods, (SERVICE,), (inference_pb2,))
+        # The last to be asked: a route by service may match any name.
+        methods.add_generic_rpc_handlers((routes,))
+        return server

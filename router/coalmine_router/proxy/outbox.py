@@ -1,0 +1,159 @@
+"""The reports that a proxy has not been rid of yet: bounded in bytes, numbered in batches. Pure.
+
+A report waits until it leaves in a batch. A batch is kept until the control process acknowledges
+its number: until then nobody knows whether it arrived.
+"""
+
+from collections import Counter, deque
+from typing import Final, NamedTuple
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.varint import varint
+
+BYTES_MAX: Final = 64 * 1024 * 1024
+BATCH_BYTES: Final = 256 * 1024
+# Of what was sent and not acknowledged: a slow control process slows the sending, not the proxy.
+WINDOW_BYTES: Final = 4 * 1024 * 1024
+AGE_S_MAX: Final = 60.0
+REFUSALS_MAX: Final = 3
+
+# What a report takes beside its bytes: two objects' heads, and two places.
+_EACH_BYTES: Final = 96
+_REPORTS_TAG: Final = bytes([pb.ReportBatch.REPORTS_FIELD_NUMBER << 3 | 2])
+_WITHOUT_BODIES: Final = pb.Report(uncopied="pressure").SerializeToString()
+
+
+class Batch(NamedTuple):
+    """A serialised ReportBatch with so many reports."""
+
+    number: int
+    reports: int
+    data: bytes
+
+
+class Outbox:
+    """What waits, oldest first, and what is sent and not acknowledged. For one loop.
+
+    Over half full, bodies are left out of new reports; full, new reports are dropped.
+    """
+
+    def __init__(self, proxy_id: str, *, bytes_max: int = BYTES_MAX) -> None:
+        self._proxy_id = proxy_id
+        self._bytes_max = bytes_max
+        self._bytes_relaxed = bytes_max // 2
+        self._held_bytes = 0
+        # Side by side, so that a body is not copied before its batch is made. Bytes alone: garbage
+        # collection has nothing to look into.
+        self.waiting: deque[bytes] = deque()
+        self._bodies: deque[bytes] = deque()
+        self._unacknowledged: deque[Batch] = deque()
+        self._window_bytes = 0
+        # By second: how many had come in by then.
+        self._marks: deque[tuple[float, int]] = deque()
+        self._left = 0
+        self._offered = 0
+        self._sent = 0
+        self._number = 0
+        self._refused = 0
+        self._refusals = 0
+        self.dropped: Counter[str] = Counter()
+
+    def offer(self, report: bytes, bodies: bytes = b"") -> None:
+        """Keep a serialised Report; `bodies` are more fields of the same message."""
+        self._offered += 1
+        size = len(report) + len(bodies) + _EACH_BYTES
+        held = self._held_bytes + size
+        if held > self._bytes_relaxed:
+            if bodies:
+                bodies = _WITHOUT_BODIES
+                held = self._held_bytes + len(report) + len(bodies) + _EACH_BYTES
+            if held > self._bytes_max:
+                self.dropped["buffer_full"] += 1
+                return
+        self._held_bytes = held
+        self.waiting.append(report)
+        self._bodies.append(bodies)
+
+    def tick(self, now_s: float) -> None:
+        """Note the time, and drop what has waited for over a minute. Called each second or so.
+
+        What was sent stays: it may have been taken in, and must not count as dropped as well.
+        """
+        self._marks.append((now_s, self._left + len(self.waiting)))
+        while self._marks and self._marks[0][0] <= now_s - AGE_S_MAX:
+            _, come_in = self._marks.popleft()
+            while self._left < come_in:
+                self._held_bytes -= len(self._pop()) + _EACH_BYTES
+                self.dropped["expired"] += 1
+
+    # ------------------------------------------------------------ batches
+
+    @property
+    def is_window_full(self) -> bool:
+        """Whether acknowledgements should come before another batch goes."""
+        return self._window_bytes >= WINDOW_BYTES
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether everything has been taken in."""
+        return not self.waiting and not self._unacknowledged
+
+    def unacknowledged(self) -> tuple[Batch, ...]:
+        """Return the batches to send again over a new stream, in this order."""
+        return tuple(self._unacknowledged)
+
+    def take(self) -> Batch:
+        """Return the next batch, of what has waited longest; it is kept until acknowledged."""
+        self._number += 1
+        parts = [self._head()]
+        taken, before = 0, self._sent
+        while self.waiting and taken < BATCH_BYTES:
+            report = self._pop()
+            taken += len(report) + _EACH_BYTES
+            self._sent += 1
+            parts += (_REPORTS_TAG, varint(len(report)), report)
+        batch = Batch(self._number, self._sent - before, b"".join(parts))
+        self._unacknowledged.append(batch)
+        self._window_bytes += len(batch.data)
+        self._held_bytes += len(batch.data) - taken
+        return batch
+
+    def acknowledge(self, number: int) -> None:
+        """Forget the batches up to `number`: they were taken in."""
+        while self._unacknowledged and self._unacknowledged[0].number <= number:
+            self._forget_oldest()
+
+    def refuse(self) -> None:
+        """Note that the control process can't take the oldest batch in; the third time, drop it.
+
+        Else nothing would ever get past it.
+        """
+        if not self._unacknowledged:
+            return
+        oldest = self._unacknowledged[0]
+        self._refusals = self._refusals + 1 if oldest.number == self._refused else 1
+        self._refused = oldest.number
+        if self._refusals >= REFUSALS_MAX:
+            self.dropped["refused"] += oldest.reports
+            self._sent -= oldest.reports
+            self._forget_oldest()
+
+    def _forget_oldest(self) -> None:
+        size = len(self._unacknowledged.popleft().data)
+        self._window_bytes -= size
+        self._held_bytes -= size
+
+    def _pop(self) -> bytes:
+        self._left += 1
+        bodies = self._bodies.popleft()
+        report = self.waiting.popleft()
+        return report + bodies if bodies else report
+
+    def _head(self) -> bytes:
+        return pb.ReportBatch(
+            proxy_id=self._proxy_id,
+            offered_total=self._offered,
+            dropped_total=self.dropped,
+            sent_total=self._sent,
+            number=self._number,
+        ).SerializeToString()

@@ -1,0 +1,173 @@
+"""ModelStreamInfer: a variant is chosen once, by the first request; the others follow it."""
+
+import asyncio
+import contextlib
+import time
+from typing import Final
+
+import grpc
+
+from coalmine.errors import CoalmineError, InvalidRequest
+from coalmine.inference import SERVICE
+from coalmine_router import wire
+from coalmine_router.metadata import answered
+from coalmine_router.proxy.backends.address import Address
+from coalmine_router.proxy.exchange import Exchange
+from coalmine_router.proxy.forward import Attempt, Outcome, failure, unsendable
+from coalmine_router.proxy.service import Context, DataPlane, end, refusal
+
+METHOD: Final = f"{SERVICE}/ModelStreamInfer"
+
+RawStream = grpc.aio.StreamStreamCall[bytes, bytes]
+
+
+class Streams:
+    """Passes streams on, for the routes of a data plane. Each is one request to its limits."""
+
+    def __init__(self, plane: DataPlane) -> None:
+        self._plane = plane
+
+    async def serve(self, _requests: object, context: Context) -> None:
+        """Pass a stream's messages both ways until either side ends it."""
+        first: object = await context.read()
+        if not isinstance(first, bytes):
+            return  # the caller had nothing to ask
+        plane = self._plane
+        exchange = plane.begun(METHOD, first, context)
+        try:
+            routed = plane.matched(exchange, first)
+            address = plane.assigned(exchange, routed, context)
+        except CoalmineError as error:
+            await plane.turned_away(exchange, error, context)
+            return
+        try:
+            await self._passed(exchange, address, context)
+        except asyncio.CancelledError:
+            plane.given_up(exchange, context)
+            raise
+        finally:
+            plane.let_out(exchange, routed)
+
+    async def _passed(self, exchange: Exchange, address: Address, context: Context) -> None:
+        bound = exchange.bound
+        assert bound is not None  # noqa: S101 - it was assigned before
+        # The route's timeout is one answer's: a stream lasts as long as its caller wants.
+        remaining = context.time_remaining()
+        timeout_s = float("inf") if remaining is None else remaining
+        attempt = Attempt(
+            bound, address, exchange.trace.call_span_id, time.perf_counter_ns(), timeout_s
+        )
+        exchange.attempts.append(attempt)
+        address.outstanding += 1
+        try:
+            outcome = await _Stream(exchange, attempt, context, self._plane.ending).run(remaining)
+        finally:
+            address.outstanding -= 1
+        self._plane.ended(exchange, attempt.end(outcome))
+        if not outcome.is_ok:
+            await end(context, outcome, bound.stamp)
+        context.set_trailing_metadata((*outcome.trailing, *bound.stamp))
+
+
+class _Stream:
+    """One stream, while both sides talk."""
+
+    def __init__(
+        self, exchange: Exchange, attempt: Attempt, context: Context, ending: asyncio.Event
+    ) -> None:
+        self._exchange = exchange
+        self._attempt = attempt
+        self._context = context
+        self._ending = ending
+        self._was_cut = False
+
+    async def run(self, timeout_s: float | None) -> Outcome:
+        """Return how the backend ended it, or why the router did."""
+        metadata = [
+            *self._exchange.caller.metadata,
+            *self._attempt.bound.lane.shown,
+            self._exchange.trace.traceparent(self._attempt.span_id),
+        ]
+        refused = unsendable(metadata)
+        if refused is not None:
+            return refused
+        call = self._attempt.address.stream(f"/{METHOD}")(timeout=timeout_s, metadata=metadata)
+        try:
+            return await self._both_ways(call)
+        finally:
+            call.cancel()
+
+    async def _both_ways(self, call: RawStream) -> Outcome:
+        outcome: Outcome | None = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                over = tasks.create_task(self._ending.wait())
+                up = tasks.create_task(self._up(call, tasks, over))
+                await self._down(call)
+                up.cancel()
+                over.cancel()
+        except* InvalidRequest as wrong:
+            outcome = refusal(InvalidRequest(str(wrong.exceptions[0])))
+        except* grpc.aio.AioRpcError as failed:
+            error = failed.exceptions[0]
+            assert isinstance(error, grpc.aio.AioRpcError)  # noqa: S101 - nobody raises a group of them
+            outcome = failure(self._attempt, error)
+        except* grpc.aio.InternalError:
+            # Nobody is there to write to. As gRPC has it: there is no status to send either.
+            raise asyncio.CancelledError from None
+        return outcome or await self._at_its_end(call)
+
+    async def _at_its_end(self, call: RawStream) -> Outcome:
+        trailing = answered(await call.trailing_metadata())
+        if self._was_cut:
+            why = "this router is ending, another answers"
+            return Outcome(grpc.StatusCode.UNAVAILABLE, why, b"", (), trailing, here=True)
+        return Outcome(grpc.StatusCode.OK, "", b"", (), trailing)
+
+    # ------------------------------------------------------------ from the caller
+
+    async def _up(
+        self, call: RawStream, tasks: asyncio.TaskGroup, over: "asyncio.Task[bool]"
+    ) -> None:
+        """Pass requests on; gRPC holds the caller back while the backend reads none."""
+        request: object = self._exchange.request
+        # What ends the call before its time, `_down` hears of.
+        with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+            while isinstance(request, bytes):
+                await call.write(self._of_the_same(request))
+                request = await self._next(tasks, over)
+            await call.done_writing()
+
+    async def _next(self, tasks: asyncio.TaskGroup, over: "asyncio.Task[bool]") -> object:
+        """Return the next request; none where there is none, or the process is ending.
+
+        What was asked by then is answered.
+        """
+        reading = tasks.create_task(self._context.read())
+        await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
+        if reading.done():
+            return reading.result()
+        reading.cancel()
+        self._was_cut = True
+        return None
+
+    def _of_the_same(self, request: bytes) -> bytes:
+        routed = self._exchange.routed
+        assert routed is not None  # noqa: S101 - it was matched before
+        name = wire.model_name(request)
+        model = routed.route.match.model or self._exchange.model
+        if name != model:
+            raise InvalidRequest(
+                f"a stream stays with the model of its first request, '{model[:128]}': "
+                f"open another one for '{name[:128]}'"
+            )
+        return request + self._attempt.bound.override
+
+    # ------------------------------------------------------------ from the backend
+
+    async def _down(self, call: RawStream) -> None:
+        initial = answered(await call.initial_metadata())
+        if initial:
+            await self._context.send_initial_metadata(tuple(initial))
+        async for answer in call:
+            await self._context.write(answer)

@@ -1,0 +1,124 @@
+"""What SIGHUP asks of `router run`: its file is read again, and every proxy is replaced."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+
+import structlog
+
+from coalmine.child_process import Command
+from coalmine.config_file import content_of
+from coalmine.errors import StartError, reason_of
+from coalmine_router.config.file import RouterConfig, checked
+
+_log = structlog.get_logger(__name__)
+
+
+class Reload:
+    """The configuration in force, and how another one takes its place.
+
+    What the control process runs by is `in_force`, a copy: should it die while somebody edits the
+    file, it comes back with what was last found good. `restart_control` returns whether it got
+    ready. `proxies` says how a configuration starts the proxies, or raises StartError where it
+    can't; `roll` replaces them by such.
+    """
+
+    def __init__(
+        self,
+        file: Path,
+        text: str,
+        config: RouterConfig,
+        *,
+        in_force: Path,
+        restart_control: Callable[[], Awaitable[bool]],
+        proxies: Callable[[RouterConfig], Sequence[Command]],
+        roll: Callable[[Sequence[Command]], Awaitable[object]],
+    ) -> None:
+        self._file = file
+        self._text = text
+        self._config = config
+        self._in_force = in_force
+        self._restart_control = restart_control
+        self._proxies = proxies
+        self._roll = roll
+
+    def keep_copy(self) -> bool:
+        """Write the copy; return whether that was possible."""
+        return self._written(self._text)
+
+    async def run(self, asked: asyncio.Event) -> None:
+        """Do `once` whenever it is asked for, until cancelled; asked for meanwhile, once more."""
+        while True:
+            await asked.wait()
+            asked.clear()
+            await self.once()
+
+    async def once(self) -> None:
+        """Read the file, take up what it says, and replace the proxies.
+
+        A wrong file changes nothing, and is one line in the log.
+        """
+        _log.info("reload_asked", file=str(self._file))
+        try:
+            text = content_of(self._file)
+            wanted = checked(text, path=self._file)
+            config = unmoved(self._config, wanted)
+            proxies = self._proxies(config)
+        except StartError as error:
+            _refused(str(error))
+            return
+        for key, (kept, asked) in moved(self._config, wanted).items():
+            _log.warning("needs_a_restart", key=key, kept=kept, wanted=asked)
+        if await self._taken(text, config):
+            await self._roll(proxies)
+
+    async def _taken(self, text: str, config: RouterConfig) -> bool:
+        """Return whether `config` is in force now."""
+        if config == self._config:
+            return True
+        if not self._written(text):
+            return False
+        if not await self._restart_control():
+            _refused(f"{self._file}: the control process did not start with it")
+            self._written(self._text)
+            return False
+        self._text, self._config = text, config
+        _log.info("config_taken", file=str(self._file))
+        return True
+
+    def _written(self, text: str) -> bool:
+        draft = self._in_force.with_name(f"{self._in_force.name}.new")
+        try:
+            draft.write_text(text, encoding="utf-8")
+            draft.replace(self._in_force)
+        except OSError as error:
+            _refused(f"{self._in_force}: {reason_of(error)}")
+            return False
+        return True
+
+
+def moved(before: RouterConfig, after: RouterConfig) -> Mapping[str, tuple[str, str]]:
+    """Return what can't change while the router runs, by its key: as it is, and as is wanted."""
+    was, wanted = _places(before), _places(after)
+    return {key: (was[key], wanted[key]) for key in was if was[key] != wanted[key]}
+
+
+def unmoved(before: RouterConfig, after: RouterConfig) -> RouterConfig:
+    """Return `after`, at the addresses and with the state folder of `before`."""
+    places = {"listen": before.control.listen, "state": before.control.state}
+    control = after.control.model_copy(update=places)
+    fields = {"listen": before.listen, "http": before.http, "control": control}
+    return after.model_copy(update=fields)
+
+
+def _places(config: RouterConfig) -> dict[str, str]:
+    return {
+        "listen": config.listen,
+        "control.listen": config.control.listen,
+        "control.state": str(config.control.state),
+        "http": config.http,
+    }
+
+
+def _refused(reason: str) -> None:
+    _log.error("config_refused", reason=reason, kept="what was in force before")

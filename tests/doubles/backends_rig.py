@@ -1,0 +1,145 @@
+"""A proxy's backends, alive: they follow a table, and are asked who gets the next call."""
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+
+from coalmine.clock import SystemClock
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.channels import open_channel
+from coalmine_router.proxy.backends.address import Address
+from coalmine_router.proxy.backends.ejection import Rules
+from coalmine_router.proxy.backends.lane import Lane
+from coalmine_router.proxy.backends.pace import Pace
+from coalmine_router.proxy.backends.registry import Backends
+from coalmine_router.proxy.backends.resolve import LookupFailed, Resolver, Resolves
+from coalmine_router.proxy.backends.targets import Lookup
+from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
+from tests.doubles.oip_backend import INFER, request_body
+
+BRISK = Pace(
+    probe_every_s=0.2,
+    probe_deadline_s=0.2,
+    probe_pause_s=0.05,
+    watch_again_s=0.05,
+    lookup_every_s=0.2,
+    lookup_pause_s=0.05,
+    files_every_s=0.1,
+    idle_every_s=0.05,
+)
+_SECOND_NS = 10**9
+BRISK_RULES = Rules(failures=3, first_ns=_SECOND_NS // 5, longest_ns=2 * _SECOND_NS)
+
+
+def table(*backends: Backend, canary: str = "", revision: int = 1) -> RouteTable:
+    """Return a table of one route; stable is on the first backend, so is a canary but for one."""
+    stable = backends[0].name
+    variants = (
+        Variant("stable", stable, weight_bp=9_000),
+        Variant("canary", canary or stable, weight_bp=1_000),
+    )
+    return RouteTable(revision, backends, (Route("digits", Match("digits"), variants),))
+
+
+class NamesByHand:
+    """Looks names up in what a test says; one it says nothing of does not exist."""
+
+    def __init__(self, **names: Sequence[str]) -> None:
+        self.names = dict(names)
+
+    async def addresses(self, lookup: Lookup) -> list[str]:
+        if not self.names.get(lookup.host):
+            raise LookupFailed(f"{lookup.host} does not exist")
+        return list(self.names[lookup.host])
+
+
+class BackendsRig:
+    """What `alive` gives: `backends`, and how to wait for what they come to know."""
+
+    def __init__(self, backends: Backends) -> None:
+        self.backends = backends
+
+    @property
+    def stable(self) -> Lane:
+        return self.backends.lane("digits", "stable")
+
+    @property
+    def canary(self) -> Lane:
+        return self.backends.lane("digits", "canary")
+
+    def reach(self, variant: str = "stable") -> pb.VariantReach:
+        return next(each for each in self.backends.reach() if each.variant == variant)
+
+    async def until(self, reached: Callable[[], bool], timeout_s: float = 10.0) -> None:
+        """Return once `reached` is true; looked at whenever the reach is another."""
+        async with asyncio.timeout(timeout_s):
+            while not reached():
+                await self.backends.reach_changed()
+
+    async def available(self, count: int, variant: str = "stable") -> None:
+        """Return once so many addresses of a variant may be called."""
+        await self.until(lambda: self.reach(variant).available == count)
+
+    async def calls(self, count: int) -> Counter[str]:
+        """Make calls, one after the other, and return who got how many."""
+        got: Counter[str] = Counter()
+        for _ in range(count):
+            address = self.stable.pick()
+            assert address is not None, self.stable.trouble
+            await called(address)
+            got[address.name] += 1
+        return got
+
+
+async def soon(reached: Callable[[], bool], timeout_s: float = 10.0) -> None:
+    """Return once `reached` is true of what nobody tells of; looked at often."""
+    async with asyncio.timeout(timeout_s):
+        while not reached():
+            await asyncio.sleep(0.01)
+
+
+def picked(lane: Lane) -> str:
+    """Return the name of who gets the next call; "" for nobody."""
+    address = lane.pick()
+    return address.name if address else ""
+
+
+async def called(address: Address, timeout_s: float = 5.0) -> bytes:
+    """Call an address as the hot path does."""
+    address.outstanding += 1
+    try:
+        return await address.unary(f"/{INFER}")(request_body("digits"), timeout=timeout_s)
+    finally:
+        address.outstanding -= 1
+
+
+@asynccontextmanager
+async def alive(
+    first: RouteTable,
+    *,
+    resolver: Resolves | None = None,
+    pace: Pace = BRISK,
+    rules: Rules = BRISK_RULES,
+    is_warm: bool = True,
+) -> AsyncIterator[BackendsRig]:
+    """Yield backends that follow `first`, and run; at the end they are closed."""
+    backends = Backends(
+        clock=SystemClock(),
+        rng=random.Random(7),
+        resolver=resolver or Resolver(),
+        open_channel=open_channel,
+        pace=pace,
+        rules=rules,
+    )
+    backends.follow(first)
+    async with asyncio.TaskGroup() as tasks:
+        running = tasks.create_task(backends.run())
+        try:
+            if is_warm:
+                await backends.warmed(10.0)
+            yield BackendsRig(backends)
+        finally:
+            running.cancel()
+    await backends.close()

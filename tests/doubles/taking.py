@@ -1,0 +1,58 @@
+"""Reports taken in as the control process does it, without the rest of one; it can be killed."""
+
+from collections import Counter
+from types import TracebackType
+from typing import Self
+
+import grpc
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.control.v1 import control_pb2_grpc as pb_grpc
+from coalmine_router.observer.intake import Intake
+from coalmine_router.observer.totals import ReportTotals
+
+
+class TakingControl:
+    """`async with TakingControl() as control:` takes reports on `control.address`.
+
+    `totals` and `seen` (how often each report, by its start, came in) are of the life that runs;
+    `restart` begins another, which knows nothing of those before it.
+    """
+
+    def __init__(self) -> None:
+        self.address = "127.0.0.1:0"
+        self.totals = ReportTotals()
+        self.seen: Counter[int] = Counter()
+        self._server: grpc.aio.Server | None = None
+
+    async def __aenter__(self) -> Self:
+        await self.restart()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.kill()
+
+    async def kill(self) -> None:
+        """End at once, whatever is under way."""
+        if self._server is not None:
+            await self._server.stop(None)
+            self._server = None
+
+    async def restart(self) -> None:
+        """Serve at the same address, as a process without memory."""
+        self.totals, self.seen = ReportTotals(), Counter()
+        seen = self.seen
+
+        def observe(report: pb.Report) -> None:
+            seen[report.started_ns] += 1
+
+        server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
+        pb_grpc.add_ReportsServicer_to_server(Intake(self.totals, observe), server)
+        self.address = f"127.0.0.1:{server.add_insecure_port(self.address)}"
+        await server.start()
+        self._server = server

@@ -1,0 +1,32 @@
+"""The soak in miniature: real processes, three faults, and not one call that fails."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+_ROOT = Path(__file__).parents[2]
+FAULTS = ("canary-killed", "control-stopped", "roll")
+SECONDS = 3
+
+
+def test_faults_under_load_fail_no_call() -> None:
+    minutes = str(len(FAULTS) * SECONDS / 60)
+    done = subprocess.run(
+        [
+            *(sys.executable, "-m", "tests.soak.run", "--json", "--minutes", minutes),
+            *("--only", *FAULTS),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=110,
+        cwd=_ROOT,
+        check=False,
+    )
+    assert done.stdout, done.stderr
+    said = json.loads(done.stdout)
+    assert said["good"], done.stderr
+    assert done.returncode == 0
+    rows = {each["fault"]: each for each in said["faults"]}
+    assert len(rows) == 1 + len(FAULTS), "and one without a fault"
+    assert all(each["requests"] > 0 and each["failed"] == 0 for each in rows.values()), rows

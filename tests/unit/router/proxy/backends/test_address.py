@@ -1,0 +1,59 @@
+from typing import Any
+
+from coalmine_router.proxy.backends.address import Address
+from coalmine_router.proxy.backends.standing import Standing
+from coalmine_router.proxy.backends.targets import Endpoint
+
+
+class Opened:
+    """A channel that remembers which methods were asked of it."""
+
+    def __init__(self) -> None:
+        self.methods: list[str] = []
+
+    def unary_unary(self, method: str) -> Any:
+        self.methods.append(method)
+        return object()
+
+    stream_stream = unary_unary
+
+
+def address(channel: Any = None, changes: list[int] | None = None) -> Address:
+    told = changes if changes is not None else []
+    return Address("blue", Endpoint("ipv4:1:80", "1:80"), channel, lambda: told.append(1))
+
+
+def test_a_method_is_made_once() -> None:
+    opened = Opened()
+    at = address(opened)
+    assert at.unary("/s/M") is at.unary("/s/M")
+    assert at.stream("/s/M") is at.stream("/s/M")
+    assert opened.methods == ["/s/M", "/s/M"]
+
+
+def test_methods_that_callers_make_up_do_not_pile_up() -> None:
+    at = address(Opened())
+    for n in range(1_000):
+        at.unary(f"/s/M{n}")
+        at.stream(f"/s/M{n}")
+    assert len(at._unaries) == len(at._streams) == 256
+
+
+def test_a_change_is_told_once() -> None:
+    changes: list[int] = []
+    at = address(changes=changes)
+    up = Standing().connected().said(serving=True)
+    at.stands(up)
+    at.stands(up.probed(answered=True))
+    assert len(changes) == 1
+    at.stands(up.said(serving=False))
+    assert len(changes) == 2
+
+
+def test_a_doubt_that_nobody_looks_into_is_no_error() -> None:
+    doubts: list[int] = []
+    at = address()
+    at.doubt()
+    at.when_doubted(lambda: doubts.append(1))
+    at.doubt()
+    assert doubts == [1]

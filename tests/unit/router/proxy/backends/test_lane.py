@@ -1,0 +1,152 @@
+from typing import Any
+
+from coalmine.clock import Clock
+from coalmine_router.proxy.backends.access import Access
+from coalmine_router.proxy.backends.address import Address
+from coalmine_router.proxy.backends.ejection import Rules
+from coalmine_router.proxy.backends.lane import Lane
+from coalmine_router.proxy.backends.news import News
+from coalmine_router.proxy.backends.pace import Pace
+from coalmine_router.proxy.backends.pool import Pool, World
+from coalmine_router.proxy.backends.standing import Standing
+from coalmine_router.table import Backend
+
+SECOND = 10**9
+UP = Standing().connected().said(serving=True)
+
+
+class HandClock:
+    """Time that a test moves."""
+
+    def __init__(self) -> None:
+        self.now_ns = 0
+
+    def wall_ns(self) -> int:
+        return self.now_ns
+
+    def monotonic_ns(self) -> int:
+        return self.now_ns
+
+
+class NoClock:
+    """Time that nobody may ask for."""
+
+    def wall_ns(self) -> int:
+        raise AssertionError("the clock was read")
+
+    monotonic_ns = wall_ns
+
+
+def no_chance() -> float:
+    raise AssertionError("chance was drawn")
+
+
+def middle() -> float:
+    return 0.5  # no jitter
+
+
+def pool(count: int) -> Pool:
+    targets = tuple(f"10.0.0.{n}:80" for n in range(count))
+    nothing: Any = None  # it does not run, and nobody calls
+    world = World(rng=nothing, resolver=nothing, news=News(), pace=Pace())
+    return Pool(Access(Backend("blue", targets), lambda *_, **__: nothing), world)
+
+
+def lane(of: Pool, *, clock: Clock | None = None, chance: Any = middle) -> Lane:
+    return Lane(
+        "digits/stable",
+        of,
+        clock=clock or HandClock(),
+        chance=chance,
+        rules=Rules(),
+        ejected=lambda: None,
+    )
+
+
+def up(of: Pool) -> list[Address]:
+    for address in of.known:
+        address.stands(UP)
+    return list(of.known)
+
+
+def test_with_one_address_no_chance_is_drawn_and_no_clock_is_read() -> None:
+    blue = pool(1)
+    stable = lane(blue, clock=NoClock(), chance=no_chance)
+    assert stable.pick() is None
+    [only] = up(blue)
+    assert stable.is_ready
+    assert stable.pick() is only
+    stable.answered(only)
+    assert stable.other(only) is None
+
+
+def test_without_any_available_the_least_bad_is_picked_for_who_must_go_somewhere() -> None:
+    blue = pool(4)
+    stable = lane(blue)
+    lost, silent, down, busier = blue.known
+    silent.stands(UP.probed(answered=False))
+    down.stands(UP.said(serving=False))
+    busier.stands(UP.said(serving=False))
+    busier.outstanding = 5
+    assert stable.pick() is None
+    assert stable.pick_any() is down
+    down.stands(Standing())
+    busier.stands(Standing())
+    assert stable.pick_any() is silent
+    silent.stands(Standing())
+    assert stable.pick_any() in {lost, silent, down}
+
+
+def test_an_ejected_address_returns_by_the_clock() -> None:
+    blue, clock = pool(2), HandClock()
+    stable = lane(blue, clock=clock)
+    bad, good = up(blue)
+    for _ in range(5):
+        stable.failed(bad)
+    assert stable.pick() is good
+    assert stable.other(good) is None
+    assert stable.next_ns == 5 * SECOND
+    clock.now_ns = 5 * SECOND
+    stable.look()
+    assert stable.counts == (2, 2)
+    assert stable.next_ns is None
+
+
+def test_where_others_are_lost_too_an_ejected_address_gets_calls_again() -> None:
+    blue = pool(2)
+    stable = lane(blue)
+    bad, good = up(blue)
+    for _ in range(5):
+        stable.failed(bad)
+    good.stands(UP.lost())
+    assert stable.pick() is bad
+
+
+def test_an_address_that_is_lost_anyway_is_not_ejected() -> None:
+    blue = pool(4)
+    stable = lane(blue)
+    first = up(blue)[0]
+    first.stands(UP.lost())
+    for _ in range(9):
+        stable.failed(first)
+    first.stands(UP)
+    assert stable.counts == (4, 4)
+
+
+def test_a_lane_that_is_gone_hears_no_more() -> None:
+    blue = pool(1)
+    stable = lane(blue)
+    stable.leave()
+    up(blue)
+    assert not stable.is_ready
+
+
+def test_troubles_are_the_first_few_and_each_is_cut_short() -> None:
+    blue = pool(6)
+    stable = lane(blue)
+    for address in blue.known:
+        address.stands(Standing().unreached("x" * 500))
+    assert len(stable.troubles) == 4
+    assert stable.troubles[-1] == "and 3 more"
+    assert max(map(len, stable.troubles)) == 200
+    assert stable.trouble.startswith("backend 'blue': 10.0.0.0:80: no connection: xxx")

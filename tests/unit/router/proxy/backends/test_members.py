@@ -1,0 +1,141 @@
+import random
+from typing import Any
+
+from coalmine_router.proxy.backends.access import Access
+from coalmine_router.proxy.backends.address import Address
+from coalmine_router.proxy.backends.members import ADDRESSES_MAX, Members
+from coalmine_router.proxy.backends.standing import Standing
+from coalmine_router.proxy.backends.targets import Lookup
+from coalmine_router.table import Backend
+
+MODEL = Lookup("model", 80)
+
+
+def no_channel(*_: object, **__: object) -> Any:
+    return object()  # nobody calls
+
+
+def members(*targets: str) -> Members:
+    return Members(access(*targets), lambda: None)
+
+
+def access(*targets: str) -> Access:
+    return Access(Backend("blue", targets), no_channel)
+
+
+def up(address: Address) -> None:
+    address.stands(Standing().connected().said(serving=True))
+
+
+def names(of: Members) -> list[str]:
+    return [each.name for each in of.known]
+
+
+def test_addresses_are_there_from_the_start_and_names_once_they_are_looked_up() -> None:
+    blue = members("1.1.1.1:80", "model:80")
+    assert names(blue) == ["1.1.1.1:80"]
+    blue.told(MODEL, ["2.2.2.2", "3.3.3.3"])
+    assert names(blue) == ["1.1.1.1:80", "2.2.2.2:80", "3.3.3.3:80"]
+
+
+def test_an_address_that_stays_stays_the_same_object() -> None:
+    blue = members("model:80")
+    blue.told(MODEL, ["1.1.1.1", "2.2.2.2"])
+    first = blue.wanted["1.1.1.1:80"]
+    blue.told(MODEL, ["3.3.3.3", "1.1.1.1"])
+    assert blue.wanted["1.1.1.1:80"] is first
+
+
+def test_a_failed_lookup_keeps_what_is_known_and_is_kept_until_one_succeeds() -> None:
+    blue = members("model:80")
+    blue.told(MODEL, ["1.1.1.1"])
+    blue.told(MODEL, "no answer")
+    assert names(blue) == ["1.1.1.1:80"]
+    assert blue.failed == {MODEL: "no answer"}
+    blue.told(MODEL, ["1.1.1.1"])
+    assert not blue.failed
+
+
+def test_an_address_leaves_only_once_another_can_take_its_calls() -> None:
+    blue = members("model:80")
+    blue.told(MODEL, ["1.1.1.1"])
+    old = blue.wanted["1.1.1.1:80"]
+    up(old)
+    blue.told(MODEL, ["2.2.2.2"])
+    assert blue.depart() == []
+    assert blue.available == (old,)
+    up(blue.wanted["2.2.2.2:80"])
+    assert blue.depart() == [old]
+    assert names(blue) == ["2.2.2.2:80"]
+
+
+def test_an_address_leaves_though_nobody_takes_its_place_once_that_is_certain() -> None:
+    blue = members("model:80")
+    blue.told(MODEL, ["1.1.1.1"])
+    old = blue.wanted["1.1.1.1:80"]
+    up(old)
+    blue.told(MODEL, ["2.2.2.2"])
+    blue.wanted["2.2.2.2:80"].stands(Standing().unreached("refused"))
+    assert blue.depart() == [old]
+
+
+def test_an_address_that_gets_no_calls_anyway_leaves_at_once() -> None:
+    blue = members("model:80")
+    blue.told(MODEL, ["1.1.1.1"])
+    old = blue.wanted["1.1.1.1:80"]
+    blue.told(MODEL, ["2.2.2.2"])
+    assert blue.depart() == [old]
+
+
+def test_a_renewed_address_stays_until_its_own_successor_is_available() -> None:
+    blue = members("1.1.1.1:80", "2.2.2.2:80")
+    old = list(blue.wanted.values())
+    for each in old:
+        up(each)
+    blue.renew()
+    new = list(blue.wanted.values())
+    assert blue.depart() == []
+    up(new[0])
+    assert blue.depart() == [old[0]]
+    new[1].stands(Standing().unreached("a certificate that nobody trusts"))
+    assert blue.depart() == []
+    assert set(blue.available) == {new[0], old[1]}
+
+
+def test_targets_that_are_others_keep_the_addresses_they_share() -> None:
+    blue = members("1.1.1.1:80", "2.2.2.2:80")
+    kept = blue.wanted["2.2.2.2:80"]
+    blue.become(access("2.2.2.2:80", "3.3.3.3:80"))
+    assert list(blue.wanted) == ["2.2.2.2:80", "3.3.3.3:80"]
+    assert blue.wanted["2.2.2.2:80"] is kept
+
+
+def test_what_a_lookup_says_that_is_no_longer_asked_for_is_nobodys() -> None:
+    blue = members("model:80")
+    blue.told(MODEL, ["1.1.1.1"])
+    blue.become(access("2.2.2.2:80"))
+    blue.depart()
+    blue.told(MODEL, ["3.3.3.3"])
+    assert names(blue) == ["2.2.2.2:80"]
+
+
+def test_it_is_settled_once_each_name_and_address_is_found_out_about() -> None:
+    blue = members("1.1.1.1:80", "model:80")
+    assert not blue.is_settled
+    blue.wanted["1.1.1.1:80"].stands(Standing().unreached("refused"))
+    assert not blue.is_settled
+    blue.told(MODEL, "does not exist")
+    assert blue.is_settled
+
+
+def test_more_addresses_than_fit_are_counted_and_the_same_ones_stay() -> None:
+    many = [f"10.0.{n // 250}.{n % 250}" for n in range(300)]
+    blue = members("model:80")
+    blue.told(MODEL, many)
+    before = set(names(blue))
+    assert len(before) == ADDRESSES_MAX
+    assert blue.left_out == 300 - ADDRESSES_MAX
+    blue.told(MODEL, random.Random(1).sample(many, 300))
+    assert set(names(blue)) == before
+    blue.told(MODEL, many[:10])
+    assert blue.left_out == 0
