@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +22,7 @@ class Contestant:
 
     name: str
     address: str
-    parts: dict[str, int]
+    parts: Mapping[str, Sequence[int]]
 
 
 @contextlib.contextmanager
@@ -37,21 +37,22 @@ def passthrough(address: str) -> Iterator[Contestant]:
     """Yield the bare grpc.aio pass-through."""
     with _python("benchmarks.passthrough", address) as process:
         port = _line(process)
-        yield Contestant("bare grpc.aio", f"127.0.0.1:{port}", {"proxy": process.pid})
+        yield Contestant("bare grpc.aio", f"127.0.0.1:{port}", {"proxy": [process.pid]})
 
 
 @contextlib.contextmanager
 def router(address: str, folder: Path, *, workers: int = 1) -> Iterator[Contestant]:
     """Yield the whole router, with weights, a sticky key and reporting on."""
-    config = folder / "router.yaml"
-    config.write_text(_ROUTER.format(backend=address, state=folder / "state"))
+    config = folder / f"router-{workers}.yaml"
+    config.write_text(_ROUTER.format(backend=address, state=folder / f"state-{workers}"))
     arguments = ("run", "--config", str(config), "--workers", str(workers))
     # Every request is reported; as in production, not every trace is kept.
     environment = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
     with _python("coalmine_router", *arguments, environment=environment) as process:
         said = json.loads(_line(process))
         children = _named(process.pid)
-        yield Contestant("coalmine router", said["data"], children | {"tree": process.pid})
+        title = "coalmine router" + (f", {workers} workers" if workers > 1 else "")
+        yield Contestant(title, said["data"], {**children, "tree": [process.pid]})
 
 
 @contextlib.contextmanager
@@ -73,7 +74,7 @@ def envoy(address: str, folder: Path) -> Iterator[Contestant]:
         *("--concurrency", "1", "--log-level", "error", "--disable-hot-restart"),
     ]
     with _process(command, {}) as process:
-        yield Contestant("Envoy", f"127.0.0.1:{listen}", {"proxy": process.pid})
+        yield Contestant("Envoy", f"127.0.0.1:{listen}", {"proxy": [process.pid]})
 
 
 def model(folder: Path, name: str) -> Path:
@@ -88,7 +89,7 @@ def model(folder: Path, name: str) -> Path:
 def minimal_server(folder: Path, name: str) -> Iterator[Contestant]:
     """Yield the smallest server that gives the same answers."""
     with _python("benchmarks.minimal_server", str(model(folder, name))) as process:
-        yield Contestant("minimal server", f"127.0.0.1:{_line(process)}", {"server": process.pid})
+        yield Contestant("minimal server", f"127.0.0.1:{_line(process)}", {"server": [process.pid]})
 
 
 @contextlib.contextmanager
@@ -120,7 +121,7 @@ def server(
     with _python("coalmine_client", *arguments) as process:
         said = json.loads(_line(process))
         title = "coalmine server, every request traced" if traced else "coalmine server"
-        yield Contestant(title, said["grpc"], {"server": process.pid})
+        yield Contestant(title, said["grpc"], {"server": [process.pid]})
 
 
 class Loop:
@@ -145,14 +146,14 @@ def loop(folder: Path, name: str, width: int) -> Iterator[Loop]:
         yield Loop(process)
 
 
-def _named(pid: int) -> dict[str, int]:
+def _named(pid: int) -> dict[str, list[int]]:
     """Return the pids of the router's children by what they are."""
-    found: dict[str, int] = {}
+    found: dict[str, list[int]] = {}
     for child in tree(pid):
         words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
         for name in ("proxy", "control"):
             if name in words:
-                found[name] = child
+                found.setdefault(name, []).append(child)
     return found
 
 

@@ -9,6 +9,7 @@ import re
 import shutil
 import struct
 import subprocess
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,15 +52,17 @@ def h2load_missing() -> bool:
     return shutil.which("h2load") is None
 
 
-def run(load: Load, address: str, parts: dict[str, int], response_bytes: int) -> Measured:
+def run(
+    load: Load, address: str, parts: Mapping[str, Sequence[int]], response_bytes: int
+) -> Measured:
     """Send the load to `address`; `parts` are pids whose trees are measured.
 
     Raises LoadError where a request failed or the answers have the wrong size.
     """
     send(load, address, requests=load.requests // 10)
-    before = {name: cpu_s(pid) for name, pid in parts.items()}
+    before = {name: _spent_s(pids) for name, pids in parts.items()}
     said = send(load, address, requests=load.requests)
-    spent = {name: cpu_s(pid) - before[name] for name, pid in parts.items()}
+    spent = {name: _spent_s(pids) - before[name] for name, pids in parts.items()}
     _check(said, load.requests, response_bytes)
     p50_ms, p99_ms = _latencies_ms(load)
     return Measured(
@@ -68,6 +71,10 @@ def run(load: Load, address: str, parts: dict[str, int], response_bytes: int) ->
         p50_ms=p50_ms,
         p99_ms=p99_ms,
     )
+
+
+def _spent_s(pids: Sequence[int]) -> float:
+    return sum(cpu_s(pid) for pid in pids)
 
 
 def cpu_s(pid: int) -> float:

@@ -26,7 +26,7 @@ def section(scale: float) -> str:
         for tenth in range(11):
             for load in loads:
                 send(load, server.address, requests=load.requests)
-            found.append(rss_kib(server.parts["server"]))
+            found.append(rss_kib(server.parts["server"][0]))
             print(f"bench: memory: {tenth * 10} %: {found[-1]} KiB", file=sys.stderr)
     first, rest = found[0], found[1:]
     furthest = max(rest, key=lambda kib: abs(kib - first))

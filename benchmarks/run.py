@@ -101,7 +101,10 @@ def _routers(case: Case, rounds: int, scale: float) -> str:
             stack.enter_context(contestants.passthrough(address)),
             stack.enter_context(contestants.router(address, folder)),
             stack.enter_context(contestants.envoy(address, folder)),
+            Contestant("no router", address, {}),
         ]
+        if case is SMALL:
+            started.append(stack.enter_context(contestants.router(address, folder, workers=2)))
         found = _alternated(case, started, folder, rounds, scale, expected=answer())
     title = f"Routers, {case.name}, concurrency {case.concurrency}"
     return _table(title, found, floor=found[started[0].name], part="proxy")
@@ -234,6 +237,8 @@ def _table(
         "|---|---|---|---|---|---|",
     ]
     for name, runs in found.items():
+        if not runs[0].cpu_us:
+            lines.append(_without_cpu(name, runs))
         for each in [name for name in runs[0].cpu_us if name != "control"]:
             ratios = [a.cpu_us[each] / b.cpu_us[part] for a, b in zip(runs, floor, strict=True)]
             lines.append(_row(name if each == part else f"{name}, all", runs, each, ratios))
@@ -241,14 +246,25 @@ def _table(
 
 
 def _row(name: str, runs: Sequence[Measured], part: str, ratios: Sequence[float]) -> str:
-    cells = [
-        name,
-        f"{statistics.median(each.cpu_us[part] for each in runs):.0f}",
-        f"**{statistics.median(ratios):.2f}** ({', '.join(f'{r:.2f}' for r in ratios)})",
+    cpu_us = statistics.median(each.cpu_us[part] for each in runs)
+    by_round = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    ratio = f"**{statistics.median(ratios):.2f}** ({by_round})"
+    return _cells(name, f"{cpu_us:.0f}", ratio, *_speed(runs))
+
+
+def _without_cpu(name: str, runs: Sequence[Measured]) -> str:
+    return _cells(name, "", "", *_speed(runs))
+
+
+def _speed(runs: Sequence[Measured]) -> tuple[str, str, str]:
+    return (
         f"{statistics.median(each.rate for each in runs):.0f}",
         f"{statistics.median(each.p50_ms for each in runs):.1f}",
         f"{statistics.median(each.p99_ms for each in runs):.1f}",
-    ]
+    )
+
+
+def _cells(*cells: str) -> str:
     return f"| {' | '.join(cells)} |"
 
 
@@ -262,7 +278,8 @@ travel: absolute figures belong to the machine they were taken on.
 
 The router runs with weights 90/10, a sticky key in every request, every request reported, and 1 %
 of traces kept. "All" counts the supervisor and the control process too, which learns
-from the reports off the hot path.
+from the reports off the hot path. What a router adds to a request's time is its latency less that
+of "no router", the backend alone.
 """
 
 

@@ -31,6 +31,8 @@ EXIT_CANNOT_START: Final = 2
 _HELD_S: Final = 0.1
 _CLOSING_S: Final = 0.05
 _STDERR: Final = 2
+# Objects more than went, before garbage is looked for: a request makes hundreds and leaves none.
+_COLLECT_AFTER: Final = (5_000, 20, 20)
 
 
 class Stop:
@@ -104,6 +106,7 @@ def announce(**addresses: str) -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*_COLLECT_AFTER)
     line = json.dumps({"event": "ready", "pid": os.getpid(), **addresses})
     print(line, flush=True)  # noqa: T201 - for whoever started us: scripts, supervisors, tests
     _log.info("ready", **addresses)
