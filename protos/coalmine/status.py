@@ -1,5 +1,6 @@
 """From an error to a gRPC status: the one place."""
 
+import asyncio
 import functools
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -68,7 +69,23 @@ async def abort(
 ) -> NoReturn:
     """End the call with the status that `error` stands for, and this trailing metadata."""
     code, message = told(error, context)
-    await context.abort(code, message, tuple(trailing))
+    await end(context, code, message, trailing)
+
+
+async def end(
+    context: Context,
+    code: grpc.StatusCode,
+    message: str,
+    trailing: Sequence[tuple[str, str | bytes]] = (),
+) -> NoReturn:
+    """End the call with this status. Raises CancelledError where its caller is gone by now.
+
+    gRPC can't tell anybody then, and calls that an error of its own: it is none of ours either.
+    """
+    try:
+        await context.abort(code, message, tuple(trailing))
+    except grpc.aio.InternalError:
+        raise asyncio.CancelledError from None
     raise AssertionError  # abort always raises
 
 

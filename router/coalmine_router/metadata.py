@@ -16,6 +16,15 @@ def travels_on(key: str) -> bool:
     return key not in _HOP_BY_HOP and not key.startswith(("grpc-", ":"))
 
 
+def showing(metadata: list[Pair], shown: tuple[Pair, ...]) -> list[Pair]:
+    """Return the metadata with what the router shows a backend, in the place of the caller's.
+
+    Servers look at the first token of several: a caller's own would displace the router's.
+    """
+    keys = [key for key, _ in shown]
+    return [*(pair for pair in metadata if pair[0] not in keys), *shown]
+
+
 def answered(metadata: Iterable[Pair]) -> list[Pair]:
     """Return what a backend's metadata tells the caller."""
     return [pair for pair in metadata if travels_on(pair[0]) and not pair[0].startswith(OWN)]

@@ -75,6 +75,8 @@ class Reload:
     async def _taken(self, text: str, config: RouterConfig) -> bool:
         """Return whether `config` is in force now."""
         if config == self._config:
+            if not self._in_force.exists():  # whoever tidied up took the control process's with it
+                self.keep_copy()
             return True
         if not self._written(text):
             return False
@@ -89,6 +91,7 @@ class Reload:
     def _written(self, text: str) -> bool:
         draft = self._in_force.with_name(f"{self._in_force.name}.new")
         try:
+            draft.parent.mkdir(parents=True, exist_ok=True)
             draft.write_text(text, encoding="utf-8")
             draft.replace(self._in_force)
         except OSError as error:

@@ -134,7 +134,7 @@ class OipBackend:
         self.cancelled = 0
         self.address = address
         self._health = Health() if health else None
-        self._options = [*_OPTIONS, *options]
+        self._options = list(dict([*_OPTIONS, *options]).items())
         self._server: grpc.aio.Server | None = None
         self._changed = asyncio.Condition()
 

@@ -12,6 +12,7 @@ from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import MODEL_INFER
 from coalmine.trace_context import HeadSampler
+from coalmine_router.proxy.backends.pace import Pace
 from coalmine_router.proxy.backends.registry import Backends
 from coalmine_router.proxy.backends.resolve import Resolver
 from coalmine_router.proxy.methods import Methods
@@ -28,10 +29,16 @@ _OPTIONS = [
 class ProxyRig:
     """`async with ProxyRig(table) as proxy:` routes by `table`; `proxy.channel` is a caller's."""
 
-    def __init__(self, table: RouteTable | None, *, sampling_ratio: float = 1.0) -> None:
+    def __init__(
+        self,
+        table: RouteTable | None,
+        *,
+        sampling_ratio: float = 1.0,
+        pace: Pace | None = None,
+    ) -> None:
         self.reports: list[pb.Report] = []
         self._rng = random.Random(7)
-        self.backends = Backends(clock=SystemClock(), rng=self._rng, resolver=Resolver())
+        self.backends = Backends(clock=SystemClock(), rng=self._rng, resolver=Resolver(), pace=pace)
         sampler = HeadSampler(sampling_ratio, parent_based=True)
         self.plane = DataPlane(report=self._report, sampler=sampler, rng=self._rng)
         if table is not None:

@@ -2,13 +2,15 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from typing import Self
 
 import grpc
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.table import Route
+from coalmine_router.table import Route, RouteTable, Sticky
 from tests.doubles.backend_process import BackendProcess, backend_process
+from tests.doubles.closing_backend import ClosingBackend
 from tests.doubles.oip_backend import Answer, OipBackend, answering, failing, hanging
 from tests.doubles.proxy_rig import ProxyRig
 from tests.doubles.split_route import (
@@ -38,7 +40,7 @@ class Split:
         self.canary = OipBackend(canary)  # type: ignore[arg-type]  # a Script
         self._route = route or split_route(fallback=True)
 
-    async def __aenter__(self) -> "Split":
+    async def __aenter__(self) -> Self:
         self._life = AsyncExitStack()
         await self._life.enter_async_context(self.stable)
         await self._life.enter_async_context(self.canary)
@@ -109,7 +111,7 @@ async def test_a_canary_that_hangs_leaves_half_of_the_time_to_stable() -> None:
         assert (seen.code, seen.variant) == (OK, "stable")
         assert split.attempts() == [("canary", DEADLINE.value[0]), ("stable", 0)]
         given = [each.seen[0].time_remaining_s or 0.0 for each in (split.canary, split.stable)]
-        assert all(0.4 < each <= 1.1 for each in given), given
+        assert all(0.4 < each <= 1.2 for each in given), given
         await split.canary.wait_cancelled(1)
 
 
@@ -142,9 +144,12 @@ async def test_a_second_attempt_that_is_unavailable_too_is_the_last() -> None:
 
 
 async def test_a_sticky_request_falls_back_too() -> None:
-    async with Split(route=split_route(fallback=True)) as split:
-        await split.proxy.infer(REQUEST)
-        assert split.report.chosen_by == pb.ASSIGNMENT_SPLIT
+    route = split_route(fallback=True, sticky=Sticky("x-user"))
+    async with Split(route=route) as split:
+        seen = await ended(split.proxy.infer(REQUEST, metadata=(("x-user", "ann"),)))
+
+        assert (seen.code, seen.variant) == (OK, "stable")
+        assert (split.report.chosen, split.report.chosen_by) == ("canary", pb.ASSIGNMENT_STICKY)
 
 
 # ---------------------------------------------------------------- what is not tried again
@@ -375,3 +380,71 @@ async def test_a_backend_whose_connections_grow_old_fails_no_request(fallback: b
                     tasks.create_task(load())
             assert codes == {(OK, "")}
             assert_all_let_out(proxy)
+
+
+# ---------------------------------------------------------------- connections that close
+
+
+def only_stable(*targets: str, fallback: bool = False) -> RouteTable:
+    return table_of(targets, closed_port(), split_route(0, fallback=fallback))
+
+
+async def test_a_call_that_a_closing_backend_never_looked_at_is_sent_again() -> None:
+    async with (
+        ClosingBackend(looks=False) as backend,
+        ProxyRig(only_stable(backend.address)) as proxy,
+    ):
+        pin = (("x-coalmine-variant", "stable"),)
+        seen = await ended(proxy.infer(REQUEST, metadata=pin))
+
+        assert seen.code is grpc.StatusCode.UNIMPLEMENTED, "what it says of a call that it looks at"
+        assert backend.asked == 2
+        [report] = proxy.reports
+        assert [each.status_code for each in report.attempts] == [14, 12]
+        assert (report.assignment, report.chosen) == (pb.ASSIGNMENT_PINNED, "")
+
+
+async def test_a_call_that_a_closing_backend_never_looked_at_is_sent_again_once() -> None:
+    async with (
+        ClosingBackend(looks=False, closings=9) as backend,
+        ProxyRig(only_stable(backend.address, fallback=True)) as proxy,
+    ):
+        seen = await ended(proxy.infer(REQUEST))
+
+        assert (seen.code, seen.is_routers) == (UNAVAILABLE, True)
+        assert "was closing the connection" in seen.message
+        assert backend.asked == 2
+
+
+async def test_a_call_that_a_backend_had_looked_at_before_it_closed_is_not_sent_again() -> None:
+    async with (
+        ClosingBackend(looks=True) as backend,
+        ProxyRig(only_stable(backend.address)) as proxy,
+    ):
+        seen = await ended(proxy.infer(REQUEST))
+
+        assert (seen.code, seen.is_routers) == (UNAVAILABLE, True)
+        assert backend.asked == 1
+
+
+async def test_of_two_addresses_the_one_that_is_not_closing_gets_the_call_again() -> None:
+    async with (
+        ClosingBackend(looks=False, closings=9) as closing,
+        OipBackend(answering(logits=PIXELS)) as living,
+        ProxyRig(only_stable(closing.address, living.address)) as proxy,
+    ):
+        await until(lambda: proxy.backends.reach()[0].available == 2)
+        for _ in range(10):
+            assert (await ended(proxy.infer(REQUEST))).code is OK
+        assert closing.asked > 0
+
+
+async def test_a_backend_that_closes_its_connections_is_not_taken_for_one_that_fails() -> None:
+    async with (
+        ClosingBackend(looks=False, closings=99) as closing,
+        ProxyRig(only_stable(closing.address)) as proxy,
+    ):
+        lane = proxy.plane.routing.by_name["digits"].stable.lane
+        for _ in range(6):
+            await ended(proxy.infer(REQUEST))
+        assert not lane._ejections.marks

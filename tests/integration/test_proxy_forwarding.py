@@ -12,6 +12,7 @@ import pytest
 from coalmine.addresses import bound_address, reserve
 from coalmine.inference import inference_pb2 as oip
 from coalmine_router.channels import COPY_BYTES_MAX
+from coalmine_router.proxy.backends.pace import Pace
 from coalmine_router.proxy.forward import Attempt, forward
 from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Sticky, Variant
 from tests.doubles.oip_backend import (
@@ -425,6 +426,21 @@ async def test_an_unexpected_error_is_internal_and_its_text_stays_here() -> None
         assert message.startswith("internal error, incident ")
 
 
+async def test_an_unexpected_error_on_the_way_to_a_backend_is_reported_all_the_same() -> None:
+    async with OipBackend() as backend, ProxyRig(table(backend.address)) as proxy:
+        stable = proxy.plane.routing.by_model["digits"].stable
+        address = stable.lane.pick()
+        assert address is not None
+        del address._unaries
+        code, message, _ = await failure(proxy.infer(REQUEST))
+        assert code is grpc.StatusCode.INTERNAL
+        [report] = proxy.reports
+        assert (report.status_code, report.origin_router, report.variant) == (13, True, "stable")
+        assert [each.status_code for each in report.attempts] == [13]
+        assert "_unaries" not in message + report.status_message
+        assert not proxy.plane.admission.in_flight
+
+
 async def test_a_name_of_any_length_is_refused_in_a_few_words() -> None:
     async with OipBackend() as backend, ProxyRig(table(backend.address)) as proxy:
         code, message, _ = await failure(proxy.infer(request_body("m" * 1_000_000)))
@@ -443,6 +459,22 @@ async def test_a_deadline_millennia_away_is_none_that_has_passed() -> None:
     async with OipBackend() as backend, ProxyRig(table(backend.address)) as proxy:
         outcome = await forward(attempt(proxy, 99_999_999 * 3600.0), f"/{INFER}", REQUEST, [])
         assert outcome.is_ok
+
+
+async def test_a_call_to_an_address_that_left_long_ago_is_told_so() -> None:
+    soon = Pace(idle_every_s=0.02, idle_max_s=0.1)
+    async with (
+        OipBackend(hanging()) as old,
+        OipBackend() as new,
+        ProxyRig(table(old.address), pace=soon) as proxy,
+    ):
+        call = proxy.infer(REQUEST)
+        await old.wait_seen(1)
+        await proxy.become(table(new.address, revision=4))
+        code, said, trailing = await failure(call)
+        assert code is grpc.StatusCode.UNAVAILABLE
+        assert f"{old.address} was taken away" in said
+        assert trailing["x-coalmine-origin"] == "router"
 
 
 @pytest.mark.parametrize("value", ["caf\xe9", "a\tb"])

@@ -157,7 +157,7 @@ def test_the_demos_router_file_is_one_the_router_takes(tmp_path: Path) -> None:
     assert config.control.state == tmp_path / "state"
     (route,) = config.table().routes
     assert {each.name for each in route.variants} == set(heldout.VARIANTS)
-    places = {(each.model or route.model, each.version) for each in route.variants}
+    places = {(each.model or route.match.model, each.version) for each in route.variants}
     assert places == {(entry.model, entry.version) for entry in models.ENTRIES}
 
 

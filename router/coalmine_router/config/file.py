@@ -102,10 +102,18 @@ def read(path: Path) -> RouterConfig:
 def checked(text: str, *, path: Path) -> RouterConfig:
     """Return `text`, which `path` holds, checked as a whole. Raises StartError, in one line."""
     config = config_file.parse(text, RouterConfig, path=path)
-    for address in (config.listen, config.control.listen, config.http):
-        split_address(address)
+    places = {"listen": config.listen, "control.listen": config.control.listen, "http": config.http}
     try:
+        for key, address in places.items():
+            _check_address(key, address)
         config.table()
     except (CoalmineError, StartError) as error:
         raise StartError(f"{path}: {error}") from None
     return config
+
+
+def _check_address(key: str, address: str) -> None:
+    try:
+        split_address(address)
+    except StartError as error:
+        raise StartError(f"{key}: {error}") from None

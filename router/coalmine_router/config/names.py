@@ -7,11 +7,25 @@ from pydantic import AfterValidator, StringConstraints
 
 from coalmine.addresses import split_address
 from coalmine.errors import StartError
-from coalmine_router.metadata import travels_on
+from coalmine.inference import SERVICE
+from coalmine.trace_context import TRACEPARENT
+from coalmine_router.metadata import OWN, travels_on
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", max_length=128)]
+
+
+def _service_name(name: str) -> str:
+    if name == SERVICE or name.startswith(("grpc.health.", "grpc.reflection.")):
+        raise ValueError(f"'{name}' is answered by the router itself, never by a route")
+    return name
+
+
 # As gRPC has it: package.Service.
-ServiceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]+$", max_length=256)]
+ServiceName = Annotated[
+    str,
+    StringConstraints(pattern=r"^[A-Za-z0-9_.]+$", max_length=256),
+    AfterValidator(_service_name),
+]
 MethodName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$", max_length=128)]
 
 # gRPC's own names for addresses that are looked up, and for those that are not.
@@ -22,6 +36,8 @@ _TARGET_CHARS_MAX: Final = 256
 def _metadata_key(key: str) -> str:
     if not travels_on(key):
         raise ValueError(f"'{key}' is gRPC's own: it says nothing of the caller")
+    if key == TRACEPARENT or key.startswith(OWN):
+        raise ValueError(f"'{key}' is the router's to read: it says nothing of the caller")
     if key.endswith("-bin"):
         raise ValueError(f"'{key}' holds bytes: expected a key that holds text")
     return key
@@ -49,7 +65,7 @@ def _target(target: str) -> str:
         host, port = split_address(address)
     except StartError:
         raise ValueError(problem) from None
-    return _with(bool(host) and port != 0 and " " not in address, target, problem)
+    return _with(bool(host) and port != 0 and not {" ", "/"} & set(host), target, problem)
 
 
 def _with(is_good: bool, target: str, problem: str) -> str:  # noqa: FBT001 - the one thing it is about

@@ -98,9 +98,7 @@ class RouteConfig(Strict):
 
     def route(self) -> Route:
         """Return the route. Raises CoalmineError where its parts contradict."""
-        unknown = [name for name in self.weights if name not in self.variants]
-        if unknown:
-            raise StartError(f"route '{self.name}': weights name '{unknown[0]}', no such variant")
+        self._check()
         return Route(
             name=self.name,
             match=self.match.match(),
@@ -115,3 +113,14 @@ class RouteConfig(Strict):
             fallback=self.fallback,
             limits=self.limits.limits(),
         )
+
+    def _check(self) -> None:
+        unknown = [name for name in self.weights if name not in self.variants]
+        if unknown:
+            raise StartError(f"route '{self.name}': weights name '{unknown[0]}', no such variant")
+        renamed = [name for name, each in self.variants.items() if each.model or each.version]
+        if self.match.service and renamed:
+            raise StartError(
+                f"route '{self.name}': variant '{renamed[0]}': requests of another service have "
+                "no model and no version to set"
+            )

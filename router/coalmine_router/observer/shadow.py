@@ -16,6 +16,7 @@ from coalmine.errors import StartError
 from coalmine.inference import MODEL_INFER
 from coalmine_router import wire
 from coalmine_router.channels import Channels, address_of, token_of
+from coalmine_router.metadata import Pair, showing
 from coalmine_router.observer.compare import Answer
 from coalmine_router.observer.exchange import Exchange, ShadowCall
 from coalmine_router.observer.totals import ShadowTotals
@@ -217,7 +218,7 @@ class Shadows:
             method: _Method = channel.unary_unary(f"/{MODEL_INFER}")
             body = await method(
                 copy.exchange.request + override,
-                metadata=(*_metadata(copy.exchange.report, span_id), *token_of(copy.backend)),
+                metadata=showing(_metadata(copy.exchange.report, span_id), token_of(copy.backend)),
                 timeout=timeout_ns / 10**9,
             )
         except grpc.aio.AioRpcError as error:
@@ -237,14 +238,14 @@ def _uncopied(report: pb.Report) -> str:
     return "" if report.method == MODEL_INFER else "not_comparable"
 
 
-def _metadata(report: pb.Report, span_id: bytes) -> tuple[tuple[str, str | bytes], ...]:
+def _metadata(report: pb.Report, span_id: bytes) -> list[Pair]:
     """Return what the caller sent, with the shadow call's span as the parent of the shadow's."""
     parent = trace_context.header(report.trace_id, span_id, sampled=report.sampled)
-    own: list[tuple[str, str | bytes]] = [(trace_context.TRACEPARENT, parent)]
+    own: list[Pair] = [(trace_context.TRACEPARENT, parent)]
     if report.tracestate:
         own.append((trace_context.TRACESTATE, report.tracestate))
     passed = [(each.key, _value(each)) for each in report.metadata]
-    return (*passed, *own)
+    return [*passed, *own]
 
 
 def _value(pair: pb.Metadata) -> str | bytes:

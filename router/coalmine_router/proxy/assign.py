@@ -69,21 +69,22 @@ class Assigner:
         that doesn't exist.
         """
         if pin is not None:
-            return self._pinned(pin), pb.ASSIGNMENT_PINNED
+            return self.pinned(pin), pb.ASSIGNMENT_PINNED
         if sticky_key:
             return self._sticky(sticky_key), pb.ASSIGNMENT_STICKY
         return self._variants[self._split.draw()], pb.ASSIGNMENT_SPLIT
+
+    def pinned(self, name: str) -> Variant:
+        """Return the variant of that name, where callers may choose. Raises as `assign`."""
+        if not self.route.pinning:
+            raise InvalidRequest(f"route '{self.route.name}' does not allow a variant to be pinned")
+        return self.route.variant(name)
 
     def shadows(self, answering: Variant) -> list[str]:
         """Return the shadows that get a copy. A variant is never a shadow of its own answer."""
         return [
             name for name, block in self._shadows if block.draw() == 0 and name != answering.name
         ]
-
-    def _pinned(self, name: str) -> Variant:
-        if not self.route.pinning:
-            raise InvalidRequest(f"route '{self.route.name}' does not allow a variant to be pinned")
-        return self.route.variant(name)
 
     def _sticky(self, key: str) -> Variant:
         point = sticky_point(self.route.name, key)

@@ -3,7 +3,7 @@
 from typing import Final
 
 _SECONDS: Final = 10
-_SHARE: Final = 0.2
+_ONE_IN: Final = 5
 _LEAST: Final = 3
 
 
@@ -30,7 +30,7 @@ class RetryBudget:
         """Return whether a request may be tried again now."""
         if second != self._second:
             self._turn(second)
-        return sum(self._retries) < max(_LEAST, _SHARE * sum(self._requests))
+        return sum(self._retries) < max(_LEAST, sum(self._requests) // _ONE_IN)
 
     def take(self, second: int) -> bool:
         """Count a second attempt; return whether there may be one."""

@@ -2,13 +2,13 @@
 
 import random
 import time
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from coalmine import trace_context
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.trace_context import HeadSampler, Parent
-from coalmine_router.metadata import Pair
+from coalmine_router.metadata import Pair, showing
 from coalmine_router.proxy.caller import Caller
 from coalmine_router.proxy.forward import Attempt
 from coalmine_router.proxy.routing import BoundVariant, RoutedRoute
@@ -23,11 +23,6 @@ class Trace(NamedTuple):
     parent: Parent | None
     sampled: bool
 
-    def traceparent(self, span_id: bytes) -> Pair:
-        """Return the metadata that makes the backend's span a child of the call's."""
-        header = trace_context.header(self.trace_id, span_id, sampled=self.sampled)
-        return trace_context.TRACEPARENT, header
-
 
 def begin_trace(caller: Caller, sampler: HeadSampler, rng: random.Random) -> Trace:
     """Return new span ids, in the caller's trace where there is one, and take the head decision."""
@@ -37,38 +32,68 @@ def begin_trace(caller: Caller, sampler: HeadSampler, rng: random.Random) -> Tra
     return Trace(trace_id, bits[:8], bits[8:16], parent, sampler.sampled(trace_id, parent))
 
 
-@dataclass(slots=True)
 class Exchange:
     """A request, as far as it got. A stream is one exchange: all its messages count as one."""
 
-    method: str
-    request: bytes
-    caller: Caller
-    trace: Trace
-    wall_ns: int
-    began_ns: int
-    request_bytes: int
-    timeout_s: float = 0.0
-    model: str = ""
+    # What most requests never are is said here, not written again for each of them.
+    timeout_s = 0.0
+    model = ""
     routed: RoutedRoute | None = None
     # Who answers, and why; where somebody else had been chosen, who and why.
     bound: BoundVariant | None = None
     reason: "pb.Assignment.ValueType" = pb.ASSIGNMENT_UNSPECIFIED
     chosen: BoundVariant | None = None
     chosen_by: "pb.Assignment.ValueType" = pb.ASSIGNMENT_UNSPECIFIED
-    shadows: list[str] = field(default_factory=list)
-    attempts: list[Attempt] = field(default_factory=list)
-    turned_away: str = ""
-    is_reported: bool = False
+    shadows: Sequence[str] = ()
+    attempts: tuple[Attempt, ...] = ()
+    turned_away = ""
+    is_reported = False
+
+    def __init__(
+        self,
+        method: str,
+        request: bytes,
+        caller: Caller,
+        trace: Trace,
+        *,
+        wall_ns: int,
+        began_ns: int,
+    ) -> None:
+        self.method = method
+        self.request = request
+        self.request_bytes = len(request)
+        self.caller = caller
+        self.trace = trace
+        self.wall_ns = wall_ns
+        self.began_ns = began_ns
 
     @property
     def is_pinned(self) -> bool:
         """Whether the caller chose the variant."""
         return self.reason == pb.ASSIGNMENT_PINNED
 
+    def answering(self) -> BoundVariant:
+        """Return the variant that answers, of a request that was assigned."""
+        assert self.bound is not None  # noqa: S101 - whoever asks has seen to it
+        return self.bound
+
     def left_s(self) -> float:
         """Return how much of its time is left."""
         return self.timeout_s - (time.perf_counter_ns() - self.began_ns) / 1e9
+
+    def calls(self, attempt: Attempt) -> Attempt:
+        """Return `attempt`, which is noted as one of the request's calls."""
+        self.attempts = (*self.attempts, attempt) if self.attempts else (attempt,)
+        return attempt
+
+    def metadata_of(self, attempt: Attempt) -> list[Pair]:
+        """Return what a call sends beside the request."""
+        trace = self.trace
+        header = trace_context.header(trace.trace_id, attempt.span_id, sampled=trace.sampled)
+        metadata, shown = self.caller.metadata, attempt.bound.lane.shown
+        if shown:
+            metadata = showing(metadata, shown)
+        return [*metadata, (trace_context.TRACEPARENT, header)]
 
     def fall_back(self) -> None:
         """Let stable answer instead of the variant that was chosen."""

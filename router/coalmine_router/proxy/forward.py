@@ -1,5 +1,7 @@
 """One call to a backend: what is passed on, what comes back. Bytes stay bytes."""
 
+import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,14 +16,22 @@ from coalmine_router.proxy.routing import BoundVariant
 Metadata = Sequence[Pair]
 
 # gRPC takes a far later deadline, which callers may send, for one long past.
-_TIMEOUT_S_MAX: Final = 366 * 24 * 3_600.0
+TIMEOUT_S_MAX: Final = 366 * 24 * 3_600.0
 # A caller who gives less time than this may get no answer from anybody: it speaks of no backend.
 _FAIR_S: Final = 0.25
-# What gRPC's own texts begin with, of a message that was too large for a channel of ours.
+# gRPC goes on giving calls to a connection for a moment after it has heard that it is closing.
+_CLOSING_S: Final = 0.02
+# What stands around gRPC's own texts, where the call was under way.
+_REMOVED: Final = "Stream removed ("
+# What they begin with, of a message that was too large for a channel of ours …
 _OURS: Final = "CLIENT: "
+# … and of a call with a number above the last that the backend would still look at.
+_UNTOUCHED: Final = "GOAWAY received"
 _OK: Final = grpc.StatusCode.OK
 _UNAVAILABLE: Final = grpc.StatusCode.UNAVAILABLE
 _DEADLINE: Final = grpc.StatusCode.DEADLINE_EXCEEDED
+# Nobody waited for the answer any more: that speaks neither for the backend nor against it.
+_UNANSWERED: Final = (_DEADLINE, grpc.StatusCode.CANCELLED)
 
 
 @dataclass(slots=True)
@@ -70,15 +80,13 @@ class Attempt:
             lane.answered(self.address)
             return outcome
         self.code, self.message = outcome.number, outcome.message
+        if outcome.is_untouched:
+            return outcome
         if outcome.code is _UNAVAILABLE or self._is_silence(outcome.code):
             lane.failed(self.address)
-        else:
+        elif outcome.code not in _UNANSWERED:
             lane.answered(self.address)
         return outcome
-
-    def is_over(self) -> bool:
-        """Whether its time is."""
-        return self.ended_ns - self.began_ns >= self.timeout_s * 1e9
 
     def _is_silence(self, code: grpc.StatusCode) -> bool:
         return code is _DEADLINE and self.timeout_s >= _FAIR_S
@@ -87,18 +95,25 @@ class Attempt:
 async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metadata) -> Outcome:
     """Return how the backend answered. Cancelled, it cancels the call."""
     if attempt.timeout_s <= 0:
-        return _made_here(_DEADLINE, "the deadline was spent on the way")
+        return attempt.end(_made_here(_DEADLINE, "the deadline was spent on the way"))
     bound, address = attempt.bound, attempt.address
     call = address.unary(method)(
         request + bound.override if bound.override else request,
-        timeout=min(attempt.timeout_s, _TIMEOUT_S_MAX),
+        timeout=min(attempt.timeout_s, TIMEOUT_S_MAX),
         metadata=metadata,
     )
     address.outstanding += 1
     try:
         response = await call
     except grpc.aio.AioRpcError as error:
-        return attempt.end(failure(attempt, error))
+        outcome = attempt.end(failure(attempt, error))
+        if outcome.is_untouched:
+            await _let_go(address)
+        return outcome
+    except asyncio.CancelledError:
+        if is_given_up():
+            raise
+        return attempt.end(cut_off(attempt))
     except grpc.aio.InternalError:
         refused = unsendable(metadata)
         if refused is None:
@@ -118,25 +133,51 @@ async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metad
     )
 
 
+async def _let_go(address: Address) -> None:
+    """Return once new calls don't meet the connection that is closing any more; or soon."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSING_S):
+            await address.channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
+
+
 def failure(attempt: Attempt, error: grpc.aio.AioRpcError) -> Outcome:
     """Return what the caller hears of an error: the backend's, or one made on the way there."""
     code, detail = error.code(), error.details() or ""
     where = f"variant '{attempt.bound.variant.name}': backend '{attempt.bound.lane.backend}'"
     if code is _UNAVAILABLE and "GOAWAY" in detail:
         outcome = _made_here(code, f"{where} was closing the connection: {detail}")
-        outcome.is_untouched = "Stream removed" in detail
+        # Of a call that it had looked at, the text tells of the connection's end first; and what
+        # came with metadata is what somebody said.
+        is_grpcs = not error.trailing_metadata()
+        outcome.is_untouched = is_grpcs and detail.removeprefix(_REMOVED).startswith(_UNTOUCHED)
         return outcome
     if code is _UNAVAILABLE and attempt.address.is_out_of_reach():
         return _made_here(code, f"{where} is out of reach: {detail}")
     if code is grpc.StatusCode.CANCELLED:
         # Had the caller cancelled, this had been cancelled too: the backend gave the call up.
         return _made_here(_UNAVAILABLE, f"{where} ended the call: {detail}")
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and detail.startswith(_OURS):
-        return _made_here(code, f"{where}: {detail.removeprefix(_OURS)}")
+    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and detail.startswith((_OURS, _REMOVED + _OURS)):
+        said = detail[len(_REMOVED) : -1] if detail.startswith(_REMOVED) else detail
+        return _made_here(code, f"{where}: {said.removeprefix(_OURS)}")
     if code is _DEADLINE and not error.trailing_metadata() and _is_past(attempt):
         return _made_here(code, f"{where} did not answer in {attempt.timeout_s:.3g} s")
     trailing = _with_details(answered(error.trailing_metadata()), error)
     return Outcome(code, detail, b"", answered(error.initial_metadata()), trailing)
+
+
+def is_given_up() -> bool:
+    """Return whether it is this task that was cancelled, not a call that it waits for."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
+def cut_off(attempt: Attempt) -> Outcome:
+    """Return what the caller hears of a call whose channel was closed: its address left long ago.
+
+    gRPC cancels such calls, and would leave the caller without any answer.
+    """
+    why = f"variant '{attempt.bound.variant.name}': {attempt.address.name} was taken away"
+    return _made_here(_UNAVAILABLE, why)
 
 
 def unsendable(metadata: Metadata) -> Outcome | None:

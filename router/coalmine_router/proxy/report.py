@@ -6,7 +6,7 @@ Source: https://protobuf.dev/programming-guides/encoding/.
 """
 
 from struct import Struct
-from typing import Final
+from typing import Final, TypeVar
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.varint import varint
@@ -15,9 +15,13 @@ from coalmine_router.metadata import Pair
 from coalmine_router.proxy.exchange import Exchange
 from coalmine_router.proxy.forward import Attempt, Outcome
 
+Key = TypeVar("Key")
+
 _MESSAGE_CHARS_MAX: Final = 2_048
-# Addresses come and go with DNS; a table may stay for months.
-_ADDRESSES_MAX: Final = 1_024
+# A name that a caller made up may be as long as a request.
+_NAME_CHARS_MAX: Final = 128
+# Addresses come and go with DNS, methods are whatever callers name; a table may stay for months.
+_REMEMBERED_MAX: Final = 1_024
 
 _VARINT, _FIXED64, _LENGTH = 0, 1, 2
 
@@ -104,18 +108,20 @@ def uncopied(exchange: Exchange, outcome: Outcome) -> str:
 
 
 def _assigned(exchange: Exchange) -> bytes:
-    routed, bound = exchange.routed, exchange.bound
-    if routed is None or bound is None or exchange.chosen or exchange.model:
+    bound = exchange.bound
+    if bound is None or exchange.chosen or exchange.model or exchange.turned_away:
         return _assignment(exchange)
-    fields = bound.assigned_fields.get(exchange.reason)
+    key = exchange.method, exchange.reason
+    known = bound.assigned_fields
+    fields = known.get(key)
     if fields is None:
-        fields = bound.assigned_fields[exchange.reason] = _assignment(exchange)
+        fields = _remembered(known, key, _assignment(exchange))
     return fields
 
 
 def _assignment(exchange: Exchange) -> bytes:
     routed, bound, chosen = exchange.routed, exchange.bound, exchange.chosen
-    report = pb.Report(method=exchange.method, model=exchange.model)
+    report = pb.Report(method=exchange.method, model=exchange.model[:_NAME_CHARS_MAX])
     report.turned_away = exchange.turned_away
     if routed is not None:
         report.route = routed.route.name
@@ -140,9 +146,7 @@ def _attempt(exchange: Exchange, attempt: Attempt) -> bytes:
     known = attempt.bound.attempt_fields
     fields = known.get(attempt.address.name)
     if fields is None:
-        if len(known) >= _ADDRESSES_MAX:
-            known.clear()
-        fields = known[attempt.address.name] = _where(attempt)
+        fields = _remembered(known, attempt.address.name, _where(attempt))
     if not attempt.message:
         return fields + facts
     said = pb.Attempt(status_message=attempt.message[:_MESSAGE_CHARS_MAX]).SerializeToString()
@@ -161,6 +165,13 @@ def _where_fields(attempt: Attempt) -> bytes:
         backend=attempt.bound.lane.backend,
         address=attempt.address.name,
     ).SerializeToString()
+
+
+def _remembered(known: dict[Key, bytes], key: Key, fields: bytes) -> bytes:
+    if len(known) >= _REMEMBERED_MAX:
+        known.clear()
+    known[key] = fields
+    return fields
 
 
 # ---------------------------------------------------------------- fields

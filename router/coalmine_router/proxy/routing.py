@@ -36,8 +36,8 @@ class BoundVariant:
     # Appended to a request; empty where the caller's name and version stand.
     override: bytes
     stamp: tuple[Pair, ...]
-    # What reports of it have in common, by assignment and by address: written once.
-    assigned_fields: dict[int, bytes] = field(default_factory=dict)
+    # What reports of it have in common, by method and assignment, and by address: written once.
+    assigned_fields: dict[tuple[str, int], bytes] = field(default_factory=dict)
     attempt_fields: dict[str, bytes] = field(default_factory=dict)
 
 

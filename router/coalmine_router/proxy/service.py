@@ -11,13 +11,14 @@ import grpc
 from coalmine.errors import CoalmineError, Unavailable
 from coalmine.hold import Hold
 from coalmine.inference import MODEL_INFER
+from coalmine.status import end as end_with
 from coalmine.status import status_of
 from coalmine.telemetry import ORIGIN_KEY, ORIGIN_ROUTER
 from coalmine.trace_context import HeadSampler
 from coalmine_router import wire
-from coalmine_router.metadata import Pair
+from coalmine_router.metadata import Pair, showing
+from coalmine_router.proxy import attempts
 from coalmine_router.proxy.admission import Admission, NotReached, TurnedAway, reason_of
-from coalmine_router.proxy.attempts import answered
 from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.caller import Caller, caller_of
 from coalmine_router.proxy.exchange import Exchange, begin_trace
@@ -30,13 +31,17 @@ Context = grpc.aio.ServicerContext[bytes, bytes]
 # Takes a serialised Report, and more fields of it.
 TakesReport = Callable[[bytes, bytes], None]
 
+# gRPC rounds deadlines up on the way: a caller whose time is over hangs up a little before that.
+_EARLY_S: Final = 0.005
+_EARLY_SHARE: Final = 0.02
+
 FROM_ROUTER: Final[Pair] = (ORIGIN_KEY, ORIGIN_ROUTER)
 
 
 class DataPlane:
     """Answers for what the current routing matches.
 
-    Of a request, in order: `_begun`, matched, `_let_in`, `_assign`, answered, `_ended`, `_reply`.
+    Of a request, in order: `begun`, `matched`, `assigned`, `_answered`, `ended`, `reply`.
     """
 
     def __init__(
@@ -96,7 +101,7 @@ class DataPlane:
         except CoalmineError as error:
             return await reply(context, refusal(error), ())
         attempt = Attempt(bound, address, b"", time.perf_counter_ns(), timeout_s)
-        metadata = [*caller.metadata, *bound.lane.shown]
+        metadata = showing(caller.metadata, bound.lane.shown)
         outcome = await forward(attempt, f"/{method}", request, metadata)
         return await reply(context, outcome, bound.stamp)
 
@@ -112,7 +117,7 @@ class DataPlane:
         wall_ns, began_ns = time.time_ns(), time.perf_counter_ns()
         caller = self._caller(context)
         trace = begin_trace(caller, self._sampler, self._rng)
-        return Exchange(method, request, caller, trace, wall_ns, began_ns, len(request))
+        return Exchange(method, request, caller, trace, wall_ns=wall_ns, began_ns=began_ns)
 
     def matched(self, exchange: Exchange, request: bytes) -> RoutedRoute:
         """Return the route of the model that a request names. Raises NotFound, InvalidRequest."""
@@ -140,7 +145,7 @@ class DataPlane:
             raise
         try:
             return _chosen(exchange, routed)
-        except CoalmineError:
+        except BaseException:
             self.let_out(exchange, routed)
             raise
 
@@ -167,7 +172,7 @@ class DataPlane:
         routed = self.routing.of_model(wire.model_name(request))
         bound = routed.stable
         if caller.pin is not None:
-            bound = routed.variants[routed.route.variant(caller.pin).name]
+            bound = routed.variants[routed.assigner.pinned(caller.pin).name]
         remaining = context.time_remaining()
         return bound, _reached(bound), routed.timeout_s if remaining is None else remaining
 
@@ -177,17 +182,31 @@ class DataPlane:
         self, exchange: Exchange, routed: RoutedRoute, address: Address, context: Context
     ) -> bytes:
         try:
-            outcome = await answered(exchange, routed, address, self._rng)
+            outcome = await self._outcome(exchange, routed, address)
             self.ended(exchange, outcome)
             if self.hold.is_on:
                 await self.hold.wait(context.time_remaining())
         except asyncio.CancelledError:
             self.given_up(exchange, context)
             raise
+        except Exception:
+            # What went wrong is told at the edge; that it did must not be missing from the counts.
+            self._broken_off(exchange, _unexpected())
+            raise
         finally:
             self.let_out(exchange, routed)
-        assert exchange.bound is not None  # noqa: S101 - it has answered
-        return await reply(context, outcome, exchange.bound.stamp)
+        return await reply(context, outcome, exchange.answering().stamp)
+
+    async def _outcome(self, exchange: Exchange, routed: RoutedRoute, address: Address) -> Outcome:
+        method, request = f"/{exchange.method}", exchange.request
+        call = attempts.first(exchange, routed, address)
+        outcome = await forward(call, method, request, exchange.metadata_of(call))
+        if outcome.is_ok:
+            return outcome
+        again = attempts.second(exchange, routed, call, outcome, self._rng)
+        if again is None:
+            return outcome
+        return await forward(again, method, request, exchange.metadata_of(again))
 
     def ended(self, exchange: Exchange, outcome: Outcome) -> None:
         """Report a request that has come to its end."""
@@ -197,9 +216,11 @@ class DataPlane:
 
     def given_up(self, exchange: Exchange, context: Context) -> None:
         """Report a request whose caller stopped waiting, if it has not been."""
+        self._broken_off(exchange, _gone(exchange, context))
+
+    def _broken_off(self, exchange: Exchange, outcome: Outcome) -> None:
         if exchange.is_reported:
             return
-        outcome = _gone(context)
         if exchange.attempts and not exchange.attempts[-1].ended_ns:
             exchange.attempts[-1].end(outcome)
         self.ended(exchange, outcome)
@@ -252,10 +273,14 @@ def refusal(error: CoalmineError) -> Outcome:
     return Outcome(status_of(error), str(error), b"", (), (), here=True)
 
 
-def _gone(context: Context) -> Outcome:
+def _unexpected() -> Outcome:
+    return Outcome(grpc.StatusCode.INTERNAL, "internal error", b"", (), (), here=True)
+
+
+def _gone(exchange: Exchange, context: Context) -> Outcome:
     """Return how a call ended whose caller stopped waiting for it."""
     remaining = context.time_remaining()
-    spent = remaining is not None and remaining <= 0
+    spent = remaining is not None and remaining <= _EARLY_S + _EARLY_SHARE * exchange.timeout_s
     code = grpc.StatusCode.DEADLINE_EXCEEDED if spent else grpc.StatusCode.CANCELLED
     return Outcome(code, "the caller stopped waiting", b"", (), ())
 
@@ -263,15 +288,23 @@ def _gone(context: Context) -> Outcome:
 async def reply(context: Context, outcome: Outcome, stamp: tuple[Pair, ...]) -> bytes:
     """Return the answer to the caller, or end the call with its error."""
     if outcome.initial:
-        await context.send_initial_metadata(tuple(outcome.initial))
+        await _begin(context, outcome)
     if not outcome.is_ok:
         await end(context, outcome, stamp)
     context.set_trailing_metadata((*outcome.trailing, *stamp) if outcome.trailing else stamp)
     return outcome.response
 
 
+async def _begin(context: Context, outcome: Outcome) -> None:
+    try:
+        await context.send_initial_metadata(tuple(outcome.initial))
+    except grpc.aio.InternalError:
+        # Nobody is there to write to, which is no error of ours.
+        raise asyncio.CancelledError from None
+
+
 async def end(context: Context, outcome: Outcome, stamp: tuple[Pair, ...]) -> NoReturn:
     """End a call with the status of `outcome`, saying who made it."""
     origin = (FROM_ROUTER,) if outcome.here else ()
-    await context.abort(outcome.code, outcome.message, (*outcome.trailing, *stamp, *origin))
-    raise AssertionError  # abort always raises
+    trailing = (*outcome.trailing, *stamp, *origin)
+    await end_with(context, outcome.code, outcome.message, trailing)

@@ -7,16 +7,25 @@ from typing import Final
 
 import grpc
 
-from coalmine.errors import CoalmineError, InvalidRequest
+from coalmine.errors import CoalmineError, InvalidRequest, Unavailable
 from coalmine.inference import SERVICE
 from coalmine_router import wire
 from coalmine_router.metadata import answered
 from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.exchange import Exchange
-from coalmine_router.proxy.forward import Attempt, Outcome, failure, unsendable
+from coalmine_router.proxy.forward import (
+    TIMEOUT_S_MAX,
+    Attempt,
+    Outcome,
+    cut_off,
+    failure,
+    is_given_up,
+    unsendable,
+)
 from coalmine_router.proxy.service import Context, DataPlane, end, refusal
 
 METHOD: Final = f"{SERVICE}/ModelStreamInfer"
+_ENDING: Final = "this router is ending, another answers"
 
 RawStream = grpc.aio.StreamStreamCall[bytes, bytes]
 
@@ -29,10 +38,12 @@ class Streams:
 
     async def serve(self, _requests: object, context: Context) -> None:
         """Pass a stream's messages both ways until either side ends it."""
-        first: object = await context.read()
-        if not isinstance(first, bytes):
-            return  # the caller had nothing to ask
         plane = self._plane
+        first = await self._first(context)
+        if not isinstance(first, bytes):
+            if plane.ending.is_set():
+                await end(context, refusal(Unavailable(_ENDING)), ())
+            return  # the caller had nothing to ask
         exchange = plane.begun(METHOD, first, context)
         try:
             routed = plane.matched(exchange, first)
@@ -48,16 +59,25 @@ class Streams:
         finally:
             plane.let_out(exchange, routed)
 
+    async def _first(self, context: Context) -> object:
+        """Return the first request; none where there is none, or the process is ending."""
+        async with asyncio.TaskGroup() as tasks:
+            over = tasks.create_task(self._plane.ending.wait())
+            reading = tasks.create_task(context.read())
+            await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
+            over.cancel()
+            reading.cancel()
+        return None if reading.cancelled() else reading.result()
+
     async def _passed(self, exchange: Exchange, address: Address, context: Context) -> None:
-        bound = exchange.bound
-        assert bound is not None  # noqa: S101 - it was assigned before
+        bound = exchange.answering()
         # The route's timeout is one answer's: a stream lasts as long as its caller wants.
         remaining = context.time_remaining()
         timeout_s = float("inf") if remaining is None else remaining
-        attempt = Attempt(
-            bound, address, exchange.trace.call_span_id, time.perf_counter_ns(), timeout_s
+        now_ns = time.perf_counter_ns()
+        attempt = exchange.calls(
+            Attempt(bound, address, exchange.trace.call_span_id, now_ns, timeout_s)
         )
-        exchange.attempts.append(attempt)
         address.outstanding += 1
         try:
             outcome = await _Stream(exchange, attempt, context, self._plane.ending).run(remaining)
@@ -83,15 +103,13 @@ class _Stream:
 
     async def run(self, timeout_s: float | None) -> Outcome:
         """Return how the backend ended it, or why the router did."""
-        metadata = [
-            *self._exchange.caller.metadata,
-            *self._attempt.bound.lane.shown,
-            self._exchange.trace.traceparent(self._attempt.span_id),
-        ]
+        metadata = self._exchange.metadata_of(self._attempt)
         refused = unsendable(metadata)
         if refused is not None:
             return refused
-        call = self._attempt.address.stream(f"/{METHOD}")(timeout=timeout_s, metadata=metadata)
+        call = self._attempt.address.stream(f"/{METHOD}")(
+            timeout=None if timeout_s is None else min(timeout_s, TIMEOUT_S_MAX), metadata=metadata
+        )
         try:
             return await self._both_ways(call)
         finally:
@@ -103,7 +121,7 @@ class _Stream:
             async with asyncio.TaskGroup() as tasks:
                 over = tasks.create_task(self._ending.wait())
                 up = tasks.create_task(self._up(call, tasks, over))
-                await self._down(call)
+                outcome = await self._down(call)
                 up.cancel()
                 over.cancel()
         except* InvalidRequest as wrong:
@@ -120,8 +138,7 @@ class _Stream:
     async def _at_its_end(self, call: RawStream) -> Outcome:
         trailing = answered(await call.trailing_metadata())
         if self._was_cut:
-            why = "this router is ending, another answers"
-            return Outcome(grpc.StatusCode.UNAVAILABLE, why, b"", (), trailing, here=True)
+            return Outcome(grpc.StatusCode.UNAVAILABLE, _ENDING, b"", (), trailing, here=True)
         return Outcome(grpc.StatusCode.OK, "", b"", (), trailing)
 
     # ------------------------------------------------------------ from the caller
@@ -144,10 +161,13 @@ class _Stream:
         What was asked by then is answered.
         """
         reading = tasks.create_task(self._context.read())
-        await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
-        if reading.done():
-            return reading.result()
-        reading.cancel()
+        try:
+            await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
+            if reading.done():
+                return reading.result()
+        finally:
+            # Left alone, it would hold up the end until the caller says more, or hangs up.
+            reading.cancel()
         self._was_cut = True
         return None
 
@@ -165,9 +185,16 @@ class _Stream:
 
     # ------------------------------------------------------------ from the backend
 
-    async def _down(self, call: RawStream) -> None:
-        initial = answered(await call.initial_metadata())
-        if initial:
-            await self._context.send_initial_metadata(tuple(initial))
-        async for answer in call:
-            await self._context.write(answer)
+    async def _down(self, call: RawStream) -> Outcome | None:
+        """Pass answers back until the last; return how the router cut it off, if it did."""
+        try:
+            initial = answered(await call.initial_metadata())
+            if initial:
+                await self._context.send_initial_metadata(tuple(initial))
+            async for answer in call:
+                await self._context.write(answer)
+        except asyncio.CancelledError:
+            if is_given_up():
+                raise
+            return cut_off(self._attempt)
+        return None

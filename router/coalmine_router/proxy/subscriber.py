@@ -37,7 +37,7 @@ class Reach(Protocol):
         ...
 
     def reach_changed(self) -> Awaitable[None]:
-        """Return once it is another."""
+        """Return once it may be another than now."""
         ...
 
 

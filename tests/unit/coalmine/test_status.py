@@ -267,6 +267,29 @@ async def test_a_cancelled_call_is_cancelled_and_no_incident(servicer: Raising, 
 
 
 @pytest.mark.parametrize("wrap", [answering, streaming])
+async def test_an_error_of_a_call_whose_caller_is_gone_is_no_incident(wrap: Any) -> None:
+    """gRPC raises InternalError there, and UsageError for each further attempt to end the call."""
+
+    class Hangup:
+        def invocation_metadata(self) -> tuple[()]:
+            return ()
+
+        async def abort(self, code: grpc.StatusCode, details: str, trailing: Any) -> None:
+            said.append(code)
+            raise grpc.aio.InternalError('Failed "execute_batch"')
+
+    async def unreached(self: Any, request: Any, context: Any) -> Any:
+        yield request
+
+    said: list[grpc.StatusCode] = []
+    call = wrap(unreached)(None, errors.NotFound("no such model"), Hangup())
+    with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
+        await (call if asyncio.iscoroutine(call) else anext(call))
+    assert said == [grpc.StatusCode.NOT_FOUND]
+    assert logs == []
+
+
+@pytest.mark.parametrize("wrap", [answering, streaming])
 async def test_a_request_that_is_an_error_never_reaches_its_method(wrap: Any) -> None:
     """A deserialiser returns the error: gRPC answers UNKNOWN to one that raises."""
 

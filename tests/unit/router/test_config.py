@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from coalmine.errors import StartError
 from coalmine_router.config.compare import ExactRule, IgnoreRule
 from coalmine_router.config.file import RouterConfig, read
-from coalmine_router.table import Backend, Shadow, Variant
+from coalmine_router.table import Backend, Limits, Match, Shadow, Sticky, Variant
 
 WHOLE = """
 listen: 0.0.0.0:9001
@@ -83,7 +83,8 @@ def test_a_whole_file_becomes_a_table_of_revision_0(tmp_path: Path) -> None:
         Variant("int8", "green", model="digits-int8"),
     )
     assert digits.shadows == (Shadow("int8", 10_000),)
-    assert (digits.sticky_metadata, digits.timeout_ns) == ("x-user-id", 2 * 10**9)
+    assert (digits.sticky, digits.timeout_ns) == (Sticky("x-user-id"), 2 * 10**9)
+    assert (digits.match, digits.fallback, digits.limits) == (Match("digits"), False, Limits())
 
 
 def test_rules_are_chosen_by_their_name(tmp_path: Path) -> None:
@@ -162,7 +163,7 @@ def test_every_hundredth_of_a_percent_is_read_exactly(weight_bp: int) -> None:
         ({"timeout": "25h"}, "routes.0.timeout: input should be less than or equal"),
         ({"timeout": "9999999999999999h"}, "routes.0.timeout: input should be less than or equal"),
         ({"audit": 5}, "routes.0.audit: unknown key"),
-        ({"match": {}}, "routes.0.match.model: missing"),
+        ({"match": {}}, "routes.0.match: expected one of model, default: true, and service"),
         ({"match": {"model": "../etc"}}, "routes.0.match.model: string should match pattern"),
         ({"name": "two words"}, "routes.0.name: string should match pattern"),
         ({"variants": {}}, "routes.0.variants: dictionary should have at least 1 item"),
@@ -202,11 +203,39 @@ def test_parts_that_contradict_are_named_by_their_route(
     assert refusal(tmp_path, changed(**parts)).startswith(said)
 
 
+@pytest.mark.parametrize("key", ["traceparent", "x-coalmine-variant", "grpc-timeout", "user-bin"])
+def test_a_sticky_key_that_would_never_be_found_is_refused(tmp_path: Path, key: str) -> None:
+    said = refusal(tmp_path, changed(sticky={"metadata": key}))
+    assert said.startswith(f"routes.0.sticky.metadata: '{key}' ")
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        "inference.GRPCInferenceService",
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1.ServerReflection",
+    ],
+)
+def test_a_service_that_the_router_answers_itself_can_be_no_routes(
+    tmp_path: Path, service: str
+) -> None:
+    said = refusal(tmp_path, changed(match={"service": service}))
+    assert said == (
+        f"routes.0.match.service: '{service}' is answered by the router itself, never by a route"
+    )
+
+
+def test_a_variant_of_another_service_has_no_version_to_set(tmp_path: Path) -> None:
+    said = refusal(tmp_path, changed(match={"service": "acme.Scorer"}))
+    assert said.startswith("route 'digits': variant 'canary': requests of another service have no")
+
+
 def test_two_routes_cannot_answer_for_one_model(tmp_path: Path) -> None:
     content = yaml.safe_load(WHOLE)
     content["routes"].append({**content["routes"][0], "name": "other"})
 
-    assert refusal(tmp_path, yaml.safe_dump(content)) == ("match.model 'digits' stands there twice")
+    assert refusal(tmp_path, yaml.safe_dump(content)) == "match: 'model digits' stands there twice"
 
 
 @pytest.mark.parametrize(
@@ -228,8 +257,11 @@ def test_an_address_that_is_none_is_refused_before_anything_listens(
 ) -> None:
     content = yaml.safe_load(WHOLE)
     content[key] = {"listen": "9001"} if key == "control" else "9001"
-    with pytest.raises(StartError, match="'9001' is not an address"):
-        read(written(tmp_path, yaml.safe_dump(content)))
+    place = "control.listen" if key == "control" else key
+
+    assert refusal(tmp_path, yaml.safe_dump(content)) == (
+        f"{place}: '9001' is not an address: expected host:port"
+    )
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:

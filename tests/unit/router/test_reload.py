@@ -1,6 +1,7 @@
 """What SIGHUP asks for: what is taken up, what is refused, and what stays."""
 
 import asyncio
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,7 +55,7 @@ class Router:
 
     @property
     def in_force(self) -> Path:
-        return self.folder / "in-force.yaml"
+        return self.folder / "state" / "in-force.yaml"
 
     async def told(self, text: str) -> list[str]:
         """Write the file and reload; return the events in the log."""
@@ -120,9 +121,18 @@ async def test_where_control_does_not_start_the_old_content_is_put_back(router: 
 
 
 async def test_a_copy_that_cannot_be_written_changes_nothing(router: Router) -> None:
-    (router.folder / "in-force.yaml.new").mkdir()
+    router.in_force.with_name("in-force.yaml.new").mkdir()
     assert await router.told(ANOTHER) == ["reload_asked", "config_refused"]
     assert (router.control_ran_by, router.rolled) == ([], [])
+
+
+async def test_a_copy_that_somebody_deleted_with_its_folder_is_written_again(
+    router: Router,
+) -> None:
+    shutil.rmtree(router.in_force.parent)
+
+    assert "config_refused" not in await router.told(FILE)
+    assert router.in_force.read_text() == FILE
 
 
 async def test_another_address_is_logged_and_the_rest_is_taken(router: Router) -> None:

@@ -7,9 +7,24 @@ from hypothesis import strategies as st
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest
 from coalmine_router.snapshot import route_message, table_from, table_message
-from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Sticky, Variant
+from coalmine_router.table import (
+    Backend,
+    BackendTls,
+    Limits,
+    Match,
+    Route,
+    RouteTable,
+    Shadow,
+    Sticky,
+    Variant,
+)
 
 NAME = st.text(st.characters(exclude_categories=["Cs"]), min_size=1, max_size=12)
+
+
+LIMITS = st.builds(Limits, st.integers(0, 2**32 - 1), st.integers(0, 2**63))
+STICKY = [Sticky(), Sticky("x-user-id"), Sticky(parameter="user"), Sticky(id=True)]
+TLS = st.none() | st.builds(BackendTls, *(st.just("") | NAME for _ in range(4)))
 
 
 @st.composite
@@ -27,16 +42,21 @@ def routes(draw: st.DrawFn, name: str, backends: list[str]) -> Route:
         )
         for place, each in enumerate(names)
     )
+    match = draw(
+        st.sampled_from([Match(name), Match(service=name), Match(service="s", method=name)])
+    )
     shadowed = draw(st.sets(st.sampled_from(names)))
     shadows = tuple(Shadow(each, draw(st.integers(1, 10_000))) for each in sorted(shadowed))
     return Route(
         name=name,
-        match=Match(name),
+        match=match,
         variants=variants,
         shadows=shadows,
-        sticky=Sticky(draw(st.sampled_from(["", "x-user-id"]))),
+        sticky=draw(st.sampled_from(STICKY[:2] if match.service else STICKY)),
         timeout_ns=draw(st.integers(1, 2**63)),
         pinning=draw(st.booleans()),
+        fallback=draw(st.booleans()),
+        limits=draw(LIMITS),
     )
 
 
@@ -47,8 +67,11 @@ def tables(draw: st.DrawFn) -> RouteTable:
     names = sorted(draw(st.sets(NAME, max_size=3)))
     return RouteTable(
         revision=draw(st.integers(0, 2**63)),
-        backends=tuple(Backend(each, draw(targets)) for each in backends),
+        backends=tuple(
+            Backend(each, draw(targets), draw(TLS), draw(st.just("") | NAME)) for each in backends
+        ),
         routes=tuple(draw(routes(each, backends)) for each in names),
+        limits=draw(LIMITS),
     )
 
 
@@ -68,6 +91,7 @@ def message() -> pb.RouteTable:
                 name="digits",
                 match_model="digits",
                 timeout_ns=1,
+                limits=pb.Limits(),
                 variants=[pb.Variant(name="stable", backend="blue", weight_bp=10_000)],
             )
         ],
@@ -78,6 +102,21 @@ def test_a_route_alone_is_the_one_in_its_table() -> None:
     table = table_from(message())
 
     assert route_message(table.route("digits")) == message().routes[0]
+
+
+def test_a_default_route_survives_the_wire() -> None:
+    sent = message()
+    sent.routes[0].match_model, sent.routes[0].match_default = "", True
+    assert table_from(sent).routes[0].match == Match(is_default=True)
+    assert table_message(table_from(sent)).routes == sent.routes
+
+
+def test_tls_without_any_file_is_not_plaintext() -> None:
+    sent = message()
+    assert table_from(sent).backends[0].tls is None
+    sent.backends[0].tls.SetInParent()
+    assert table_from(sent).backends[0].tls == BackendTls()
+    assert table_message(table_from(sent)).backends[0].HasField("tls")
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from coalmine.errors import InvalidRequest, NotFound
 from coalmine.shares import percent
-from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Variant
+from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Sticky, Variant
 
 
 def route_of(*weights_bp: int, name: str = "digits") -> Route:
@@ -18,6 +18,10 @@ def route_of(*weights_bp: int, name: str = "digits") -> Route:
         for each, weight_bp in zip(names, weights_bp, strict=False)
     )
     return Route(name, Match(name), variants)
+
+
+def of(match: Match, *, name: str = "digits") -> Route:
+    return replace(route_of(10_000, name=name), match=match)
 
 
 def table_of(*routes: Route) -> RouteTable:
@@ -60,6 +64,19 @@ def test_weights_from_nothing_to_everything_are_a_split(weights_bp: tuple[int, .
         ({"shadows": (Shadow("canary", 0),)}, "shadow's share lies outside"),
         ({"shadows": (Shadow("canary", 10_001),)}, "shadow's share lies outside"),
         ({"timeout_ns": 0}, "timeout is not above 0"),
+        ({"match": Match()}, "match names a model, default, or a service: one of them"),
+        ({"match": Match("digits", is_default=True)}, "match names a model, default, or a serv"),
+        ({"match": Match("digits", service="a.B")}, "match names a model, default, or a service"),
+        ({"match": Match("digits", method="C")}, "match names a method and no service"),
+        ({"sticky": Sticky("x-user", id=True)}, "in metadata, a parameter or the id: in one"),
+        (
+            {"match": Match(service="a.B"), "sticky": Sticky(parameter="user")},
+            "requests of another service are sticky by metadata alone",
+        ),
+        (
+            {"match": Match(service="a.B"), "sticky": Sticky(id=True)},
+            "requests of another service are sticky by metadata alone",
+        ),
     ],
 )
 def test_a_route_whose_parts_contradict_is_refused_by_name(
@@ -78,7 +95,15 @@ def test_a_route_whose_parts_contradict_is_refused_by_name(
         ({"routes": (route_of(10_000),) * 2}, "route 'digits' stands there twice"),
         (
             {"routes": (route_of(10_000), replace(route_of(10_000), name="other"))},
-            "match.model 'digits' stands there twice",
+            "match: 'model digits' stands there twice",
+        ),
+        (
+            {"routes": (of(Match(is_default=True)), of(Match(is_default=True), name="other"))},
+            "match: 'any other model' stands there twice",
+        ),
+        (
+            {"routes": (of(Match(service="a.B")), of(Match(service="a.B"), name="other"))},
+            r"match: 'a.B/\*' stands there twice",
         ),
     ],
 )
@@ -98,11 +123,18 @@ def test_what_is_not_there_is_not_found_and_what_is_there_is_named() -> None:
         table.route("digits").variant("nix")
 
 
-def test_parts_are_found_by_name_and_routes_by_model_too() -> None:
-    digits = replace(route_of(10_000, 0), model="digits-v2")
+def test_a_method_and_all_of_its_service_are_two_matches() -> None:
+    exact = of(Match(service="a.B", method="C"), name="exact")
+    assert (
+        len(table_of(of(Match(service="a.B")), exact, of(Match("a.B"), name="model")).routes) == 3
+    )
+
+
+def test_parts_are_found_by_name() -> None:
+    digits = replace(route_of(10_000, 0), match=Match("digits-v2"))
     table = table_of(digits)
 
-    assert table.route("digits") is table.by_model["digits-v2"] is digits
+    assert table.route("digits") is digits
     assert digits.stable is digits.variant("stable")
     assert table.by_backend["blue"].targets == ("b:1",)
 

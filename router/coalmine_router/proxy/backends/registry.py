@@ -42,7 +42,6 @@ class Backends:
         self._lanes: dict[tuple[str, str], Lane] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._ejected = asyncio.Event()
-        self._told: list[pb.VariantReach] = []
 
     # ------------------------------------------------------------ what a table needs
 
@@ -160,10 +159,8 @@ class Backends:
         return [_reach(route, variant, lane) for (route, variant), lane in self._lanes.items()]
 
     async def reach_changed(self) -> None:
-        """Return when `reach` is another than when this last returned. For one who waits."""
-        while self.reach() == self._told:
-            await self._news.wait()
-        self._told = self.reach()
+        """Return when `reach` may be another. Look first, then wait: what was before is gone."""
+        await self._news.wait()
 
 
 def _reach(route: str, variant: str, lane: Lane) -> pb.VariantReach:

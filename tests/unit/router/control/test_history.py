@@ -7,7 +7,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine_router.control.history import Change, Split, change_message, definition_of
-from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Variant
+from coalmine_router.table import (
+    Backend,
+    BackendTls,
+    Limits,
+    Match,
+    Route,
+    RouteTable,
+    Shadow,
+    Sticky,
+    Variant,
+)
 
 ROUTE = Route(
     "digits",
@@ -72,8 +82,14 @@ def test_weights_shadows_and_other_routes_are_no_part_of_a_definition() -> None:
     [
         replace(ROUTE, timeout_ns=1),
         replace(ROUTE, pinning=False),
-        replace(ROUTE, sticky_metadata="x-user"),
-        replace(ROUTE, model="digits2"),
+        replace(ROUTE, fallback=True),
+        replace(ROUTE, limits=Limits(1)),
+        replace(ROUTE, sticky=Sticky("x-user")),
+        replace(ROUTE, sticky=Sticky(parameter="user")),
+        replace(ROUTE, sticky=Sticky(id=True)),
+        replace(ROUTE, match=Match("digits2")),
+        replace(ROUTE, match=Match(is_default=True)),
+        replace(ROUTE, match=Match(service="shop.Cart", method="Add")),
         replace(ROUTE, variants=ROUTE.variants[:1]),
         replace(ROUTE, variants=(ROUTE.variants[0], replace(ROUTE.variants[1], version="3"))),
     ],
@@ -82,7 +98,15 @@ def test_everything_else_of_a_route_is(changed: Route) -> None:
     assert definition_of(replace(TABLE, routes=(changed,)), changed) != definition_of(TABLE, ROUTE)
 
 
-def test_the_targets_of_its_backends_are_part_of_a_routes_definition() -> None:
-    moved = replace(TABLE, backends=(TABLE.backends[0], Backend("green", ("g:1",))))
+@pytest.mark.parametrize(
+    "green",
+    [
+        Backend("green", ("g:1",)),
+        Backend("green", ("g:1", "g:2"), BackendTls()),
+        Backend("green", ("g:1", "g:2"), token_file="token"),
+    ],
+)
+def test_how_its_backends_are_reached_is_part_of_a_routes_definition(green: Backend) -> None:
+    moved = replace(TABLE, backends=(TABLE.backends[0], green))
 
     assert definition_of(moved, ROUTE) != definition_of(TABLE, ROUTE)

@@ -1,5 +1,6 @@
 import pytest
 
+from coalmine_router.metadata import Pair
 from coalmine_router.proxy.caller import caller_of
 
 
@@ -43,3 +44,30 @@ def test_a_binary_value_can_be_a_sticky_key_too() -> None:
     caller = caller_of([("user-bin", b"\x01\xff")])
     assert caller.value("user-bin") == "01ff"
     assert caller.value("absent") is None
+
+
+def test_a_token_that_was_the_routers_to_read_stays_behind() -> None:
+    key = "authorization"
+    sent = [("x-a", "1"), (key, "Bearer secret"), ("x-b", "2"), (key, "Bearer other")]
+    caller = caller_of(sent, drop_authorization=True)
+    assert caller.metadata == [("x-a", "1"), ("x-b", "2")]
+    assert caller.value("authorization") is None
+
+
+def test_a_token_that_the_router_does_not_read_is_the_backends() -> None:
+    caller = caller_of([("authorization", "Bearer secret")])
+    assert caller.metadata == [("authorization", "Bearer secret")]
+
+
+def test_only_the_token_stays_behind_and_nothing_that_looks_like_it() -> None:
+    sent: list[Pair] = [
+        ("proxy-authorization", "a"),
+        ("x-authorization", "b"),
+        ("authorization-bin", b"c"),
+    ]
+    assert caller_of(sent, drop_authorization=True).metadata == sent
+
+
+def test_of_a_key_that_comes_twice_the_first_value_counts() -> None:
+    caller = caller_of([("x-user", "ann"), ("x-user", "bob")])
+    assert caller.value("x-user") == "ann"
