@@ -230,6 +230,18 @@ async def test_whether_a_model_is_ready_is_asked_through_a_default_route() -> No
         assert not proxy.reports
 
 
+async def test_a_question_goes_on_in_its_callers_trace() -> None:
+    traceparent = f"00-{'ab' * 16}-{'cd' * 8}-01"
+    async with (
+        OipBackend(echo) as backend,
+        ProxyRig(one(backend.address, split_route(0))) as proxy,
+    ):
+        asked = oip.ModelReadyRequest(name="digits").SerializeToString()
+        await ended(proxy.ask(READY, asked, metadata=(("traceparent", traceparent),)))
+        await ended(proxy.ask(READY, asked))
+        assert [each.values("traceparent") for each in backend.seen] == [[traceparent], []]
+
+
 async def test_a_question_is_pinned_only_where_requests_can_be() -> None:
     async with (
         OipBackend(echo) as backend,

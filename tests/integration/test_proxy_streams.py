@@ -506,6 +506,20 @@ def held_mib() -> float:
 BLOB = bytes(1024 * 1024)
 
 
+async def test_a_stream_that_an_unexpected_error_ends_is_reported_all_the_same() -> None:
+    async with routed() as (proxy, _):
+        address = proxy.plane.routing.by_name["digits"].stable.lane.pick()
+        assert address is not None
+        del address._streams
+        call = Call(proxy)
+        await call.ask(0)
+        assert await call.answers() == []
+        assert await call.code() is grpc.StatusCode.INTERNAL
+        report = await reported(proxy)
+        assert (report.status_code, report.origin_router) == (13, True)
+        assert [each.status_code for each in report.attempts] == [13]
+
+
 async def test_a_caller_that_reads_nothing_holds_its_backend_back() -> None:
     wrote = 0
 

@@ -1,24 +1,7 @@
 """The route table in force, and word of each new one."""
 
-import asyncio
-
+from coalmine_router.news import News
 from coalmine_router.table import RouteTable
-
-
-class News:
-    """Wakes all who wait, each time that there is something to know. Nothing is queued."""
-
-    def __init__(self) -> None:
-        self._event = asyncio.Event()
-
-    def tell(self) -> None:
-        """Wake everybody who waits now."""
-        self._event.set()
-        self._event = asyncio.Event()
-
-    async def wait(self) -> None:
-        """Return at the next `tell`. Look first, then wait: what was told before is gone."""
-        await self._event.wait()
 
 
 class CurrentTable:

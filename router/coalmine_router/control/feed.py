@@ -12,7 +12,8 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1.control_pb2_grpc import TableFeedServicer
 from coalmine.errors import CoalmineError, InvalidRequest
 from coalmine.status import answering
-from coalmine_router.control.current import CurrentTable, News
+from coalmine_router.control.current import CurrentTable
+from coalmine_router.news import News
 from coalmine_router.snapshot import table_message
 from coalmine_router.streams import End, Streams, write
 from coalmine_router.table import RouteTable

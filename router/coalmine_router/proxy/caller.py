@@ -1,11 +1,11 @@
 """What a caller sent beside the request: trace context, pin, metadata to pass on. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 from coalmine.telemetry import VARIANT_KEY
 from coalmine.tokens import AUTHORIZATION
-from coalmine.trace_context import TRACEPARENT, TRACESTATE, Parent, parse
+from coalmine.trace_context import TRACEPARENT, TRACESTATE, Parent, header, parse
 from coalmine_router.metadata import Pair, travels_on
 
 
@@ -23,6 +23,12 @@ class Caller(NamedTuple):
             if name == key:
                 return value if isinstance(value, str) else value.hex()
         return None
+
+    def trace(self) -> Iterator[Pair]:
+        """Yield the caller's own trace context, for a call of which no span is made here."""
+        parent = self.parent
+        if parent is not None:
+            yield TRACEPARENT, header(parent.trace_id, parent.span_id, sampled=parent.sampled)
 
 
 def caller_of(metadata: Iterable[Pair], *, drop_authorization: bool = False) -> Caller:

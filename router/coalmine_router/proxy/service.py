@@ -101,7 +101,7 @@ class DataPlane:
         except CoalmineError as error:
             return await reply(context, refusal(error), ())
         attempt = Attempt(bound, address, b"", time.perf_counter_ns(), timeout_s)
-        metadata = showing(caller.metadata, bound.lane.shown)
+        metadata = [*showing(caller.metadata, bound.lane.shown), *caller.trace()]
         outcome = await forward(attempt, f"/{method}", request, metadata)
         return await reply(context, outcome, bound.stamp)
 
@@ -190,8 +190,7 @@ class DataPlane:
             self.given_up(exchange, context)
             raise
         except Exception:
-            # What went wrong is told at the edge; that it did must not be missing from the counts.
-            self._broken_off(exchange, _unexpected())
+            self.broken(exchange)
             raise
         finally:
             self.let_out(exchange, routed)
@@ -217,6 +216,13 @@ class DataPlane:
     def given_up(self, exchange: Exchange, context: Context) -> None:
         """Report a request whose caller stopped waiting, if it has not been."""
         self._broken_off(exchange, _gone(exchange, context))
+
+    def broken(self, exchange: Exchange) -> None:
+        """Report a request that an error of ours has ended, if it has not been.
+
+        What went wrong is told at the edge; that it did must not be missing from the counts.
+        """
+        self._broken_off(exchange, _unexpected())
 
     def _broken_off(self, exchange: Exchange, outcome: Outcome) -> None:
         if exchange.is_reported:

@@ -56,6 +56,9 @@ class Streams:
         except asyncio.CancelledError:
             plane.given_up(exchange, context)
             raise
+        except Exception:
+            plane.broken(exchange)
+            raise
         finally:
             plane.let_out(exchange, routed)
 

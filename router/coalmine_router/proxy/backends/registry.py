@@ -9,10 +9,10 @@ from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest, StartError
 from coalmine_router import channels
+from coalmine_router.news import News
 from coalmine_router.proxy.backends.access import Access, OpensChannel
 from coalmine_router.proxy.backends.ejection import Rules
 from coalmine_router.proxy.backends.lane import Lane
-from coalmine_router.proxy.backends.news import News
 from coalmine_router.proxy.backends.pace import Pace
 from coalmine_router.proxy.backends.pool import Pool, World
 from coalmine_router.proxy.backends.resolve import Resolves

@@ -1,11 +1,11 @@
 from typing import Any
 
 from coalmine.clock import Clock
+from coalmine_router.news import News
 from coalmine_router.proxy.backends.access import Access
 from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.backends.ejection import Rules
 from coalmine_router.proxy.backends.lane import Lane
-from coalmine_router.proxy.backends.news import News
 from coalmine_router.proxy.backends.pace import Pace
 from coalmine_router.proxy.backends.pool import Pool, World
 from coalmine_router.proxy.backends.standing import Standing

@@ -4,7 +4,7 @@ import asyncio
 
 
 class News:
-    """Wakes all who wait when it is told; what it is about, they look up themselves."""
+    """Wakes all who wait when it is told; what it is about, they look up. Nothing is queued."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
@@ -15,5 +15,5 @@ class News:
         self._next = asyncio.Event()
 
     async def wait(self) -> None:
-        """Return when it is told next."""
+        """Return when it is told next. Look first, then wait: what was told before is gone."""
         await self._next.wait()
