@@ -483,3 +483,24 @@ async def test_metadata_that_cannot_be_passed_on_is_refused_by_name(value: str) 
         outcome = await forward(attempt(proxy, 5.0), f"/{INFER}", REQUEST, [("x-user", value)])
         assert (outcome.code, outcome.here) == (grpc.StatusCode.INVALID_ARGUMENT, True)
         assert "metadata 'x-user' can't be passed on" in outcome.message
+
+
+async def test_while_answers_are_held_questions_and_refusals_wait_as_well() -> None:
+    script = lambda _: Answer(b"")  # noqa: E731 - the shortest there is
+    async with OipBackend(script) as backend, ProxyRig(table(backend.address)) as proxy:
+        proxy.plane.hold.begin()
+        asked = oip.ModelMetadataRequest(name="digits").SerializeToString()
+        calls = [
+            proxy.ask(f"{SERVICE}/ModelMetadata", asked),
+            proxy.infer(request_body("nobody")),
+            proxy.infer(REQUEST),
+        ]
+        await backend.wait_seen(2)
+        assert not any(call.done() for call in calls)
+
+        proxy.plane.hold.end()
+        assert [await call.code() for call in calls] == [
+            grpc.StatusCode.OK,
+            grpc.StatusCode.NOT_FOUND,
+            grpc.StatusCode.OK,
+        ]

@@ -480,6 +480,26 @@ async def test_a_stream_is_one_request_to_the_limits_for_as_long_as_it_lasts() -
         assert await third.answers() == ["0"]
 
 
+async def test_streams_that_say_nothing_are_bounded_too_and_make_room_again() -> None:
+    async with routed() as (proxy, backend):
+        proxy.swap(
+            table_of(backend.address, backend.address, split_route(0), limits=Limits(1), revision=4)
+        )
+        calls = [Call(proxy), Call(proxy)]
+        await until(lambda: any(each.call.done() for each in calls))
+        (refused,) = [each for each in calls if each.call.done()]
+        (silent,) = [each for each in calls if each is not refused]
+        assert await refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert (await refused.trailing())["x-coalmine-origin"] == "router"
+
+        await silent.close()
+        assert await silent.answers() == []
+        third = Call(proxy)
+        await third.ask(0)
+        await third.close()
+        assert await third.answers() == ["0"]
+
+
 async def test_a_stream_is_reported_once_when_it_has_ended() -> None:
     async with routed(shadows=(Shadow("canary", 10_000),)) as (proxy, backend):
         call = Call(proxy)

@@ -2,7 +2,7 @@
 
 import random
 import time
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import grpc
 
@@ -11,7 +11,8 @@ from coalmine_router.proxy.exchange import Exchange
 from coalmine_router.proxy.forward import Attempt, Outcome
 from coalmine_router.proxy.routing import BoundVariant, RoutedRoute
 
-_SILENT = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+_UNAVAILABLE: Final = grpc.StatusCode.UNAVAILABLE
+_SILENT: Final = (_UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 def first(exchange: Exchange, routed: RoutedRoute, address: Address) -> Attempt:
@@ -62,10 +63,20 @@ def _elsewhere(
     # A status of the model's own is an answer; so is the beginning of one.
     if outcome.code not in _SILENT or outcome.initial or exchange.left_s() <= 0:
         return None
-    if outcome.is_untouched:
-        # The connection closed under it, with the word that nobody had looked at it.
-        lane = failed.bound.lane
-        return _Place(failed.bound, lane.other(failed.address) or failed.address)
+    if not outcome.is_untouched:
+        return _within_budget(exchange, routed, failed, outcome)
+    # The connection closed under it, with the word that nobody had looked at it.
+    other = failed.bound.lane.other(failed.address)
+    if other is None and failed.address.is_out_of_reach():
+        found = _within_budget(exchange, routed, failed, outcome)
+        if found is not None:
+            return found
+    return _Place(failed.bound, other or failed.address)
+
+
+def _within_budget(
+    exchange: Exchange, routed: RoutedRoute, failed: Attempt, outcome: Outcome
+) -> _Place | None:
     if not routed.route.fallback or exchange.is_pinned:
         return None
     address = _of_stable(routed, failed, outcome)
@@ -79,4 +90,4 @@ def _of_stable(routed: RoutedRoute, failed: Attempt, outcome: Outcome) -> Addres
     if failed.bound is not routed.stable:
         return lane.pick() or lane.pick_any()
     # Stable's own: another of its addresses, where one was found to be out of reach.
-    return lane.other(failed.address) if outcome.code is _SILENT[0] else None
+    return lane.other(failed.address) if outcome.code is _UNAVAILABLE else None

@@ -135,7 +135,7 @@ async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metad
 
 async def _let_go(address: Address) -> None:
     """Return once new calls don't meet the connection that is closing any more; or soon."""
-    with contextlib.suppress(TimeoutError):
+    with contextlib.suppress(TimeoutError, grpc.aio.UsageError):  # it may be closed by now
         async with asyncio.timeout(_CLOSING_S):
             await address.channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
 

@@ -99,11 +99,11 @@ class DataPlane:
         try:
             bound, address, timeout_s = self._asked(caller, request, context)
         except CoalmineError as error:
-            return await reply(context, refusal(error), ())
+            return await self._reply(context, refusal(error), ())
         attempt = Attempt(bound, address, b"", time.perf_counter_ns(), timeout_s)
         metadata = [*showing(caller.metadata, bound.lane.shown), *caller.trace()]
         outcome = await forward(attempt, f"/{method}", request, metadata)
-        return await reply(context, outcome, bound.stamp)
+        return await self._reply(context, outcome, bound.stamp)
 
     def knows(self, request: bytes) -> bool:
         """Return whether a route matches the model that a request names. Raises InvalidRequest."""
@@ -184,8 +184,6 @@ class DataPlane:
         try:
             outcome = await self._outcome(exchange, routed, address)
             self.ended(exchange, outcome)
-            if self.hold.is_on:
-                await self.hold.wait(context.time_remaining())
         except asyncio.CancelledError:
             self.given_up(exchange, context)
             raise
@@ -194,7 +192,7 @@ class DataPlane:
             raise
         finally:
             self.let_out(exchange, routed)
-        return await reply(context, outcome, exchange.answering().stamp)
+        return await self._reply(context, outcome, exchange.answering().stamp)
 
     async def _outcome(self, exchange: Exchange, routed: RoutedRoute, address: Address) -> Outcome:
         method, request = f"/{exchange.method}", exchange.request
@@ -238,7 +236,18 @@ class DataPlane:
         exchange.turned_away = reason_of(error)
         outcome = refusal(error)
         self.ended(exchange, outcome)
-        return await reply(context, outcome, ())
+        return await self._reply(context, outcome, ())
+
+    async def _reply(self, context: Context, outcome: Outcome, stamp: tuple[Pair, ...]) -> bytes:
+        """Return the answer to the caller, or end the call with its error; not in the hold."""
+        if self.hold.is_on:
+            await self.hold.wait(context.time_remaining())
+        if outcome.initial:
+            await context.send_initial_metadata(tuple(outcome.initial))
+        if not outcome.is_ok:
+            await end(context, outcome, stamp)
+        context.set_trailing_metadata((*outcome.trailing, *stamp) if outcome.trailing else stamp)
+        return outcome.response
 
 
 def _chosen(exchange: Exchange, routed: RoutedRoute) -> Address:
@@ -289,24 +298,6 @@ def _gone(exchange: Exchange, context: Context) -> Outcome:
     spent = remaining is not None and remaining <= _EARLY_S + _EARLY_SHARE * exchange.timeout_s
     code = grpc.StatusCode.DEADLINE_EXCEEDED if spent else grpc.StatusCode.CANCELLED
     return Outcome(code, "the caller stopped waiting", b"", (), ())
-
-
-async def reply(context: Context, outcome: Outcome, stamp: tuple[Pair, ...]) -> bytes:
-    """Return the answer to the caller, or end the call with its error."""
-    if outcome.initial:
-        await _begin(context, outcome)
-    if not outcome.is_ok:
-        await end(context, outcome, stamp)
-    context.set_trailing_metadata((*outcome.trailing, *stamp) if outcome.trailing else stamp)
-    return outcome.response
-
-
-async def _begin(context: Context, outcome: Outcome) -> None:
-    try:
-        await context.send_initial_metadata(tuple(outcome.initial))
-    except grpc.aio.InternalError:
-        # Nobody is there to write to, which is no error of ours.
-        raise asyncio.CancelledError from None
 
 
 async def end(context: Context, outcome: Outcome, stamp: tuple[Pair, ...]) -> NoReturn:

@@ -11,6 +11,7 @@ from coalmine.errors import CoalmineError, InvalidRequest, Unavailable
 from coalmine.inference import SERVICE
 from coalmine_router import wire
 from coalmine_router.metadata import answered
+from coalmine_router.proxy.admission import Admission, TurnedAway
 from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.exchange import Exchange
 from coalmine_router.proxy.forward import (
@@ -35,11 +36,16 @@ class Streams:
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
+        # Of those that have not said anything yet, and so are in no route's count.
+        self._silent = Admission("streams that have sent nothing", plane.admission.limits)
 
     async def serve(self, _requests: object, context: Context) -> None:
         """Pass a stream's messages both ways until either side ends it."""
         plane = self._plane
-        first = await self._first(context)
+        try:
+            first = await self._first(context)
+        except TurnedAway as error:
+            await end(context, refusal(error), ())
         if not isinstance(first, bytes):
             if plane.ending.is_set():
                 await end(context, refusal(Unavailable(_ENDING)), ())
@@ -63,13 +69,21 @@ class Streams:
             plane.let_out(exchange, routed)
 
     async def _first(self, context: Context) -> object:
-        """Return the first request; none where there is none, or the process is ending."""
-        async with asyncio.TaskGroup() as tasks:
-            over = tasks.create_task(self._plane.ending.wait())
-            reading = tasks.create_task(context.read())
-            await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
-            over.cancel()
-            reading.cancel()
+        """Return the first request; none where there is none, or the process is ending.
+
+        Raises TurnedAway where too many streams have sent none.
+        """
+        self._silent.limits = self._plane.admission.limits
+        self._silent.admit(0)
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                over = tasks.create_task(self._plane.ending.wait())
+                reading = tasks.create_task(context.read())
+                await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
+                over.cancel()
+                reading.cancel()
+        finally:
+            self._silent.release(0)
         return None if reading.cancelled() else reading.result()
 
     async def _passed(self, exchange: Exchange, address: Address, context: Context) -> None:
