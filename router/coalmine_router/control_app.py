@@ -78,7 +78,7 @@ def _exposed(address: str, registry: CollectorRegistry, stop: Stop) -> Iterator[
 
 @contextlib.asynccontextmanager
 async def _channels() -> AsyncIterator[Channels]:
-    channels = Channels()
+    channels = Channels(SystemClock())
     try:
         yield channels
     finally:

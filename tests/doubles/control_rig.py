@@ -95,7 +95,7 @@ class ControlRig:
         self._tls = tls
         self._shown = shown(token, "unix:", anywhere=True)
         self.door = ControlDoor(config.control, socket, SystemClock())
-        self._channels = Channels()
+        self._channels = Channels(SystemClock())
         self._group = asyncio.TaskGroup()
         self.registry = CollectorRegistry()
         self.learned = KnownMismatches()

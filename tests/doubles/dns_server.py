@@ -23,12 +23,15 @@ _DATAGRAM_BYTES_MAX = 4_096
 class DnsServer:
     """Knows the names that `answer` told it of; all others do not exist.
 
-    `silent` makes it take questions and answer none. `asked` holds the names in the order they
+    `silent` makes it take questions and answer none, `silent_of` those of an IP version; to one in
+    `failing_of` it answers that it failed. `asked` holds the names in the order they
     were asked for, each twice: once for IPv4, once for IPv6.
     """
 
     def __init__(self) -> None:
         self.silent = False
+        self.silent_of = 0
+        self.failing_of = 0
         self.asked: list[str] = []
         self._names: dict[str, Sequence[str]] = {}
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -77,8 +80,9 @@ class DnsServer:
             question, asker = self._socket.recvfrom(_DATAGRAM_BYTES_MAX)
             if not question:
                 return
-            answer = self._answered(dns.message.from_wire(question))
-            if not self.silent:
+            query = dns.message.from_wire(question)
+            answer = self._answered(query)
+            if not self.silent and _version(query) != self.silent_of:
                 self._socket.sendto(answer.to_wire(), asker)
 
     def _answered(self, query: dns.message.Message) -> dns.message.Message:
@@ -90,10 +94,17 @@ class DnsServer:
         known = self._names.get(name, ())
         if not known:
             answer.set_rcode(dns.rcode.NXDOMAIN)
-        version = 6 if question.rdtype == dns.rdatatype.AAAA else 4
+        version = _version(query)
+        if version == self.failing_of:
+            answer.set_rcode(dns.rcode.SERVFAIL)
+            return answer
         found = [each for each in known if ip_address(each).version == version]
         if found:
             answer.answer.append(
                 dns.rrset.from_text_list(question.name, 1, "IN", question.rdtype, found)
             )
         return answer
+
+
+def _version(query: dns.message.Message) -> int:
+    return 6 if query.question[0].rdtype == dns.rdatatype.AAAA else 4

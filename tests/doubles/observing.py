@@ -89,7 +89,8 @@ async def observing(
 ) -> AsyncIterator[Observing]:
     """Run an observer behind a real gRPC server until the block ends."""
     table = config.table()
-    registry, channels, store = CollectorRegistry(), Channels(), Mismatches(folder / "m.sqlite")
+    registry, store = CollectorRegistry(), Mismatches(folder / "m.sqlite")
+    channels = Channels(SystemClock())
     observer = Observer(
         tables=lambda: table,
         routes=settings(config),

@@ -29,4 +29,6 @@ def test_faults_under_load_fail_no_call() -> None:
     assert done.returncode == 0
     rows = {each["fault"]: each for each in said["faults"]}
     assert len(rows) == 1 + len(FAULTS), "and one without a fault"
+    assert set(said["rss_mib"]) == {"supervisor", "control", "proxies"}
+    assert said["rss_grown"] == []
     assert all(each["requests"] > 0 and each["failed"] == 0 for each in rows.values()), rows

@@ -1,13 +1,17 @@
 """Readiness, asked over a real socket."""
 
 import time
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from coalmine.clock import SystemClock
 from coalmine.inference import inference_pb2 as oip
 from coalmine_router.channels import Channels
 from coalmine_router.control.readiness import Readiness, ReadinessCheck
 from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
+from tests.doubles.hand_clock import HandClock
 from tests.doubles.oip_backend import READY, Answer, OipBackend, Seen, hanging
 
 NOBODY = "127.0.0.1:1"
@@ -34,7 +38,7 @@ async def asked(
     patient: bool = False,
     match: Match = Match("digits"),  # noqa: B008 - frozen
 ) -> Readiness:
-    channels = Channels()
+    channels = Channels(SystemClock())
     check = ReadinessCheck(channels, deadline_s=0.5)
     try:
         return await check.ask(table_of(*targets, match=match), "digits", variant, patient=patient)
@@ -118,9 +122,26 @@ async def test_of_many_targets_three_reasons_are_told() -> None:
 
 
 async def test_a_closed_channel_is_an_answer_and_no_error() -> None:
-    channels = Channels()
+    channels = Channels(SystemClock())
     table = table_of(NOBODY)
     await channels.channel(table.backends[0], NOBODY).close()
     found = await ReadinessCheck(channels).ask(table, "digits", "stable")
 
     assert not found.ready
+
+
+async def test_the_token_of_the_backends_file_is_shown_and_the_newest_one(tmp_path: Path) -> None:
+    file, clock = tmp_path / "token", HandClock()
+    file.write_text("first\n")
+    channels = Channels(clock)
+    async with OipBackend() as backend:
+        blue = Backend("blue", (backend.address,), token_file=str(file))
+        table = replace(table_of(backend.address), backends=(blue,))
+        check = ReadinessCheck(channels)
+        assert (await check.ask(table, "digits", "stable")).ready
+        file.write_text("second\n")
+        clock.now_ns = 10**9
+        assert (await check.ask(table, "digits", "stable")).ready
+    shown = [each.values("authorization") for each in backend.seen]
+    assert shown == [["Bearer first"], ["Bearer second"]]
+    await channels.close()

@@ -52,6 +52,22 @@ async def test_a_shadow_is_asked_with_the_callers_bytes_and_its_own_model_name(
     assert seen.values("k-bin") == [b"\x00\xff"]
 
 
+async def test_a_shadow_is_shown_the_routers_token_in_the_place_of_the_callers(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("routers\n")
+    async with OipBackend(answering(logits=LOGITS)) as shadow:
+        config = router_config(stable=UNUSED, canary=shadow.address)
+        known = config.backends["canary"]
+        config.backends["canary"] = known.model_copy(update={"token_file": file})
+        async with observing(config, tmp_path) as rig:
+            await rig.send(shadowed(metadata=[("authorization", b"Bearer callers")]))
+            await rig.settled(1)
+        (seen,) = shadow.seen
+    assert seen.values("authorization") == ["Bearer routers"]
+
+
 @pytest.mark.parametrize(("sampled", "flag"), [(True, "01"), (False, "00")])
 async def test_a_shadow_gets_the_callers_trace_and_head_decision(
     tmp_path: Path, sampled: bool, flag: str

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from tests.doubles.waiting import until
 from tests.soak.programs import Server
 from tests.soak.stage import CANARY_BP, STABLE_HOSTS, STABLE_NAME, WORKERS, Stage
+from tests.soak.tally import Kill
 
 _WEIGHT_CHANGES = 100
 _CONNECTIONS_A_SECOND = 100
@@ -24,13 +25,13 @@ _LOOKED_UP_S = 20.0
 class Fault:
     """Its name; what does the harm for so many seconds, and puts it right.
 
-    `harm` returns when it killed a process that callers have calls on: these may fail. Where it
-    returns None, no call may.
+    `harm` returns which callers' connections broke, where it killed what they are connected to:
+    calls in flight on these may fail. Where it returns None, no call may.
     """
 
     name: str
     title: str
-    harm: Callable[[Stage, float], float | None]
+    harm: Callable[[Stage, float], Kill | None]
 
 
 def nothing(stage: Stage, harm_s: float) -> None:
@@ -56,9 +57,9 @@ def kill_shadow(stage: Stage, harm_s: float) -> None:
     _killed(stage.shadow, harm_s)
 
 
-def kill_stable(stage: Stage, harm_s: float) -> float:
-    """Kill one of stable's two servers."""
-    return _killed(stage.stable[0], harm_s)
+def kill_stable(stage: Stage, harm_s: float) -> None:
+    """Kill one of stable's two servers; the router tries the other one."""
+    _killed(stage.stable[0], harm_s)
 
 
 def change_dns(stage: Stage, harm_s: float) -> None:
@@ -102,12 +103,10 @@ def roll(stage: Stage, harm_s: float) -> None:
             return
 
 
-def kill_worker(stage: Stage, harm_s: float) -> float:
-    victim = stage.workers()[0]
-    killed_s = time.monotonic()
-    os.kill(victim, signal.SIGKILL)
+def kill_worker(stage: Stage, harm_s: float) -> Kill:
+    kill = stage.kill_worker()
     time.sleep(harm_s)
-    return killed_s
+    return kill
 
 
 # ---------------------------------------------------------------- around it
@@ -172,14 +171,12 @@ FAULTS = (
 # ---------------------------------------------------------------- harm
 
 
-def _killed(server: Server, harm_s: float) -> float:
-    """Kill it, and start it again once the time is over; return when it was killed."""
-    killed_s = time.monotonic()
+def _killed(server: Server, harm_s: float) -> None:
+    """Kill it, and start it again once the time is over."""
     server.kill()
     time.sleep(harm_s)
     server.begin()
     server.await_ready()
-    return killed_s
 
 
 @contextlib.contextmanager

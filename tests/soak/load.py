@@ -1,7 +1,8 @@
 """Steady load, by a real gRPC client in a process of its own, and what became of every call.
 
 `python -m tests.soak.load ADDRESS --callers N --rate R` calls until its standard input closes. For
-each line that it reads, a moment or nothing, it prints a tally of the calls that ended since.
+each line that it reads it prints one: for "ports" those that each channel is connected from, for a
+kill or nothing a tally of the calls that ended since.
 """
 
 import argparse
@@ -14,13 +15,17 @@ from dataclasses import dataclass, field
 
 import grpc
 
+from coalmine.telemetry import ORIGIN_KEY
+from tests.soak.connections import Traced
 from tests.soak.questions import Question, questions
-from tests.soak.tally import Failure, Tally, overlaps, percentile
+from tests.soak.tally import Failure, Kill, Tally, percentile
 
 METHOD = "/inference.GRPCInferenceService/ModelInfer"
 OPTIONS = (("grpc.use_local_subchannel_pool", 1), ("grpc.max_reconnect_backoff_ms", 500))
 DEADLINE_S = 2.0
 CONNECTIONS = 8
+PORTS = "ports"
+VISITOR = CONNECTIONS  # the number of a channel of one call
 
 _THINKS_S = 0.01  # a closed-loop caller, between an answer and its next question
 _VISITS_S = 0.25
@@ -32,25 +37,37 @@ _TEXT_CHARS_MAX = 160
 class Seen:
     """The calls that ended."""
 
-    times: list[tuple[float, float]] = field(default_factory=list)  # began, ended
+    # Channel, began, ended.
+    times: list[tuple[int, float, float]] = field(default_factory=list)
     failures: list[Failure] = field(default_factory=list)
     variants: Counter[str] = field(default_factory=Counter)
 
-    def failed(self, code: str, text: str, began_s: float) -> None:
+    def failed(self, failure: Failure) -> None:
         if len(self.failures) < _FAILURES_MAX:
-            short = text[:_TEXT_CHARS_MAX]
-            self.failures.append(Failure(code, short, began_s, time.monotonic()))
+            self.failures.append(failure)
 
-    def tally(self, at_s: float) -> Tally:
-        took = sorted((ended - began) * 1e3 for began, ended in self.times)
+    def tally(self, kill: Kill | None) -> Tally:
+        took = sorted((ended - began) * 1e3 for _, began, ended in self.times)
         return Tally(
             requests=len(self.times),
             failures=self.failures,
-            in_flight=sum(overlaps(*each, at_s) for each in self.times),
+            in_flight=sum(kill.hit(*each) for each in self.times) if kill else 0,
             p50_ms=percentile(took, 50),
             p99_ms=percentile(took, 99),
             variants=dict(self.variants),
         )
+
+
+@dataclass(frozen=True)
+class Line:
+    """A channel, and its number."""
+
+    number: int
+    traced: Traced
+
+    @property
+    def channel(self) -> grpc.aio.Channel:
+        return self.traced.channel
 
 
 class Load:
@@ -65,67 +82,77 @@ class Load:
 
     async def run(self, callers: int, rate: int) -> None:
         """Call until standard input closes."""
-        channels = [self._channel() for _ in range(CONNECTIONS)]
+        lines = [self._line(number) for number in range(CONNECTIONS)]
         async with asyncio.TaskGroup() as tasks:
             for number in range(callers):
-                tasks.create_task(self._closed_loop(channels[number % CONNECTIONS]))
-            tasks.create_task(self._open_loop(channels, rate, tasks))
+                tasks.create_task(self._closed_loop(lines[number % CONNECTIONS]))
+            tasks.create_task(self._open_loop(lines, rate, tasks))
             tasks.create_task(self._visits())
-            await self._tell()
+            await self._tell(lines)
             self._is_over = True
-        for channel in channels:
-            await channel.close()
+        for line in lines:
+            await line.channel.close()
 
-    async def _tell(self) -> None:
-        while line := await asyncio.to_thread(sys.stdin.readline):
-            seen, self._seen = self._seen, Seen()
-            print(json.dumps(seen.tally(float(line.strip() or "nan")).said()), flush=True)
+    async def _tell(self, lines: list[Line]) -> None:
+        while asked := (await asyncio.to_thread(sys.stdin.readline)):
+            print(json.dumps(self._told(asked.strip(), lines)), flush=True)
 
-    def _channel(self) -> grpc.aio.Channel:
-        return grpc.aio.insecure_channel(self._address, options=OPTIONS)
+    def _told(self, asked: str, lines: list[Line]) -> object:
+        if asked == PORTS:
+            return [line.traced.ports() for line in lines]
+        seen, self._seen = self._seen, Seen()
+        return seen.tally(Kill.of(json.loads(asked)) if asked else None).said()
 
-    async def _closed_loop(self, channel: grpc.aio.Channel) -> None:
+    def _line(self, number: int) -> Line:
+        return Line(number, Traced(self._address, OPTIONS))
+
+    async def _closed_loop(self, line: Line) -> None:
         while not self._is_over:
-            await self._call(channel)
+            await self._call(line)
             await asyncio.sleep(_THINKS_S)
 
-    async def _open_loop(
-        self, channels: list[grpc.aio.Channel], rate: int, tasks: asyncio.TaskGroup
-    ) -> None:
+    async def _open_loop(self, lines: list[Line], rate: int, tasks: asyncio.TaskGroup) -> None:
         due_s = time.monotonic()
         while not self._is_over:
-            tasks.create_task(self._call(channels[self._asked % CONNECTIONS]))
+            tasks.create_task(self._call(lines[self._asked % CONNECTIONS]))
             due_s += 1 / rate
             await asyncio.sleep(max(0.0, due_s - time.monotonic()))
 
     async def _visits(self) -> None:
         while not self._is_over:
-            async with self._channel() as channel:
-                await self._call(channel)
+            line = self._line(VISITOR)
+            async with line.channel:
+                await self._call(line)
             await asyncio.sleep(_VISITS_S)
 
-    async def _call(self, channel: grpc.aio.Channel) -> None:
+    async def _call(self, line: Line) -> None:
         question = self._questions[self._asked % len(self._questions)]
         self._asked += 1
         began_s = time.monotonic()
         try:
-            await self._answered(question, channel, began_s)
+            await self._answered(question, line, began_s)
         except grpc.aio.AioRpcError as error:
-            self._seen.failed(error.code().name, error.details() or "", began_s)
+            self._seen.failed(_failure(error, line, began_s))
         finally:
-            self._seen.times.append((began_s, time.monotonic()))
+            self._seen.times.append((line.number, began_s, time.monotonic()))
 
-    async def _answered(
-        self, question: Question, channel: grpc.aio.Channel, began_s: float
-    ) -> None:
-        ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(METHOD)
+    async def _answered(self, question: Question, line: Line, began_s: float) -> None:
+        ask: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = line.channel.unary_unary(METHOD)
         call = ask(question.body, timeout=DEADLINE_S)
         answer = await call
         trailing = {key: str(value) for key, value in await call.trailing_metadata() or ()}
         variant = trailing.get("x-coalmine-variant", "")
         self._seen.variants[variant] += 1
         if not question.is_answered_by(answer, variant):
-            self._seen.failed("WRONG_NUMBERS", f"by {variant or 'nobody'}", began_s)
+            by = f"by {variant or 'nobody'}"
+            wrong = Failure("WRONG_NUMBERS", by, began_s, time.monotonic(), line.number)
+            self._seen.failed(wrong)
+
+
+def _failure(error: grpc.aio.AioRpcError, line: Line, began_s: float) -> Failure:
+    text = (error.details() or "")[:_TEXT_CHARS_MAX]
+    origin = str(dict(error.trailing_metadata() or ()).get(ORIGIN_KEY, ""))
+    return Failure(error.code().name, text, began_s, time.monotonic(), line.number, origin)
 
 
 def main() -> None:

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.doubles.processes import Started, announced, begin
-from tests.soak.tally import Tally
+from tests.soak.load import PORTS, VISITOR
+from tests.soak.tally import Kill, Tally
 
 _ROOT = Path(__file__).parents[2]
 _END_S = 20.0
@@ -109,6 +110,14 @@ class Load:
     def __init__(self, running: Program) -> None:
         self._running = running
 
-    def tally(self, at_s: float | None = None) -> Tally:
-        """Return what became of the calls since the last one, and how many were in flight then."""
-        return Tally.of(json.loads(self._running.ask("" if at_s is None else repr(at_s))))
+    def tally(self, kill: Kill | None = None) -> Tally:
+        """Return what became of the calls since the last one, and how many the kill hit."""
+        return Tally.of(json.loads(self._running.ask(json.dumps(kill.said()) if kill else "")))
+
+    def channels_from(self, ports: set[int]) -> frozenset[int]:
+        """Return the numbers of the channels that are connected from one of these ports."""
+        known = [set(each) for each in json.loads(self._running.ask(PORTS))]
+        found = {number for number, each in enumerate(known) if each & ports}
+        # Nobody else calls while one of these faults is done.
+        visits = {VISITOR} if ports - set().union(*known) else set()
+        return frozenset(found | visits)

@@ -1,17 +1,14 @@
 """What a soak has seen, as a table for people and as JSON."""
 
-from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from tests.soak.tally import Outcome
-
-Memory = Mapping[str, float]
+from tests.soak.tally import Outcome, Soaked
 
 
-def show(console: Console, outcomes: Sequence[Outcome], before: Memory, after: Memory) -> None:
+def show(console: Console, soaked: Soaked) -> None:
     """Print a row for each fault, and the router's memory."""
     table = Table(title="soak", title_justify="left")
     table.add_column("fault", no_wrap=True)
@@ -21,22 +18,31 @@ def show(console: Console, outcomes: Sequence[Outcome], before: Memory, after: M
     for name in ("p50 ms", "p99 ms", "well after s"):
         table.add_column(name, justify="right")
     table.add_column("verdict")
-    for each in outcomes:
+    for each in soaked.outcomes:
         table.add_row(*_row(each), style="" if each.is_good else "red")
     console.print(table)
-    for each in filter(lambda each: each.what_failed, outcomes):
+    for each in filter(lambda each: each.what_failed, soaked.outcomes):
         console.print(f"{each.fault}: {each.what_failed}")
-    for kind, mib in before.items():
-        console.print(f"memory of {kind}: {mib:.0f} MiB before, {after.get(kind, 0):.0f} MiB after")
+    _show_memory(console, soaked)
 
 
-def as_json(outcomes: Sequence[Outcome], before: Memory, after: Memory) -> dict[str, Any]:
+def as_json(soaked: Soaked) -> dict[str, Any]:
     """Return all of it for programs."""
+    after = soaked.after_mib
     return {
-        "good": all(each.is_good for each in outcomes),
-        "faults": [_told(each) for each in outcomes],
-        "rss_mib": {kind: [before[kind], after.get(kind, 0.0)] for kind in before},
+        "good": soaked.is_good,
+        "faults": [_told(each) for each in soaked.outcomes],
+        "rss_mib": {kind: [mib, after.get(kind, 0.0)] for kind, mib in soaked.before_mib.items()},
+        "rss_grown": soaked.grown,
     }
+
+
+def _show_memory(console: Console, soaked: Soaked) -> None:
+    for kind, mib in soaked.before_mib.items():
+        is_bad = kind in soaked.grown
+        seen = f"{mib:.0f} MiB before, {soaked.after_mib.get(kind, 0):.0f} MiB after"
+        verdict = "BAD" if is_bad else "good"
+        console.print(f"memory of {kind}: {seen}: {verdict}", style="red" if is_bad else "")
 
 
 def _row(outcome: Outcome) -> list[str]:

@@ -1,7 +1,7 @@
 """`make soak`: steady load, one fault after the other, and a table of what failed.
 
-Exit code 0: no request failed but those in flight on a process that was killed, and after each
-fault all was well again.
+Exit code 0: no request failed but those in flight on connections to a proxy that was killed, after
+each fault all was well again, and no process of the router holds much more memory than before.
 """
 
 import argparse
@@ -15,12 +15,12 @@ from pathlib import Path
 from rich.console import Console
 
 from tests.soak.faults import FAULTS, Fault, nothing
-from tests.soak.programs import Load, program
 from tests.soak.report import as_json, show
 from tests.soak.stage import Stage, stage
-from tests.soak.tally import Outcome
+from tests.soak.tally import Outcome, Soaked
 
 _NO_FAULT = Fault("none", "no fault", nothing)
+_NO_FAULT_S = 10.0
 # Of a fault's time, the part in which it does harm; as long a stop as 30 s of a minute.
 _HARM = 0.5
 _WELL_S = 60.0
@@ -45,42 +45,43 @@ def soak(
     console: Console,
 ) -> bool:
     """Do the faults, `each_s` seconds each; print what came of them; return whether all is good."""
-    with stage(folder) as running:
-        load = program(
-            *("tests.soak.load", running.data),
-            *("--callers", str(asked.callers), "--rate", str(asked.rate)),
-        )
-        with load as callers:
-            console.print(f"soak: {len(faults)} faults of {each_s:.0f} s, in {folder}")
-            calls = Load(callers)
-            _until_well(running)
-            calls.tally()
-            outcomes = [_outcome(running, calls, _NO_FAULT, min(each_s, 10.0), console)]
-            before = running.rss_mib()
-            outcomes += [_outcome(running, calls, fault, each_s, console) for fault in faults]
-            after = running.rss_mib()
-    show(console, outcomes, before, after)
+    outcomes, memory = [], []
+    with stage(folder, asked.callers, asked.rate) as running:
+        console.print(f"soak: {len(faults)} faults of {each_s:.0f} s, in {folder}")
+        trouble = _until_well(running)
+        running.load.tally()
+        for fault in (_NO_FAULT, *faults):
+            lasts_s = min(each_s, _NO_FAULT_S) if fault is _NO_FAULT else each_s
+            outcomes.append(_outcome(running, fault, lasts_s, trouble, console))
+            memory.append(running.rss_mib())
+            trouble = ""
+    # After the first fault, where others follow; else after none.
+    seen = Soaked(outcomes, memory[min(1, len(memory) - 2)], memory[-1])
+    show(console, seen)
     if asked.json:
-        print(json.dumps(as_json(outcomes, before, after)))
-    return all(each.is_good for each in outcomes)
+        print(json.dumps(as_json(seen)))
+    return seen.is_good
 
 
-def _outcome(stage: Stage, load: Load, fault: Fault, each_s: float, console: Console) -> Outcome:
-    """Do one fault; return what was seen until all was well again, `each_s` at least."""
+def _outcome(stage: Stage, fault: Fault, each_s: float, trouble: str, console: Console) -> Outcome:
+    """Do one fault; return what was seen until all was well again, `each_s` at least.
+
+    `trouble` is what was not well before it.
+    """
     began_s = time.monotonic()
-    killed_s, trouble = None, ""
+    kill = None
     try:
-        killed_s = fault.harm(stage, each_s * _HARM)
+        kill = fault.harm(stage, each_s * _HARM)
     except Exception as error:  # noqa: BLE001 - it is told in the table, and the next fault is done
-        trouble = f"{type(error).__name__}: {error}"
+        trouble = "; ".join(filter(None, [trouble, f"{type(error).__name__}: {error}"]))
     right_s = time.monotonic()
     not_well = _until_well(stage)
     well_after_s = time.monotonic() - right_s
     time.sleep(max(0.0, began_s + each_s - time.monotonic()))
     seen = Outcome(
         fault.title,
-        load.tally(killed_s),
-        killed_s,
+        stage.load.tally(kill),
+        kill,
         well_after_s,
         "; ".join(filter(None, [trouble, not_well])),
     )

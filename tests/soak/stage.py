@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +18,10 @@ from coalmine.control.v1 import control_pb2_grpc
 from tests.doubles.dns_server import DnsServer
 from tests.doubles.processes import Started, started
 from tests.doubles.server_process import written
-from tests.soak.programs import Program, Server, program
+from tests.soak.connections import broken
+from tests.soak.programs import Load, Program, Server, program
 from tests.soak.questions import MODEL, VERSIONS
+from tests.soak.tally import Kill
 
 WORKERS = 2
 STABLE_NAME = "stable.test"
@@ -39,6 +42,7 @@ class Stage:
     shadow: Server
     collector: Program
     dns: DnsServer
+    load: Load
 
     @property
     def data(self) -> str:
@@ -91,14 +95,28 @@ class Stage:
 
     def rss_mib(self) -> dict[str, float]:
         """Return what each of the router's processes holds of memory."""
-        kinds = {"control": [self.control_pid()], "proxies": self.workers()}
+        controls = [pid for pid, words in self.router.children().items() if "control" in words]
+        kinds = {"control": controls, "proxies": self.workers()}
         found = {kind: sum(map(_rss_mib, pids)) for kind, pids in kinds.items()}
         return {"supervisor": _rss_mib(self.router.pid), **found}
 
+    def kill_worker(self) -> Kill:
+        """Kill a proxy; return which of the load's channels are connected to it."""
+        victim, *living = self.workers()
+        # It accepts nothing more between the look at its connections and its end.
+        os.kill(victim, signal.SIGSTOP)
+        try:
+            lost = broken(int(self.data.rpartition(":")[2]), living)
+            channels = self.load.channels_from(lost)
+        finally:
+            killed_s = time.monotonic()
+            os.kill(victim, signal.SIGKILL)
+        return Kill(killed_s, channels)
+
 
 @contextlib.contextmanager
-def stage(folder: Path) -> Iterator[Stage]:
-    """Yield the stage once all of it is ready; afterwards all of it has ended."""
+def stage(folder: Path, callers: int, rate: int) -> Iterator[Stage]:
+    """Yield the stage once all of it is ready and called; afterwards all of it has ended."""
     with contextlib.ExitStack() as stack:
         repository = written("tests.models", folder / "models")
         stable, canary, shadow = _servers(repository, folder)
@@ -123,7 +141,10 @@ def stage(folder: Path) -> Iterator[Stage]:
         )
         # A stopped process can't be ended in order.
         stack.callback(lambda: os.kill(collector.process.pid, signal.SIGCONT))
-        yield Stage(router, stable, canary, shadow, collector, dns)
+        load = ("tests.soak.load", router.address("data"))
+        calls = program(*load, "--callers", str(callers), "--rate", str(rate))
+        running = Load(stack.enter_context(calls))
+        yield Stage(router, stable, canary, shadow, collector, dns, running)
 
 
 def _servers(repository: Path, folder: Path) -> tuple[list[Server], Server, Server]:
@@ -203,8 +224,9 @@ def _variants_lacking(status: pb.RouteStatus) -> Iterator[str]:
 
 
 def _rss_mib(pid: int) -> float:
-    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
-        if line.startswith("VmRSS:"):
-            return int(line.split()[1]) / 1024
+    with contextlib.suppress(OSError):
+        for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS:"):
+                return int(line.split()[1]) / 1024
     print(f"no memory is told of process {pid}", file=sys.stderr)
     return 0.0

@@ -1,16 +1,24 @@
 """What the soak makes of the calls that failed during a fault."""
 
+import json
 from typing import Any
 
 import pytest
 
-from tests.soak.tally import Failure, Outcome, Tally, percentile
+from tests.soak.tally import Failure, Kill, Outcome, Soaked, Tally, grown, percentile
 
-KILLED_S = 100.0
+LOST, KEPT = 3, 5
+KILL = Kill(100.0, frozenset({LOST}))
 
 
-def failure(began_s: float = 99.9, ended_s: float = 100.01, code: str = "UNAVAILABLE") -> Failure:
-    return Failure(code, "socket closed", began_s, ended_s)
+def failure(
+    began_s: float = 99.9,
+    ended_s: float = 100.01,
+    code: str = "UNAVAILABLE",
+    channel: int = LOST,
+    origin: str = "",
+) -> Failure:
+    return Failure(code, "socket closed", began_s, ended_s, channel, origin)
 
 
 def outcome(*failures: Failure, requests: int = 50, in_flight: int = 4, **fields: Any) -> Outcome:
@@ -20,7 +28,7 @@ def outcome(*failures: Failure, requests: int = 50, in_flight: int = 4, **fields
 
 def test_no_failure_is_good() -> None:
     assert outcome().is_good
-    assert outcome(killed_s=KILLED_S).is_good
+    assert outcome(kill=KILL).is_good
 
 
 def test_a_failure_is_not_excused_where_nothing_was_killed() -> None:
@@ -29,8 +37,8 @@ def test_a_failure_is_not_excused_where_nothing_was_killed() -> None:
     assert seen.what_failed == "1 x UNAVAILABLE socket closed"
 
 
-def test_calls_in_flight_on_the_killed_process_are_excused() -> None:
-    seen = outcome(failure(), failure(began_s=100.05, ended_s=100.06), killed_s=KILLED_S)
+def test_calls_in_flight_on_a_connection_to_the_killed_process_are_excused() -> None:
+    seen = outcome(failure(), failure(began_s=100.05, ended_s=100.06), kill=KILL)
     assert seen.excused == 2
     assert seen.is_good
 
@@ -42,18 +50,25 @@ def test_calls_in_flight_on_the_killed_process_are_excused() -> None:
         failure(began_s=99.0, ended_s=99.9),  # it was over before
         failure(code="DEADLINE_EXCEEDED", ended_s=102.0),  # nobody was told
         failure(code="WRONG_NUMBERS"),
+        failure(channel=KEPT),  # it was on another process
+        failure(origin="router"),  # a living router says so
     ],
 )
 def test_other_failures_are_not(not_excused: Failure) -> None:
-    seen = outcome(failure(), not_excused, killed_s=KILLED_S)
+    seen = outcome(failure(), not_excused, kill=KILL)
     assert seen.excused == 1
     assert not seen.is_good
 
 
-def test_no_more_are_excused_than_were_in_flight() -> None:
-    seen = outcome(failure(), failure(), failure(), in_flight=2, killed_s=KILLED_S)
-    assert seen.excused == 2
+def test_where_no_connection_broke_no_call_may_fail() -> None:
+    seen = outcome(failure(), kill=Kill(100.0, frozenset()))
+    assert seen.excused == 0
     assert not seen.is_good
+
+
+def test_what_is_expected_names_the_calls_and_the_connections() -> None:
+    assert outcome().expected == "0"
+    assert outcome(in_flight=4, kill=KILL).expected == "of the 4 on its 1 connections"
 
 
 def test_a_fault_without_a_call_shows_nothing() -> None:
@@ -66,6 +81,39 @@ def test_what_was_not_well_afterwards_is_not_good() -> None:
     seen = outcome(trouble="not well after 60 s: canary: away")
     assert not seen.is_good
     assert "canary: away" in seen.what_failed
+
+
+def test_a_kill_travels_as_json() -> None:
+    assert Kill.of(json.loads(json.dumps(KILL.said()))) == KILL
+
+
+@pytest.mark.parametrize(
+    ("before_mib", "after_mib", "is_grown"),
+    [
+        (100.0, 145.0, False),
+        (100.0, 145.1, True),
+        (10.0, 32.5, False),  # a small process may grow by more than a quarter
+        (100.0, 60.0, False),
+        (100.0, 0.0, True),  # nothing is known of it
+        (0.0, 50.0, True),
+    ],
+)
+def test_memory_may_grow_by_a_quarter_and_a_little(
+    before_mib: float, after_mib: float, is_grown: bool
+) -> None:
+    assert grown({"control": before_mib}, {"control": after_mib}) == ["control"] * is_grown
+
+
+def test_a_soak_is_not_good_where_a_process_grew() -> None:
+    before = {"control": 90.0, "proxies": 170.0}
+    assert Soaked([outcome()], before, before).is_good
+    seen = Soaked([outcome()], before, {"control": 90.0, "proxies": 400.0})
+    assert seen.grown == ["proxies"]
+    assert not seen.is_good
+
+
+def test_a_soak_is_not_good_where_one_fault_is_not() -> None:
+    assert not Soaked([outcome(), outcome(failure())], {}, {}).is_good
 
 
 def test_a_tally_travels_as_json() -> None:

@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as oip
 from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceStub
-from coalmine_router.channels import Channels, address_of, token_of
+from coalmine_router.channels import Channels, address_of
 from coalmine_router.table import Backend, RouteTable
 
 _REASONS_MAX: Final = 3
@@ -93,7 +93,7 @@ class ReadinessCheck:
             options = {
                 "timeout": self._deadline_s,
                 "wait_for_ready": patient,
-                "metadata": token_of(backend),
+                "metadata": self._channels.shown(backend),
             }
             channel = self._channels.channel(backend, target)
             why = await (_unready(channel, model, options) if model else _unwell(channel, options))

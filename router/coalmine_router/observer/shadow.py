@@ -15,7 +15,7 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import StartError
 from coalmine.inference import MODEL_INFER
 from coalmine_router import wire
-from coalmine_router.channels import Channels, address_of, token_of
+from coalmine_router.channels import Channels, address_of
 from coalmine_router.metadata import Pair, showing
 from coalmine_router.observer.compare import Answer
 from coalmine_router.observer.exchange import Exchange, ShadowCall
@@ -216,9 +216,10 @@ class Shadows:
         try:
             channel = self._channels.channel(copy.backend, target)
             method: _Method = channel.unary_unary(f"/{MODEL_INFER}")
+            passed = _metadata(copy.exchange.report, span_id)
             body = await method(
                 copy.exchange.request + override,
-                metadata=showing(_metadata(copy.exchange.report, span_id), token_of(copy.backend)),
+                metadata=showing(passed, self._channels.shown(copy.backend)),
                 timeout=timeout_ns / 10**9,
             )
         except grpc.aio.AioRpcError as error:

@@ -5,9 +5,13 @@ import contextlib
 import random
 from collections.abc import Callable
 
+import structlog
+
 from coalmine_router.proxy.backends.pace import Pace
-from coalmine_router.proxy.backends.resolve import LookupFailed, Resolves
+from coalmine_router.proxy.backends.resolve import HalfAnswered, LookupFailed, Resolves
 from coalmine_router.proxy.backends.targets import Lookup
+
+_log = structlog.get_logger(__name__)
 
 # What is called with the addresses of a name, or with why there is no answer.
 Told = Callable[[Lookup, list[str] | str], None]
@@ -25,6 +29,8 @@ class Following:
         self._rng = rng
         self._pace = pace
         self._hurry = asyncio.Event()
+        self._known: list[str] = []
+        self._half = ""
 
     def hurry(self) -> None:
         """Look it up soon: an address of it was lost."""
@@ -46,8 +52,19 @@ class Following:
         patience_s = self._pace.lookup_patience_s
         try:
             async with asyncio.timeout(patience_s):
-                return await self._resolver.addresses(self._lookup)
+                self._known = await self._resolver.addresses(self._lookup)
         except TimeoutError:
             return f"no answer within {patience_s:g} s"
+        except HalfAnswered as half:
+            self._known = half.beside(self._known)
+            self._miss(str(half))
         except LookupFailed as error:
             return str(error)
+        else:
+            self._half = ""
+        return self._known
+
+    def _miss(self, why: str) -> None:
+        if why != self._half:
+            _log.warning("lookup_half_answered", name=str(self._lookup), why=why)
+        self._half = why

@@ -3,7 +3,9 @@
 import asyncio
 import socket
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from ipaddress import ip_address
 from typing import Any, Final, Protocol
 
 import dns.asyncresolver
@@ -18,10 +20,26 @@ _LIFETIME_S: Final = 2.0
 
 # As socket.getaddrinfo.
 GetAddrInfo = Callable[..., Sequence[tuple[Any, ...]]]
+# As threading.Thread.
+MakesThread = Callable[..., threading.Thread]
 
 
 class LookupFailed(Exception):
     """A name has no addresses, or nobody said which."""
+
+
+class HalfAnswered(LookupFailed):
+    """A name has the addresses `found`, but of the other IP version nobody said which."""
+
+    def __init__(self, found: Sequence[str], unanswered: int, why: str) -> None:
+        super().__init__(why)
+        self._found = found
+        self._unanswered = unanswered
+
+    def beside(self, known: Iterable[str]) -> list[str]:
+        """Return what was found, and of what was `known` before that which nobody spoke of."""
+        kept = (ip for ip in known if ip_address(ip).version == self._unanswered)
+        return [*self._found, *kept]
 
 
 class Resolves(Protocol):
@@ -55,8 +73,9 @@ class SystemNames:
     a name that is being looked up waits for the same thread, and no exit waits for any.
     """
 
-    def __init__(self, getaddrinfo: GetAddrInfo) -> None:
+    def __init__(self, getaddrinfo: GetAddrInfo, thread: MakesThread = threading.Thread) -> None:
         self._getaddrinfo = getaddrinfo
+        self._thread = thread
         self._under_way: dict[str, asyncio.Future[list[str] | str]] = {}
 
     async def addresses(self, host: str) -> list[str]:
@@ -70,9 +89,14 @@ class SystemNames:
         if len(self._under_way) >= _THREADS_MAX:
             raise LookupFailed(f"{_THREADS_MAX} names are being looked up already")
         loop = asyncio.get_running_loop()
+        thread = self._thread(
+            target=self._ask, args=(host, loop), name=f"lookup-{host}", daemon=True
+        )
+        try:
+            thread.start()
+        except (RuntimeError, MemoryError) as error:
+            raise LookupFailed(f"no thread to look it up in: {error}") from None
         answer = self._under_way[host] = loop.create_future()
-        name = f"lookup-{host}"
-        threading.Thread(target=self._ask, args=(host, loop), name=name, daemon=True).start()
         return answer
 
     def _ask(self, host: str, loop: asyncio.AbstractEventLoop) -> None:
@@ -99,15 +123,32 @@ class SystemNames:
 # ---------------------------------------------------------------- a server's
 
 
+@dataclass(frozen=True, slots=True)
+class _Said:
+    """What a server says of one IP version; without addresses, `why`."""
+
+    version: int
+    found: list[str] = field(default_factory=list)
+    why: str = ""
+    is_answer: bool = True
+
+
 async def asked_of_server(lookup: Lookup) -> list[str]:
-    """Return what the lookup's DNS server says: IPv4 and IPv6. Raises LookupFailed."""
+    """Return what the lookup's DNS server says: IPv4 and IPv6.
+
+    Raises HalfAnswered where it says of one alone, LookupFailed where there are no addresses.
+    """
     resolver = _resolver(lookup.server)
     async with asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(_records(resolver, lookup.host, kind)) for kind in ("A", "AAAA")]
-    answers = [each.result() for each in asked]
-    found = [ip for answer in answers if not isinstance(answer, str) for ip in answer]
+        asked = [tasks.create_task(_records(resolver, lookup.host, version)) for version in (4, 6)]
+    said = [each.result() for each in asked]
+    found = [ip for each in said for ip in each.found]
+    why = "; ".join(dict.fromkeys(each.why for each in said if each.why))
     if not found:
-        raise LookupFailed("; ".join(dict.fromkeys(map(str, answers))))
+        raise LookupFailed(why)
+    for each in said:
+        if not each.is_answer:
+            raise HalfAnswered(found, each.version, f"IPv{each.version}: {each.why}")
     return found
 
 
@@ -121,16 +162,16 @@ def _resolver(server: str) -> dns.asyncresolver.Resolver:
     return resolver
 
 
-async def _records(resolver: dns.asyncresolver.Resolver, host: str, kind: str) -> list[str] | str:
-    """Return the addresses of one kind, or why there are none."""
+async def _records(resolver: dns.asyncresolver.Resolver, host: str, version: int) -> _Said:
+    kind = "AAAA" if version == 6 else "A"
     try:
         answer = await resolver.resolve(host, kind, search=False, lifetime=_LIFETIME_S)
     except dns.resolver.NoAnswer:
-        return f"{host} has no addresses"
+        return _Said(version, why=f"{host} has no addresses")
     except dns.resolver.NXDOMAIN:
-        return f"{host} does not exist"
+        return _Said(version, why=f"{host} does not exist")
     except dns.exception.Timeout:
-        return "the DNS server does not answer"
+        return _Said(version, why="the DNS server does not answer", is_answer=False)
     except (dns.exception.DNSException, OSError) as error:
-        return str(error)
-    return [record.address for record in answer]
+        return _Said(version, why=str(error), is_answer=False)
+    return _Said(version, [record.address for record in answer])

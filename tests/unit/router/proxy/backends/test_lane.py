@@ -10,22 +10,10 @@ from coalmine_router.proxy.backends.pace import Pace
 from coalmine_router.proxy.backends.pool import Pool, World
 from coalmine_router.proxy.backends.standing import Standing
 from coalmine_router.table import Backend
+from tests.doubles.hand_clock import HandClock
 
 SECOND = 10**9
 UP = Standing().connected().said(serving=True)
-
-
-class HandClock:
-    """Time that a test moves."""
-
-    def __init__(self) -> None:
-        self.now_ns = 0
-
-    def wall_ns(self) -> int:
-        return self.now_ns
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns
 
 
 class NoClock:

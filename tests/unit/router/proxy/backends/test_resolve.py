@@ -5,8 +5,14 @@ from typing import Any
 
 import pytest
 
-from coalmine_router.proxy.backends.resolve import LookupFailed, Resolver, SystemNames
+from coalmine_router.proxy.backends.resolve import (
+    HalfAnswered,
+    LookupFailed,
+    Resolver,
+    SystemNames,
+)
 from coalmine_router.proxy.backends.targets import Lookup
+from tests.doubles.dns_server import DnsServer
 
 
 def found(*ips: str) -> list[tuple[Any, ...]]:
@@ -76,3 +82,65 @@ async def test_lookups_that_hang_are_bounded() -> None:
 async def test_a_dns_server_by_name_is_refused() -> None:
     with pytest.raises(LookupFailed, match="expected an IP address"):
         await Resolver().addresses(Lookup("model", 80, "dns.test"))
+
+
+class NoThread(threading.Thread):
+    """One that the system refuses, as it does when there are too many."""
+
+    def start(self) -> None:
+        raise RuntimeError("can't start new thread")
+
+
+async def test_where_no_thread_can_be_started_the_lookup_fails_and_the_next_is_tried() -> None:
+    kinds: list[type[threading.Thread]] = [NoThread, NoThread, threading.Thread]
+
+    def thread(**given: Any) -> threading.Thread:
+        return kinds.pop(0)(**given)
+
+    names = SystemNames(lambda *_, **__: found("1.1.1.1"), thread)
+    for _ in range(2):
+        with pytest.raises(LookupFailed, match="can't start new thread"):
+            await names.addresses("model")
+    assert await names.addresses("model") == ["1.1.1.1"]
+
+
+# ---------------------------------------------------------------- a server's
+
+
+def asked_of(dns: DnsServer) -> Lookup:
+    return Lookup("model.test", 80, dns.address)
+
+
+@pytest.mark.parametrize("unanswered", [4, 6])
+async def test_a_version_that_the_server_fails_on_is_not_taken_for_none(unanswered: int) -> None:
+    known = {4: "1.1.1.1", 6: "::1"}
+    with DnsServer() as dns:
+        dns.answer("model.test", list(known.values()))
+        dns.failing_of = unanswered
+        with pytest.raises(HalfAnswered, match=f"IPv{unanswered}: ") as half:
+            await Resolver().addresses(asked_of(dns))
+    assert half.value.beside([]) == [known[10 - unanswered]]
+    assert half.value.beside(["9.9.9.9", "::9"])[1:] == ["::9" if unanswered == 6 else "9.9.9.9"]
+
+
+async def test_a_version_that_times_out_is_not_taken_for_none() -> None:
+    with DnsServer() as dns:
+        dns.answer("model.test", ["1.1.1.1"])
+        dns.silent_of = 6
+        with pytest.raises(HalfAnswered, match="IPv6: the DNS server does not answer"):
+            await Resolver().addresses(asked_of(dns))
+
+
+async def test_a_version_that_has_no_addresses_is_an_answer() -> None:
+    with DnsServer() as dns:
+        dns.answer("model.test", ["1.1.1.1"])
+        assert await Resolver().addresses(asked_of(dns)) == ["1.1.1.1"]
+
+
+async def test_where_one_version_has_none_and_the_other_is_not_answered_the_lookup_fails() -> None:
+    with DnsServer() as dns:
+        dns.answer("model.test", ["1.1.1.1"])
+        dns.failing_of = 4
+        with pytest.raises(LookupFailed, match="no addresses") as failed:
+            await Resolver().addresses(asked_of(dns))
+    assert not isinstance(failed.value, HalfAnswered), "all that is known stays"
