@@ -27,6 +27,7 @@ from coalmine.shares import percent
 from coalmine.telemetry import ROUTER_SERVICE, configure_logging
 from coalmine_router import app, control_app, proxy_app
 from coalmine_router.config.file import RouterConfig, checked, read
+from coalmine_router.files import check_files
 from coalmine_router.proxy.door import DoorSettings
 from coalmine_router.proxy.link import ControlAddress
 from coalmine_router.supervisor import Grace
@@ -151,9 +152,10 @@ def proxy(
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The router's configuration.")],
 ) -> None:
-    """Read a configuration and say what it means, or what is wrong with it."""
+    """Read a configuration and the files that it names; say what it means, or what is wrong."""
     try:
         config = read(file)
+        check_files(config)
     except StartError as error:
         typer.echo(f"coalmine: {error}", err=True)
         raise typer.Exit(lifecycle.EXIT_CANNOT_START) from None

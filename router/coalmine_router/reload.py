@@ -10,6 +10,7 @@ from coalmine.child_process import Command
 from coalmine.config_file import content_of
 from coalmine.errors import StartError, reason_of
 from coalmine_router.config.file import RouterConfig, checked
+from coalmine_router.files import check_files
 
 _log = structlog.get_logger(__name__)
 
@@ -62,6 +63,7 @@ class Reload:
         try:
             text = content_of(self._file)
             wanted = checked(text, path=self._file)
+            check_files(wanted)
             config = unmoved(self._config, wanted)
             proxies = self._proxies(config)
         except StartError as error:

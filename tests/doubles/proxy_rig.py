@@ -12,6 +12,7 @@ from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import MODEL_INFER
 from coalmine.trace_context import HeadSampler
+from coalmine_router.proxy.backends.ejection import Rules
 from coalmine_router.proxy.backends.pace import Pace
 from coalmine_router.proxy.backends.registry import Backends
 from coalmine_router.proxy.backends.resolve import Resolver
@@ -35,10 +36,13 @@ class ProxyRig:
         *,
         sampling_ratio: float = 1.0,
         pace: Pace | None = None,
+        rules: Rules | None = None,
     ) -> None:
         self.reports: list[pb.Report] = []
         self._rng = random.Random(7)
-        self.backends = Backends(clock=SystemClock(), rng=self._rng, resolver=Resolver(), pace=pace)
+        self.backends = Backends(
+            clock=SystemClock(), rng=self._rng, resolver=Resolver(), pace=pace, rules=rules
+        )
         sampler = HeadSampler(sampling_ratio, parent_based=True)
         self.plane = DataPlane(report=self._report, sampler=sampler, rng=self._rng)
         if table is not None:

@@ -8,6 +8,7 @@ import grpc
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.proxy.backends.ejection import Rules
 from coalmine_router.table import Route, RouteTable, Sticky
 from tests.doubles.backend_process import BackendProcess, backend_process
 from tests.doubles.closing_backend import ClosingBackend
@@ -35,9 +36,12 @@ LOADING = failing(UNAVAILABLE, "model 'digits-next' is loading")
 class Split:
     """Both backends and the proxy: `async with Split(script) as split:`. All weight is canary's."""
 
-    def __init__(self, canary: object = LOADING, route: Route | None = None) -> None:
+    def __init__(
+        self, canary: object = LOADING, route: Route | None = None, *, rules: Rules | None = None
+    ) -> None:
         self.stable = OipBackend(answering(logits=PIXELS))
         self.canary = OipBackend(canary)  # type: ignore[arg-type]  # a Script
+        self._rules = rules
         self._route = route or split_route(fallback=True)
 
     async def __aenter__(self) -> Self:
@@ -45,7 +49,7 @@ class Split:
         await self._life.enter_async_context(self.stable)
         await self._life.enter_async_context(self.canary)
         table = table_of(self.stable.address, self.canary.address, self._route)
-        self.proxy = await self._life.enter_async_context(ProxyRig(table))
+        self.proxy = await self._life.enter_async_context(ProxyRig(table, rules=self._rules))
         return self
 
     async def __aexit__(self, *error: object) -> None:
@@ -252,7 +256,7 @@ async def test_where_both_hang_the_callers_deadline_is_the_end() -> None:
 
 
 async def test_a_storm_is_tried_again_for_a_fifth_of_its_requests() -> None:
-    async with Split() as split:
+    async with Split(rules=Rules(failures=1_000)) as split:
         answers = [await ended(split.proxy.infer(REQUEST)) for _ in range(60)]
 
         assert sum(each.code is OK for each in answers) == 12
@@ -448,3 +452,21 @@ async def test_a_backend_that_closes_its_connections_is_not_taken_for_one_that_f
         for _ in range(6):
             await ended(proxy.infer(REQUEST))
         assert not lane._ejections.marks
+
+
+# ---------------------------------------------------------------- a canary that lives and is no use
+
+
+async def test_a_lone_canary_that_goes_on_being_unavailable_is_left_alone_after_a_while() -> None:
+    async with Split(answering(logits=PIXELS), split_route(5_000, fallback=True)) as split:
+        for _ in range(50):  # what a fifth of can be tried again
+            await ended(split.proxy.infer(REQUEST))
+        split.canary.script = LOADING
+        seen = [await ended(split.proxy.infer(REQUEST)) for _ in range(100)]
+
+        assert {each.code for each in seen} == {OK}
+        failed = sum(bool(report.attempts[0].status_code) for report in split.proxy.reports)
+        assert failed == 5
+        assert {
+            each.available for each in split.proxy.backends.reach() if each.variant == "canary"
+        } == {0}

@@ -44,7 +44,9 @@ class Follower:
         self.unusable: set[int] = set()
         self.reached = Reached()
         self.file = folder / "route-table.pb"
-        self.subscriber = Subscriber("p1", self.file, self._take, self.reached, SystemClock())
+        self.subscriber = Subscriber(
+            "p1", self.file, self._take, self.reached, SystemClock(), again_s=0.05
+        )
 
     def _take(self, table: RouteTable) -> None:
         if table.revision in self.unusable:
@@ -113,6 +115,33 @@ async def test_a_table_with_anything_wrong_is_refused_as_a_whole(tmp_path: Path)
         assert "weights add up to" in control.states[-1].refused
         assert follower.revisions == [1]
         assert pb.RouteTable.FromString(follower.file.read_bytes()) == table(1)
+
+
+async def test_a_refused_table_is_taken_once_what_it_needs_is_there(tmp_path: Path) -> None:
+    async with ControlProcess() as control:
+        follower = Follower(tmp_path)
+        follower.unusable = {1}
+        async with follower.following(control.address):
+            await control.push(table(1))
+            await control.wait(lambda: control.states != [] and bool(control.states[-1].refused))
+            follower.unusable = set()
+            await control.wait(lambda: _acked(control, 1))
+        assert follower.revisions == [1]
+        assert follower.file.exists()
+
+
+async def test_a_saved_table_that_cannot_be_used_yet_is_used_as_soon_as_it_can(
+    tmp_path: Path,
+) -> None:
+    follower = Follower(tmp_path)
+    follower.file.write_bytes(table(4).SerializeToString())
+    follower.unusable = {4}
+    assert not follower.subscriber.start_from_disk()
+    async with follower.following("127.0.0.1:1"):
+        follower.unusable = set()
+        async with asyncio.timeout(10):
+            await follower.subscriber.serving.wait()
+    assert follower.revisions == [4]
 
 
 async def test_a_table_whose_backends_cannot_be_called_is_refused_with_the_reason(

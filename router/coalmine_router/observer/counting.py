@@ -25,7 +25,7 @@ def count(report: pb.Report, table: RouteTable, traffic: Traffic) -> None:
     traffic.answered(
         *_known(route, report.variant),
         code=code_name(report.status_code),
-        duration_ns=report.duration_ns,
+        duration_ns=_took_ns(report),
     )
     for attempt in _failed_before(report):
         traffic.failed(*_known(route, attempt.variant), code=code_name(attempt.status_code))
@@ -34,6 +34,13 @@ def count(report: pb.Report, table: RouteTable, traffic: Traffic) -> None:
     assigned = report.chosen or report.variant
     if assigned and _is_by_split(report):
         traffic.assigned_by_split(*_known(route, assigned))
+
+
+def _took_ns(report: pb.Report) -> int:
+    """Return how long who answered has taken: not what was spent on a call that failed before."""
+    if len(report.attempts) > 1:
+        return report.attempts[-1].duration_ns
+    return report.duration_ns
 
 
 def _known(route: Route | None, variant: str) -> tuple[str, str]:

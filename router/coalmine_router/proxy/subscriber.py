@@ -20,6 +20,7 @@ _log = structlog.get_logger(__name__)
 
 _RETRY_S: Final = 0.2
 _REACH_S: Final = 1.0
+_AGAIN_S: Final = 5.0
 
 Follow = Callable[
     [AsyncIterator[pb.ProxyState]], grpc.aio.StreamStreamCall[pb.ProxyState, pb.RouteTable]
@@ -55,18 +56,23 @@ class Subscriber:
         swap: Callable[[RouteTable], None],
         reach: Reach,
         clock: Clock,
+        *,
+        again_s: float = _AGAIN_S,
     ) -> None:
         self._proxy_id = proxy_id
         self._saved = saved
         self._swap = swap
         self._reach = reach
         self._clock = clock
+        self._again_s = again_s
         # When it began to serve by the table on its disk; None: it was sent one, or has none.
         self._saved_since_ns: int | None = None
         self._reach_said: Sequence[pb.VariantReach] = ()
         self._revision = 0
         self._refused = ""
         self._refused_revision = 0
+        # What was refused last: a file that it names may be there by now.
+        self._refused_table: pb.RouteTable | None = None
         self._is_lost = False
         self._advice = ""
         self.serving = asyncio.Event()
@@ -75,10 +81,13 @@ class Subscriber:
 
     def start_from_disk(self) -> bool:
         """Serve by the table kept on disk; return whether there is a good one."""
+        message = pb.RouteTable()
         try:
-            table = table_from(pb.RouteTable.FromString(self._saved.read_bytes()))
+            message.ParseFromString(self._saved.read_bytes())
+            table = table_from(message)
             if not table.routes:
                 raise InvalidRequest("no routes")  # noqa: TRY301 - an empty file reads as this
+            self._refused_table = message  # until it is taken
             self._take(table)
             self._saved_since_ns = self._clock.monotonic_ns()
         except FileNotFoundError:
@@ -94,6 +103,7 @@ class Subscriber:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_ever(follow))
             tasks.create_task(self._tell_reach())
+            tasks.create_task(self._try_again())
 
     async def _follow_ever(self, follow: Follow) -> None:
         while True:
@@ -129,21 +139,37 @@ class Subscriber:
     def _receive(self, message: pb.RouteTable) -> None:
         self._is_lost, self._advice = False, ""
         self._saved_since_ns = None
+        self._take_up(message)
+
+    def _take_up(self, message: pb.RouteTable) -> None:
         try:
             self._take(table_from(message))
         except CoalmineError as error:
-            _log.error("table_refused", revision=message.revision, error=str(error))
-            self._refused = f"revision {message.revision}: {error}"
-            self._refused_revision = message.revision
-            self._say()
+            self._refuse(message, str(error))
             return
         self._say()
         self._save(message)
+
+    def _refuse(self, message: pb.RouteTable, why: str) -> None:
+        refused = f"revision {message.revision}: {why}"
+        if refused != self._refused:
+            _log.error("table_refused", revision=message.revision, error=why)
+        self._refused, self._refused_revision = refused, message.revision
+        self._refused_table = message
+        self._say()
+
+    async def _try_again(self) -> None:
+        """Try what was refused again, now and then: no other table may come for months."""
+        while True:
+            await asyncio.sleep(self._again_s)
+            if self._refused_table is not None:
+                self._take_up(self._refused_table)
 
     def _take(self, table: RouteTable) -> None:
         self._swap(table)
         self._revision = table.revision
         self._refused, self._refused_revision = "", 0
+        self._refused_table = None
         self.serving.set()
 
     async def _tell_reach(self) -> None:

@@ -94,10 +94,13 @@ async def test_another_content_restarts_control_with_it_and_then_rolls(router: R
     assert [proxy.name for proxy in router.rolled] == ["letters"]
 
 
+UNREADABLE = FILE + "tls: {cert: gone.pem, key: gone.pem}\n"
 IMPOSSIBLE = FILE.replace("name: digits", "name: impossible")
 
 
-@pytest.mark.parametrize("wrong", ["routes: [", FILE + "nonsense: 1\n", "{}", IMPOSSIBLE])
+@pytest.mark.parametrize(
+    "wrong", ["routes: [", FILE + "nonsense: 1\n", "{}", IMPOSSIBLE, UNREADABLE]
+)
 async def test_a_wrong_file_is_one_line_and_changes_nothing(router: Router, wrong: str) -> None:
     assert await router.told(wrong) == ["reload_asked", "config_refused"]
     assert (router.control_ran_by, router.rolled) == ([], [])

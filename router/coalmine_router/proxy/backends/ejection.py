@@ -53,17 +53,16 @@ class Ejections:
         """When the next one comes back; None where nobody is out."""
         return min((mark.until_ns for mark in self.marks.values() if mark.until_ns), default=None)
 
-    def failed(self, name: str, now_ns: int, *, of: int) -> int:
+    def failed(self, name: str, now_ns: int, *, most: int) -> int:
         """Take in a failed call, and return for how many nanoseconds its address is out now, or 0.
 
-        `of`: how many addresses may get calls, but for ejection. Never are more than half of them
-        out, so one alone never is.
+        `most`: how many may be out at a time.
         """
         mark = self.marks.setdefault(name, Mark())
         mark.failures += 1
         if mark.until_ns or mark.failures < self._rules.failures:
             return 0
-        if len(self.out) + 1 > of // 2:
+        if len(self.out) + 1 > most:
             return 0
         return self._eject(mark, now_ns)
 
@@ -102,10 +101,7 @@ class Ejections:
         return out_ns
 
 
-def excluded(out: Sequence[str], names: Collection[str]) -> frozenset[str]:
-    """Return which of `names` get no calls: those `out`, but never more than half.
-
-    Of `out`, the first are kept out.
-    """
+def excluded(out: Sequence[str], names: Collection[str], *, most: int) -> frozenset[str]:
+    """Return which of `names` get no calls: those `out`, of which the first `most` are kept out."""
     here = [name for name in out if name in names]
-    return frozenset(here[: len(names) // 2])
+    return frozenset(here[:most])

@@ -31,6 +31,7 @@ class Lane:
         "_clock",
         "_ejected",
         "_ejections",
+        "_has_stand_in",
         "_marks",
         "_only",
         "_pool",
@@ -49,6 +50,7 @@ class Lane:
         chance: Chance,
         rules: Rules,
         ejected: Callable[[], None],
+        has_stand_in: bool,
     ) -> None:
         self.where = where
         self.backend = pool.name
@@ -58,6 +60,7 @@ class Lane:
         self._clock = clock
         self._chance = chance
         self._ejected = ejected
+        self._has_stand_in = has_stand_in
         self._ejections = Ejections(chance, rules)
         self._marks = self._ejections.marks
         self._available: tuple[Address, ...] = ()
@@ -92,7 +95,9 @@ class Lane:
         """Take in that a call ended UNAVAILABLE or DEADLINE_EXCEEDED."""
         address.doubt()
         of = len(self._pool.available) if address.standing.is_available else 0
-        out_ns = self._ejections.failed(address.name, self._clock.monotonic_ns(), of=of)
+        out_ns = self._ejections.failed(
+            address.name, self._clock.monotonic_ns(), most=self._out_most(of)
+        )
         if out_ns:
             out_s = round(out_ns / 1e9, 1)
             _log.warning("address_ejected", lane=self.where, address=address.name, out_s=out_s)
@@ -127,11 +132,16 @@ class Lane:
         available = self._pool.available
         if self._marks:
             self._ejections.keep({each.name for each in self._pool.known})
-            out = excluded(self._ejections.out, [each.name for each in available])
+            names = [each.name for each in available]
+            out = excluded(self._ejections.out, names, most=self._out_most(len(names)))
             available = tuple(each for each in available if each.name not in out)
         self._available = available
         self._only = available[0] if len(available) == 1 else None
         self.is_ready = bool(available)
+
+    def _out_most(self, of: int) -> int:
+        """Return how many of so many addresses may be out: all, where another variant stands in."""
+        return of if self._has_stand_in else of // 2
 
     # ------------------------------------------------------------ what is said of it
 

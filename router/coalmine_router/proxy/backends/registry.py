@@ -16,7 +16,7 @@ from coalmine_router.proxy.backends.lane import Lane
 from coalmine_router.proxy.backends.pace import Pace
 from coalmine_router.proxy.backends.pool import Pool, World
 from coalmine_router.proxy.backends.resolve import Resolves
-from coalmine_router.table import RouteTable
+from coalmine_router.table import STABLE, RouteTable
 
 
 class Backends:
@@ -110,6 +110,7 @@ class Backends:
             chance=self._world.rng.random,
             rules=self._rules,
             ejected=self._ejected.set,
+            has_stand_in=at[1] != STABLE,
         )
 
     # ------------------------------------------------------------ its life

@@ -151,3 +151,11 @@ def test_of_a_route_that_lost_a_variant_its_reports_are_counted_apart() -> None:
     count(called(("canary", 0), variant="canary"), replace(TABLE, routes=(alone,)), traffic)
 
     assert [key for key, _ in traffic.variants()] == [("", "")]
+
+
+def test_the_time_of_a_call_that_failed_is_not_that_of_who_answered_instead() -> None:
+    fell_back = called(("canary", 4), ("stable", 0), variant="stable", chosen="canary")
+    fell_back.duration_ns = 1_010_000_000
+    fell_back.attempts[0].duration_ns = 1_000_000_000
+    fell_back.attempts[1].duration_ns = 5_000_000
+    assert of(counted(fell_back), "stable").latencies.sum_ns == 5_000_000

@@ -15,7 +15,7 @@ def middle() -> float:
 
 def fail(ejections: Ejections, name: str, times: int, now_ns: int = 0, of: int = 4) -> int:
     """Return what the last of so many failures gives."""
-    return [ejections.failed(name, now_ns, of=of) for _ in range(times)][-1]
+    return [ejections.failed(name, now_ns, most=of // 2) for _ in range(times)][-1]
 
 
 def test_the_fifth_failure_in_a_row_puts_an_address_out_for_five_seconds() -> None:
@@ -127,7 +127,7 @@ def test_spans_are_jittered_by_a_fifth_both_ways() -> None:
 def test_of_those_that_may_get_calls_half_are_never_kept_out(
     out: list[str], names: list[str]
 ) -> None:
-    without = excluded(out, names)
+    without = excluded(out, names, most=len(names) // 2)
     assert without <= set(out) & set(names)
     assert len(without) <= len(names) / 2
     assert len(without) == min(len(set(out) & set(names)), len(names) // 2)
@@ -148,6 +148,6 @@ def test_whatever_happens_half_stay_and_nobody_is_out_for_more_than_five_minutes
         if went_well:
             ejections.answered(name, now)
         else:
-            ejections.failed(name, now, of=4)
+            ejections.failed(name, now, most=2)
         assert len(ejections.out) <= 2
         assert all(0 <= mark.until_ns <= now + 300 * SECOND for mark in ejections.marks.values())

@@ -1,5 +1,7 @@
 from typing import Any
 
+import pytest
+
 from coalmine.clock import Clock
 from coalmine_router.news import News
 from coalmine_router.proxy.backends.access import Access
@@ -40,13 +42,16 @@ def pool(count: int) -> Pool:
     return Pool(Access(Backend("blue", targets), lambda *_, **__: nothing), world)
 
 
-def lane(of: Pool, *, clock: Clock | None = None, chance: Any = middle) -> Lane:
+def lane(
+    of: Pool, *, clock: Clock | None = None, chance: Any = middle, has_stand_in: bool = False
+) -> Lane:
     return Lane(
         "digits/stable",
         of,
         clock=clock or HandClock(),
         chance=chance,
         rules=Rules(),
+        has_stand_in=has_stand_in,
         ejected=lambda: None,
     )
 
@@ -138,3 +143,17 @@ def test_troubles_are_the_first_few_and_each_is_cut_short() -> None:
     assert stable.troubles[-1] == "and 3 more"
     assert max(map(len, stable.troubles)) == 200
     assert stable.trouble.startswith("backend 'blue': 10.0.0.0:80: no connection: xxx")
+
+
+@pytest.mark.parametrize("has_stand_in", [False, True])
+def test_a_lone_address_is_out_only_where_another_variant_stands_in(has_stand_in: bool) -> None:
+    of = pool(1)
+    (only,) = up(of)
+    clock = HandClock()
+    way = lane(of, clock=clock, has_stand_in=has_stand_in)
+    for _ in range(5):
+        way.failed(only)
+    assert way.is_ready is not has_stand_in
+    clock.now_ns += 5 * SECOND
+    way.look()
+    assert way.is_ready
