@@ -11,7 +11,8 @@ from coalmine.errors import NotOffered
 from coalmine.inference import SERVICE
 from coalmine.inference import inference_pb2 as oip
 from coalmine.status import abort, let_go
-from coalmine_router.proxy.service import FROM_ROUTER, Context, DataPlane
+from coalmine_router.proxy.endings import FROM_ROUTER, Context
+from coalmine_router.proxy.service import DataPlane
 from coalmine_router.proxy.streams import Streams
 
 Answer = Callable[[bytes, Context], Awaitable[bytes]]

@@ -4,38 +4,27 @@ import asyncio
 import random
 import time
 from collections.abc import Callable
-from typing import Final, NoReturn
-
-import grpc
 
 from coalmine.errors import CoalmineError, Unavailable
 from coalmine.hold import Hold
 from coalmine.inference import MODEL_INFER
-from coalmine.status import end as end_with
-from coalmine.status import status_of
-from coalmine.telemetry import ORIGIN_KEY, ORIGIN_ROUTER
 from coalmine.trace_context import HeadSampler
 from coalmine_router import wire
 from coalmine_router.metadata import Pair, showing
 from coalmine_router.proxy import attempts
-from coalmine_router.proxy.admission import Admission, NotReached, TurnedAway, reason_of
+from coalmine_router.proxy.admission import Admission, TurnedAway, reason_of
 from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.caller import Caller, caller_of
+from coalmine_router.proxy.choice import choose, reached
+from coalmine_router.proxy.endings import Context, end, gone, refusal, unexpected
 from coalmine_router.proxy.exchange import Exchange, begin_trace
 from coalmine_router.proxy.forward import Attempt, Outcome, forward
 from coalmine_router.proxy.report import bodies_of, report_of
 from coalmine_router.proxy.routing import NOTHING_ROUTED, BoundVariant, RoutedRoute, Routing
 from coalmine_router.table import Limits
 
-Context = grpc.aio.ServicerContext[bytes, bytes]
 # Takes a serialised Report, and more fields of it.
 TakesReport = Callable[[bytes, bytes], None]
-
-# gRPC rounds deadlines up on the way: a caller whose time is over hangs up a little before that.
-_EARLY_S: Final = 0.005
-_EARLY_SHARE: Final = 0.02
-
-FROM_ROUTER: Final[Pair] = (ORIGIN_KEY, ORIGIN_ROUTER)
 
 
 class DataPlane:
@@ -144,7 +133,7 @@ class DataPlane:
             routed.admission.release(size)
             raise
         try:
-            return _chosen(exchange, routed)
+            return choose(exchange, routed)
         except BaseException:
             self.let_out(exchange, routed)
             raise
@@ -174,7 +163,7 @@ class DataPlane:
         if caller.pin is not None:
             bound = routed.variants[routed.assigner.pinned(caller.pin).name]
         remaining = context.time_remaining()
-        return bound, _reached(bound), routed.timeout_s if remaining is None else remaining
+        return bound, reached(bound), routed.timeout_s if remaining is None else remaining
 
     # ------------------------------------------------------------ the call, and after it
 
@@ -213,14 +202,14 @@ class DataPlane:
 
     def given_up(self, exchange: Exchange, context: Context) -> None:
         """Report a request whose caller stopped waiting, if it has not been."""
-        self._broken_off(exchange, _gone(exchange, context))
+        self._broken_off(exchange, gone(exchange, context))
 
     def broken(self, exchange: Exchange) -> None:
         """Report a request that an error of ours has ended, if it has not been.
 
         What went wrong is told at the edge; that it did must not be missing from the counts.
         """
-        self._broken_off(exchange, _unexpected())
+        self._broken_off(exchange, unexpected())
 
     def _broken_off(self, exchange: Exchange, outcome: Outcome) -> None:
         if exchange.is_reported:
@@ -248,60 +237,3 @@ class DataPlane:
             await end(context, outcome, stamp)
         context.set_trailing_metadata((*outcome.trailing, *stamp) if outcome.trailing else stamp)
         return outcome.response
-
-
-def _chosen(exchange: Exchange, routed: RoutedRoute) -> Address:
-    """Note who is to answer, why, and which shadows get a copy; return who is called.
-
-    A variant that can't be reached is not ready: what the split gives it goes to stable.
-    """
-    key = _sticky_key(exchange, routed) if routed.route.sticky else None
-    variant, exchange.reason = routed.assigner.assign(exchange.caller.pin, key)
-    bound = exchange.bound = routed.variants[variant.name]
-    if not bound.lane.is_ready and bound is not routed.stable and not exchange.is_pinned:
-        exchange.fall_back()
-        bound = routed.stable
-    if routed.route.shadows:
-        exchange.shadows = routed.assigner.shadows(bound.variant)
-    return bound.lane.pick() or _reached(bound)
-
-
-def _reached(bound: BoundVariant) -> Address:
-    """Return the address to call, be it the least bad one. Raises TurnedAway."""
-    address = bound.lane.pick_any()
-    if address is None:
-        raise NotReached(f"variant '{bound.variant.name}': {bound.lane.trouble}")
-    return address
-
-
-def _sticky_key(exchange: Exchange, routed: RoutedRoute) -> str | None:
-    sticky = routed.route.sticky
-    if sticky.metadata:
-        return exchange.caller.value(sticky.metadata)
-    if sticky.parameter:
-        return wire.parameter(exchange.request, sticky.parameter)
-    return wire.request_id(exchange.request)
-
-
-def refusal(error: CoalmineError) -> Outcome:
-    """Return how a call ends that the router itself refuses."""
-    return Outcome(status_of(error), str(error), b"", (), (), here=True)
-
-
-def _unexpected() -> Outcome:
-    return Outcome(grpc.StatusCode.INTERNAL, "internal error", b"", (), (), here=True)
-
-
-def _gone(exchange: Exchange, context: Context) -> Outcome:
-    """Return how a call ended whose caller stopped waiting for it."""
-    remaining = context.time_remaining()
-    spent = remaining is not None and remaining <= _EARLY_S + _EARLY_SHARE * exchange.timeout_s
-    code = grpc.StatusCode.DEADLINE_EXCEEDED if spent else grpc.StatusCode.CANCELLED
-    return Outcome(code, "the caller stopped waiting", b"", (), ())
-
-
-async def end(context: Context, outcome: Outcome, stamp: tuple[Pair, ...]) -> NoReturn:
-    """End a call with the status of `outcome`, saying who made it."""
-    origin = (FROM_ROUTER,) if outcome.here else ()
-    trailing = (*outcome.trailing, *stamp, *origin)
-    await end_with(context, outcome.code, outcome.message, trailing)

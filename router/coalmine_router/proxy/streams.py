@@ -13,6 +13,7 @@ from coalmine_router import wire
 from coalmine_router.metadata import answered
 from coalmine_router.proxy.admission import Admission, TurnedAway
 from coalmine_router.proxy.backends.address import Address
+from coalmine_router.proxy.endings import Context, end, refusal
 from coalmine_router.proxy.exchange import Exchange
 from coalmine_router.proxy.forward import (
     TIMEOUT_S_MAX,
@@ -23,7 +24,7 @@ from coalmine_router.proxy.forward import (
     is_given_up,
     unsendable,
 )
-from coalmine_router.proxy.service import Context, DataPlane, end, refusal
+from coalmine_router.proxy.service import DataPlane
 
 METHOD: Final = f"{SERVICE}/ModelStreamInfer"
 _ENDING: Final = "this router is ending, another answers"

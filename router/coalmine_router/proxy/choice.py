@@ -1,0 +1,40 @@
+"""Who answers a request: the variant, by the route's policy, and the address, by its lane."""
+
+from coalmine_router import wire
+from coalmine_router.proxy.admission import NotReached
+from coalmine_router.proxy.backends.address import Address
+from coalmine_router.proxy.exchange import Exchange
+from coalmine_router.proxy.routing import BoundVariant, RoutedRoute
+
+
+def choose(exchange: Exchange, routed: RoutedRoute) -> Address:
+    """Note who is to answer, why, and which shadows get a copy; return who is called.
+
+    A variant that can't be reached is not ready: what the split gives it goes to stable.
+    """
+    key = _sticky_key(exchange, routed) if routed.route.sticky else None
+    variant, exchange.reason = routed.assigner.assign(exchange.caller.pin, key)
+    bound = exchange.bound = routed.variants[variant.name]
+    if not bound.lane.is_ready and bound is not routed.stable and not exchange.is_pinned:
+        exchange.fall_back()
+        bound = routed.stable
+    if routed.route.shadows:
+        exchange.shadows = routed.assigner.shadows(bound.variant)
+    return bound.lane.pick() or reached(bound)
+
+
+def reached(bound: BoundVariant) -> Address:
+    """Return the address to call, be it the least bad one. Raises NotReached."""
+    address = bound.lane.pick_any()
+    if address is None:
+        raise NotReached(f"variant '{bound.variant.name}': {bound.lane.trouble}")
+    return address
+
+
+def _sticky_key(exchange: Exchange, routed: RoutedRoute) -> str | None:
+    sticky = routed.route.sticky
+    if sticky.metadata:
+        return exchange.caller.value(sticky.metadata)
+    if sticky.parameter:
+        return wire.parameter(exchange.request, sticky.parameter)
+    return wire.request_id(exchange.request)

@@ -1,0 +1,46 @@
+"""How calls end that no backend has answered, and how a caller hears of it."""
+
+from typing import Final, NoReturn
+
+import grpc
+
+from coalmine.errors import CoalmineError
+from coalmine.status import end as end_with
+from coalmine.status import status_of
+from coalmine.telemetry import ORIGIN_KEY, ORIGIN_ROUTER
+from coalmine_router.metadata import Pair
+from coalmine_router.proxy.exchange import Exchange
+from coalmine_router.proxy.forward import Outcome
+
+Context = grpc.aio.ServicerContext[bytes, bytes]
+
+FROM_ROUTER: Final[Pair] = (ORIGIN_KEY, ORIGIN_ROUTER)
+
+# gRPC rounds deadlines up on the way: a caller whose time is over hangs up a little before that.
+_EARLY_S: Final = 0.005
+_EARLY_SHARE: Final = 0.02
+
+
+def refusal(error: CoalmineError) -> Outcome:
+    """Return how a call ends that the router itself refuses."""
+    return Outcome(status_of(error), str(error), b"", (), (), here=True)
+
+
+def unexpected() -> Outcome:
+    """Return how a call ends that an error of ours has ended."""
+    return Outcome(grpc.StatusCode.INTERNAL, "internal error", b"", (), (), here=True)
+
+
+def gone(exchange: Exchange, context: Context) -> Outcome:
+    """Return how a call ended whose caller stopped waiting for it."""
+    remaining = context.time_remaining()
+    spent = remaining is not None and remaining <= _EARLY_S + _EARLY_SHARE * exchange.timeout_s
+    code = grpc.StatusCode.DEADLINE_EXCEEDED if spent else grpc.StatusCode.CANCELLED
+    return Outcome(code, "the caller stopped waiting", b"", (), ())
+
+
+async def end(context: Context, outcome: Outcome, stamp: tuple[Pair, ...]) -> NoReturn:
+    """End a call with the status of `outcome`, saying who made it."""
+    origin = (FROM_ROUTER,) if outcome.here else ()
+    trailing = (*outcome.trailing, *stamp, *origin)
+    await end_with(context, outcome.code, outcome.message, trailing)
