@@ -14,6 +14,7 @@ from coalmine_router.proxy.forward import Outcome
 
 Context = grpc.aio.ServicerContext[bytes, bytes]
 
+ENDING: Final = "this router is ending, another answers"
 FROM_ROUTER: Final[Pair] = (ORIGIN_KEY, ORIGIN_ROUTER)
 
 # gRPC rounds deadlines up on the way: a caller whose time is over hangs up a little before that.

@@ -16,7 +16,7 @@ from coalmine_router.proxy.admission import Admission, TurnedAway, reason_of
 from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.caller import Caller, caller_of
 from coalmine_router.proxy.choice import choose, reached
-from coalmine_router.proxy.endings import Context, end, gone, refusal, unexpected
+from coalmine_router.proxy.endings import ENDING, Context, end, gone, refusal, unexpected
 from coalmine_router.proxy.exchange import Exchange, begin_trace
 from coalmine_router.proxy.forward import Attempt, Outcome, forward
 from coalmine_router.proxy.report import bodies_of, report_of
@@ -30,7 +30,7 @@ TakesReport = Callable[[bytes, bytes], None]
 class DataPlane:
     """Answers for what the current routing matches.
 
-    Of a request, in order: `begun`, `matched`, `assigned`, `_answered`, `ended`, `reply`.
+    Of a request, in order: `begun`, `matched`, `assigned`, `_answered`, `ended`, `_reply`.
     """
 
     def __init__(
@@ -122,8 +122,7 @@ class DataPlane:
 
         Raises TurnedAway, Unavailable, and what a pin can do wrong.
         """
-        remaining = context.time_remaining()
-        exchange.timeout_s = routed.timeout_s if remaining is None else remaining
+        exchange.timeout_s = _time_s(routed, context)
         exchange.routed = routed
         size = exchange.request_bytes
         routed.admission.admit(size)
@@ -150,7 +149,7 @@ class DataPlane:
 
     def _check_living(self) -> None:
         if self.ending.is_set():
-            raise Unavailable("this router is ending, another answers")
+            raise Unavailable(ENDING)
         if self.routing is NOTHING_ROUTED:
             raise Unavailable("the router has no route table yet")
 
@@ -162,8 +161,7 @@ class DataPlane:
         bound = routed.stable
         if caller.pin is not None:
             bound = routed.variants[routed.assigner.pinned(caller.pin).name]
-        remaining = context.time_remaining()
-        return bound, reached(bound), routed.timeout_s if remaining is None else remaining
+        return bound, reached(bound), _time_s(routed, context)
 
     # ------------------------------------------------------------ the call, and after it
 
@@ -237,3 +235,9 @@ class DataPlane:
             await end(context, outcome, stamp)
         context.set_trailing_metadata((*outcome.trailing, *stamp) if outcome.trailing else stamp)
         return outcome.response
+
+
+def _time_s(routed: RoutedRoute, context: Context) -> float:
+    """Return the time that a request has: what the caller left of its own, else the route's."""
+    remaining = context.time_remaining()
+    return routed.timeout_s if remaining is None else remaining

@@ -13,7 +13,7 @@ from coalmine_router import wire
 from coalmine_router.metadata import answered
 from coalmine_router.proxy.admission import Admission, TurnedAway
 from coalmine_router.proxy.backends.address import Address
-from coalmine_router.proxy.endings import Context, end, refusal
+from coalmine_router.proxy.endings import ENDING, Context, end, refusal
 from coalmine_router.proxy.exchange import Exchange
 from coalmine_router.proxy.forward import (
     TIMEOUT_S_MAX,
@@ -27,7 +27,6 @@ from coalmine_router.proxy.forward import (
 from coalmine_router.proxy.service import DataPlane
 
 METHOD: Final = f"{SERVICE}/ModelStreamInfer"
-_ENDING: Final = "this router is ending, another answers"
 
 RawStream = grpc.aio.StreamStreamCall[bytes, bytes]
 
@@ -49,7 +48,7 @@ class Streams:
             await end(context, refusal(error), ())
         if not isinstance(first, bytes):
             if plane.ending.is_set():
-                await end(context, refusal(Unavailable(_ENDING)), ())
+                await end(context, refusal(Unavailable(ENDING)), ())
             return  # the caller had nothing to ask
         exchange = plane.begun(METHOD, first, context)
         try:
@@ -79,13 +78,11 @@ class Streams:
         try:
             async with asyncio.TaskGroup() as tasks:
                 over = tasks.create_task(self._plane.ending.wait())
-                reading = tasks.create_task(context.read())
-                await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
+                first = await _read(context, tasks, over)
                 over.cancel()
-                reading.cancel()
         finally:
             self._silent.release(0)
-        return None if reading.cancelled() else reading.result()
+        return first
 
     async def _passed(self, exchange: Exchange, address: Address, context: Context) -> None:
         bound = exchange.answering()
@@ -156,7 +153,7 @@ class _Stream:
     async def _at_its_end(self, call: RawStream) -> Outcome:
         trailing = answered(await call.trailing_metadata())
         if self._was_cut:
-            return Outcome(grpc.StatusCode.UNAVAILABLE, _ENDING, b"", (), trailing, here=True)
+            return Outcome(grpc.StatusCode.UNAVAILABLE, ENDING, b"", (), trailing, here=True)
         return Outcome(grpc.StatusCode.OK, "", b"", (), trailing)
 
     # ------------------------------------------------------------ from the caller
@@ -170,24 +167,10 @@ class _Stream:
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             while isinstance(request, bytes):
                 await call.write(self._of_the_same(request))
-                request = await self._next(tasks, over)
+                request = await _read(self._context, tasks, over)
+                # What was asked by then is answered.
+                self._was_cut = request is None
             await call.done_writing()
-
-    async def _next(self, tasks: asyncio.TaskGroup, over: "asyncio.Task[bool]") -> object:
-        """Return the next request; none where there is none, or the process is ending.
-
-        What was asked by then is answered.
-        """
-        reading = tasks.create_task(self._context.read())
-        try:
-            await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
-            if reading.done():
-                return reading.result()
-        finally:
-            # Left alone, it would hold up the end until the caller says more, or hangs up.
-            reading.cancel()
-        self._was_cut = True
-        return None
 
     def _of_the_same(self, request: bytes) -> bytes:
         routed = self._exchange.routed
@@ -216,3 +199,14 @@ class _Stream:
                 raise
             return cut_off(self._attempt)
         return None
+
+
+async def _read(context: Context, tasks: asyncio.TaskGroup, over: "asyncio.Task[bool]") -> object:
+    """Return the caller's next message, or gRPC's mark of the end; None once `over` is."""
+    reading = tasks.create_task(context.read())
+    try:
+        await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
+        return reading.result() if reading.done() else None
+    finally:
+        # Left alone, it would hold up the end until the caller says more, or hangs up.
+        reading.cancel()
