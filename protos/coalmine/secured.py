@@ -1,7 +1,11 @@
 """The options of every verb that calls, or listens: whom it trusts, what it shows, and asks for."""
 
+import functools
+import inspect
+from collections.abc import Callable
+from inspect import Parameter
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -43,6 +47,34 @@ TokenInPlaintext = Annotated[
         "--token-in-plaintext", help="Send the token without TLS: something else encrypts."
     ),
 ]
+
+Verb = Callable[..., None]
+
+
+def in_place_of(parameter: str, made: Callable[..., object]) -> Callable[[Verb], Verb]:
+    """Return a decorator: of a verb's `parameter`, its program has the options of `made` instead.
+
+    So the options of a connection are said once for all verbs that make one.
+    """
+    options = inspect.signature(made).parameters
+
+    def decorated(verb: Verb) -> Verb:
+        @functools.wraps(verb)
+        def with_options(**given: Any) -> None:
+            taken = {name: given.pop(name) for name in options}
+            verb(**{parameter: made(**taken)}, **given)
+
+        said = inspect.signature(verb)
+        own = [each for name, each in said.parameters.items() if name != parameter]
+        # typer reads the options from here.
+        with_options.__signature__ = said.replace(  # type: ignore[attr-defined]
+            parameters=[each.replace(kind=Parameter.KEYWORD_ONLY) for each in own]
+            + [*options.values()]
+        )
+        return with_options
+
+    return decorated
+
 
 # ---------------------------------------------------------------- who listens
 

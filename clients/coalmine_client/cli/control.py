@@ -1,15 +1,12 @@
 """Questions to the router's control API."""
 
 import asyncio
-import functools
 import getpass
-import inspect
 import os
 import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from inspect import Parameter
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 
 import grpc
 import typer
@@ -17,7 +14,7 @@ import typer
 from coalmine.calling import open_aio_channel, showing, shown
 from coalmine.control.v1.control_pb2_grpc import RouteControlStub
 from coalmine.limits import MESSAGE_BYTES_MAX
-from coalmine.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext
+from coalmine.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext, in_place_of
 from coalmine.security import Tls
 from coalmine_client.cli.failure import Failure, from_silence, from_status
 
@@ -75,24 +72,6 @@ class Control:
                 raise _failure(error, channel, self.address) from None
 
 
-def calling(verb: Callable[..., None]) -> Callable[..., None]:
-    """Return the verb with the options of a call in the place of its parameter `control`."""
-
-    @functools.wraps(verb)
-    def with_options(**given: Any) -> None:
-        taken = {name: given.pop(name) for name in _PARAMETERS}
-        verb(control=_control(**taken), **given)
-
-    said = inspect.signature(verb)
-    own = [each for name, each in said.parameters.items() if name != "control"]
-    # typer reads the options from here.
-    with_options.__signature__ = said.replace(  # type: ignore[attr-defined]
-        parameters=[each.replace(kind=Parameter.KEYWORD_ONLY) for each in own]
-        + [*_PARAMETERS.values()]
-    )
-    return with_options
-
-
 def _control(
     *,
     control: Annotated[
@@ -114,7 +93,8 @@ def _control(
     return Control(control, Tls.given(ca, cert, key, server_name), token, token_in_plaintext)
 
 
-_PARAMETERS: Final = inspect.signature(_control).parameters
+# A verb's parameter `control`, as options.
+calling: Final = in_place_of("control", _control)
 
 
 def _failure(error: grpc.aio.AioRpcError, channel: grpc.aio.Channel, address: str) -> Failure:

@@ -25,19 +25,18 @@ class Server:
     tls: Tls | None
     token: str | None
     token_in_plaintext: bool
-    timeout_s: float
 
-    def ask(self, method: str, request: Message) -> Any:
+    def ask(self, method: str, request: Message, timeout_s: float) -> Any:
         """Return the answer. Raises AskFailed, or StartError for options that can't be used."""
-        return asyncio.run(self._asked(method, request))
+        return asyncio.run(self._asked(method, request, timeout_s))
 
-    async def _asked(self, method: str, request: Message) -> Any:
+    async def _asked(self, method: str, request: Message, timeout_s: float) -> Any:
         free = self.token_in_plaintext or self.tls is not None
         metadata = shown(self.token, self.address, anywhere=free)
         async with open_aio_channel(self.address, self.tls, MESSAGE_LIMITS) as channel:
             call = getattr(GRPCInferenceServiceStub(channel), method)
             try:
-                return await call(request, timeout=self.timeout_s, metadata=metadata)
+                return await call(request, timeout=timeout_s, metadata=metadata)
             except grpc.aio.AioRpcError as error:
                 raise AskFailed(self._why(error, channel)) from None
 

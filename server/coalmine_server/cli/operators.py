@@ -15,7 +15,7 @@ from coalmine.calling import SERVER_VARIABLE
 from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as pb
 from coalmine.lifecycle import EXIT_FAILED
-from coalmine.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext
+from coalmine.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext, in_place_of
 from coalmine.security import Tls
 from coalmine_server.cli.asking import AskFailed, Server, one_line
 from coalmine_server.cli.starting import fail, say
@@ -35,7 +35,8 @@ _Timeout = Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="For
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, in a form that stays.")]
 
 
-def models(
+def _server(
+    *,
     address: _Address = _HERE,
     ca: Ca = None,
     cert: Cert = None,
@@ -43,67 +44,65 @@ def models(
     server_name: ServerName = None,
     token: Token = None,
     token_in_plaintext: TokenInPlaintext = False,
+) -> Server:
+    return Server(address, Tls.given(ca, cert, key, server_name), token, token_in_plaintext)
+
+
+_calling: Final = in_place_of("server", _server)
+
+
+@_calling
+def models(
+    server: Server,
     timeout: _Timeout = _READ_S,
     as_json: _Json = False,
 ) -> None:
     """List the versions of each model at a server: their states, and why."""
-    server = Server(
-        address, Tls.given(ca, cert, key, server_name), token, token_in_plaintext, timeout
-    )
-    rows = _answer(server, "RepositoryIndex", pb.RepositoryIndexRequest()).models
+    rows = _answer(server, "RepositoryIndex", pb.RepositoryIndexRequest(), timeout).models
     if as_json:
         print(json.dumps([_row(each) for each in rows], indent=2))  # noqa: T201 - the answer
     else:
         _print(rows)
 
 
+@_calling
 def load(
     model: _Model,
-    address: _Address = _HERE,
-    ca: Ca = None,
-    cert: Cert = None,
-    key: Key = None,
-    server_name: ServerName = None,
-    token: Token = None,
-    token_in_plaintext: TokenInPlaintext = False,
+    server: Server,
     timeout: _Timeout = _CHANGE_S,
 ) -> None:
     """Have a server load a model, or what has changed of it; return once it serves."""
-    server = Server(
-        address, Tls.given(ca, cert, key, server_name), token, token_in_plaintext, timeout
-    )
     with _waiting(f"loading {model} …"):
-        _answer(server, "RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name=model))
+        _answer(
+            server, "RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name=model), timeout
+        )
     _done(f"{model} is loaded")
 
 
+@_calling
 def unload(
     model: _Model,
-    address: _Address = _HERE,
-    ca: Ca = None,
-    cert: Cert = None,
-    key: Key = None,
-    server_name: ServerName = None,
-    token: Token = None,
-    token_in_plaintext: TokenInPlaintext = False,
+    server: Server,
     timeout: _Timeout = _CHANGE_S,
 ) -> None:
     """Have a server unload a model; return once what it had begun is answered."""
-    server = Server(
-        address, Tls.given(ca, cert, key, server_name), token, token_in_plaintext, timeout
-    )
     with _waiting(f"unloading {model} …"):
-        _answer(server, "RepositoryModelUnload", pb.RepositoryModelUnloadRequest(model_name=model))
+        _answer(
+            server,
+            "RepositoryModelUnload",
+            pb.RepositoryModelUnloadRequest(model_name=model),
+            timeout,
+        )
     _done(f"{model} is unloaded")
 
 
 # ---------------------------------------------------------------- what the verbs share
 
 
-def _answer(server: Server, method: str, request: Message) -> Any:
+def _answer(server: Server, method: str, request: Message, timeout_s: float) -> Any:
     """Return the answer, or say why there is none and exit."""
     try:
-        return server.ask(method, request)
+        return server.ask(method, request, timeout_s)
     except AskFailed as error:
         say(str(error))
         raise typer.Exit(EXIT_FAILED) from None
