@@ -107,8 +107,8 @@ class Client:
         token_in_plaintext: bool = False,
     ) -> None:
         self._timeout_s = timeout_s
-        free = token_in_plaintext or tls is not None
-        self._metadata: Metadata = (*shown(token, target, anywhere=free), *metadata)
+        own = shown(token, target, tls, in_plaintext=token_in_plaintext)
+        self._metadata: Metadata = (*own, *metadata)
         self._channel = open_channel(target, tls, MESSAGE_LIMITS)
         self._stub = GRPCInferenceServiceStub(self._channel)
 
@@ -184,8 +184,8 @@ class AsyncClient:
         token_in_plaintext: bool = False,
     ) -> None:
         self._timeout_s = timeout_s
-        free = token_in_plaintext or tls is not None
-        self._metadata: Metadata = (*shown(token, target, anywhere=free), *metadata)
+        own = shown(token, target, tls, in_plaintext=token_in_plaintext)
+        self._metadata: Metadata = (*own, *metadata)
         self._channel = open_aio_channel(target, tls, MESSAGE_LIMITS)
         self._stub = GRPCInferenceServiceStub(self._channel)
 

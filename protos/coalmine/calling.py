@@ -49,22 +49,22 @@ def open_aio_channel(
 # ---------------------------------------------------------------- tokens
 
 
-def shown(token: str | None, target: str, *, anywhere: bool) -> Shown:
+def shown(token: str | None, target: str, tls: Tls | None, *, in_plaintext: bool) -> Shown:
     """Return the metadata that shows `token`; none without one.
 
-    A token leaves this machine where it may go `anywhere`: by TLS, or because the caller knows that
-    something else encrypts, such as a mesh. Raises StartError.
+    A token leaves this machine by TLS, or `in_plaintext` because the caller knows that something
+    else encrypts, such as a mesh. Raises StartError.
     """
     if token is None:
         return ()
     if not token.isascii() or not token.isprintable() or not token or " " in token:
         raise StartError("a token is one word of ASCII")
-    if not anywhere and not is_here(target):
+    if tls is None and not in_plaintext and not is_here(target):
         raise StartError(f"a token would go to {target} unencrypted: give the authority (ca) too")
     return ((AUTHORIZATION, f"Bearer {token}"),)
 
 
-def shown_from(file: Path, target: str, *, anywhere: bool) -> Shown:
+def shown_from(file: Path, target: str, tls: Tls | None, *, in_plaintext: bool) -> Shown:
     """Return the metadata that shows the token in `file`, as `shown` does. Raises StartError."""
     try:
         token = file.read_text().strip()
@@ -73,7 +73,7 @@ def shown_from(file: Path, target: str, *, anywhere: bool) -> Shown:
     except UnicodeDecodeError:
         raise StartError(f"{file}: not a text file") from None
     try:
-        return shown(token, target, anywhere=anywhere)
+        return shown(token, target, tls, in_plaintext=in_plaintext)
     except StartError as error:
         raise StartError(f"{file}: {error}") from None
 

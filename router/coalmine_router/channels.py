@@ -99,7 +99,7 @@ def token_of(backend: Backend) -> Shown:
     if not backend.token_file:
         return ()
     # Whether it may travel in plaintext is the operator's word: the file is named on purpose.
-    return shown_from(Path(backend.token_file), backend.targets[0], anywhere=True)
+    return shown_from(Path(backend.token_file), backend.targets[0], None, in_plaintext=True)
 
 
 def address_of(target: str) -> str:

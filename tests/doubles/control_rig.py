@@ -93,7 +93,7 @@ class ControlRig:
     ) -> None:
         self._config = config
         self._tls = tls
-        self._shown = shown(token, "unix:", anywhere=True)
+        self._shown = shown(token, "unix:", None, in_plaintext=True)
         self.door = ControlDoor(config.control, socket, SystemClock())
         self._channels = Channels(SystemClock())
         self._group = asyncio.TaskGroup()

@@ -256,7 +256,7 @@ async def test_the_socket_is_for_proxies_alone_and_asks_for_no_token(
         open_aio_channel(socket, None) as channel,
     ):
         found = {method: await outcome(call()) for method, call in calls(channel).items()}
-        operator = showing(channel, shown(TOKENS["operator"], socket, anywhere=True))
+        operator = showing(channel, shown(TOKENS["operator"], socket, None, in_plaintext=True))
         changing = await outcome(RouteControlStub(operator).SetWeights(weights()))
     assert found.pop("Follow") in {"OK", "CANCELLED"}
     assert found.pop("Send") == "ABORTED", "let in"

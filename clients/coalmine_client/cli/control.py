@@ -63,8 +63,7 @@ class Control:
         return asyncio.run(self._asked(question))
 
     async def _asked(self, question: Question[Found]) -> Found:
-        free = self.token_in_plaintext or self.tls is not None
-        metadata = shown(self.token, self.address, anywhere=free)
+        metadata = shown(self.token, self.address, self.tls, in_plaintext=self.token_in_plaintext)
         async with open_aio_channel(self.address, self.tls, _OPTIONS) as channel:
             try:
                 return await question(RouteControlStub(showing(channel, metadata)))

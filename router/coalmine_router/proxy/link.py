@@ -102,7 +102,7 @@ def _shown(address: ControlAddress) -> Shown:
     """Return the metadata that shows the token, if any. Raises StartError."""
     if address.is_socket:
         return ()
-    free = address.token_in_plaintext or address.tls is not None
+    target, tls, in_plaintext = address.target, address.tls, address.token_in_plaintext
     if address.token_file is not None:
-        return shown_from(address.token_file, address.target, anywhere=free)
-    return shown(address.token, address.target, anywhere=free)
+        return shown_from(address.token_file, target, tls, in_plaintext=in_plaintext)
+    return shown(address.token, target, tls, in_plaintext=in_plaintext)

@@ -31,8 +31,7 @@ class Server:
         return asyncio.run(self._asked(method, request, timeout_s))
 
     async def _asked(self, method: str, request: Message, timeout_s: float) -> Any:
-        free = self.token_in_plaintext or self.tls is not None
-        metadata = shown(self.token, self.address, anywhere=free)
+        metadata = shown(self.token, self.address, self.tls, in_plaintext=self.token_in_plaintext)
         async with open_aio_channel(self.address, self.tls, MESSAGE_LIMITS) as channel:
             call = getattr(GRPCInferenceServiceStub(channel), method)
             try:

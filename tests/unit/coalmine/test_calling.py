@@ -8,6 +8,7 @@ import pytest
 
 from coalmine.calling import is_here, showing, shown, shown_from, turned_away
 from coalmine.errors import StartError
+from coalmine.security import Tls
 
 
 @pytest.mark.parametrize(
@@ -36,23 +37,26 @@ def test_everything_else_is_elsewhere(target: str) -> None:
 
 
 def test_a_token_is_shown_as_bearer() -> None:
-    assert shown("abc", "127.0.0.1:1", anywhere=False) == (("authorization", "Bearer abc"),)
+    assert shown("abc", "127.0.0.1:1", None, in_plaintext=False) == (
+        ("authorization", "Bearer abc"),
+    )
 
 
 def test_no_token_is_nothing_to_show() -> None:
-    assert shown(None, "10.0.0.7:1", anywhere=False) == ()
+    assert shown(None, "10.0.0.7:1", None, in_plaintext=False) == ()
 
 
 def test_a_token_goes_to_another_machine_only_encrypted_or_where_asked() -> None:
     with pytest.raises(StartError, match=r"to 10\.0\.0\.7:1 unencrypted"):
-        shown("abc", "10.0.0.7:1", anywhere=False)
-    assert shown("abc", "10.0.0.7:1", anywhere=True)
+        shown("abc", "10.0.0.7:1", None, in_plaintext=False)
+    assert shown("abc", "10.0.0.7:1", None, in_plaintext=True)
+    assert shown("abc", "10.0.0.7:1", Tls(), in_plaintext=False)
 
 
 @pytest.mark.parametrize("token", ["", "two words", "line\n", "é"])
 def test_a_token_that_no_header_can_carry_is_refused_without_showing_it(token: str) -> None:
     with pytest.raises(StartError, match=r"^a token is one word of ASCII$"):
-        shown(token, "127.0.0.1:1", anywhere=False)
+        shown(token, "127.0.0.1:1", None, in_plaintext=False)
 
 
 # ---------------------------------------------------------------- files, channels, advice
@@ -61,7 +65,9 @@ def test_a_token_that_no_header_can_carry_is_refused_without_showing_it(token: s
 def test_a_token_in_a_file_is_its_text_without_the_line_break(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("abc\n")
-    assert shown_from(file, "127.0.0.1:1", anywhere=False) == (("authorization", "Bearer abc"),)
+    assert shown_from(file, "127.0.0.1:1", None, in_plaintext=False) == (
+        ("authorization", "Bearer abc"),
+    )
 
 
 @pytest.mark.parametrize(
@@ -73,7 +79,7 @@ def test_a_wrong_file_of_a_token_is_named(tmp_path: Path, content: bytes | None,
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(StartError) as caught:
-        shown_from(file, "127.0.0.1:1", anywhere=False)
+        shown_from(file, "127.0.0.1:1", None, in_plaintext=False)
     assert str(caught.value).startswith(f"{file}: {why}")
 
 
