@@ -93,13 +93,6 @@ class BackendsRig:
         return got
 
 
-async def soon(reached: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Return once `reached` is true of what nobody tells of; looked at often."""
-    async with asyncio.timeout(timeout_s):
-        while not reached():
-            await asyncio.sleep(0.01)
-
-
 def picked(lane: Lane) -> str:
     """Return the name of who gets the next call; "" for nobody."""
     address = lane.pick()

@@ -6,6 +6,8 @@ import struct
 from types import TracebackType
 from typing import Self
 
+from tests.doubles.waiting import eventually
+
 _PREFACE_BYTES = 24
 _HEADERS, _SETTINGS, _PING, _GOAWAY = 1, 4, 6, 7
 _END_STREAM, _END_HEADERS, _ACK = 0x1, 0x4, 0x1
@@ -49,8 +51,7 @@ class ClosingBackend:
         self._server.close()
         for writer in self._writers:
             writer.close()
-        while self._writers:
-            await asyncio.sleep(0.001)
+        await eventually(lambda: not self._writers)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)

@@ -9,6 +9,7 @@ import grpc
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1 import control_pb2_grpc
+from tests.doubles.waiting import eventually
 
 
 class ControlProcess(control_pb2_grpc.TableFeedServicer, control_pb2_grpc.ReportsServicer):
@@ -86,8 +87,7 @@ class ControlProcess(control_pb2_grpc.TableFeedServicer, control_pb2_grpc.Report
     async def Send(
         self, request_iterator: AsyncIterator[pb.ReportBatch], context: Any
     ) -> AsyncIterator[pb.ReportAck]:
-        while self.deaf:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: not self.deaf, timeout_s=60.0)
         async for batch in request_iterator:
             self.batches.append(batch)
             await self._tell()

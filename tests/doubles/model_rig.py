@@ -1,6 +1,5 @@
 """Model control over a real folder and real threads, with programs that are doubles."""
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -96,9 +95,3 @@ async def open_rig(root: Path, *, lenient: bool = False, **options: Any) -> Asyn
     finally:
         rig.runtime.let_all_run()
         assert rig.control.close(timeout_s=5), "every thread ends"
-
-
-async def until(happened: Any) -> None:
-    async with asyncio.timeout(5):
-        while not happened():
-            await asyncio.sleep(0)

@@ -1,7 +1,5 @@
 """A route of stable and canary, each on a backend of its own, and how calls of it end."""
 
-import asyncio
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,13 +73,6 @@ async def ended(call: Any) -> Ended:
         return Ended(error.code(), error.details() or "", b"", trailing)
     trailing = dict(await call.trailing_metadata())
     return Ended(grpc.StatusCode.OK, "", body, trailing)
-
-
-async def until(reached: Callable[[], bool], timeout_s: float = 10.0) -> None:
-    """Return once `reached` is true of what nobody tells of; looked at whenever others ran."""
-    async with asyncio.timeout(timeout_s):
-        while not reached():
-            await asyncio.sleep(0.001)
 
 
 def assert_all_let_out(proxy: ProxyRig) -> None:

@@ -8,9 +8,10 @@ import pytest
 from coalmine.addresses import bound_address, reserve
 from coalmine_router.proxy.backends.resolve import SystemNames
 from coalmine_router.table import Backend
-from tests.doubles.backends_rig import NamesByHand, alive, called, picked, soon, table
+from tests.doubles.backends_rig import NamesByHand, alive, called, picked, table
 from tests.doubles.dns_server import DnsServer
 from tests.doubles.oip_backend import Answer, OipBackend
+from tests.doubles.waiting import eventually
 
 
 def closed_port() -> str:
@@ -142,7 +143,7 @@ async def test_an_address_that_left_dns_finishes_its_calls_and_is_closed_then() 
                         await rig.until(lambda: picked(rig.stable) == two.address)
                         held.set()
                         assert await call == b"late"
-                    await soon(lambda: not rig.backends._pools["blue"]._gone)
+                    await eventually(lambda: not rig.backends._pools["blue"]._gone)
 
 
 async def test_a_lookup_that_fails_keeps_the_addresses_that_are_known() -> None:

@@ -10,8 +10,9 @@ from coalmine_router.proxy.backends.ejection import Rules
 from coalmine_router.proxy.backends.pace import Pace
 from coalmine_router.table import Backend
 from tests.doubles.backend_process import backend_process
-from tests.doubles.backends_rig import BackendsRig, alive, called, soon, table
+from tests.doubles.backends_rig import BackendsRig, alive, called, table
 from tests.doubles.oip_backend import OipBackend, failing, hanging
+from tests.doubles.waiting import eventually
 
 
 async def test_a_server_without_a_health_service_is_available_once_connected() -> None:
@@ -43,8 +44,10 @@ async def test_a_server_that_comes_back_is_asked_for_its_health_anew() -> None:
         await one.says(serving=False)
         await one.start()
         await rig.until(lambda: "says NOT_SERVING" in rig.stable.trouble)
+        assert rig.stable.pick() is None
         await one.says(serving=True)
         await rig.available(1)
+        assert await rig.calls(1) == {one.address: 1}
 
 
 async def test_a_stopped_process_gets_no_calls_though_its_connection_stands() -> None:
@@ -104,8 +107,8 @@ async def test_health_is_asked_for_with_the_token_of_the_backends_file(tmp_path:
             assert rig.stable.shown == (("authorization", "Bearer first"),)
             assert heard.tokens == {"Bearer first"}
             file.write_text("second\n")
-            await soon(lambda: rig.stable.shown == (("authorization", "Bearer second"),))
-            await soon(lambda: "Bearer second" in heard.tokens)
+            await eventually(lambda: rig.stable.shown == (("authorization", "Bearer second"),))
+            await eventually(lambda: "Bearer second" in heard.tokens)
     finally:
         await server.stop(None)
 
@@ -137,7 +140,7 @@ async def test_a_server_that_answers_nonsense_about_its_health_is_alive() -> Non
     try:
         async with alive(table(Backend("blue", (f"127.0.0.1:{port}",)))) as rig:
             await rig.available(1)
-            await soon(lambda: nonsense.probes > 2)
+            await eventually(lambda: nonsense.probes > 2)
             assert rig.stable.is_ready
     finally:
         await server.stop(None)

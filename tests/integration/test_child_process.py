@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 
 from coalmine.child_process import Child, Command
 from coalmine.errors import StartError
+from tests.doubles.waiting import eventually
 
 READY = """
 import json, signal, sys, time
@@ -65,8 +66,9 @@ async def test_one_that_dies_later_is_started_again() -> None:
     mortal = child(READY)
     with capture_logs() as logs:
         async with kept(mortal), asyncio.timeout(20):
-            while sum(each["event"] == "process_started" for each in logs) < 5:
-                await asyncio.sleep(0.05)
+            await eventually(
+                lambda: sum(each["event"] == "process_started" for each in logs) >= 5, 20
+            )
     assert mortal.restarts >= 4
 
 

@@ -5,13 +5,14 @@ import contextlib
 import os
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
 from coalmine.child_process import Child, Command
+from tests.doubles.waiting import eventually
 
 WAITS = "sys.stdin.read()"
 # Says the word that it is given as its last argument but one: the last is ours.
@@ -37,11 +38,6 @@ async def kept(command: Command, *, patience_s: float = 10.0) -> AsyncIterator[C
             await child.ready.wait()
             yield child
             await child.end()
-
-
-async def until(reached: Callable[[], bool]) -> None:
-    while not reached():
-        await asyncio.sleep(0.02)
 
 
 def is_alive(pid: int) -> bool:
@@ -77,7 +73,7 @@ async def test_the_old_one_stays_where_the_new_one_dies_or_is_never_ready(
             assert events(logs, "replacement_failed") == 1
             # Nor is it remembered: after a death the old command is the one to start by.
             os.kill(old, signal.SIGKILL)
-            await until(lambda: child.is_up and child.pid != old)
+            await eventually(lambda: child.is_up and child.pid != old)
             assert child.announced["word"] == "first"
 
 
@@ -86,7 +82,7 @@ async def test_a_later_start_is_by_the_command_that_replaced_the_first() -> None
         assert await child.replace(command("second"), within_s=20)
         second = child.pid
         os.kill(second, signal.SIGKILL)
-        await until(lambda: child.is_up and child.pid != second)
+        await eventually(lambda: child.is_up and child.pid != second)
         assert child.announced["word"] == "second"
         assert child.restarts == 1
 
@@ -96,7 +92,7 @@ async def test_one_that_dies_while_its_successor_starts_is_not_started_again() -
     with capture_logs() as logs:
         async with kept(command()) as child, asyncio.TaskGroup() as tasks:
             replacing = tasks.create_task(child.replace(command("slow", slow), within_s=20))
-            await until(lambda: events(logs, "process_started") == 2)
+            await eventually(lambda: events(logs, "process_started") == 2)
             os.kill(child.pid, signal.SIGKILL)
             assert await replacing
             assert child.announced["word"] == "slow"
@@ -118,7 +114,7 @@ async def test_a_stop_in_the_middle_of_a_replacement_ends_both() -> None:
     with capture_logs() as logs:
         async with asyncio.TaskGroup() as tasks, kept(command()) as child:
             tasks.create_task(child.replace(command("silent", SILENT), within_s=20))
-            await until(lambda: events(logs, "process_started") == 2)
+            await eventually(lambda: events(logs, "process_started") == 2)
     pids = [each["pid"] for each in logs if each["event"] == "process_started"]
     assert not any(map(is_alive, pids))
     assert events(logs, "process_killed") == 0
@@ -148,7 +144,7 @@ async def test_of_a_restart_the_old_one_is_gone_before_the_new_one_starts() -> N
 async def test_where_a_restart_fails_the_command_before_it_is_started_again() -> None:
     async with kept(command()) as child:
         assert not await child.restart(command("second", SPENT), within_s=20)
-        await until(lambda: child.is_up)
+        await eventually(lambda: child.is_up)
         assert child.announced["word"] == "first"
         assert child.failures == 1
 
@@ -156,7 +152,7 @@ async def test_where_a_restart_fails_the_command_before_it_is_started_again() ->
 async def test_one_that_dies_again_and_again_is_waited_for_longer_each_time() -> None:
     with capture_logs() as logs:
         async with kept(command("mortal", READY)) as child:
-            await until(lambda: child.restarts >= 4)
+            await eventually(lambda: child.restarts >= 4)
     waits = [each["again_in_s"] for each in logs if each["event"] == "process_died"]
     assert waits[:4] == [0.1, 0.2, 0.4, 0.8]
 

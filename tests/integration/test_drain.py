@@ -10,6 +10,7 @@ import grpc
 
 from coalmine.hold import Hold
 from coalmine.lifecycle import drain, listen
+from tests.doubles.waiting import eventually
 
 METHOD = "/test.Service/Method"
 OPTIONS = (("grpc.use_local_subchannel_pool", 1),)
@@ -96,8 +97,7 @@ async def test_with_nobody_else_new_calls_are_unavailable_and_none_is_cancelled(
     ):
         for _ in range(16):
             tasks.create_task(caller(channel))
-        while ends["OK"] < 50:
-            await asyncio.sleep(0.01)
+        await eventually(lambda: ends["OK"] >= 50, 30)
         await drain(server, None, grace_s=10, hold=service.hold)
     assert set(ends) == {"OK", "UNAVAILABLE"}
     assert ends["UNAVAILABLE"] == 16

@@ -23,8 +23,8 @@ from tests.doubles.split_route import (
     ended,
     split_route,
     table_of,
-    until,
 )
+from tests.doubles.waiting import eventually
 
 OK = grpc.StatusCode.OK
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -221,7 +221,7 @@ async def test_a_caller_that_gives_up_while_the_canary_thinks_asks_nobody_else()
         await split.canary.wait_seen(1)
         call.cancel()
         await split.canary.wait_cancelled(1)
-        await until(lambda: bool(split.proxy.reports))
+        await eventually(lambda: bool(split.proxy.reports))
 
         assert not split.stable.seen
         assert split.attempts() == [("canary", 1)]
@@ -235,7 +235,7 @@ async def test_a_caller_that_gives_up_during_the_second_attempt_ends_it() -> Non
         await split.stable.wait_seen(1)
         call.cancel()
         await split.stable.wait_cancelled(1)
-        await until(lambda: bool(split.proxy.reports))
+        await eventually(lambda: bool(split.proxy.reports))
 
         assert split.attempts() == [("canary", UNAVAILABLE.value[0]), ("stable", 1)]
         assert split.report.assignment == pb.ASSIGNMENT_FALLBACK
@@ -245,7 +245,7 @@ async def test_where_both_hang_the_callers_deadline_is_the_end() -> None:
     async with Split(hanging()) as split:
         split.stable.script = hanging()
         seen = await ended(split.proxy.infer(REQUEST, timeout=1.0))
-        await until(lambda: bool(split.proxy.reports))
+        await eventually(lambda: bool(split.proxy.reports))
 
         assert seen.code is DEADLINE
         assert [name for name, _ in split.attempts()] == ["canary", "stable"]
@@ -328,7 +328,7 @@ async def test_a_canary_killed_under_load_fails_no_request() -> None:
         ):
             async with asyncio.TaskGroup() as tasks:
                 calls = [tasks.create_task(_calls(proxy, 100)) for _ in range(4)]
-                await until(lambda: len(proxy.reports) > 100)
+                await eventually(lambda: len(proxy.reports) > 100)
                 kill(canary)
             assert {code for call in calls for code in call.result()} == {OK}
             assert any(each.variant == "canary" for each in proxy.reports)
@@ -343,7 +343,7 @@ async def test_of_two_addresses_of_stable_the_one_that_lives_answers() -> None:
         async with ProxyRig(table_of(both, closed_port(), route)) as proxy:
             async with asyncio.TaskGroup() as tasks:
                 calls = [tasks.create_task(_calls(proxy, 100)) for _ in range(4)]
-                await until(lambda: len(proxy.reports) > 100)
+                await eventually(lambda: len(proxy.reports) > 100)
                 kill(killed)
             assert {code for call in calls for code in call.result()} == {OK}
             assert {each.variant for each in proxy.reports} == {"stable"}
@@ -437,7 +437,7 @@ async def test_of_two_addresses_the_one_that_is_not_closing_gets_the_call_again(
         OipBackend(answering(logits=PIXELS)) as living,
         ProxyRig(only_stable(closing.address, living.address)) as proxy,
     ):
-        await until(lambda: proxy.backends.reach()[0].available == 2)
+        await eventually(lambda: proxy.backends.reach()[0].available == 2)
         for _ in range(10):
             assert (await ended(proxy.infer(REQUEST))).code is OK
         assert closing.asked > 0

@@ -19,8 +19,8 @@ from tests.doubles.split_route import (
     ended,
     split_route,
     table_of,
-    until,
 )
+from tests.doubles.waiting import eventually
 
 OK = grpc.StatusCode.OK
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -104,7 +104,7 @@ async def test_there_is_room_again_after_an_answer(
     async with full(3, route=route, total=total) as (proxy, gate):
         assert (await ended(proxy.infer(REQUEST))).code is EXHAUSTED
         gate.open()
-        await until(lambda: sum(each.status_code == 0 for each in proxy.reports) == 3)
+        await eventually(lambda: sum(each.status_code == 0 for each in proxy.reports) == 3)
         assert (await ended(proxy.infer(REQUEST))).code is OK
 
 
@@ -134,7 +134,7 @@ async def test_there_is_room_again_after_a_cancel() -> None:
             await backend.wait_seen(count)
             call.cancel()
             await backend.wait_cancelled(count)
-            await until(lambda: len(proxy.reports) == count)  # noqa: B023 - waited for here
+            await eventually(lambda: len(proxy.reports) == count)  # noqa: B023 - waited for here
         assert_all_let_out(proxy)
 
 
@@ -146,7 +146,7 @@ async def test_there_is_room_again_after_a_deadline() -> None:
         for _ in range(3):
             seen = await ended(proxy.infer(REQUEST, timeout=0.1))
             assert seen.code is grpc.StatusCode.DEADLINE_EXCEEDED
-        await until(lambda: len(proxy.reports) == 3)
+        await eventually(lambda: len(proxy.reports) == 3)
         assert_all_let_out(proxy)
 
 
@@ -258,7 +258,7 @@ async def test_of_a_crowd_exactly_as_many_get_in_as_are_allowed() -> None:
     ):
         async with asyncio.TaskGroup() as tasks:
             calls = [tasks.create_task(ended(proxy.infer(REQUEST))) for _ in range(50)]
-            await until(lambda: len(proxy.reports) == 40)
+            await eventually(lambda: len(proxy.reports) == 40)
             gate.open()
         answers: list[Ended] = [call.result() for call in calls]
         assert sum(each.code is OK for each in answers) == 10

@@ -21,6 +21,7 @@ from coalmine_router.proxy.subscriber import Subscriber
 from tests.doubles.callers import TOKENS, outcome, write_tokens
 from tests.doubles.certificates import Authority
 from tests.doubles.control_rig import ControlRig, router_config
+from tests.doubles.waiting import eventually
 
 
 class NoReach:
@@ -77,9 +78,7 @@ async def following(link: ControlLink, folder: Path) -> AsyncIterator[Subscriber
 
 async def said(logged: Sequence[Mapping[str, Any]], code: str) -> None:
     """Return once a loss of control is logged with that code."""
-    async with asyncio.timeout(10):
-        while code not in [each.get("code") for each in logged]:
-            await asyncio.sleep(0.02)
+    await eventually(lambda: code in [each.get("code") for each in logged])
 
 
 async def listing(link: ControlLink) -> str:
@@ -95,6 +94,9 @@ async def test_it_shows_its_token_over_tls(
             await link.connected()
             async with following(link, tmp_path) as subscriber, asyncio.timeout(10):
                 await subscriber.serving.wait()
+            assert await listing(link) == "OK"
+        async with linked(ControlAddress(rig.address, tls)) as nobodys:
+            assert await listing(nobodys) == "UNAUTHENTICATED"
 
 
 async def test_a_file_of_the_token_is_read_again_when_it_changes(
@@ -168,7 +170,7 @@ async def test_a_stream_that_is_open_goes_on_when_the_files_are_others(
         assert await watched.read()
         trusted.write_bytes(authority.ca.read_bytes() + b"\n")
         async with asyncio.timeout(10):
-            while link.channel() is before:
+            while link.channel() is before:  # a lambda would hold it
                 await asyncio.sleep(0.05)
         del before
         gc.collect()
@@ -188,6 +190,7 @@ async def test_at_a_socket_neither_tls_nor_a_token_is_used(
         async with linked(address) as link, following(link, tmp_path) as subscriber:
             async with asyncio.timeout(10):
                 await subscriber.serving.wait()
+            assert await listing(link) == "UNIMPLEMENTED", "only what proxies need is offered there"
 
 
 async def test_a_token_does_not_travel_unencrypted(tmp_path: Path) -> None:

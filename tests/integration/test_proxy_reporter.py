@@ -3,8 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Callable
-from typing import Any
+from collections.abc import AsyncIterator
 
 import grpc
 import pytest
@@ -17,6 +16,7 @@ from coalmine_router.proxy.reporter import Reporter, open_stream
 from tests.doubles.control_process import ControlProcess
 from tests.doubles.relay import Relay
 from tests.doubles.taking import TakingControl
+from tests.doubles.waiting import eventually
 
 
 class Reporting:
@@ -54,13 +54,7 @@ class Reporting:
 
     async def emptied(self) -> None:
         """Return once everything is acknowledged."""
-        await reached(lambda: self.outbox.is_empty)
-
-
-async def reached(condition: Callable[[], Any], timeout_s: float = 20.0) -> None:
-    async with asyncio.timeout(timeout_s):
-        while not condition():
-            await asyncio.sleep(0.005)
+        await eventually(lambda: self.outbox.is_empty)
 
 
 def started(control: ControlProcess) -> list[int]:
@@ -132,7 +126,7 @@ async def test_what_a_killed_control_did_not_acknowledge_its_successor_gets() ->
             for _ in range(4):
                 proxy.offer(2_000)
                 before = control.totals.received
-                await reached(lambda: control.totals.received > before)  # noqa: B023
+                await eventually(lambda: control.totals.received > before)  # noqa: B023
                 proxy.offer(2_000)
                 await control.kill()
                 seen |= set(control.seen)
@@ -187,7 +181,7 @@ async def test_a_control_process_that_is_slow_slows_the_sending() -> None:
         proxy = Reporting()
         async with proxy.sending(control.address):
             proxy.offer(100, body=200_000)
-            await reached(lambda: proxy.outbox.is_window_full)
+            await eventually(lambda: proxy.outbox.is_window_full)
             await asyncio.sleep(0.2)
             sent = sum(len(each.data) for each in proxy.outbox.unacknowledged())
             assert WINDOW_BYTES <= sent < WINDOW_BYTES * 1.2
@@ -199,7 +193,7 @@ async def test_a_report_that_is_no_message_costs_its_batch_and_no_other() -> Non
         proxy = Reporting()
         async with proxy.sending(control.address):
             proxy.reporter.offer(b"\xff\xff\xff")
-            await reached(lambda: proxy.outbox.dropped["refused"] == 1)
+            await eventually(lambda: proxy.outbox.dropped["refused"] == 1)
             proxy.offer(5)
             await proxy.emptied()
         totals = control.totals
@@ -215,7 +209,7 @@ async def test_a_batch_that_no_control_process_can_read_does_not_stop_the_others
         proxy = Reporting()
         async with proxy.sending(control.address):
             proxy.offer(3)
-            await reached(lambda: proxy.outbox.dropped["refused"] == 3)
+            await eventually(lambda: proxy.outbox.dropped["refused"] == 3)
             control.refusing = None
             control.batches.clear()
             proxy.offer(2)
@@ -264,7 +258,7 @@ async def test_what_is_left_is_sent_when_the_proxy_ends_amid_a_write() -> None:
         proxy = Reporting()
         async with proxy.sending(control.address):
             proxy.offer(50, body=200_000)
-            await reached(lambda: proxy.outbox.is_window_full)
+            await eventually(lambda: proxy.outbox.is_window_full)
             control.deaf = False
         assert started(control) == list(range(50))
 
@@ -309,9 +303,9 @@ async def test_reports_that_nobody_took_for_a_minute_expire_and_that_is_said_onc
     with capture_logs() as logs:
         task = asyncio.create_task(reporter.run(never, lambda: pytest.fail("no connection")))
         reporter.offer(report)
-        await reached(lambda: outbox.dropped["expired"] == 1)
+        await eventually(lambda: outbox.dropped["expired"] == 1)
         reporter.offer(report)
-        await reached(lambda: outbox.dropped["expired"] == 2)
+        await eventually(lambda: outbox.dropped["expired"] == 2)
         task.cancel()
         with contextlib.suppress(asyncio.CancelledError):
             await task

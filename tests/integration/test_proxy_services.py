@@ -39,8 +39,8 @@ from tests.doubles.split_route import (
     ended,
     split_route,
     table_of,
-    until,
 )
+from tests.doubles.waiting import eventually
 
 OK = grpc.StatusCode.OK
 ADD = "shop.Cart/Add"
@@ -388,7 +388,7 @@ async def test_a_copys_metadata_does_not_hold_the_routers_token(tmp_path: Path) 
         route = split_route(0, shadows=(Shadow("canary", 10_000),))
         async with ProxyRig(RouteTable(3, backends, (route,))) as proxy:
             await proxy.infer(REQUEST, metadata=(("x-user", "ann"),))
-            await until(lambda: bool(proxy.reports))
+            await eventually(lambda: bool(proxy.reports))
             [report] = proxy.reports
             assert [each.key for each in report.metadata] == ["x-user"]
             assert b"router-secret" not in report.SerializeToString()

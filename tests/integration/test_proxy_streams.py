@@ -21,7 +21,6 @@ from tests.doubles.split_route import (
     closed_port,
     split_route,
     table_of,
-    until,
 )
 from tests.doubles.stream_backend import (
     STREAM,
@@ -32,6 +31,7 @@ from tests.doubles.stream_backend import (
     once,
     stream_backend,
 )
+from tests.doubles.waiting import eventually
 
 OK = grpc.StatusCode.OK
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
@@ -97,12 +97,12 @@ async def routed(
         table = table_of(backend.address, backend.address, split_route(canary_bp, **route))
         async with ProxyRig(table) as proxy:
             yield proxy, backend
-            await until(lambda: not proxy.plane.admission.in_flight)
+            await eventually(lambda: not proxy.plane.admission.in_flight)
             assert_all_let_out(proxy)
 
 
 async def reported(proxy: ProxyRig, count: int = 1) -> control.Report:
-    await until(lambda: len(proxy.reports) >= count)
+    await eventually(lambda: len(proxy.reports) >= count)
     assert len(proxy.reports) == count
     return proxy.reports[-1]
 
@@ -234,7 +234,7 @@ async def test_a_request_for_another_model_ends_the_stream(wrong: bytes) -> None
             "router",
             "stable",
         )
-        await until(lambda: backend.streams[0].is_cancelled)
+        await eventually(lambda: backend.streams[0].is_cancelled)
         assert [each.id for each in backend.streams[0].asked] == ["0"]
         report = await reported(proxy)
         assert (report.status_code, report.origin_router) == (3, True)
@@ -323,7 +323,7 @@ async def test_a_cancelled_stream_is_cancelled_at_the_backend_too() -> None:
         await call.ask(0)
         await call.answer()
         call.call.cancel()
-        await until(lambda: backend.streams[0].is_cancelled)
+        await eventually(lambda: backend.streams[0].is_cancelled)
         report = await reported(proxy)
         assert (report.status_code, report.attempts[0].status_code) == (1, 1)
 
@@ -334,7 +334,7 @@ async def test_a_caller_whose_connection_breaks_leaves_nothing_behind() -> None:
         await call.ask(0)
         await call.answer()
         await proxy.channel.close()
-        await until(lambda: backend.streams[0].is_cancelled)
+        await eventually(lambda: backend.streams[0].is_cancelled)
         assert (await reported(proxy)).status_code == 1
 
 
@@ -424,9 +424,9 @@ async def test_a_router_that_is_ending_answers_what_was_asked_and_then_says_so()
     async with routed(waits) as (proxy, backend):
         call = Call(proxy)
         await call.ask(0, 1)
-        await until(lambda: bool(backend.streams) and len(backend.streams[0].asked) == 2)
+        await eventually(lambda: bool(backend.streams) and len(backend.streams[0].asked) == 2)
         proxy.plane.refuse()
-        await until(lambda: backend.streams[0].is_half_closed)
+        await eventually(lambda: backend.streams[0].is_half_closed)
         released.set()
         assert await call.answers() == ["0", "1"]
         assert await call.code() is UNAVAILABLE
@@ -473,7 +473,7 @@ async def test_a_stream_is_one_request_to_the_limits_for_as_long_as_it_lasts() -
 
         await first.close()
         assert await first.answers() == ["1", "2"]
-        await until(lambda: not proxy.plane.admission.in_flight)
+        await eventually(lambda: not proxy.plane.admission.in_flight)
         third = Call(proxy)
         await third.ask(0)
         await third.close()
@@ -486,7 +486,7 @@ async def test_streams_that_say_nothing_are_bounded_too_and_make_room_again() ->
             table_of(backend.address, backend.address, split_route(0), limits=Limits(1), revision=4)
         )
         calls = [Call(proxy), Call(proxy)]
-        await until(lambda: any(each.call.done() for each in calls))
+        await eventually(lambda: any(each.call.done() for each in calls))
         (refused,) = [each for each in calls if each.call.done()]
         (silent,) = [each for each in calls if each is not refused]
         assert await refused.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -614,4 +614,4 @@ async def test_streams_that_come_and_go_in_a_crowd_leave_nothing_in_flight() -> 
         async with asyncio.TaskGroup() as tasks:
             for number in range(120):
                 tasks.create_task(one(proxy, number))
-        await until(lambda: len(proxy.reports) == 120)
+        await eventually(lambda: len(proxy.reports) == 120)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from prometheus_client import CollectorRegistry, generate_latest
+from structlog.testing import capture_logs
 
 from coalmine.child_process import Child, Command
 from coalmine_router.processes import ProcessFile, ProcessMetrics
@@ -57,5 +58,8 @@ def test_nothing_is_written_while_nothing_changes(tmp_path: Path) -> None:
     assert file.exists()
 
 
-def test_a_folder_that_is_gone_harms_nobody(tmp_path: Path) -> None:
-    ProcessFile(tmp_path / "gone" / "processes.json").note([child("proxy-0")])
+def test_a_folder_that_is_gone_harms_nobody_and_is_said(tmp_path: Path) -> None:
+    with capture_logs() as logs:
+        ProcessFile(tmp_path / "gone" / "processes.json").note([child("proxy-0")])
+    assert [each["event"] for each in logs] == ["processes_not_noted"]
+    assert list(tmp_path.iterdir()) == []

@@ -34,11 +34,14 @@ async def test_the_end_of_all_leaves_every_body_and_lets_no_other_in() -> None:
 async def test_a_body_may_leave_by_itself_even_from_another_task() -> None:
     streams = Streams("Watch", open_max=1)
     async with asyncio.TaskGroup() as group, streams.opened() as end:
-        group.create_task(asyncio.to_thread(lambda: None)).add_done_callback(lambda _: end())
+        other = group.create_task(asyncio.to_thread(lambda: None))
+        other.add_done_callback(lambda _: end())
         await asyncio.Event().wait()
+    assert other.done()
 
     async with streams.opened():
         pass
+    assert streams.turned_away == 0
 
 
 async def test_one_over_the_bound_is_turned_away_and_counted() -> None:

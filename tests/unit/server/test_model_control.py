@@ -6,8 +6,9 @@ import pytest
 from coalmine.errors import InvalidRequest, LoadFailed, NotFound, StartError, Unavailable
 from coalmine_server.overview import index_of
 from coalmine_server.registry import State
-from tests.doubles.model_rig import ModelRig, open_rig, until, write
+from tests.doubles.model_rig import ModelRig, open_rig, write
 from tests.doubles.server_parts import FakeProgram
+from tests.doubles.waiting import eventually
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ async def test_what_a_request_began_with_is_what_answers_it(root: Path) -> None:
         write(root, "b", {7: b"another 7"})
         async with asyncio.TaskGroup() as group:
             loading = group.create_task(rig.control.load("b"))
-            await until(lambda: old.state is State.DRAINING)
+            await eventually(lambda: old.state is State.DRAINING)
             assert rig.find("b") is not old
             assert rig.find("b").state is State.READY, "the new one is warm before the old one goes"
             assert not loading.done(), "the load is over when the old version is gone"
@@ -206,12 +207,12 @@ async def test_a_caller_who_goes_away_leaves_no_load_half_done(root: Path) -> No
         rig.runtime.next_program = gated
         write(root, "c", {1: b"1"})
         loading = asyncio.ensure_future(rig.control.load("c"))
-        await until(lambda: gated in rig.runtime.programs)
+        await eventually(lambda: gated in rig.runtime.programs)
         loading.cancel()
         with pytest.raises(asyncio.CancelledError):
             await loading
         gated.gate.set()
-        await until(lambda: rig.find("c").state is State.READY)
+        await eventually(lambda: rig.find("c").state is State.READY)
 
 
 async def test_changes_of_one_model_wait_for_each_other(root: Path) -> None:
@@ -277,7 +278,7 @@ async def test_an_unload_waits_for_what_is_in_flight(root: Path) -> None:
         pending = rig.enter(rig.find("b"))
         async with asyncio.TaskGroup() as group:
             unloading = group.create_task(rig.control.unload("b"))
-            await until(lambda: rig.find("b").state is State.DRAINING)
+            await eventually(lambda: rig.find("b").state is State.DRAINING)
             assert not unloading.done()
             program.gate.set()
         assert not isinstance(pending.future.result(), Exception)
@@ -350,7 +351,7 @@ async def test_who_waits_for_a_change_that_the_end_cuts_short_is_told(root: Path
         gated.gate.clear()
         write(root, "c", {1: b"1"})
         loading = asyncio.ensure_future(rig.control.load("c"))
-        await until(lambda: gated in rig.runtime.programs)
+        await eventually(lambda: gated in rig.runtime.programs)
     with pytest.raises(Unavailable, match="the server ends: the change was given up"):
         await loading
 
@@ -365,7 +366,7 @@ async def test_an_end_while_an_old_version_drains_waits_for_its_thread_too(root:
         running = rig.enter(old)
         write(root, "b", {7: b"another 7"})
         loading = asyncio.ensure_future(rig.control.load("b"))
-        await until(lambda: old.state is State.DRAINING)
+        await eventually(lambda: old.state is State.DRAINING)
     with pytest.raises(Unavailable, match="given up"):
         await loading
     assert not rig.control.close(timeout_s=0.01)
@@ -403,7 +404,7 @@ async def test_an_opening_that_is_given_up_leaves_threads_that_end(root: Path) -
     rig.control.read(lenient=False)
     async with asyncio.TaskGroup() as group:
         opening = group.create_task(rig.control.open(lenient=False))
-        await until(lambda: gated in rig.runtime.programs)
+        await eventually(lambda: gated in rig.runtime.programs)
         opening.cancel()
     assert not rig.registry.is_ready
     gated.gate.set()

@@ -71,7 +71,9 @@ async def test_it_asks_again_until_it_is_cancelled() -> None:
         answers.sleeping = {"stable"}
         while board.of("digits", "stable").ready:
             await asyncio.sleep(0)
+        assert not task.done()
         task.cancel()
+    assert task.cancelled()
 
 
 async def test_only_a_change_of_readiness_is_logged() -> None:

@@ -62,9 +62,11 @@ def test_limits_that_shrink_hold_for_the_next_and_throw_nobody_out() -> None:
         of.admit(1)
     of.limits = Limits(in_flight_max=2)
     of.release(1)
+    assert of.in_flight == 2
     turned_away(of, 1)
     of.release(1)
     of.admit(1)
+    assert (of.in_flight, of.bytes) == (2, 2)
 
 
 def test_being_turned_away_is_overload_and_never_looks_like_a_broken_backend() -> None:
