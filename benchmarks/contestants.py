@@ -3,17 +3,14 @@
 import contextlib
 import importlib.util
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.load import tree
+from benchmarks.started import begun, kinds, line, python
 from coalmine.addresses import reserve
-
-_END_S = 20
 
 
 @dataclass(frozen=True)
@@ -28,15 +25,15 @@ class Contestant:
 @contextlib.contextmanager
 def backend(response: bytes) -> Iterator[str]:
     """Yield the address of the canned backend that stands behind every router."""
-    with _python("benchmarks.backend", response.hex()) as process:
-        yield f"127.0.0.1:{_line(process)}"
+    with python("benchmarks.backend", response.hex()) as process:
+        yield f"127.0.0.1:{line(process)}"
 
 
 @contextlib.contextmanager
 def passthrough(address: str) -> Iterator[Contestant]:
     """Yield the bare grpc.aio pass-through."""
-    with _python("benchmarks.passthrough", address) as process:
-        port = _line(process)
+    with python("benchmarks.passthrough", address) as process:
+        port = line(process)
         yield Contestant("bare grpc.aio", f"127.0.0.1:{port}", {"proxy": [process.pid]})
 
 
@@ -48,9 +45,9 @@ def router(address: str, folder: Path, *, workers: int = 1) -> Iterator[Contesta
     arguments = ("run", "--config", str(config), "--workers", str(workers))
     # Every request is reported; as in production, not every trace is kept.
     environment = {"OTEL_TRACES_SAMPLER": "traceidratio", "OTEL_TRACES_SAMPLER_ARG": "0.01"}
-    with _python("coalmine_router", *arguments, environment=environment) as process:
-        said = json.loads(_line(process))
-        children = _named(process.pid)
+    with python("coalmine_router", *arguments, environment=environment) as process:
+        said = json.loads(line(process))
+        children = kinds(process.pid)
         title = "coalmine router" + (f", {workers} workers" if workers > 1 else "")
         yield Contestant(title, said["data"], {**children, "tree": [process.pid]})
 
@@ -73,7 +70,7 @@ def envoy(address: str, folder: Path) -> Iterator[Contestant]:
         *(str(Path(sys.executable).with_name("envoy")), "-c", str(config)),
         *("--concurrency", "1", "--log-level", "error", "--disable-hot-restart"),
     ]
-    with _process(command, {}) as process:
+    with begun(command, {}) as process:
         yield Contestant("Envoy", f"127.0.0.1:{listen}", {"proxy": [process.pid]})
 
 
@@ -88,8 +85,8 @@ def model(folder: Path, name: str) -> Path:
 @contextlib.contextmanager
 def minimal_server(folder: Path, name: str) -> Iterator[Contestant]:
     """Yield the smallest server that gives the same answers."""
-    with _python("benchmarks.minimal_server", str(model(folder, name))) as process:
-        yield Contestant("minimal server", f"127.0.0.1:{_line(process)}", {"server": [process.pid]})
+    with python("benchmarks.minimal_server", str(model(folder, name))) as process:
+        yield Contestant("minimal server", f"127.0.0.1:{line(process)}", {"server": [process.pid]})
 
 
 @contextlib.contextmanager
@@ -118,8 +115,8 @@ def server(
     listen = ("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
     traces = ("--traces", str(folder / "traces")) if traced else ()
     arguments = ("server", "run", "--model-repository", str(repository), *listen, *traces)
-    with _python("coalmine_client", *arguments) as process:
-        said = json.loads(_line(process))
+    with python("coalmine_client", *arguments) as process:
+        said = json.loads(line(process))
         title = "coalmine server, every request traced" if traced else "coalmine server"
         yield Contestant(title, said["grpc"], {"server": [process.pid]})
 
@@ -135,59 +132,15 @@ class Loop:
         assert self._process.stdin is not None
         self._process.stdin.write(f"{batch} {threads} {seconds}\n")
         self._process.stdin.flush()
-        return float(_line(self._process))
+        return float(line(self._process))
 
 
 @contextlib.contextmanager
 def loop(folder: Path, name: str, width: int) -> Iterator[Loop]:
     """Yield the model in a process of its own, idle until asked."""
-    with _python("benchmarks.loop", str(model(folder, name)), str(width)) as process:
-        _line(process)
+    with python("benchmarks.loop", str(model(folder, name)), str(width)) as process:
+        line(process)
         yield Loop(process)
-
-
-def _named(pid: int) -> dict[str, list[int]]:
-    """Return the pids of the router's children by what they are."""
-    found: dict[str, list[int]] = {}
-    for child in tree(pid):
-        words = Path(f"/proc/{child}/cmdline").read_text().split("\0")
-        for name in ("proxy", "control"):
-            if name in words:
-                found.setdefault(name, []).append(child)
-    return found
-
-
-@contextlib.contextmanager
-def _python(
-    module: str, *arguments: str, environment: dict[str, str] | None = None
-) -> Iterator[subprocess.Popen[str]]:
-    with _process([sys.executable, "-m", module, *arguments], environment or {}) as process:
-        yield process
-
-
-@contextlib.contextmanager
-def _process(command: list[str], environment: dict[str, str]) -> Iterator[subprocess.Popen[str]]:
-    process = subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, **environment},
-    )
-    try:
-        yield process
-    finally:
-        process.terminate()
-        process.wait(_END_S)
-
-
-def _line(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    line = process.stdout.readline().strip()
-    if not line:
-        raise RuntimeError(f"{process.args!r} ended before it was ready")
-    return line
 
 
 def _free_port() -> int:

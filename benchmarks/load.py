@@ -19,18 +19,25 @@ _TICKS = os.sysconf("SC_CLK_TCK")
 
 @dataclass(frozen=True)
 class Load:
-    """A fixed number of requests over four connections, `concurrency` at a time."""
+    """A fixed number of requests over four connections, `concurrency` at a time.
+
+    With a `rate`, so many are begun a second, whether or not those before are answered, as long as
+    no more than `concurrency` are on their way; 0: each as soon as one is answered.
+    """
 
     body: Path
     requests: int
     concurrency: int
+    rate: int = 0
 
     @classmethod
-    def of(cls, body: bytes, folder: Path, *, requests: int, concurrency: int) -> "Load":
+    def of(
+        cls, body: bytes, folder: Path, *, requests: int, concurrency: int, rate: int = 0
+    ) -> "Load":
         """Return a load that sends `body`, framed as gRPC frames a message."""
         file = folder / f"body-{len(body)}.grpc"
         file.write_bytes(b"\x00" + struct.pack(">I", len(body)) + body)
-        return cls(file, requests, concurrency)
+        return cls(file, requests, concurrency, rate)
 
 
 @dataclass(frozen=True)
@@ -107,6 +114,8 @@ def send(load: Load, address: str, *, requests: int) -> str:
         *("-H", "content-type: application/grpc", "-H", "te: trailers"),
         # A sticky key, for the router that looks for one.
         *("-H", "x-user-id: 42"),
+        # Of each connection.
+        *(("--rps", str(load.rate // 4)) if load.rate else ()),
         f"http://{address}/{METHOD}",
     ]
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300)

@@ -19,14 +19,14 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from benchmarks import contestants, memory
+from benchmarks import contestants, memory, observer_rate, shadow_cost
 from benchmarks.contestants import Contestant
 from benchmarks.load import METHOD, Load, Measured, h2load_missing, run
+from benchmarks.messages import answer, request
+from benchmarks.results import RESULTS, row
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
-from coalmine.tensors import Tensor, decode_outputs, encode_inputs, encode_outputs
-
-RESULTS = Path(__file__).with_name("RESULTS.md")
+from coalmine.tensors import decode_outputs
 
 
 @dataclass(frozen=True)
@@ -45,21 +45,12 @@ class Case:
         return str(list(self.shape[1:])).replace(" ", "")
 
     def body(self) -> bytes:
-        request = pb.ModelInferRequest(model_name="bench")
-        pixels = np.random.default_rng(1).random(self.shape, np.float32)
-        encode_inputs(request, [Tensor("x", "FP32", pixels)])
-        return request.SerializeToString()
+        return request(self.shape)
 
 
 SMALL = Case("small, FP32 [1,64]", (1, 64), 6_000, "small")
 IMAGE = Case("image, FP32 [1,3,224,224]", (1, 3, 224, 224), 1_500, "image")
 WIDE = Case("wide, MLP 1024→4096→4096→10", (1, 1024), 6_000, "wide", concurrency=64)
-
-
-def answer() -> bytes:
-    response = pb.ModelInferResponse(model_name="bench", model_version="1")
-    encode_outputs(response, [Tensor("y", "FP32", np.zeros((1, 10), np.float32))], raw=True)
-    return response.SerializeToString()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -90,6 +81,8 @@ def _sections(rounds: int, scale: float) -> dict[str, Callable[[], str]]:
         "servers": lambda: "\n".join(_servers(case, rounds, scale) for case in (SMALL, IMAGE)),
         "batching": lambda: _batching(rounds, scale),
         "memory": lambda: memory.section(scale),
+        "shadow": lambda: shadow_cost.section(rounds, seconds=scale * shadow_cost.SECONDS),
+        "observer": lambda: observer_rate.section(rounds, scale * observer_rate.SECONDS),
     }
 
 
@@ -249,11 +242,11 @@ def _row(name: str, runs: Sequence[Measured], part: str, ratios: Sequence[float]
     cpu_us = statistics.median(each.cpu_us[part] for each in runs)
     by_round = ", ".join(f"{ratio:.2f}" for ratio in ratios)
     ratio = f"**{statistics.median(ratios):.2f}** ({by_round})"
-    return _cells(name, f"{cpu_us:.0f}", ratio, *_speed(runs))
+    return row(name, f"{cpu_us:.0f}", ratio, *_speed(runs))
 
 
 def _without_cpu(name: str, runs: Sequence[Measured]) -> str:
-    return _cells(name, "", "", *_speed(runs))
+    return row(name, "", "", *_speed(runs))
 
 
 def _speed(runs: Sequence[Measured]) -> tuple[str, str, str]:
@@ -262,10 +255,6 @@ def _speed(runs: Sequence[Measured]) -> tuple[str, str, str]:
         f"{statistics.median(each.p50_ms for each in runs):.1f}",
         f"{statistics.median(each.p99_ms for each in runs):.1f}",
     )
-
-
-def _cells(*cells: str) -> str:
-    return f"| {' | '.join(cells)} |"
 
 
 def _header(rounds: int) -> str:

@@ -127,8 +127,19 @@ class Client:
 
         `metadata` is sent beside the client's own. Raises grpc.RpcError, InvalidTensor.
         """
+        request = infer_request(model, inputs, version=version, outputs=outputs, id=id)
+        return self.send(request, timeout_s=timeout_s, metadata=metadata)
+
+    def send(
+        self,
+        request: pb.ModelInferRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Metadata = (),
+    ) -> Answer:
+        """Return the answer to a request as it is, as `infer` does."""
         response, call = self._stub.ModelInfer.with_call(
-            infer_request(model, inputs, version=version, outputs=outputs, id=id),
+            request,
             timeout=self._timeout_s if timeout_s is None else timeout_s,
             metadata=(*self._metadata, *metadata),
         )
@@ -201,8 +212,19 @@ class AsyncClient:
         metadata: Metadata = (),
     ) -> Answer:
         """Return the model's answer, as `Client.infer` does."""
+        request = infer_request(model, inputs, version=version, outputs=outputs, id=id)
+        return await self.send(request, timeout_s=timeout_s, metadata=metadata)
+
+    async def send(
+        self,
+        request: pb.ModelInferRequest,
+        *,
+        timeout_s: float | None = None,
+        metadata: Metadata = (),
+    ) -> Answer:
+        """Return the answer to a request as it is, as `infer` does."""
         call = self._stub.ModelInfer(
-            infer_request(model, inputs, version=version, outputs=outputs, id=id),
+            request,
             timeout=self._timeout_s if timeout_s is None else timeout_s,
             metadata=(*self._metadata, *metadata),
         )

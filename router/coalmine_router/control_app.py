@@ -24,8 +24,8 @@ from coalmine_router.channels import Channels
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.control.door import ControlDoor, Offer
 from coalmine_router.control.plane import ControlPlane
-from coalmine_router.observer.mismatches import Mismatches
-from coalmine_router.observer.observer import Observer
+from coalmine_router.observer.plane import ObserverPlane, Surroundings
+from coalmine_router.observer.telling.teller import NoSpans
 from coalmine_router.processes import FILE_NAME as PROCESS_FILE
 from coalmine_router.processes import ProcessMetrics
 
@@ -101,33 +101,35 @@ async def _plane(
 @contextlib.asynccontextmanager
 async def _observer(
     config: RouterConfig, plane: ControlPlane, channels: Channels, registry: CollectorRegistry
-) -> AsyncIterator[Observer]:
+) -> AsyncIterator[ObserverPlane]:
     exporter = exporter_for(config.control.state / "traces")
     spans = CountedSpans(exporter) if exporter else None
-    store = Mismatches(config.control.state / "mismatches.db")
-    try:
-        yield Observer(
+    observer = ObserverPlane(
+        Surroundings(
+            folder=config.control.state,
             tables=plane.table,
             routes={route.name: route for route in config.routes},
-            channels=channels,
-            spans=spans,
+            spans=spans or NoSpans(),
             resource=resource(ROUTER_SERVICE),
             registry=registry,
-            store=store,
             clock=SystemClock(),
             rng=random.Random(os.urandom(16)),  # noqa: S311 - span ids, no secrets
         )
+    )
+    try:
+        await observer.open(channels)
+        yield observer
     finally:
-        await store.close()
+        await observer.close()
         if spans:
             await asyncio.to_thread(spans.shutdown)
 
 
-def _offers(plane: ControlPlane, observer: Observer, door: ControlDoor) -> tuple[Offer, Offer]:
+def _offers(plane: ControlPlane, observer: ObserverPlane, door: ControlDoor) -> tuple[Offer, Offer]:
     """Return what operators are offered, and what proxies are."""
 
     def operators(methods: Methods) -> None:
-        plane.add_to(methods, observer, door.audit)
+        plane.add_to(methods, observer.learned, door.audit)
 
     def proxies(methods: Methods) -> None:
         plane.add_feed_to(methods)

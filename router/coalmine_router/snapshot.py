@@ -60,6 +60,10 @@ def route_message(route: Route) -> pb.Route:
         pinning=route.pinning,
         fallback=route.fallback,
         limits=_limits_message(route.limits),
+        audit_bp=route.audit_bp,
+        noise_bp=route.noise_bp,
+        copy_methods=route.copy_methods,
+        stateful=route.stateful,
     )
 
 
@@ -79,6 +83,10 @@ def _route_from(message: pb.Route) -> Route:
         pinning=message.pinning,
         fallback=message.fallback,
         limits=_limits_from(message.limits),
+        audit_bp=message.audit_bp,
+        noise_bp=message.noise_bp,
+        copy_methods=tuple(message.copy_methods),
+        stateful=message.stateful,
     )
 
 

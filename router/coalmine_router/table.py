@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Final
 
 from coalmine.errors import InvalidRequest, NotFound
+from coalmine.inference import MODEL_INFER
 from coalmine.shares import percent
 
 STABLE: Final = "stable"
@@ -110,6 +111,12 @@ class Route:
     pinning: bool = True
     fallback: bool = False
     limits: Limits = Limits()
+    # Shares of stable's and others' requests that the other side, and stable itself, answer too.
+    audit_bp: int = 0
+    noise_bp: int = 0
+    # Of another service, what may be copied; of models, ModelInfer may.
+    copy_methods: tuple[str, ...] = ()
+    stateful: bool = False
 
     def __post_init__(self) -> None:
         _check(self)
@@ -133,6 +140,17 @@ class Route:
     def shadows_bp(self) -> dict[str, int]:
         """The share of each shadow that is on."""
         return {shadow.variant: shadow.share_bp for shadow in self.shadows}
+
+    @property
+    def copies(self) -> bool:
+        """Whether any request may be copied."""
+        return bool(self.shadows or self.audit_bp or self.noise_bp)
+
+    def may_copy(self, method: str) -> bool:
+        """Return whether requests of a full method may be answered more than once."""
+        if self.match.service:
+            return method.rpartition("/")[2] in self.copy_methods
+        return method == MODEL_INFER and not self.stateful
 
     def variant(self, name: str) -> Variant:
         """Return the variant of that name. Raises NotFound, naming those there are."""
@@ -227,7 +245,7 @@ def _check(route: Route) -> None:
     if STABLE not in route.by_name:
         raise InvalidRequest(f"{where} has no variant '{STABLE}'")
     _check_weights(where, route)
-    _check_shadows(where, route)
+    _check_copies(where, route)
     _check_sticky(where, route)
     if route.timeout_ns <= 0:
         raise InvalidRequest(f"{where}: the timeout is not above 0")
@@ -248,13 +266,30 @@ def _check_weights(where: str, route: Route) -> None:
         raise InvalidRequest(f"{where}: weights add up to {percent(total)}, expected 100%")
 
 
-def _check_shadows(where: str, route: Route) -> None:
+def _check_copies(where: str, route: Route) -> None:
     _check_unique(f"{where}: shadow", [shadow.variant for shadow in route.shadows])
     for shadow in route.shadows:
         if shadow.variant not in route.by_name:
             raise InvalidRequest(f"{where}: shadow '{shadow.variant}' is no variant of it")
         if not 0 < shadow.share_bp <= WHOLE_BP:
             raise InvalidRequest(f"{where}: a shadow's share lies outside 0 to 100%")
+    for name, share_bp in {"audit": route.audit_bp, "noise": route.noise_bp}.items():
+        if not 0 <= share_bp <= WHOLE_BP:
+            raise InvalidRequest(f"{where}: {name} lies outside 0 to 100%")
+    _check_copied(where, route)
+
+
+def _check_copied(where: str, route: Route) -> None:
+    if route.copy_methods and not route.match.service:
+        raise InvalidRequest(f"{where}: copy_methods are another service's; of models, it is infer")
+    if not route.copies:
+        return
+    if route.stateful:
+        raise InvalidRequest(f"{where} is stateful: its requests are never copied")
+    if route.match.service and not route.copy_methods:
+        raise InvalidRequest(
+            f"{where}: nothing of {route.match.service} is copied: copy_methods names no method"
+        )
 
 
 def _check_sticky(where: str, route: Route) -> None:

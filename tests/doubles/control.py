@@ -35,11 +35,15 @@ class FakeControl(RouteControlServicer):
             "SetWeights": a_change(stable=9_000, canary=1_000),
             "SetShadow": a_change(stable=10_000, canary=0),
             "GetHistory": a_history(),
+            "ListTrials": a_list_of_trials(),
             "ListMismatches": pb.ListMismatchesResponse(mismatches=[a_mismatch()]),
             "GetMismatch": a_mismatch(bodies=True),
         }
         self.watched: list[pb.RouteStatus] = [a_status()]
+        # What those see who watch again after the first time; empty: the same.
+        self.watched_again: list[pb.RouteStatus] = []
         self.watch_ends = True
+        self.watch_breaks = False
         self.watching = threading.Event()
 
     def ListRoutes(self, request: Any, context: Any) -> Any:
@@ -57,6 +61,9 @@ class FakeControl(RouteControlServicer):
     def GetHistory(self, request: Any, context: Any) -> Any:
         return self._answer("GetHistory", request, context)
 
+    def ListTrials(self, request: Any, context: Any) -> Any:
+        return self._answer("ListTrials", request, context)
+
     def ListMismatches(self, request: Any, context: Any) -> Any:
         return self._answer("ListMismatches", request, context)
 
@@ -65,8 +72,11 @@ class FakeControl(RouteControlServicer):
 
     def WatchRoute(self, request: Any, context: Any) -> Iterator[pb.RouteStatus]:
         self._remember("WatchRoute", request, context)
-        yield from self.watched
+        again = self.watching.is_set()
+        yield from (self.watched_again if again else self.watched) or self.watched
         self.watching.set()
+        if self.watch_breaks and not again:
+            context.abort(grpc.StatusCode.UNAVAILABLE, "the router ends")
         if not self.watch_ends:
             gone = threading.Event()
             context.add_callback(gone.set)
@@ -151,11 +161,21 @@ def a_status() -> pb.RouteStatus:
         shadows=[
             pb.ShadowCounts(
                 variant="int8",
+                role="shadow",
                 offered=10_000,
-                sent=9_990,
+                waiting=5,
+                under_way=1,
+                sent=9_984,
+                timed_out=2,
+                failed=3,
+                answered=9_979,
+                compared=9_975,
+                uncompared=9,
                 dropped={"queue_full": 7, "too_large": 3, "deadline": 0},
+                circuit="closed",
             )
         ],
+        comparing=pb.Comparing(share_bp=10_000, compared=9_975),
         comparisons=[
             pb.ComparisonCounts(
                 reference="stable",
@@ -183,6 +203,108 @@ def a_status() -> pb.RouteStatus:
         reports=pb.ReportCounts(offered=10_000, received=9_998, dropped={"buffer_full": 2}),
         turned_away={"in_flight": 12, "bytes": 0},
     )
+
+
+def a_judged_status(verdict: str = "fail") -> pb.RouteStatus:
+    """Return a status in which int8 was judged."""
+    status = a_status()
+    status.verdict = verdict
+    del status.comparisons[:]
+    status.comparisons.append(a_judgement(verdict))
+    return status
+
+
+def a_judgement(verdict: str = "fail") -> pb.ComparisonCounts:
+    """Return what was found of int8, with noise and twelve segments."""
+    return pb.ComparisonCounts(
+        reference="stable",
+        candidate="int8",
+        match=9_875,
+        mismatch=100,
+        error=5,
+        skipped=10,
+        kinds={"value": 90, "label": 10},
+        rows=19_950,
+        rows_mismatch=150,
+        mismatch_rate=pb.Rate(value=0.031, low=0.019, high=0.0481, requests=9_975),
+        noise_pairs=400,
+        outputs=[
+            pb.OutputCounts(
+                output="scores",
+                match=9_875,
+                mismatch=100,
+                rule="close",
+                max_abs_diff=0.03125,
+                raw=pb.Rate(value=0.031, low=0.019, high=0.048),
+                noise=pb.Rate(value=0.03),
+                beyond_noise=pb.Rate(value=0.001, low=-0.005, high=0.009),
+            ),
+            pb.OutputCounts(output="label", match=9_975, rule="argmax"),
+        ],
+        segments=[a_segment(each) for each in range(12)],
+        trial=a_trial(),
+        verdict=a_verdict(verdict),
+    )
+
+
+def a_trial() -> pb.Trial:
+    return pb.Trial(
+        number=3,
+        reference_version="1",
+        candidate_version="2",
+        began_ns=AT_NS,
+        why="candidate version",
+    )
+
+
+def a_verdict(verdict: str) -> pb.Verdict:
+    reasons = {"fail": "3.1 % of 9,975 requests mismatch, allowed 1 %", "pass": "enough matched"}
+    finding = verdict if verdict in reasons else "open"
+    reason = reasons.get(verdict, "not enough evidence yet")
+    return pb.Verdict(
+        verdict=verdict,
+        reason=reason,
+        at_ns=AT_NS,
+        trace_id=bytes.fromhex("0af7651916cd43dd8448eb211c80319c"),
+        gates=[
+            pb.Gate(
+                gate="mismatch",
+                finding=finding,
+                reason=reason,
+                log_fail=-2.0,
+                log_pass=1.9,
+                log_needed=3.0,
+                observed=9_975,
+            ),
+            pb.Gate(
+                gate="errors",
+                finding="open",
+                reason="5 of 9,980 failed",
+                log_fail=0.75,
+                log_needed=3.0,
+                observed=5,
+            ),
+            pb.Gate(gate="split", finding="open", log_needed=4.6, observed=12_000),
+        ],
+    )
+
+
+def a_segment(number: int) -> pb.Segment:
+    """Return the segment of a tenant, the worse the greater its number."""
+    return pb.Segment(
+        name=f"tenant-{number}",
+        match=100,
+        mismatch=number,
+        error=1,
+        mismatch_rate=pb.Rate(value=number / 100, low=number / 200, high=number / 50),
+        verdict="fail" if number > 10 else "inconclusive",
+    )
+
+
+def a_list_of_trials() -> pb.ListTrialsResponse:
+    ended = a_judgement("pass")
+    ended.trial.number, ended.trial.ended_ns, ended.trial.why = 2, AT_NS, "rules"
+    return pb.ListTrialsResponse(trials=[a_judgement(), ended])
 
 
 def a_reach() -> list[pb.VariantReach]:

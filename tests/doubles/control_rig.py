@@ -50,19 +50,24 @@ def router_config(state: Path, target: str, *, green: str = "", **route: Any) ->
 
 
 class KnownMismatches:
-    """An observer that knows one mismatch, and has counted one request a variant."""
+    """An observer that knows one mismatch and one trial, and has counted one request a variant."""
 
     def __init__(self) -> None:
-        self.asked: list[tuple[str, str, int]] = []
+        self.asked: list[pb.ListMismatchesRequest] = []
+        self.trials_asked: list[tuple[str, str, int]] = []
 
     def describe(self, route: Route, status: pb.RouteStatus) -> None:
         status.counting_since_ns = 1
         for variant in status.variants:
             variant.requests = 1
 
-    async def mismatches(self, route: str, output: str, limit: int) -> list[pb.Mismatch]:
-        self.asked.append((route, output, limit))
-        return [pb.Mismatch(id="m1", route=route)]
+    async def trials(self, route: str, candidate: str, limit: int) -> list[pb.ComparisonCounts]:
+        self.trials_asked.append((route, candidate, limit))
+        return [pb.ComparisonCounts(candidate="canary")] if route in {"digits", "gone"} else []
+
+    async def mismatches(self, wanted: pb.ListMismatchesRequest) -> list[pb.Mismatch]:
+        self.asked.append(wanted)
+        return [pb.Mismatch(id="m1", route=wanted.route)]
 
     async def mismatch(self, route: str, mismatch_id: str) -> pb.Mismatch:
         if mismatch_id != "m1":

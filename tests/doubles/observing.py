@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import grpc
 from opentelemetry.sdk.resources import Resource
@@ -17,9 +18,10 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1 import control_pb2_grpc as pb_grpc
 from coalmine_router.channels import Channels
 from coalmine_router.config.file import RouterConfig
-from coalmine_router.observer.mismatches import Mismatches
-from coalmine_router.observer.observer import Observer, Spans
-from coalmine_router.observer.shadow import ShadowLimits
+from coalmine_router.observer.comparison.pool import PoolLimits
+from coalmine_router.observer.copies.limits import CopyLimits
+from coalmine_router.observer.plane import ObserverPlane, Surroundings
+from coalmine_router.observer.telling.teller import NoSpans, Spans
 from tests.doubles.reports import settings
 
 
@@ -27,7 +29,7 @@ from tests.doubles.reports import settings
 class Observing:
     """An observer that runs, and a proxy's side of its stream."""
 
-    observer: Observer
+    plane: ObserverPlane
     config: RouterConfig
     registry: CollectorRegistry
     stub: "pb_grpc.ReportsAsyncStub"
@@ -54,29 +56,34 @@ class Observing:
         route = self.config.table().route("digits")
         names = [variant.name for variant in route.variants]
         status = pb.RouteStatus(variants=[pb.VariantStatus(name=name) for name in names])
-        self.observer.describe(route, status)
+        self.plane.learned.describe(route, status)
         return status
 
     def compared(self) -> int:
-        """Return how many copies have come to an outcome."""
-        return sum(
-            each.match + each.mismatch + each.error + each.skipped
-            for each in self.status().comparisons
-        )
+        """Return how many copies have come to a comparison."""
+        return sum(each.compared for each in self.status().shadows)
 
     async def settled(self, copies: int, timeout_s: float = 10.0) -> pb.RouteStatus:
-        """Return the status once so many copies have an outcome or were given up."""
+        """Return the status once so many copies were compared, or given up."""
         async with asyncio.timeout(timeout_s):
             while True:
                 status = self.status()
-                dropped = sum(sum(each.dropped.values()) for each in status.shadows)
-                if self.compared() + dropped >= copies:
+                if sum(map(_ended, status.shadows)) >= copies:
                     return status
                 await asyncio.sleep(0.005)  # the counts tell nobody that they changed
+
+    async def mismatches(self, output: str = "", **wanted: Any) -> list[pb.Mismatch]:
+        """Return the kept mismatches of the route, without bodies."""
+        asked = pb.ListMismatchesRequest(route="digits", output=output, **wanted)
+        return await self.plane.learned.mismatches(asked)
 
     def metric(self, name: str, **labels: str) -> float | None:
         """Return the value of a series; None where there is none."""
         return self.registry.get_sample_value(f"coalmine_router_{name}", labels)
+
+
+def _ended(copies: pb.ShadowCounts) -> int:
+    return copies.compared + copies.uncompared + sum(copies.dropped.values())
 
 
 @asynccontextmanager
@@ -85,44 +92,48 @@ async def observing(
     folder: Path,
     *,
     spans: Spans | None = None,
-    limits: ShadowLimits | None = None,
+    limits: CopyLimits | None = None,
+    pool: PoolLimits | None = None,
 ) -> AsyncIterator[Observing]:
     """Run an observer behind a real gRPC server until the block ends."""
     table = config.table()
-    registry, store = CollectorRegistry(), Mismatches(folder / "m.sqlite")
+    registry = CollectorRegistry()
     channels = Channels(SystemClock())
-    observer = Observer(
-        tables=lambda: table,
-        routes=settings(config),
-        channels=channels,
-        spans=spans,
-        resource=Resource.create({"service.name": "coalmine-router"}),
-        registry=registry,
-        store=store,
-        clock=SystemClock(),
-        rng=random.Random(7),
-        limits=limits,
+    plane = ObserverPlane(
+        Surroundings(
+            folder=folder,
+            tables=lambda: table,
+            routes=settings(config),
+            clock=SystemClock(),
+            rng=random.Random(7),
+            registry=registry,
+            resource=Resource.create({"service.name": "coalmine-router"}),
+            spans=spans or NoSpans(),
+            copy_limits=limits or CopyLimits(),
+            pool_limits=pool or PoolLimits(),
+        )
     )
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 1 << 26)])
-    pb_grpc.add_ReportsServicer_to_server(observer.servicer(), server)
+    pb_grpc.add_ReportsServicer_to_server(plane.servicer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     client = grpc.aio.insecure_channel(
         f"127.0.0.1:{port}", options=[("grpc.max_send_message_length", 1 << 26)]
     )
     try:
-        async with _running(observer), client:
+        await plane.open(channels)
+        async with _running(plane), client:
             await server.start()
-            yield Observing(observer, config, registry, pb_grpc.ReportsStub(client))
+            yield Observing(plane, config, registry, pb_grpc.ReportsStub(client))
     finally:
         await server.stop(None)
         await channels.close()
-        await store.close()
+        await plane.close()
 
 
 @asynccontextmanager
-async def _running(observer: Observer) -> AsyncIterator[None]:
+async def _running(plane: ObserverPlane) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(observer.run())
+        task = tasks.create_task(plane.run())
         await asyncio.sleep(0)  # run begins
         try:
             yield

@@ -1,7 +1,7 @@
 """An OTLP collector in this process: takes spans over real gRPC, and lets a test look at them."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import TracebackType
@@ -48,19 +48,28 @@ class ReceivedSpan:
 
 
 Wanted = Callable[["OtlpReceiver"], bool]
+Take = Callable[[Sequence[ReceivedSpan]], None]
+
+
+def nothing(_spans: Sequence[ReceivedSpan]) -> None:
+    """Do nothing more with spans that came."""
 
 
 class OtlpReceiver:
-    """Listens on a port of its own from `with` on; thread-safe."""
+    """Listens on a port of its own from `with` on; thread-safe.
 
-    def __init__(self) -> None:
+    `take` is called with each batch before it is acknowledged, one after the other.
+    """
+
+    def __init__(self, address: str = "127.0.0.1:0", *, take: Take = nothing) -> None:
+        self._take_too = take
         self._changed = threading.Condition()
         self._spans: list[ReceivedSpan] = []
         self._server = grpc.server(ThreadPoolExecutor(max_workers=2))
         service_grpc.add_TraceServiceServicer_to_server(  # type: ignore[no-untyped-call]  # no types in the library
             _Servicer(self._take), self._server
         )
-        self._port = self._server.add_insecure_port("127.0.0.1:0")
+        self._port = self._server.add_insecure_port(address)
 
     def __enter__(self) -> Self:
         self._server.start()
@@ -123,6 +132,7 @@ class OtlpReceiver:
 
     def _take(self, spans: list[ReceivedSpan]) -> None:
         with self._changed:
+            self._take_too(spans)
             self._spans.extend(spans)
             self._changed.notify_all()
 

@@ -20,13 +20,15 @@ from tests.doubles.control import FakeControl, a_mismatch, a_route, a_status, se
 
 Run = Callable[..., Result]
 
-READ_VERBS = ["routes", "status digits", "history digits", "mismatches digits"]
+READ_VERBS = ["routes", "status digits", "history digits", "trials digits", "mismatches digits"]
 CHANGES = {"weights digits canary=10": "SetWeights", "shadow digits int8=25%": "SetShadow"}
 METHODS = {
     "routes": "ListRoutes",
     "status digits": "GetRoute",
     "status digits --watch": "WatchRoute",
+    "status digits --until-verdict": "WatchRoute",
     "history digits": "GetHistory",
+    "trials digits": "ListTrials",
     "mismatches digits": "ListMismatches",
     "mismatches digits --show m-17": "GetMismatch",
     **CHANGES,
@@ -94,6 +96,11 @@ def test_shadow_sends_its_share_with_who_and_why(run: Run, control: FakeControl)
         ("routes", pb.ListRoutesRequest()),
         ("status digits", pb.GetRouteRequest(route="digits")),
         ("status digits --watch", pb.WatchRouteRequest(route="digits")),
+        ("status digits --until-verdict --timeout 200ms", pb.WatchRouteRequest(route="digits")),
+        (
+            "trials digits --candidate int8 --limit 3",
+            pb.ListTrialsRequest(route="digits", candidate="int8", limit=3),
+        ),
         ("history digits --limit 3", pb.GetHistoryRequest(route="digits", limit=3)),
         (
             "mismatches digits --output logits --limit 5",
@@ -147,6 +154,7 @@ def test_a_shadow_that_is_switched_off_shows_its_share_as_zero_after(
         ("routes", "stable 100%, canary 0%, int8 0%"),
         ("status digits", "canary is not ready: model 'digits' version 2 is loading"),
         ("history digits", "canary 0% → 10%, stable 100% → 90%"),
+        ("trials digits", "int8 against stable"),
         ("mismatches digits", "0af7651916cd43dd8448eb211c80319c"),
         ("mismatches digits --show m-17", "worst at [0, 3]: expected 0.375, got 2.5"),
     ],
@@ -194,6 +202,10 @@ def test_routes_as_json(run: Run) -> None:
                 "timeout_ms": 2_000.0,
                 "pinning": True,
                 "fallback": True,
+                "audit_bp": 0,
+                "noise_bp": 0,
+                "copy_methods": [],
+                "stateful": False,
                 "limits": {"in_flight_max": 512, "bytes_max": 0},
             }
         ],
@@ -225,6 +237,12 @@ def test_status_as_json(run: Run) -> None:
         "match": 9_875,
         "mismatch": 100,
         "max_abs_diff": 0.03125,
+        "rule": "",
+        "rows": 0,
+        "rows_mismatch": 0,
+        "raw": None,
+        "noise": None,
+        "beyond_noise": None,
     }
     assert found["proxies"][1]["refused"] == "no such backend"
     assert found["proxies"][0]["reach"][1] == {

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -130,16 +131,41 @@ async def test_the_history_of_a_route_that_never_was_is_not_found(rig: ControlRi
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 
 
+async def test_trials_come_from_what_was_learned_also_of_a_route_that_is_gone(
+    rig: ControlRig,
+) -> None:
+    async def listed(route: str, **asked: Any) -> int:
+        request = pb.ListTrialsRequest(route=route, **asked)
+        return len((await rig.stub.ListTrials(request)).trials)
+
+    assert await listed("digits", candidate="canary", limit=3) == await listed("gone") == 1
+    assert rig.learned.trials_asked == [("digits", "canary", 3), ("gone", "", 20)]
+    for asked, code in (
+        ({"route": "nix"}, grpc.StatusCode.NOT_FOUND),
+        ({"route": "digits", "limit": 1_001}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"route": "digits", "candidate": "\n"}, grpc.StatusCode.INVALID_ARGUMENT),
+    ):
+        with pytest.raises(grpc.aio.AioRpcError) as caught:
+            await listed(**asked)
+        assert caught.value.code() is code
+
+
 async def test_mismatches_come_from_what_was_learned(rig: ControlRig) -> None:
     listed = await rig.stub.ListMismatches(
-        pb.ListMismatchesRequest(route="digits", output="logits")
+        pb.ListMismatchesRequest(
+            route="digits", output="logits", candidate="int8", kind="value", worst=True
+        )
     )
     shown = await rig.stub.GetMismatch(pb.GetMismatchRequest(route="digits", id="m1"))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await rig.stub.GetMismatch(pb.GetMismatchRequest(route="digits", id="m2"))
 
     assert [each.id for each in listed.mismatches] == ["m1"]
-    assert rig.learned.asked == [("digits", "logits", 20)]
+    assert rig.learned.asked == [
+        pb.ListMismatchesRequest(
+            route="digits", output="logits", candidate="int8", kind="value", worst=True, limit=20
+        )
+    ]
     assert shown.request == b"body"
     assert caught.value.code() is grpc.StatusCode.NOT_FOUND
 

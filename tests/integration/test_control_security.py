@@ -81,6 +81,7 @@ def calls(channel: grpc.aio.Channel) -> dict[str, Callable[[], Awaitable[Any]]]:
         "GetRoute": lambda: control.GetRoute(pb.GetRouteRequest(route="digits")),
         "WatchRoute": lambda: first_of(control.WatchRoute(pb.WatchRouteRequest(route="digits"))),
         "GetHistory": lambda: control.GetHistory(pb.GetHistoryRequest(route="digits")),
+        "ListTrials": lambda: control.ListTrials(pb.ListTrialsRequest(route="digits")),
         "ListMismatches": lambda: control.ListMismatches(pb.ListMismatchesRequest(route="digits")),
         "reflection": lambda: first_of(reflected(iter([listing]))),
         "GetMismatch": lambda: control.GetMismatch(one),
@@ -93,7 +94,10 @@ def calls(channel: grpc.aio.Channel) -> dict[str, Callable[[], Awaitable[Any]]]:
     }
 
 
-VIEWED = {"ListRoutes", "GetRoute", "WatchRoute", "GetHistory", "ListMismatches", "reflection"}
+VIEWED = {
+    *("ListRoutes", "GetRoute", "WatchRoute", "GetHistory", "ListTrials", "ListMismatches"),
+    "reflection",
+}
 FOLLOWED = {"Follow", "Send"}
 CHANGED = {"GetMismatch", "SetWeights", "SetShadow"}
 

@@ -13,8 +13,8 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from coalmine import telemetry as t
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.span_export import CountedSpans
-from coalmine_router.observer.shadow import ShadowLimits
-from tests.doubles.observing import observing
+from coalmine_router.observer.copies.limits import CopyLimits
+from tests.doubles.observing import Observing, observing
 from tests.doubles.oip_backend import (
     INFER,
     Answer,
@@ -28,6 +28,7 @@ from tests.doubles.oip_backend import (
 )
 from tests.doubles.otlp_receiver import OtlpReceiver, ReceivedSpan
 from tests.doubles.reports import STARTED_NS, UNUSED, report, router_config
+from tests.doubles.waiting import eventually
 
 PIXELS = np.arange(4, dtype=np.float32).reshape(1, 4)
 LOGITS = np.array([[0.1, 0.7, 0.2]], dtype=np.float32)
@@ -51,6 +52,10 @@ def exporting(receiver: OtlpReceiver) -> Iterator[CountedSpans]:
 
 async def received(spans: CountedSpans) -> None:
     assert await asyncio.to_thread(spans.force_flush)
+
+
+def answered(rig: Observing, variant: str) -> int:
+    return sum(each.answered for each in rig.status().shadows if each.variant == variant)
 
 
 def by_role(trace: list[ReceivedSpan]) -> dict[str, ReceivedSpan]:
@@ -93,6 +98,7 @@ async def test_a_mismatch_is_one_trace_with_everything_that_differs(tmp_path: Pa
         t.FLAG_KEY: "digits",
         t.FLAG_VARIANT: "stable",
         t.FLAG_VERSION: "7",
+        f"{t.CANDIDATE_PREFIX}canary": "mismatch",
     }
 
     below = {"primary", "shadow", t.COMPARE_SPAN}
@@ -115,18 +121,28 @@ async def test_a_mismatch_is_one_trace_with_everything_that_differs(tmp_path: Pa
     assert tree["shadow"].span_id in str(parent)
 
     compare = tree[t.COMPARE_SPAN]
+    assert compare.status == "UNSET"
+    assert compare.attributes[t.ROUTE] == "digits"
+    assert compare.attributes[t.COMPARE_ROLE] == "shadow"
     assert compare.attributes[t.COMPARE_OUTCOME] == "mismatch"
+    assert compare.attributes[f"{t.COMPARE_OUTPUT_PREFIX}logits"] == "mismatch"
+    assert compare.attributes[f"{t.COMPARE_OVER_PREFIX}1e-1"] is True
     assert compare.attributes[t.COMPARE_REFERENCE] == "stable"
     assert compare.attributes[t.COMPARE_CANDIDATE] == "canary"
     assert compare.attributes[t.COMPARE_KIND] == "value"
     assert compare.attributes[t.COMPARE_DIFF_BUCKET] == "1e0"
     assert abs(compare.attributes[t.COMPARE_MAX_ABS_DIFF] - 0.2) < 1e-6
-    assert compare.event(t.DIFFERENCE_EVENT).attributes == {
+    said = compare.event(t.DIFFERENCE_EVENT).attributes
+    assert abs(said.pop(t.DIFFERENCE_MAX_ABS_DIFF) - 0.2) < 1e-6
+    assert said == {
         "name": "logits",
         "kind": "value",
         "index": "[0, 1]",
         "expected": "0.7",
         "actual": "0.5",
+        "rows": 1,
+        "rows_mismatch": 1,
+        "rule": "close",
     }
 
 
@@ -148,15 +164,19 @@ async def test_unsampled_every_mismatch_is_kept_whole_and_no_match(tmp_path: Pat
                 status = await rig.settled(300)
             await received(spans)
         compared = receiver.named(t.COMPARE_SPAN)
+        tipping = {each.trace_id for each in compared if t.TIPPED in each.attributes}
         traces = {each.trace_id for each in compared}
         sizes = {len(receiver.trace(each)) for each in traces}
+        verdicts = receiver.named(t.VERDICT_SPAN)
         everything = len(receiver.spans)
     assert status.comparisons[0].mismatch == 100
-    assert {each.attributes[t.COMPARE_OUTCOME] for each in compared} == {"mismatch"}
-    assert len(traces) == 100
+    outcomes = {each.trace_id: each.attributes[t.COMPARE_OUTCOME] for each in compared}
+    matches = {trace_id for trace_id, outcome in outcomes.items() if outcome == "match"}
+    assert matches <= tipping
+    assert (len(tipping), len(verdicts), len(traces - matches)) == (1, 1, 100)
     assert sizes == {4}
-    assert everything == 400
-    assert spans.totals()["exported"] == 400
+    assert everything == 4 * len(traces) + 1
+    assert spans.totals()["exported"] == everything
 
 
 async def test_unsampled_errors_failures_and_slow_requests_are_kept(tmp_path: Path) -> None:
@@ -222,7 +242,7 @@ async def test_a_tree_is_whole_when_its_last_shadow_is_done(tmp_path: Path) -> N
             sent = report(REQUEST, RESPONSE, shadows=["canary", "int8"])
             async with observing(config, tmp_path, spans=spans) as rig:
                 await rig.send(sent)
-                await rig.settled(1)
+                await eventually(lambda: answered(rig, "int8") == 1)
                 await received(spans)
                 early = receiver.trace(sent.trace_id.hex())
                 let_go.set()
@@ -237,8 +257,11 @@ async def test_a_tree_is_whole_when_its_last_shadow_is_done(tmp_path: Path) -> N
 async def test_a_request_whose_copies_were_dropped_still_has_its_own_spans(tmp_path: Path) -> None:
     with OtlpReceiver() as receiver, exporting(receiver) as spans:
         async with OipBackend(hanging()) as hung:
-            config = router_config(stable=UNUSED, canary=hung.address)
-            limits = ShadowLimits(queue_copies_max=1, calls_max=1)
+            one_at_a_time = {"canary": {"share": 100, "concurrency": 1}}
+            config = router_config(
+                stable=UNUSED, canary=hung.address, route={"shadows": one_at_a_time}
+            )
+            limits = CopyLimits(queue_copies_max=1)
             sent = [shadowed() for _ in range(4)]
             async with observing(config, tmp_path, spans=spans, limits=limits) as rig:
                 for each in sent:
@@ -258,3 +281,91 @@ async def test_without_a_reader_of_spans_comparisons_are_counted_all_the_same(
             await rig.send(shadowed())
             status = await rig.settled(1)
     assert status.comparisons[0].match == 1
+
+
+async def test_audit_and_noise_stand_in_the_tree_each_by_its_role(tmp_path: Path) -> None:
+    """The canary differs from stable, and stable from itself."""
+    with OtlpReceiver() as receiver, exporting(receiver) as spans:
+        async with (
+            OipBackend(answering(logits=OTHER)) as stable,
+            OipBackend(answering(logits=OTHER)) as canary,
+        ):
+            config = router_config(stable=stable.address, canary=canary.address)
+            sent = report(REQUEST, RESPONSE, audit="canary", noise=True)
+            async with observing(config, tmp_path, spans=spans) as rig:
+                await rig.send(sent)
+                await rig.settled(2)
+            await received(spans)
+        trace = receiver.trace(sent.trace_id.hex())
+    calls = {each.attributes[t.ROLE]: each for each in trace if each.kind == "CLIENT"}
+    assert {role: each.attributes[t.VARIANT] for role, each in calls.items()} == {
+        "primary": "stable",
+        "audit": "canary",
+        "noise": "stable",
+    }
+    compared = {
+        each.attributes[t.COMPARE_ROLE]: each.attributes
+        for each in trace
+        if each.name == t.COMPARE_SPAN
+    }
+    assert set(compared) == {"audit", "noise"}
+    assert compared["audit"][t.COMPARE_CANDIDATE] == "canary"
+    assert compared["audit"][t.COMPARE_NOISE] == "mismatch"
+    assert compared["noise"][t.COMPARE_CANDIDATE] == "stable"
+    assert t.COMPARE_NOISE not in compared["noise"]
+    (server,) = (each for each in trace if each.kind == "SERVER")
+    told = {name for name in server.attributes if name.startswith(t.CANDIDATE_PREFIX)}
+    assert told == {f"{t.CANDIDATE_PREFIX}canary"}
+
+
+async def test_unsampled_a_reference_that_differs_from_itself_is_not_kept(tmp_path: Path) -> None:
+    with OtlpReceiver() as receiver, exporting(receiver) as spans:
+        async with OipBackend(answering(logits=OTHER)) as stable:
+            config = router_config(stable=stable.address, canary=UNUSED)
+            sent = report(REQUEST, RESPONSE, noise=True, sampled=False)
+            async with observing(config, tmp_path, spans=spans) as rig:
+                await rig.send(sent)
+                await rig.settled(1)
+            await received(spans)
+        assert receiver.spans == []
+
+
+async def test_a_failed_verdict_leads_to_the_comparison_that_tipped_it(tmp_path: Path) -> None:
+    with OtlpReceiver() as receiver, exporting(receiver) as spans:
+        async with OipBackend(answering(logits=OTHER)) as shadow:
+            config = router_config(stable=UNUSED, canary=shadow.address)
+            async with observing(config, tmp_path, spans=spans) as rig:
+                await rig.send(*(shadowed(sampled=False) for _ in range(40)))
+                await rig.settled(40)
+            await received(spans)
+        (verdict,) = receiver.named(t.VERDICT_SPAN)
+        (compare,) = (each for each in receiver.spans if t.TIPPED in each.attributes)
+    assert (compare.name, compare.attributes[t.TIPPED]) == (t.COMPARE_SPAN, "fail")
+    assert verdict.links == ((compare.trace_id, compare.span_id),)
+    assert verdict.trace_id != compare.trace_id
+    said = verdict.attributes
+    assert (verdict.status, said[t.VERDICT], said[t.VERDICT_BEFORE]) == (
+        *("ERROR", "fail", "inconclusive"),
+    )
+    assert (said[t.VERDICT_GATE], said[f"{t.GATE_PREFIX}mismatch"]) == ("mismatch", "fail")
+    assert (said[t.ROUTE], said[t.COMPARE_CANDIDATE], said[t.TRIAL]) == ("digits", "canary", 1)
+    assert said[t.VERDICT_ALLOWED_RATE] == 0.01
+    assert said[t.VERDICT_ALLOWED_RATE] < said[t.VERDICT_RATE_LOW] <= said[t.VERDICT_RATE] == 1.0
+    assert said[t.VERDICT_TRACE_ID] == compare.trace_id
+
+
+async def test_a_tenant_is_told_on_its_request_and_on_its_comparisons(tmp_path: Path) -> None:
+    with OtlpReceiver() as receiver, exporting(receiver) as spans:
+        async with OipBackend(answering(logits=LOGITS)) as shadow:
+            config = router_config(
+                stable=UNUSED, canary=shadow.address, route={"segment": {"metadata": "x-tenant"}}
+            )
+            metadata = [("x-tenant", b"acme")]
+            sent = report(REQUEST, RESPONSE, shadows=["canary"], metadata=metadata)
+            async with observing(config, tmp_path, spans=spans) as rig:
+                await rig.send(sent)
+                await rig.settled(1)
+            await received(spans)
+        trace = receiver.trace(sent.trace_id.hex())
+    told = {each.kind: each.attributes.get(t.SEGMENT) for each in trace}
+    assert told == {"SERVER": "acme", "CLIENT": None, "INTERNAL": "acme"}

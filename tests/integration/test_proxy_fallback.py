@@ -9,7 +9,7 @@ import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.proxy.backends.ejection import Rules
-from coalmine_router.table import Route, RouteTable, Sticky
+from coalmine_router.table import Route, RouteTable, Shadow, Sticky
 from tests.doubles.backend_process import BackendProcess, backend_process
 from tests.doubles.closing_backend import ClosingBackend
 from tests.doubles.oip_backend import Answer, OipBackend, answering, failing, hanging
@@ -66,6 +66,32 @@ class Split:
 
 
 # ---------------------------------------------------------------- from canary to stable
+
+
+async def test_what_fell_back_to_stable_is_not_audited() -> None:
+    async with OipBackend() as stable, OipBackend(failing(UNAVAILABLE)) as canary:
+        route = split_route(fallback=True, audit_bp=10_000, shadows=(Shadow("stable", 10_000),))
+        async with ProxyRig(table_of(stable.address, canary.address, route)) as proxy:
+            got = await ended(proxy.infer(REQUEST))
+            assert got.variant == "stable"
+            await eventually(lambda: bool(proxy.reports))
+            [report] = proxy.reports
+            assert (report.chosen, report.audit, list(report.shadows)) == ("canary", "", [])
+            assert dict(report.split_bp) == {"canary": 10_000}
+
+
+async def test_an_audit_copies_to_the_other_side() -> None:
+    async with OipBackend() as stable, OipBackend() as canary:
+        route = split_route(5_000, audit_bp=10_000, noise_bp=10_000)
+        async with ProxyRig(table_of(stable.address, canary.address, route)) as proxy:
+            for _ in range(4):
+                await proxy.infer(REQUEST)
+            await proxy.infer(REQUEST, metadata=PIN_CANARY)
+            await eventually(lambda: len(proxy.reports) == 5)
+            sides = {(each.variant, each.audit, each.noise) for each in proxy.reports[:4]}
+            assert sides == {("stable", "canary", True), ("canary", "stable", False)}
+            assert proxy.reports[4].audit == "", "it was pinned"
+            assert all(dict(each.split_bp) for each in proxy.reports[:4])
 
 
 async def test_a_canary_that_is_unavailable_costs_its_caller_nothing() -> None:

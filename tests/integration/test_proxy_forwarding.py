@@ -334,6 +334,16 @@ async def test_bodies_are_not_copied_where_the_primary_failed_or_they_are_too_la
         assert not any(each.response_body for each in proxy.reports)
 
 
+async def test_what_a_variant_refused_is_copied_with_its_status() -> None:
+    shadows = (Shadow("canary", 10_000),)
+    async with OipBackend() as backend, ProxyRig(table(backend.address, shadows=shadows)) as proxy:
+        backend.script = failing(grpc.StatusCode.INVALID_ARGUMENT)
+        await failure(proxy.infer(REQUEST))
+        [report] = proxy.reports
+        assert (report.uncopied, report.status_code) == ("", 3)
+        assert report.request_body == REQUEST
+
+
 async def test_a_variant_is_no_shadow_of_its_own_answer() -> None:
     shadows = (Shadow("canary", 10_000),)
     async with (

@@ -78,7 +78,7 @@ async def test_a_call_of_another_service_goes_on_to_the_byte() -> None:
 
 
 async def test_a_call_of_another_service_is_reported_by_its_method() -> None:
-    route = service_route(shadows=(Shadow("canary", 10_000),))
+    route = service_route(shadows=(Shadow("canary", 10_000),), copy_methods=("Add",))
     async with (
         OipBackend(mirrored) as backend,
         ProxyRig(one(backend.address, route)) as proxy,
@@ -89,6 +89,18 @@ async def test_a_call_of_another_service_is_reported_by_its_method() -> None:
         assert (report.variant, report.assignment) == ("stable", control.ASSIGNMENT_SPLIT)
         assert (report.request_body, report.response_body) == (BODY, BODY[::-1])
         assert [each.address for each in report.attempts] == [backend.address]
+
+
+async def test_of_another_service_only_the_methods_that_are_named_are_copied() -> None:
+    route = service_route(shadows=(Shadow("canary", 10_000),), copy_methods=("Add",))
+    async with (
+        OipBackend(mirrored) as backend,
+        ProxyRig(one(backend.address, route)) as proxy,
+    ):
+        for method in (ADD, "shop.Cart/Pay"):
+            await proxy.ask(method, BODY)
+        assert [list(each.shadows) for each in proxy.reports] == [["canary"], []]
+        assert not proxy.reports[1].request_body
 
 
 async def test_another_service_is_split_exactly() -> None:

@@ -501,7 +501,7 @@ async def test_streams_that_say_nothing_are_bounded_too_and_make_room_again() ->
 
 
 async def test_a_stream_is_reported_once_when_it_has_ended() -> None:
-    async with routed(shadows=(Shadow("canary", 10_000),)) as (proxy, backend):
+    async with routed(shadows=(Shadow("canary", 10_000),), audit_bp=10_000) as (proxy, backend):
         call = Call(proxy)
         await call.ask(0, 1, 2)
         await call.close()
@@ -511,6 +511,7 @@ async def test_a_stream_is_reported_once_when_it_has_ended() -> None:
         assert (report.method, report.route, report.model) == (STREAM, "digits", "digits")
         assert (report.variant, report.assignment) == ("stable", control.ASSIGNMENT_SPLIT)
         assert (report.status_code, report.turned_away) == (0, "")
+        assert (list(report.shadows), report.audit) == ([], ""), "never copied"
         [attempt] = report.attempts
         assert (attempt.address, attempt.status_code) == (backend.address, 0)
         assert 0 < attempt.duration_ns <= report.duration_ns

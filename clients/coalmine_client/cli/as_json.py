@@ -36,6 +36,10 @@ def route(of: pb.Route) -> Json:
         "timeout_ms": of.timeout_ns / 1e6,
         "pinning": of.pinning,
         "fallback": of.fallback,
+        "audit_bp": of.audit_bp,
+        "noise_bp": of.noise_bp,
+        "copy_methods": list(of.copy_methods),
+        "stateful": of.stateful,
         "limits": {"in_flight_max": of.limits.in_flight_max, "bytes_max": of.limits.bytes_max},
     }
 
@@ -47,94 +51,6 @@ def _variant(of: pb.Variant) -> Json:
         "model": of.model,
         "version": of.version,
         "weight_bp": of.weight_bp,
-    }
-
-
-def status(of: pb.RouteStatus) -> Json:
-    """Return {revision, counting_since, route, variants, …, proxies, reports, turned_away}.
-
-    `route` is what was asked for; the lists beside it are what was counted.
-    """
-    split_requests = sum(each.split_requests for each in of.variants)
-    return {
-        "revision": of.revision,
-        "counting_since": moment(of.counting_since_ns),
-        "route": route(of.route),
-        "variants": [_traffic(each, split_requests) for each in of.variants],
-        "shadows": [_shadow(each) for each in of.shadows],
-        "comparisons": [_comparison(each) for each in of.comparisons],
-        "proxies": [_proxy(each) for each in of.proxies],
-        "reports": {
-            "offered": of.reports.offered,
-            "received": of.reports.received,
-            "dropped": _by_name(of.reports.dropped),
-        },
-        "turned_away": _by_name(of.turned_away),
-    }
-
-
-def _traffic(of: pb.VariantStatus, split_requests: int) -> Json:
-    return {
-        "name": of.name,
-        "ready": of.ready,
-        "reason": of.reason,
-        "requests": of.requests,
-        "requests_by_status": _by_name(of.requests_by_status),
-        "split_requests": of.split_requests,
-        "split_share": _rate(of.split_requests, split_requests),
-        "fallbacks": _by_name(of.fallbacks),
-        "latency_p50_ms": number(of.latency_p50_ms),
-        "latency_p99_ms": number(of.latency_p99_ms),
-    }
-
-
-def _shadow(of: pb.ShadowCounts) -> Json:
-    return {
-        "variant": of.variant,
-        "offered": of.offered,
-        "sent": of.sent,
-        "dropped": _by_name(of.dropped),
-    }
-
-
-def _comparison(of: pb.ComparisonCounts) -> Json:
-    return {
-        "reference": of.reference,
-        "candidate": of.candidate,
-        "match": of.match,
-        "mismatch": of.mismatch,
-        "error": of.error,
-        "skipped": of.skipped,
-        "mismatch_rate": _rate(of.mismatch, of.match + of.mismatch),
-        "outputs": [
-            {
-                "output": each.output,
-                "match": each.match,
-                "mismatch": each.mismatch,
-                "max_abs_diff": number(each.max_abs_diff),
-            }
-            for each in of.outputs
-        ],
-    }
-
-
-def _proxy(of: pb.ProxyStatus) -> Json:
-    return {
-        "proxy_id": of.proxy_id,
-        "revision": of.revision,
-        "connected_since": moment(of.connected_since_ns),
-        "refused": of.refused,
-        "saved_ms": of.saved_ns / 1e6,
-        "reach": [_reach(each) for each in of.reach],
-    }
-
-
-def _reach(of: pb.VariantReach) -> Json:
-    return {
-        "variant": of.variant,
-        "addresses": of.addresses,
-        "available": of.available,
-        "troubles": list(of.troubles),
     }
 
 
@@ -157,39 +73,7 @@ def _change(of: pb.Change) -> Json:
 
 
 def _split(of: pb.Split) -> Json:
-    return {"weights_bp": _by_name(of.weights_bp), "shadows_bp": _by_name(of.shadows_bp)}
-
-
-def mismatches(found: pb.ListMismatchesResponse) -> Json:
-    """Return {mismatches: [mismatch]}."""
-    return {"mismatches": [mismatch(each) for each in found.mismatches]}
-
-
-def mismatch(of: pb.Mismatch) -> Json:
-    """Return a mismatch without its bodies."""
-    return {
-        "id": of.id,
-        "at": moment(of.at_ns),
-        "route": of.route,
-        "reference": of.reference,
-        "candidate": of.candidate,
-        "trace_id": of.trace_id.hex(),
-        "bodies_dropped": of.bodies_dropped,
-        "differences": [_difference(each) for each in of.differences],
-    }
-
-
-def _difference(of: pb.Difference) -> Json:
-    return {
-        "output": of.output,
-        "kind": of.kind,
-        "index": list(of.index),
-        "expected": of.expected,
-        "actual": of.actual,
-        "max_abs_diff": number(of.max_abs_diff),
-        "differing": of.differing,
-        "elements": of.elements,
-    }
+    return {"weights_bp": by_name(of.weights_bp), "shadows_bp": by_name(of.shadows_bp)}
 
 
 # ---------------------------------------------------------------- values
@@ -211,9 +95,11 @@ def number(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def _by_name(counts: Mapping[str, int]) -> dict[str, int]:
+def by_name(counts: Mapping[str, int]) -> dict[str, int]:
+    """Return the counts, sorted by their names."""
     return dict(sorted(counts.items()))
 
 
-def _rate(part: int, whole: int) -> float | None:
+def rate(part: int, whole: int) -> float | None:
+    """Return the share, 0 to 1; None where there is no whole."""
     return part / whole if whole else None

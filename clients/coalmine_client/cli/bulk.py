@@ -3,27 +3,21 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import cycle, islice
-from typing import Any, Protocol
+from typing import TypeVar
 
 import grpc
 import numpy as np
-from numpy.typing import NDArray
 
 from coalmine.telemetry import VARIANT_KEY
 from coalmine_client.client import Answer
 
-Inputs = Mapping[str, NDArray[Any]]
+Request = TypeVar("Request")
 
-
-class Call(Protocol):
-    """One call to the model."""
-
-    async def __call__(self, inputs: Inputs) -> Answer:
-        """Return its answer. Raises grpc.aio.AioRpcError."""
-        ...
+# One call to the model: returns its answer, or raises grpc.aio.AioRpcError.
+Call = Callable[[Request], Awaitable[Answer]]
 
 
 @dataclass(slots=True)
@@ -68,8 +62,8 @@ class Tally:
 
 
 async def run_bulk(
-    call: Call,
-    rows: Sequence[Inputs],
+    call: Call[Request],
+    requests: Sequence[Request],
     *,
     repeat: int,
     concurrency: int,
@@ -78,10 +72,10 @@ async def run_bulk(
 ) -> Tally:
     """Return what `repeat` calls gave, `concurrency` of them under way at any time.
 
-    `rows` are sent in turn, from the first again after the last. Errors are counted, not raised.
+    `requests` are sent in turn, from the first again after the last. Errors are counted.
     """
     tally = Tally()
-    todo = islice(cycle(rows), repeat)
+    todo = islice(cycle(requests), repeat)
     began_ns = now_ns()
     async with asyncio.TaskGroup() as tasks:
         for _ in range(min(concurrency, repeat)):
@@ -91,16 +85,16 @@ async def run_bulk(
 
 
 async def _work(
-    call: Call,
-    todo: Iterator[Inputs],
+    call: Call[Request],
+    todo: Iterator[Request],
     tally: Tally,
     progress: Callable[[], None],
     now_ns: Callable[[], int],
 ) -> None:
-    for inputs in todo:
+    for request in todo:
         began_ns = now_ns()
         try:
-            answer = await call(inputs)
+            answer = await call(request)
         except grpc.aio.AioRpcError as error:
             tally.add_error(error)
         else:

@@ -8,6 +8,8 @@ from coalmine.calling import turned_away
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
+EXIT_VERDICT_FAIL = 3
+EXIT_NO_VERDICT = 4
 
 
 class Failure(Exception):
@@ -20,6 +22,18 @@ class WrongUsage(Failure):
     """The command line, or a file that it names, is wrong and would be wrong again."""
 
     exit_code = EXIT_USAGE
+
+
+class VerdictFailed(Failure):
+    """The router's verdict is FAIL: the answer to the question, not a failure to find it."""
+
+    exit_code = EXIT_VERDICT_FAIL
+
+
+class NoVerdict(Failure):
+    """There was no verdict in time."""
+
+    exit_code = EXIT_NO_VERDICT
 
 
 class Unreachable(Failure):

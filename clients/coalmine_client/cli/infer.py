@@ -5,18 +5,19 @@ import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Annotated, Any, TypeVar
+from pathlib import Path
+from typing import Annotated, TypeVar
 
 import grpc
 import typer
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
 from coalmine.errors import InvalidTensor
+from coalmine.inference import inference_pb2 as pb
 from coalmine.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext
 from coalmine.security import Tls
-from coalmine_client.cli.bulk import Inputs, Tally, run_bulk
+from coalmine_client.cli.bulk import Tally, run_bulk
 from coalmine_client.cli.console import AsJson, show, show_json
 from coalmine_client.cli.failure import (
     Failure,
@@ -25,8 +26,9 @@ from coalmine_client.cli.failure import (
     from_status,
     one_line,
 )
+from coalmine_client.cli.infer_requests import Asked, requests_of
 from coalmine_client.cli.infer_view import answer_json, answer_view, tally_json, tally_view
-from coalmine_client.cli.inputs import needs_datatypes, read_headers, read_inputs, split_rows
+from coalmine_client.cli.inputs import read_headers
 from coalmine_client.client import TIMEOUT_S, Answer, AsyncClient
 
 _CALLS_MAX = 1_000_000
@@ -37,11 +39,8 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True, slots=True)
 class _Wanted:
+    asked: Asked
     target: str
-    model: str
-    version: str
-    inputs: Sequence[str]
-    outputs: Sequence[str]
     headers: Sequence[tuple[str, str | bytes]]
     timeout_s: float
     tls: Tls | None
@@ -59,6 +58,12 @@ def infer(
         list[str] | None,
         typer.Option(
             "--input", metavar="NAME=VALUE", help="NAME=@x.npy, NAME=@x.json or NAME=[[1, 2]]."
+        ),
+    ] = None,
+    request: Annotated[
+        Path | None,
+        typer.Option(
+            "--request", metavar="FILE", help="A whole request as JSON, instead of inputs."
         ),
     ] = None,
     version: Annotated[str, typer.Option(metavar="V", help="Empty: the server's choice.")] = "",
@@ -90,12 +95,11 @@ def infer(
     json: AsJson = False,
 ) -> None:
     """Call a model once and print its answer, or many times and print what was counted."""
+    if request and (inputs or rows):
+        raise WrongUsage("--request: a whole request, so without --input and --rows")
     wanted = _Wanted(
+        asked=Asked(model, version, inputs or (), request, outputs or ()),
         target=target,
-        model=model,
-        version=version,
-        inputs=inputs or (),
-        outputs=outputs or (),
         headers=read_headers(headers or ()),
         timeout_s=timeout_s,
         tls=Tls.given(ca, cert, key, server_name),
@@ -110,9 +114,9 @@ def infer(
 
 def _once(wanted: _Wanted, *, json: bool) -> None:
     async def asked(client: AsyncClient) -> tuple[Answer, float]:
-        inputs = await _inputs(client, wanted)
+        (request,) = await requests_of(wanted.asked, client, by_row=False)
         began_ns = time.perf_counter_ns()
-        answer = await _call(client, wanted, inputs)
+        answer = await _call(client, wanted, request)
         return answer, (time.perf_counter_ns() - began_ns) / 1e6
 
     answer, ms = _with_client(wanted, asked)
@@ -128,12 +132,11 @@ def _many(
     """Call again and again, and print the counts. Raises Failure where a call failed."""
 
     async def asked(client: AsyncClient) -> Tally:
-        inputs = await _inputs(client, wanted)
-        requests = split_rows(inputs) if by_row else [inputs]
+        requests = await requests_of(wanted.asked, client, by_row=by_row)
         calls = repeat or len(requests)
 
-        async def call(inputs: Inputs) -> Answer:
-            return await _call(client, wanted, inputs)
+        async def call(request: pb.ModelInferRequest) -> Answer:
+            return await _call(client, wanted, request)
 
         with _progress(calls) as advance:
             return await run_bulk(
@@ -181,30 +184,8 @@ def _client(wanted: _Wanted) -> AsyncClient:
     )
 
 
-async def _call(client: AsyncClient, wanted: _Wanted, inputs: Inputs) -> Answer:
-    return await client.infer(
-        wanted.model,
-        inputs,
-        version=wanted.version,
-        outputs=wanted.outputs,
-        metadata=wanted.headers,
-    )
-
-
-async def _inputs(client: AsyncClient, wanted: _Wanted) -> dict[str, NDArray[Any]]:
-    """Return the inputs as arrays; asks the server for datatypes only where one is JSON."""
-    declared = {}
-    if needs_datatypes(wanted.inputs):
-        metadata = await client.model_metadata(wanted.model, wanted.version)
-        declared = {each.name: each.datatype for each in metadata.inputs}
-
-    def datatype_of(name: str) -> str:
-        if name not in declared:
-            known = ", ".join(sorted(declared)) or "none"
-            raise WrongUsage(f"model '{wanted.model}' has no input '{name}', it has {known}")
-        return declared[name]
-
-    return read_inputs(wanted.inputs, datatype_of)
+async def _call(client: AsyncClient, wanted: _Wanted, request: pb.ModelInferRequest) -> Answer:
+    return await client.send(request, metadata=wanted.headers)
 
 
 @contextmanager

@@ -51,6 +51,24 @@ class Kept:
         }
 
 
+def why_not_kept(mismatch: control_pb2.Mismatch) -> str:
+    """Return why there are no bodies; "" where there are."""
+    if mismatch.capture == "none":
+        return "the route keeps no values and no shapes (capture: none)"
+    if mismatch.capture == "shapes":
+        return "the route keeps shapes and no values (capture: shapes)"
+    if mismatch.bodies_dropped:
+        return "a body was over the limit (body_bytes_max)"
+    return ""
+
+
+def why_no_request(mismatch: control_pb2.Mismatch) -> str:
+    """Return why the request alone is missing; "" where it isn't."""
+    if mismatch.inputs_dropped and not mismatch.request:
+        return "it can't be told which bytes are those of the inputs to drop"
+    return ""
+
+
 def read_kept(mismatch: control_pb2.Mismatch) -> Kept:
     """Return the mismatch's three bodies; one that can't be read says why, and never raises."""
     return Kept(

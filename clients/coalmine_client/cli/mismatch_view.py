@@ -9,7 +9,15 @@ from rich.console import RenderableType
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.tensors import Tensor
 from coalmine_client.cli.console import BAD, FAINT, STRONG, add, line, moment, stacked, table
-from coalmine_client.cli.kept import Array, Body, Kept, distances, element_text
+from coalmine_client.cli.kept import (
+    Array,
+    Body,
+    Kept,
+    distances,
+    element_text,
+    why_no_request,
+    why_not_kept,
+)
 
 # More than these of one tensor nobody reads; the furthest apart are shown.
 _ELEMENTS_SHOWN: Final = 40
@@ -19,7 +27,7 @@ def mismatches_view(found: pb.ListMismatchesResponse) -> RenderableType:
     """Return a row for each mismatch."""
     if not found.mismatches:
         return line("no mismatches kept")
-    rows = table("=id", "=when", "candidate", "against", "differs", "=trace id")
+    rows = table("=id", "=when", "candidate", "against", "by", "differs", ">rows", "=trace id")
     for each in found.mismatches:
         add(
             rows,
@@ -27,7 +35,9 @@ def mismatches_view(found: pb.ListMismatchesResponse) -> RenderableType:
             moment(each.at_ns),
             each.candidate,
             each.reference,
+            each.role or "-",
             "; ".join(_briefly(difference) for difference in each.differences),
+            _share(each.rows_mismatch, each.rows) or "-",
             each.trace_id.hex(),
         )
     return rows
@@ -39,42 +49,87 @@ def _briefly(of: pb.Difference) -> str:
     return f"{of.output}: {of.kind}" if of.output else of.kind
 
 
+def _share(part: int, whole: int) -> str:
+    return f"{part:,} of {whole:,}" if whole else ""
+
+
 def mismatch_view(of: pb.Mismatch, kept: Kept) -> RenderableType:
     """Return the mismatch's head, then each differing output with its tensors side by side."""
     parts: list[RenderableType] = [_head(of, kept)]
     for difference in of.differences:
-        parts += [line(), _difference(difference), *_sides(of, difference, kept)]
+        parts += [line(), _difference(of, difference), *_sides(of, difference, kept)]
     return stacked(parts)
 
 
 def _head(of: pb.Mismatch, kept: Kept) -> RenderableType:
-    inputs = ", ".join(_described(each) for each in kept.request.tensors.values())
     facts = {
         "id": of.id,
         "when": moment(of.at_ns),
         "trace": of.trace_id.hex(),
-        "request": inputs or _why_missing(of, kept.request),
+        "by": f"{of.role}, trial {of.trial}" if of.trial else of.role,
+        "versions": _versions(of),
+        "rows": f"{_share(of.rows_mismatch, of.rows)} differ" if of.rows else "",
+        "segment": of.segment,
+        "caller's": of.request_id,
+        "request": _inputs(of, kept.request),
+        "not kept": "; ".join(_not_kept(of)),
     }
     return stacked(
         [
             line((f"{of.route}: {of.candidate} against {of.reference}", STRONG)),
-            *(line((f"{name:<9}", FAINT), fact) for name, fact in facts.items()),
+            *(line((f"{name:<9}", FAINT), fact) for name, fact in facts.items() if fact),
         ]
     )
 
 
-def _difference(of: pb.Difference) -> RenderableType:
+def _versions(of: pb.Mismatch) -> str:
+    versions = ((of.reference, of.reference_version), (of.candidate, of.candidate_version))
+    return ", ".join(f"{name} {version}" for name, version in versions if version)
+
+
+def _inputs(of: pb.Mismatch, request: Body) -> str:
+    """Return the request's inputs, also those whose values aren't kept."""
+    shapes = [each for each in of.shapes if each.side == "request"]
+    if shapes:
+        return ", ".join(_shape(each) for each in shapes)
+    described = ", ".join(_described(each) for each in request.tensors.values())
+    return described or _why_missing(of, request)
+
+
+def _not_kept(of: pb.Mismatch) -> Iterator[str]:
+    if reason := why_not_kept(of):
+        yield reason
+    if reason := why_no_request(of):
+        yield f"the request: {reason}"
+    elif of.inputs_dropped:
+        yield f"inputs that the route drops: {', '.join(of.inputs_dropped)}"
+
+
+def _difference(of: pb.Mismatch, difference: pb.Difference) -> RenderableType:
     """Return what differs, how much, and the worst of it."""
-    facts = [of.kind]
+    title = (difference.output or "answer", STRONG)
+    facts = " · ".join(_facts(difference))
+    return stacked([line(title, "   ", (facts, BAD)), line("  ", _worst(of, difference))])
+
+
+def _facts(of: pb.Difference) -> Iterator[str]:
+    yield f"{of.kind} by rule {of.rule}" if of.rule else of.kind
+    if of.rows > 1:
+        yield f"{_share(of.rows_mismatch, of.rows)} rows"
     if of.elements:
-        facts.append(f"{of.differing:,} of {of.elements:,} elements differ")
+        yield f"{of.differing:,} of {of.elements:,} elements differ"
     if of.max_abs_diff:
-        facts.append(f"max |diff| {of.max_abs_diff:.6g}")
-    where = f"worst at {list(of.index)}: " if of.index else ""
-    worst = f"{where}expected {of.expected or 'nothing'}, got {of.actual or 'nothing'}"
-    return stacked(
-        [line((of.output or "answer", STRONG), "   ", (" · ".join(facts), BAD)), line("  ", worst)]
-    )
+        yield f"max |diff| {of.max_abs_diff:.6g}"
+    if of.HasField("score"):
+        yield f"score {of.score:.6g}"
+
+
+def _worst(of: pb.Mismatch, difference: pb.Difference) -> str:
+    where = f"worst at {list(difference.index)}" if difference.index else ""
+    if not difference.expected and not difference.actual and why_not_kept(of):
+        return f"{where}: values are not kept" if where else "what was expected is not kept"
+    expected, actual = difference.expected or "nothing", difference.actual or "nothing"
+    return f"{where}{': ' if where else ''}expected {expected}, got {actual}"
 
 
 # ---------------------------------------------------------------- tensors
@@ -88,9 +143,21 @@ def _sides(of: pb.Mismatch, difference: pb.Difference, kept: Kept) -> Iterator[R
         yield from _side_by_side(of, difference, reference, candidate)
         return
     sides = ((of.reference, kept.reference, reference), (of.candidate, kept.candidate, candidate))
-    for name, body, tensor in sides:
-        what = _beginning(tensor) if tensor else _why_missing(of, body)
+    for side, (name, body, tensor) in zip(("reference", "candidate"), sides, strict=True):
+        what = _beginning(tensor) if tensor else _known_shape(of, side, difference, body)
         yield line("  ", (f"{name}: ", FAINT), what)
+
+
+def _known_shape(of: pb.Mismatch, side: str, difference: pb.Difference, body: Body) -> str:
+    """Return the shape of what isn't kept, or why there is none."""
+    for each in of.shapes:
+        if (each.side, each.name) == (side, difference.output) and not body.tensors:
+            return f"{_shape(each)}, {_why_missing(of, body)}"
+    return _why_missing(of, body)
+
+
+def _shape(of: pb.TensorShape) -> str:
+    return f"{of.name} {of.datatype} {list(of.shape)}"
 
 
 def _side_by_side(
@@ -146,6 +213,6 @@ def _beginning(tensor: Tensor) -> str:
 
 
 def _why_missing(of: pb.Mismatch, body: Body) -> str:
-    if of.bodies_dropped:
-        return "not kept, its body was over the limit"
+    if why_not_kept(of):
+        return "not kept"
     return f"can't be read: {body.unreadable}" if body.unreadable else "no such tensor"

@@ -1,8 +1,13 @@
 """What a route matches, and how it treats its requests, in words. Pure."""
 
 from collections.abc import Iterator
+from typing import Final
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine.shares import percent
+
+# Who answers what nobody else does, and whom candidates are judged by.
+STABLE: Final = "stable"
 
 
 def match(route: pb.Route) -> str:
@@ -31,7 +36,21 @@ def policy(route: pb.Route) -> Iterator[str]:
         yield "may be pinned"
     if route.fallback:
         yield "fallback on"
-    if route.limits.in_flight_max:
-        yield f"{route.limits.in_flight_max:,} in flight at most"
-    if route.limits.bytes_max:
-        yield f"{route.limits.bytes_max / 2**20:g} MiB in flight at most"
+    yield from _copies(route)
+    yield from _limits(route.limits)
+
+
+def _copies(route: pb.Route) -> Iterator[str]:
+    if route.stateful:
+        yield "stateful: never copied"
+    if route.audit_bp:
+        yield f"audit {percent(route.audit_bp)}"
+    if route.noise_bp:
+        yield f"noise {percent(route.noise_bp)}"
+
+
+def _limits(limits: pb.Limits) -> Iterator[str]:
+    if limits.in_flight_max:
+        yield f"{limits.in_flight_max:,} in flight at most"
+    if limits.bytes_max:
+        yield f"{limits.bytes_max / 2**20:g} MiB in flight at most"

@@ -16,6 +16,8 @@ from coalmine_client.cli.mismatches import mismatches
 from coalmine_client.cli.routes import routes
 from coalmine_client.cli.shadow import shadow
 from coalmine_client.cli.status import status
+from coalmine_client.cli.traces import traces
+from coalmine_client.cli.trials import trials
 from coalmine_client.cli.weights import weights
 
 _INTERRUPTED = 130
@@ -31,7 +33,7 @@ def program(entries: Iterable[EntryPoint] = ()) -> typer.Typer:
     group = type("Root", (_Root,), {"entries": {entry.name: entry for entry in entries}})
     app = typer.Typer(cls=group, no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(_root)
-    for verb in (routes, status, weights, shadow, history, mismatches, infer):
+    for verb in (routes, status, weights, shadow, history, trials, mismatches, traces, infer):
         app.command()(verb)
     return app
 

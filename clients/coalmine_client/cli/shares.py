@@ -1,5 +1,6 @@
 """Percents as people write them, and hundredths of a percent ("bp") as the wire has them. Pure."""
 
+import math
 from collections.abc import Iterable
 
 from coalmine.shares import percent_bp
@@ -29,14 +30,26 @@ def parse_share(text: str) -> tuple[str, int]:
 
 
 def rate(part: int, whole: int) -> str:
-    """Return `part` of `whole` as a percent with two decimals; a dash where there is no whole.
+    """Return `part` of `whole` as a percent with two decimals; a dash where there is no whole."""
+    return share(part / whole) if whole else "-"
+
+
+def share(of: float) -> str:
+    """Return a share, -1 to 1, as a percent with two decimals.
 
     What is not zero is never shown as zero, and what is not all never as all.
     """
-    if not whole:
-        return "-"
-    if 0 < part / whole < 0.00005:
-        return "<0.01%"
-    if 0.99995 <= part / whole < 1:
-        return ">99.99%"
-    return f"{100 * part / whole:.2f}%"
+    sign, size = ("-" if of < 0 else ""), abs(of)
+    if 0 < size < 0.00005:
+        return f"{sign}<0.01%"
+    if 0.99995 <= size < 1:
+        return f"{sign}>99.99%"
+    return f"{sign}{100 * size:.2f}%"
+
+
+def interval(low: float, high: float) -> str:
+    """Return the shares between which something lies: `1.90 to 4.80%`, outwards to two decimals."""
+    # What a figure owes to its binary form is no width.
+    lowest = math.floor(low * 10_000 + 1e-6) / 100
+    highest = math.ceil(high * 10_000 - 1e-6) / 100
+    return f"{lowest:.2f} to {highest:.2f}%"

@@ -1,20 +1,24 @@
 """`coalmine status`."""
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.live import Live
 
+from coalmine.config_file import duration_ns
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_client.cli import as_json
 from coalmine_client.cli.console import AsJson, show, show_json, terminal_or_pipe
 from coalmine_client.cli.control import TIMEOUT_S, Control, calling
-from coalmine_client.cli.failure import Failure
+from coalmine_client.cli.failure import Failure, WrongUsage
+from coalmine_client.cli.status_json import status as as_json
 from coalmine_client.cli.status_view import status_view
+from coalmine_client.cli.verdict_wait import Ruling, ruling, wait_for_verdict
 
 if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
+
+_TIMEOUT: Final = "10m"
 
 
 @calling
@@ -22,28 +26,62 @@ def status(
     route: Annotated[str, typer.Argument(metavar="ROUTE")],
     *,
     watch: Annotated[bool, typer.Option("--watch", help="Follow it until Ctrl-C.")] = False,
+    until_verdict: Annotated[
+        bool, typer.Option("--until-verdict", help="Wait until the verdict is PASS or FAIL.")
+    ] = False,
+    candidate: Annotated[
+        str, typer.Option(metavar="NAME", help="Go by the verdict on this candidate alone.")
+    ] = "",
+    timeout: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help=f"How long to wait, such as 90s or {_TIMEOUT}."),
+    ] = None,
     control: Control,
     json: AsJson = False,
 ) -> None:
-    """Show a route's weights, traffic, latency, shadows and comparisons."""
+    """Show a route's verdicts, weights, traffic, latency, copies and comparisons.
+
+    Exits with 3 where the verdict is FAIL, and with 4 where --until-verdict has none in time.
+    """
+    timeout_s = _timeout_s(timeout, is_waiting=until_verdict)
+    if watch and until_verdict:
+        raise WrongUsage("--watch and --until-verdict exclude each other")
     if watch:
         _watch(route, control, json=json)
-        return
+    elif until_verdict:
+        found, ruled = wait_for_verdict(control, route, candidate, timeout_s)
+        _tell(found, ruled, json=json)
+    else:
+        found = control.ask(lambda router: _got(router, route))
+        _tell(found, ruling(found, candidate), json=json)
 
-    async def got(router: "RouteControlAsyncStub") -> pb.RouteStatus:
-        return await router.GetRoute(pb.GetRouteRequest(route=route), timeout=TIMEOUT_S)
 
-    found = control.ask(got)
+async def _got(router: "RouteControlAsyncStub", route: str) -> pb.RouteStatus:
+    return await router.GetRoute(pb.GetRouteRequest(route=route), timeout=TIMEOUT_S)
+
+
+def _tell(found: pb.RouteStatus, ruled: Ruling, *, json: bool) -> None:
+    """Show the status. Raises VerdictFailed where that is what was found."""
     if json:
-        show_json(as_json.status(found))
+        show_json(as_json(found))
     else:
         show(status_view(found))
+    ruled.check()
+
+
+def _timeout_s(timeout: str | None, *, is_waiting: bool) -> float:
+    if timeout is not None and not is_waiting:
+        raise WrongUsage("--timeout goes with --until-verdict")
+    try:
+        return duration_ns(timeout or _TIMEOUT) / 10**9
+    except ValueError as error:
+        raise WrongUsage(f"--timeout: {error}") from None
 
 
 def _watch(route: str, control: Control, *, json: bool) -> None:
     """Show the route again with every change. Raises Failure once the router ends it."""
     if json:
-        _follow(route, control, lambda found: show_json(as_json.status(found), indent=None))
+        _follow(route, control, lambda found: show_json(as_json(found), indent=None))
     elif not terminal_or_pipe().is_terminal:
         _follow(route, control, lambda found: show(status_view(found), ""))
     else:

@@ -12,6 +12,7 @@ from coalmine_client.cli.console import (
     FAINT,
     GOOD,
     STRONG,
+    Cell,
     add,
     counted,
     line,
@@ -20,18 +21,21 @@ from coalmine_client.cli.console import (
     stacked,
     table,
 )
+from coalmine_client.cli.copies_view import copies
 from coalmine_client.cli.policy import match, policy
 from coalmine_client.cli.processes_view import processes
 from coalmine_client.cli.shares import rate
+from coalmine_client.cli.verdict_view import verdicts, word
 
 _OK = "OK"
 
 
 def status_view(status: pb.RouteStatus) -> RenderableType:
-    """Return the route's head, then its variants, shadows, comparisons, proxies and reports."""
-    parts: list[RenderableType] = [_head(status), line(), _variants(status), *_troubles(status)]
-    if status.route.shadows or status.shadows:
-        parts += [line(), _shadows(status)]
+    """Return the route's head, verdicts, variants, copies, comparisons, proxies and reports."""
+    parts: list[RenderableType] = [_head(status), *verdicts(status), line(), _variants(status)]
+    parts += _troubles(status)
+    if lanes := list(copies(status)):
+        parts += [line(), *lanes]
     if status.comparisons:
         parts += [line(), _comparisons(status)]
     parts += [line(), *processes(status)]
@@ -42,7 +46,9 @@ def _head(status: pb.RouteStatus) -> RenderableType:
     route = status.route
     facts = [match(route), f"revision {status.revision}", *policy(route)]
     since = f"counting since {moment(status.counting_since_ns)}"
-    return stacked([line((route.name, STRONG), "   ", " · ".join(facts)), line((since, FAINT))])
+    said: list[Cell] = [word(status.verdict), "   "] if status.verdict else []
+    head = line((route.name, STRONG), "   ", *said, " · ".join(facts))
+    return stacked([head, line((since, FAINT))])
 
 
 # ---------------------------------------------------------------- variants
@@ -117,26 +123,7 @@ def _troubles(status: pb.RouteStatus) -> Iterator[RenderableType]:
         yield line((f"{total:,} turned away by the router ({counted(refused)})", DOUBTFUL))
 
 
-# ---------------------------------------------------------------- copies and comparisons
-
-
-def _shadows(status: pb.RouteStatus) -> RenderableType:
-    rows = table("shadow", ">share", ">offered", ">sent", ">dropped", "by reason")
-    counts = {each.variant: each for each in status.shadows}
-    shares = {each.variant: each.share_bp for each in status.route.shadows}
-    for variant in {**shares, **counts}:
-        of = counts.get(variant, pb.ShadowCounts())
-        dropped = sum(of.dropped.values())
-        add(
-            rows,
-            (variant, STRONG),
-            percent(shares.get(variant, 0)),
-            f"{of.offered:,}",
-            f"{of.sent:,}",
-            (f"{dropped:,}", DOUBTFUL if dropped else ""),
-            counted(nonzero(of.dropped)),
-        )
-    return rows
+# ---------------------------------------------------------------- comparisons
 
 
 def _comparisons(status: pb.RouteStatus) -> RenderableType:

@@ -5,7 +5,6 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
 
 from coalmine.telemetry import (
     COMPARE_CANDIDATE,
@@ -14,25 +13,7 @@ from coalmine.telemetry import (
     ROUTER_SERVICE,
     SERVER_SERVICE,
 )
-
-Json = dict[str, Any]
-
-_SERVER: Final = 2  # SpanKind of OTLP
-_CLIENT: Final = 3
-
-
-@dataclass(frozen=True, slots=True)
-class Span:
-    """What of a span the demo looks at; `resource` is the OTLP object to write it out again."""
-
-    trace_id: str
-    span_id: str
-    parent_id: str
-    service: str
-    name: str
-    kind: int
-    attributes: Mapping[str, Any]
-    resource: Json
+from coalmine_client.otlp_spans import CLIENT, SERVER, Span, spans_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +48,7 @@ def read(files: Iterable[Path]) -> Traces:
     for file in files:
         with file.open(encoding="utf-8") as lines:
             for line in lines:
-                for span in _spans(json.loads(line)):
+                for span in spans_of(line):
                     by_id[span.trace_id].append(span)
     return Traces(by_id)
 
@@ -85,40 +66,11 @@ def pick(traces: Traces, each: int) -> list[str]:
 def _is_whole(spans: list[Span]) -> bool:
     by_id = {span.span_id: span for span in spans}
     for span in spans:
-        if span.service == SERVER_SERVICE and span.kind == _SERVER:
+        if span.service == SERVER_SERVICE and span.kind == SERVER:
             call = by_id.get(span.parent_id)
-            if call is None or call.service != ROUTER_SERVICE or call.kind != _CLIENT:
+            if call is None or call.service != ROUTER_SERVICE or call.kind != CLIENT:
                 return False
             request = by_id.get(call.parent_id)
-            if request is None or request.service != ROUTER_SERVICE or request.kind != _SERVER:
+            if request is None or request.service != ROUTER_SERVICE or request.kind != SERVER:
                 return False
     return any(span.service == SERVER_SERVICE for span in spans)
-
-
-def _spans(content: Json) -> Iterator[Span]:
-    if "resourceSpans" not in content:
-        raise ValueError("a line of a trace file has no resourceSpans")
-    for resource in content["resourceSpans"]:
-        service = _attributes(resource["resource"]).get("service.name", "")
-        for scope in resource["scopeSpans"]:
-            for span in scope["spans"]:
-                alone = {**resource, "scopeSpans": [{**scope, "spans": [span]}]}
-                yield Span(
-                    trace_id=span["traceId"],
-                    span_id=span["spanId"],
-                    parent_id=span.get("parentSpanId", ""),
-                    service=str(service),
-                    name=span["name"],
-                    kind=int(span.get("kind", 0)),
-                    attributes=_attributes(span),
-                    resource=alone,
-                )
-
-
-def _attributes(holder: Json) -> dict[str, Any]:
-    return {each["key"]: _value(each["value"]) for each in holder.get("attributes", ())}
-
-
-def _value(value: Json) -> Any:
-    """Return the one value of an OTLP AnyValue."""
-    return next(iter(value.values()), None)

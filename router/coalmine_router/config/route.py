@@ -6,7 +6,9 @@ from pydantic import Field, model_validator
 
 from coalmine.config_file import Duration, Percent, Size, Strict
 from coalmine.errors import StartError
-from coalmine_router.config.compare import CompareConfig, GatesConfig
+from coalmine_router.config.compare import CompareConfig
+from coalmine_router.config.copies import NOTHING, Capture, CopiesConfig, KeptConfig, SegmentConfig
+from coalmine_router.config.gates import GatesConfig
 from coalmine_router.config.names import MetadataKey, MethodName, Name, ServiceName
 from coalmine_router.table import (
     STABLE,
@@ -87,7 +89,14 @@ class RouteConfig(Strict):
     match: MatchConfig
     variants: Annotated[dict[Name, VariantConfig], Field(min_length=1, max_length=32)]
     weights: dict[Name, Percent] = Field(default={STABLE: WHOLE_BP})
-    shadows: dict[Name, Percent] = Field(default={})
+    shadows: dict[Name, CopiesConfig] = Field(default={})
+    audit: CopiesConfig = NOTHING
+    noise: CopiesConfig = NOTHING
+    copy_methods: Annotated[tuple[MethodName, ...], Field(max_length=64)] = ()
+    stateful: bool = False
+    segment: SegmentConfig | None = None
+    sensitive: bool = False
+    kept: KeptConfig = KeptConfig()
     sticky: StickyConfig | None = None
     pinning: bool = True
     fallback: bool = False
@@ -106,13 +115,24 @@ class RouteConfig(Strict):
                 Variant(name, each.backend, each.model, each.version, self.weights.get(name, 0))
                 for name, each in self.variants.items()
             ),
-            shadows=tuple(Shadow(name, share) for name, share in self.shadows.items() if share),
+            shadows=tuple(
+                Shadow(name, each.share) for name, each in self.shadows.items() if each.share
+            ),
             sticky=self.sticky.sticky() if self.sticky else Sticky(),
             timeout_ns=self.timeout,
             pinning=self.pinning,
             fallback=self.fallback,
             limits=self.limits.limits(),
+            audit_bp=self.audit.share,
+            noise_bp=self.noise.share,
+            copy_methods=self.copy_methods,
+            stateful=self.stateful,
         )
+
+    @property
+    def capture(self) -> Capture:
+        """What is kept of a mismatch."""
+        return self.kept.capture or ("shapes" if self.sensitive else "full")
 
     def _check(self) -> None:
         unknown = [name for name in self.weights if name not in self.variants]

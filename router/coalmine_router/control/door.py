@@ -37,7 +37,7 @@ ROLES: Final[Roles] = MappingProxyType(
     {
         **STANDARD,
         **needing(Role.VIEWER, ROUTE_CONTROL, "ListRoutes", "GetRoute", "WatchRoute"),
-        **needing(Role.VIEWER, ROUTE_CONTROL, "GetHistory", "ListMismatches"),
+        **needing(Role.VIEWER, ROUTE_CONTROL, "GetHistory", "ListTrials", "ListMismatches"),
         **needing(Role.OPERATOR, ROUTE_CONTROL, *OPERATORS),
         **needing(Role.PROXY, _FEED, "Follow"),
         **needing(Role.PROXY, _REPORTS, "Send"),

@@ -25,6 +25,7 @@ from coalmine_router.streams import Streams, write
 from coalmine_router.table import Route, RouteTable
 
 _HISTORY: Final = 50
+_TRIALS: Final = 20
 _MISMATCHES: Final = 20
 _ACKNOWLEDGED_S: Final = 1.0
 # Of the caller's own deadline, what is left to bring the answer home.
@@ -42,8 +43,12 @@ class Learned(Protocol):
         """Fill in comparisons, reports, shadows, counting_since_ns, and each variant's traffic."""
         ...
 
-    async def mismatches(self, route: str, output: str, limit: int) -> list[pb.Mismatch]:
-        """Return the kept mismatches, newest first, without tensors."""
+    async def trials(self, route: str, candidate: str, limit: int) -> list[pb.ComparisonCounts]:
+        """Return a route's trials, newest first; with `candidate`, only its. Raises Unavailable."""
+        ...
+
+    async def mismatches(self, wanted: pb.ListMismatchesRequest) -> list[pb.Mismatch]:
+        """Return the kept mismatches, without tensors and values. Raises InvalidRequest."""
         ...
 
     async def mismatch(self, route: str, mismatch_id: str, /) -> pb.Mismatch:
@@ -119,14 +124,32 @@ class RouteControl(RouteControlServicer):
         return pb.GetHistoryResponse(changes=[change_message(change) for change in changes])
 
     @answering
+    async def ListTrials(
+        self, request: pb.ListTrialsRequest, _context: _Context
+    ) -> pb.ListTrialsResponse:
+        """Return a route's trials, newest first; also of a route that is gone."""
+        route = checked.name("route", request.route)
+        candidate = checked.text("candidate", request.candidate, checked.NAME_MAX)
+        limit = checked.limit(request.limit, _TRIALS)
+        found = await self._learned.trials(route, candidate, limit)
+        if not found:
+            self._current.table.route(route)
+        return pb.ListTrialsResponse(trials=found)
+
+    @answering
     async def ListMismatches(
         self, request: pb.ListMismatchesRequest, _context: _Context
     ) -> pb.ListMismatchesResponse:
-        """Return the kept mismatches, newest first, without tensors."""
-        route = self._current.table.route(checked.name("route", request.route)).name
-        output = checked.text("output", request.output, checked.REASON_MAX)
-        limit = checked.limit(request.limit, _MISMATCHES)
-        found = await self._learned.mismatches(route, output, limit)
+        """Return the kept mismatches, the newest or the worst first, without tensors and values."""
+        wanted = pb.ListMismatchesRequest(
+            route=self._current.table.route(checked.name("route", request.route)).name,
+            output=checked.text("output", request.output, checked.REASON_MAX),
+            candidate=checked.text("candidate", request.candidate, checked.NAME_MAX),
+            kind=checked.text("kind", request.kind, checked.NAME_MAX),
+            worst=request.worst,
+            limit=checked.limit(request.limit, _MISMATCHES),
+        )
+        found = await self._learned.mismatches(wanted)
         return pb.ListMismatchesResponse(mismatches=found)
 
     @answering

@@ -1,11 +1,10 @@
 """The history on disk: one SQLite file, one thread, one router at a time."""
 
 import asyncio
-import contextlib
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
@@ -14,6 +13,7 @@ import structlog
 
 from coalmine.errors import StartError, Unavailable, reason_of
 from coalmine_router.control.history import Change, Split
+from coalmine_router.transaction import transaction
 
 _log = structlog.get_logger(__name__)
 
@@ -107,7 +107,7 @@ class Store:
 
 
 def _append(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
-    with _transaction(connection):
+    with transaction(connection):
         connection.executemany(_INSERT, [_row(change) for change in changes])
 
 
@@ -194,20 +194,8 @@ def _migrate(connection: sqlite3.Connection, path: Path) -> None:
             f"{path}: schema {version} is newer than this coalmine, which knows {SCHEMA_VERSION}"
         )
     # Also where nothing is to be done: a file that can't be written to is found out now.
-    with _transaction(connection):
+    with transaction(connection):
         if version == 0:
             for statement in filter(str.strip, _SCHEMA.split(";")):
                 connection.execute(statement)
         connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-@contextlib.contextmanager
-def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    except BaseException:
-        if connection.in_transaction:  # some errors have ended it already
-            connection.execute("ROLLBACK")
-        raise

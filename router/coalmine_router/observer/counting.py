@@ -5,6 +5,7 @@ from typing import Final
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.codes import code_name
+from coalmine_router.observer.split import is_by_split
 from coalmine_router.observer.traffic import Traffic
 from coalmine_router.table import Route, RouteTable
 
@@ -32,7 +33,7 @@ def count(report: pb.Report, table: RouteTable, traffic: Traffic) -> None:
     if report.chosen:
         traffic.fell_back(*_known(route, report.chosen), reason=_why(report))
     assigned = report.chosen or report.variant
-    if assigned and _is_by_split(report):
+    if assigned and is_by_split(report):
         traffic.assigned_by_split(*_known(route, assigned))
 
 
@@ -67,8 +68,3 @@ def _why(report: pb.Report) -> str:
     own = (attempt for attempt in report.attempts if attempt.variant == report.chosen)
     first = next(own, None)
     return code_name(first.status_code) if first else NOT_READY
-
-
-def _is_by_split(report: pb.Report) -> bool:
-    why = report.chosen_by if report.chosen else report.assignment
-    return why == pb.ASSIGNMENT_SPLIT

@@ -1,23 +1,36 @@
-"""One request with what was answered, and what its copies have come to so far."""
+"""One request with what was answered, its copies, and what was found by comparing them."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Final, Literal, Self
 
 from google.protobuf.message import DecodeError
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest
 from coalmine.inference import inference_pb2 as oip
-from coalmine_router.observer.compare import Answer, Comparison
+from coalmine_router.observer.comparison.result import Answer, Comparison
+from coalmine_router.observer.evidence.verdict import VerdictChange
+from coalmine_router.table import STABLE, Route
 
 _BODIES: Final = ("request_body", "response_body")
 
+Role = Literal["shadow", "audit", "noise"]
+
 
 @dataclass(frozen=True, slots=True)
-class ShadowCall:
-    """A copy's way to a shadow, and what came back."""
+class Copy:
+    """A copy that was drawn: for whom, and what for."""
 
+    role: Role
     variant: str
+
+
+@dataclass(frozen=True, slots=True)
+class CopyCall:
+    """A copy's way to its variant, and what came back."""
+
+    copy: Copy
     backend: str
     address: str
     span_id: bytes
@@ -27,41 +40,62 @@ class ShadowCall:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """A comparison, and when it was made."""
+class Found:
+    """What a candidate's answer was found to be beside the reference's, and when.
 
+    `noise` is the reference's answer beside its own second one, where there was one. Versions are
+    the models', as their answers say; of another service's answers, "".
+    """
+
+    role: Role
+    reference: str
+    candidate: str
     comparison: Comparison
     span_id: bytes
     started_ns: int
     duration_ns: int
+    noise: Comparison | None = None
+    reference_version: str = ""
+    candidate_version: str = ""
+    trial: int = 0
 
 
 @dataclass(slots=True)
 class Exchange:
-    """`report` is without bodies; `waiting` copies have come to nothing yet."""
+    """`report` is without bodies; `waiting` copies have come to nothing yet.
+
+    `route` is the one of the table that it was observed under; None: the table has none of its
+    name. `segment` is None where the route has no segments.
+    """
 
     report: pb.Report
     request: bytes
     response: bytes
     waiting: int
-    shadowed: list[tuple[ShadowCall, Compared]] = field(default_factory=list)
+    calls: list[CopyCall] = field(default_factory=list)
+    found: list[Found] = field(default_factory=list)
+    route: Route | None = None
+    segment: str | None = None
+    # The verdicts that it changed.
+    changes: list[VerdictChange] = field(default_factory=list)
 
     @classmethod
-    def of(cls, report: pb.Report) -> Self:
+    def of(cls, report: pb.Report, route: Route | None = None) -> Self:
         """Return the exchange of a report, which is emptied of its bodies. Raises InvalidRequest.
 
         What is returned shares no memory with the batch that the report came in: a report that
-        waits for a shadow would keep its whole batch alive.
+        waits for a copy would keep its whole batch alive.
         """
         _check_ids(report)
-        if not report.shadows:
-            return cls(report, b"", b"", waiting=0)
+        copies = len(list(copies_of(report)))
+        if not copies:
+            return cls(report, b"", b"", waiting=0, route=route)
         request, response = report.request_body, report.response_body
         for name in _BODIES:
             report.ClearField(name)
         alone = pb.Report()
         alone.CopyFrom(report)
-        return cls(alone, request, response, waiting=len(report.shadows))
+        return cls(alone, request, response, waiting=copies, route=route)
 
     @property
     def size_bytes(self) -> int:
@@ -74,6 +108,16 @@ class Exchange:
             return oip.ModelInferRequest.FromString(self.request).id
         except DecodeError:
             return ""
+
+
+def copies_of(report: pb.Report) -> Iterator[Copy]:
+    """Return the copies that the proxy drew."""
+    for name in report.shadows:
+        yield Copy("shadow", name)
+    if report.audit:
+        yield Copy("audit", report.audit)
+    if report.noise:
+        yield Copy("noise", STABLE)
 
 
 def _check_ids(report: pb.Report) -> None:

@@ -1,139 +1,77 @@
-"""The observer: from a report, over its shadows and comparisons, to evidence, records and spans."""
+"""The observer: follows each report over its copies and comparisons to its end."""
 
 import asyncio
-import random
-from collections.abc import Callable, Mapping
-from typing import Final, Protocol
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from typing import Any
 
 import structlog
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan
-from prometheus_client import CollectorRegistry
 
-from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine.control.v1 import control_pb2_grpc as pb_grpc
-from coalmine_router.channels import Channels
-from coalmine_router.config.compare import CompareConfig
-from coalmine_router.config.route import RouteConfig
-from coalmine_router.observer.compare import Answer, Comparison, compare
+from coalmine_router.observer.concluding import Concluding
+from coalmine_router.observer.copies.copies import Copies
 from coalmine_router.observer.counting import count
-from coalmine_router.observer.evidence import Evidence, Pair
-from coalmine_router.observer.exchange import Compared, Exchange, ShadowCall
-from coalmine_router.observer.intake import Intake
-from coalmine_router.observer.keep import is_kept
-from coalmine_router.observer.metrics import RouterMetrics
-from coalmine_router.observer.mismatches import Mismatches
-from coalmine_router.observer.records import mismatch_record
-from coalmine_router.observer.route_status import (
-    comparison_counts,
-    report_counts,
-    shadow_counts,
-    tell_traffic,
-)
-from coalmine_router.observer.shadow import ShadowLimits, Shadows
-from coalmine_router.observer.spans import tree
-from coalmine_router.observer.totals import ReportTotals
+from coalmine_router.observer.evidence.store import EvidenceStore
+from coalmine_router.observer.evidence.verdict import VerdictChange
+from coalmine_router.observer.exchange import Copy, CopyCall, Exchange, copies_of
+from coalmine_router.observer.learning import Learning, segment_of
+from coalmine_router.observer.settings import UNSET, RouteSettings
+from coalmine_router.observer.telling.teller import Teller
 from coalmine_router.observer.traffic import Traffic
-from coalmine_router.table import Route, RouteTable
+from coalmine_router.table import RouteTable
 
 _log = structlog.get_logger(__name__)
 
-# Below, a hop to a thread costs more than the comparison; above, the control API would wait.
-_ON_LOOP_BYTES_MAX: Final = 64 * 1024
-
-
-class Spans(Protocol):
-    """Where kept spans go; CountedSpans is one."""
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Take a finished span."""
-        ...
-
-    def totals(self) -> Mapping[str, int]:
-        """Return what became of spans, by result."""
-        ...
-
-
-class NoSpans:
-    """For a process whose spans nobody reads."""
-
-    def on_end(self, span: ReadableSpan) -> None:
-        """Forget it."""
-
-    def totals(self) -> Mapping[str, int]:
-        """Return nothing."""
-        return {}
+# Makes the part that sends copies; it is handed what to tell of each.
+MakesCopies = Callable[
+    [Callable[[Exchange, CopyCall], None], Callable[[Exchange, Copy], None]], Copies
+]
 
 
 class Observer:
-    """What app.py builds: reports come in by `servicer`, and everything learnt goes out from here.
+    """Counts a report, has its copies sent, and once they are back, concludes from them.
 
-    `routes` are the file's settings by route name. Channels and store are closed by whoever made
-    them, after `run` has ended.
+    Of a report, in order: `observe`, `_answered` for each copy, `_concluded`, `_finish`.
     """
 
     def __init__(
         self,
         *,
         tables: Callable[[], RouteTable],
-        routes: Mapping[str, RouteConfig],
-        channels: Channels,
-        spans: Spans | None,
-        resource: Resource,
-        registry: CollectorRegistry,
-        store: Mismatches,
-        clock: Clock,
-        rng: random.Random,
-        limits: ShadowLimits | None = None,
+        routes: Mapping[str, RouteSettings],
+        traffic: Traffic,
+        learning: Learning,
+        copies: MakesCopies,
+        concluding: Concluding,
+        store: EvidenceStore,
+        teller: Teller,
     ) -> None:
         self._tables = tables
         self._routes = routes
-        self._spans = spans or NoSpans()
-        self._resource = resource
+        self._traffic = traffic
+        self._learning = learning
+        self.copies = copies(self._answered, self._given_up)
+        self._concluding = concluding
         self._store = store
-        self._clock = clock
-        self._rng = rng
-        self._since_ns = clock.wall_ns()
-        self._traffic = Traffic()
-        self._evidence = Evidence()
-        self._reports = ReportTotals()
-        self._intake = Intake(self._reports, self.observe)
-        self._shadows = Shadows(
-            channels=channels,
-            clock=clock,
-            rng=rng,
-            answered=self._answered,
-            given_up=self._settle,
-            limits=limits or ShadowLimits(),
-        )
-        registry.register(
-            RouterMetrics(
-                traffic=self._traffic,
-                evidence=self._evidence,
-                reports=self._reports,
-                streams_turned_away=lambda: self._intake.turned_away,
-                shadows=self._shadows.totals,
-                spans=self._spans.totals,
-                mismatches=store.totals,
-            )
-        )
+        self._teller = teller
+        self._tasks: asyncio.TaskGroup | None = None
+        self._under_way = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
 
     async def run(self) -> None:
-        """Call shadows until cancelled."""
-        await self._shadows.run()
+        """Send copies and conclude from them, until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self.copies.run())
+            self._tasks = tasks
+            try:
+                await asyncio.Event().wait()
+            finally:
+                self._tasks = None  # a group that ends no longer cancels what is begun in it
 
     async def settled(self) -> None:
         """Return once every report that came in has been learnt from."""
-        await self._shadows.settled()
-
-    def servicer(self) -> pb_grpc.ReportsServicer:
-        """Return the service that proxies send their reports to."""
-        return self._intake
-
-    def end_streams(self) -> None:
-        """End the proxies' streams, so that a graceful stop needn't wait for them."""
-        self._intake.end_streams()
+        await self.copies.settled()
+        await self._idle.wait()
 
     # ------------------------------------------------------------ the way of a report
 
@@ -141,90 +79,79 @@ class Observer:
         """Count a report, and send its copies on their way; returns without waiting for them."""
         table = self._tables()
         count(report, table, self._traffic)
-        exchange = Exchange.of(report)
-        for name in exchange.report.shadows:
-            self._shadows.offer(exchange, name, table)
-        if not exchange.report.shadows:
+        exchange = Exchange.of(report, table.by_route.get(report.route))
+        if exchange.route is not None:
+            exchange.segment = segment_of(exchange.report, self._settings(exchange).segment_key)
+            exchange.changes += self._learning.assigned(exchange.report, exchange.route)
+        for copy in copies_of(exchange.report):
+            self.copies.offer(exchange, copy, table)
+        if not any(copies_of(exchange.report)):
             self._finish(exchange)
 
-    async def _answered(self, exchange: Exchange, route: Route, call: ShadowCall) -> None:
-        try:
-            compared = await self._compared(exchange, route, call)
-            exchange.shadowed.append((call, compared))
-            self._learn(exchange, call, compared)
-        finally:
-            self._settle(exchange)
+    def _answered(self, exchange: Exchange, call: CopyCall) -> None:
+        exchange.calls.append(call)
+        self._settle(exchange)
 
-    def _learn(self, exchange: Exchange, call: ShadowCall, compared: Compared) -> None:
-        pair = Pair(exchange.report.route, exchange.report.variant, call.variant)
-        self._evidence.add(pair, compared.comparison)
-        if compared.comparison.outcome == "mismatch":
-            record_id = f"{self._rng.getrandbits(64):016x}"
-            self._store.offer(mismatch_record(record_id, exchange, call, compared))
+    def _given_up(self, exchange: Exchange, _copy: Copy) -> None:
+        self._settle(exchange)
 
     def _settle(self, exchange: Exchange) -> None:
         """Note that one copy has come to its end."""
         exchange.waiting -= 1
-        if exchange.waiting == 0:
+        if exchange.waiting:
+            return
+        if exchange.calls and self._tasks is not None:
+            self._begin(self._tasks, self._concluded(exchange))
+        else:
+            self._count(exchange, is_compared=False)
+            self._finish(exchange)
+
+    async def _concluded(self, exchange: Exchange) -> None:
+        changes: Sequence[VerdictChange] | None = None
+        try:
+            changes = await self._concluding.conclude(exchange)
+        except Exception:  # noqa: BLE001 - one odd exchange must not end the others
+            _log.exception("exchange_not_compared", route=exchange.report.route)
+        finally:
+            self._count(exchange, is_compared=changes is not None)
+            exchange.changes += changes or ()
             self._finish(exchange)
 
     def _finish(self, exchange: Exchange) -> None:
-        report = exchange.report
-        settings = self._routes.get(report.route)
-        slow = settings.gates.slow if settings else None
-        if is_kept(
-            is_sampled=report.sampled,
-            # Of each call: a request that fell back is worth a look.
-            is_ok=not any((report.status_code, *(each.status_code for each in report.attempts))),
-            duration_ns=report.duration_ns,
-            slow_over_ns=slow.over if slow else None,
-            outcomes=[compared.comparison.outcome for _, compared in exchange.shadowed],
-        ):
-            for span in tree(exchange, self._resource):
-                self._spans.on_end(span)
+        self._teller.exchange(exchange, self._settings(exchange))
+        if not exchange.changes:
+            return
+        if self._tasks is not None:
+            self._begin(self._tasks, self._tell(exchange.changes))
+        else:
+            for change in exchange.changes:
+                self._teller.verdict(change)
 
-    # ------------------------------------------------------------ comparing
+    async def _tell(self, changes: Sequence[VerdictChange]) -> None:
+        """Tell of verdicts, which are on disk by then wherever the disk takes them."""
+        await self._store.save()
+        for change in changes:
+            self._teller.verdict(change)
 
-    async def _compared(self, exchange: Exchange, route: Route, call: ShadowCall) -> Compared:
-        settings = self._routes.get(route.name)
-        rules = settings.compare if settings else CompareConfig()
-        started_ns, began_ns = self._clock.wall_ns(), self._clock.monotonic_ns()
-        comparison = await _compare(Answer(exchange.response), call.answer, rules)
-        return Compared(
-            comparison,
-            span_id=self._rng.getrandbits(64).to_bytes(8, "big"),
-            started_ns=started_ns,
-            duration_ns=self._clock.monotonic_ns() - began_ns,
-        )
+    # ------------------------------------------------------------ beside it
 
-    # ------------------------------------------------------------ what operators ask
+    def _settings(self, exchange: Exchange) -> RouteSettings:
+        return self._routes.get(exchange.report.route, UNSET)
 
-    def describe(self, route: Route, status: pb.RouteStatus) -> None:
-        """Fill in what was counted of a route since this process began."""
-        status.counting_since_ns = self._since_ns
-        status.reports.CopyFrom(report_counts(self._reports))
-        for variant in status.variants:
-            tell_traffic(variant, self._traffic.variant(route.name, variant.name))
-        status.turned_away.update(self._traffic.refusals_of(route.name))
-        status.comparisons.extend(
-            comparison_counts(pair, found) for pair, found in self._evidence.pairs(route.name)
-        )
-        status.shadows.extend(
-            shadow_counts(variant, totals)
-            for (name, variant), totals in self._shadows.totals()
-            if name == route.name
-        )
+    def _count(self, exchange: Exchange, *, is_compared: bool) -> None:
+        counted = self.copies.compared if is_compared else self.copies.uncompared
+        for call in exchange.calls:
+            counted(exchange.report.route, call.copy)
 
-    async def mismatches(self, route: str, output: str, limit: int) -> list[pb.Mismatch]:
-        """Return kept mismatches, newest first, without bodies; with `output`, where it differs."""
-        return await self._store.newest(route, output, limit)
+    def _begin(self, tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> None:
+        self._under_way += 1
+        self._idle.clear()
+        tasks.create_task(self._ended(work))
 
-    async def mismatch(self, route: str, record_id: str) -> pb.Mismatch:
-        """Return a kept mismatch with its bodies. Raises NotFound."""
-        return await self._store.get(route, record_id)
-
-
-async def _compare(reference: Answer, candidate: Answer, rules: CompareConfig) -> Comparison:
-    if len(reference.body) + len(candidate.body) <= _ON_LOOP_BYTES_MAX:
-        return compare(reference, candidate, rules)
-    return await asyncio.to_thread(compare, reference, candidate, rules)
+    async def _ended(self, work: Coroutine[Any, Any, None]) -> None:
+        try:
+            await work
+        finally:
+            self._under_way -= 1
+            if not self._under_way:
+                self._idle.set()

@@ -2,8 +2,8 @@
 
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Final
+from dataclasses import dataclass, field, fields
+from typing import Final, NamedTuple
 
 from coalmine.control.v1 import control_pb2 as pb
 
@@ -12,17 +12,53 @@ REASONS_MAX: Final = 32
 OTHER: Final = "other"
 
 
+class LaneKey(NamedTuple):
+    """Whose copies: of a route, in a role, to a variant; names that no table has are ""."""
+
+    route: str
+    role: str
+    variant: str
+
+
 @dataclass(slots=True)
-class ShadowTotals:
-    """Copies drawn for a shadow: each is sent, given up for a reason, or still on its way."""
+class LaneTotals:
+    """Copies drawn for one variant in one role, and what became of each.
+
+    offered = dropped + waiting + under_way + sent; sent = timed_out + failed + answered. Of those
+    sent, some are compared, some are not, and the others are on their way to it. `answered` are
+    those with status OK.
+    """
 
     offered: int = 0
-    sent: int = 0
+    waiting: int = 0
+    under_way: int = 0
+    timed_out: int = 0
+    failed: int = 0
+    answered: int = 0
+    compared: int = 0
+    uncompared: int = 0
     dropped: Counter[str] = field(default_factory=Counter)
+    # closed, open, half_open
+    circuit: str = "closed"
+
+    @property
+    def sent(self) -> int:
+        """Calls that came to an end."""
+        return self.timed_out + self.failed + self.answered
 
     def drop(self, reason: str) -> None:
         """Count one that was given up; proxies name reasons of their own, within a bound."""
         self.dropped[bounded_reason(self.dropped, reason)] += 1
+
+    def add(self, other: "LaneTotals") -> None:
+        """Count what another has counted as well."""
+        for name in _COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for reason, count in other.dropped.items():
+            self.dropped[bounded_reason(self.dropped, reason)] += count
+
+
+_COUNTS: Final = tuple(each.name for each in fields(LaneTotals) if each.type is int)
 
 
 @dataclass(slots=True)

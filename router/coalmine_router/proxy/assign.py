@@ -1,7 +1,4 @@
-"""Which variant answers a request, and which shadows get a copy. Pure but for chance, handed in.
-
-A permuted block holds each variant exactly as often as its weight says, in random order: so shares
-are exact over every block, and the order can't alias with periodic traffic.
+"""Which variant answers a request. Pure but for chance, handed in.
 
 A sticky key has its point in [0, 10000), and each variant its range of them: the first beside
 stable from 0 upwards, the second from 10000 downwards, the third after the first, and so on;
@@ -10,41 +7,13 @@ grows stays in it, and nobody of the other moves. From the third on, a variant b
 before it on its side ends, and its keys may move when that one's weight changes.
 """
 
-import math
-from collections.abc import Callable, Sequence
 from hashlib import blake2b
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest
+from coalmine_router.proxy.block import Block, Chance
+from coalmine_router.proxy.copying import CopyDraw
 from coalmine_router.table import STABLE, WHOLE_BP, Route, Variant
-
-# A number in [0, 1), each as likely: random.Random().random.
-Chance = Callable[[], float]
-
-
-class Block:
-    """Draws from `counts` without replacement, round after round: choice i comes counts[i] times.
-
-    Each draw is one step of a Fisher-Yates shuffle, so no draw is slower than another.
-    """
-
-    def __init__(self, counts: Sequence[int], chance: Chance) -> None:
-        divisor = math.gcd(*counts)
-        self._slots = [choice for choice, n in enumerate(counts) for _ in range(n // divisor)]
-        self._at = 0
-        self._chance = chance
-
-    def draw(self) -> int:
-        """Return the next choice."""
-        slots, at = self._slots, self._at
-        left = len(slots) - at
-        if left == 1:
-            self._at = 0
-            return slots[at]
-        chosen = at + int(self._chance() * left)
-        slots[at], slots[chosen] = slots[chosen], slots[at]
-        self._at = at + 1
-        return slots[at]
 
 
 class Assigner:
@@ -55,10 +24,8 @@ class Assigner:
         self._variants = route.variants
         self._ranges = sticky_ranges(route)
         self._split = Block([variant.weight_bp for variant in route.variants], chance)
-        self._shadows = [
-            (shadow.variant, Block([shadow.share_bp, WHOLE_BP - shadow.share_bp], chance))
-            for shadow in route.shadows
-        ]
+        # None: nothing is ever copied.
+        self.copying = CopyDraw(route, chance) if route.copies else None
 
     def assign(
         self, pin: str | None, sticky_key: str | None
@@ -79,12 +46,6 @@ class Assigner:
         if not self.route.pinning:
             raise InvalidRequest(f"route '{self.route.name}' does not allow a variant to be pinned")
         return self.route.variant(name)
-
-    def shadows(self, answering: Variant) -> list[str]:
-        """Return the shadows that get a copy. A variant is never a shadow of its own answer."""
-        return [
-            name for name, block in self._shadows if block.draw() == 0 and name != answering.name
-        ]
 
     def _sticky(self, key: str) -> Variant:
         point = sticky_point(self.route.name, key)

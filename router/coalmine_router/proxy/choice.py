@@ -1,14 +1,20 @@
 """Who answers a request: the variant, by the route's policy, and the address, by its lane."""
 
+from typing import Final
+
+from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router import wire
 from coalmine_router.proxy.admission import NotReached
 from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.exchange import Exchange
 from coalmine_router.proxy.routing import BoundVariant, RoutedRoute
 
+# By weight, in the one way or the other: what the two sides of an audit are.
+_SPLIT: Final = frozenset({pb.ASSIGNMENT_SPLIT, pb.ASSIGNMENT_STICKY})
+
 
 def choose(exchange: Exchange, routed: RoutedRoute) -> Address:
-    """Note who is to answer, why, and which shadows get a copy; return who is called.
+    """Note who is to answer, why, and who gets a copy; return who is called.
 
     A variant that can't be reached is not ready: what the split gives it goes to stable.
     """
@@ -18,8 +24,9 @@ def choose(exchange: Exchange, routed: RoutedRoute) -> Address:
     if not bound.lane.is_ready and bound is not routed.stable and not exchange.is_pinned:
         exchange.fall_back()
         bound = routed.stable
-    if routed.route.shadows:
-        exchange.shadows = routed.assigner.shadows(bound.variant)
+    copying = routed.assigner.copying
+    if copying is not None and routed.route.may_copy(exchange.method):
+        exchange.copies = copying.draw(bound.variant, is_split=exchange.reason in _SPLIT)
     return bound.lane.pick() or reached(bound)
 
 

@@ -2,7 +2,6 @@
 
 import random
 import time
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from coalmine import trace_context
@@ -10,6 +9,7 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.trace_context import HeadSampler, Parent
 from coalmine_router.metadata import Pair, showing
 from coalmine_router.proxy.caller import Caller
+from coalmine_router.proxy.copying import NO_COPIES, Copies
 from coalmine_router.proxy.forward import Attempt
 from coalmine_router.proxy.routing import BoundVariant, RoutedRoute
 
@@ -44,7 +44,7 @@ class Exchange:
     reason: "pb.Assignment.ValueType" = pb.ASSIGNMENT_UNSPECIFIED
     chosen: BoundVariant | None = None
     chosen_by: "pb.Assignment.ValueType" = pb.ASSIGNMENT_UNSPECIFIED
-    shadows: Sequence[str] = ()
+    copies: Copies = NO_COPIES
     attempts: tuple[Attempt, ...] = ()
     turned_away = ""
     is_reported = False
@@ -100,3 +100,4 @@ class Exchange:
         assert self.routed is not None  # noqa: S101 - whoever is chosen is of a route
         self.chosen, self.chosen_by = self.bound, self.reason
         self.bound, self.reason = self.routed.stable, pb.ASSIGNMENT_FALLBACK
+        self.copies = self.copies.beside_stable()

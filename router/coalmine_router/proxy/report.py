@@ -5,11 +5,13 @@ have in common is written once; the rest has fixed places. A test reads every fi
 Source: https://protobuf.dev/programming-guides/encoding/.
 """
 
+from collections.abc import Iterator
 from struct import Struct
 from typing import Final, TypeVar
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.varint import varint
+from coalmine_router.blame import REFUSALS
 from coalmine_router.channels import COPY_BYTES_MAX
 from coalmine_router.metadata import Pair
 from coalmine_router.proxy.exchange import Exchange
@@ -77,15 +79,14 @@ def report_of(exchange: Exchange, outcome: Outcome, ended_ns: int) -> bytes:
         parts += (_PARENT, trace.parent.span_id)
     if exchange.caller.tracestate:
         parts.append(_text("tracestate", exchange.caller.tracestate))
-    if exchange.shadows:
-        parts += [_text("shadows", each) for each in exchange.shadows]
-        parts.append(_text("uncopied", uncopied(exchange, outcome)))
+    if exchange.copies.are_any:
+        parts += _copies(exchange, outcome)
     return b"".join(parts)
 
 
 def bodies_of(exchange: Exchange, outcome: Outcome) -> bytes:
-    """Return more fields of the report: what shadows need; empty where they get nothing."""
-    if not exchange.shadows or uncopied(exchange, outcome):
+    """Return more fields of the report: what copies need; empty where there are none."""
+    if not exchange.copies.are_any or uncopied(exchange, outcome):
         return b""
     return b"".join(
         (
@@ -96,9 +97,21 @@ def bodies_of(exchange: Exchange, outcome: Outcome) -> bytes:
     )
 
 
+def _copies(exchange: Exchange, outcome: Outcome) -> Iterator[bytes]:
+    shadows, audit, noise = exchange.copies
+    yield from (_text("shadows", each) for each in shadows)
+    yield _text("audit", audit)
+    if noise:
+        yield _flag("noise")
+    yield _text("uncopied", uncopied(exchange, outcome))
+
+
 def uncopied(exchange: Exchange, outcome: Outcome) -> str:
-    """Return why shadows that were drawn get no bodies; empty: they do."""
-    if not outcome.is_ok:
+    """Return why copies that were drawn get no bodies; empty: they do.
+
+    Of what a variant refused there are copies: whether the others refuse it too is worth knowing.
+    """
+    if not outcome.is_ok and (outcome.here or outcome.code.name not in REFUSALS):
         return "primary_failed"
     too_large = len(exchange.request) + len(outcome.response) > COPY_BYTES_MAX
     return "too_large" if too_large else ""
@@ -134,6 +147,9 @@ def _assignment(exchange: Exchange) -> bytes:
     if chosen is not None:
         report.chosen = chosen.variant.name
         report.chosen_by = exchange.chosen_by
+    if routed is not None and pb.ASSIGNMENT_SPLIT in {exchange.reason, exchange.chosen_by}:
+        weights = routed.route.weights_bp.items()
+        report.split_bp.update({name: weight for name, weight in weights if weight})
     return report.SerializeToString()
 
 

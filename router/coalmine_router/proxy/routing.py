@@ -9,8 +9,9 @@ from coalmine.telemetry import REVISION_KEY, VARIANT_KEY
 from coalmine_router import wire
 from coalmine_router.metadata import Pair
 from coalmine_router.proxy.admission import Admission
-from coalmine_router.proxy.assign import Assigner, Chance
+from coalmine_router.proxy.assign import Assigner
 from coalmine_router.proxy.backends.lane import Lane
+from coalmine_router.proxy.block import Chance
 from coalmine_router.proxy.budget import RetryBudget
 from coalmine_router.table import Limits, Route, RouteTable, Variant
 

@@ -196,7 +196,7 @@ class DataPlane:
         """Report a request that has come to its end."""
         exchange.is_reported = True
         report = report_of(exchange, outcome, time.perf_counter_ns())
-        self._report(report, bodies_of(exchange, outcome) if exchange.shadows else b"")
+        self._report(report, bodies_of(exchange, outcome) if exchange.copies.are_any else b"")
 
     def given_up(self, exchange: Exchange, context: Context) -> None:
         """Report a request whose caller stopped waiting, if it has not been."""

@@ -7,10 +7,10 @@ from typing import Final, Protocol
 
 import structlog
 
+from coalmine.cores import cores
 from coalmine.errors import CoalmineError
 from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceServicer as Servicer
 from coalmine.thread import in_thread
-from coalmine_server.cores import cores
 from coalmine_server.extensions import Changes
 from coalmine_server.fleet.ledger import Entries, Ledger, missed
 from coalmine_server.fleet.peers import CarriesOut, Everywhere, OfAll, Peers, hearing

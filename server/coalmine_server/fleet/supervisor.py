@@ -19,11 +19,11 @@ from prometheus_client import CollectorRegistry
 from coalmine import lifecycle
 from coalmine.addresses import bound_address, check_free, reserve
 from coalmine.child_process import Child, Command
+from coalmine.cores import cores
 from coalmine.errors import StartError
 from coalmine.exposition import Exposition
 from coalmine.lifecycle import Stop
 from coalmine_server.config import ServerConfig
-from coalmine_server.cores import cores
 from coalmine_server.fleet.metrics import FleetMetrics, Known
 from coalmine_server.fleet.seat import Orders, Seat, write_orders
 

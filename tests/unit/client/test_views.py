@@ -1,19 +1,15 @@
 """What operators read: every figure is there, and fits a terminal of a hundred columns."""
 
-import io
 from typing import Any
 
 import ml_dtypes
 import numpy as np
 import pytest
-from rich.console import Console
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.bulk import Tally
 from coalmine_client.cli.history import history_view, moved
 from coalmine_client.cli.infer_view import answer_view, tally_view
-from coalmine_client.cli.kept import read_kept
-from coalmine_client.cli.mismatch_view import mismatch_view, mismatches_view
 from coalmine_client.cli.routes import routes_view
 from coalmine_client.cli.status_view import status_view
 from coalmine_client.cli.weights import change_view
@@ -21,23 +17,10 @@ from coalmine_client.client import Answer
 from tests.doubles.control import (
     a_change,
     a_history,
-    a_mismatch,
     a_route,
     a_status,
-    response_body,
 )
-
-
-def shown(view: Any, width: Any = 100) -> Any:
-    file = io.StringIO()
-    Console(file=file, width=width, markup=False, highlight=False).print(view)
-    return file.getvalue()
-
-
-def row(text: Any, start: Any) -> Any:
-    """Return the words of the first line that begins with `start`."""
-    return next(line for line in text.splitlines() if line.startswith(start)).split()
-
+from tests.doubles.printed import row, shown
 
 # ---------------------------------------------------------------- status
 
@@ -77,12 +60,42 @@ def test_the_status_says_why_a_variant_is_not_ready_and_what_it_answered() -> No
     assert "stable answered" not in text
 
 
-def test_the_status_counts_shadows_with_what_was_dropped_by_reason() -> None:
-    text = shown(status_view(a_status()))
+def lanes(status: pb.RouteStatus) -> list[list[str]]:
+    """Return the words of each line about copies."""
+    text = shown(status_view(status))
+    block = text[text.index("copies for ") :].split("\n\n")[0]
+    return [line.split() for line in block.splitlines()[1:]]
 
-    assert row(text[text.index("shadow ") :], "int8") == [
-        *["int8", "100%", "10,000", "9,990", "10"],
-        *["queue_full", "7,", "too_large", "3"],
+
+def test_the_status_counts_copies_so_that_they_add_up() -> None:
+    first, *troubles = lanes(a_status())
+
+    assert first == [
+        *["int8", "shadow", "100%", "10,000", "6", "9,984", "9,979", "5", "9,975", "10"],
+    ]
+    assert 10_000 == 6 + 9_984 + 10
+    assert [" ".join(each) for each in troubles] == [
+        "int8 (shadow): dropped queue_full 7, too_large 3",
+        "int8 (shadow): 2 of those that failed timed out",
+        "int8 (shadow): 9 of those sent were not compared",
+    ]
+
+
+def test_a_circuit_that_is_open_is_said() -> None:
+    status = a_status()
+    status.shadows[0].circuit = "open"
+
+    assert "int8 (shadow): no calls are made: they failed too often" in shown(status_view(status))
+
+
+def test_audit_and_noise_have_a_lane_before_there_is_a_copy() -> None:
+    route = a_route(stable=9_000, canary=1_000, shadow=0)
+    route.audit_bp, route.noise_bp = 500, 100
+
+    assert [each[:3] for each in lanes(pb.RouteStatus(route=route))] == [
+        ["stable", "audit", "5%"],
+        ["canary", "audit", "5%"],
+        ["stable", "noise", "1%"],
     ]
 
 
@@ -150,6 +163,9 @@ def test_the_status_counts_what_fell_back_and_what_was_turned_away() -> None:
         ({"sticky_id": True}, "sticky by id"),
         ({"sticky_metadata": "x-user"}, "sticky by x-user"),
         ({"fallback": True}, "fallback on"),
+        ({"audit_bp": 500}, "audit 5%"),
+        ({"noise_bp": 150}, "noise 1.5%"),
+        ({"stateful": True}, "stateful: never copied"),
         ({"limits": pb.Limits(in_flight_max=1_000)}, "1,000 in flight at most"),
         ({"limits": pb.Limits(bytes_max=3 * 2**19)}, "1.5 MiB in flight at most"),
     ],
@@ -162,7 +178,7 @@ def test_the_head_says_what_a_route_matches_and_how_it_treats_its_requests(
     assert words in shown(status_view(pb.RouteStatus(route=route)))
     row = shown(routes_view(pb.ListRoutesResponse(routes=[route])))
     place = words.removeprefix("sticky by ")
-    assert (place in row) is ("flight" not in words and "fallback" not in words)
+    assert (place in row) is next(iter(fields)).startswith(("match", "sticky"))
 
 
 def test_the_status_counts_reports_and_says_what_was_dropped() -> None:
@@ -178,7 +194,7 @@ def test_a_route_without_traffic_shows_dashes_rather_than_figures() -> None:
 
     assert row(text, "stable") == ["stable", "blue", "v1", "100%", "-", "0", "0", "-", "-", "no"]
     assert "proxies   0 of 0 serve revision 1" in text
-    assert "shadow " not in text
+    assert "copies for" not in text
     assert "compared" not in text
 
 
@@ -186,9 +202,7 @@ def test_a_shadow_that_was_switched_off_keeps_its_counts() -> None:
     status = a_status()
     del status.route.shadows[:]
 
-    assert ["int8", "0%", "10,000"] in [
-        line.split()[:3] for line in shown(status_view(status)).splitlines()
-    ]
+    assert lanes(status)[0][:4] == ["int8", "shadow", "0%", "10,000"]
 
 
 def test_the_status_with_figures_in_millions_still_fits_a_terminal() -> None:
@@ -258,113 +272,6 @@ def test_a_change_of_nothing_says_nothing() -> None:
 
     assert moved(same, same) == "nothing"
     assert shown(history_view(pb.GetHistoryResponse())) == "no changes\n"
-
-
-# ---------------------------------------------------------------- mismatches
-
-
-def test_mismatches_show_id_trace_and_what_differs_on_one_line() -> None:
-    text = shown(mismatches_view(pb.ListMismatchesResponse(mismatches=[a_mismatch()])))
-
-    assert "0af7651916cd43dd8448eb211c80319c" in text
-    assert row(text, "m-17")[3:] == [
-        "int8",
-        "stable",
-        "logits",
-        "by",
-        "2.12",
-        "0af7651916cd43dd8448eb211c80319c",
-    ]
-
-
-def test_a_router_that_kept_no_mismatches_says_so() -> None:
-    assert shown(mismatches_view(pb.ListMismatchesResponse())) == "no mismatches kept\n"
-
-
-def one(mismatch: Any) -> Any:
-    return shown(mismatch_view(mismatch, read_kept(mismatch)))
-
-
-def test_a_mismatch_shows_both_tensors_with_the_differing_element_marked() -> None:
-    text = one(a_mismatch(bodies=True))
-
-    assert "0af7651916cd43dd8448eb211c80319c" in text
-    assert "request  pixels FP32 [1, 64]" in text
-    assert "value · 1 of 10 elements differ · max |diff| 2.125" in text
-    assert "worst at [0, 3]: expected 0.375, got 2.5" in text
-    assert row(text, "*") == ["*", "[0,", "3]", "0.375", "2.5", "2.12"]
-    assert sum(line.startswith("*") for line in text.splitlines()) == 1
-    assert "[0, 9]" in text
-
-
-def test_of_a_large_tensor_the_elements_furthest_apart_are_shown() -> None:
-    reference = np.zeros((1, 1_000), np.float32)
-    candidate = np.linspace(0, 1, 1_000, dtype=np.float32).reshape(1, -1)
-    mismatch = a_mismatch(bodies=True)
-    mismatch.reference_response = response_body(reference)
-    mismatch.candidate_response = response_body(candidate)
-    mismatch.differences[0].differing = 2
-
-    text = one(mismatch)
-
-    assert "the 40 furthest apart of 1,000 elements" in text
-    assert "[0, 999]" in text
-    assert "[0, 960]" in text
-    assert "[0, 959]" not in text
-    assert [line.split()[2] for line in text.splitlines() if line.startswith("*")] == [
-        "998]",
-        "999]",
-    ]
-
-
-def test_tensors_of_different_shapes_are_described_one_after_the_other() -> None:
-    mismatch = a_mismatch(bodies=True)
-    mismatch.candidate_response = response_body(np.arange(12, dtype=np.float32))
-    mismatch.differences[0].CopyFrom(
-        pb.Difference(output="logits", kind="shape", expected="[1, 10]", actual="[12]")
-    )
-
-    text = one(mismatch)
-
-    assert "logits   shape\n  expected [1, 10], got [12]" in text
-    assert "  int8: logits FP32 [12]: 0.0, 1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, …" in text
-
-
-def test_an_output_that_is_missing_is_shown_on_the_side_that_has_it() -> None:
-    mismatch = a_mismatch(bodies=True)
-    mismatch.candidate_response = response_body(np.zeros(1, np.float32), name="other")
-    mismatch.differences[0].kind = "missing"
-
-    assert "  int8: no such tensor" in one(mismatch)
-
-
-def test_a_candidate_that_failed_shows_its_status_and_has_no_tensors() -> None:
-    mismatch = a_mismatch(bodies=True)
-    mismatch.candidate_response = b""
-    mismatch.differences[0].CopyFrom(
-        pb.Difference(kind="status", expected="OK", actual="UNAVAILABLE: gone")
-    )
-
-    text = one(mismatch)
-
-    assert "answer   status\n  expected OK, got UNAVAILABLE: gone" in text
-
-
-def test_a_mismatch_whose_bodies_were_too_large_says_so_and_shows_the_worst_element() -> None:
-    mismatch = a_mismatch()
-    mismatch.bodies_dropped = True
-
-    text = one(mismatch)
-
-    assert "request  not kept, its body was over the limit" in text
-    assert "worst at [0, 3]: expected 0.375, got 2.5" in text
-
-
-def test_a_body_that_is_malformed_says_why() -> None:
-    mismatch = a_mismatch(bodies=True)
-    mismatch.candidate_response = b"\xff"
-
-    assert "  int8: can't be read: " in one(mismatch)
 
 
 # ---------------------------------------------------------------- infer

@@ -85,6 +85,7 @@ class Raising(RouteControlServicer):
 
     SetWeights: Any = GetRoute
     SetShadow: Any = GetRoute
+    ListTrials: Any = GetRoute
     ListMismatches: Any = GetRoute
     GetMismatch: Any = GetRoute
 

@@ -131,7 +131,7 @@ def test_a_percentage_is_a_number_or_text_with_its_sign(written_as: Any, weight_
     shadows = {"int8": written_as}
     config = RouterConfig.model_validate(yaml.safe_load(changed(shadows=shadows)))
 
-    assert config.routes[0].shadows == {"int8": weight_bp}
+    assert config.routes[0].shadows["int8"].share == weight_bp
 
 
 @given(st.integers(0, 10_000))
@@ -156,13 +156,19 @@ def test_every_hundredth_of_a_percent_is_read_exactly(weight_bp: int) -> None:
         ({"weights": {"stable": float("nan")}}, "routes.0.weights.stable: expected a percentage"),
         ({"weights": {"stable": float("inf")}}, "routes.0.weights.stable: expected a percentage"),
         ({"weights": {"stable": "1e999999999"}}, "routes.0.weights.stable: expected a percentage"),
-        ({"shadows": {"int8": "half"}}, "routes.0.shadows.int8: expected a percentage"),
+        ({"shadows": {"int8": "half"}}, "routes.0.shadows.int8.share: expected a percentage"),
         ({"timeout": "2"}, "routes.0.timeout: expected a duration such as"),
         ({"timeout": 2}, "routes.0.timeout: expected a duration such as"),
         ({"timeout": "0s"}, "routes.0.timeout: input should be greater than 0, got '0s'"),
         ({"timeout": "25h"}, "routes.0.timeout: input should be less than or equal"),
         ({"timeout": "9999999999999999h"}, "routes.0.timeout: input should be less than or equal"),
-        ({"audit": 5}, "routes.0.audit: unknown key"),
+        ({"audit": "half"}, "routes.0.audit.share: expected a percentage"),
+        ({"noise": {"share": 1, "max_rps": 0}}, "routes.0.noise.max_rps: input should be greater"),
+        ({"stateful": True}, "route 'digits' is stateful: its requests are never copied"),
+        ({"copy_methods": ["Do"]}, "route 'digits': copy_methods are another service's"),
+        ({"gates": {"max_mismatch_rate": 0}}, "routes.0.gates.max_mismatch_rate: input should be"),
+        ({"kept": {"newest": 0, "worst": 0}}, "routes.0.kept: newest and worst are both 0"),
+        ({"rollout": {"steps": [1]}}, "routes.0.rollout: unknown key"),
         ({"match": {}}, "routes.0.match: expected one of model, default: true, and service"),
         ({"match": {"model": "../etc"}}, "routes.0.match.model: string should match pattern"),
         ({"name": "two words"}, "routes.0.name: string should match pattern"),
@@ -171,7 +177,7 @@ def test_every_hundredth_of_a_percent_is_read_exactly(weight_bp: int) -> None:
         ({"sticky": {"metadata": "X-User"}}, "routes.0.sticky.metadata: string should match"),
         (
             {"compare": {"default": {"rule": "guess"}}},
-            "routes.0.compare.default: input tag 'guess'",
+            "routes.0.compare.default: no rule 'guess', expected one of close",
         ),
         (
             {"compare": {"outputs": {"logits": {"rule": "close", "rtol": -1}}}},

@@ -45,7 +45,8 @@ def routes(draw: st.DrawFn, name: str, backends: list[str]) -> Route:
     match = draw(
         st.sampled_from([Match(name), Match(service=name), Match(service="s", method=name)])
     )
-    shadowed = draw(st.sets(st.sampled_from(names)))
+    copied = draw(st.sets(st.sampled_from(["infer", "Do"]))) if match.service else {"infer"}
+    shadowed = draw(st.sets(st.sampled_from(names))) if copied else set()
     shadows = tuple(Shadow(each, draw(st.integers(1, 10_000))) for each in sorted(shadowed))
     return Route(
         name=name,
@@ -57,6 +58,10 @@ def routes(draw: st.DrawFn, name: str, backends: list[str]) -> Route:
         pinning=draw(st.booleans()),
         fallback=draw(st.booleans()),
         limits=draw(LIMITS),
+        audit_bp=draw(st.integers(0, 10_000)) if copied else 0,
+        noise_bp=draw(st.integers(0, 10_000)) if copied else 0,
+        copy_methods=tuple(sorted(copied)) if match.service else (),
+        stateful=not copied and draw(st.booleans()),
     )
 
 

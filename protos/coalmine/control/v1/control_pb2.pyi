@@ -204,6 +204,10 @@ class Route(_message.Message):
     STICKY_ID_FIELD_NUMBER: _builtins.int
     FALLBACK_FIELD_NUMBER: _builtins.int
     LIMITS_FIELD_NUMBER: _builtins.int
+    AUDIT_BP_FIELD_NUMBER: _builtins.int
+    NOISE_BP_FIELD_NUMBER: _builtins.int
+    COPY_METHODS_FIELD_NUMBER: _builtins.int
+    STATEFUL_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     match_model: _builtins.str
     """The OIP model name that this route answers for. Of it, match_default and match_service, one is set."""
@@ -223,6 +227,14 @@ class Route(_message.Message):
     sticky_id: _builtins.bool
     fallback: _builtins.bool
     """Whether a call that fails is tried once more: another variant's on stable, stable's on another address."""
+    audit_bp: _builtins.int
+    """Share of requests by split or sticky key that is also sent to the other side: stable's to another variant
+    that has weight, another variant's to stable. So both answer the same request.
+    """
+    noise_bp: _builtins.int
+    """Share of stable's requests that is sent to stable again: how much it differs from itself."""
+    stateful: _builtins.bool
+    """Requests change what the backend holds: none is ever copied."""
     @_builtins.property
     def variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variant]: ...
     @_builtins.property
@@ -231,6 +243,10 @@ class Route(_message.Message):
 
     @_builtins.property
     def limits(self) -> Global___Limits: ...
+    @_builtins.property
+    def copy_methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Methods of match_service that may be copied; of models, ModelInfer may. All others never are."""
+
     def __init__(
         self,
         *,
@@ -248,10 +264,14 @@ class Route(_message.Message):
         sticky_id: _builtins.bool = ...,
         fallback: _builtins.bool = ...,
         limits: Global___Limits | None = ...,
+        audit_bp: _builtins.int = ...,
+        noise_bp: _builtins.int = ...,
+        copy_methods: _abc.Iterable[_builtins.str] | None = ...,
+        stateful: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallback", b"fallback", "limits", b"limits", "match_default", b"match_default", "match_method", b"match_method", "match_model", b"match_model", "match_service", b"match_service", "name", b"name", "pinning", b"pinning", "shadows", b"shadows", "sticky_id", b"sticky_id", "sticky_metadata", b"sticky_metadata", "sticky_parameter", b"sticky_parameter", "timeout_ns", b"timeout_ns", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_bp", b"audit_bp", "copy_methods", b"copy_methods", "fallback", b"fallback", "limits", b"limits", "match_default", b"match_default", "match_method", b"match_method", "match_model", b"match_model", "match_service", b"match_service", "name", b"name", "noise_bp", b"noise_bp", "pinning", b"pinning", "shadows", b"shadows", "stateful", b"stateful", "sticky_id", b"sticky_id", "sticky_metadata", b"sticky_metadata", "sticky_parameter", b"sticky_parameter", "timeout_ns", b"timeout_ns", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -475,6 +495,26 @@ class Report(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class SplitBpEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     TRACE_ID_FIELD_NUMBER: _builtins.int
     SPAN_ID_FIELD_NUMBER: _builtins.int
     PARENT_SPAN_ID_FIELD_NUMBER: _builtins.int
@@ -503,6 +543,9 @@ class Report(_message.Message):
     CHOSEN_FIELD_NUMBER: _builtins.int
     TURNED_AWAY_FIELD_NUMBER: _builtins.int
     CHOSEN_BY_FIELD_NUMBER: _builtins.int
+    SPLIT_BP_FIELD_NUMBER: _builtins.int
+    AUDIT_FIELD_NUMBER: _builtins.int
+    NOISE_FIELD_NUMBER: _builtins.int
     trace_id: _builtins.bytes
     """---- trace context"""
     span_id: _builtins.bytes
@@ -547,7 +590,11 @@ class Report(_message.Message):
     turned_away: _builtins.str
     """Why there was no call, of a request that the router itself turned away: in_flight, bytes, not_ready, …"""
     chosen_by: Global___Assignment.ValueType
-    """Why `chosen` was.
+    """Why `chosen` was."""
+    audit: _builtins.str
+    """The variant that gets an audit's copy; empty: no audit."""
+    noise: _builtins.bool
+    """Whether stable gets the request again.
     The caller's OIP request id is not read on the hot path; the observer reads it from the body.
     """
     @_builtins.property
@@ -555,12 +602,18 @@ class Report(_message.Message):
     @_builtins.property
     def shadows(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """---- copies
-        Shadows that the request was drawn for. The bodies are set if there is one.
+        Shadows that the request was drawn for. The bodies are set if there is one, an audit or noise.
         """
 
     @_builtins.property
     def metadata(self) -> _containers.RepeatedCompositeFieldContainer[Global___Metadata]:
         """What was forwarded to the backend, trace context excepted."""
+
+    @_builtins.property
+    def split_bp(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """The split when the request was routed: the weights that are not 0, by variant. Set where the split
+        assigned it.
+        """
 
     def __init__(
         self,
@@ -593,10 +646,13 @@ class Report(_message.Message):
         chosen: _builtins.str = ...,
         turned_away: _builtins.str = ...,
         chosen_by: Global___Assignment.ValueType = ...,
+        split_bp: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        audit: _builtins.str = ...,
+        noise: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "attempts", b"attempts", "chosen", b"chosen", "chosen_by", b"chosen_by", "duration_ns", b"duration_ns", "metadata", b"metadata", "method", b"method", "model", b"model", "origin_router", b"origin_router", "parent_span_id", b"parent_span_id", "request_body", b"request_body", "request_bytes", b"request_bytes", "response_body", b"response_body", "response_bytes", b"response_bytes", "revision", b"revision", "route", b"route", "sampled", b"sampled", "shadows", b"shadows", "span_id", b"span_id", "started_ns", b"started_ns", "status_code", b"status_code", "status_message", b"status_message", "trace_id", b"trace_id", "tracestate", b"tracestate", "turned_away", b"turned_away", "uncopied", b"uncopied", "variant", b"variant", "weight_bp", b"weight_bp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "attempts", b"attempts", "audit", b"audit", "chosen", b"chosen", "chosen_by", b"chosen_by", "duration_ns", b"duration_ns", "metadata", b"metadata", "method", b"method", "model", b"model", "noise", b"noise", "origin_router", b"origin_router", "parent_span_id", b"parent_span_id", "request_body", b"request_body", "request_bytes", b"request_bytes", "response_body", b"response_body", "response_bytes", b"response_bytes", "revision", b"revision", "route", b"route", "sampled", b"sampled", "shadows", b"shadows", "span_id", b"span_id", "split_bp", b"split_bp", "started_ns", b"started_ns", "status_code", b"status_code", "status_message", b"status_message", "trace_id", b"trace_id", "tracestate", b"tracestate", "turned_away", b"turned_away", "uncopied", b"uncopied", "variant", b"variant", "weight_bp", b"weight_bp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -779,9 +835,13 @@ class RouteStatus(_message.Message):
     SHADOWS_FIELD_NUMBER: _builtins.int
     COUNTING_SINCE_NS_FIELD_NUMBER: _builtins.int
     TURNED_AWAY_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    COMPARING_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     counting_since_ns: _builtins.int
     """Counts begin when the control process starts."""
+    verdict: _builtins.str
+    """pass, fail, inconclusive; of all candidates: one that fails fails the route, all must pass for it to pass."""
     @_builtins.property
     def route(self) -> Global___Route: ...
     @_builtins.property
@@ -798,6 +858,8 @@ class RouteStatus(_message.Message):
     def turned_away(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Requests of the route that the router itself turned away, by reason."""
 
+    @_builtins.property
+    def comparing(self) -> Global___Comparing: ...
     def __init__(
         self,
         *,
@@ -810,14 +872,56 @@ class RouteStatus(_message.Message):
         shadows: _abc.Iterable[Global___ShadowCounts] | None = ...,
         counting_since_ns: _builtins.int = ...,
         turned_away: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        verdict: _builtins.str = ...,
+        comparing: Global___Comparing | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["reports", b"reports", "route", b"route"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["comparing", b"comparing", "reports", b"reports", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparisons", b"comparisons", "counting_since_ns", b"counting_since_ns", "proxies", b"proxies", "reports", b"reports", "revision", b"revision", "route", b"route", "shadows", b"shadows", "turned_away", b"turned_away", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparing", b"comparing", "comparisons", b"comparisons", "counting_since_ns", b"counting_since_ns", "proxies", b"proxies", "reports", b"reports", "revision", b"revision", "route", b"route", "shadows", b"shadows", "turned_away", b"turned_away", "variants", b"variants", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RouteStatus: _TypeAlias = RouteStatus  # noqa: Y015
+
+@_typing.final
+class Comparing(_message.Message):
+    """How the process that compares keeps up."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    WAITING_FIELD_NUMBER: _builtins.int
+    WAITING_BYTES_FIELD_NUMBER: _builtins.int
+    SHARE_BP_FIELD_NUMBER: _builtins.int
+    PROCESSES_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
+    LEFT_OUT_FIELD_NUMBER: _builtins.int
+    waiting: _builtins.int
+    """Exchanges that wait to be compared, and their bytes."""
+    waiting_bytes: _builtins.int
+    share_bp: _builtins.int
+    """Of those that could be compared, how many are now: 10,000 is all."""
+    processes: _builtins.int
+    """Processes that compare beside the control process; 0: it does so itself."""
+    compared: _builtins.int
+    """Exchanges that were compared, and those left out because it could not keep up; of all routes."""
+    left_out: _builtins.int
+    def __init__(
+        self,
+        *,
+        waiting: _builtins.int = ...,
+        waiting_bytes: _builtins.int = ...,
+        share_bp: _builtins.int = ...,
+        processes: _builtins.int = ...,
+        compared: _builtins.int = ...,
+        left_out: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["compared", b"compared", "left_out", b"left_out", "processes", b"processes", "share_bp", b"share_bp", "waiting", b"waiting", "waiting_bytes", b"waiting_bytes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Comparing: _TypeAlias = Comparing  # noqa: Y015
 
 @_typing.final
 class VariantStatus(_message.Message):
@@ -916,9 +1020,29 @@ Global___VariantStatus: _TypeAlias = VariantStatus  # noqa: Y015
 
 @_typing.final
 class ComparisonCounts(_message.Message):
-    """How a candidate's answers compared with those of the reference."""
+    """What was found of a candidate beside its reference, in one trial. Counts add up over routers."""
 
     DESCRIPTOR: _descriptor.Descriptor
+
+    @_typing.final
+    class KindsEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.int
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.int = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     REFERENCE_FIELD_NUMBER: _builtins.int
     CANDIDATE_FIELD_NUMBER: _builtins.int
@@ -927,14 +1051,44 @@ class ComparisonCounts(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     SKIPPED_FIELD_NUMBER: _builtins.int
     OUTPUTS_FIELD_NUMBER: _builtins.int
+    IGNORED_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ROWS_MISMATCH_FIELD_NUMBER: _builtins.int
+    KINDS_FIELD_NUMBER: _builtins.int
+    MISMATCH_RATE_FIELD_NUMBER: _builtins.int
+    TRIAL_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    SEGMENTS_FIELD_NUMBER: _builtins.int
+    NOISE_PAIRS_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
     candidate: _builtins.str
     match: _builtins.int
     mismatch: _builtins.int
     error: _builtins.int
     skipped: _builtins.int
+    ignored: _builtins.int
+    """Every output is ignored by its rule."""
+    rows: _builtins.int
+    """Of the requests that were compared; a request without a batch is one row."""
+    rows_mismatch: _builtins.int
+    noise_pairs: _builtins.int
+    """Requests that were sent to the reference twice."""
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputCounts]: ...
+    @_builtins.property
+    def kinds(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
+        """Mismatches, errors and what was skipped, by kind."""
+
+    @_builtins.property
+    def mismatch_rate(self) -> Global___Rate:
+        """The mean share of a request's rows that mismatch, in any output."""
+
+    @_builtins.property
+    def trial(self) -> Global___Trial: ...
+    @_builtins.property
+    def verdict(self) -> Global___Verdict: ...
+    @_builtins.property
+    def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Segment]: ...
     def __init__(
         self,
         *,
@@ -945,10 +1099,19 @@ class ComparisonCounts(_message.Message):
         error: _builtins.int = ...,
         skipped: _builtins.int = ...,
         outputs: _abc.Iterable[Global___OutputCounts] | None = ...,
+        ignored: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        rows_mismatch: _builtins.int = ...,
+        kinds: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        mismatch_rate: Global___Rate | None = ...,
+        trial: Global___Trial | None = ...,
+        verdict: Global___Verdict | None = ...,
+        segments: _abc.Iterable[Global___Segment] | None = ...,
+        noise_pairs: _builtins.int = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mismatch_rate", b"mismatch_rate", "trial", b"trial", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "error", b"error", "match", b"match", "mismatch", b"mismatch", "outputs", b"outputs", "reference", b"reference", "skipped", b"skipped"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "error", b"error", "ignored", b"ignored", "kinds", b"kinds", "match", b"match", "mismatch", b"mismatch", "mismatch_rate", b"mismatch_rate", "noise_pairs", b"noise_pairs", "outputs", b"outputs", "reference", b"reference", "rows", b"rows", "rows_mismatch", b"rows_mismatch", "segments", b"segments", "skipped", b"skipped", "trial", b"trial", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -962,10 +1125,30 @@ class OutputCounts(_message.Message):
     MATCH_FIELD_NUMBER: _builtins.int
     MISMATCH_FIELD_NUMBER: _builtins.int
     MAX_ABS_DIFF_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ROWS_MISMATCH_FIELD_NUMBER: _builtins.int
+    RAW_FIELD_NUMBER: _builtins.int
+    NOISE_FIELD_NUMBER: _builtins.int
+    BEYOND_NOISE_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
     output: _builtins.str
     match: _builtins.int
     mismatch: _builtins.int
     max_abs_diff: _builtins.float
+    rows: _builtins.int
+    rows_mismatch: _builtins.int
+    rule: _builtins.str
+    """The rule it was last compared by."""
+    @_builtins.property
+    def raw(self) -> Global___Rate:
+        """The mean share of a request's rows that mismatch: the candidate's, the reference's against itself, and of
+        requests that have both, the difference.
+        """
+
+    @_builtins.property
+    def noise(self) -> Global___Rate: ...
+    @_builtins.property
+    def beyond_noise(self) -> Global___Rate: ...
     def __init__(
         self,
         *,
@@ -973,14 +1156,204 @@ class OutputCounts(_message.Message):
         match: _builtins.int = ...,
         mismatch: _builtins.int = ...,
         max_abs_diff: _builtins.float = ...,
+        rows: _builtins.int = ...,
+        rows_mismatch: _builtins.int = ...,
+        raw: Global___Rate | None = ...,
+        noise: Global___Rate | None = ...,
+        beyond_noise: Global___Rate | None = ...,
+        rule: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["beyond_noise", b"beyond_noise", "noise", b"noise", "raw", b"raw"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["match", b"match", "max_abs_diff", b"max_abs_diff", "mismatch", b"mismatch", "output", b"output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["beyond_noise", b"beyond_noise", "match", b"match", "max_abs_diff", b"max_abs_diff", "mismatch", b"mismatch", "noise", b"noise", "output", b"output", "raw", b"raw", "rows", b"rows", "rows_mismatch", b"rows_mismatch", "rule", b"rule"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___OutputCounts: _TypeAlias = OutputCounts  # noqa: Y015
+
+@_typing.final
+class Rate(_message.Message):
+    """A mean with the interval that holds it at every look with 1 - alpha; unset where nothing was counted."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VALUE_FIELD_NUMBER: _builtins.int
+    LOW_FIELD_NUMBER: _builtins.int
+    HIGH_FIELD_NUMBER: _builtins.int
+    REQUESTS_FIELD_NUMBER: _builtins.int
+    value: _builtins.float
+    low: _builtins.float
+    high: _builtins.float
+    requests: _builtins.int
+    def __init__(
+        self,
+        *,
+        value: _builtins.float = ...,
+        low: _builtins.float = ...,
+        high: _builtins.float = ...,
+        requests: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["high", b"high", "low", b"low", "requests", b"requests", "value", b"value"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Rate: _TypeAlias = Rate  # noqa: Y015
+
+@_typing.final
+class Trial(_message.Message):
+    """As long as models and rules stay the same, evidence adds up; then a new trial begins."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NUMBER_FIELD_NUMBER: _builtins.int
+    REFERENCE_VERSION_FIELD_NUMBER: _builtins.int
+    CANDIDATE_VERSION_FIELD_NUMBER: _builtins.int
+    BEGAN_NS_FIELD_NUMBER: _builtins.int
+    ENDED_NS_FIELD_NUMBER: _builtins.int
+    WHY_FIELD_NUMBER: _builtins.int
+    number: _builtins.int
+    """From 1, of a route's candidate and reference."""
+    reference_version: _builtins.str
+    """The model versions that answered, as the answers say."""
+    candidate_version: _builtins.str
+    began_ns: _builtins.int
+    ended_ns: _builtins.int
+    """0: it goes on."""
+    why: _builtins.str
+    """Why it began: first, candidate version, reference version, rules, variant."""
+    def __init__(
+        self,
+        *,
+        number: _builtins.int = ...,
+        reference_version: _builtins.str = ...,
+        candidate_version: _builtins.str = ...,
+        began_ns: _builtins.int = ...,
+        ended_ns: _builtins.int = ...,
+        why: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["began_ns", b"began_ns", "candidate_version", b"candidate_version", "ended_ns", b"ended_ns", "number", b"number", "reference_version", b"reference_version", "why", b"why"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Trial: _TypeAlias = Trial  # noqa: Y015
+
+@_typing.final
+class Verdict(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERDICT_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    AT_NS_FIELD_NUMBER: _builtins.int
+    TRACE_ID_FIELD_NUMBER: _builtins.int
+    GATES_FIELD_NUMBER: _builtins.int
+    verdict: _builtins.str
+    """pass, fail, inconclusive"""
+    reason: _builtins.str
+    at_ns: _builtins.int
+    """When it became what it is, and by which request."""
+    trace_id: _builtins.bytes
+    @_builtins.property
+    def gates(self) -> _containers.RepeatedCompositeFieldContainer[Global___Gate]: ...
+    def __init__(
+        self,
+        *,
+        verdict: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        at_ns: _builtins.int = ...,
+        trace_id: _builtins.bytes = ...,
+        gates: _abc.Iterable[Global___Gate] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ns", b"at_ns", "gates", b"gates", "reason", b"reason", "trace_id", b"trace_id", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Verdict: _TypeAlias = Verdict  # noqa: Y015
+
+@_typing.final
+class Gate(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GATE_FIELD_NUMBER: _builtins.int
+    FINDING_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    LOG_FAIL_FIELD_NUMBER: _builtins.int
+    LOG_PASS_FIELD_NUMBER: _builtins.int
+    LOG_NEEDED_FIELD_NUMBER: _builtins.int
+    OBSERVED_FIELD_NUMBER: _builtins.int
+    gate: _builtins.str
+    """mismatch, errors, slow, split"""
+    finding: _builtins.str
+    """pass, fail, open; of split: open, alarm."""
+    reason: _builtins.str
+    log_fail: _builtins.float
+    """Natural logarithms of the evidence against each hypothesis, at its greatest; `needed` ends it."""
+    log_pass: _builtins.float
+    log_needed: _builtins.float
+    observed: _builtins.int
+    """Observations that it rests on."""
+    def __init__(
+        self,
+        *,
+        gate: _builtins.str = ...,
+        finding: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        log_fail: _builtins.float = ...,
+        log_pass: _builtins.float = ...,
+        log_needed: _builtins.float = ...,
+        observed: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["finding", b"finding", "gate", b"gate", "log_fail", b"log_fail", "log_needed", b"log_needed", "log_pass", b"log_pass", "observed", b"observed", "reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Gate: _TypeAlias = Gate  # noqa: Y015
+
+@_typing.final
+class Segment(_message.Message):
+    """The requests of one value of the segment's metadata key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    MATCH_FIELD_NUMBER: _builtins.int
+    MISMATCH_FIELD_NUMBER: _builtins.int
+    ERROR_FIELD_NUMBER: _builtins.int
+    MISMATCH_RATE_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """"(none)": without the key; "(other)": over the bound of segments."""
+    match: _builtins.int
+    mismatch: _builtins.int
+    error: _builtins.int
+    verdict: _builtins.str
+    """Of this segment alone, with alpha shared out among all of them."""
+    @_builtins.property
+    def mismatch_rate(self) -> Global___Rate: ...
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        match: _builtins.int = ...,
+        mismatch: _builtins.int = ...,
+        error: _builtins.int = ...,
+        mismatch_rate: Global___Rate | None = ...,
+        verdict: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["mismatch_rate", b"mismatch_rate"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["error", b"error", "match", b"match", "mismatch", b"mismatch", "mismatch_rate", b"mismatch_rate", "name", b"name", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Segment: _TypeAlias = Segment  # noqa: Y015
 
 @_typing.final
 class ProxyStatus(_message.Message):
@@ -1095,9 +1468,31 @@ class ShadowCounts(_message.Message):
     OFFERED_FIELD_NUMBER: _builtins.int
     SENT_FIELD_NUMBER: _builtins.int
     DROPPED_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    TIMED_OUT_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    ANSWERED_FIELD_NUMBER: _builtins.int
+    WAITING_FIELD_NUMBER: _builtins.int
+    UNDER_WAY_FIELD_NUMBER: _builtins.int
+    CIRCUIT_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
+    UNCOMPARED_FIELD_NUMBER: _builtins.int
     variant: _builtins.str
     offered: _builtins.int
     sent: _builtins.int
+    role: _builtins.str
+    """shadow, audit, noise"""
+    timed_out: _builtins.int
+    """offered = dropped + waiting + under_way + sent; sent = timed_out + failed + answered."""
+    failed: _builtins.int
+    answered: _builtins.int
+    waiting: _builtins.int
+    under_way: _builtins.int
+    circuit: _builtins.str
+    """closed: calls are made; open: none, it failed too often; half_open: one is tried."""
+    compared: _builtins.int
+    """Of those sent, how many came to a comparison; the others are in `uncompared`, or on their way there."""
+    uncompared: _builtins.int
     @_builtins.property
     def dropped(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
     def __init__(
@@ -1107,10 +1502,19 @@ class ShadowCounts(_message.Message):
         offered: _builtins.int = ...,
         sent: _builtins.int = ...,
         dropped: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        role: _builtins.str = ...,
+        timed_out: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        answered: _builtins.int = ...,
+        waiting: _builtins.int = ...,
+        under_way: _builtins.int = ...,
+        circuit: _builtins.str = ...,
+        compared: _builtins.int = ...,
+        uncompared: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "offered", b"offered", "sent", b"sent", "variant", b"variant"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answered", b"answered", "circuit", b"circuit", "compared", b"compared", "dropped", b"dropped", "failed", b"failed", "offered", b"offered", "role", b"role", "sent", b"sent", "timed_out", b"timed_out", "uncompared", b"uncompared", "under_way", b"under_way", "variant", b"variant", "waiting", b"waiting"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1394,21 +1798,32 @@ class ListMismatchesRequest(_message.Message):
     ROUTE_FIELD_NUMBER: _builtins.int
     OUTPUT_FIELD_NUMBER: _builtins.int
     LIMIT_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    WORST_FIELD_NUMBER: _builtins.int
     route: _builtins.str
     output: _builtins.str
     """Only those in which this output differs; empty: any."""
     limit: _builtins.int
     """0: 20."""
+    candidate: _builtins.str
+    """Only of this candidate, and of this kind; empty: any."""
+    kind: _builtins.str
+    worst: _builtins.bool
+    """The worst first, instead of the newest."""
     def __init__(
         self,
         *,
         route: _builtins.str = ...,
         output: _builtins.str = ...,
         limit: _builtins.int = ...,
+        candidate: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        worst: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["limit", b"limit", "output", b"output", "route", b"route"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "kind", b"kind", "limit", b"limit", "output", b"output", "route", b"route", "worst", b"worst"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1433,6 +1848,53 @@ class ListMismatchesResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListMismatchesResponse: _TypeAlias = ListMismatchesResponse  # noqa: Y015
+
+@_typing.final
+class ListTrialsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ROUTE_FIELD_NUMBER: _builtins.int
+    CANDIDATE_FIELD_NUMBER: _builtins.int
+    LIMIT_FIELD_NUMBER: _builtins.int
+    route: _builtins.str
+    candidate: _builtins.str
+    """Empty: of all candidates."""
+    limit: _builtins.int
+    """0: 20."""
+    def __init__(
+        self,
+        *,
+        route: _builtins.str = ...,
+        candidate: _builtins.str = ...,
+        limit: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "limit", b"limit", "route", b"route"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTrialsRequest: _TypeAlias = ListTrialsRequest  # noqa: Y015
+
+@_typing.final
+class ListTrialsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TRIALS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def trials(self) -> _containers.RepeatedCompositeFieldContainer[Global___ComparisonCounts]: ...
+    def __init__(
+        self,
+        *,
+        trials: _abc.Iterable[Global___ComparisonCounts] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["trials", b"trials"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListTrialsResponse: _TypeAlias = ListTrialsResponse  # noqa: Y015
 
 @_typing.final
 class GetMismatchRequest(_message.Message):
@@ -1471,6 +1933,18 @@ class Mismatch(_message.Message):
     REFERENCE_RESPONSE_FIELD_NUMBER: _builtins.int
     CANDIDATE_RESPONSE_FIELD_NUMBER: _builtins.int
     BODIES_DROPPED_FIELD_NUMBER: _builtins.int
+    ROLE_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    CAPTURE_FIELD_NUMBER: _builtins.int
+    INPUTS_DROPPED_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ROWS_MISMATCH_FIELD_NUMBER: _builtins.int
+    SEGMENT_FIELD_NUMBER: _builtins.int
+    REFERENCE_VERSION_FIELD_NUMBER: _builtins.int
+    CANDIDATE_VERSION_FIELD_NUMBER: _builtins.int
+    SHAPES_FIELD_NUMBER: _builtins.int
+    TRIAL_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     at_ns: _builtins.int
     route: _builtins.str
@@ -1483,8 +1957,30 @@ class Mismatch(_message.Message):
     candidate_response: _builtins.bytes
     bodies_dropped: _builtins.bool
     """The bodies were over the limit for keeping and are missing."""
+    role: _builtins.str
+    """shadow, audit: how the second answer came about."""
+    kind: _builtins.str
+    """Of the comparison: that of the difference which comes first in the order of the rules."""
+    capture: _builtins.str
+    """none, shapes, full: what the route lets be kept. Values and bodies only with full."""
+    rows: _builtins.int
+    rows_mismatch: _builtins.int
+    segment: _builtins.str
+    reference_version: _builtins.str
+    candidate_version: _builtins.str
+    trial: _builtins.int
+    request_id: _builtins.str
+    """The caller's."""
     @_builtins.property
     def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Difference]: ...
+    @_builtins.property
+    def inputs_dropped(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Inputs that were left out of the request, by name."""
+
+    @_builtins.property
+    def shapes(self) -> _containers.RepeatedCompositeFieldContainer[Global___TensorShape]:
+        """What the bodies hold, also where they themselves are not kept; none with capture none."""
+
     def __init__(
         self,
         *,
@@ -1499,14 +1995,56 @@ class Mismatch(_message.Message):
         reference_response: _builtins.bytes = ...,
         candidate_response: _builtins.bytes = ...,
         bodies_dropped: _builtins.bool = ...,
+        role: _builtins.str = ...,
+        kind: _builtins.str = ...,
+        capture: _builtins.str = ...,
+        inputs_dropped: _abc.Iterable[_builtins.str] | None = ...,
+        rows: _builtins.int = ...,
+        rows_mismatch: _builtins.int = ...,
+        segment: _builtins.str = ...,
+        reference_version: _builtins.str = ...,
+        candidate_version: _builtins.str = ...,
+        shapes: _abc.Iterable[Global___TensorShape] | None = ...,
+        trial: _builtins.int = ...,
+        request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ns", b"at_ns", "bodies_dropped", b"bodies_dropped", "candidate", b"candidate", "candidate_response", b"candidate_response", "differences", b"differences", "id", b"id", "reference", b"reference", "reference_response", b"reference_response", "request", b"request", "route", b"route", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ns", b"at_ns", "bodies_dropped", b"bodies_dropped", "candidate", b"candidate", "candidate_response", b"candidate_response", "candidate_version", b"candidate_version", "capture", b"capture", "differences", b"differences", "id", b"id", "inputs_dropped", b"inputs_dropped", "kind", b"kind", "reference", b"reference", "reference_response", b"reference_response", "reference_version", b"reference_version", "request", b"request", "request_id", b"request_id", "role", b"role", "route", b"route", "rows", b"rows", "rows_mismatch", b"rows_mismatch", "segment", b"segment", "shapes", b"shapes", "trace_id", b"trace_id", "trial", b"trial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___Mismatch: _TypeAlias = Mismatch  # noqa: Y015
+
+@_typing.final
+class TensorShape(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SIDE_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    DATATYPE_FIELD_NUMBER: _builtins.int
+    SHAPE_FIELD_NUMBER: _builtins.int
+    side: _builtins.str
+    """request, reference, candidate"""
+    name: _builtins.str
+    datatype: _builtins.str
+    @_builtins.property
+    def shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]: ...
+    def __init__(
+        self,
+        *,
+        side: _builtins.str = ...,
+        name: _builtins.str = ...,
+        datatype: _builtins.str = ...,
+        shape: _abc.Iterable[_builtins.int] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["datatype", b"datatype", "name", b"name", "shape", b"shape", "side", b"side"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TensorShape: _TypeAlias = TensorShape  # noqa: Y015
 
 @_typing.final
 class Difference(_message.Message):
@@ -1522,14 +2060,23 @@ class Difference(_message.Message):
     MAX_ABS_DIFF_FIELD_NUMBER: _builtins.int
     DIFFERING_FIELD_NUMBER: _builtins.int
     ELEMENTS_FIELD_NUMBER: _builtins.int
+    ROWS_FIELD_NUMBER: _builtins.int
+    ROWS_MISMATCH_FIELD_NUMBER: _builtins.int
+    RULE_FIELD_NUMBER: _builtins.int
+    SCORE_FIELD_NUMBER: _builtins.int
     output: _builtins.str
     kind: _builtins.str
-    """status, missing, extra, datatype, shape, nan, value, malformed"""
+    """status, malformed, missing, extra, datatype, shape, nan, label, value"""
     expected: _builtins.str
     actual: _builtins.str
     max_abs_diff: _builtins.float
     differing: _builtins.int
     elements: _builtins.int
+    rows: _builtins.int
+    rows_mismatch: _builtins.int
+    rule: _builtins.str
+    """The rule that found it, and by its own measure how far the worst row lies: a similarity, a divergence, …"""
+    score: _builtins.float
     @_builtins.property
     def index(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Of the worst element."""
@@ -1545,11 +2092,17 @@ class Difference(_message.Message):
         max_abs_diff: _builtins.float = ...,
         differing: _builtins.int = ...,
         elements: _builtins.int = ...,
+        rows: _builtins.int = ...,
+        rows_mismatch: _builtins.int = ...,
+        rule: _builtins.str = ...,
+        score: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["actual", b"actual", "differing", b"differing", "elements", b"elements", "expected", b"expected", "index", b"index", "kind", b"kind", "max_abs_diff", b"max_abs_diff", "output", b"output"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "actual", b"actual", "differing", b"differing", "elements", b"elements", "expected", b"expected", "index", b"index", "kind", b"kind", "max_abs_diff", b"max_abs_diff", "output", b"output", "rows", b"rows", "rows_mismatch", b"rows_mismatch", "rule", b"rule", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
+    _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
 
 Global___Difference: _TypeAlias = Difference  # noqa: Y015

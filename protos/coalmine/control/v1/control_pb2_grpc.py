@@ -226,6 +226,11 @@ class RouteControlStub(object):
                 request_serializer=coalmine_dot_control_dot_v1_dot_control__pb2.GetHistoryRequest.SerializeToString,
                 response_deserializer=coalmine_dot_control_dot_v1_dot_control__pb2.GetHistoryResponse.FromString,
                 _registered_method=True)
+        self.ListTrials = channel.unary_unary(
+                '/coalmine.control.v1.RouteControl/ListTrials',
+                request_serializer=coalmine_dot_control_dot_v1_dot_control__pb2.ListTrialsRequest.SerializeToString,
+                response_deserializer=coalmine_dot_control_dot_v1_dot_control__pb2.ListTrialsResponse.FromString,
+                _registered_method=True)
         self.ListMismatches = channel.unary_unary(
                 '/coalmine.control.v1.RouteControl/ListMismatches',
                 request_serializer=coalmine_dot_control_dot_v1_dot_control__pb2.ListMismatchesRequest.SerializeToString,
@@ -283,6 +288,13 @@ class RouteControlServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListTrials(self, request, context):
+        """What was compared under other versions or rules than today's, and today's; newest first.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListMismatches(self, request, context):
         """Newest first, without tensors.
         """
@@ -328,6 +340,11 @@ def add_RouteControlServicer_to_server(servicer, server):
                     servicer.GetHistory,
                     request_deserializer=coalmine_dot_control_dot_v1_dot_control__pb2.GetHistoryRequest.FromString,
                     response_serializer=coalmine_dot_control_dot_v1_dot_control__pb2.GetHistoryResponse.SerializeToString,
+            ),
+            'ListTrials': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListTrials,
+                    request_deserializer=coalmine_dot_control_dot_v1_dot_control__pb2.ListTrialsRequest.FromString,
+                    response_serializer=coalmine_dot_control_dot_v1_dot_control__pb2.ListTrialsResponse.SerializeToString,
             ),
             'ListMismatches': grpc.unary_unary_rpc_method_handler(
                     servicer.ListMismatches,
@@ -504,6 +521,33 @@ class RouteControl(object):
             '/coalmine.control.v1.RouteControl/GetHistory',
             coalmine_dot_control_dot_v1_dot_control__pb2.GetHistoryRequest.SerializeToString,
             coalmine_dot_control_dot_v1_dot_control__pb2.GetHistoryResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListTrials(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/coalmine.control.v1.RouteControl/ListTrials',
+            coalmine_dot_control_dot_v1_dot_control__pb2.ListTrialsRequest.SerializeToString,
+            coalmine_dot_control_dot_v1_dot_control__pb2.ListTrialsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -126,6 +126,8 @@ class RouteControlStub:
     SetShadow: _grpc.UnaryUnaryMultiCallable[_control_pb2.SetShadowRequest, _control_pb2.ChangeResponse]
     GetHistory: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetHistoryRequest, _control_pb2.GetHistoryResponse]
     """Newest first."""
+    ListTrials: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListTrialsRequest, _control_pb2.ListTrialsResponse]
+    """What was compared under other versions or rules than today's, and today's; newest first."""
     ListMismatches: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListMismatchesRequest, _control_pb2.ListMismatchesResponse]
     """Newest first, without tensors."""
     GetMismatch: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetMismatchRequest, _control_pb2.Mismatch]
@@ -146,6 +148,8 @@ class RouteControlAsyncStub(RouteControlStub):
     SetShadow: _aio.UnaryUnaryMultiCallable[_control_pb2.SetShadowRequest, _control_pb2.ChangeResponse]  # type: ignore[assignment]
     GetHistory: _aio.UnaryUnaryMultiCallable[_control_pb2.GetHistoryRequest, _control_pb2.GetHistoryResponse]  # type: ignore[assignment]
     """Newest first."""
+    ListTrials: _aio.UnaryUnaryMultiCallable[_control_pb2.ListTrialsRequest, _control_pb2.ListTrialsResponse]  # type: ignore[assignment]
+    """What was compared under other versions or rules than today's, and today's; newest first."""
     ListMismatches: _aio.UnaryUnaryMultiCallable[_control_pb2.ListMismatchesRequest, _control_pb2.ListMismatchesResponse]  # type: ignore[assignment]
     """Newest first, without tensors."""
     GetMismatch: _aio.UnaryUnaryMultiCallable[_control_pb2.GetMismatchRequest, _control_pb2.Mismatch]  # type: ignore[assignment]
@@ -199,6 +203,14 @@ class RouteControlServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.GetHistoryResponse, _abc.Awaitable[_control_pb2.GetHistoryResponse]]:
         """Newest first."""
+
+    @_abc_1.abstractmethod
+    def ListTrials(
+        self,
+        request: _control_pb2.ListTrialsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_control_pb2.ListTrialsResponse, _abc.Awaitable[_control_pb2.ListTrialsResponse]]:
+        """What was compared under other versions or rules than today's, and today's; newest first."""
 
     @_abc_1.abstractmethod
     def ListMismatches(

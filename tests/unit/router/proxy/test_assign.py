@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest, NotFound
-from coalmine_router.proxy.assign import Assigner, Block, Chance, sticky_point, sticky_ranges
+from coalmine_router.proxy.assign import Assigner, sticky_point, sticky_ranges
+from coalmine_router.proxy.block import Block, Chance
 from coalmine_router.table import WHOLE_BP, Match, Route, Shadow, Variant
 
 
@@ -235,20 +236,3 @@ def test_the_canarys_of_two_routes_are_drawn_apart() -> None:
     expected = {("v1", "v1"): 625, ("v1", "stable"): 1_875, ("stable", "v1"): 1_875}
     expected["stable", "stable"] = 5_625
     assert chi_square([both[cell] for cell in expected], [*expected.values()]) < CHI_SQUARE_MAX[1]
-
-
-@settings(max_examples=30)
-@given(share_bp=st.integers(1, WHOLE_BP), seed=st.integers(0, 2**32))
-def test_a_shadow_gets_exactly_its_share(share_bp: int, seed: int) -> None:
-    assigner = Assigner(route(0, shadows=(Shadow("canary", share_bp),)), chance(seed))
-    stable = assigner.route.stable
-    divisor = math.gcd(share_bp, WHOLE_BP)
-    for _ in range(2):
-        copies = sum(len(assigner.shadows(stable)) for _ in range(WHOLE_BP // divisor))
-        assert copies * divisor == share_bp
-
-
-def test_a_variant_is_no_shadow_of_its_own_answer() -> None:
-    assigner = Assigner(route(5_000, shadows=(Shadow("canary", WHOLE_BP),)), chance())
-    assert assigner.shadows(assigner.route.variant("canary")) == []
-    assert assigner.shadows(assigner.route.stable) == ["canary"]

@@ -1,7 +1,7 @@
 """Reports, laid out by hand, read back by protobuf: every field, in any company."""
 
 import random
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.trace_context import HeadSampler, Parent
+from coalmine_router.blame import REFUSALS
 from coalmine_router.channels import COPY_BYTES_MAX
 from coalmine_router.proxy.caller import Caller
+from coalmine_router.proxy.copying import Copies
 from coalmine_router.proxy.exchange import Exchange, begin_trace
 from coalmine_router.proxy.forward import Attempt, Outcome
 from coalmine_router.proxy.report import bodies_of, report_of, uncopied
@@ -24,6 +26,7 @@ DIGITS = Match("digits-model")
 PARENT = Parent(b"p" * 16, b"q" * 8, sampled=True)
 OK = Outcome(grpc.StatusCode.OK, "", b"answer", (), ())
 BROKE = Outcome(grpc.StatusCode.INTERNAL, "it broke", b"", (), ())
+REFUSED = Outcome(grpc.StatusCode.INVALID_ARGUMENT, "no such input", b"", (), ())
 
 
 @dataclass
@@ -99,7 +102,11 @@ class Way:
         return self
 
     def shadowed(self, *shadows: str) -> "Way":
-        self.exchange.shadows = list(shadows)
+        self.exchange.copies = Copies(shadows)
+        return self
+
+    def copied(self, *, audit: str = "", noise: bool = False) -> "Way":
+        self.exchange.copies = Copies((), audit, noise)
         return self
 
     def report(self, outcome: Outcome = OK, ended_ns: int = 250) -> pb.Report:
@@ -324,6 +331,38 @@ def test_a_drawn_request_without_bodies_says_why(outcome: Outcome, why: str) -> 
     assert list(way.report(outcome).shadows) == ["int8"]
 
 
+@pytest.mark.parametrize(
+    ("outcome", "why"),
+    [
+        (REFUSED, ""),
+        (replace(REFUSED, here=True), "primary_failed"),
+        (replace(REFUSED, code=grpc.StatusCode.RESOURCE_EXHAUSTED), "primary_failed"),
+    ],
+)
+def test_what_a_variant_refused_is_copied_and_what_failed_otherwise_is_not(
+    outcome: Outcome, why: str
+) -> None:
+    report = Way().assigned().called().shadowed("int8").report(outcome)
+    assert report.uncopied == why
+    assert report.request_body == (b"" if why else b"asked")
+    assert report.response_body == b""
+
+
+def test_audit_and_noise_bring_the_bodies_too() -> None:
+    audited = Way().assigned("canary").called("canary").copied(audit="stable").report()
+    assert (audited.audit, audited.noise, list(audited.shadows)) == ("stable", False, [])
+    assert report_bodies(audited)
+    noisy = Way().assigned().called().copied(noise=True).report()
+    assert (noisy.audit, noisy.noise) == ("", True)
+    assert report_bodies(noisy)
+
+
+def test_a_report_of_the_split_says_all_its_weights() -> None:
+    split = Way().assigned("canary", pb.ASSIGNMENT_SPLIT).called("canary").report()
+    assert dict(split.split_bp) == {"stable": 9_000, "canary": 1_000}
+    assert not Way().assigned("canary").called("canary").report().split_bp, "sticky"
+
+
 def report_bodies(report: pb.Report) -> bool:
     assert bool(report.request_body) == bool(report.response_body)
     return bool(report.request_body)
@@ -386,7 +425,7 @@ def test_whatever_happened_is_read_back_as_it_was(
     report = way.shadowed(*shadows).report(outcome, 50 + lasted)
 
     trace = way.exchange.trace
-    is_copied = bool(shadows) and is_ok
+    is_copied = bool(shadows) and (is_ok or (code.name in REFUSALS and not outcome.here))
     expected = pb.Report(
         trace_id=trace.trace_id,
         span_id=trace.span_id,
@@ -408,7 +447,7 @@ def test_whatever_happened_is_read_back_as_it_was(
         request_bytes=len(request),
         response_bytes=len(body),
         shadows=shadows,
-        uncopied="primary_failed" if shadows and not is_ok else "",
+        uncopied="primary_failed" if shadows and not is_copied else "",
         request_body=request if is_copied else b"",
         response_body=body if is_copied else b"",
     )

@@ -1,0 +1,167 @@
+"""How verdicts look to the operator: the word, why, and how far the evidence is. Pure."""
+
+from collections.abc import Iterator, Sequence
+
+from rich.console import RenderableType
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_client.cli.console import (
+    BAD,
+    DOUBTFUL,
+    FAINT,
+    GOOD,
+    STRONG,
+    Cell,
+    add,
+    line,
+    moment,
+    table,
+)
+from coalmine_client.cli.shares import interval, share
+
+SEGMENTS_SHOWN = 10
+
+_STYLES = {"pass": GOOD, "fail": BAD, "alarm": BAD, "inconclusive": DOUBTFUL}
+_BADNESS = {"fail": 0, "inconclusive": 1, "pass": 2}
+_INDENT = "  "
+_BAR_CELLS = 10
+
+
+def verdicts(status: pb.RouteStatus) -> Iterator[RenderableType]:
+    """Yield a block for each candidate: its verdict, trial, gates, rates and segments."""
+    for found in status.comparisons:
+        if found.HasField("verdict"):
+            yield line()
+            yield from verdict(found)
+    if words := comparing(status.comparing):
+        yield line()
+        yield line((words, DOUBTFUL))
+
+
+def verdict(found: pb.ComparisonCounts) -> Iterator[RenderableType]:
+    """Yield the block of one candidate."""
+    pair = f"{found.candidate} against {found.reference}"
+    yield line(word(found.verdict.verdict), "  ", (pair, STRONG), "  ", found.verdict.reason)
+    yield line((f"{_INDENT}{_trial(found)}", FAINT))
+    if found.verdict.gates:
+        yield _gates(found.verdict)
+    if found.HasField("mismatch_rate"):
+        yield _rates(found)
+    yield from _segments(found.segments)
+
+
+def word(verdict: str) -> tuple[str, str]:
+    """Return a verdict in capitals, with its style."""
+    return verdict.upper() or "-", f"{STRONG} {_STYLES.get(verdict, FAINT)}"
+
+
+def _trial(found: pb.ComparisonCounts) -> str:
+    trial, at = found.trial, found.verdict.at_ns
+    parts = [f"trial {trial.number} since {moment(trial.began_ns)}"]
+    if trial.number > 1 and trial.why:
+        parts.append(f"begun by a change of {trial.why}")
+    parts.append(f"versions {versions(trial)}")
+    if found.verdict.verdict in {"pass", "fail"} and at:
+        by = f" by trace {found.verdict.trace_id.hex()}" if found.verdict.trace_id else ""
+        parts.append(f"decided {moment(at)}{by}")
+    return " · ".join(parts)
+
+
+def versions(trial: pb.Trial) -> str:
+    """Return the candidate's version against the reference's; a question mark for unknown ones."""
+    return f"{trial.candidate_version or '?'} against {trial.reference_version or '?'}"
+
+
+# ---------------------------------------------------------------- gates
+
+
+def _gates(of: pb.Verdict) -> RenderableType:
+    rows = table(f"{_INDENT}gate", "finding", "=evidence", ">observed", "")
+    for gate in of.gates:
+        add(
+            rows,
+            f"{_INDENT}{gate.gate}",
+            (gate.finding, _STYLES.get(gate.finding, "")),
+            progress(gate),
+            f"{gate.observed:,}",
+            gate.reason if gate.reason != of.reason else "",
+        )
+    return rows
+
+
+def progress(gate: pb.Gate) -> str:
+    """Return how far the evidence of an open gate is: `█████░░░  63 % of the way to PASS`."""
+    if gate.finding != "open" or gate.log_needed <= 0:
+        return ""
+    end, log = max((("FAIL", gate.log_fail), ("PASS", gate.log_pass)), key=lambda each: each[1])
+    way = min(max(log / gate.log_needed, 0.0), 0.99)
+    if gate.gate == "split":
+        end = "an alarm"
+    full = round(way * _BAR_CELLS)
+    return f"{'█' * full}{'░' * (_BAR_CELLS - full)} {way:.0%} of the way to {end}"
+
+
+# ---------------------------------------------------------------- rates
+
+
+def _rates(found: pb.ComparisonCounts) -> RenderableType:
+    columns = [f"{_INDENT}of a request's rows", "rule", ">mismatch", ">interval"]
+    if found.noise_pairs:
+        columns += [">noise", ">beyond noise", ">interval"]
+    rows = table(*columns)
+    whole: list[Cell] = [f"{_INDENT}in any output", "", *_rate(found.mismatch_rate)]
+    add(rows, *whole, *[""] * (len(columns) - len(whole)))
+    for of in found.outputs:
+        cells: list[Cell] = [f"{_INDENT}{of.output}", of.rule]
+        cells += _rate(of.raw) if of.HasField("raw") else ["-", ""]
+        if found.noise_pairs:
+            cells += [share(of.noise.value) if of.HasField("noise") else "-"]
+            cells += _rate(of.beyond_noise) if of.HasField("beyond_noise") else ["-", ""]
+        add(rows, *cells)
+    return rows
+
+
+def _rate(rate: pb.Rate) -> list[Cell]:
+    return [share(rate.value), interval(rate.low, rate.high)]
+
+
+# ---------------------------------------------------------------- segments
+
+
+def _segments(segments: Sequence[pb.Segment]) -> Iterator[RenderableType]:
+    """Yield the segments, the worst first, and how many more there are."""
+    if not segments:
+        return
+    rows = table(
+        f"{_INDENT}segment", "verdict", ">match", ">mismatch", ">error", ">rate", ">interval"
+    )
+    for of in sorted(segments, key=_badness)[:SEGMENTS_SHOWN]:
+        add(
+            rows,
+            f"{_INDENT}{of.name}",
+            (of.verdict or "-", _STYLES.get(of.verdict, "")),
+            f"{of.match:,}",
+            (f"{of.mismatch:,}", BAD if of.mismatch else ""),
+            (f"{of.error:,}", BAD if of.error else ""),
+            *(_rate(of.mismatch_rate) if of.HasField("mismatch_rate") else ["-", ""]),
+        )
+    yield rows
+    if (more := len(segments) - SEGMENTS_SHOWN) > 0:
+        yield line((f"{_INDENT}and {more} more", FAINT))
+
+
+def _badness(of: pb.Segment) -> tuple[int, float, float, str]:
+    return _BADNESS.get(of.verdict, 3), -of.mismatch_rate.low, -of.mismatch_rate.value, of.name
+
+
+# ---------------------------------------------------------------- keeping up
+
+
+def comparing(of: pb.Comparing) -> str:
+    """Return how what compares falls behind; "" where it keeps up, and always has."""
+    waiting = f"{of.waiting:,} wait ({of.waiting_bytes / 2**20:,.1f} MiB)"
+    left_out = f"{of.left_out:,} left out so far"
+    if of.share_bp < 10_000 and (of.waiting or of.left_out or of.compared):
+        among = f"1 in {10_000 / of.share_bp:.3g}" if of.share_bp else "none"
+        return f"comparing {among}: {waiting}, {left_out}, {of.processes} processes compare"
+    return f"comparing all: {waiting}, {left_out}" if of.left_out else ""

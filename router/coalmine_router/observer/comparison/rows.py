@@ -1,0 +1,46 @@
+"""Which rows two answers have: those of a batch, or the whole. Pure."""
+
+from collections.abc import Iterator, Mapping
+
+from coalmine.tensors import Tensor
+from coalmine_router.config.compare import CompareConfig, IgnoreRule, RuleConfig
+from coalmine_router.observer.comparison.rules import is_of_vectors
+
+Outputs = Mapping[str, Tensor]
+
+
+def rows_of(expected: Outputs, actual: Outputs, rules: CompareConfig) -> int | None:
+    """Return how many rows the outputs have along their first dimension; None: they aren't batched.
+
+    With `batched: auto`, they are where every output of both answers that isn't ignored has the
+    same first size, 1 at least, and a vector in each row if its rule judges vectors. With `true`,
+    the first of the reference's outputs that has a dimension says how many there are.
+    """
+    if rules.batched is False:
+        return None
+    if rules.batched is True:
+        sizes = (
+            tensor.array.shape[0] for tensor, _ in _compared(expected, rules) if tensor.array.ndim
+        )
+        return next(sizes, None) or None
+    found = {
+        _rows(tensor, rule)
+        for side in (expected, actual)
+        for tensor, rule in _compared(side, rules)
+    }
+    return found.pop() or None if len(found) == 1 else None
+
+
+def _compared(outputs: Outputs, rules: CompareConfig) -> Iterator[tuple[Tensor, RuleConfig]]:
+    for name, tensor in outputs.items():
+        rule = rules.outputs.get(name, rules.default)
+        if not isinstance(rule, IgnoreRule):
+            yield tensor, rule
+
+
+def _rows(tensor: Tensor, rule: RuleConfig) -> int:
+    """Return the first size; 0 where it can't be that of a batch."""
+    shape = tensor.array.shape
+    if not shape or (len(shape) == 1 and is_of_vectors(rule)):
+        return 0
+    return int(shape[0])

@@ -1,0 +1,173 @@
+"""The rule json: strings that hold JSON, as trees. Pure."""
+
+import json
+import math
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+
+from coalmine.tensors import Array
+from coalmine_router.config.json_path import Step, steps
+from coalmine_router.observer.comparison.measured import (
+    WORST_MAX,
+    Mask,
+    Measured,
+    check_shapes,
+    index_of,
+    text,
+)
+from coalmine_router.observer.comparison.result import Element
+
+_ABSENT: Final = object()
+
+Paths = tuple[tuple[Step, ...], ...]
+
+
+class Allowed(NamedTuple):
+    """What trees may differ by: numbers as with close, and whatever lies at or below a path."""
+
+    rtol: float = 0.0
+    atol: float = 0.0
+    ignored: Paths = ()
+
+
+class _Node(NamedTuple):
+    """Two values at one place, and what of the ignored paths is left from here on."""
+
+    place: tuple[str | int, ...]
+    expected: Any
+    actual: Any
+    ignored: Paths
+
+
+class Apart(NamedTuple):
+    """A place in the trees that differs, with what is there."""
+
+    path: str
+    expected: str
+    actual: str
+
+
+def allowed(rtol: float, atol: float, ignore: Sequence[str]) -> Allowed:
+    """Return what a rule's settings allow."""
+    return Allowed(rtol, atol, tuple(steps(path) for path in ignore))
+
+
+def json_trees(reference: Array, candidate: Array, what: Allowed) -> Measured:
+    """Return which strings hold other JSON than the reference's.
+
+    Shapes: both (rows, …), equal; object arrays of `bytes`. The order of keys is nothing, that of
+    arrays is. true is not 1; 1 is 1.0; NaN, which Python writes, equals NaN. Numbers may differ by
+    atol + rtol·|r|. What is no JSON, on one side or both, equals the same bytes only.
+    Raises ShapeMismatch.
+    """
+    check_shapes(reference, candidate)
+    differ = np.zeros(reference.size, bool)
+    worst: list[Element] = []
+    for at, (r, c) in enumerate(zip(reference.flat, candidate.flat, strict=True)):
+        if r == c:
+            continue
+        found = _apart(r, c, what, most=max(1, WORST_MAX - len(worst)))
+        differ[at] = bool(found)
+        worst += (_element(index_of(at, reference.shape), each) for each in found)
+    return _measured(reference.shape, differ, worst[:WORST_MAX])
+
+
+def _measured(shape: tuple[int, ...], differ: Mask, worst: list[Element]) -> Measured:
+    if not worst:
+        return Measured(differ.size)
+    return Measured(
+        elements=differ.size,
+        differing=int(np.count_nonzero(differ)),
+        kind="value",
+        worst=tuple(worst),
+        rows_differ=np.asarray(differ.reshape(shape[0], -1).any(axis=1)),
+    )
+
+
+def _element(index: tuple[int, ...], apart: Apart) -> Element:
+    before = f"{apart.path}: " if apart.path else ""
+    return Element(index, text(before + apart.expected), text(before + apart.actual))
+
+
+def _apart(reference: bytes, candidate: bytes, what: Allowed, *, most: int) -> list[Apart]:
+    """Return the first places, in the order of the reference, that differ."""
+    try:
+        expected, actual = json.loads(reference), json.loads(candidate)
+    except (ValueError, RecursionError):  # no text, no JSON, digits without end, or too deep
+        return [Apart("", text(reference), text(candidate))]
+    return list(islice(differences(expected, actual, what), most))
+
+
+def differences(expected: Any, actual: Any, what: Allowed) -> Iterator[Apart]:
+    """Yield where two trees differ, in the order of the first. They may be of any depth."""
+    waiting = [_Node((), expected, actual, what.ignored)]
+    while waiting:
+        node = waiting.pop()
+        below = _below(node)
+        if below is not None:
+            waiting += reversed(below)
+        elif not _is_same(node.expected, node.actual, what):
+            yield Apart(_path(node.place), _told(node.expected), _told(node.actual))
+
+
+def _below(node: _Node) -> list[_Node] | None:
+    """Return what two objects, or two arrays, hold; None of everything else."""
+    expected, actual = node.expected, node.actual
+    if isinstance(expected, dict) and isinstance(actual, dict):
+        keys = [*expected, *(key for key in actual if key not in expected)]
+        pairs = [(key, expected.get(key, _ABSENT), actual.get(key, _ABSENT)) for key in keys]
+    elif isinstance(expected, list) and isinstance(actual, list):
+        pairs = [
+            (at, _at(expected, at), _at(actual, at))
+            for at in range(max(len(expected), len(actual)))
+        ]
+    else:
+        return None
+    return [below for pair in pairs if (below := _child(node, *pair)) is not None]
+
+
+def _at(values: list[Any], at: int) -> Any:
+    return values[at] if at < len(values) else _ABSENT
+
+
+def _child(node: _Node, step: str | int, expected: Any, actual: Any) -> _Node | None:
+    """Return what is one step below; None where it is ignored."""
+    left = tuple(path[1:] for path in node.ignored if path[0] is None or _is_step(path[0], step))
+    if () in left:
+        return None
+    return _Node((*node.place, step), expected, actual, left)
+
+
+def _is_step(wanted: Step, step: str | int) -> bool:
+    return type(wanted) is type(step) and wanted == step
+
+
+def _is_same(expected: Any, actual: Any, what: Allowed) -> bool:
+    if not (_is_number(expected) and _is_number(actual)):
+        return type(expected) is type(actual) and expected == actual
+    if expected == actual or (expected != expected and actual != actual):  # noqa: PLR0124 - NaN
+        return True
+    try:
+        apart = abs(actual - expected)
+        return bool(math.isfinite(apart) and apart <= what.atol + what.rtol * abs(expected))
+    except OverflowError:  # an integer beyond all floats
+        return False
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _path(place: tuple[str | int, ...]) -> str:
+    return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
+
+
+def _told(value: Any) -> str:
+    if value is _ABSENT:
+        return "nothing there"
+    if isinstance(value, dict | list):
+        return f"{'an object' if isinstance(value, dict) else 'an array'} of {len(value)}"
+    return text(json.dumps(value, ensure_ascii=False))

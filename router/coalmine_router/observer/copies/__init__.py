@@ -1,0 +1,1 @@
+"""Copies of requests, and how they are sent: bounded, and counted."""

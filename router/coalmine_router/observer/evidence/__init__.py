@@ -1,0 +1,1 @@
+"""What comparisons and requests add up to, and the verdict that it bears."""

@@ -1,0 +1,232 @@
+"""Evidence: sums of what was seen of a candidate beside its reference. Pure.
+
+Sums only, so the evidence of several routers adds up, and survives a restart. Everything is bounded:
+models choose their outputs' names, callers the values of a segment's key.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+from coalmine_router.observer.comparison.result import Comparison, Outcome, OutputResult
+
+OTHER: Final = "(other)"
+OUTPUTS_MAX: Final = 256
+SEGMENTS_MAX: Final = 50
+WEIGHTS_MAX: Final = 1_024
+
+
+@dataclass(slots=True)
+class Shares:
+    """Numbers in [0, 1], one a request: the share of its rows that mismatch, and the rest.
+
+    A request is the unit, whatever the size of its batch: rows of one request are not independent.
+    `mismatch` + `match` is the number of requests.
+    """
+
+    mismatch: float = 0.0
+    match: float = 0.0
+
+    @property
+    def requests(self) -> int:
+        """How many requests were counted."""
+        return round(self.mismatch + self.match)
+
+    @property
+    def mean(self) -> float:
+        """The mean share; 0 where there is none."""
+        total = self.mismatch + self.match
+        return self.mismatch / total if total else 0.0
+
+    def add(self, share: float) -> None:
+        """Count one request."""
+        self.mismatch += share
+        self.match += 1.0 - share
+
+
+@dataclass(slots=True)
+class Differences:
+    """d in [-1, 1], one a request that has both: the candidate's share less the noise's.
+
+    Each is split between the whole numbers beside it, with its mean kept: what a test by counts
+    says of those is never bolder than what it would say of d itself.
+    """
+
+    worse: float = 0.0
+    same: float = 0.0
+    better: float = 0.0
+    # Of d: what a variance needs.
+    squares: float = 0.0
+
+    @property
+    def requests(self) -> int:
+        """How many requests were counted."""
+        return round(self.worse + self.same + self.better)
+
+    @property
+    def mean(self) -> float:
+        """The mean of d; 0 where there is none."""
+        total = self.worse + self.same + self.better
+        return (self.worse - self.better) / total if total else 0.0
+
+    def add(self, difference: float) -> None:
+        """Count one request."""
+        self.worse += max(difference, 0.0)
+        self.better += max(-difference, 0.0)
+        self.same += 1.0 - abs(difference)
+        self.squares += difference * difference
+
+
+@dataclass(slots=True)
+class OutputEvidence:
+    """Results of one output; ignored and skipped ones count as neither."""
+
+    match: int = 0
+    mismatch: int = 0
+    rows: int = 0
+    rows_mismatch: int = 0
+    max_abs_diff: float = 0.0
+    rule: str = ""
+    raw: Shares = field(default_factory=Shares)
+    # The reference against itself; and of requests that have both, the difference.
+    noise: Shares = field(default_factory=Shares)
+    beyond_noise: Differences = field(default_factory=Differences)
+
+    def add(self, result: OutputResult) -> None:
+        """Count one result that matched or mismatched."""
+        self.match += result.outcome == "match"
+        self.mismatch += result.outcome == "mismatch"
+        self.rows += result.rows
+        self.rows_mismatch += result.rows_mismatch
+        self.max_abs_diff = max(self.max_abs_diff, result.max_abs_diff)
+        self.rule = result.rule
+        self.raw.add(result.share)
+
+    def add_noise(self, share: float, noise_share: float) -> None:
+        """Count one request of which the reference answered twice."""
+        self.noise.add(noise_share)
+        self.beyond_noise.add(share - noise_share)
+
+
+@dataclass(slots=True)
+class Events:
+    """Events (errors, slow requests, or all requests) of the split between candidate and reference.
+
+    By the two weights, in hundredths of a percent, at which the request was assigned: how many
+    there were, and how many of them were the candidate's. That is all that formulas B and C need.
+    """
+
+    by_weights: dict[tuple[int, int], list[int]] = field(default_factory=dict)
+    # Over the bound of pairs of weights.
+    left_out: int = 0
+
+    @property
+    def total(self) -> int:
+        """How many events there were."""
+        return sum(events for events, _ in self.by_weights.values())
+
+    @property
+    def of_candidate(self) -> int:
+        """How many of them were the candidate's."""
+        return sum(own for _, own in self.by_weights.values())
+
+    def add(self, weights_bp: tuple[int, int], *, is_candidate: bool) -> None:
+        """Count one event, at the weights of candidate and reference."""
+        found = self.by_weights.get(weights_bp)
+        if found is None:
+            if len(self.by_weights) >= WEIGHTS_MAX:
+                self.left_out += 1
+                return
+            found = self.by_weights[weights_bp] = [0, 0]
+        found[0] += 1
+        found[1] += is_candidate
+
+
+@dataclass(slots=True)
+class SegmentEvidence:
+    """Outcomes of the requests of one segment."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    shares: Shares = field(default_factory=Shares)
+
+    def add(self, comparison: Comparison) -> None:
+        """Count one comparison."""
+        self.outcomes[comparison.outcome] += 1
+        if comparison.is_judged:
+            self.shares.add(comparison.share)
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What was seen of one candidate beside one reference, under the same models and rules."""
+
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    rows: int = 0
+    rows_mismatch: int = 0
+    # Of whole comparisons: a row mismatches where any output of it does.
+    shares: Shares = field(default_factory=Shares)
+    # Of requests whose reference answered: whether the candidate failed by its own fault.
+    failures: Shares = field(default_factory=Shares)
+    outputs: dict[str, OutputEvidence] = field(default_factory=dict)
+    # Of answers as a whole: those of which no output could be read mismatch, all others match.
+    whole: OutputEvidence = field(default_factory=OutputEvidence)
+    segments: dict[str, SegmentEvidence] = field(default_factory=dict)
+    noise_pairs: int = 0
+    # Of the split.
+    errors: Events = field(default_factory=Events)
+    slow: Events = field(default_factory=Events)
+    assigned: Events = field(default_factory=Events)
+
+    def add(
+        self, comparison: Comparison, noise: Comparison | None = None, segment: str | None = None
+    ) -> None:
+        """Count one comparison, with the reference's against itself where there is one.
+
+        `segment` is None where the route has none.
+        """
+        self.outcomes[comparison.outcome] += 1
+        if comparison.kind:
+            self.kinds[comparison.kind] += 1
+        if segment is not None:
+            self._segment(segment).add(comparison)
+        if comparison.is_judged:
+            self._judged(comparison)
+            if noise is not None and noise.is_judged:
+                self._with_noise(comparison, noise)
+
+    def _judged(self, comparison: Comparison) -> None:
+        self.rows += comparison.rows
+        self.rows_mismatch += comparison.rows_mismatch
+        self.shares.add(comparison.share)
+        self.whole.add(_whole(comparison))
+        for result in _told(comparison):
+            self._output(result.output).add(result)
+
+    def _with_noise(self, comparison: Comparison, noise: Comparison) -> None:
+        self.noise_pairs += 1
+        self.whole.add_noise(_whole(comparison).share, _whole(noise).share)
+        itself = {result.output: result.share for result in _told(noise)}
+        for result in _told(comparison):
+            self._output(result.output).add_noise(result.share, itself.get(result.output, 0.0))
+
+    def _output(self, name: str) -> OutputEvidence:
+        # One place is kept for those that no longer fit.
+        known = name in self.outputs or len(self.outputs) < OUTPUTS_MAX - 1
+        return self.outputs.setdefault(name if known else OTHER, OutputEvidence())
+
+    def _segment(self, name: str) -> SegmentEvidence:
+        known = name in self.segments or len(self.segments) < SEGMENTS_MAX - 1
+        return self.segments.setdefault(name if known else OTHER, SegmentEvidence())
+
+
+def _told(comparison: Comparison) -> Iterator[OutputResult]:
+    return (each for each in comparison.outputs if each.outcome in {"match", "mismatch"})
+
+
+def _whole(comparison: Comparison) -> OutputResult:
+    """Return whether the answer could be read, as if it were an output."""
+    if comparison.outputs:
+        return OutputResult("", "match")
+    return OutputResult("", "mismatch", rows_mismatch=1)

@@ -1,0 +1,122 @@
+"""From evidence to a verdict: each gate is looked at, and what they say together. Pure.
+
+FAIL: a gate found the candidate worse; it is final. PASS: the predictions were shown to be within
+what is allowed, its failures too, and no gate speaks against it. INCONCLUSIVE: neither, or the
+split can't be trusted. It may be looked at after every observation: see mixture.py.
+"""
+
+from math import log
+from typing import Final
+
+from coalmine_router.observer.evidence.counts import SEGMENTS_MAX, Evidence, Shares
+from coalmine_router.observer.evidence.mismatch_gate import mismatch_gate
+from coalmine_router.observer.evidence.mixture import log_evidence
+from coalmine_router.observer.evidence.settings import GateSettings, gate_settings
+from coalmine_router.observer.evidence.traffic_gates import errors_gate, slow_gate, split_gate
+from coalmine_router.observer.evidence.verdict import NO_VERDICT, Gate, GateName, Verdict, Word
+
+__all__ = ["GateSettings", "gate_settings", "judged", "segment_verdicts"]
+
+_UNSEEN: Final[dict[GateName, Gate]] = {
+    name: Gate(name) for name in ("mismatch", "errors", "slow", "split")
+}
+
+
+def judged(
+    evidence: Evidence, gates: GateSettings, before: Verdict, *, at_ns: int, trace_id: bytes
+) -> Verdict:
+    """Return the verdict; `before` itself where nothing changed, and once it is FAIL.
+
+    `before` is the verdict on the same evidence at an earlier look, by the same settings. Time and
+    trace are those of the look that changed the word.
+    """
+    if before.verdict == "fail":
+        return before
+    found = _looked(evidence, gates, before)
+    if len(found) == len(before.gates) and all(map(_is_same, found, before.gates)):
+        return before
+    word = _word(found, gates, before.verdict)
+    reason = _reason(word, found, evidence, gates)
+    if word == before.verdict:
+        return Verdict(word, reason, found, before.at_ns, before.trace_id)
+    return Verdict(word, reason, found, at_ns, trace_id)
+
+
+def _is_same(one: Gate, other: Gate) -> bool:
+    return one is other
+
+
+def _looked(evidence: Evidence, gates: GateSettings, before: Verdict) -> tuple[Gate, ...]:
+    seen = {**_UNSEEN, **{gate.gate: gate for gate in before.gates}}
+    found = []
+    if gates.max_mismatch_rate is not None:
+        found.append(mismatch_gate(evidence, gates.max_mismatch_rate, gates, seen["mismatch"]))
+    if gates.error_rate:
+        found.append(errors_gate(evidence, gates, seen["errors"]))
+    if gates.slow:
+        found.append(slow_gate(evidence, gates, seen["slow"]))
+    return *found, split_gate(evidence, seen["split"])
+
+
+def _word(found: tuple[Gate, ...], gates: GateSettings, before: Word) -> Word:
+    findings = {gate.gate: gate.finding for gate in found}
+    if "fail" in findings.values():
+        return "fail"
+    if "alarm" in findings.values():
+        return "inconclusive"
+    needed = ["mismatch", "errors"] if gates.error_rate else ["mismatch"]
+    has_passed = all(findings.get(name) == "pass" for name in needed)  # type: ignore[call-overload]
+    return "pass" if has_passed or before == "pass" else "inconclusive"
+
+
+# ---------------------------------------------------------------- in words
+
+
+def _reason(word: Word, found: tuple[Gate, ...], evidence: Evidence, gates: GateSettings) -> str:
+    against = [gate.reason for gate in found if gate.finding in {"fail", "alarm"}]
+    if against:
+        return "; ".join(against)
+    if word == "pass":
+        return "; ".join(gate.reason for gate in found if gate.finding == "pass")
+    return _undecided(found, evidence, gates)
+
+
+def _undecided(found: tuple[Gate, ...], evidence: Evidence, gates: GateSettings) -> str:
+    requests, failed = evidence.shares.requests, evidence.outcomes["error"]
+    if gates.max_mismatch_rate is None:
+        return "predictions are not judged: the route has no max_mismatch_rate"
+    if not requests:
+        return (
+            f"no two answers to compare: {failed:,} copies failed" if failed else NO_VERDICT.reason
+        )
+    if requests < gates.min_pairs:
+        return f"{found[0].reason}; at least {gates.min_pairs:,} requests must be compared"
+    told = [gate.reason for gate in found[:2] if gate.finding == "open" and gate.reason]
+    return f"not decided yet: {'; '.join(told)}"
+
+
+# ---------------------------------------------------------------- segments
+
+
+def segment_verdicts(evidence: Evidence, gates: GateSettings) -> dict[str, Word]:
+    """Return what the evidence of each segment alone says now, to be shown.
+
+    With alpha shared out among as many segments as there may be, so one false word among all of
+    them has the chance alpha. With noise none fails: it isn't counted by segment.
+    """
+    rate = gates.max_mismatch_rate
+    if rate is None:
+        return dict.fromkeys(evidence.segments, "inconclusive")
+    needed = log(SEGMENTS_MAX / gates.alpha)
+    return {
+        name: _segment(each.shares, rate, needed, gates) for name, each in evidence.segments.items()
+    }
+
+
+def _segment(shares: Shares, rate: float, needed: float, gates: GateSettings) -> Word:
+    weights = log_evidence(shares.mismatch, shares.match, rate)
+    if weights.above >= needed and not gates.has_noise:
+        return "fail"
+    if weights.below >= needed and shares.requests >= gates.min_pairs:
+        return "pass"
+    return "inconclusive"

@@ -1,0 +1,46 @@
+"""What a verdict asks, as values. Pure."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from math import log
+from typing import Final
+
+from coalmine_router.config.gates import GatesConfig
+
+SPLIT_ALPHA: Final = 0.01
+
+
+@dataclass(frozen=True)
+class GateSettings:
+    """The gates of one pair.
+
+    `max_mismatch_rate` None: comparisons are not judged. `has_noise`: the reference is asked twice
+    for some requests, so a candidate is charged only with what lies beyond its noise.
+    """
+
+    max_mismatch_rate: float | None = 0.01
+    alpha: float = 0.05
+    min_pairs: int = 50
+    error_rate: bool = True
+    slow: bool = False
+    has_noise: bool = False
+
+    @cached_property
+    def log_needed(self) -> float:
+        """What the logarithm of an e-value must reach."""
+        return log(1.0 / self.alpha)
+
+
+def gate_settings(config: GatesConfig, *, has_noise: bool) -> GateSettings:
+    """Return what the file's gates ask of a pair.
+
+    `has_noise`: the route has noise, and the pair's reference is the variant that it is made of.
+    """
+    return GateSettings(
+        max_mismatch_rate=config.max_mismatch_rate,
+        alpha=config.alpha,
+        min_pairs=config.min_pairs,
+        error_rate=config.error_rate,
+        slow=config.slow is not None,
+        has_noise=has_noise,
+    )

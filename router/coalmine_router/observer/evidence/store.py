@@ -1,0 +1,162 @@
+"""Trials on disk: kept in a file, in a thread of its own.
+
+A verdict is there before it is told to anybody; evidence about a second after it was found. What
+the disk won't take is counted and tried again, and evidence goes on growing in memory.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Final, TypeVar
+
+import structlog
+
+from coalmine.clock import Clock
+from coalmine.errors import Unavailable
+from coalmine_router.observer.evidence.pair import Pair
+from coalmine_router.observer.evidence.saved import Unreadable, from_text, to_text
+from coalmine_router.observer.evidence.trial import Trial
+from coalmine_router.observer.evidence.trial_file import FAILURES, Row, StoreLimits, TrialFile
+from coalmine_router.observer.evidence.trials import Trials
+
+_log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
+
+LISTED_DEFAULT: Final = 20
+
+
+class EvidenceStore:
+    """Keeps `trials` in a file; `load` comes before anything else."""
+
+    def __init__(
+        self, path: Path, trials: Trials, clock: Clock, limits: StoreLimits | None = None
+    ) -> None:
+        self._path = path
+        self._limits = limits or StoreLimits()
+        self._file = TrialFile(path, self._limits)
+        self._trials = trials
+        self._clock = clock
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="evidence")
+        # One at a time: an older state of a trial is never written over a newer one.
+        self._saving = asyncio.Lock()
+        self._failing = False
+        # Saves that failed, and the trials that wait for one that doesn't.
+        self.saves_failed = 0
+        self.not_saved = 0
+
+    async def load(self, known: Callable[[Pair], bool]) -> None:
+        """Let the trials of `known` pairs go on; those of pairs that are gone end, as history.
+
+        A file that can't be read is logged and set aside, and evidence begins anew.
+        """
+        now_ns = self._clock.wall_ns()
+        try:
+            rows, numbered = await self._in_thread(lambda: self._file.opened(known, now_ns))
+        except FAILURES as error:
+            _log.warning("evidence_begins_anew", path=str(self._path), error=str(error))
+            self._file.begin_anew()
+        else:
+            self._trials.restore(_readable(rows), numbered, now_ns)
+
+    async def run(self) -> None:
+        """Save what changed about once a second, until cancelled."""
+        while True:
+            await asyncio.sleep(self._limits.interval_s)
+            await self.save()
+
+    async def save(self, *trials: Trial) -> bool:
+        """Return whether all that changed, and `trials`, outlive a power failure from now on.
+
+        What doesn't is counted, and saved with the next.
+        """
+        self._trials.still_changed(trials)
+        async with self._saving:
+            taken = self._trials.take_changed()
+            is_saved = False
+            try:
+                is_saved = not taken or await self._saved(taken)
+            finally:
+                if not is_saved:
+                    self._trials.still_changed(taken)
+                self.not_saved = 0 if is_saved else len(taken)
+        return is_saved
+
+    async def listed(self, route: str, candidate: str, limit: int) -> list[Trial]:
+        """Return trials of a route, the newest first; of all candidates where that is "".
+
+        A limit of 0 is 20. Raises Unavailable where the file can't be read.
+        """
+        limit = limit or LISTED_DEFAULT
+        await self.save()
+        rows = await self._asked(lambda: self._file.ended(route, candidate, limit))
+        opened = (
+            each for each in self._trials.open(route) if candidate in {"", each.pair.candidate}
+        )
+        newest_first = sorted(
+            [*opened, *_readable(rows)], key=lambda each: (-each.began_ns, -each.number)
+        )
+        return newest_first[:limit]
+
+    async def close(self) -> None:
+        """Save what changed, and close the file."""
+        await self.save()
+        await self._in_thread(self._file.close)
+        self._thread.shutdown()
+
+    async def _saved(self, taken: Sequence[Trial]) -> bool:
+        rows, verdicts = [], []
+        for trial in taken:
+            rows.append(_row(trial))
+            verdicts.append(trial.verdict)
+            # Each is whole; between them, others have their turn.
+            await asyncio.sleep(0)
+        is_saved = await self._tried(rows)
+        for trial, verdict in zip(taken, verdicts, strict=True):
+            trial.kept = verdict
+        return is_saved
+
+    async def _tried(self, rows: Sequence[Row]) -> bool:
+        try:
+            await self._in_thread(lambda: self._file.write(rows))
+        except FAILURES as error:
+            self._note_failing(error)
+            return False
+        self._note_working()
+        return True
+
+    async def _asked(self, read: Callable[[], Result]) -> Result:
+        try:
+            return await self._in_thread(read)
+        except FAILURES as error:
+            raise Unavailable(f"trials can't be read: {error}") from None
+
+    async def _in_thread(self, work: Callable[[], Result]) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    def _note_failing(self, error: Exception) -> None:
+        self.saves_failed += 1
+        if not self._failing:  # once for each outage
+            _log.warning("evidence_not_saved", path=str(self._path), error=str(error))
+        self._failing = True
+        if isinstance(error, Unreadable):  # damaged since: what memory has goes into a new one
+            self._file.begin_anew()
+            self._trials.still_changed(self._trials.open())
+
+    def _note_working(self) -> None:
+        if self._failing:
+            _log.info("evidence_saved_again", path=str(self._path))
+        self._failing = False
+
+
+def _row(trial: Trial) -> Row:
+    return Row(trial.pair, trial.number, trial.began_ns, trial.ended_ns, to_text(trial))
+
+
+def _readable(rows: Iterable[Row]) -> Iterator[Trial]:
+    for pair, number, began_ns, ended_ns, saved in rows:
+        try:
+            yield from_text(saved, pair, number, began_ns=began_ns, ended_ns=ended_ns)
+        except Unreadable as error:
+            _log.warning("trial_not_read", pair=pair, number=number, error=str(error))

@@ -1,0 +1,196 @@
+"""The file of trials: SQLite, with what is written in one transaction. For one thread.
+
+What the file holds of a trial is its text, which is not looked at here.
+"""
+
+import contextlib
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, NamedTuple, Self
+
+from coalmine_router.observer.evidence.pair import Pair
+from coalmine_router.observer.evidence.saved import Unreadable
+from coalmine_router.transaction import transaction
+
+FILE: Final = "evidence.db"
+SCHEMA_VERSION: Final = 1
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS trial (
+  route TEXT NOT NULL,
+  reference TEXT NOT NULL,
+  candidate TEXT NOT NULL,
+  number INTEGER NOT NULL,
+  began_ns INTEGER NOT NULL,
+  ended_ns INTEGER NOT NULL,
+  saved TEXT NOT NULL,
+  PRIMARY KEY (route, reference, candidate, number)
+);
+CREATE INDEX IF NOT EXISTS trial_ended ON trial (ended_ns)
+"""
+_COLUMNS: Final = "route, reference, candidate, number, began_ns, ended_ns, saved"
+_PUT: Final = f"INSERT OR REPLACE INTO trial ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
+_OPEN: Final = f"SELECT {_COLUMNS} FROM trial WHERE ended_ns = 0"  # noqa: S608 - constants
+_NUMBERED: Final = """
+SELECT route, reference, candidate, max(number) FROM trial GROUP BY route, reference, candidate
+"""
+_END: Final = """
+UPDATE trial SET ended_ns = ?
+WHERE route = ? AND reference = ? AND candidate = ? AND ended_ns = 0
+"""
+_ENDED: Final = (
+    f"SELECT {_COLUMNS} FROM trial "  # noqa: S608 - constants
+    "WHERE route = ?1 AND (?2 = '' OR candidate = ?2) AND ended_ns > 0 "
+    "ORDER BY began_ns DESC, number DESC LIMIT ?3"
+)
+_PRUNE: Final = """
+DELETE FROM trial WHERE route = ?1 AND reference = ?2 AND candidate = ?3 AND ended_ns > 0
+AND number <= (
+  SELECT number FROM trial WHERE route = ?1 AND reference = ?2 AND candidate = ?3 AND ended_ns > 0
+  ORDER BY number DESC LIMIT 1 OFFSET ?4)
+"""
+# Those of pairs that are gone would stay for ever otherwise.
+_PRUNE_ALL: Final = """
+DELETE FROM trial WHERE ended_ns > 0 AND ended_ns <= (
+  SELECT ended_ns FROM trial WHERE ended_ns > 0 ORDER BY ended_ns DESC LIMIT 1 OFFSET ?)
+"""
+# What SQLite says of a file that another attempt won't read any better.
+_DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+FAILURES: Final = (sqlite3.Error, OSError, Unreadable)
+
+
+@dataclass(frozen=True, slots=True)
+class StoreLimits:
+    """How many ended trials are kept, and how long the disk is waited for."""
+
+    ended_of_pair: int = 50
+    ended: int = 5_000
+    # How long a write waits for a file that somebody else has locked, and how long loading does.
+    busy_s: float = 1.0
+    load_busy_s: float = 10.0
+    interval_s: float = 1.0
+
+
+class Row(NamedTuple):
+    """One trial, as the file has it."""
+
+    pair: Pair
+    number: int
+    began_ns: int
+    ended_ns: int
+    saved: str
+
+    @classmethod
+    def of(cls, *columns: Any) -> Self:
+        """Return the row of the file's columns."""
+        return cls(Pair(*columns[:3]), *columns[3:])
+
+
+class TrialFile:
+    """Opened when it is first used, and again after a failure. Raises one of FAILURES."""
+
+    def __init__(self, path: Path, limits: StoreLimits) -> None:
+        self._path = path
+        self._limits = limits
+        self._database: sqlite3.Connection | None = None
+        self._patience_s = limits.busy_s
+        self._begins_anew = False
+
+    def begin_anew(self) -> None:
+        """Have what is there set aside before anything is written."""
+        self._begins_anew = True
+
+    def opened(
+        self, known: Callable[[Pair], bool], now_ns: int
+    ) -> tuple[list[Row], dict[Pair, int]]:
+        """Return the open trials of known pairs, and each pair's last number; end the others."""
+        self._patience_s = self._limits.load_busy_s
+        try:
+            with self._writing() as database:
+                found = [Row.of(*each) for each in database.execute(_OPEN)]
+                numbered = {Pair(*each[:3]): each[3] for each in database.execute(_NUMBERED)}
+                gone = {row.pair for row in found if not known(row.pair)}
+                database.executemany(_END, [(now_ns, *pair) for pair in gone])
+        finally:
+            self._patience_s = self._limits.busy_s
+        return [row for row in found if row.pair not in gone], numbered
+
+    def ended(self, route: str, candidate: str, limit: int) -> list[Row]:
+        """Return the newest ended trials of a route; of all candidates where that is ""."""
+        asked = (route, candidate, limit)
+        return [Row.of(*each) for each in self._connected().execute(_ENDED, asked)]
+
+    def write(self, rows: Sequence[Row]) -> None:
+        """Put the rows in the place of those with their numbers; all of them, or none."""
+        with self._writing() as database:
+            database.executemany(_PUT, [(*row.pair, *row[1:]) for row in rows])
+            ended = {row.pair for row in rows if row.ended_ns}
+            limit = self._limits.ended_of_pair
+            database.executemany(_PRUNE, [(*pair, limit) for pair in ended])
+            if ended:
+                database.execute(_PRUNE_ALL, (self._limits.ended,))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _connected(self) -> sqlite3.Connection:
+        if self._database is None:
+            if self._begins_anew:
+                _set_aside(self._path)
+                self._begins_anew = False
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._database = _opened(self._path, self._patience_s)
+        return self._database
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[sqlite3.Connection]:
+        try:
+            database = self._connected()
+            with transaction(database):
+                yield database
+        except BaseException:
+            self.close()
+            raise
+
+
+def _opened(path: Path, busy_s: float) -> sqlite3.Connection:
+    """Return the file, made where it is missing. Raises sqlite3.Error, or Unreadable."""
+    database = sqlite3.connect(path, timeout=busy_s, isolation_level=None)
+    try:
+        _prepare(database)
+    except sqlite3.DatabaseError as error:
+        database.close()
+        # The last byte of a code is the code itself, the others say more of it.
+        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+            raise Unreadable(str(error)) from None
+        raise
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _prepare(database: sqlite3.Connection) -> None:
+    (damage,) = database.execute("PRAGMA quick_check(1)").fetchone()
+    if damage != "ok":
+        raise Unreadable(f"damaged: {' '.join(damage.split())}")
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    if version > SCHEMA_VERSION:
+        raise Unreadable(f"schema {version} is newer than this coalmine's, {SCHEMA_VERSION}")
+    database.execute("PRAGMA journal_mode = WAL")
+    database.execute("PRAGMA synchronous = FULL")
+    database.executescript(_SCHEMA)
+    database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+
+def _set_aside(path: Path) -> None:
+    """Move the file and what belongs to it out of the way; the one that was there before goes."""
+    for suffix in ("", "-wal", "-shm"):
+        with contextlib.suppress(FileNotFoundError):
+            beside = path.with_name(path.name + suffix)
+            beside.replace(path.with_name(f"{path.name}.unreadable{suffix}"))

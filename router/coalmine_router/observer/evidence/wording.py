@@ -1,0 +1,23 @@
+"""Figures of a verdict in words, for whoever is on call. Pure."""
+
+from coalmine_router.observer.evidence.interval import Rate
+
+
+def percent(rate: float) -> str:
+    """Return a rate with two digits that count: 0.0312 -> 3.1 %, 0.00042 -> 0.042 %."""
+    share = abs(rate) * 100.0
+    if share >= 10.0:
+        text = f"{share:.1f}".removesuffix(".0")
+    else:
+        text = f"{share:.2g}" if share >= 1e-4 else f"{share:.0f}"
+    return f"{'-' if rate < 0 and text != '0' else ''}{text} %"
+
+
+def count(number: float) -> str:
+    """Return a number of things: 12,345, and 6.2 of what is expected."""
+    return f"{number:,.0f}" if number == int(number) or number >= 100 else f"{number:.1f}"
+
+
+def within(rate: Rate) -> str:
+    """Return the interval: (1.9 % to 4.8 %)."""
+    return f"({percent(rate.low)} to {percent(rate.high)})"

@@ -1,0 +1,65 @@
+"""Kept examples, read from their file. What is too old is not shown, be it still there."""
+
+import sqlite3
+from collections.abc import Iterator
+from typing import Final
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.errors import InvalidRequest
+from coalmine_router.observer.comparison.result import KINDS
+
+LISTED_DEFAULT: Final = 20
+
+_NEWEST: Final = "sequence DESC"
+_WORST: Final = "rows_mismatch DESC, max_abs_diff DESC, sequence"
+_HAS_OUTPUT: Final = (
+    "EXISTS (SELECT 1 FROM mismatch_output AS o "
+    "WHERE o.sequence = mismatch.sequence AND o.output = ?)"
+)
+_GET: Final = "SELECT facts, bodies FROM mismatch WHERE route = ? AND id = ? AND expires_ns > ?"
+
+
+def check(wanted: pb.ListMismatchesRequest) -> None:
+    """Raise InvalidRequest where nothing can be as is wanted."""
+    if wanted.kind and wanted.kind not in KINDS:
+        raise InvalidRequest(f"kind: expected one of {', '.join(KINDS)}, got '{wanted.kind}'")
+
+
+def listed(
+    database: sqlite3.Connection, wanted: pb.ListMismatchesRequest, now_ns: int
+) -> list[pb.Mismatch]:
+    """Return what is wanted, without bodies and without values; a limit of 0 is 20."""
+    where, given = zip(*_conditions(wanted, now_ns), strict=True)
+    query = (
+        f"SELECT facts FROM mismatch WHERE {' AND '.join(where)} "  # noqa: S608 - constants
+        f"ORDER BY {_WORST if wanted.worst else _NEWEST} LIMIT ?"
+    )
+    rows = database.execute(query, (*given, wanted.limit or LISTED_DEFAULT))
+    return [_without_values(pb.Mismatch.FromString(facts)) for (facts,) in rows]
+
+
+def _conditions(wanted: pb.ListMismatchesRequest, now_ns: int) -> Iterator[tuple[str, object]]:
+    yield "route = ?", wanted.route
+    yield "expires_ns > ?", now_ns
+    if wanted.candidate:
+        yield "candidate = ?", wanted.candidate
+    if wanted.kind:
+        yield "kind = ?", wanted.kind
+    if wanted.output:
+        yield _HAS_OUTPUT, wanted.output
+
+
+def _without_values(record: pb.Mismatch) -> pb.Mismatch:
+    # Whoever may see that answers differ may not yet see what callers were answered.
+    for difference in record.differences:
+        difference.ClearField("expected")
+        difference.ClearField("actual")
+    return record
+
+
+def got(
+    database: sqlite3.Connection, route: str, record_id: str, now_ns: int
+) -> pb.Mismatch | None:
+    """Return one record, whole; None where there is no such record."""
+    row = database.execute(_GET, (route, record_id, now_ns)).fetchone()
+    return None if row is None else pb.Mismatch.FromString(row[0] + row[1])

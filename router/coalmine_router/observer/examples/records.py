@@ -1,0 +1,167 @@
+"""A mismatch as a message: what is kept as an example. Pure; every text and list is bounded."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Final, Protocol
+
+from google.protobuf.message import DecodeError
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.inference import MODEL_INFER
+from coalmine.inference import inference_pb2 as oip
+from coalmine.tensors import RANK_MAX
+from coalmine_router.config.copies import KeptConfig
+from coalmine_router.observer.comparison.result import Answer, Difference
+from coalmine_router.observer.examples.redaction import KeepSettings, redacted, request_without
+from coalmine_router.observer.exchange import Exchange, Found
+
+TEXT_MAX: Final = 1_024
+SHAPES_MAX: Final = 64
+
+
+def mismatch_record(
+    record_id: str,
+    exchange: Exchange,
+    found: Found,
+    *,
+    reference: Answer,
+    candidate: Answer,
+    settings: KeepSettings,
+    segment: str = "",
+) -> pb.Mismatch:
+    """Return what the route lets be kept of a mismatch.
+
+    The answers are those that were compared: of an audit whose caller got the candidate's answer,
+    the reference's is the copy's. Bodies are kept all three, or none where one is over the limit.
+    """
+    capture = settings.capture
+    comparison = redacted(found.comparison, capture)
+    record = pb.Mismatch(
+        id=record_id,
+        at_ns=found.started_ns,
+        route=exchange.report.route,
+        reference=found.reference,
+        candidate=found.candidate,
+        trace_id=exchange.report.trace_id,
+        differences=[difference_message(each) for each in comparison.differences],
+        role=found.role,
+        kind=comparison.kind,
+        capture=capture,
+        rows=comparison.rows,
+        rows_mismatch=comparison.rows_mismatch,
+        segment=cut(segment),
+        reference_version=cut(found.reference_version),
+        candidate_version=cut(found.candidate_version),
+        trial=found.trial,
+    )
+    if capture != "none":
+        record.request_id = cut(exchange.request_id())
+        _add_shapes(record, exchange, reference, candidate)
+    if capture == "full":
+        _bodies_of(exchange, reference, candidate, settings.kept).add_to(record)
+    return record
+
+
+def difference_message(difference: Difference) -> pb.Difference:
+    """Return how one output differs, with its worst element."""
+    worst = difference.worst[0]
+    return pb.Difference(
+        output=cut(difference.output),
+        kind=difference.kind,
+        index=worst.index,
+        expected=cut(worst.expected),
+        actual=cut(worst.actual),
+        max_abs_diff=difference.max_abs_diff,
+        differing=difference.differing,
+        elements=difference.elements,
+        rows=difference.rows,
+        rows_mismatch=difference.rows_mismatch,
+        rule=difference.rule,
+        score=difference.score,
+    )
+
+
+def cut(text: str) -> str:
+    """Return the text, or its first 1,024 characters: callers and models choose names."""
+    return text if len(text) <= TEXT_MAX else f"{text[: TEXT_MAX - 1]}…"
+
+
+# ---------------------------------------------------------------- bodies
+
+
+@dataclass(frozen=True, slots=True)
+class _Bodies:
+    request: bytes
+    reference: bytes
+    candidate: bytes
+    inputs_dropped: Sequence[str]
+    bytes_max: int
+
+    def add_to(self, record: pb.Mismatch) -> None:
+        record.inputs_dropped.extend(self.inputs_dropped)
+        bodies = (self.request, self.reference, self.candidate)
+        if any(len(body) > self.bytes_max for body in bodies):
+            record.bodies_dropped = True
+            return
+        record.request, record.reference_response, record.candidate_response = bodies
+
+
+def _bodies_of(
+    exchange: Exchange, reference: Answer, candidate: Answer, kept: KeptConfig
+) -> _Bodies:
+    if _is_inference(exchange):
+        request, dropped = request_without(exchange.request, kept.drop_inputs)
+    else:  # another service's request has no inputs that could be told apart
+        request, dropped = b"" if kept.drop_inputs else exchange.request, kept.drop_inputs
+    return _Bodies(request, reference.body, candidate.body, dropped, kept.body_bytes_max)
+
+
+# ---------------------------------------------------------------- shapes
+
+
+class _Described(Protocol):
+    @property
+    def name(self) -> str: ...
+    @property
+    def datatype(self) -> str: ...
+    @property
+    def shape(self) -> Sequence[int]: ...
+
+
+def _add_shapes(
+    record: pb.Mismatch, exchange: Exchange, reference: Answer, candidate: Answer
+) -> None:
+    if not _is_inference(exchange):
+        return
+    record.shapes.extend(_shapes("request", _inputs(exchange.request)))
+    record.shapes.extend(_shapes("reference", _outputs(reference.body)))
+    record.shapes.extend(_shapes("candidate", _outputs(candidate.body)))
+
+
+def _is_inference(exchange: Exchange) -> bool:
+    return exchange.report.method == MODEL_INFER
+
+
+def _inputs(body: bytes) -> Sequence[_Described]:
+    try:
+        return oip.ModelInferRequest.FromString(body).inputs
+    except DecodeError:
+        return ()
+
+
+def _outputs(body: bytes) -> Sequence[_Described]:
+    try:
+        return oip.ModelInferResponse.FromString(body).outputs
+    except DecodeError:
+        return ()
+
+
+def _shapes(side: str, described: Iterable[_Described]) -> Iterator[pb.TensorShape]:
+    for each in islice(described, SHAPES_MAX):
+        yield pb.TensorShape(
+            side=side,
+            name=cut(each.name),
+            datatype=cut(each.datatype),
+            shape=each.shape[:RANK_MAX],
+        )

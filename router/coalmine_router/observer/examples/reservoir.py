@@ -1,0 +1,180 @@
+"""Which examples stay: the newest and the worst of each kind, for a time, and so many bytes.
+
+Of each route, candidate and kind a row stays while it is among the `newest` or among the `worst`:
+those with most rows that differ; of these with the largest absolute difference; of these the
+oldest. What was pushed out would be pushed out again, so what stays depends on what came, and not
+on when it was looked at.
+"""
+
+import json
+import math
+import sqlite3
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Final
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.config.copies import KeptConfig
+from coalmine_router.observer.examples.redaction import CAPTURES, KeepSettings, Policy, allows
+
+_INT64_MAX: Final = 2**63 - 1
+_BODIES: Final = ("request", "reference_response", "candidate_response")
+# Of a route that the file no longer has, until its rows expire.
+_DEFAULT: Final = KeptConfig()
+
+_INSERT: Final = """
+INSERT INTO mismatch (id, route, candidate, kind, rows_mismatch, max_abs_diff,
+  at_ns, expires_ns, policy, facts, bodies) VALUES (?,?,?,?,?,?,?,?,?,?,?)
+"""
+_INSERT_OUTPUT: Final = "INSERT INTO mismatch_output (sequence, output) VALUES (?,?)"
+_PRUNE: Final = """
+DELETE FROM mismatch WHERE route = ?1 AND candidate = ?2 AND kind = ?3
+AND sequence NOT IN (SELECT sequence FROM mismatch WHERE route = ?1 AND candidate = ?2 AND kind = ?3
+  ORDER BY sequence DESC LIMIT ?4)
+AND sequence NOT IN (SELECT sequence FROM mismatch WHERE route = ?1 AND candidate = ?2 AND kind = ?3
+  ORDER BY rows_mismatch DESC, max_abs_diff DESC, sequence LIMIT ?5)
+"""
+_GROUPS: Final = "SELECT DISTINCT route, candidate, kind FROM mismatch WHERE route = ?"
+_EXPIRE: Final = "DELETE FROM mismatch WHERE expires_ns <= ?"
+_REDATE: Final = (
+    "UPDATE mismatch SET expires_ns = at_ns + ?1 WHERE route = ?2 AND expires_ns != at_ns + ?1"
+)
+_POLICIES: Final = "SELECT DISTINCT policy FROM mismatch WHERE route = ?"
+_FORGET: Final = "DELETE FROM mismatch WHERE route = ? AND policy = ?"
+_OLDEST: Final = "SELECT sequence, length(facts) + length(bodies) FROM mismatch ORDER BY sequence"
+
+Group = tuple[str, str, str]
+Routes = Mapping[str, KeepSettings]
+
+
+def insert(
+    database: sqlite3.Connection, records: Iterable[pb.Mismatch], routes: Routes
+) -> set[Group]:
+    """Write records, within the caller's transaction; return the groups to be pruned."""
+    groups: set[Group] = set()
+    for record in records:
+        cursor = database.execute(_INSERT, _row(record, routes))
+        outputs = {each.output for each in record.differences}
+        database.executemany(_INSERT_OUTPUT, [(cursor.lastrowid, output) for output in outputs])
+        groups.add((record.route, record.candidate, record.kind))
+    return groups
+
+
+def _row(record: pb.Mismatch, routes: Routes) -> tuple[object, ...]:
+    at_ns = min(record.at_ns, _INT64_MAX)
+    max_age_ns = _settings(record.route, routes).max_age
+    return (
+        record.id,
+        record.route,
+        record.candidate,
+        record.kind,
+        min(record.rows_mismatch, _INT64_MAX),
+        max((_size(each.max_abs_diff) for each in record.differences), default=0.0),
+        at_ns,
+        min(at_ns + max_age_ns, _INT64_MAX),
+        _policy_text(record.capture, routes.get(record.route)),
+        *_halves(record),
+    )
+
+
+def _size(max_abs_diff: float) -> float:
+    # SQLite has no NaN, and nothing is further off.
+    return math.inf if math.isnan(max_abs_diff) else max_abs_diff
+
+
+def _halves(record: pb.Mismatch) -> tuple[bytes, bytes]:
+    """Return the record without its bodies, and these alone: one after the other, the record."""
+    facts, bodies = pb.Mismatch(), pb.Mismatch()
+    facts.CopyFrom(record)
+    for name in _BODIES:
+        setattr(bodies, name, getattr(record, name))
+        facts.ClearField(name)
+    return facts.SerializeToString(), bodies.SerializeToString()
+
+
+def _settings(route: str, routes: Routes) -> KeptConfig:
+    return routes[route].kept if route in routes else _DEFAULT
+
+
+# ---------------------------------------------------------------- what goes
+
+
+def prune(database: sqlite3.Connection, groups: Iterable[Group], routes: Routes) -> None:
+    """Delete what is neither among the newest of its group nor among the worst."""
+    for group in groups:
+        kept = _settings(group[0], routes)
+        database.execute(_PRUNE, (*group, kept.newest, kept.worst))
+
+
+def expire(database: sqlite3.Connection, now_ns: int) -> int:
+    """Delete what is too old; return how many."""
+    return database.execute(_EXPIRE, (now_ns,)).rowcount
+
+
+def shrink(database: sqlite3.Connection, bytes_max: int) -> int:
+    """Delete the oldest until the file's pages in use are `bytes_max` at most; return how many."""
+    removed = 0
+    while (excess := _bytes_used(database) - bytes_max) > 0:
+        last = _last_of(database.execute(_OLDEST), excess)
+        if last is None:
+            break
+        removed += database.execute("DELETE FROM mismatch WHERE sequence <= ?", (last,)).rowcount
+    return removed
+
+
+def _bytes_used(database: sqlite3.Connection) -> int:
+    pages, free, size = (
+        database.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)
+
+
+def _last_of(rows: Iterator[tuple[int, int]], excess: int) -> int | None:
+    """Return the sequence up to which the oldest rows take `excess` bytes; None of no rows."""
+    last = None
+    for sequence, size in rows:
+        last = sequence
+        excess -= size
+        if excess <= 0:
+            break
+    return last
+
+
+# ---------------------------------------------------------------- settings that changed
+
+
+def apply_settings(database: sqlite3.Connection, routes: Routes) -> int:
+    """Make what is there as if today's settings had always held; return how many rows went.
+
+    What a route would no longer let be kept goes whole.
+    """
+    removed = 0
+    for name, route in routes.items():
+        database.execute(_REDATE, (route.kept.max_age, name))
+        removed += _forget(database, name, route)
+        prune(database, database.execute(_GROUPS, (name,)).fetchall(), routes)
+    return removed
+
+
+def _forget(database: sqlite3.Connection, name: str, route: KeepSettings) -> int:
+    now = _policy(route)
+    return sum(
+        database.execute(_FORGET, (name, then)).rowcount
+        for (then,) in database.execute(_POLICIES, (name,)).fetchall()
+        if not allows(now, _read_policy(then))
+    )
+
+
+def _policy(route: KeepSettings) -> Policy:
+    return route.capture, frozenset(route.kept.drop_inputs)
+
+
+def _policy_text(capture: str, route: KeepSettings | None) -> str:
+    dropped: Sequence[str] = route.kept.drop_inputs if route else ()
+    # Of what is not known it is taken that it holds everything.
+    return json.dumps([capture if capture in CAPTURES else "full", sorted(dropped)])
+
+
+def _read_policy(text: str) -> Policy:
+    capture, dropped = json.loads(text)
+    return capture, frozenset(dropped)

@@ -1,0 +1,88 @@
+"""What operators ask the observer: how a route does, its trials, the kept mismatches."""
+
+from collections.abc import Callable, Mapping
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.observer.comparison.pool import ComparingCounts
+from coalmine_router.observer.copies.copies import Copies
+from coalmine_router.observer.evidence.settings import GateSettings
+from coalmine_router.observer.evidence.store import EvidenceStore
+from coalmine_router.observer.evidence.trial import Trial
+from coalmine_router.observer.evidence.trials import Trials
+from coalmine_router.observer.examples.store import Mismatches
+from coalmine_router.observer.settings import UNSET, RouteSettings
+from coalmine_router.observer.telling.route_status import (
+    comparing,
+    lane_counts,
+    report_counts,
+    tell_traffic,
+    tell_trials,
+)
+from coalmine_router.observer.telling.trial_status import trial_counts
+from coalmine_router.observer.totals import ReportTotals
+from coalmine_router.observer.traffic import Traffic
+from coalmine_router.table import Route
+
+
+class Learned:
+    """Reads what the observer's parts hold; changes nothing."""
+
+    def __init__(
+        self,
+        *,
+        since_ns: int,
+        routes: Mapping[str, RouteSettings],
+        traffic: Traffic,
+        reports: ReportTotals,
+        copies: Copies,
+        comparing: Callable[[], ComparingCounts],
+        trials: Trials,
+        store: EvidenceStore,
+        examples: Mismatches,
+    ) -> None:
+        self._since_ns = since_ns
+        self._routes = routes
+        self._traffic = traffic
+        self._reports = reports
+        self._copies = copies
+        self._comparing = comparing
+        self._trials = trials
+        self._store = store
+        self._examples = examples
+
+    def describe(self, route: Route, status: pb.RouteStatus) -> None:
+        """Fill in what was counted of a route: traffic since this process began, and trials."""
+        status.counting_since_ns = self._since_ns
+        status.reports.CopyFrom(report_counts(self._reports))
+        for variant in status.variants:
+            tell_traffic(variant, self._traffic.variant(route.name, variant.name))
+        status.turned_away.update(self._traffic.refusals_of(route.name))
+        current = [each for each in self._trials.currents(route.name) if _is_of(route, each)]
+        tell_trials(status, current, self._gates(route.name))
+        status.comparing.CopyFrom(comparing(self._comparing()))
+        status.shadows.extend(
+            lane_counts(key, totals)
+            for key, totals in self._copies.totals()
+            if key.route == route.name
+        )
+
+    async def trials(self, route: str, candidate: str, limit: int) -> list[pb.ComparisonCounts]:
+        """Return a route's trials, newest first; with `candidate`, only its. Raises Unavailable."""
+        found = await self._store.listed(route, candidate, limit)
+        return [trial_counts(each, self._gates(route)) for each in found]
+
+    async def mismatches(self, wanted: pb.ListMismatchesRequest) -> list[pb.Mismatch]:
+        """Return kept mismatches, without bodies and values. Raises InvalidRequest."""
+        return await self._examples.listed(wanted)
+
+    async def mismatch(self, route: str, record_id: str) -> pb.Mismatch:
+        """Return a kept mismatch, whole. Raises NotFound."""
+        return await self._examples.get(route, record_id)
+
+    def _gates(self, route: str) -> GateSettings:
+        return self._routes.get(route, UNSET).stables_gates
+
+
+def _is_of(route: Route, trial: Trial) -> bool:
+    """Return whether the route still has both sides."""
+    return trial.pair.reference in route.by_name and trial.pair.candidate in route.by_name

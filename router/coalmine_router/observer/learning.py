@@ -1,0 +1,128 @@
+"""From what was compared, and how the split went, to evidence and verdicts."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from coalmine.clock import Clock
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.observer.comparison.result import Answer
+from coalmine_router.observer.comparison.statuses import is_charged
+from coalmine_router.observer.evidence.counts import Evidence
+from coalmine_router.observer.evidence.figures import figures
+from coalmine_router.observer.evidence.gates import judged
+from coalmine_router.observer.evidence.pair import Pair
+from coalmine_router.observer.evidence.tally import Tally
+from coalmine_router.observer.evidence.trial import Trial, TrialKey
+from coalmine_router.observer.evidence.trials import Trials
+from coalmine_router.observer.evidence.verdict import VerdictChange
+from coalmine_router.observer.exchange import Exchange, Found
+from coalmine_router.observer.settings import UNSET, RouteSettings
+from coalmine_router.observer.split import SplitEvent, split_events
+from coalmine_router.table import STABLE, Route, Variant
+
+NO_SEGMENT: Final = "(none)"
+_SEGMENT_CHARS_MAX: Final = 128
+# Of the split's requests that went well, how many between two looks at its gates.
+_LOOK_EVERY: Final = 64
+
+
+class Learning:
+    """Adds what is seen to the trial that it belongs to, and has that judged again."""
+
+    def __init__(
+        self, trials: Trials, tally: Tally, routes: Mapping[str, RouteSettings], clock: Clock
+    ) -> None:
+        self._trials = trials
+        self._tally = tally
+        self._routes = routes
+        self._clock = clock
+
+    def assigned(self, report: pb.Report, route: Route) -> Iterator[VerdictChange]:
+        """Learn from whom the split assigned a request to, and how it went there."""
+        settings = self._routes.get(route.name, UNSET)
+        for event in split_events(report, settings.slow_over_ns):
+            if event.candidate not in route.by_name:
+                continue  # of a table that is no longer in force
+            trial = self._trial(route, Pair(route.name, STABLE, event.candidate), None)
+            _add(trial.evidence, event)
+            if _is_worth_a_look(trial.evidence, event):
+                yield from self._judged(trial, report.trace_id, report.span_id)
+
+    def compared(
+        self, exchange: Exchange, route: Route, found: Found, answer: Answer
+    ) -> tuple[Found, VerdictChange | None]:
+        """Learn from one comparison; `answer` is the candidate's.
+
+        Returns it with the number of its trial, and the change of verdict that it brought about.
+        """
+        pair = Pair(route.name, found.reference, found.candidate)
+        self._tally.add(pair, found.comparison)
+        trial = self._trial(route, pair, found)
+        trial.evidence.add(found.comparison, found.noise, exchange.segment)
+        _add_failure(trial.evidence, found, answer)
+        change = next(self._judged(trial, exchange.report.trace_id, found.span_id), None)
+        return replace(found, trial=trial.number), change
+
+    def _trial(self, route: Route, pair: Pair, found: Found | None) -> Trial:
+        settings = self._routes.get(route.name, UNSET)
+        sides = route.by_name[pair.reference], route.by_name[pair.candidate]
+        key = TrialKey(settings.goes_by, "; ".join(map(_defined, sides)))
+        if found is None:
+            return self._trials.current(pair, key, self._clock.wall_ns())
+        versions = found.reference_version, found.candidate_version
+        key = replace(key, reference_version=versions[0], candidate_version=versions[1])
+        return self._trials.of(pair, key, self._clock.wall_ns())
+
+    def _judged(self, trial: Trial, trace_id: bytes, span_id: bytes) -> Iterator[VerdictChange]:
+        """Judge the trial by what it holds now; yield the change of its verdict, if any."""
+        settings = self._routes.get(trial.pair.route, UNSET)
+        gates = settings.gates_of(trial.pair.reference)
+        before, now_ns = trial.verdict, self._clock.wall_ns()
+        trial.verdict = judged(trial.evidence, gates, before, at_ns=now_ns, trace_id=trace_id)
+        if trial.verdict.verdict != before.verdict:
+            yield VerdictChange(
+                *trial.pair,
+                before=before,
+                verdict=trial.verdict,
+                at_ns=now_ns,
+                trial=trial.number,
+                reference_version=trial.key.reference_version,
+                candidate_version=trial.key.candidate_version,
+                figures=figures(trial.evidence, gates),
+                trace_id=trace_id,
+                span_id=span_id,
+            )
+
+
+def segment_of(report: pb.Report, key: str) -> str | None:
+    """Return the value of the segment's metadata key; None where the route has no segments."""
+    if not key:
+        return None
+    values = (each.value for each in report.metadata if each.key == key)
+    value = next(values, b"").decode(errors="replace")
+    return value[:_SEGMENT_CHARS_MAX] or NO_SEGMENT
+
+
+def _add(evidence: Evidence, event: SplitEvent) -> None:
+    evidence.assigned.add(event.weights_bp, is_candidate=event.is_candidate)
+    if event.is_error:
+        evidence.errors.add(event.weights_bp, is_candidate=event.is_candidate)
+    if event.is_slow:
+        evidence.slow.add(event.weights_bp, is_candidate=event.is_candidate)
+
+
+def _is_worth_a_look(evidence: Evidence, event: SplitEvent) -> bool:
+    # Fewer looks never make a verdict less sound.
+    return event.is_error or event.is_slow or evidence.assigned.total % _LOOK_EVERY == 0
+
+
+def _add_failure(evidence: Evidence, found: Found, answer: Answer) -> None:
+    if found.comparison.is_judged:
+        evidence.failures.add(0.0)
+    elif found.comparison.outcome == "error" and is_charged(answer):
+        evidence.failures.add(1.0)
+
+
+def _defined(variant: Variant) -> str:
+    return f"{variant.backend} {variant.model} {variant.version}"

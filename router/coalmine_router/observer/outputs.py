@@ -1,0 +1,100 @@
+"""Whether the rules name outputs that there are: asked once, when rules are new.
+
+A router that is only restarted asks nobody: a model that changed meanwhile must not keep it down.
+"""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Final
+
+import grpc
+import structlog
+
+from coalmine.errors import StartError
+from coalmine.inference import inference_pb2 as oip
+from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceStub
+from coalmine_router.channels import Channels
+from coalmine_router.config.compare import unknown_outputs
+from coalmine_router.observer.settings import RouteSettings
+from coalmine_router.table import Route, RouteTable
+
+_log = structlog.get_logger(__name__)
+
+_DEADLINE_S: Final = 1.0
+
+
+class OutputsCheck:
+    """Asks stable for its outputs, for routes whose rules name some.
+
+    `noted` is a file of its own, of what was found to be right before.
+    """
+
+    def __init__(self, channels: Channels, noted: Path) -> None:
+        self._channels = channels
+        self._noted = noted
+
+    async def run(self, table: RouteTable, routes: Mapping[str, RouteSettings]) -> None:
+        """Return once all that could be asked is right. Raises StartError for what isn't.
+
+        A backend that can't say, or can't be reached, is asked again at the next start.
+        """
+        known = self._read()
+        for route, settings in _asked(table, routes):
+            goes_by = f"{settings.goes_by} {route.stable}"
+            if known.get(route.name) == goes_by:
+                continue
+            names = await self._outputs(table, route)
+            if names is None:
+                continue
+            _check(route, settings, names)
+            known[route.name] = goes_by
+        self._write(known)
+
+    async def _outputs(self, table: RouteTable, route: Route) -> list[str] | None:
+        variant = route.stable
+        backend = table.by_backend[variant.backend]
+        wanted = oip.ModelMetadataRequest(
+            name=variant.model or route.match.model, version=variant.version
+        )
+        try:
+            stub = GRPCInferenceServiceStub(self._channels.channel(backend, backend.targets[0]))
+            told = await stub.ModelMetadata(
+                wanted, timeout=_DEADLINE_S, metadata=self._channels.shown(backend)
+            )
+        except (grpc.aio.AioRpcError, StartError):
+            _log.info("outputs_not_checked", route=route.name, model=wanted.name)
+            return None
+        return [each.name for each in told.outputs] or None
+
+    def _read(self) -> dict[str, str]:
+        try:
+            found = json.loads(self._noted.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return found if isinstance(found, dict) else {}
+
+    def _write(self, known: Mapping[str, str]) -> None:
+        try:
+            self._noted.write_text(json.dumps(known), encoding="utf-8")
+        except OSError as error:
+            _log.warning("outputs_not_noted", file=str(self._noted), error=str(error))
+
+
+def _asked(
+    table: RouteTable, routes: Mapping[str, RouteSettings]
+) -> Iterator[tuple[Route, RouteSettings]]:
+    """Return the routes of one model whose rules name outputs."""
+    for route in table.routes:
+        settings = routes.get(route.name)
+        if settings is not None and settings.compare.outputs and route.match.model:
+            yield route, settings
+
+
+def _check(route: Route, settings: RouteSettings, names: list[str]) -> None:
+    unknown = unknown_outputs(settings.compare, names)
+    if unknown:
+        raise StartError(
+            f"route '{route.name}': compare.outputs names '{unknown[0]}', but the model of "
+            f"'stable' has {', '.join(sorted(names)[:16])}"
+        )

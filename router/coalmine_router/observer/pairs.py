@@ -1,0 +1,58 @@
+"""Which answers of an exchange are compared with which. Pure."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from coalmine_router.observer.codes import code_name
+from coalmine_router.observer.comparison.result import Answer
+from coalmine_router.observer.exchange import Exchange, Role
+from coalmine_router.table import STABLE
+
+# The place of the answer that the caller got.
+_GIVEN = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """Two answers by their places: 0 is the one that the caller got, copies follow."""
+
+    role: Role
+    reference: str
+    candidate: str
+    places: tuple[int, int]
+    # Whether the reference's answer is the one that noise was made beside.
+    has_noise: bool = False
+
+
+def answers_of(exchange: Exchange) -> tuple[Answer, ...]:
+    """Return the answer that the caller got, then those of the copies."""
+    report = exchange.report
+    given = Answer(exchange.response, code_name(report.status_code), report.status_message)
+    return given, *(call.answer for call in exchange.calls)
+
+
+def pairs_of(exchange: Exchange) -> list[Planned]:
+    """Return what is compared; noise, if there is any, comes first.
+
+    A shadow is compared with who answered. An audit is stable against the other side, whichever of
+    them the caller got. Noise is stable's answer against its second one.
+    """
+    found = list(_pairs(exchange))
+    has_noise = any(pair.role == "noise" for pair in found)
+    found.sort(key=lambda pair: pair.role != "noise")
+    return [_beside_noise(pair) if has_noise else pair for pair in found]
+
+
+def _pairs(exchange: Exchange) -> Iterator[Planned]:
+    answered = exchange.report.variant
+    for place, call in enumerate(exchange.calls, 1):
+        role, variant = call.copy.role, call.copy.variant
+        if role == "audit" and variant == STABLE:
+            yield Planned(role, STABLE, answered, (place, _GIVEN))
+        else:
+            yield Planned(role, answered, variant, (_GIVEN, place))
+
+
+def _beside_noise(pair: Planned) -> Planned:
+    is_beside = pair.role != "noise" and pair.places[0] == _GIVEN
+    return Planned(pair.role, pair.reference, pair.candidate, pair.places, has_noise=is_beside)

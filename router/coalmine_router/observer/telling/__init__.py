@@ -1,0 +1,1 @@
+"""What was learnt, told: spans, metrics, a route's status."""

@@ -1,0 +1,87 @@
+"""Tells what was learnt as spans: of an exchange whose trace is kept, and of a verdict."""
+
+import random
+from collections.abc import Mapping
+from typing import Protocol
+
+import structlog
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+
+from coalmine_router.observer.evidence.verdict import VerdictChange
+from coalmine_router.observer.exchange import Exchange
+from coalmine_router.observer.keep import is_kept
+from coalmine_router.observer.settings import RouteSettings
+from coalmine_router.observer.telling.spans import tree
+from coalmine_router.observer.telling.verdict_spans import tipped, verdict_span
+
+_log = structlog.get_logger(__name__)
+
+
+class Spans(Protocol):
+    """Where kept spans go; CountedSpans is one."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Take a finished span."""
+        ...
+
+    def totals(self) -> Mapping[str, int]:
+        """Return what became of spans, by result."""
+        ...
+
+
+class NoSpans:
+    """For a process whose spans nobody reads."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Forget it."""
+
+    def totals(self) -> Mapping[str, int]:
+        """Return nothing."""
+        return {}
+
+
+class Teller:
+    """Decides which traces are kept, and makes their spans."""
+
+    def __init__(self, spans: Spans, resource: Resource, rng: random.Random) -> None:
+        self._spans = spans
+        self._resource = resource
+        self._rng = rng
+
+    def exchange(self, exchange: Exchange, settings: RouteSettings) -> None:
+        """Tell of a finished exchange, if its trace is kept."""
+        report = exchange.report
+        if is_kept(
+            is_sampled=report.sampled,
+            # Of each call: a request that fell back is worth a look.
+            is_ok=not any((report.status_code, *(each.status_code for each in report.attempts))),
+            duration_ns=report.duration_ns,
+            slow_over_ns=settings.slow_over_ns,
+            found=exchange.found,
+            tipped=bool(exchange.changes),
+        ):
+            spans = tree(
+                exchange,
+                self._resource,
+                segment=exchange.segment,
+                tipped=tipped(exchange.changes),
+                has_messages=settings.capture == "full",
+            )
+            for span in spans:
+                self._spans.on_end(span)
+
+    def verdict(self, change: VerdictChange) -> None:
+        """Tell of a verdict that became another."""
+        _log.info(
+            "verdict",
+            route=change.route,
+            candidate=change.candidate,
+            reference=change.reference,
+            verdict=change.verdict.verdict,
+            before=change.before.verdict,
+            reason=change.verdict.reason,
+            trial=change.trial,
+            trace_id=change.trace_id.hex(),
+        )
+        self._spans.on_end(verdict_span(change, self._resource, self._rng))

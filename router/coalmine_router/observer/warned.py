@@ -1,0 +1,40 @@
+"""What comparing warns of: logged once, counted always."""
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Final
+
+import structlog
+
+from coalmine_router.observer.comparison.result import Warned
+
+_log = structlog.get_logger(__name__)
+
+_KEYS_MAX: Final = 1_024
+_OTHER: Final = ("(other)", "(other)", "")
+
+
+class WarningCounts:
+    """Counts warnings by route, kind and what they are about; bounded."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[tuple[str, str, str]] = Counter()
+
+    def note(self, route: str, warnings: Iterable[Warned]) -> None:
+        """Count the warnings of one exchange; log those that are new."""
+        for each in warnings:
+            key: tuple[str, str, str] = (route, each.what, each.output)
+            if key not in self._counts:
+                if len(self._counts) >= _KEYS_MAX:
+                    key = _OTHER
+                else:
+                    told = {"warning": each.what, "output": each.output, "told": each.told}
+                    _log.warning("comparing", route=route, **told)
+            self._counts[key] += 1
+
+    def totals(self) -> dict[tuple[str, str], int]:
+        """Return how many there were, by route and kind."""
+        totals: Counter[tuple[str, str]] = Counter()
+        for (route, kind, _), warned in list(self._counts.items()):
+            totals[route, kind] += warned
+        return dict(totals)

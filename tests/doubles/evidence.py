@@ -1,0 +1,52 @@
+"""Evidence and trials with a figure in every place."""
+
+from typing import Literal
+
+from coalmine_router.observer.comparison.result import Comparison, OutputResult
+from coalmine_router.observer.evidence.counts import Evidence
+from coalmine_router.observer.evidence.pair import Pair
+from coalmine_router.observer.evidence.trial import Trial, TrialKey
+from coalmine_router.observer.evidence.verdict import Gate, Verdict
+
+PAIR = Pair("digits", "stable", "canary")
+KEY = TrialKey("rules", "definition", "1", "2")
+TRACE_ID = bytes.fromhex("0af7651916cd43dd8448eb211c80319c")
+FAIL = Verdict(
+    "fail",
+    "3.1 % of 420 requests mismatch, allowed 1 %",
+    (Gate("mismatch", "fail", "too many", 4.5, -1.25, 3.0, 420), Gate("split")),
+    at_ns=77,
+    trace_id=TRACE_ID,
+)
+
+
+def a_comparison(mismatching: int = 1, *, rows: int = 4, output: str = "scores") -> Comparison:
+    """Return a comparison of `rows` of which so many differ."""
+    outcome: Literal["match", "mismatch"] = "mismatch" if mismatching else "match"
+    result = OutputResult(output, outcome, rows, mismatching, mismatching / 8, "close")
+    return Comparison(
+        outcome,
+        "value" if mismatching else "",
+        outputs=(result, OutputResult("label", "match", rows, rule="argmax")),
+        rows=rows,
+        rows_mismatch=mismatching,
+    )
+
+
+def an_evidence(times: int = 1, output: str = "scores") -> Evidence:
+    """Return evidence of every sort; all its sums are exact."""
+    evidence = Evidence()
+    for _ in range(times):
+        evidence.add(a_comparison(2, output=output), a_comparison(1, output=output), "acme")
+        evidence.add(a_comparison(0), segment="(none)")
+        evidence.add(Comparison("error", "status"), segment="acme")
+        evidence.failures.add(1.0)
+        for events in (evidence.errors, evidence.slow, evidence.assigned):
+            events.add((100, 9_900), is_candidate=True)
+            events.add((100 + times, 9_900), is_candidate=False)
+    return evidence
+
+
+def a_trial(number: int = 1, pair: Pair = PAIR, *, began_ns: int = 1) -> Trial:
+    """Return a trial that has failed."""
+    return Trial(pair, KEY, number, began_ns, "first", 0, number, an_evidence(3), FAIL, FAIL)

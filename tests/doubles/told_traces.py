@@ -1,0 +1,182 @@
+"""One trace for each thing that can happen to a request, exported by the real exporters."""
+
+import random
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.span_export import exporter_for
+from coalmine.trace_context import HeadSampler, header
+from coalmine_router.observer.comparison.result import Answer, Comparison
+from coalmine_router.observer.evidence.verdict import Figures, Gate, Verdict, VerdictChange
+from coalmine_router.observer.exchange import Exchange, Found
+from coalmine_router.observer.telling.spans import tree
+from coalmine_router.observer.telling.verdict_spans import tipped, verdict_span
+from coalmine_server.spans import Exchange as Served
+from coalmine_server.spans import Spans as ServerSpans
+from tests.doubles.exchanges import MATCH, call, difference, exchange, failed, found, mismatch
+from tests.doubles.reports import STARTED_NS, report
+
+ROUTER = Resource({"service.name": "coalmine-router"})
+SERVER = Resource({"service.name": "coalmine-server"})
+
+MS = 10**6
+GONE = Answer(code="UNAVAILABLE", message="gone fishing")
+FAILED = Verdict("fail", "5 % of rows differ, 1 % may", (Gate("mismatch", "fail", "5 %"),))
+
+
+def refused(reason: str, code: int, **fields: Any) -> Exchange:
+    made = report(variant="", status_code=code, turned_away=reason, origin_router=True, **fields)
+    del made.attempts[:]
+    return Exchange.of(made)
+
+
+def fell_back() -> Exchange:
+    made = report(assignment=pb.ASSIGNMENT_FALLBACK, chosen="canary")
+    made.attempts[0].variant, made.attempts[0].status_code = "canary", 14
+    made.attempts.add().CopyFrom(made.attempts[0])
+    second = made.attempts[1]
+    second.span_id, second.variant, second.status_code = b"attempt2", "stable", 0
+    return Exchange.of(made)
+
+
+def requests() -> dict[str, Exchange]:
+    """Return exchanges by what is told of them."""
+    return {
+        "match": exchange(found(MATCH)),
+        "scores by 0.2": exchange(found(mismatch(difference("scores")))),
+        "logits by 5e-3": exchange(found(mismatch(difference(max_abs_diff=5e-3)))),
+        "logits by 2e-4": exchange(found(mismatch(difference(max_abs_diff=2e-4)))),
+        "nan": exchange(found(mismatch(difference(kind="nan")), noise=mismatch())),
+        "two outputs": exchange(found(mismatch(difference("scores"), difference("logits", "nan")))),
+        "beyond noise": exchange(found(mismatch(), noise=MATCH)),
+        "of int8": exchange(found(mismatch(difference("scores")), "int8"), found(MATCH)),
+        "noise alone": exchange(found(mismatch(), "stable", "noise"), found(MATCH)),
+        "audit": exchange(found(mismatch(), "canary", "audit")),
+        "missing": exchange(found(Comparison("mismatch", "missing"))),
+        "slow": exchange(duration_ns=200 * MS),
+        "slow mismatch": exchange(found(mismatch()), duration_ns=250 * MS),
+        "slow shadow": exchange(found(MATCH), calls=[call(duration_ns=400 * MS)]),
+        "shadow failed": exchange(found(failed()), calls=[call(answer=GONE)]),
+        "audit failed": exchange(
+            found(failed(), role="audit"), calls=[call("canary", "audit", GONE)]
+        ),
+        "fell back": fell_back(),
+        "in flight": refused("in_flight", 8),
+        "not ready": refused("not_ready", 14),
+        "no route": refused("", 5, route=""),
+        "out of reach": exchange(status_code=14, origin_router=True),
+        "failed": exchange(status_code=13),
+        "tipped": exchange(found(mismatch())),
+        "of acme": exchange(found(MATCH)),
+        "acme's mismatch": exchange(found(mismatch())),
+        "version 3": exchange(found(MATCH, candidate_version="3")),
+        "order": exchange(found(MATCH), request_id="order-4711"),
+        "uncopied order": exchange(),
+    }
+
+
+SEGMENTS: Mapping[str, str] = {"of acme": "acme", "acme's mismatch": "acme", "match": "(none)"}
+# Of these the server made spans too: the request's id, and the version that answered.
+SERVED: Mapping[str, tuple[str, str]] = {
+    "match": ("r-1", "1"),
+    "version 3": ("r-1", "3"),
+    "order": ("order-4711", "1"),
+    "uncopied order": ("order-4711", "1"),
+}
+
+
+def change(tipped_by: Found, trace_id: bytes) -> VerdictChange:
+    return VerdictChange(
+        *("digits", "stable", "canary"),
+        before=Verdict(),
+        verdict=FAILED,
+        at_ns=STARTED_NS,
+        trial=1,
+        reference_version="1",
+        candidate_version="2",
+        figures=Figures(114, 6, 1, 0, 0.05, 0.02, 0.1, 0.01),
+        trace_id=trace_id,
+        span_id=tipped_by.span_id,
+    )
+
+
+class _Kept(SpanProcessor):
+    def __init__(self) -> None:
+        self.spans: list[ReadableSpan] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.spans.append(span)
+
+
+def export(folder: Path) -> dict[str, str]:
+    """Write all traces to `folder`/router and `folder`/server; return what is told, by trace id."""
+    made = requests()
+    names = {each.report.trace_id.hex(): name for name, each in made.items()}
+    failure = change(made["tipped"].found[0], made["tipped"].report.trace_id)
+    verdicts = {
+        "failure": failure,
+        "failure of int8": replace(failure, candidate="int8"),
+        "pass": replace(failure, verdict=Verdict("pass")),
+    }
+    spans: list[ReadableSpan] = []
+    for name, each in made.items():
+        by = tipped([failure]) if name == "tipped" else {}
+        spans += tree(each, ROUTER, segment=SEGMENTS.get(name), tipped=by)
+    for seed, (name, verdict) in enumerate(verdicts.items()):
+        spans.append(verdict_span(verdict, ROUTER, random.Random(seed)))
+        names[trace_id(spans[-1])] = name
+    write(folder / "router", spans)
+    write(folder / "server", list(served(made)))
+    return names
+
+
+def trace_id(span: ReadableSpan) -> str:
+    assert span.context is not None
+    return f"{span.context.trace_id:032x}"
+
+
+def served(made: Mapping[str, Exchange]) -> Iterable[ReadableSpan]:
+    kept = _Kept()
+    spans = ServerSpans(
+        SERVER, kept, sampler=HeadSampler(1.0, parent_based=True), rng=random.Random(1)
+    )
+    for name, (request_id, version) in SERVED.items():
+        asked = made[name].report
+        parent = header(asked.trace_id, asked.attempts[0].span_id, sampled=True)
+        spans.record(_served(spans, parent, request_id, version))
+    return kept.spans
+
+
+def _served(spans: ServerSpans, parent: str, request_id: str, version: str) -> Served:
+    traced = spans.begin([("traceparent", parent)])
+    assert traced is not None
+    times: dict[str, Any] = {
+        "begun_ns": STARTED_NS + 200_000,
+        "queued_ns": STARTED_NS + 250_000,
+        "started_ns": STARTED_NS + 500_000,
+        "computed_ns": STARTED_NS + 2_000_000,
+        "ended_ns": STARTED_NS + 2_100_000,
+    }
+    others = [each for each in (spans.begin([]) for _ in range(200)) if each is not None]
+    return Served(
+        traced,
+        model="digits",
+        version=version,
+        request_id=request_id,
+        batch_rows=201,
+        batch=[traced, *others],
+        **times,
+    )
+
+
+def write(folder: Path, spans: Sequence[ReadableSpan]) -> None:
+    exporter = exporter_for(folder, {})
+    assert exporter is not None
+    exporter.export(spans)
+    exporter.shutdown()

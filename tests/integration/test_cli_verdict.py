@@ -1,0 +1,217 @@
+"""What the program makes of a verdict: what it prints, and the code it exits with."""
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import grpc
+import pytest
+from typer.testing import CliRunner, Result
+
+from coalmine_client.cli.root import program
+from tests.doubles.control import FakeControl, a_judged_status, a_status, serving
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def control() -> FakeControl:
+    return FakeControl()
+
+
+@pytest.fixture
+def run(control: FakeControl) -> Iterator[Run]:
+    """Run `coalmine VERB…` with the router's address in the environment."""
+    with serving(control) as address:
+        yield lambda line: CliRunner().invoke(
+            program(), line.split(), env={"COALMINE_CONTROL": address}
+        )
+
+
+# ---------------------------------------------------------------- exit codes
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("inconclusive", 0), ("fail", 3)])
+def test_the_exit_code_of_status_follows_the_verdict(
+    run: Run, control: FakeControl, verdict: str, code: int
+) -> None:
+    control.answers["GetRoute"] = a_judged_status(verdict)
+    result = run("status digits")
+    assert result.exit_code == code
+    assert f"{verdict.upper()}  int8 against stable" in result.stdout
+
+
+def test_a_failed_verdict_says_why_in_one_line(run: Run, control: FakeControl) -> None:
+    control.answers["GetRoute"] = a_judged_status()
+    assert run("status digits").stderr == (
+        "coalmine: status: the verdict is FAIL: "
+        "int8 against stable: 3.1 % of 9,975 requests mismatch, allowed 1 %\n"
+    )
+
+
+def test_as_json_the_exit_code_is_the_same(run: Run, control: FakeControl) -> None:
+    control.answers["GetRoute"] = a_judged_status()
+    result = run("status digits --json")
+    assert result.exit_code == 3
+    assert json.loads(result.stdout)["verdict"] == "fail"
+
+
+def test_of_one_candidate_only_its_own_verdict_counts(run: Run, control: FakeControl) -> None:
+    control.answers["GetRoute"] = a_judged_status()
+    assert run("status digits --candidate canary").exit_code == 0
+    assert run("status digits --candidate int8").exit_code == 3
+
+
+def test_a_candidate_that_the_route_does_not_have_is_wrong_usage(run: Run) -> None:
+    for verb in ("status digits --candidate nix", "status digits --candidate nix --until-verdict"):
+        result = run(verb)
+        assert result.exit_code == 2
+        assert "route 'digits' has no variant 'nix', but stable, canary, int8" in result.stderr
+
+
+# ---------------------------------------------------------------- --until-verdict
+
+
+@pytest.mark.parametrize(("verdict", "code"), [("pass", 0), ("fail", 3)])
+def test_until_verdict_waits_for_it_and_shows_the_status_that_has_it(
+    run: Run, control: FakeControl, verdict: str, code: int
+) -> None:
+    control.watched = [a_judged_status("inconclusive"), a_judged_status(verdict)]
+    control.watch_ends = False
+    result = run("status digits --until-verdict")
+    assert result.exit_code == code
+    assert f"{verdict.upper()}  int8 against stable" in result.stdout
+    assert "INCONCLUSIVE" not in result.stdout
+
+
+def test_until_verdict_gives_up_when_the_time_is_over(run: Run, control: FakeControl) -> None:
+    control.watched = [a_judged_status("inconclusive")]
+    control.watch_ends = False
+    result = run("status digits --until-verdict --timeout 300ms")
+    assert result.exit_code == 4
+    assert result.stdout == ""
+    assert result.stderr == (
+        "coalmine: status: no verdict within 0.3 s: int8 against stable: not enough evidence yet\n"
+    )
+
+
+def test_a_route_without_a_candidate_has_no_verdict_to_wait_for_in_time(
+    run: Run, control: FakeControl
+) -> None:
+    status = a_status()
+    del status.comparisons[:]
+    control.watched, control.watch_ends = [status], False
+    result = run("status digits --until-verdict --timeout 200ms")
+    assert result.exit_code == 4
+    assert "nothing was compared yet" in result.stderr
+
+
+def test_until_verdict_of_one_candidate_does_not_wait_for_others(
+    run: Run, control: FakeControl
+) -> None:
+    status = a_judged_status("pass")
+    status.verdict = "inconclusive"
+    control.watched, control.watch_ends = [status], False
+    assert run("status digits --until-verdict --candidate int8").exit_code == 0
+    late = run("status digits --until-verdict --candidate canary --timeout 200ms")
+    assert late.exit_code == 4
+
+
+def test_a_router_that_is_started_anew_does_not_end_the_wait(
+    run: Run, control: FakeControl
+) -> None:
+    control.watched = [a_judged_status("inconclusive")]
+    control.watched_again = [a_judged_status("pass")]
+    control.watch_breaks = True
+    assert run("status digits --until-verdict").exit_code == 0
+
+
+def test_a_router_that_was_never_there_ends_the_wait_at_once(
+    run: Run, control: FakeControl
+) -> None:
+    control.errors["WatchRoute"] = grpc.StatusCode.UNAVAILABLE, "not now"
+    result = run("status digits --until-verdict")
+    assert result.exit_code == 1
+    assert result.stderr == "coalmine: status: not now (UNAVAILABLE)\n"
+
+
+def test_until_verdict_prints_one_json_object(run: Run, control: FakeControl) -> None:
+    control.watched = [a_judged_status("inconclusive"), a_judged_status("pass")]
+    found = json.loads(run("status digits --until-verdict --json").stdout)
+    assert found["verdict"] == "pass"
+
+
+@pytest.mark.parametrize(
+    ("line", "why"),
+    [
+        ("status digits --timeout 5m", "--timeout goes with --until-verdict"),
+        ("status digits --watch --until-verdict", "exclude each other"),
+        ("status digits --until-verdict --timeout 5", "expected a duration such as"),
+        ("status digits --until-verdict --timeout soon", "got 'soon'"),
+    ],
+)
+def test_options_that_do_not_go_together_are_wrong_usage(run: Run, line: str, why: str) -> None:
+    result = run(line)
+    assert result.exit_code == 2
+    assert why in result.stderr
+
+
+def test_the_help_says_what_the_exit_codes_are() -> None:
+    text = " ".join(CliRunner().invoke(program(), ["status", "--help"]).output.split())
+    assert "Exits with 3 where the verdict is FAIL" in text
+    assert "4 where --until-verdict has none in time" in text
+
+
+# ---------------------------------------------------------------- as JSON
+
+
+def test_a_judgement_as_json(run: Run, control: FakeControl) -> None:
+    control.answers["GetRoute"] = a_judged_status()
+    found: Any = json.loads(run("status digits --json").stdout)["comparisons"][0]
+    assert found["verdict"]["verdict"] == "fail"
+    assert found["verdict"]["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
+    assert found["verdict"]["gates"][1] == {
+        "gate": "errors",
+        "finding": "open",
+        "reason": "5 of 9,980 failed",
+        "log_fail": 0.75,
+        "log_pass": 0.0,
+        "log_needed": 3.0,
+        "observed": 5,
+    }
+    assert found["trial"] == {
+        "number": 3,
+        "reference_version": "1",
+        "candidate_version": "2",
+        "began": "2026-09-21T14:13:20.000000Z",
+        "ended": None,
+        "why": "candidate version",
+    }
+    assert found["rate"] == {"value": 0.031, "low": 0.019, "high": 0.0481, "requests": 9_975}
+    assert found["outputs"][1]["raw"] is None
+    assert found["segments"][3] == {
+        "name": "tenant-3",
+        "verdict": "inconclusive",
+        "match": 100,
+        "mismatch": 3,
+        "error": 1,
+        "rate": {"value": 0.03, "low": 0.015, "high": 0.06, "requests": 0},
+    }
+
+
+def test_copies_and_how_comparing_keeps_up_as_json(run: Run) -> None:
+    found = json.loads(run("status digits --json").stdout)
+    lane = found["shadows"][0]
+    assert lane["offered"] == sum(
+        (lane["waiting"], lane["under_way"], lane["sent"], *lane["dropped"].values())
+    )
+    assert lane["sent"] == lane["timed_out"] + lane["failed"] + lane["answered"]
+    assert (lane["role"], lane["circuit"]) == ("shadow", "closed")
+    assert found["comparing"]["share_bp"] == 10_000
+
+
+def test_trials_as_json(run: Run) -> None:
+    first, second = json.loads(run("trials digits --json").stdout)["trials"]
+    assert (first["trial"]["number"], first["trial"]["ended"]) == (3, None)
+    assert second["trial"]["ended"] == "2026-09-21T14:13:20.000000Z"
+    assert second["verdict"]["verdict"] == "pass"

@@ -1,0 +1,263 @@
+"""Copies that are given up, each with its reason; and that one lane is in no other's way."""
+
+import asyncio
+from typing import Any
+
+import numpy as np
+import pytest
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.observer.copies.circuit import CircuitRules
+from coalmine_router.observer.copies.limits import CopyLimits
+from coalmine_router.observer.exchange import Copy
+from tests.doubles.copying import Copying, copied_config, copying
+from tests.doubles.hand_clock import HandClock
+from tests.doubles.oip_backend import (
+    Answer,
+    OipBackend,
+    answering,
+    hanging,
+    request_body,
+    response_body,
+)
+from tests.doubles.reports import UNUSED, report
+from tests.doubles.split_route import closed_port
+from tests.doubles.waiting import eventually
+
+LOGITS = np.array([[0.1, 0.7, 0.2]], dtype=np.float32)
+REQUEST = request_body("digits", pixels=np.zeros((1, 4), np.float32))
+RESPONSE = response_body(logits=LOGITS)
+BOTH = ["canary", "int8"]
+SECOND_NS = 10**9
+
+
+def copied(*variants: str, **fields: Any) -> pb.Report:
+    return report(REQUEST, RESPONSE, shadows=variants or ["canary"], **fields)
+
+
+async def test_a_shadow_that_hangs_holds_up_no_other_and_is_bounded() -> None:
+    limits = CopyLimits(queue_copies_max=3)
+    two = {"shadows": {"canary": {"share": "100%", "concurrency": 2}, "int8": "100%"}}
+    async with OipBackend(hanging()) as hung, OipBackend(answering(logits=LOGITS)) as well:
+        config = copied_config(stable=UNUSED, canary=hung.address, int8=well.address, route=two)
+        async with copying(config, limits=limits) as rig:
+            # A copy is taken from its queue as soon as a worker runs, so the calls come first.
+            rig.offer(*(copied(*BOTH) for _ in range(2)))
+            await hung.wait_seen(2)
+            for _ in range(10):
+                rig.offer(copied(*BOTH))
+                await eventually(lambda: rig.totals("int8").sent == rig.totals("int8").offered)
+            assert len(hung.seen) == 2
+            rig.check()
+            assert (rig.totals().waiting, rig.totals().under_way) == (3, 2)
+    assert (rig.totals("int8").offered, rig.totals("int8").answered) == (12, 12)
+    assert rig.totals().sent == 0
+    assert rig.dropped() == {"queue_full": 7, "stopping": 5}
+
+
+async def test_a_lane_has_connections_of_its_own() -> None:
+    async with OipBackend(answering(logits=LOGITS)) as backend:
+        config = copied_config(stable=UNUSED, canary=backend.address, route={"audit": "1%"})
+        async with copying(config) as rig:
+            rig.offer(copied(audit="canary"))
+            await rig.ended(2)
+            reached = [each._channels for each in rig.copies._callers.values()]
+            assert len(reached) == 2
+            assert reached[0] is not reached[1]
+
+
+async def test_a_copy_that_waited_too_long_is_given_up_unsent() -> None:
+    clock, until = HandClock(), asyncio.Event()
+    one = {"shadows": {"canary": {"share": "100%", "concurrency": 1}}}
+    async with OipBackend(lambda _: Answer(RESPONSE, until=until)) as shadow:
+        config = copied_config(stable=UNUSED, canary=shadow.address, route=one)
+        async with copying(config, clock=clock) as rig:
+            rig.offer(copied(), copied())
+            await shadow.wait_seen(1)
+            clock.now_ns += 31 * SECOND_NS
+            until.set()
+            await rig.ended(2)
+        assert len(shadow.seen) == 1
+    assert rig.dropped() == {"expired": 1}
+
+
+async def test_a_hung_shadow_is_given_up_at_its_deadline() -> None:
+    async with OipBackend(hanging()) as hung:
+        config = copied_config(stable=UNUSED, canary=hung.address, route={"timeout": "50ms"})
+        async with copying(config) as rig:
+            rig.offer(copied())
+            await rig.ended(1)
+    assert (rig.codes, rig.totals().timed_out) == (["DEADLINE_EXCEEDED"], 1)
+
+
+@pytest.mark.parametrize(
+    ("sent", "reason"),
+    [
+        (report(shadows=["canary"], uncopied="too_large"), "too_large"),
+        (report(shadows=["canary"], uncopied="primary_failed", status_code=14), "primary_failed"),
+        (report(REQUEST, shadows=["canary"], status_code=14), "primary_failed"),
+        (report(REQUEST, RESPONSE, shadows=["gone"]), "unknown_variant"),
+        (report(REQUEST, RESPONSE, shadows=["canary"], route="gone"), "unknown_variant"),
+        (report(REQUEST, RESPONSE, shadows=["canary"], method="a.B/C"), "not_comparable"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_copy_that_can_not_be_made_is_counted_with_its_reason(
+    sent: pb.Report, reason: str
+) -> None:
+    async with OipBackend() as shadow:
+        again = pb.Report()
+        again.CopyFrom(sent)  # an exchange empties the report it is made from
+        async with copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig:
+            rig.offer(again)
+        assert shadow.seen == []
+    assert [dict(totals.dropped) for _, totals in rig.copies.totals()] == [{reason: 1}]
+    assert [copy for _, copy in rig.given_up] == [Copy("shadow", sent.shadows[0])]
+
+
+async def test_a_callers_mistake_is_copied_so_that_both_can_be_seen_to_refuse() -> None:
+    async with (
+        OipBackend(answering(logits=LOGITS)) as shadow,
+        copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig,
+    ):
+        rig.offer(report(REQUEST, shadows=["canary"], status_code=3))
+        await rig.ended(1)
+    assert rig.codes == ["OK"]
+
+
+async def test_calls_over_the_rate_are_dropped_and_counted() -> None:
+    slow = {"shadows": {"canary": {"share": "100%", "max_rps": 10}}}
+    clock = HandClock()
+    async with OipBackend(answering(logits=LOGITS)) as shadow:
+        config = copied_config(stable=UNUSED, canary=shadow.address, route=slow)
+        async with copying(config, clock=clock) as rig:
+            for number in range(1, 101):
+                rig.offer(copied())
+                await rig.ended(number)
+                clock.now_ns += SECOND_NS // 50
+        assert len(shadow.seen) == 20
+    assert rig.dropped() == {"max_rps": 80}
+
+
+async def test_a_dead_shadow_is_left_alone_but_for_a_try_now_and_then() -> None:
+    clock, address = HandClock(), closed_port()
+    config = copied_config(stable=UNUSED, canary=address)
+    async with copying(config, clock=clock) as rig:
+        for number in range(1, 51):
+            rig.offer(copied())
+            await rig.ended(number)
+        assert (rig.totals().circuit, rig.totals().failed) == ("open", 5)
+        assert rig.dropped() == {"circuit_open": 45}
+        async with OipBackend(answering(logits=LOGITS), address=address):
+            for number in range(51, 200):
+                clock.now_ns += 30 * SECOND_NS
+                rig.offer(copied())
+                await rig.ended(number)
+                if rig.totals().circuit == "closed":
+                    break
+                await asyncio.sleep(0.02)  # the channel connects again after a pause of its own
+            assert rig.codes[-1] == "OK"
+
+
+async def test_an_open_circuit_lets_go_of_what_waits() -> None:
+    rules = CircuitRules(failures=2)
+    two = {"shadows": {"canary": {"share": "100%", "concurrency": 2, "timeout": "50ms"}}}
+    async with OipBackend(hanging()) as hung:
+        config = copied_config(stable=UNUSED, canary=hung.address, route=two)
+        async with copying(config, limits=CopyLimits(circuit=rules)) as rig:
+            rig.offer(*(copied() for _ in range(100)))
+            await rig.ended(100)
+            assert rig.totals().circuit == "open"
+    assert set(rig.dropped()) == {"circuit_open"}
+    assert len(rig.answered) <= 3
+
+
+async def test_memory_is_bounded_over_all_lanes_and_shared_bodies_count_once() -> None:
+    size = len(REQUEST + RESPONSE)
+    async with OipBackend(hanging()) as hung:
+        config = copied_config(stable=UNUSED, canary=hung.address, int8=hung.address, shares=BOTH)
+        async with copying(config, limits=CopyLimits(room_bytes_max=3 * size)) as rig:
+            rig.offer(*(copied(*BOTH) for _ in range(5)))
+            assert (rig.dropped(), rig.dropped("int8")) == ({"no_room": 2}, {"no_room": 2})
+            assert rig.copies._room.bytes == 3 * size
+    assert rig.copies._room.bytes == 0
+
+
+async def test_an_answer_that_can_not_wait_for_a_slower_copy_is_let_go_and_says_so() -> None:
+    size = len(REQUEST + RESPONSE)
+    large = answering(logits=np.zeros(10_000, np.float32))
+    async with OipBackend(hanging()) as hung, OipBackend(large) as well:
+        config = copied_config(stable=UNUSED, canary=hung.address, int8=well.address, shares=BOTH)
+        async with copying(config, limits=CopyLimits(room_bytes_max=2 * size)) as rig:
+            rig.offer(copied(*BOTH))
+            await rig.ended(1)
+            assert rig.codes == ["RESOURCE_EXHAUSTED"]
+            rig.offer(copied("int8"))
+            await rig.ended(2)
+            assert rig.codes == ["RESOURCE_EXHAUSTED", "OK"]
+
+
+async def test_lanes_that_the_table_no_longer_draws_for_are_closed_once_idle() -> None:
+    until = asyncio.Event()
+    async with OipBackend(lambda _: Answer(RESPONSE, until=until)) as shadow:
+        config = copied_config(stable=UNUSED, canary=shadow.address)
+        async with copying(config) as rig:
+            rig.offer(copied())
+            await shadow.wait_seen(1)
+            rig.copies.follow(
+                rig.table.replacing(rig.table.route("digits").with_shadow("canary", 0))
+            )
+            assert len(rig.copies._lanes) == 1
+            until.set()
+            await eventually(lambda: not rig.copies._callers)
+            assert not rig.copies._lanes
+            rig.offer(copied())
+            await rig.ended(2)
+    assert (rig.codes, rig.totals().answered) == (["OK", "OK"], 2)
+
+
+async def test_who_is_told_may_fail_without_harm_to_the_next() -> None:
+    async with (
+        OipBackend(answering(logits=LOGITS)) as shadow,
+        copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig,
+    ):
+        told: list[Any] = []
+
+        def fails(*one: Any) -> None:
+            told.append(one)
+            raise RuntimeError("a bug")
+
+        rig.copies._answered = rig.copies._given_up = fails
+        rig.offer(copied(), copied("gone"), copied())
+        await rig.copies.settled()
+        assert len(told) == 3
+        rig.given_up += told[:1]
+        rig.answered += told[1:]
+
+
+async def test_it_is_settled_once_the_last_copy_has_come_to_its_end() -> None:
+    released = asyncio.Event()
+    async with (
+        OipBackend(lambda _: Answer(RESPONSE, until=released)) as shadow,
+        copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig,
+    ):
+        await rig.copies.settled()
+        rig.offer(copied())
+        await shadow.wait_seen(1)
+        settled = asyncio.ensure_future(rig.copies.settled())
+        await asyncio.sleep(0)
+        assert not settled.done()
+        released.set()
+        await asyncio.wait_for(settled, 10)
+        assert len(rig.answered) == 1
+
+
+async def test_before_it_runs_and_after_it_has_stopped_copies_are_given_up() -> None:
+    async with OipBackend(answering(logits=LOGITS)) as shadow:
+        async with copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig:
+            kept: Copying = rig
+        kept.offer(copied())
+        await kept.copies.settled()
+        kept.check()
+        assert shadow.seen == []
+    assert kept.dropped() == {"stopping": 1}

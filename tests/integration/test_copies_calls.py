@@ -1,0 +1,211 @@
+"""Copies over real gRPC: whom they go to, with what, and how long they may take."""
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import pytest
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.config.file import RouterConfig
+from coalmine_router.table import Match, Route, RouteTable, Variant
+from tests.doubles.copying import copied_config, copying
+from tests.doubles.oip_backend import (
+    INFER,
+    Answer,
+    OipBackend,
+    answering,
+    failing,
+    request_body,
+    response_body,
+)
+from tests.doubles.reports import UNUSED, report
+from tests.doubles.split_route import closed_port
+
+PIXELS = np.arange(4, dtype=np.float32).reshape(1, 4)
+LOGITS = np.array([[0.1, 0.7, 0.2]], dtype=np.float32)
+REQUEST = request_body("digits", request_id="r-1", pixels=PIXELS)
+RESPONSE = response_body(logits=LOGITS)
+
+
+def shadowed(**fields: Any) -> pb.Report:
+    return report(REQUEST, RESPONSE, shadows=["canary"], **fields)
+
+
+def with_token(config: RouterConfig, file: Path) -> RouterConfig:
+    known = config.backends["canary"]
+    config.backends["canary"] = known.model_copy(update={"token_file": file})
+    return config
+
+
+async def test_a_shadow_is_asked_with_the_callers_bytes_and_its_own_model_name() -> None:
+    async with OipBackend(answering(logits=LOGITS)) as shadow:
+        async with copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig:
+            rig.offer(shadowed(metadata=[("x-user-id", b"ann"), ("k-bin", b"\x00\xff")]))
+            await rig.ended(1)
+        (seen,) = shadow.seen
+    assert seen.method == INFER
+    assert seen.body.startswith(REQUEST)
+    assert (seen.infer.model_name, seen.infer.model_version) == ("digits-next", "2")
+    assert seen.values("x-user-id") == ["ann"]
+    assert seen.values("k-bin") == [b"\x00\xff"]
+
+
+async def test_the_copies_of_all_roles_go_to_their_variants_each_on_a_lane_of_its_own() -> None:
+    config = copied_config(
+        stable=UNUSED,
+        canary=UNUSED,
+        int8=UNUSED,
+        shares=["int8"],
+        route={"audit": "10%", "noise": "10%"},
+    )
+    async with OipBackend(answering(logits=LOGITS)) as backend:
+        for name in config.backends:
+            known = config.backends[name]
+            config.backends[name] = known.model_copy(update={"targets": (backend.address,)})
+        async with copying(config) as rig:
+            rig.offer(report(REQUEST, RESPONSE, shadows=["int8"], audit="canary", noise=True))
+            await rig.ended(3)
+        models = sorted(each.infer.model_name for each in backend.seen)
+    roles = {call.copy.role: call.copy.variant for call in rig.calls}
+    assert roles == {"shadow": "int8", "audit": "canary", "noise": "stable"}
+    assert models == ["digits", "digits", "digits-next"]
+    assert rig.totals("canary", "audit").answered == 1
+    assert rig.totals("stable", "noise").answered == 1
+
+
+async def test_a_shadow_is_shown_the_routers_token_in_the_place_of_the_callers(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "token"
+    file.write_text("routers\n")
+    async with OipBackend(answering(logits=LOGITS)) as shadow:
+        config = with_token(copied_config(stable=UNUSED, canary=shadow.address), file)
+        async with copying(config) as rig:
+            rig.offer(shadowed(metadata=[("authorization", b"Bearer callers")]))
+            await rig.ended(1)
+        (seen,) = shadow.seen
+    assert seen.values("authorization") == ["Bearer routers"]
+
+
+async def test_a_copy_that_can_not_be_sent_is_no_fault_of_the_shadow(tmp_path: Path) -> None:
+    async with OipBackend() as shadow:
+        config = copied_config(stable=UNUSED, canary=shadow.address)
+        async with copying(with_token(config, tmp_path / "gone")) as rig:
+            for _ in range(20):
+                rig.offer(shadowed())
+            await rig.ended(20)
+            assert rig.totals().circuit == "closed"
+        assert shadow.seen == []
+    assert rig.dropped() == {"not_sent": 20}
+
+
+@pytest.mark.parametrize(("sampled", "flag"), [(True, "01"), (False, "00")])
+async def test_a_shadow_gets_the_callers_trace_and_head_decision(sampled: bool, flag: str) -> None:
+    async with OipBackend(answering(logits=LOGITS)) as shadow:
+        sent = shadowed(sampled=sampled, tracestate="a=b")
+        sent_id, own = sent.trace_id, {sent.span_id.hex(), sent.attempts[0].span_id.hex()}
+        async with copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig:
+            rig.offer(sent)
+            await rig.ended(1)
+        (parent,) = shadow.seen[0].values("traceparent")
+        assert shadow.seen[0].values("tracestate") == ["a=b"]
+    version, trace_id, span_id, got = str(parent).split("-")
+    assert (version, trace_id, got) == ("00", sent_id.hex(), flag)
+    assert span_id not in own
+    assert span_id == rig.calls[0].span_id.hex()
+
+
+@pytest.mark.parametrize(
+    ("route", "at_most_s"),
+    [
+        ({"timeout": "200ms"}, 0.2),
+        ({"timeout": "30s"}, 5.0),
+        ({"shadows": {"canary": {"share": "100%", "timeout": "1s"}}}, 1.0),
+        ({"shadows": {"canary": {"share": "100%", "timeout": "9s"}}, "timeout": "2s"}, 2.0),
+    ],
+    ids=["the route's", "five seconds", "its own", "the route's below its own"],
+)
+async def test_a_copys_deadline_is_its_own_and_at_most_the_routes(
+    route: dict[str, Any], at_most_s: float
+) -> None:
+    async with OipBackend(answering(logits=LOGITS)) as shadow:
+        config = copied_config(stable=UNUSED, canary=shadow.address, route=route)
+        async with copying(config) as rig:
+            rig.offer(shadowed())
+            await rig.ended(1)
+        remaining = shadow.seen[0].time_remaining_s
+    assert remaining is not None
+    # The wire carries it rounded up.
+    assert at_most_s / 2 < remaining <= at_most_s * 1.1
+
+
+async def test_another_services_bytes_go_to_the_same_method_as_they_are() -> None:
+    async with OipBackend(lambda _: Answer(b"found")) as backend:
+        config = copied_config(stable=UNUSED, canary=backend.address)
+        async with copying(config) as rig:
+            variants = (
+                Variant("stable", "stable", weight_bp=10_000),
+                Variant("canary", "canary"),
+            )
+            match = Match(service="a.Books")
+            books = Route("digits", match, variants, copy_methods=("Find",))
+            rig.table = RouteTable(2, rig.table.backends, (books,))
+            for method in ("a.Books/Find", "a.Books/Buy"):
+                rig.offer(report(b"\xff\x00", b"found", shadows=["canary"], method=method))
+            await rig.ended(2)
+        (seen,) = backend.seen
+    assert (seen.method, seen.body) == ("a.Books/Find", b"\xff\x00")
+    assert rig.calls[0].answer.body == b"found"
+    assert rig.dropped() == {"not_comparable": 1}
+
+
+@pytest.mark.parametrize(
+    ("code", "kind"),
+    [
+        ("OK", "answered"),
+        ("INTERNAL", "failed"),
+        ("CANCELLED", "failed"),
+        ("DEADLINE_EXCEEDED", "timed_out"),
+    ],
+)
+async def test_what_a_copy_ended_with_is_counted_and_handed_on(code: str, kind: str) -> None:
+    script = answering(logits=LOGITS) if code == "OK" else failing(grpc.StatusCode[code], "why")
+    async with OipBackend(script) as shadow:
+        async with copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig:
+            rig.offer(shadowed())
+            await rig.ended(1)
+        assert rig.calls[0].address == shadow.address
+    assert rig.codes == [code]
+    assert rig.calls[0].answer.message == ("" if code == "OK" else "why")
+    assert getattr(rig.totals(), kind) == rig.totals().sent == 1
+
+
+async def test_where_a_target_is_dead_the_others_get_the_calls() -> None:
+    async with OipBackend(answering(logits=LOGITS)) as well:
+        config = copied_config(stable=UNUSED, canary=well.address)
+        dead = config.backends["canary"].model_copy(
+            update={"targets": (closed_port(), well.address)}
+        )
+        config.backends["canary"] = dead
+        async with copying(config) as rig:
+            for number in range(1, 21):
+                rig.offer(shadowed())
+                await rig.ended(number)
+            assert rig.totals().circuit == "closed"
+    assert rig.codes.count("UNAVAILABLE") < 5
+    assert rig.codes.count("OK") > 15
+
+
+async def test_an_answer_over_the_limit_is_not_kept_and_says_so() -> None:
+    large = np.zeros(17 * 1024 * 1024, np.uint8)
+    async with (
+        OipBackend(answering(logits=large)) as shadow,
+        copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig,
+    ):
+        rig.offer(shadowed())
+        await rig.ended(1)
+    (call,) = rig.calls
+    assert (call.answer.code, call.answer.body) == ("RESOURCE_EXHAUSTED", b"")
+    assert "at most 16777216" in call.answer.message

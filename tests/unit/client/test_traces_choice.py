@@ -1,0 +1,101 @@
+"""Which traces are shown."""
+
+import random
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coalmine_client.cli.traces_choice import SPANS_MAX, collected, is_any, is_mismatch, newest
+from coalmine_client.otlp_spans import Span
+
+OUTCOME = "coalmine.compare.outcome"
+
+
+def span(trace_id: str, started_ns: int = 0, span_id: str = "s", **more: Any) -> Span:
+    fields: dict[str, Any] = {
+        "parent_id": "",
+        "service": "coalmine-router",
+        "name": "call",
+        "kind": 1,
+        "ended_ns": started_ns,
+        "status": 0,
+        "status_text": "",
+        "attributes": {},
+        "events": (),
+        "links": (),
+        "resource": {},
+        **more,
+    }
+    return Span(trace_id=trace_id, span_id=span_id, started_ns=started_ns, **fields)
+
+
+def test_the_newest_come_first_and_no_more_than_asked_for() -> None:
+    spans = [span("a", 1), span("b", 5), span("c", 3), span("d", 2)]
+    assert newest(spans, 2, is_any) == ["b", "c"]
+    assert newest(spans, 9, is_any) == ["b", "c", "d", "a"]
+    assert newest([], 9, is_any) == []
+
+
+def test_a_trace_that_was_given_up_comes_back_with_a_newer_span() -> None:
+    assert newest([span("a", 1), span("b", 2), span("a", 3)], 1, is_any) == ["a"]
+
+
+def test_a_trace_grown_newer_is_not_the_one_that_goes() -> None:
+    spans = [span("a", 1), span("b", 2), span("a", 9), span("c", 5)]
+    assert newest(spans, 2, is_any) == ["a", "c"]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abcdefgh"), st.integers(0, 50)), max_size=60),
+    st.integers(1, 6),
+)
+def test_it_is_what_sorting_all_traces_by_their_latest_span_gives(
+    seen: list[tuple[str, int]], limit: int
+) -> None:
+    # No two at the same time: which of those comes first is nobody's business.
+    spans = [span(trace_id, at * 100 + place) for place, (trace_id, at) in enumerate(seen)]
+    latest = {each.trace_id: 0 for each in spans}
+    for each in spans:
+        latest[each.trace_id] = max(latest[each.trace_id], each.started_ns)
+    expected = sorted(latest, key=lambda each: -latest[each])[:limit]
+    assert newest(spans, limit, is_any) == expected
+
+
+def test_choosing_keeps_no_more_than_the_newest_whatever_the_files_hold() -> None:
+    chance = random.Random(7)
+    spans = (span(str(each), chance.randrange(10**9)) for each in range(20_000))
+    assert len(newest(spans, 50, is_any)) == 50
+
+
+@pytest.mark.parametrize(
+    ("name", "attributes", "wanted"),
+    [
+        ("coalmine.compare", {OUTCOME: "mismatch"}, True),
+        ("coalmine.compare", {OUTCOME: "mismatch", "coalmine.compare.role": "audit"}, True),
+        ("coalmine.compare", {OUTCOME: "mismatch", "coalmine.compare.role": "noise"}, False),
+        ("coalmine.compare", {OUTCOME: "match"}, False),
+        ("coalmine.compare", {}, False),
+        ("call", {OUTCOME: "mismatch"}, False),
+    ],
+)
+def test_a_mismatch_is_one_of_a_candidate(
+    name: str, attributes: dict[str, str], wanted: bool
+) -> None:
+    assert is_mismatch(span("a", name=name, attributes=attributes)) is wanted
+
+
+def test_spans_are_collected_by_trace_each_once_in_the_order_of_the_ids() -> None:
+    spans = [span("a", 1, "1"), span("b", 2, "1"), span("a", 1, "1"), span("a", 3, "2")]
+    found = collected(spans, ["b", "a", "none"])
+    assert {key: [each.span_id for each in value] for key, value in found.items()} == {
+        "b": ["1"],
+        "a": ["1", "2"],
+    }
+    assert list(found) == ["b", "a"]
+
+
+def test_a_trace_without_end_is_cut() -> None:
+    spans = (span("a", each, str(each)) for each in range(SPANS_MAX + 50))
+    assert len(collected(spans, ["a"])["a"]) == SPANS_MAX

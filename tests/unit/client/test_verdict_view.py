@@ -1,0 +1,205 @@
+"""What operators read of a verdict: the word, why, and how far the evidence is."""
+
+from typing import Any
+
+import pytest
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_client.cli.shares import interval, share
+from coalmine_client.cli.status_view import status_view
+from coalmine_client.cli.trials import trials_view
+from coalmine_client.cli.verdict_view import comparing, progress
+from coalmine_client.cli.verdict_wait import progress_lines, ruling
+from tests.doubles.control import a_judged_status, a_judgement, a_list_of_trials, a_status
+from tests.doubles.printed import row, shown
+
+
+def told(verdict: str = "fail") -> Any:
+    return shown(status_view(a_judged_status(verdict)))
+
+
+@pytest.mark.parametrize(
+    ("verdict", "why"),
+    [
+        ("fail", "3.1 % of 9,975 requests mismatch, allowed 1 %"),
+        ("pass", "enough matched"),
+        ("inconclusive", "not enough evidence yet"),
+    ],
+)
+def test_the_verdict_comes_before_all_figures_with_its_reason(verdict: str, why: str) -> None:
+    text = told(verdict)
+
+    assert f"digits   {verdict.upper()}   model digits" in text
+    assert text.index(f"{verdict.upper()}  int8 against stable  {why}") < text.index("variant ")
+
+
+def test_a_verdict_tells_its_trial_the_versions_and_the_request_that_tipped_it() -> None:
+    text = " ".join(told().split())
+
+    assert "trial 3 since 2026-09-21 14:13:20Z · begun by a change of candidate version" in text
+    assert "versions 2 against 1" in text
+    assert "decided 2026-09-21 14:13:20Z by trace 0af7651916cd43dd8448eb211c80319c" in text
+    assert "decided" not in told("inconclusive")
+
+
+def test_the_gates_tell_how_far_the_evidence_is() -> None:
+    text = told("inconclusive")
+
+    assert row(text, "  mismatch") == [
+        *["mismatch", "open", "██████░░░░", "63%", "of", "the", "way", "to", "PASS", "9,975"]
+    ]
+    assert row(text, "  errors")[2:9] == ["██░░░░░░░░", "25%", "of", "the", "way", "to", "FAIL"]
+    assert "5 of 9,980 failed" in text
+    assert "0% of the way to an alarm" in text
+
+
+@pytest.mark.parametrize(
+    ("gate", "way"),
+    [
+        (pb.Gate(finding="open", log_pass=-3, log_fail=-1, log_needed=3), "0% of the way to FAIL"),
+        (pb.Gate(finding="open", log_pass=9, log_needed=3), "99% of the way to PASS"),
+        (pb.Gate(finding="open", log_pass=1), ""),
+        (pb.Gate(finding="pass", log_pass=4, log_needed=3), ""),
+    ],
+)
+def test_an_open_gate_is_never_shown_as_decided(gate: pb.Gate, way: str) -> None:
+    assert progress(gate).endswith(way)
+    assert bool(progress(gate)) is bool(way)
+
+
+def test_rates_come_with_their_interval_and_noise_beside_raw() -> None:
+    text = told()
+
+    assert row(text, "  in any output")[3:] == ["3.10%", "1.90", "to", "4.81%"]
+    assert row(text, "  scores") == [
+        *["scores", "close", "3.10%", "1.90", "to", "4.80%"],
+        *["3.00%", "0.10%", "-0.50", "to", "0.90%"],
+    ]
+    assert row(text, "  label") == ["label", "argmax", "-", "-", "-"]
+
+
+def test_without_noise_there_is_no_column_for_it() -> None:
+    status = a_judged_status()
+    status.comparisons[0].noise_pairs = 0
+
+    assert "noise" not in shown(status_view(status))
+
+
+def test_segments_are_shown_the_worst_first_and_ten_at_most() -> None:
+    text = told()
+    names = [line.split()[0] for line in text.splitlines() if "tenant-" in line]
+
+    assert names == [f"tenant-{each}" for each in range(11, 1, -1)]
+    assert "and 2 more" in text
+
+
+def test_a_verdict_fits_a_terminal_of_a_hundred_columns() -> None:
+    status = a_judged_status()
+    status.comparisons[0].verdict.gates[1].reason = "word " * 40
+    assert max(map(len, shown(status_view(status)).splitlines())) <= 100
+
+
+def test_a_router_that_judges_nothing_shows_no_verdict() -> None:
+    text = shown(status_view(a_status()))
+
+    assert "INCONCLUSIVE" not in text
+    assert "trial" not in text
+
+
+@pytest.mark.parametrize(
+    ("of", "words"),
+    [
+        (pb.Comparing(share_bp=10_000, compared=9, waiting=3), ""),
+        (pb.Comparing(), ""),
+        (
+            pb.Comparing(share_bp=2_500, left_out=1_234, waiting=812, waiting_bytes=3 * 2**20),
+            "comparing 1 in 4: 812 wait (3.0 MiB), 1,234 left out so far, 0 processes compare",
+        ),
+        (
+            pb.Comparing(waiting=8, processes=2),
+            "comparing none: 8 wait (0.0 MiB), 0 left out so far, 2 processes compare",
+        ),
+        (
+            pb.Comparing(share_bp=10_000, left_out=7),
+            "comparing all: 0 wait (0.0 MiB), 7 left out so far",
+        ),
+    ],
+)
+def test_a_router_that_falls_behind_says_how_much_it_compares(of: pb.Comparing, words: str) -> None:
+    assert comparing(of) == words
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [(0.0, "0.00%"), (1e-7, "<0.01%"), (-1e-7, "-<0.01%"), (0.99999, ">99.99%"), (1.0, "100.00%")],
+)
+def test_a_share_is_never_rounded_to_none_or_all(value: float, text: str) -> None:
+    assert share(value) == text
+
+
+def test_an_interval_is_rounded_outwards() -> None:
+    assert interval(0.01999, 0.02001) == "1.99 to 2.01%"
+    assert interval(0.14, 0.14) == "14.00 to 14.00%"
+    assert interval(-0.00001, 0.0) == "-0.01 to 0.00%"
+
+
+# ---------------------------------------------------------------- waiting for it
+
+
+def against(reference: str, verdict: str) -> pb.ComparisonCounts:
+    found = a_judgement(verdict)
+    found.reference = reference
+    return found
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "candidate", "verdict"),
+    [
+        (["pass", "pass"], "int8", "pass"),
+        (["pass", "inconclusive"], "int8", "inconclusive"),
+        (["inconclusive", "fail"], "int8", "fail"),
+        ([], "int8", "inconclusive"),
+        (["fail"], "canary", "inconclusive"),
+    ],
+)
+def test_a_candidate_passes_where_all_that_was_found_of_it_does(
+    verdicts: list[str], candidate: str, verdict: str
+) -> None:
+    status = a_status()
+    del status.comparisons[:]
+    status.comparisons.extend(against("stable", each) for each in verdicts)
+
+    assert ruling(status, candidate).verdict == verdict
+
+
+def test_a_shadow_beside_a_bad_canary_is_not_held_against_it() -> None:
+    status = a_status()
+    del status.comparisons[:]
+    status.comparisons.extend([against("stable", "pass"), against("canary", "fail")])
+
+    assert ruling(status, "int8").verdict == "pass"
+
+
+def test_what_is_waited_for_is_told_a_line_a_candidate() -> None:
+    (told,) = progress_lines(a_judged_status("inconclusive"), "int8")
+
+    assert told[0] == ("INCONCLUSIVE", "bold yellow")
+    assert "mismatch ██████░░░░ 63% of the way to PASS · errors" in str(told[2])
+    assert progress_lines(a_judged_status(), "canary") == [["waiting for the first comparison"]]
+
+
+# ---------------------------------------------------------------- trials
+
+
+def test_trials_tell_versions_times_why_and_what_came_out() -> None:
+    text = shown(trials_view(a_list_of_trials()), width=200)
+
+    assert row(text, "    3")[:7] == ["3", "int8", "against", "stable", "2", "against", "1"]
+    assert row(text, "    3")[-6:] == ["version", "9,875", "100", "5", "3.10%", "FAIL"]
+    assert row(text, "    2")[9:] == [
+        *["2026-09-21", "14:13:20Z", "rules", "9,875", "100", "5", "3.10%", "PASS"]
+    ]
+
+
+def test_a_route_that_was_never_compared_has_no_trials() -> None:
+    assert shown(trials_view(pb.ListTrialsResponse())) == "no trials\n"

@@ -1,0 +1,107 @@
+"""Evidence: sums of what was seen."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coalmine_router.observer.comparison.result import Comparison, OutputResult
+from coalmine_router.observer.evidence.counts import (
+    OTHER,
+    OUTPUTS_MAX,
+    SEGMENTS_MAX,
+    WEIGHTS_MAX,
+    Differences,
+    Events,
+    Evidence,
+    Shares,
+)
+from tests.doubles.evidence import a_comparison
+
+
+def test_a_batch_is_one_request_by_the_share_of_its_rows() -> None:
+    evidence = Evidence()
+    evidence.add(a_comparison(1, rows=4))
+    evidence.add(a_comparison(0, rows=64))
+    assert (evidence.shares.mismatch, evidence.shares.match) == (0.25, 1.75)
+    assert (evidence.shares.requests, evidence.shares.mean) == (2, 0.125)
+    assert (evidence.rows, evidence.rows_mismatch) == (68, 1)
+
+
+def test_what_was_not_judged_is_counted_and_says_nothing_of_predictions() -> None:
+    evidence = Evidence()
+    for outcome in ("error", "skipped", "ignored"):
+        evidence.add(Comparison(outcome, "status" if outcome == "error" else ""), segment="a")
+    assert dict(evidence.outcomes) == {"error": 1, "skipped": 1, "ignored": 1}
+    assert dict(evidence.kinds) == {"status": 1}
+    assert evidence.shares == evidence.segments["a"].shares == Shares()
+    assert evidence.outputs == {}
+
+
+def test_ignored_and_skipped_outputs_count_as_neither() -> None:
+    evidence = Evidence()
+    results = (
+        OutputResult("y", "match"),
+        OutputResult("at", "ignored"),
+        OutputResult("id", "skipped"),
+    )
+    evidence.add(Comparison("match", outputs=results, rows=1))
+    assert list(evidence.outputs) == ["y"]
+
+
+def test_an_answer_that_can_not_be_read_mismatches_as_a_whole() -> None:
+    evidence = Evidence()
+    evidence.add(Comparison("mismatch", "malformed"))
+    evidence.add(a_comparison(1))
+    assert (evidence.whole.raw.mismatch, evidence.whole.raw.match) == (1.0, 1.0)
+    assert evidence.shares.mismatch == 1.25
+
+
+def test_with_noise_the_difference_of_each_output_is_counted() -> None:
+    evidence = Evidence()
+    evidence.add(a_comparison(3), a_comparison(1))
+    evidence.add(a_comparison(0), a_comparison(4))
+    evidence.add(a_comparison(2))
+    scores = evidence.outputs["scores"]
+    assert evidence.noise_pairs == 2
+    assert (scores.raw.requests, scores.noise.requests) == (3, 2)
+    assert (scores.beyond_noise.worse, scores.beyond_noise.better) == (0.5, 1.0)
+    assert evidence.outputs["label"].beyond_noise == Differences(same=2.0)
+
+
+def test_noise_that_could_not_be_judged_is_no_noise() -> None:
+    evidence = Evidence()
+    evidence.add(a_comparison(3), Comparison("skipped", "status"))
+    evidence.add(Comparison("error", "status"), a_comparison(0))
+    assert evidence.noise_pairs == 0
+
+
+def test_outputs_and_segments_over_the_bound_are_counted_together() -> None:
+    evidence = Evidence()
+    many = tuple(OutputResult(f"y{each}", "mismatch", rows_mismatch=1) for each in range(1_000))
+    for each in range(200):
+        evidence.add(
+            Comparison("mismatch", outputs=many, rows=1, rows_mismatch=1), segment=f"{each}"
+        )
+    assert len(evidence.outputs) == OUTPUTS_MAX
+    assert len(evidence.segments) == SEGMENTS_MAX
+    assert evidence.outputs[OTHER].mismatch == 200 * (1_000 - OUTPUTS_MAX + 1)
+    assert sum(each.shares.requests for each in evidence.segments.values()) == 200
+
+
+def test_events_over_the_bound_of_weights_are_left_out_and_counted() -> None:
+    events = Events()
+    for weight in range(WEIGHTS_MAX + 7):
+        events.add((weight, 10_000), is_candidate=True)
+    assert (events.total, events.of_candidate, events.left_out) == (WEIGHTS_MAX, WEIGHTS_MAX, 7)
+    events.add((0, 10_000), is_candidate=False)
+    assert (events.total, events.of_candidate) == (WEIGHTS_MAX + 1, WEIGHTS_MAX)
+
+
+@given(st.lists(st.floats(-1, 1), max_size=30))
+def test_differences_keep_their_mean_and_number(differences: list[float]) -> None:
+    counted = Differences()
+    for each in differences:
+        counted.add(each)
+    assert counted.requests == len(differences)
+    if differences:
+        assert counted.mean == pytest.approx(sum(differences) / len(differences), abs=1e-9)

@@ -1,0 +1,250 @@
+"""From evidence to a verdict."""
+
+import math
+import random
+from dataclasses import replace
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coalmine_router.config.gates import GatesConfig
+from coalmine_router.observer.comparison.result import Comparison, OutputResult
+from coalmine_router.observer.evidence.counts import SEGMENTS_MAX, Evidence, SegmentEvidence, Shares
+from coalmine_router.observer.evidence.gates import (
+    GateSettings,
+    gate_settings,
+    judged,
+    segment_verdicts,
+)
+from coalmine_router.observer.evidence.saved import merged
+from coalmine_router.observer.evidence.verdict import NO_VERDICT, Gate, Verdict
+
+ONE_PERCENT = GateSettings()
+TRACE = b"t" * 16
+
+
+def a_comparison(is_match: bool, output: str = "scores") -> Comparison:
+    bad = int(not is_match)
+    results = (
+        OutputResult(output, "match" if is_match else "mismatch", rows_mismatch=bad),
+        OutputResult("label", "match"),
+    )
+    return Comparison("match" if is_match else "mismatch", "", (), bad, results, 1, bad)
+
+
+def compared(matches: int, mismatches: int = 0, failures: int = 0) -> Evidence:
+    evidence = Evidence()
+    for is_match in [True] * matches + [False] * mismatches:
+        evidence.add(a_comparison(is_match))
+        evidence.failures.add(0.0)
+    for _ in range(failures):
+        evidence.add(Comparison("error", "status"))
+        evidence.failures.add(1.0)
+    return evidence
+
+
+def verdict_of(
+    evidence: Evidence, gates: GateSettings = ONE_PERCENT, before: Verdict = NO_VERDICT
+) -> Verdict:
+    return judged(evidence, gates, before, at_ns=7, trace_id=TRACE)
+
+
+def gate_of(verdict: Verdict, name: str) -> Gate:
+    return next(each for each in verdict.gates if each.gate == name)
+
+
+# ---------------------------------------------------------------- the words
+
+
+def test_449_matches_pass_and_448_do_not() -> None:
+    assert verdict_of(compared(448)).verdict == "inconclusive"
+    found = verdict_of(compared(449))
+    assert (found.verdict, found.at_ns, found.trace_id) == ("pass", 7, TRACE)
+    assert found.reason.startswith("0 % of 449 requests mismatch (0 % to 1 %), allowed 1 %")
+
+
+def test_too_many_mismatches_fail_and_say_how_many_and_where() -> None:
+    found = verdict_of(compared(406, 14))
+    assert found.verdict == "fail"
+    assert found.reason == (
+        "3.3 % of 420 requests mismatch (1 % to 6.5 %), allowed 1 %; worst output: scores"
+    )
+
+
+def test_the_first_comparisons_are_inconclusive_and_say_how_many_are_needed() -> None:
+    found = verdict_of(compared(12))
+    assert found.verdict == "inconclusive"
+    assert found.reason == (
+        "0 % of 12 requests mismatch, allowed 1 %; at least 50 requests must be compared"
+    )
+
+
+def test_fewer_than_the_least_number_never_pass_and_may_fail() -> None:
+    gates = GateSettings(max_mismatch_rate=0.4)
+    assert verdict_of(compared(49), gates).verdict == "inconclusive"
+    assert verdict_of(compared(50), gates).verdict == "pass"
+    assert verdict_of(compared(0, 10), gates).verdict == "fail"
+
+
+def test_a_mismatch_that_comes_first_fails_nothing_alone() -> None:
+    assert verdict_of(compared(0, 9)).verdict == "inconclusive"
+    assert verdict_of(compared(9, 1)).verdict == "inconclusive"
+    assert verdict_of(compared(0, 10)).verdict == "fail"
+
+
+def test_no_data_is_inconclusive() -> None:
+    found = verdict_of(Evidence())
+    assert (found.verdict, found.reason) == ("inconclusive", NO_VERDICT.reason)
+
+
+def test_nothing_but_failures_is_inconclusive() -> None:
+    found = verdict_of(compared(0, 0, failures=1_000))
+    assert found.verdict == "inconclusive"
+    assert found.reason == "no two answers to compare: 1,000 copies failed"
+
+
+def test_a_candidate_that_fails_often_fails_though_its_answers_match() -> None:
+    found = verdict_of(compared(400, 0, failures=60))
+    assert found.verdict == "fail"
+    assert found.reason.startswith("13 % of 460 copied requests failed (")
+
+
+def test_answers_that_match_do_not_pass_while_its_failures_may_be_too_many() -> None:
+    evidence = compared(600, 0, failures=4)
+    found = verdict_of(evidence)
+    assert gate_of(found, "mismatch").finding == "pass"
+    assert (found.verdict, gate_of(found, "errors").finding) == ("inconclusive", "open")
+    assert found.reason == "not decided yet: 0.66 % of 604 copied requests failed, allowed 1 %"
+    assert verdict_of(evidence, replace(ONE_PERCENT, error_rate=False)).verdict == "pass"
+
+
+def test_a_route_that_allows_any_rate_is_never_judged_by_its_predictions() -> None:
+    gates = GateSettings(max_mismatch_rate=None)
+    for evidence in (compared(5_000), compared(0, 5_000), compared(100, 0, failures=100)):
+        found = verdict_of(evidence, gates)
+        assert found.verdict == "inconclusive"
+        assert found.reason == "predictions are not judged: the route has no max_mismatch_rate"
+
+
+def test_settings_are_those_of_the_file() -> None:
+    config = GatesConfig.model_validate(
+        {"max_mismatch_rate": 0.02, "alpha": 0.1, "min_pairs": 9, "slow": {"over": "1s"}}
+    )
+    assert gate_settings(config, has_noise=True) == GateSettings(0.02, 0.1, 9, True, True, True)
+    assert gate_settings(GatesConfig(), has_noise=False) == ONE_PERCENT
+
+
+# ---------------------------------------------------------------- over time
+
+
+def test_a_verdict_keeps_the_time_and_the_request_that_made_it() -> None:
+    passed = verdict_of(compared(449))
+    later = judged(compared(460), ONE_PERCENT, passed, at_ns=99, trace_id=b"other")
+    assert (later.verdict, later.at_ns, later.trace_id) == ("pass", 7, TRACE)
+    assert later.reason == passed.reason
+
+
+def test_a_pass_stays_though_a_single_mismatch_comes_after() -> None:
+    later = verdict_of(compared(449, 1), before=verdict_of(compared(449)))
+    assert later.verdict == "pass"
+
+
+def test_a_candidate_that_breaks_after_it_passed_fails() -> None:
+    passed = verdict_of(compared(449))
+    found = judged(compared(449, 40), ONE_PERCENT, passed, at_ns=99, trace_id=b"other")
+    assert (found.verdict, found.at_ns, found.trace_id) == ("fail", 99, b"other")
+    assert "8.2 % of 489 requests mismatch" in found.reason
+
+
+def test_fail_is_final() -> None:
+    failed = verdict_of(compared(0, 10))
+    assert verdict_of(compared(100_000, 10), before=failed) is failed
+
+
+def test_the_greatest_evidence_counts() -> None:
+    first = verdict_of(compared(40, 2))
+    second = verdict_of(compared(400, 2), before=first)
+    assert gate_of(second, "mismatch").log_fail == gate_of(first, "mismatch").log_fail
+    assert gate_of(second, "mismatch").log_pass > gate_of(first, "mismatch").log_pass
+
+
+def test_a_look_at_nothing_new_changes_nothing() -> None:
+    found = verdict_of(compared(60))
+    assert verdict_of(compared(60), before=found) is found
+
+
+# ---------------------------------------------------------------- the split
+
+
+def test_a_split_that_is_not_kept_makes_it_inconclusive() -> None:
+    evidence = compared(449)
+    evidence.assigned.by_weights[(500, 9_500)] = [10_000, 700]
+    found = verdict_of(evidence, before=verdict_of(compared(449)))
+    assert found.verdict == "inconclusive"
+    assert gate_of(found, "split").finding == "alarm"
+    assert found.reason == (
+        "700 of 10,000 requests were the candidate's, 500 expected by its weight: "
+        "the router does not split as configured"
+    )
+
+
+def test_a_split_that_is_not_kept_does_not_hide_a_fail() -> None:
+    evidence = compared(0, 20)
+    evidence.assigned.by_weights[(500, 9_500)] = [10_000, 700]
+    assert verdict_of(evidence).verdict == "fail"
+
+
+# ---------------------------------------------------------------- over routers
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=60))
+def test_evidence_of_two_routers_is_judged_as_that_of_one(
+    seen: list[tuple[bool, bool, bool]],
+) -> None:
+    one, halves = Evidence(), (Evidence(), Evidence())
+    for is_first, is_match, has_noise in seen:
+        for evidence in (one, halves[is_first]):
+            noise = a_comparison(is_match=True) if has_noise else None
+            evidence.add(a_comparison(is_match), noise)
+            evidence.failures.add(float(not is_match))
+            evidence.errors.add((100, 9_900), is_candidate=is_match)
+            evidence.assigned.add((100, 9_900), is_candidate=has_noise)
+    for has_noise in (False, True):
+        gates = GateSettings(has_noise=has_noise, min_pairs=1)
+        whole, both = verdict_of(one, gates), verdict_of(merged(*halves), gates)
+        assert (both.verdict, both.reason) == (whole.verdict, whole.reason)
+        for ours, theirs in zip(both.gates, whole.gates, strict=True):
+            assert ours.log_fail == pytest.approx(theirs.log_fail)
+            assert ours.log_pass == pytest.approx(theirs.log_pass)
+
+
+# ---------------------------------------------------------------- segments
+
+
+def test_a_segment_is_judged_by_itself_with_a_share_of_alpha() -> None:
+    evidence = Evidence()
+    evidence.segments["good"] = SegmentEvidence(shares=Shares(0.0, 2_000.0))
+    evidence.segments["few"] = SegmentEvidence(shares=Shares(0.0, 449.0))
+    evidence.segments["bad"] = SegmentEvidence(shares=Shares(30.0, 100.0))
+    expected = {"good": "pass", "few": "inconclusive", "bad": "fail"}
+    assert segment_verdicts(evidence, ONE_PERCENT) == expected
+    with_noise = {**expected, "bad": "inconclusive"}
+    assert segment_verdicts(evidence, replace(ONE_PERCENT, has_noise=True)) == with_noise
+    unjudged = segment_verdicts(evidence, GateSettings(max_mismatch_rate=None))
+    assert set(unjudged.values()) == {"inconclusive"}
+    assert math.log(SEGMENTS_MAX / 0.05) > math.log(20)
+
+
+def test_a_sound_candidate_seldom_fails_judged_after_every_comparison() -> None:
+    chance, fails, passes = random.Random(51), 0, 0
+    for _ in range(40):
+        evidence, verdict = Evidence(), NO_VERDICT
+        for _ in range(250):
+            evidence.add(a_comparison(chance.random() >= 0.1))
+            evidence.failures.add(0.0)
+            verdict = verdict_of(evidence, GateSettings(max_mismatch_rate=0.1), verdict)
+        fails += verdict.verdict == "fail"
+        passes += verdict.verdict == "pass"
+    assert max(fails, passes) <= 4

@@ -1,0 +1,112 @@
+"""Evidence as text and back, and added up."""
+
+import json
+import math
+from copy import deepcopy
+from dataclasses import fields
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coalmine_router.observer.evidence.counts import Evidence, OutputEvidence
+from coalmine_router.observer.evidence.saved import Unreadable, from_text, merged, to_text
+from coalmine_router.observer.evidence.trial import Trial
+from tests.doubles.evidence import PAIR, a_comparison, a_trial, an_evidence
+
+
+def again(trial: Trial) -> Trial:
+    return from_text(
+        to_text(trial), PAIR, trial.number, began_ns=trial.began_ns, ended_ns=trial.ended_ns
+    )
+
+
+def test_a_trial_comes_back_as_it_was() -> None:
+    trial = a_trial()
+    assert all(getattr(trial.evidence, each.name) for each in fields(Evidence))
+    assert again(trial) == trial
+
+
+def test_what_comes_back_can_be_added_to() -> None:
+    found = again(a_trial())
+    found.evidence.add(a_comparison())
+    found.evidence.errors.add((100, 9_900), is_candidate=True)
+    assert found.evidence.errors.by_weights[100, 9_900] == [4, 4]
+
+
+@pytest.mark.parametrize("figure", [math.inf, -math.inf, 1e300])
+def test_figures_that_json_has_no_word_for_come_back(figure: float) -> None:
+    trial = a_trial()
+    trial.evidence.outputs["y"] = OutputEvidence(max_abs_diff=figure)
+    assert again(trial).evidence.outputs["y"].max_abs_diff == figure
+
+
+def test_evidence_that_was_saved_before_a_sum_was_added_has_none_of_it() -> None:
+    text = json.loads(to_text(a_trial()))
+    del text["evidence"]["noise_pairs"]
+    found = from_text(json.dumps(text), PAIR, 1, began_ns=1, ended_ns=0)
+    assert found.evidence.noise_pairs == 0
+    assert found.evidence.rows == a_trial().evidence.rows
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"format": 2}, "format: Input should be 1"),
+        ({"evidence": {"errors": {"by_weights": {"100": [1, 1]}}}}, "evidence.errors.by_weights"),
+        ({"evidence": 7}, "evidence: "),
+        ({"evidence": {"outcomes": {"dunno": 1}}}, "evidence.outcomes.dunno"),
+        ({"verdict": {"verdict": "maybe"}}, "verdict.verdict: "),
+        ({"verdict": {"trace_id": "xyz"}}, "verdict.trace_id: "),
+        ({"key": None}, "key: "),
+    ],
+)
+def test_a_text_that_is_no_trial_is_refused_with_the_place(change: Any, why: str) -> None:
+    text = json.dumps(json.loads(to_text(a_trial())) | change)
+    with pytest.raises(Unreadable) as caught:
+        from_text(text, PAIR, 1, began_ns=1, ended_ns=0)
+    assert why in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "\x00"])
+def test_a_text_that_is_no_json_object_is_refused(text: str) -> None:
+    with pytest.raises(Unreadable, match="the text: "):
+        from_text(text, PAIR, 1, began_ns=1, ended_ns=0)
+
+
+# ---------------------------------------------------------------- added up
+
+
+def test_the_evidence_of_two_routers_adds_up() -> None:
+    one, other = an_evidence(2, "scores"), an_evidence(2, "boxes")
+    both = merged(one, other)
+    assert both.outcomes == {"match": 4, "mismatch": 4, "error": 4}
+    assert both.outputs["label"].match == 8
+    assert both.outputs["boxes"] == other.outputs["boxes"]
+    assert both.outputs["scores"].max_abs_diff == 0.25
+    assert both.outputs["scores"].rule == "close"
+    assert both.errors.by_weights == {(100, 9_900): [4, 4], (102, 9_900): [4, 0]}
+    assert both.segments["acme"].outcomes["error"] == 4
+    assert both.shares.requests == 8
+
+
+def test_adding_up_changes_and_shares_nothing() -> None:
+    one, other = an_evidence(2, "scores"), an_evidence(3, "boxes")
+    before = deepcopy((one, other))
+    both = merged(one, other)
+    both.add(a_comparison(), a_comparison(), "acme")
+    both.errors.add((103, 9_900), is_candidate=True)
+    assert (one, other) == before
+
+
+@given(st.lists(st.integers(0, 4), max_size=8), st.lists(st.integers(0, 4), max_size=8))
+def test_what_two_saw_is_what_one_would_have_seen(one: list[int], other: list[int]) -> None:
+    def seen(mismatching: list[int]) -> Evidence:
+        evidence = Evidence()
+        for each in mismatching:
+            evidence.add(a_comparison(each), a_comparison(each // 2), f"tenant-{each}")
+        return evidence
+
+    assert merged(seen(one), seen(other)) == seen([*one, *other])

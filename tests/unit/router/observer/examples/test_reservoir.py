@@ -1,0 +1,98 @@
+"""What stays is what the rule says of everything that came, however it was batched."""
+
+from pathlib import Path
+from typing import Any
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.config.route import RouteConfig
+from coalmine_router.observer.examples import reservoir
+from coalmine_router.observer.examples.schema import connected, transaction
+
+Came = tuple[str, int, float]  # kind, rows that differ, largest difference
+
+
+def routes(newest: int, worst: int) -> dict[str, RouteConfig]:
+    fields: dict[str, Any] = {"name": "r", "match": {"model": "r"}}
+    fields |= {"variants": {"stable": {"backend": "b"}}, "kept": {"newest": newest, "worst": worst}}
+    return {"r": RouteConfig.model_validate(fields)}
+
+
+def record(number: int, came: Came) -> pb.Mismatch:
+    kind, rows_mismatch, max_abs_diff = came
+    return pb.Mismatch(
+        id=str(number),
+        route="r",
+        candidate="c",
+        kind=kind,
+        capture="full",
+        rows_mismatch=rows_mismatch,
+        differences=[pb.Difference(output="y", max_abs_diff=max_abs_diff)],
+    )
+
+
+def expected(came: list[Came], newest: int, worst: int) -> set[int]:
+    """Return the places of those that stay: the rule again, over all of them at once."""
+    stay: set[int] = set()
+    for kind in {each[0] for each in came}:
+        places = [at for at, each in enumerate(came) if each[0] == kind]
+        stay |= set(places[-newest:] if newest else [])
+        stay |= set(sorted(places, key=lambda at: (-came[at][1], -came[at][2], at))[:worst])
+    return stay
+
+
+def stayed(batches: list[list[pb.Mismatch]], newest: int, worst: int) -> tuple[set[int], int]:
+    """Return who stayed, and how many rows there are of their outputs."""
+    settings = routes(newest, worst)
+    database = connected(Path(":memory:"), 0.0, lambda *_: None)
+    for batch in batches:
+        with transaction(database):
+            groups = reservoir.insert(database, batch, settings)
+            reservoir.prune(database, groups, settings)
+    found = {int(each) for (each,) in database.execute("SELECT id FROM mismatch")}
+    (outputs,) = database.execute("SELECT count(*) FROM mismatch_output").fetchone()
+    database.close()
+    return found, outputs
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    came=st.lists(
+        st.tuples(
+            st.sampled_from(["value", "nan"]),
+            st.integers(0, 3),
+            st.sampled_from([0.0, 0.5, 1.0, float("inf")]),
+        ),
+        max_size=40,
+    ),
+    newest=st.integers(0, 4),
+    worst=st.integers(0, 4),
+    batch=st.integers(1, 7),
+)
+def test_a_row_stays_while_it_is_among_the_newest_or_the_worst_of_its_kind(
+    came: list[Came], newest: int, worst: int, batch: int
+) -> None:
+    if not newest + worst:
+        newest = 1
+    records = [record(at, each) for at, each in enumerate(came)]
+    batches = [records[at : at + batch] for at in range(0, len(records), batch)]
+
+    found, outputs = stayed(batches, newest, worst)
+
+    assert found == expected(came, newest, worst)
+    assert outputs == len(found)
+
+
+def test_of_equally_bad_ones_the_oldest_stay() -> None:
+    came: list[Came] = [("value", 1, 1.0)] * 9
+
+    assert stayed([[record(at, each) for at, each in enumerate(came)]], 2, 3)[0] == {0, 1, 2, 7, 8}
+
+
+def test_a_file_without_rows_is_not_shrunk_for_ever() -> None:
+    database = connected(Path(":memory:"), 0.0, lambda *_: None)
+
+    assert reservoir.shrink(database, 1) == 0
+    database.close()

@@ -1,0 +1,384 @@
+"""The kept examples, on a real file."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.errors import InvalidRequest, NotFound, Unavailable
+from coalmine_router.config.route import RouteConfig
+from coalmine_router.observer.examples.store import Mismatches, MismatchLimits
+from tests.doubles.disk import contents
+from tests.doubles.hand_clock import HandClock
+
+DAY_NS = 24 * 3_600 * 10**9
+
+
+def route(**kept: Any) -> dict[str, RouteConfig]:
+    """Return the settings of the route `digits`, with these for what is kept."""
+    fields = {"name": "digits", "match": {"model": "digits"}, "kept": kept}
+    variants = {"stable": {"backend": "blue"}}
+    return {"digits": RouteConfig.model_validate({**fields, "variants": variants})}
+
+
+def record(
+    number: int,
+    *,
+    candidate: str = "canary",
+    output: str = "y",
+    kind: str = "value",
+    max_abs_diff: float = 0.0,
+    **fields: Any,
+) -> pb.Mismatch:
+    difference = pb.Difference(
+        output=output, kind=kind, expected="1.0", actual="2.0", max_abs_diff=max_abs_diff
+    )
+    told: dict[str, Any] = {
+        "id": f"id-{number}",
+        "route": "digits",
+        "reference": "stable",
+        "candidate": candidate,
+        "kind": kind,
+        "capture": "full",
+        "differences": [difference],
+        "request": b"request",
+        "reference_response": b"reference",
+        "candidate_response": b"candidate",
+    }
+    return pb.Mismatch(**{**told, **fields})
+
+
+@asynccontextmanager
+async def store(
+    path: Path,
+    limits: MismatchLimits | None = None,
+    *,
+    clock: HandClock | None = None,
+    routes: dict[str, RouteConfig] | None = None,
+) -> AsyncIterator[Mismatches]:
+    opened = Mismatches(path, routes=routes or route(), clock=clock or HandClock(), limits=limits)
+    yield opened
+    await opened.close()
+
+
+async def ids(kept: Mismatches, **wanted: Any) -> list[str]:
+    asked = pb.ListMismatchesRequest(**{"route": "digits", **wanted})
+    return [each.id for each in await kept.listed(asked)]
+
+
+def totals(**counts: int) -> dict[str, int]:
+    names = ("kept", "dropped_queue_full", "dropped_disk", "removed_age", "removed_size")
+    return {name: counts.get(name, 0) for name in names}
+
+
+async def test_the_newest_come_first_and_only_one_by_one_with_bodies(tmp_path: Path) -> None:
+    async with store(tmp_path / "state" / "m.sqlite") as kept:
+        for each in range(3):
+            kept.offer(record(each))
+        listed = await kept.listed(pb.ListMismatchesRequest(route="digits", limit=2))
+        whole = await kept.get("digits", "id-1")
+    assert [each.id for each in listed] == ["id-2", "id-1"]
+    assert not any(
+        each.request or each.reference_response or each.candidate_response for each in listed
+    )
+    assert whole == record(1)
+
+
+async def test_they_survive_a_restart(tmp_path: Path) -> None:
+    async with store(tmp_path / "m.sqlite") as before:
+        before.offer(record(1))
+    async with store(tmp_path / "m.sqlite") as after:
+        after.offer(record(2))
+        assert await ids(after) == ["id-2", "id-1"]
+
+
+async def test_each_candidate_keeps_its_own_newest(tmp_path: Path) -> None:
+    async with store(tmp_path / "m.sqlite", routes=route(newest=3, worst=0)) as kept:
+        kept.offer(record(0, candidate="rare"))
+        for each in range(1, 21):
+            kept.offer(record(each))
+        listed = await ids(kept, limit=100)
+        assert kept.totals() == totals(kept=21)
+    assert listed == ["id-20", "id-19", "id-18", "id-0"]
+
+
+async def test_a_list_can_be_of_one_output(tmp_path: Path) -> None:
+    async with store(tmp_path / "m.sqlite") as kept:
+        for each in range(60):
+            kept.offer(record(each, output="rare" if each % 30 == 0 else "y"))
+        assert await ids(kept, output="rare") == ["id-30", "id-0"]
+        assert len(await ids(kept)) == 20
+        assert await ids(kept, route="other") == []
+
+
+async def test_an_unknown_id_or_another_routes_is_not_found(tmp_path: Path) -> None:
+    async with store(tmp_path / "m.sqlite") as kept:
+        kept.offer(record(1))
+        for route, each in (("digits", "id-9"), ("other", "id-1")):
+            with pytest.raises(NotFound, match=each):
+                await kept.get(route, each)
+
+
+async def test_a_file_that_is_no_database_is_counted_and_logged_once(tmp_path: Path) -> None:
+    path = tmp_path / "m.sqlite"
+    path.write_bytes(b"not a database" * 100)
+    with capture_logs() as logs:
+        async with store(path) as kept:
+            for each in range(5):
+                kept.offer(record(each))
+            with pytest.raises(Unavailable, match="can't be read"):
+                await ids(kept)
+            assert kept.totals() == totals(dropped_disk=5)
+    assert [each["event"] for each in logs] == ["mismatches_not_kept"]
+
+
+async def test_a_disk_that_works_again_is_used_again(tmp_path: Path) -> None:
+    path = tmp_path / "m.sqlite"
+    path.mkdir()
+    async with store(path) as kept:
+        kept.offer(record(1))
+        with pytest.raises(Unavailable):
+            await ids(kept)
+        path.rmdir()
+        kept.offer(record(2))
+        assert await ids(kept) == ["id-2"]
+        assert kept.totals() == totals(kept=1, dropped_disk=1)
+
+
+async def test_while_the_file_is_locked_the_queue_is_bounded_and_nobody_waits(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "m.sqlite"
+    async with store(path, MismatchLimits(queue_records_max=2, busy_s=0.3)) as kept:
+        kept.offer(record(0))
+        assert len(await ids(kept)) == 1
+        other = sqlite3.connect(path)
+        other.execute("BEGIN IMMEDIATE")
+        for each in range(1, 11):
+            kept.offer(record(each))
+        assert kept.totals()["dropped_queue_full"] == 8
+        assert len(await ids(kept)) == 1
+        other.rollback()
+        other.close()
+        assert kept.totals()["dropped_disk"] == 2
+        assert kept._failing
+        kept.offer(record(11))
+        assert await ids(kept) == ["id-11", "id-0"]
+        assert not kept._failing
+
+
+async def test_the_queue_is_bounded_in_bytes_too(tmp_path: Path) -> None:
+    async with store(tmp_path / "m.sqlite", MismatchLimits(queue_bytes_max=10)) as kept:
+        kept.offer(record(1))
+        assert kept.totals()["dropped_queue_full"] == 1
+
+
+async def test_a_list_can_be_of_one_candidate_and_one_kind(tmp_path: Path) -> None:
+    async with store(tmp_path / "m.sqlite") as kept:
+        kept.offer(record(1, candidate="int8"))
+        kept.offer(record(2, kind="shape"))
+        kept.offer(record(3))
+        assert await ids(kept, candidate="canary") == ["id-3", "id-2"]
+        assert await ids(kept, kind="shape") == ["id-2"]
+        assert await ids(kept, candidate="int8", kind="shape") == []
+        with pytest.raises(InvalidRequest, match="kind: expected one of status, malformed"):
+            await ids(kept, kind="vlaue")
+
+
+async def test_the_worst_come_first_where_they_are_asked_for(tmp_path: Path) -> None:
+    async with store(tmp_path / "m.sqlite") as kept:
+        kept.offer(record(1, rows_mismatch=1, max_abs_diff=9.0))
+        kept.offer(record(2, rows_mismatch=3, max_abs_diff=0.1))
+        kept.offer(record(3, rows_mismatch=1, max_abs_diff=float("nan")))
+        kept.offer(record(4, rows_mismatch=1, max_abs_diff=1.0))
+        assert await ids(kept, worst=True) == ["id-2", "id-3", "id-1", "id-4"]
+
+
+async def test_a_list_shows_no_values(tmp_path: Path) -> None:
+    async with store(tmp_path / "m.sqlite") as kept:
+        kept.offer(record(1, max_abs_diff=0.5))
+        (listed,) = await kept.listed(pb.ListMismatchesRequest(route="digits"))
+    assert list(listed.differences) == [pb.Difference(output="y", kind="value", max_abs_diff=0.5)]
+
+
+async def test_numbers_too_large_for_the_file_are_kept_as_the_largest(tmp_path: Path) -> None:
+    async with store(tmp_path / "m.sqlite") as kept:
+        kept.offer(record(1, at_ns=2**64 - 1, rows_mismatch=2**64 - 1))
+        assert await ids(kept) == ["id-1"]
+        assert kept.totals() == totals(kept=1)
+
+
+# ---------------------------------------------------------------- age and size
+
+
+async def test_what_is_too_old_goes_also_of_a_route_that_is_gone(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with store(tmp_path / "m.sqlite", clock=clock, routes=route(max_age="24h")) as kept:
+        kept.offer(record(1, at_ns=1))
+        kept.offer(record(2, route="gone", at_ns=1))
+        clock.now_ns = DAY_NS + 1
+        assert await ids(kept) == []
+        with pytest.raises(NotFound):
+            await kept.get("digits", "id-1")
+        assert await ids(kept, route="gone") == ["id-2"]  # it has the default's 30 days
+        clock.now_ns = 30 * DAY_NS + 1
+        await kept.sweep()
+        assert kept.totals() == totals(kept=2, removed_age=2)
+
+
+async def test_a_shorter_age_holds_for_what_is_there_from_the_next_start(tmp_path: Path) -> None:
+    clock = HandClock()
+    path = tmp_path / "m.sqlite"
+    async with store(path, clock=clock, routes=route(max_age="48h")) as kept:
+        kept.offer(record(1))
+    clock.now_ns = DAY_NS
+    async with store(path, clock=clock, routes=route(max_age="24h")) as kept:
+        assert await ids(kept) == []
+
+
+async def test_fewer_to_keep_holds_for_what_is_there_from_the_next_start(tmp_path: Path) -> None:
+    async with store(tmp_path / "m.sqlite") as kept:
+        for each in range(9):
+            kept.offer(record(each))
+    async with store(tmp_path / "m.sqlite", routes=route(newest=2, worst=0)) as kept:
+        assert await ids(kept) == ["id-8", "id-7"]
+
+
+@pytest.mark.parametrize(
+    "stricter", [{"capture": "shapes"}, {"capture": "none"}, {"drop_inputs": ["pixels"]}]
+)
+async def test_what_a_route_would_no_longer_let_be_kept_goes_with_the_next_start(
+    tmp_path: Path, stricter: dict[str, Any]
+) -> None:
+    async with store(tmp_path / "m.sqlite") as kept:
+        kept.offer(record(1, request=b"a-secret"))
+        kept.offer(record(2, route="other"))
+    async with store(tmp_path / "m.sqlite", routes=route(**stricter)) as kept:
+        assert await ids(kept) == []
+        assert await ids(kept, route="other") == ["id-2"]
+        assert b"a-secret" not in contents(tmp_path)
+
+
+async def test_the_file_is_bounded_in_bytes_and_the_oldest_go(tmp_path: Path) -> None:
+    limits = MismatchLimits(file_bytes_max=400_000, batch_bytes_max=50_000)
+    async with store(tmp_path / "m.sqlite", limits) as kept:
+        for each in range(40):
+            kept.offer(record(each, kind="value" if each % 2 else "nan", at_ns=each))
+            large = record(100 + each, candidate=f"c{each}", at_ns=each)
+            large.request = bytes(40_000)
+            kept.offer(large)
+        found = await ids(kept, limit=1_000)
+        assert kept.totals()["removed_size"] == 80 - len(found)
+    assert found[0] == "id-139"
+    assert "id-100" not in found
+    assert (tmp_path / "m.sqlite").stat().st_size < 600_000
+
+
+async def test_bytes_that_were_deleted_are_nowhere_in_the_folder(tmp_path: Path) -> None:
+    clock = HandClock()
+    async with store(tmp_path / "m.sqlite", clock=clock) as kept:
+        kept.offer(record(1, segment="a-secret"))
+        await kept.sweep()
+        assert b"a-secret" in contents(tmp_path)
+        clock.now_ns = 31 * DAY_NS
+        await kept.sweep()
+        assert b"a-secret" not in contents(tmp_path)
+
+
+# ---------------------------------------------------------------- when the disk is in trouble
+
+
+async def test_a_file_damaged_in_its_middle_fails_nobody(tmp_path: Path) -> None:
+    path = tmp_path / "m.sqlite"
+    async with store(path) as kept:
+        for each in range(200):
+            kept.offer(record(each))
+    damaged = bytearray(path.read_bytes())
+    damaged[4_096:] = b"\xff" * (len(damaged) - 4_096)
+    path.write_bytes(damaged)
+    async with store(path) as kept:
+        kept.offer(record(1_000))
+        with pytest.raises(Unavailable, match="can't be read"):
+            await ids(kept)
+        assert kept.totals() == totals(dropped_disk=1)
+
+
+async def test_a_file_of_a_newer_program_is_left_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "m.sqlite"
+    with closing(sqlite3.connect(path)) as newer:
+        newer.execute("PRAGMA user_version=99")
+    async with store(path) as kept:
+        kept.offer(record(1))
+        with pytest.raises(Unavailable, match="newer coalmine: version 99"):
+            await ids(kept)
+        assert kept.totals() == totals(dropped_disk=1)
+
+
+_WRITER = """
+import asyncio, resource, signal, sys
+from pathlib import Path
+from coalmine.clock import SystemClock
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.observer.examples.store import Mismatches
+
+async def main(path, bytes_max):
+    if bytes_max:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, bytes_max))
+    kept = Mismatches(path, routes={}, clock=SystemClock())
+    for number in range(200):
+        body = bytes([number]) * 20_000
+        record = pb.Mismatch(id=f"id-{number}", at_ns=2**62, route="digits", request=body)
+        kept.offer(record)
+        await kept.sweep()
+        print(number, kept.totals()["kept"], kept.totals()["dropped_disk"], flush=True)
+
+asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
+"""
+
+
+def writer(path: Path, bytes_max: int = 0) -> subprocess.Popen[str]:
+    words = [sys.executable, "-c", _WRITER, str(path), str(bytes_max)]
+    return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
+
+
+async def test_a_writer_that_is_killed_leaves_a_file_with_whole_records(tmp_path: Path) -> None:
+    path = tmp_path / "m.sqlite"
+    with writer(path) as process:
+        assert process.stdout
+        while int(process.stdout.readline().split()[0]) < 20:
+            pass
+        os.kill(process.pid, signal.SIGKILL)
+    async with store(path) as kept:
+        found = await ids(kept, limit=1_000)
+        assert len(found) > 20
+        for each in found:
+            number = int(each.removeprefix("id-"))
+            assert (await kept.get("digits", each)).request == bytes([number]) * 20_000
+        kept.offer(record(1_000))
+        assert (await ids(kept))[0] == "id-1000"
+
+
+async def test_a_full_disk_fails_nobody_and_what_was_kept_stays(tmp_path: Path) -> None:
+    path = tmp_path / "m.sqlite"
+    with writer(path, bytes_max=500_000) as process:
+        assert process.stdout
+        *_, last = process.stdout.read().splitlines()
+    assert process.returncode == 0
+    number, written, dropped = map(int, last.split())
+    assert number == 199
+    assert written > 5
+    assert written + dropped == 200
+    async with store(path) as kept:
+        found = await ids(kept, limit=1_000)
+        assert len(found) == written
+        assert all([(await kept.get("digits", each)).request for each in found])

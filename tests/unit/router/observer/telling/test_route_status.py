@@ -1,0 +1,147 @@
+"""What an operator is told of a route's evidence."""
+
+from collections import Counter
+
+import pytest
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.observer.comparison.pool import ComparingCounts
+from coalmine_router.observer.comparison.result import Comparison
+from coalmine_router.observer.evidence.counts import Shares
+from coalmine_router.observer.evidence.interval import rate_of
+from coalmine_router.observer.evidence.settings import GateSettings
+from coalmine_router.observer.evidence.trial import Trial
+from coalmine_router.observer.evidence.verdict import Verdict, Word
+from coalmine_router.observer.telling.route_status import (
+    comparing,
+    lane_counts,
+    tell_trials,
+    worst,
+)
+from coalmine_router.observer.telling.trial_status import trial_counts
+from coalmine_router.observer.totals import LaneKey, LaneTotals
+from tests.doubles.evidence import FAIL, KEY, PAIR, TRACE_ID, a_comparison, a_trial
+
+GATES = GateSettings()
+
+
+def trial(word: Word, reference: str = "stable") -> Trial:
+    pair, verdict = PAIR._replace(reference=reference), Verdict(word)
+    return Trial(pair, KEY, 1, 1, "first", verdict=verdict, kept=verdict)
+
+
+@pytest.mark.parametrize(
+    ("words", "verdict"),
+    [
+        ([], ""),
+        (["pass"], "pass"),
+        (["pass", "pass"], "pass"),
+        (["pass", "inconclusive"], "inconclusive"),
+        (["inconclusive"], "inconclusive"),
+        (["pass", "inconclusive", "fail"], "fail"),
+        (["fail"], "fail"),
+    ],
+)
+def test_one_candidate_that_fails_fails_the_route_and_all_must_pass(
+    words: list[Word], verdict: str
+) -> None:
+    assert worst([trial(word) for word in words]) == verdict
+
+
+def test_a_verdict_is_told_once_the_disk_was_given_it() -> None:
+    one = trial("inconclusive")
+    one.verdict = FAIL
+    assert worst([one]) == trial_counts(one, GATES).verdict.verdict == "inconclusive"
+    one.kept = FAIL
+    assert worst([one]) == trial_counts(one, GATES).verdict.verdict == "fail"
+
+
+def test_a_shadow_beside_a_bad_canary_does_not_fail_the_route() -> None:
+    assert worst([trial("pass"), trial("fail", reference="canary")]) == "pass"
+    assert worst([trial("fail", reference="canary")]) == ""
+
+
+def test_the_status_has_the_verdict_and_what_was_found_of_each_candidate() -> None:
+    status = pb.RouteStatus()
+    tell_trials(status, [a_trial(), trial("pass")], GATES)
+    assert status.verdict == "fail"
+    assert [each.verdict.verdict for each in status.comparisons] == ["fail", "pass"]
+
+
+def test_a_trial_is_told_with_its_counts_versions_and_verdict() -> None:
+    found = trial_counts(a_trial(4), GATES)
+    assert (found.reference, found.candidate) == ("stable", "canary")
+    assert (found.match, found.mismatch, found.error, found.skipped) == (3, 3, 3, 0)
+    assert dict(found.kinds) == {"value": 3, "status": 3}
+    assert (found.rows, found.rows_mismatch, found.noise_pairs) == (24, 6, 3)
+    assert found.trial == pb.Trial(
+        number=4, reference_version="1", candidate_version="2", began_ns=1, why="first"
+    )
+    assert (found.verdict.verdict, found.verdict.at_ns) == ("fail", 77)
+    assert found.verdict.trace_id == TRACE_ID
+    assert found.verdict.gates[0] == pb.Gate(
+        gate="mismatch",
+        finding="fail",
+        reason="too many",
+        log_fail=4.5,
+        log_pass=-1.25,
+        log_needed=3.0,
+        observed=420,
+    )
+    assert found.verdict.reason == FAIL.reason
+
+
+def test_rates_come_with_intervals_that_hold_them() -> None:
+    found = trial_counts(a_trial(), GATES)
+    assert found.mismatch_rate.value == 0.25
+    assert found.mismatch_rate.requests == 6
+    assert 0 <= found.mismatch_rate.low < 0.25 < found.mismatch_rate.high <= 1
+    scores = found.outputs[0]
+    assert (scores.output, scores.rule, scores.rows, scores.rows_mismatch) == (
+        *("scores", "close"),
+        *(24, 6),
+    )
+    assert (scores.raw.value, scores.noise.value) == (0.25, 0.25)
+    assert scores.beyond_noise.value == 0.25
+    assert scores.beyond_noise.low < 0 < scores.beyond_noise.high
+
+
+def test_what_was_not_counted_has_no_rate() -> None:
+    found = trial_counts(trial("inconclusive"), GATES)
+    assert not found.HasField("mismatch_rate")
+    one = trial("inconclusive")
+    one.evidence.add(a_comparison())
+    (scores, label) = trial_counts(one, GATES).outputs
+    assert scores.HasField("raw")
+    assert not scores.HasField("noise")
+    assert not label.HasField("beyond_noise")
+
+
+def test_a_segment_is_judged_alone_with_a_share_of_alpha() -> None:
+    one = trial("inconclusive")
+    for _ in range(200):
+        one.evidence.add(a_comparison(4), segment="bad")
+        one.evidence.add(a_comparison(0), segment="good")
+    one.evidence.add(Comparison("error", "status"), segment="failing")
+    found = {each.name: each for each in trial_counts(one, GATES).segments}
+    assert (found["bad"].verdict, found["good"].mismatch_rate.value) == ("fail", 0)
+    assert (found["bad"].mismatch, found["good"].match, found["failing"].error) == (200, 200, 1)
+    assert found["good"].verdict == "inconclusive"
+    assert not found["failing"].HasField("mismatch_rate")
+    assert found["bad"].mismatch_rate.low < rate_of(Shares(200.0, 0.0), GATES.alpha).low
+
+
+def test_the_copies_of_a_lane_are_told_to_the_last_one() -> None:
+    totals = LaneTotals(9, 1, 1, 1, 1, 2, 3, 1, Counter(queue_full=3), "half_open")
+    found = lane_counts(LaneKey("digits", "audit", "canary"), totals)
+    assert (found.variant, found.role, found.circuit) == ("canary", "audit", "half_open")
+    dropped = sum(found.dropped.values())
+    assert found.offered == dropped + found.waiting + found.under_way + found.sent
+    assert found.sent == found.timed_out + found.failed + found.answered
+    assert (found.compared, found.uncompared) == (3, 1)
+
+
+def test_how_comparing_keeps_up_is_told() -> None:
+    assert comparing(ComparingCounts(5, 1_024, 2_500, 2, 90, 30)) == pb.Comparing(
+        waiting=5, waiting_bytes=1_024, share_bp=2_500, processes=2, compared=90, left_out=30
+    )

@@ -1,0 +1,56 @@
+"""What the router's spans say of calls, and the form of every value."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from coalmine import telemetry as t
+from coalmine_router.observer.telling import span_values as values
+
+
+@given(st.text(st.characters(), max_size=3_000))
+def test_no_text_is_over_two_kib_and_short_ones_are_whole(text: str) -> None:
+    cut = values.capped_text(text)
+    assert len(cut.encode()) <= values.VALUE_BYTES_MAX
+    encodable = text.encode(errors="replace").decode()
+    assert encodable.startswith(cut)
+    if len(encodable.encode()) <= values.VALUE_BYTES_MAX:
+        assert cut == encodable
+
+
+@pytest.mark.parametrize(
+    ("address", "host", "port"),
+    [("10.0.0.7:8001", "10.0.0.7", 8001), ("[::1]:8001", "::1", 8001), ("server", "server", None)],
+)
+def test_an_address_is_told_as_host_and_port(address: str, host: str, port: int | None) -> None:
+    told = values.peer("shadow", "canary", "blue", address)
+    assert (told[t.SERVER_ADDRESS], told.get(t.SERVER_PORT)) == (host, port)
+
+
+def test_what_says_nothing_is_left_out_and_zero_says_something() -> None:
+    assert values.said({"a": "", "b": None, "c": 0, "d": 0.0, "e": "x"}) == {
+        "c": 0,
+        "d": 0.0,
+        "e": "x",
+    }
+
+
+@pytest.mark.parametrize(("value", "told"), [(math.inf, "inf"), (-math.inf, "-inf"), (0.5, 0.5)])
+def test_a_number_that_json_has_no_word_for_is_told_as_text(value: float, told: object) -> None:
+    assert values.capped({"a": value}) == {"a": told}
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("scores", "p.scores"),
+        ("StatefulPartitionedCall:0", "p.StatefulPartitionedCall:0"),
+        ('a b="c"', "p.a_b__c_"),
+        ("größe", "p.größe"),
+        ("x" * 500, "p." + "x" * 128),
+    ],
+)
+def test_an_attribute_named_by_a_model_needs_no_quotes_and_is_short(name: str, key: str) -> None:
+    assert values.named("p.", name) == key

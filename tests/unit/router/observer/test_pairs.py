@@ -1,0 +1,52 @@
+"""Which answers of an exchange are compared with which."""
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.observer.comparison.result import Answer
+from coalmine_router.observer.exchange import Copy, CopyCall, Exchange, Role
+from coalmine_router.observer.pairs import Planned, answers_of, pairs_of
+
+
+def exchange(answered: str, *copies: tuple[Role, str]) -> Exchange:
+    calls = [
+        CopyCall(Copy(role, variant), "b", "b:1", b"12345678", 1, 1, Answer(variant.encode()))
+        for role, variant in copies
+    ]
+    return Exchange(pb.Report(variant=answered), b"asked", b"given", 0, calls)
+
+
+def test_a_shadow_is_compared_with_who_answered() -> None:
+    assert pairs_of(exchange("canary", ("shadow", "int8"))) == [
+        Planned("shadow", "canary", "int8", (0, 1))
+    ]
+
+
+def test_an_audit_has_stable_for_its_reference_whoever_the_caller_got() -> None:
+    assert pairs_of(exchange("stable", ("audit", "canary"))) == [
+        Planned("audit", "stable", "canary", (0, 1))
+    ]
+    assert pairs_of(exchange("canary", ("audit", "stable"))) == [
+        Planned("audit", "stable", "canary", (1, 0))
+    ]
+
+
+def test_noise_comes_first_and_goes_beside_all_that_stable_is_compared_with() -> None:
+    found = pairs_of(
+        exchange("stable", ("shadow", "int8"), ("audit", "canary"), ("noise", "stable"))
+    )
+    assert found == [
+        Planned("noise", "stable", "stable", (0, 3)),
+        Planned("shadow", "stable", "int8", (0, 1), has_noise=True),
+        Planned("audit", "stable", "canary", (0, 2), has_noise=True),
+    ]
+
+
+def test_a_copy_that_did_not_come_back_is_compared_with_nothing() -> None:
+    assert pairs_of(exchange("stable")) == []
+
+
+def test_the_answer_that_the_caller_got_comes_first() -> None:
+    of = exchange("stable", ("shadow", "int8"))
+    assert answers_of(of) == (Answer(b"given"), Answer(b"int8"))
+    of.report.status_code, of.report.status_message = 3, "no such input"
+    of.response = b""
+    assert answers_of(of)[0] == Answer(b"", "INVALID_ARGUMENT", "no such input")
