@@ -1173,7 +1173,7 @@ Global___OutputCounts: _TypeAlias = OutputCounts  # noqa: Y015
 
 @_typing.final
 class Rate(_message.Message):
-    """A mean with the interval that holds it at every look with 1 - alpha; unset where nothing was counted."""
+    """A mean with its interval: each end holds at every look with 1 - alpha. Unset where nothing was counted."""
 
     DESCRIPTOR: _descriptor.Descriptor
 

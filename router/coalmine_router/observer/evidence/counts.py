@@ -1,7 +1,7 @@
 """Evidence: sums of what was seen of a candidate beside its reference. Pure.
 
-Sums only, so the evidence of several routers adds up, and survives a restart. Everything is bounded:
-models choose their outputs' names, callers the values of a segment's key.
+Sums only, so the evidence of several routers adds up, and survives a restart. All is bounded: models
+choose their outputs' names, callers the values of a segment's key.
 """
 
 from collections import Counter
@@ -56,8 +56,6 @@ class Differences:
     worse: float = 0.0
     same: float = 0.0
     better: float = 0.0
-    # Of d: what a variance needs.
-    squares: float = 0.0
 
     @property
     def requests(self) -> int:
@@ -75,7 +73,6 @@ class Differences:
         self.worse += max(difference, 0.0)
         self.better += max(-difference, 0.0)
         self.same += 1.0 - abs(difference)
-        self.squares += difference * difference
 
 
 @dataclass(slots=True)
