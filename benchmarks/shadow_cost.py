@@ -21,8 +21,8 @@ from benchmarks.results import row
 from benchmarks.shadow_stage import DEAD, HANGING, LIVE, NOBODY, Copied, Stage, stage
 
 RATE = 200
-SECONDS = 8
-ROUNDS = 5
+SECONDS = 6
+ROUNDS = 7
 
 _CONCURRENCY = 64
 _TITLES = (
@@ -73,10 +73,16 @@ def section(rounds: int = ROUNDS, *, rate: int = RATE, seconds: float = SECONDS)
         with stage(answer(), folder) as there:
             found: Rounds = {each: [] for each in CONDITIONS}
             for number in range(rounds):
-                for condition in CONDITIONS:
+                for condition in _in_turn(number):
                     print(f"bench: shadow: round {number + 1}: {condition.name}", file=sys.stderr)
                     found[condition].append(_seen(there, condition, load))
     return _text(found, rounds, load)
+
+
+def _in_turn(number: int) -> Sequence[Condition]:
+    """Return the conditions in another order each round: none always comes behind the same one."""
+    first = number % len(CONDITIONS)
+    return CONDITIONS[first:] + CONDITIONS[:first]
 
 
 def _seen(there: Stage, condition: Condition, load: Load) -> Seen:

@@ -23,6 +23,10 @@ _UNITS_NS: Final = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3_600 * 10**9
 _UNITS_BYTES: Final = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
 _SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB)")
 _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
+# Names of Python's, which say nothing to whoever wrote the file.
+_CLASSES: Final = re.compile(r" or (?:instance of \w+|object to extract fields from)")
+_BOUNDS: Final = frozenset({"gt", "ge", "lt", "le"})
+_SHOWN_CHARS_MAX: Final = 100
 
 
 class Strict(BaseModel):
@@ -121,7 +125,32 @@ def _told(detail: ErrorDetails) -> str:
         return f"{place}: unknown key"
     if kind == "missing":
         return f"{place}: missing"
-    message = detail["msg"].removeprefix("Value error, ")
+    if kind == "union_tag_not_found":  # its context has the key, in quotation marks
+        return f"{place}.{detail['ctx']['discriminator'].strip(chr(39))}: missing"
+    message = _without_classes(_in_units(detail)).removeprefix("Value error, ")
     if kind in {"value_error", "assertion_error"}:
         return f"{place}: {message}"
-    return f"{place}: {message[:1].lower()}{message[1:]}, got {detail['input']!r}"
+    return f"{place}: {message[:1].lower()}{message[1:]}, got {_shortly(detail['input'])}"
+
+
+def _without_classes(message: str) -> str:
+    return _CLASSES.sub("", message)
+
+
+def _in_units(detail: ErrorDetails) -> str:
+    """Return the message; a bound of a duration or size in units, as the file has it."""
+    bounds = [value for name, value in detail.get("ctx", {}).items() if name in _BOUNDS]
+    if not bounds or not isinstance(detail["input"], str):
+        return detail["msg"]
+    return detail["msg"].replace(f"{bounds[0]}", _as_written(bounds[0], detail["input"]))
+
+
+def _as_written(bound: int, written: str) -> str:
+    if _DURATION.fullmatch(written.strip()):
+        return f"{bound / 10**9:g}s"
+    return f"{bound / 1024**2:g}MiB" if _SIZE.fullmatch(written.strip()) else f"{bound}"
+
+
+def _shortly(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _SHOWN_CHARS_MAX else f"{text[:_SHOWN_CHARS_MAX]}…"

@@ -142,11 +142,16 @@ class RotatingFile(io.TextIOBase):
         self._file = self._next()
 
     def write(self, text: str) -> int:
-        """Write whole lines; begin a new file first where they no longer fit."""
-        if self._file.tell() and self._file.tell() + len(text) > self._bytes_max:
+        """Write whole lines; begin a new file first where they no longer fit, or it was deleted."""
+        if self._is_full(text) or not os.fstat(self._file.fileno()).st_nlink:
+            # Open the next one first: where that fails, it can be tried again with the next lines.
+            following = self._next()
             self._file.close()
-            self._file = self._next()
+            self._file = following
         return self._file.write(text)
+
+    def _is_full(self, text: str) -> bool:
+        return 0 < self._file.tell() > self._bytes_max - len(text)
 
     def flush(self) -> None:
         """Hand what was written to the system."""
@@ -162,11 +167,14 @@ class RotatingFile(io.TextIOBase):
         return self._file.closed
 
     def _next(self) -> IO[str]:
-        self._number += 1
+        self._folder.mkdir(parents=True, exist_ok=True)
+        number = self._number + 1
+        opened = (self._folder / f"traces-{number:06d}.jsonl").open("a", encoding="utf-8")
+        self._number = number
         for old in self._folder.glob("traces-*.jsonl"):
-            if 0 < _number(old) <= self._number - self._files_max:
+            if 0 < _number(old) <= number - self._files_max:
                 old.unlink(missing_ok=True)
-        return (self._folder / f"traces-{self._number:06d}.jsonl").open("a", encoding="utf-8")
+        return opened
 
 
 def _number(path: Path) -> int:

@@ -17,6 +17,7 @@ import pytest
 from coalmine.addresses import bound_address, reserve
 from coalmine_client.demo.failure import StepFailed
 from coalmine_client.demo.processes import Processes
+from tests.doubles.processes import started as started_process
 
 PROGRAM = "from coalmine_client.cli import main; main()"
 DEMO = (sys.executable, "-c", PROGRAM, "demo")
@@ -29,6 +30,8 @@ CLAIMS = (
     "the split stable 50% / canary 50% is exact",
     "the canary reads the held-out digits at least as well as stable",
     "the broken canary was caught by comparisons before it had any weight, and only it",
+    "the verdict on the broken canary is FAIL, within 200 comparisons",
+    "no verdict on a candidate that local torch finds within the limit is FAIL",
     "the router counted what local torch counts, request by request",
     "int8 answers nearly, and not quite, like the model that it was made of",
     "every request is one trace, from the router into the server",
@@ -71,7 +74,9 @@ def test_the_demo_ends_by_itself_with_every_claim_come_true(ran: Ran) -> None:
 
 def test_the_demo_shows_the_commands_it_typed_and_what_they_did(ran: Ran) -> None:
     for line in (
-        "$ coalmine shadow digits broken=0% --reason",
+        "$ coalmine status digits --candidate broken; echo $?\n    FAIL  broken against stable  ",
+        ", allowed 15 %; worst output: logits\n    3\n",
+        "$ coalmine shadow digits broken=0% --reason 'the verdict is FAIL'",
         "$ coalmine weights digits canary=10 --reason",
         "$ coalmine weights digits canary=50 --reason",
         "digits is at revision 5, served by 1 of 1 proxies",
@@ -93,10 +98,48 @@ def test_the_trace_to_open_is_in_the_file_to_upload(ran: Ran) -> None:
     said = re.search(r"the broken canary, caught: +trace ([0-9a-f]{32})", ran.output)
     assert said is not None
     lines = (ran.folder / "traces.jsonl").read_text().splitlines()
-    opened = [line for line in lines if said[1] in line]
+    # A request that shared its batch is named in the other traces of the batch, too.
+    opened = [line for line in lines if said[1] in trace_ids(line)]
     assert len(opened) == 1
     for named in ("coalmine-router", "coalmine-server", '"broken"', '"mismatch"'):
         assert named in opened[0]
+
+
+def trace_ids(line: str) -> set[str]:
+    """Return the trace ids of the spans in a line."""
+    return {
+        span["traceId"]
+        for resource in json.loads(line)["resourceSpans"]
+        for scope in resource["scopeSpans"]
+        for span in scope["spans"]
+    }
+
+
+def test_the_next_commands_that_the_demo_names_work(ran: Ran) -> None:
+    said = re.search(r"  coalmine (traces .*)", ran.output)
+    assert said is not None
+    assert "broken against stable, shadow: mismatch" in asked(*said[1].split())[1]
+
+    command = re.search(r"coalmine (router control .*)", ran.output)
+    exported = re.search(r"coalmine (mismatches digits --export \w{16} --to .*)", ran.output)
+    assert command is not None
+    assert exported is not None
+    anywhere = command[1].replace("127.0.0.1:9002", "127.0.0.1:0").split()
+    with started_process(*anywhere, folder=ran.folder / "logs") as control:
+        at = ("--control", control.address("control"))
+        assert asked("status", "digits", "--candidate", "broken", *at)[0] == 3
+        assert asked(*exported[1].split(), *at)[0] == 0
+    assert list(ran.folder.glob("*.npz"))
+
+
+def asked(*arguments: str) -> tuple[int, str]:
+    """Return the exit code of `coalmine ARGUMENTS`, and its output."""
+    command = (sys.executable, "-c", PROGRAM, *arguments)
+    environ = {**os.environ, "COLUMNS": "200"}
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=60, env=environ, check=False
+    )
+    return done.returncode, done.stdout
 
 
 def test_the_demo_leaves_no_process_behind(ran: Ran) -> None:

@@ -1,11 +1,10 @@
 """Real models of real images beside each other: what each rule finds, and how soon.
 
-`pytest -s` prints the rates of mismatches; with COALMINE_ALL_PAIRS=1 those of all pairs by all rules.
+`pytest -s` prints the rates of mismatches; COALMINE_ALL_PAIRS=1 makes it all pairs by all rules.
 """
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,13 +15,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import yaml
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1.control_pb2_grpc import RouteControlStub
 from coalmine.tensors import Array
 from coalmine_client.cli.status_json import status as as_json
 from coalmine_client.client import AsyncClient
+from tests.doubles.cnn_routes import ROUTES, configuration
 from tests.doubles.processes import Started, ran, started
 from tests.doubles.router_setup import control_of, router
 from tests.doubles.waiting import until
@@ -30,69 +29,10 @@ from tests.doubles.waiting import until
 # The first of them waits for the models to be trained.
 pytestmark = pytest.mark.timeout(240)
 
-ALL_PAIRS = os.environ.get("COALMINE_ALL_PAIRS") == "1"
 TREE = Path(__file__).parents[2]
 CALLERS = 16
 VERDICT_FAILED = 3
 SETTLED_S = 60.0
-
-# Of models that answer one request at a time: the version beside which others stand is cnn 1.
-CANDIDATES = {
-    "itself": ("cnn", "1"),
-    "int8": ("cnn-int8", "1"),
-    "retrained": ("cnn", "4"),
-    "unscaled": ("cnn", "3"),
-    "scaled_twice": ("cnn", "2"),
-}
-# A step of the int8 model's logits is 0.24.
-TOLERANT = {
-    "outputs": {
-        "logits": {"rule": "close", "rtol": 0.05, "atol": 0.25},
-        "scores": {"rule": "close", "rtol": 0, "atol": 0.1},
-    }
-}
-DISTRIBUTION = {
-    "outputs": {
-        "logits": {"rule": "distribution", "from": "logits"},
-        "scores": {"rule": "distribution", "from": "probabilities"},
-    }
-}
-TOP_3 = {"default": {"rule": "top_k", "k": 3, "min_overlap": 0.6}}
-
-
-@dataclass(frozen=True)
-class Route:
-    """One route: the rules, what they allow, and who is compared by them, on how many images."""
-
-    compare: Mapping[str, Any]
-    candidates: Sequence[str] = ()
-    allowed: float = 0.01
-    noise: bool = ALL_PAIRS
-    images: int = 600
-    # A model with batches stands beside itself alone.
-    model: str = "cnn"
-
-    @property
-    def models(self) -> Mapping[str, tuple[str, str]]:
-        if self.model != "cnn":
-            return {"stable": (self.model, "1"), "itself": (self.model, "1")}
-        names = CANDIDATES if ALL_PAIRS else self.candidates
-        return {"stable": ("cnn", "1"), **{each: CANDIDATES[each] for each in names}}
-
-
-ROUTES = {
-    "close": Route({}, tuple(CANDIDATES), noise=True),
-    "close_int8": Route(TOLERANT, ["int8"]),
-    "distribution": Route(DISTRIBUTION, ["int8", "retrained"]),
-    "cosine": Route({"default": {"rule": "cosine"}}, ["int8"]),
-    "argmax": Route(
-        {"default": {"rule": "argmax"}}, ["int8", "unscaled", "retrained"], allowed=0.05
-    ),
-    "top_k": Route(TOP_3, ["int8"], allowed=0.05),
-    "batched": Route({}, noise=True, model="cnn-batched"),
-    "mixing": Route({}, noise=True, model="cnn-mixing"),
-    "mixing_tolerant": Route(TOLERANT, noise=True, model="cnn-mixing"),
-}
 
 Json = Mapping[str, Any]
 
@@ -130,13 +70,8 @@ class Seen:
 @pytest.fixture(scope="module")
 def seen(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     folder = tmp_path_factory.mktemp("real")
-    subprocess.run(
-        [sys.executable, "-m", "tests.doubles.cnn", str(folder)],
-        check=True,
-        timeout=110,
-        cwd=TREE,
-        capture_output=True,
-    )
+    made = [sys.executable, "-m", "tests.doubles.cnn", str(folder)]
+    subprocess.run(made, check=True, timeout=110, cwd=TREE)
     arguments = ("server", "run", "--model-repository", folder / "models")
     ports = ("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
     with ExitStack() as running:
@@ -158,40 +93,6 @@ def sent(folder: Path, routing: Started) -> Seen:
             seen.labels[name] = np.array(labels)
             seen.statuses[name] = as_json(settled(control, name, len(images)))
     return seen
-
-
-# ---------------------------------------------------------------- the router's file
-
-
-def configuration(folder: Path, backend: str) -> Path:
-    """Write a router.yaml with all routes, and with ports of the system's choice."""
-    text = {
-        "listen": "127.0.0.1:0",
-        "control": {"listen": "127.0.0.1:0", "state": str(folder / "state")},
-        "http": "127.0.0.1:0",
-        "backends": {"blue": {"targets": [backend]}},
-        "routes": [entry(name, route) for name, route in ROUTES.items()],
-    }
-    file = folder / "router.yaml"
-    file.write_text(yaml.safe_dump(text))
-    return file
-
-
-def entry(name: str, route: Route) -> dict[str, Any]:
-    everything = {"share": 100, "timeout": "30s"}
-    return {
-        "name": name,
-        "match": {"model": f"digits-{name}"},
-        "variants": {
-            variant: {"backend": "blue", "model": model, "version": version}
-            for variant, (model, version) in route.models.items()
-        },
-        "shadows": {each: dict(everything) for each in route.models if each != "stable"},
-        "noise": dict(everything) if route.noise else 0,
-        "compare": dict(route.compare),
-        "gates": {"max_mismatch_rate": route.allowed},
-        "kept": {"newest": 5, "worst": 5},
-    }
 
 
 # ---------------------------------------------------------------- the callers

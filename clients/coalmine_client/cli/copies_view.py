@@ -88,11 +88,9 @@ def _troubles(of: pb.ShadowCounts) -> Iterator[tuple[str, str]]:
 
 
 def _shares(route: pb.Route) -> dict[_Lane, int]:
-    """Return the share of each lane that the route has; audits have a lane for each variant."""
+    """Return the share of each lane that the route has."""
     shares = {("shadow", each.variant): each.share_bp for each in route.shadows}
-    if route.audit_bp:
-        weighted = [each.name for each in route.variants if each.weight_bp]
-        shares |= {("audit", name): route.audit_bp for name in weighted if len(weighted) > 1}
+    shares |= {("audit", name): route.audit_bp for name in _audited(route)}
     if route.noise_bp:
         shares["noise", STABLE] = route.noise_bp
     return shares
@@ -100,3 +98,12 @@ def _shares(route: pb.Route) -> dict[_Lane, int]:
 
 def _role(of: pb.ShadowCounts) -> str:
     return of.role or "shadow"
+
+
+def _audited(route: pb.Route) -> list[str]:
+    """Return who gets audits: stable, of what the others answer; the others, of what it answers."""
+    weighted = {each.name for each in route.variants if each.weight_bp}
+    asked = {STABLE} if weighted - {STABLE} else set()
+    if STABLE in weighted:
+        asked |= weighted - {STABLE}
+    return [each.name for each in route.variants if each.name in asked and route.audit_bp]

@@ -44,7 +44,7 @@ def mismatches_view(found: pb.ListMismatchesResponse) -> RenderableType:
 
 
 def _briefly(of: pb.Difference) -> str:
-    if of.kind == "value":
+    if of.kind == "value" and of.max_abs_diff:
         return f"{of.output} by {of.max_abs_diff:.3g}"
     return f"{of.output}: {of.kind}" if of.output else of.kind
 

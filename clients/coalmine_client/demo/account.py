@@ -162,6 +162,17 @@ def tally(
 
 
 @dataclass(frozen=True, slots=True)
+class Judged:
+    """The router's verdict on a candidate, by so many requests: a FAIL rests on no later ones."""
+
+    candidate: str
+    reference: str
+    verdict: str
+    reason: str
+    requests: int
+
+
+@dataclass(frozen=True, slots=True)
 class OutputRow:
     """How often one output of a candidate differed from the reference's."""
 

@@ -1,6 +1,6 @@
 """What the demo claims, and whether it came true. Pure."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Final
@@ -9,6 +9,7 @@ from coalmine_client.demo.account import (
     ALL_BP,
     OK,
     Exchange,
+    Judged,
     Pair,
     Phase,
     Share,
@@ -19,8 +20,10 @@ from coalmine_client.demo.account import (
 )
 from coalmine_client.demo.heldout import HeldOut
 
-# What whoever runs this route would allow: above it, a candidate gets no weight.
+# What the route's gates allow: a candidate that is shown to be above it gets no weight.
 OTHER_LABELS_MAX: Final = 0.15
+# By so many comparisons, what is as wrong as the broken canary must have been found out.
+FOUND_WITHIN: Final = 200
 BROKEN: Final = "broken"
 # Its answers follow the batch that the server happens to form; all others can be foretold.
 BATCH_DEPENDENT: Final = frozenset({"int8"})
@@ -49,6 +52,7 @@ class Outcome:
     counted: Mapping[Pair, Tally]
     uncompared: int
     refused: Collection[str]
+    judged: Sequence[Judged]
     traced: int
     exit_codes: Mapping[str, int]
 
@@ -77,13 +81,9 @@ class Check:
     figures: str
 
 
-def refused(counted: Mapping[Pair, Tally]) -> set[str]:
-    """Return the candidates that give stable's requests another label more often than allowed."""
-    return {
-        candidate
-        for (reference, candidate), found in counted.items()
-        if reference == "stable" and found.rate > OTHER_LABELS_MAX
-    }
+def refused(judged: Iterable[Judged]) -> set[str]:
+    """Return the candidates that failed against stable."""
+    return {each.candidate for each in _of_stable(judged) if each.verdict == "fail"}
 
 
 def checks(outcome: Outcome) -> list[Check]:
@@ -94,6 +94,8 @@ def checks(outcome: Outcome) -> list[Check]:
         *(_split(stage) for stage in outcome.stages if len(stage.weights_bp) > 1),
         _better(outcome),
         _caught(outcome),
+        _failed(outcome),
+        _spared(outcome),
         _counted(outcome),
         _quantised(outcome),
         _traced(outcome),
@@ -153,6 +155,41 @@ def _caught(outcome: Outcome) -> Check:
         set(outcome.refused) == {BROKEN} and served == weight == 0,
         f"another label in {found.other_label:,} of {found.compared:,}; it answered {served}",
     )
+
+
+def _failed(outcome: Outcome) -> Check:
+    found = [each for each in _of_stable(outcome.judged) if each.candidate == BROKEN]
+    is_found = any(each.verdict == "fail" and each.requests <= FOUND_WITHIN for each in found)
+    told = [f"{each.verdict.upper()} after {each.requests} comparisons" for each in found]
+    return Check(
+        f"the verdict on the broken canary is FAIL, within {FOUND_WITHIN} comparisons",
+        is_found and true_rate(outcome.heldout, BROKEN) > OTHER_LABELS_MAX,
+        ", ".join(told) or "it was not judged",
+    )
+
+
+def _spared(outcome: Outcome) -> Check:
+    healthy = {
+        each.candidate: each.verdict
+        for each in _of_stable(outcome.judged)
+        if true_rate(outcome.heldout, each.candidate) <= OTHER_LABELS_MAX
+    }
+    return Check(
+        "no verdict on a candidate that local torch finds within the limit is FAIL",
+        bool(healthy) and "fail" not in healthy.values(),
+        ", ".join(f"{name} {verdict.upper()}" for name, verdict in healthy.items())
+        or "none was judged",
+    )
+
+
+def true_rate(heldout: HeldOut, candidate: str) -> float:
+    """Return of how many images a candidate reads another digit than stable, by local torch."""
+    ours, theirs = heldout.answers["stable"].label, heldout.answers[candidate].label
+    return float((ours != theirs).mean())
+
+
+def _of_stable(judged: Iterable[Judged]) -> list[Judged]:
+    return [each for each in judged if each.reference == "stable"]
 
 
 def _counted(outcome: Outcome) -> Check:

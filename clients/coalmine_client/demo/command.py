@@ -104,9 +104,13 @@ def conclude(shown: Console, place: Place, ending: Ending) -> int:
     place.picked_traces.write_text("".join(f"{line}\n" for line in ending.traces.lines(picked)))
     shown.print()
     shown.print(report.traffic_table(ending.outcome))
-    shown.print(report.comparison_table(evidence.output_rows(ending.status), ending.outcome))
+    rows = evidence.output_rows(ending.learnt.trials)
+    shown.print(report.comparison_table(rows, ending.outcome))
+    shown.print(report.verdict_table(ending.outcome.judged))
     report.show_checks(shown, made)
-    report.show_traces(shown, place, _example(ending, picked))
+    example = _example(ending, picked)
+    report.show_traces(shown, place, example)
+    report.show_next(shown, place, example, ending.learnt.example)
     return EXIT_OK if all(check.is_true for check in made) else EXIT_FAILED
 
 

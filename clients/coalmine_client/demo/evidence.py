@@ -2,19 +2,21 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final, Self
 
 import grpc
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1.control_pb2_grpc import RouteControlStub
-from coalmine_client.demo.account import ALL_BP, OutputRow, Pair, Phase, Tally
+from coalmine_client.demo.account import ALL_BP, Judged, OutputRow, Pair, Phase, Tally
 from coalmine_client.demo.failure import StepFailed
 
 LABEL: Final = "label"
 SETTLE_S: Final = 20.0
 _INTERVAL_MS: Final = 200
+_TRIALS_MAX: Final = 1_000
 
 
 class Control:
@@ -29,6 +31,21 @@ class Control:
         """Return what the router knows now."""
         with _told():
             return await self._stub.GetRoute(pb.GetRouteRequest(route=self._route))
+
+    async def trials(self) -> Sequence[pb.ComparisonCounts]:
+        """Return all that was compared, trial by trial, the newest first."""
+        asked = pb.ListTrialsRequest(route=self._route, limit=_TRIALS_MAX)
+        with _told():
+            return (await self._stub.ListTrials(asked)).trials
+
+    async def example(self, candidate: str) -> str:
+        """Return the id of a kept mismatch of a candidate's label; empty: there is none."""
+        asked = pb.ListMismatchesRequest(
+            route=self._route, candidate=candidate, output=LABEL, limit=1
+        )
+        with _told():
+            found = (await self._stub.ListMismatches(asked)).mismatches
+        return found[0].id if found else ""
 
     async def when(self, settled: Callable[[pb.RouteStatus], bool]) -> pb.RouteStatus:
         """Return the first status that is `settled`; after SETTLE_S, the last there was."""
@@ -56,7 +73,7 @@ def _told() -> Iterator[None]:
         raise StepFailed(f"control API: {error.details()} ({error.code().name})") from None
 
 
-# ---------------------------------------------------------------- reading a status (pure)
+# ---------------------------------------------------------------- reading what it says (pure)
 
 
 def phase(status: pb.RouteStatus) -> Phase:
@@ -68,39 +85,62 @@ def phase(status: pb.RouteStatus) -> Phase:
     )
 
 
-def tallies(status: pb.RouteStatus) -> dict[Pair, Tally]:
-    """Return by (reference, candidate) how many answers were compared, and had another label."""
-    return {
-        (each.reference, each.candidate): Tally(
-            compared=each.match + each.mismatch,
-            other_label=sum(out.mismatch for out in each.outputs if out.output == LABEL),
-        )
-        for each in status.comparisons
-    }
+def tallies(trials: Sequence[pb.ComparisonCounts]) -> dict[Pair, Tally]:
+    """Return by (reference, candidate) how many answers were compared, and had another label.
+
+    Of all trials: a status has the counts of the current one alone.
+    """
+    compared: Counter[Pair] = Counter()
+    other: Counter[Pair] = Counter()
+    for each in trials:
+        pair = each.reference, each.candidate
+        compared[pair] += each.match + each.mismatch
+        other[pair] += sum(out.mismatch for out in each.outputs if out.output == LABEL)
+    return {pair: Tally(count, other[pair]) for pair, count in compared.items()}
 
 
-def output_rows(status: pb.RouteStatus) -> list[OutputRow]:
-    """Return how often each output differed, by candidate and reference."""
+def judged(status: pb.RouteStatus) -> list[Judged]:
+    """Return the verdict on each pair, as it is now."""
     return [
-        OutputRow(
-            each.candidate, each.reference, out.output, out.match + out.mismatch, out.mismatch
+        Judged(
+            each.candidate,
+            each.reference,
+            each.verdict.verdict,
+            each.verdict.reason,
+            next((gate.observed for gate in each.verdict.gates if gate.gate == "mismatch"), 0),
         )
         for each in sorted(status.comparisons, key=lambda each: (each.candidate, each.reference))
-        for out in each.outputs
     ]
+
+
+def output_rows(trials: Sequence[pb.ComparisonCounts]) -> list[OutputRow]:
+    """Return how often each output differed, by candidate and reference, over all trials."""
+    compared: Counter[tuple[str, str, str]] = Counter()
+    other: Counter[tuple[str, str, str]] = Counter()
+    for each in trials:
+        for out in each.outputs:
+            key = each.candidate, each.reference, out.output
+            compared[key] += out.match + out.mismatch
+            other[key] += out.mismatch
+    return [OutputRow(*key, compared[key], other[key]) for key in sorted(compared, key=_by_pair)]
+
+
+def _by_pair(key: tuple[str, str, str]) -> tuple[str, str]:
+    return key[0], key[1]
 
 
 def is_settled(status: pb.RouteStatus, expected: dict[Pair, Tally]) -> bool:
     """Return whether every copy that was to be compared has been, or was given up."""
-    counted = tallies(status)
-    lost = uncompared(status)
-    return all(
-        counted.get(pair, Tally(0, 0)).compared + lost >= tally.compared
-        for pair, tally in expected.items()
-    )
+    wanted: Counter[str] = Counter()
+    for (_, candidate), found in expected.items():
+        wanted[candidate] += found.compared
+    ended: Counter[str] = Counter()
+    for each in status.shadows:
+        ended[each.variant] += each.compared + each.uncompared + sum(each.dropped.values())
+    return all(ended[candidate] >= count for candidate, count in wanted.items())
 
 
-def uncompared(status: pb.RouteStatus) -> int:
+def uncompared(status: pb.RouteStatus, trials: Sequence[pb.ComparisonCounts]) -> int:
     """Return how many copies were given up, failed or could not be compared."""
-    dropped = sum(sum(each.dropped.values()) for each in status.shadows)
-    return dropped + sum(each.error + each.skipped for each in status.comparisons)
+    lost = sum(each.uncompared + sum(each.dropped.values()) for each in status.shadows)
+    return lost + sum(each.error + each.skipped for each in trials)

@@ -58,6 +58,10 @@ class Processes:
         """Run `coalmine ARGUMENTS` to its end; return its output. Raises StepFailed."""
         return await self._call(f"coalmine {arguments[0]}", (*PROGRAM, *arguments))
 
+    async def tried(self, *arguments: str) -> tuple[int, str]:
+        """Run `coalmine ARGUMENTS` to its end; return its exit code, and its output."""
+        return await self._ran(f"coalmine {arguments[0]}", (*PROGRAM, *arguments))
+
     async def module(self, name: str, *arguments: str) -> str:
         """Run `python -m NAME ARGUMENTS` to its end; return its output. Raises StepFailed."""
         return await self._call(name, (*_PYTHON, "-m", name, *arguments))
@@ -86,14 +90,18 @@ class Processes:
             raise
 
     async def _call(self, name: str, command: tuple[str, ...]) -> str:
+        code, output = await self._ran(name, command)
+        if code:
+            raise self._failed(name, f"ended with exit code {code}")
+        return output
+
+    async def _ran(self, name: str, command: tuple[str, ...]) -> tuple[int, str]:
         process = await self._spawn(name, command)
         try:
             output, _ = await process.communicate()
         finally:
-            await _ended(process)
-        if process.returncode:
-            raise self._failed(name, f"ended with exit code {process.returncode}")
-        return output.decode()
+            code = await _ended(process)
+        return code, output.decode()
 
     async def _spawn(self, name: str, command: tuple[str, ...]) -> asyncio.subprocess.Process:
         with self._log(name).open("ab") as log:

@@ -13,6 +13,7 @@ from coalmine_client.demo.account import (
     ALL_BP,
     OK,
     Exchange,
+    Judged,
     OutputRow,
     accuracy,
     percentile,
@@ -22,6 +23,7 @@ from coalmine_client.demo.place import Place
 
 JAEGER: Final = "jaegertracing/jaeger:2.15.0"
 _PIPE_COLUMNS: Final = 120
+_STYLES: Final = {"pass": "green", "fail": "red"}
 
 
 def console() -> Console:
@@ -119,6 +121,20 @@ def comparison_table(outputs: Sequence[OutputRow], outcome: Outcome) -> Table:
     return table
 
 
+def verdict_table(judged: Sequence[Judged]) -> Table:
+    """Return the verdict on each candidate, the requests that it rests on, and why."""
+    table = Table(title="Verdicts", title_justify="left")
+    for heading in ("candidate", "against", "verdict"):
+        table.add_column(heading)
+    table.add_column("after", justify="right")
+    table.add_column("why")
+    for each in judged:
+        word = f"[{_STYLES.get(each.verdict, 'yellow')}]{each.verdict.upper()}[/]"
+        after = f"{each.requests:,}" if each.verdict == "fail" else ""
+        table.add_row(each.candidate, each.reference, word, after, escape(each.reason))
+    return table
+
+
 # ---------------------------------------------------------------- the end
 
 
@@ -149,3 +165,20 @@ def show_traces(shown: Console, place: Place, example: str) -> None:
     shown.print("\n[bold]Traces[/bold]")
     for line in lines:
         shown.print(f"  {escape(line)}", soft_wrap=True)
+
+
+def show_next(shown: Console, place: Place, trace_id: str, mismatch: str) -> None:
+    """Say what to type next: of a trace, and of what the router's state folder still knows."""
+    lines = (
+        f"coalmine traces {place.picked_traces} --trace {trace_id}",
+        "",
+        "what was learnt is kept; in one terminal, without a proxy:",
+        f"coalmine router control --config {place.router_config} --listen 127.0.0.1:9002",
+        "and in another:",
+        "coalmine status digits --candidate broken; echo $?",
+        "coalmine mismatches digits --candidate broken --worst --limit 5",
+        f"coalmine mismatches digits --export {mismatch or 'ID'} --to {place.folder}",
+    )
+    shown.print("\n[bold]Next[/bold]")
+    for line in lines:
+        shown.print(f"  {escape(line)}" if line else "", soft_wrap=True)

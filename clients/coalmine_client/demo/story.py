@@ -2,17 +2,17 @@
 
 import asyncio
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, NamedTuple
 
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.client import AsyncClient
 from coalmine_client.demo import evidence, models
 from coalmine_client.demo.account import Phase, tally
-from coalmine_client.demo.claims import Outcome, refused
+from coalmine_client.demo.claims import BROKEN, Outcome, refused
 from coalmine_client.demo.evidence import Control
 from coalmine_client.demo.heldout import IMAGES, HeldOut
 from coalmine_client.demo.ledger import Ledger
@@ -23,16 +23,28 @@ from coalmine_client.demo.traces import Traces, read
 from coalmine_client.demo.traffic import MODEL, Traffic
 
 RATE_PER_S: Final = 120.0
+CANARY: Final = "canary"
 SERVER: Final = "server"
 ROUTER: Final = "router"
 
 
+class Learnt(NamedTuple):
+    """What the router tells: a status, all trials, and the id of a mismatch of the broken canary's.
+
+    The id is empty where none is kept.
+    """
+
+    status: pb.RouteStatus
+    trials: Sequence[pb.ComparisonCounts]
+    example: str
+
+
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What was seen, what the router had counted, and the traces it left."""
+    """What was seen, what the router had learnt, and the traces it left."""
 
     outcome: Outcome
-    status: pb.RouteStatus
+    learnt: Learnt
     traces: Traces
 
 
@@ -50,7 +62,7 @@ class Story:
         """Train, serve, shift weight, count; return what was seen. Raises StepFailed."""
         heldout = await self._prepare(seed)
         addresses = await self._serve()
-        refusals, status = await self._route(heldout, addresses)
+        refusals, learnt = await self._route(heldout, addresses)
         codes = await self._stop()
         with self._steps.step("reading the trace files"):
             found = read(self._place.trace_files())
@@ -58,13 +70,14 @@ class Story:
             heldout=heldout,
             phases=self._phases,
             exchanges=self._ledger.exchanges,
-            counted=evidence.tallies(status),
-            uncompared=evidence.uncompared(status),
+            counted=evidence.tallies(learnt.trials),
+            uncompared=evidence.uncompared(learnt.status, learnt.trials),
             refused=refusals,
+            judged=evidence.judged(learnt.status),
             traced=len(found.whole()),
             exit_codes=codes,
         )
-        return Ending(outcome, status, found)
+        return Ending(outcome, learnt, found)
 
     # ------------------------------------------------------------ before the traffic
 
@@ -98,8 +111,8 @@ class Story:
 
     async def _route(
         self, heldout: HeldOut, addresses: Mapping[str, str]
-    ) -> tuple[set[str], pb.RouteStatus]:
-        """Let the traffic flow and shift the weights in it; return the refused, and the counts."""
+    ) -> tuple[set[str], Learnt]:
+        """Let traffic flow and shift the weights in it; return the refused, and what was learnt."""
         async with AsyncExitStack() as stack:
             control = await stack.enter_async_context(Control(addresses["control"], MODEL))
             client = await stack.enter_async_context(AsyncClient(addresses["data"]))
@@ -115,22 +128,36 @@ class Story:
                 group.create_task(traffic.flow(enough))
                 refusals = await self._shift(heldout, control)
                 enough.set()
-            return refusals, await self._settled(heldout, control)
+            status = await self._settled(heldout, control)
+            example = await control.example(BROKEN)
+            return refusals, Learnt(status, await control.trials(), example)
 
     async def _shift(self, heldout: HeldOut, control: Control) -> set[str]:
         self._phases.append(evidence.phase(await control.status()))
         with self._steps.step(f"{IMAGES} held-out digits to stable, a copy of each to the others"):
             await self._ledger.reached(self._phases[0].revision, IMAGES)
             status = await self._settled(heldout, control)
-        refusals = refused(evidence.tallies(status))
+        judged = evidence.judged(status)
+        refusals = refused(judged)
+        words = {each.candidate: each.verdict.upper() for each in judged}
         for candidate in sorted(refusals):
-            await self._change(control, "shadow", f"{candidate}=0%", "answers other digits")
-        await self._change(control, "shadow", "canary=0%", "compared well enough")
+            await self._ask(candidate)
+            await self._change(control, "shadow", f"{candidate}=0%", "the verdict is FAIL")
+        why = f"the verdict is {words.get(CANARY, 'not there')}"
+        await self._change(control, "shadow", f"{CANARY}=0%", why)
         for percent in (10, 50):
-            await self._change(control, "weights", f"canary={percent}", f"step to {percent} %")
+            await self._change(control, "weights", f"{CANARY}={percent}", f"step to {percent} %")
             with self._steps.step(f"{IMAGES} digits at canary {percent} %"):
                 await self._ledger.reached(self._phases[-1].revision, IMAGES)
         return refusals
+
+    async def _ask(self, candidate: str) -> None:
+        """Ask for a verdict by the command line; show the verdict's line, and the exit code."""
+        command = ("status", MODEL, "--candidate", candidate)
+        code, output = await self._processes.tried(*command)
+        told = [line for line in output.splitlines() if f"  {candidate} against " in line]
+        line = shlex.join(("coalmine", *command))
+        self._steps.command(f"{line}; echo $?", "\n".join([*told, str(code)]))
 
     async def _change(self, control: Control, verb: str, share: str, reason: str) -> None:
         """Change the route by the command line, while requests are in flight."""

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from coalmine.config_file import Duration, Percent, Size, Strict
 from coalmine_router.config.names import MetadataKey
@@ -32,6 +32,13 @@ class SegmentConfig(Strict):
     """By what evidence is told apart: the values of a metadata key, such as a tenant's name."""
 
     metadata: MetadataKey
+
+    @field_validator("metadata")
+    @classmethod
+    def _is_no_secret(cls, key: str) -> str:
+        if key in {"authorization", "cookie"}:
+            raise ValueError(f"'{key}' is a credential, and segments are kept and shown")
+        return key
 
 
 Capture = Literal["none", "shapes", "full"]

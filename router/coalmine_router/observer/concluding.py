@@ -5,14 +5,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
-import structlog
-
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import MODEL_INFER
 from coalmine_router.observer.comparison.job import Job, Results
 from coalmine_router.observer.comparison.result import Answer
-from coalmine_router.observer.evidence.verdict import VerdictChange
 from coalmine_router.observer.examples.records import mismatch_record
 from coalmine_router.observer.examples.redaction import redacted
 from coalmine_router.observer.exchange import Exchange, Found
@@ -20,8 +17,6 @@ from coalmine_router.observer.learning import Learning
 from coalmine_router.observer.pairs import Planned, answers_of, pairs_of
 from coalmine_router.observer.settings import UNSET, RouteSettings
 from coalmine_router.observer.warned import WarningCounts
-
-_log = structlog.get_logger(__name__)
 
 
 class Compares(Protocol):
@@ -73,43 +68,51 @@ class Concluding:
         self._clock = clock
         self._rng = rng
 
-    async def conclude(self, exchange: Exchange) -> list[VerdictChange] | None:
-        """Compare the answers, note what was found, and return the verdicts that this changed.
+    async def conclude(self, exchange: Exchange) -> None:
+        """Compare the answers; note in the exchange what was found, and the verdicts this changed.
 
-        None: they were left out, because what compares could not keep up.
+        Nothing is found where they were left out, because what compares could not keep up.
         """
         answers, planned = answers_of(exchange), pairs_of(exchange)
+        settings = self._settings(exchange)
         job = Job(
             answers=answers,
             pairs=tuple(each.places for each in planned),
-            rules=self._settings(exchange).compare,
+            rules=settings.compare,
             is_inference=exchange.report.method == MODEL_INFER,
         )
         started_ns, began_ns = self._clock.wall_ns(), self._clock.monotonic_ns()
         results = await self._compares.compared(job)
         if results is None:
-            return None
+            return
         took_ns = self._clock.monotonic_ns() - began_ns
-        found = _Compared(exchange, answers, planned, results, started_ns, took_ns)
-        self._warned.note(exchange.report.route, results.warnings)
-        return list(self._learnt(found))
+        compared = _Compared(exchange, answers, planned, results, started_ns, took_ns)
+        self._warned.note(exchange.report.route, results.warnings, settings.capture)
+        exchange.found = list(self._told(compared))
 
     def _settings(self, exchange: Exchange) -> RouteSettings:
         return self._routes.get(exchange.report.route, UNSET)
 
-    def _learnt(self, compared: _Compared) -> Iterator[VerdictChange]:
-        exchange = compared.exchange
+    def _told(self, compared: _Compared) -> Iterator[Found]:
+        """Learn from what was found; return what may be told of it."""
+        capture = self._settings(compared.exchange).capture
         for found, planned in zip(self._found(compared), compared.planned, strict=True):
-            learnt = found
-            if planned.role != "noise" and exchange.route is not None:
-                reference, candidate = (compared.answers[place] for place in planned.places)
-                learnt, change = self._learning.compared(exchange, exchange.route, found, candidate)
-                self._keep(exchange, learnt, reference, candidate)
-                if change is not None:
-                    yield change
-            capture = self._settings(exchange).capture
-            told = redacted(learnt.comparison, capture)
-            exchange.found.append(replace(learnt, comparison=told))
+            learnt = self._learnt(compared, found, planned)
+            yield replace(learnt, comparison=redacted(learnt.comparison, capture))
+
+    def _learnt(self, compared: _Compared, found: Found, planned: Planned) -> Found:
+        exchange, route = compared.exchange, compared.exchange.route
+        # Who answered may be of a table that is no longer in force.
+        if route is None or not {found.reference, found.candidate} <= route.by_name.keys():
+            return found
+        if found.role == "noise":
+            return found
+        reference, candidate = (compared.answers[place] for place in planned.places)
+        learnt, change = self._learning.compared(exchange, route, found, candidate)
+        if change is not None:
+            exchange.changes.append(change)
+        self._keep(exchange, learnt, reference, candidate)
+        return learnt
 
     def _found(self, compared: _Compared) -> Iterator[Found]:
         comparisons, versions = compared.results.comparisons, compared.results.versions

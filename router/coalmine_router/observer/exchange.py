@@ -4,11 +4,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final, Literal, Self
 
-from google.protobuf.message import DecodeError
-
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest
-from coalmine.inference import inference_pb2 as oip
+from coalmine.inference import MODEL_INFER
+from coalmine_router import wire
 from coalmine_router.observer.comparison.result import Answer, Comparison
 from coalmine_router.observer.evidence.verdict import VerdictChange
 from coalmine_router.table import STABLE, Route
@@ -104,9 +103,11 @@ class Exchange:
 
     def request_id(self) -> str:
         """Return the id that the caller gave the request; empty where it can't be known."""
+        if self.report.method != MODEL_INFER:
+            return ""
         try:
-            return oip.ModelInferRequest.FromString(self.request).id
-        except DecodeError:
+            return wire.request_id(self.request) or ""
+        except InvalidRequest:
             return ""
 
 

@@ -80,7 +80,7 @@ class Learned:
         return await self._examples.get(route, record_id)
 
     def _gates(self, route: str) -> GateSettings:
-        return self._routes.get(route, UNSET).stables_gates
+        return self._routes.get(route, UNSET).gates
 
 
 def _is_of(route: Route, trial: Trial) -> bool:

@@ -8,7 +8,8 @@ from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.comparison.result import Answer
 from coalmine_router.observer.comparison.statuses import is_charged
-from coalmine_router.observer.evidence.counts import Evidence
+from coalmine_router.observer.evidence.cohorts import Cohorts
+from coalmine_router.observer.evidence.counts import Events, Evidence
 from coalmine_router.observer.evidence.figures import figures
 from coalmine_router.observer.evidence.gates import judged
 from coalmine_router.observer.evidence.pair import Pair
@@ -23,8 +24,6 @@ from coalmine_router.table import STABLE, Route, Variant
 
 NO_SEGMENT: Final = "(none)"
 _SEGMENT_CHARS_MAX: Final = 128
-# Of the split's requests that went well, how many between two looks at its gates.
-_LOOK_EVERY: Final = 64
 
 
 class Learning:
@@ -37,6 +36,12 @@ class Learning:
         self._tally = tally
         self._routes = routes
         self._clock = clock
+        self._cohorts = Cohorts(clock.wall_ns())
+
+    @property
+    def split_left_out(self) -> int:
+        """How many requests ended too late to say anything of the split."""
+        return self._cohorts.left_out
 
     def assigned(self, report: pb.Report, route: Route) -> Iterator[VerdictChange]:
         """Learn from whom the split assigned a request to, and how it went there."""
@@ -44,10 +49,26 @@ class Learning:
         for event in split_events(report, settings.slow_over_ns):
             if event.candidate not in route.by_name:
                 continue  # of a table that is no longer in force
-            trial = self._trial(route, Pair(route.name, STABLE, event.candidate), None)
+            pair = Pair(route.name, STABLE, event.candidate)
+            trial = self._trial(route, pair, None)
             _add(trial.evidence, event)
-            if _is_worth_a_look(trial.evidence, event):
+            cohorts = self._ended(pair, event, report.started_ns, route.timeout_ns)
+            for cohort in cohorts:
+                trial.evidence.assigned.add_all(cohort)
+            # Fewer looks never make a verdict less sound.
+            if event.is_error or event.is_slow or cohorts:
                 yield from self._judged(trial, report.trace_id, report.span_id)
+
+    def _ended(self, pair: Pair, event: SplitEvent, began_ns: int, timeout_ns: int) -> list[Events]:
+        """Take in who was assigned a request; return those that can be counted by now."""
+        now_ns = self._clock.wall_ns()
+        if not event.is_stream:
+            self._cohorts.add(
+                *(pair, event.weights_bp),
+                is_candidate=event.is_candidate,
+                began_ns=min(began_ns, now_ns),
+            )
+        return self._cohorts.ended(pair, now_ns, timeout_ns)
 
     def compared(
         self, exchange: Exchange, route: Route, found: Found, answer: Answer
@@ -60,7 +81,9 @@ class Learning:
         self._tally.add(pair, found.comparison)
         trial = self._trial(route, pair, found)
         trial.evidence.add(found.comparison, found.noise, exchange.segment)
-        _add_failure(trial.evidence, found, answer)
+        # Of what the candidate answered itself, there are copies only where it did not fail.
+        if found.candidate != exchange.report.variant:
+            _add_failure(trial.evidence, found, answer)
         change = next(self._judged(trial, exchange.report.trace_id, found.span_id), None)
         return replace(found, trial=trial.number), change
 
@@ -77,7 +100,7 @@ class Learning:
     def _judged(self, trial: Trial, trace_id: bytes, span_id: bytes) -> Iterator[VerdictChange]:
         """Judge the trial by what it holds now; yield the change of its verdict, if any."""
         settings = self._routes.get(trial.pair.route, UNSET)
-        gates = settings.gates_of(trial.pair.reference)
+        gates = settings.gates
         before, now_ns = trial.verdict, self._clock.wall_ns()
         trial.verdict = judged(trial.evidence, gates, before, at_ns=now_ns, trace_id=trace_id)
         if trial.verdict.verdict != before.verdict:
@@ -105,19 +128,15 @@ def segment_of(report: pb.Report, key: str) -> str | None:
 
 
 def _add(evidence: Evidence, event: SplitEvent) -> None:
-    evidence.assigned.add(event.weights_bp, is_candidate=event.is_candidate)
     if event.is_error:
         evidence.errors.add(event.weights_bp, is_candidate=event.is_candidate)
     if event.is_slow:
         evidence.slow.add(event.weights_bp, is_candidate=event.is_candidate)
 
 
-def _is_worth_a_look(evidence: Evidence, event: SplitEvent) -> bool:
-    # Fewer looks never make a verdict less sound.
-    return event.is_error or event.is_slow or evidence.assigned.total % _LOOK_EVERY == 0
-
-
 def _add_failure(evidence: Evidence, found: Found, answer: Answer) -> None:
+    if found.comparison.kind == "status" and found.comparison.outcome != "error":
+        return  # the reference did not answer
     if found.comparison.is_judged:
         evidence.failures.add(0.0)
     elif found.comparison.outcome == "error" and is_charged(answer):

@@ -1,8 +1,8 @@
 """The observer: follows each report over its copies and comparisons to its end."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Mapping, Sequence
-from typing import Any
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 import structlog
 
@@ -11,7 +11,6 @@ from coalmine_router.observer.concluding import Concluding
 from coalmine_router.observer.copies.copies import Copies
 from coalmine_router.observer.counting import count
 from coalmine_router.observer.evidence.store import EvidenceStore
-from coalmine_router.observer.evidence.verdict import VerdictChange
 from coalmine_router.observer.exchange import Copy, CopyCall, Exchange, copies_of
 from coalmine_router.observer.learning import Learning, segment_of
 from coalmine_router.observer.settings import UNSET, RouteSettings
@@ -100,37 +99,32 @@ class Observer:
         exchange.waiting -= 1
         if exchange.waiting:
             return
+        concluded = partial(self._concluded, exchange)
         if exchange.calls and self._tasks is not None:
-            self._begin(self._tasks, self._concluded(exchange))
+            conclude = partial(self._concluding.conclude, exchange)
+            self._begin(self._tasks, conclude, concluded)
         else:
-            self._count(exchange, is_compared=False)
-            self._finish(exchange)
+            concluded()
 
-    async def _concluded(self, exchange: Exchange) -> None:
-        changes: Sequence[VerdictChange] | None = None
-        try:
-            changes = await self._concluding.conclude(exchange)
-        except Exception:  # noqa: BLE001 - one odd exchange must not end the others
-            _log.exception("exchange_not_compared", route=exchange.report.route)
-        finally:
-            self._count(exchange, is_compared=changes is not None)
-            exchange.changes += changes or ()
-            self._finish(exchange)
+    def _concluded(self, exchange: Exchange) -> None:
+        counted = self.copies.compared if exchange.found else self.copies.uncompared
+        for call in exchange.calls:
+            counted(exchange.report.route, call.copy)
+        self._finish(exchange)
 
     def _finish(self, exchange: Exchange) -> None:
         self._teller.exchange(exchange, self._settings(exchange))
         if not exchange.changes:
             return
+        tell = partial(self._tell, exchange)
         if self._tasks is not None:
-            self._begin(self._tasks, self._tell(exchange.changes))
+            self._begin(self._tasks, self._store.save, tell)
         else:
-            for change in exchange.changes:
-                self._teller.verdict(change)
+            tell()
 
-    async def _tell(self, changes: Sequence[VerdictChange]) -> None:
+    def _tell(self, exchange: Exchange) -> None:
         """Tell of verdicts, which are on disk by then wherever the disk takes them."""
-        await self._store.save()
-        for change in changes:
+        for change in exchange.changes:
             self._teller.verdict(change)
 
     # ------------------------------------------------------------ beside it
@@ -138,20 +132,30 @@ class Observer:
     def _settings(self, exchange: Exchange) -> RouteSettings:
         return self._routes.get(exchange.report.route, UNSET)
 
-    def _count(self, exchange: Exchange, *, is_compared: bool) -> None:
-        counted = self.copies.compared if is_compared else self.copies.uncompared
-        for call in exchange.calls:
-            counted(exchange.report.route, call.copy)
-
-    def _begin(self, tasks: asyncio.TaskGroup, work: Coroutine[Any, Any, None]) -> None:
+    def _begin(
+        self,
+        tasks: asyncio.TaskGroup,
+        work: Callable[[], Awaitable[object]],
+        then: Callable[[], None],
+    ) -> None:
+        """Do some work, `then` the rest: that also where the end comes before the work began."""
         self._under_way += 1
         self._idle.clear()
-        tasks.create_task(self._ended(work))
+        tasks.create_task(_tried(work)).add_done_callback(partial(self._ended, then))
 
-    async def _ended(self, work: Coroutine[Any, Any, None]) -> None:
+    def _ended(self, then: Callable[[], None], _task: "asyncio.Task[None]") -> None:
         try:
-            await work
+            then()
+        except Exception:  # noqa: BLE001 - one odd exchange must not end the others
+            _log.exception("exchange_not_told")
         finally:
             self._under_way -= 1
             if not self._under_way:
                 self._idle.set()
+
+
+async def _tried(work: Callable[[], Awaitable[object]]) -> None:
+    try:
+        await work()
+    except Exception:  # noqa: BLE001 - one odd exchange must not end the others
+        _log.exception("exchange_not_compared")

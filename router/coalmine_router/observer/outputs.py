@@ -3,6 +3,7 @@
 A router that is only restarted asks nobody: a model that changed meanwhile must not keep it down.
 """
 
+import asyncio
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -40,15 +41,18 @@ class OutputsCheck:
         A backend that can't say, or can't be reached, is asked again at the next start.
         """
         known = self._read()
-        for route, settings in _asked(table, routes):
-            goes_by = f"{settings.goes_by} {route.stable}"
-            if known.get(route.name) == goes_by:
-                continue
-            names = await self._outputs(table, route)
-            if names is None:
-                continue
-            _check(route, settings, names)
-            known[route.name] = goes_by
+        new = {
+            route: settings
+            for route, settings in _asked(table, routes)
+            if known.get(route.name) != _by(route, settings)
+        }
+        async with asyncio.TaskGroup() as tasks:
+            asked = [tasks.create_task(self._outputs(table, route)) for route in new]
+        for (route, settings), told in zip(new.items(), asked, strict=True):
+            names = told.result()
+            if names is not None:
+                _check(route, settings, names)
+                known[route.name] = _by(route, settings)
         self._write(known)
 
     async def _outputs(self, table: RouteTable, route: Route) -> list[str] | None:
@@ -89,6 +93,12 @@ def _asked(
         settings = routes.get(route.name)
         if settings is not None and settings.compare.outputs and route.match.model:
             yield route, settings
+
+
+def _by(route: Route, settings: RouteSettings) -> str:
+    """Return what the answer depends on: not on weights, which others change."""
+    stable = route.stable
+    return f"{settings.goes_by} {stable.backend} {stable.model} {stable.version}"
 
 
 def _check(route: Route, settings: RouteSettings, names: list[str]) -> None:

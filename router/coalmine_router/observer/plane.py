@@ -136,6 +136,7 @@ class ObserverPlane:
                 comparing=self._comparing.counts,
                 warnings=warned.totals,
                 saves=self.store,
+                split_left_out=lambda: learning.split_left_out,
             )
         )
 

@@ -9,7 +9,6 @@ from coalmine_router.config.copies import Capture, KeptConfig
 from coalmine_router.config.gates import GatesConfig
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.evidence.settings import GateSettings, gate_settings
-from coalmine_router.table import STABLE
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,17 +21,11 @@ class RouteSettings:
 
     compare: CompareConfig
     gates: GateSettings
-    # Of pairs whose reference is stable: noise is made beside its answers alone.
-    stables_gates: GateSettings
     goes_by: str
     slow_over_ns: int | None = None
     segment_key: str = ""
     capture: Capture = "full"
     kept: KeptConfig = field(default_factory=KeptConfig)
-
-    def gates_of(self, reference: str) -> GateSettings:
-        """Return what a verdict asks of a pair."""
-        return self.stables_gates if reference == STABLE else self.gates
 
 
 def settings_of(config: RouteConfig) -> RouteSettings:
@@ -43,8 +36,7 @@ def settings_of(config: RouteConfig) -> RouteSettings:
     told = (digest(config.compare), config.gates.model_dump_json(), has_noise)
     return RouteSettings(
         compare=config.compare,
-        gates=gate_settings(config.gates, has_noise=False),
-        stables_gates=gate_settings(config.gates, has_noise=has_noise),
+        gates=gate_settings(config.gates, has_noise=has_noise),
         goes_by=hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest(),
         slow_over_ns=slow.over if slow else None,
         segment_key=segment_key,
@@ -55,4 +47,4 @@ def settings_of(config: RouteConfig) -> RouteSettings:
 
 # Of a route that the file doesn't have.
 _GATES: Final = gate_settings(GatesConfig(), has_noise=False)
-UNSET: Final = RouteSettings(CompareConfig(), _GATES, _GATES, goes_by="", capture="shapes")
+UNSET: Final = RouteSettings(CompareConfig(), _GATES, goes_by="", capture="shapes")

@@ -16,7 +16,8 @@ _STREAM: Final = f"{SERVICE}/ModelStreamInfer"
 class SplitEvent(NamedTuple):
     """One request that the split assigned to the candidate, or to stable beside it.
 
-    `weights_bp`: of the candidate and of stable, when it was assigned.
+    `weights_bp`: of the candidate and of stable, when it was assigned. `is_stream`: it lasts as
+    long as its caller likes.
     """
 
     candidate: str
@@ -24,6 +25,7 @@ class SplitEvent(NamedTuple):
     is_candidate: bool
     is_error: bool
     is_slow: bool
+    is_stream: bool = False
 
 
 def split_events(report: pb.Report, slow_over_ns: int | None) -> Iterator[SplitEvent]:
@@ -44,7 +46,8 @@ def split_events(report: pb.Report, slow_over_ns: int | None) -> Iterator[SplitE
     for name in others if assigned == STABLE else [assigned]:
         if name in split:
             weights = split[name], split[STABLE]
-            yield SplitEvent(name, weights, assigned != STABLE, is_error, is_slow)
+            own, is_stream = assigned != STABLE, report.method == _STREAM
+            yield SplitEvent(name, weights, own, is_error, is_slow, is_stream)
 
 
 def is_by_split(report: pb.Report) -> bool:

@@ -6,6 +6,7 @@ from typing import Final
 
 import structlog
 
+from coalmine_router.config.copies import Capture
 from coalmine_router.observer.comparison.result import Warned
 
 _log = structlog.get_logger(__name__)
@@ -20,16 +21,16 @@ class WarningCounts:
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str, str]] = Counter()
 
-    def note(self, route: str, warnings: Iterable[Warned]) -> None:
-        """Count the warnings of one exchange; log those that are new."""
+    def note(self, route: str, warnings: Iterable[Warned], capture: Capture) -> None:
+        """Count the warnings of one exchange; log those that are new, as `capture` allows."""
         for each in warnings:
             key: tuple[str, str, str] = (route, each.what, each.output)
             if key not in self._counts:
                 if len(self._counts) >= _KEYS_MAX:
                     key = _OTHER
                 else:
-                    told = {"warning": each.what, "output": each.output, "told": each.told}
-                    _log.warning("comparing", route=route, **told)
+                    said = {"output": each.output, "told": _told(each, capture)}
+                    _log.warning("comparing", route=route, warning=each.what, **said)
             self._counts[key] += 1
 
     def totals(self) -> dict[tuple[str, str], int]:
@@ -38,3 +39,10 @@ class WarningCounts:
         for (route, kind, _), warned in list(self._counts.items()):
             totals[route, kind] += warned
         return dict(totals)
+
+
+def _told(warned: Warned, capture: Capture) -> str:
+    """Return what may be logged; a rule that fails quotes what it fails at."""
+    if capture == "full" or warned.what != "rule_failed":
+        return warned.told
+    return warned.told.partition(":")[0]

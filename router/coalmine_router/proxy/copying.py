@@ -55,8 +55,8 @@ class CopyDraw:
         """Return the copies of a request. No variant gets a copy of what it answers itself.
 
         An audit goes to the other side of the split, where the request is of it and has one: from
-        another variant to stable, from stable to the others that have weight, in turn. Noise is
-        stable's alone.
+        another variant to stable, from stable to the others that have weight, in turn; none to who
+        gets the request as a shadow. Noise is stable's alone.
         """
         drawn = self._drawn[self._block.draw()]
         if not drawn:
@@ -64,6 +64,8 @@ class CopyDraw:
         is_stable = answering.name == STABLE
         shadows = [name for role, name in drawn if not role and name != answering.name]
         audit = self._other_side(is_stable) if is_split and (_AUDIT, "") in drawn else ""
+        # Two answers of one variant to one request would count as two requests.
+        audit = "" if audit in shadows else audit
         return Copies(tuple(shadows), audit, noise=is_stable and (_NOISE, "") in drawn)
 
     def _other_side(self, is_stable: bool) -> str:  # noqa: FBT001 - the one thing it is about

@@ -99,6 +99,13 @@ def test_audit_and_noise_have_a_lane_before_there_is_a_copy() -> None:
     ]
 
 
+def test_a_stable_without_weight_still_has_its_lane_of_audits() -> None:
+    route = a_route(stable=0, canary=10_000, shadow=0)
+    route.audit_bp = 500
+
+    assert [each[:3] for each in lanes(pb.RouteStatus(route=route))] == [["stable", "audit", "5%"]]
+
+
 def test_the_status_counts_comparisons_in_all_and_by_output() -> None:
     text = shown(status_view(a_status()))
 

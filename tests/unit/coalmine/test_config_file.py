@@ -1,8 +1,10 @@
 from pathlib import Path
+from typing import Annotated
 
 import pytest
+from pydantic import Field
 
-from coalmine.config_file import Strict, duration_ns, load
+from coalmine.config_file import Duration, Size, Strict, duration_ns, load
 from coalmine.errors import StartError
 
 
@@ -32,6 +34,41 @@ def test_a_wrong_file_is_one_line_that_says_what_is_wrong(
         load(file, Small)
     assert str(caught.value).startswith(f"{file}: {why}")
     assert "\n" not in str(caught.value)
+
+
+class Part(Strict):
+    took: Annotated[Duration, Field(le=60 * 10**9)] = 0
+    size: Annotated[Size, Field(le=16 * 1024**2)] = 0
+    names: tuple[int, ...] = ()
+
+
+class Whole(Strict):
+    part: Part = Part()
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("part: 5", "part: input should be a valid dictionary, got 5"),
+        ("part: {took: 2h}", "part.took: input should be less than or equal to 60s, got '2h'"),
+        (
+            "part: {size: 1GiB}",
+            "part.size: input should be less than or equal to 16MiB, got '1GiB'",
+        ),
+        (
+            f"part: {{names: {'x' * 200}}}",
+            f"part.names: input should be a valid tuple, got '{'x' * 99}…",
+        ),
+    ],
+)
+def test_what_is_wrong_is_told_in_the_words_of_the_file(
+    text: str, told: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "whole.yaml"
+    file.write_text(text)
+    with pytest.raises(StartError) as caught:
+        load(file, Whole)
+    assert str(caught.value) == f"{file}: {told}"
 
 
 def test_a_file_that_cannot_be_read_says_so(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Spans through the real SDK to an exporter that is ours: counted, bounded, rotated."""
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -286,6 +287,34 @@ def test_what_was_flushed_can_be_read_while_the_file_is_open(tmp_path: Path) -> 
         assert written(tmp_path) == {"traces-000001.jsonl": "a\n"}
         assert not file.closed
     assert file.closed
+
+
+def test_where_the_folder_is_deleted_the_next_line_is_in_a_new_one(tmp_path: Path) -> None:
+    folder = tmp_path / "traces"
+    folder.mkdir()
+    with RotatingFile(folder) as file:
+        file.write("a\n")
+        file.flush()
+        shutil.rmtree(folder)
+        file.write("b\n")
+
+    assert written(folder) == {"traces-000002.jsonl": "b\n"}
+
+
+def test_a_next_file_that_can_not_be_opened_is_tried_again_and_no_old_one_goes(
+    tmp_path: Path,
+) -> None:
+    in_the_way = tmp_path / "traces-000002.jsonl"
+    with RotatingFile(tmp_path, bytes_max=2, files_max=1) as file:
+        in_the_way.mkdir()
+        file.write("a\n")
+        with pytest.raises(IsADirectoryError):
+            file.write("b\n")
+        in_the_way.rmdir()
+        assert (tmp_path / "traces-000001.jsonl").exists()
+        file.write("c\n")
+
+    assert written(tmp_path) == {"traces-000002.jsonl": "c\n"}
 
 
 def test_a_trace_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from coalmine_client.demo.account import Phase, Tally
-from coalmine_client.demo.claims import Outcome, checks, refused
+from coalmine_client.demo.account import Judged, Phase, Tally
+from coalmine_client.demo.claims import Outcome, checks, refused, true_rate
 from tests.doubles.digits import exchange, failed, heldout
 
 MODELS = heldout(stable=(0, 1, 2, 9), canary=(0, 1, 2, 3), int8=(0, 1, 2, 9), broken=(7, 7, 7, 7))
@@ -31,9 +31,19 @@ GOOD = Outcome(
     },
     uncompared=0,
     refused={"broken"},
+    judged=(
+        Judged("broken", "stable", "fail", "100 % of 10 requests mismatch", 10),
+        Judged("canary", "stable", "inconclusive", "not decided yet", 4),
+        Judged("int8", "stable", "pass", "2 % of 50 requests mismatch", 50),
+        Judged("int8", "canary", "inconclusive", "not decided yet", 1),
+    ),
     traced=6,
     exit_codes={"router": 0, "server": 0},
 )
+
+
+def _judged(candidate: str, verdict: str, requests: int, reference: str = "stable") -> Judged:
+    return Judged(candidate, reference, verdict, "why", requests)
 
 
 def false_claims(outcome: Outcome) -> list[str]:
@@ -77,6 +87,11 @@ def test_the_figures_of_a_claim_say_how_much() -> None:
         ({"counted": {}}, "the router counted"),
         ({"counted": {**GOOD.counted, ("stable", "int8"): Tally(50, 0)}}, "int8 answers nearly"),
         ({"counted": {**GOOD.counted, ("stable", "int8"): Tally(50, 40)}}, "int8 answers nearly"),
+        ({"judged": (_judged("broken", "inconclusive", 700),)}, "the verdict on the broken"),
+        ({"judged": (_judged("broken", "fail", 201),)}, "the verdict on the broken"),
+        ({"judged": (_judged("broken", "fail", 9, "canary"),)}, "the verdict on the broken"),
+        ({"judged": (_judged("int8", "fail", 90),)}, "no verdict on a candidate"),
+        ({"judged": ()}, "no verdict on a candidate"),
         ({"traced": 5}, "every request is one trace"),
         ({"traced": 7}, "every request is one trace"),
         ({"exit_codes": {"router": 0, "server": -9}}, "the processes ended"),
@@ -101,7 +116,9 @@ def test_copies_that_were_given_up_excuse_as_many_comparisons() -> None:
 
 
 def test_without_traffic_nothing_is_true_but_what_local_torch_says() -> None:
-    nothing = replace(GOOD, exchanges=(), counted={}, refused=set(), traced=0, exit_codes={})
+    nothing = replace(
+        GOOD, exchanges=(), counted={}, refused=set(), judged=(), traced=0, exit_codes={}
+    )
     assert [check.claim for check in checks(nothing) if check.is_true] == [
         "the canary reads the held-out digits at least as well as stable"
     ]
@@ -119,16 +136,22 @@ def test_a_change_of_shadows_begins_no_new_stage() -> None:
 
 
 @pytest.mark.parametrize(
-    ("counted", "expected"),
+    ("judged", "expected"),
     [
-        ({("stable", "broken"): Tally(100, 16)}, {"broken"}),
-        ({("stable", "broken"): Tally(100, 15)}, set()),
-        ({("stable", "broken"): Tally(0, 0)}, set()),
-        ({("canary", "int8"): Tally(100, 90)}, set()),
-        ({}, set()),
+        ([_judged("broken", "fail", 10), _judged("canary", "pass", 100)], {"broken"}),
+        ([_judged("broken", "inconclusive", 10)], set()),
+        ([_judged("int8", "fail", 90, "canary")], set()),
+        ([], set()),
     ],
 )
-def test_a_candidate_is_refused_where_it_differs_from_stable_too_often(
-    counted: dict[tuple[str, str], Tally], expected: set[str]
+def test_a_candidate_is_refused_where_it_failed_against_stable(
+    judged: list[Judged], expected: set[str]
 ) -> None:
-    assert refused(counted) == expected
+    assert refused(judged) == expected
+
+
+def test_a_candidate_that_local_torch_finds_beyond_the_limit_may_fail() -> None:
+    """The canary reads another digit than stable in a quarter of these images."""
+    failed_too = (*GOOD.judged[:1], _judged("canary", "fail", 90), *GOOD.judged[2:])
+    assert true_rate(MODELS, "canary") == 0.25
+    assert false_claims(replace(GOOD, judged=failed_too)) == []

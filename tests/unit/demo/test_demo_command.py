@@ -9,13 +9,20 @@ from rich.console import Console
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import StartError
 from coalmine_client.demo import models
-from coalmine_client.demo.account import OutputRow, Phase, Tally
+from coalmine_client.demo.account import Judged, OutputRow, Phase, Tally
 from coalmine_client.demo.claims import Outcome
 from coalmine_client.demo.command import conclude, environ, leaves, work_folder
-from coalmine_client.demo.evidence import is_settled, output_rows, phase, tallies, uncompared
+from coalmine_client.demo.evidence import (
+    is_settled,
+    judged,
+    output_rows,
+    phase,
+    tallies,
+    uncompared,
+)
 from coalmine_client.demo.failure import StepFailed
 from coalmine_client.demo.place import Place
-from coalmine_client.demo.story import Ending
+from coalmine_client.demo.story import Ending, Learnt
 from coalmine_client.demo.traces import Traces
 from tests.doubles.digits import exchange, heldout
 
@@ -32,10 +39,15 @@ def ending(**changed: object) -> Ending:
         counted={("stable", "broken"): Tally(1, 1), ("stable", "int8"): Tally(50, 1)},
         uncompared=0,
         refused={"broken"},
+        judged=(
+            Judged("broken", "stable", "fail", "", 10),
+            Judged("int8", "stable", "pass", "", 50),
+        ),
         traced=1,
         exit_codes={"server": 0},
     )
-    return Ending(replace(outcome, **changed), pb.RouteStatus(), Traces({}))  # type: ignore[arg-type]
+    learnt = Learnt(pb.RouteStatus(), [], "")
+    return Ending(replace(outcome, **changed), learnt, Traces({}))  # type: ignore[arg-type]
 
 
 def test_the_exit_code_is_0_where_every_claim_came_true(tmp_path: Path) -> None:
@@ -96,45 +108,71 @@ STATUS = pb.RouteStatus(
         pb.ComparisonCounts(
             reference="stable",
             candidate="int8",
-            match=6,
-            mismatch=4,
-            error=1,
-            skipped=2,
-            outputs=[
-                pb.OutputCounts(output="logits", match=6, mismatch=4),
-                pb.OutputCounts(output="label", match=9, mismatch=1),
-            ],
+            verdict=pb.Verdict(
+                verdict="fail",
+                reason="too many",
+                gates=[pb.Gate(gate="errors", observed=3), pb.Gate(gate="mismatch", observed=7)],
+            ),
         )
     ],
-    shadows=[pb.ShadowCounts(variant="int8", dropped={"queue_full": 3})],
+    shadows=[
+        pb.ShadowCounts(variant="int8", compared=12, uncompared=1, dropped={"queue_full": 3}),
+        pb.ShadowCounts(variant="canary", role="audit", compared=5),
+    ],
 )
+
+
+def trial(match: int, mismatch: int, other_label: int) -> pb.ComparisonCounts:
+    same_label = match + mismatch - other_label
+    return pb.ComparisonCounts(
+        reference="stable",
+        candidate="int8",
+        match=match,
+        mismatch=mismatch,
+        error=1,
+        skipped=2,
+        outputs=[
+            pb.OutputCounts(output="logits", match=match, mismatch=mismatch),
+            pb.OutputCounts(output="label", match=same_label, mismatch=other_label),
+        ],
+    )
+
+
+# The newest has begun with other rules, say: a status would tell of it alone.
+TRIALS = [trial(2, 1, 0), trial(4, 3, 1)]
 
 
 def test_a_phase_has_the_variants_with_weight_and_those_that_get_every_copy() -> None:
     assert phase(STATUS) == Phase(4, {"stable": 9_000, "canary": 1_000}, frozenset({"int8"}))
 
 
-def test_a_tally_counts_labels_and_not_logits() -> None:
-    assert tallies(STATUS) == {("stable", "int8"): Tally(compared=10, other_label=1)}
+def test_a_tally_counts_labels_and_not_logits_over_all_trials() -> None:
+    assert tallies(TRIALS) == {("stable", "int8"): Tally(compared=10, other_label=1)}
 
 
-def test_the_rows_of_outputs_are_those_that_were_compared() -> None:
-    assert output_rows(STATUS) == [
+def test_the_rows_of_outputs_are_those_that_were_compared_in_all_trials() -> None:
+    assert output_rows(TRIALS) == [
         OutputRow("int8", "stable", "logits", 10, 4),
         OutputRow("int8", "stable", "label", 10, 1),
     ]
 
 
+def test_a_verdict_is_told_with_the_requests_that_it_rests_on() -> None:
+    assert judged(STATUS) == [Judged("int8", "stable", "fail", "too many", 7)]
+
+
 def test_copies_that_were_dropped_failed_or_skipped_are_not_compared() -> None:
-    assert uncompared(STATUS) == 6
+    assert uncompared(STATUS, TRIALS) == 4 + 2 * 3
 
 
 @pytest.mark.parametrize(("expected", "settled"), [(9, True), (16, True), (17, False)])
 def test_counts_are_settled_once_every_copy_is_accounted_for(expected: int, settled: bool) -> None:
     assert is_settled(STATUS, {("stable", "int8"): Tally(expected, 0)}) is settled
+    both = {("stable", "int8"): Tally(expected - 2, 0), ("canary", "int8"): Tally(2, 0)}
+    assert is_settled(STATUS, both) is settled
 
 
-def test_counts_are_not_settled_while_a_pair_is_missing() -> None:
+def test_counts_are_not_settled_while_a_candidate_is_missing() -> None:
     assert not is_settled(pb.RouteStatus(), {("stable", "int8"): Tally(1, 0)})
 
 

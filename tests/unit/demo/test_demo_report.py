@@ -3,7 +3,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from coalmine_client.demo.account import OutputRow, Phase, Tally
+from coalmine_client.demo.account import Judged, OutputRow, Phase, Tally
 from coalmine_client.demo.claims import Check, Outcome
 from coalmine_client.demo.place import Place
 from coalmine_client.demo.report import (
@@ -11,8 +11,10 @@ from coalmine_client.demo.report import (
     comparison_table,
     show_checks,
     show_failures,
+    show_next,
     show_traces,
     traffic_table,
+    verdict_table,
 )
 from tests.doubles.digits import exchange, heldout
 
@@ -31,6 +33,7 @@ OUTCOME = Outcome(
     counted={("stable", "broken"): Tally(2, 2)},
     uncompared=0,
     refused={"broken"},
+    judged=(),
     traced=4,
     exit_codes={"server": 0},
 )
@@ -71,6 +74,30 @@ def test_the_comparison_table_says_how_often_an_output_differs() -> None:
         ["broken", "stable", "label", "200", "150", "75.0%", "25.0%"],
         ["broken", "stable", "x", "0", "0", "-", "25.0%"],
     ]
+
+
+def test_the_verdict_table_says_why_and_after_how_many_comparisons_one_failed() -> None:
+    shown = piped()
+    shown.print(
+        verdict_table(
+            [
+                Judged("broken", "stable", "fail", "100 % of [10] mismatch", 10),
+                Judged("int8", "stable", "inconclusive", "not decided yet", 1_234),
+            ]
+        )
+    )
+    assert cells(shown) == [
+        ["broken", "stable", "FAIL", "10", "100 % of [10] mismatch"],
+        ["int8", "stable", "INCONCLUSIVE", "", "not decided yet"],
+    ]
+
+
+def test_what_to_type_next_names_the_trace_and_the_mismatch_that_are_there() -> None:
+    shown = piped()
+    show_next(shown, Place(Path("/there")), "4bf92f35", "5f0c9a1b")
+    told = text(shown).splitlines()
+    assert "  coalmine traces /there/traces.jsonl --trace 4bf92f35" in told
+    assert "  coalmine mismatches digits --export 5f0c9a1b --to /there" in told
 
 
 def test_a_claim_is_one_line_with_a_mark_and_its_figures_however_narrow_the_place() -> None:

@@ -159,7 +159,7 @@ def test_every_hundredth_of_a_percent_is_read_exactly(weight_bp: int) -> None:
         ({"shadows": {"int8": "half"}}, "routes.0.shadows.int8.share: expected a percentage"),
         ({"timeout": "2"}, "routes.0.timeout: expected a duration such as"),
         ({"timeout": 2}, "routes.0.timeout: expected a duration such as"),
-        ({"timeout": "0s"}, "routes.0.timeout: input should be greater than 0, got '0s'"),
+        ({"timeout": "0s"}, "routes.0.timeout: input should be greater than 0s, got '0s'"),
         ({"timeout": "25h"}, "routes.0.timeout: input should be less than or equal"),
         ({"timeout": "9999999999999999h"}, "routes.0.timeout: input should be less than or equal"),
         ({"audit": "half"}, "routes.0.audit.share: expected a percentage"),

@@ -26,7 +26,7 @@ def test_without_a_word_everything_is_close() -> None:
         ("batched: maybe", "batched: input should be 'auto', True or False, got 'maybe'"),
         ("default: {rule: close, rtol: -1}", "default.close.rtol: input should be greater"),
         ("default: {rule: close, atol: .inf}", "default.close.atol: input should be a finite"),
-        ("default: {rtol: 1}", "default: unable to extract tag using discriminator 'rule'"),
+        ("default: {rtol: 1}", "default.rule: missing"),
         ("default: close", "default: input should be a valid dictionary"),
         ("default: {rule: exact, rtol: 1}", "default.exact.rtol: unknown key"),
         ("default: {rule: top_k}", "default.top_k.k: missing"),

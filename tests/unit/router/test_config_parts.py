@@ -177,6 +177,16 @@ def test_limits_that_are_none_are_refused_by_their_place(said: dict[str, Any], w
     assert refusal(content(limits=said)).startswith(f"routes.0.{why}")
 
 
+# ---------------------------------------------------------------- segments
+
+
+@pytest.mark.parametrize("key", ["authorization", "cookie"])
+def test_a_credential_is_no_segment(key: str) -> None:
+    assert refusal(content(segment={"metadata": key})) == (
+        f"routes.0.segment.metadata: '{key}' is a credential, and segments are kept and shown"
+    )
+
+
 # ---------------------------------------------------------------- backends
 
 

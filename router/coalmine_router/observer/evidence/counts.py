@@ -1,7 +1,7 @@
 """Evidence: sums of what was seen of a candidate beside its reference. Pure.
 
-Sums only, so the evidence of several routers adds up, and survives a restart. All is bounded: models
-choose their outputs' names, callers the values of a segment's key.
+Sums only, so the evidence of several routers adds up, and survives a restart. All is bounded:
+models choose their outputs' names, callers the values of a segment's key.
 """
 
 from collections import Counter
@@ -138,6 +138,17 @@ class Events:
             found = self.by_weights[weights_bp] = [0, 0]
         found[0] += 1
         found[1] += is_candidate
+
+    def add_all(self, other: "Events") -> None:
+        """Count what another has counted as well."""
+        for weights_bp, (events, own) in other.by_weights.items():
+            if weights_bp not in self.by_weights and len(self.by_weights) >= WEIGHTS_MAX:
+                self.left_out += events
+                continue
+            found = self.by_weights.setdefault(weights_bp, [0, 0])
+            found[0] += events
+            found[1] += own
+        self.left_out += other.left_out
 
 
 @dataclass(slots=True)

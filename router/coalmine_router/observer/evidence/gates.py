@@ -5,9 +5,11 @@ what is allowed, its failures too, and no gate speaks against it. INCONCLUSIVE: 
 split can't be trusted. It may be looked at after every observation: see mixture.py.
 """
 
+from dataclasses import replace
 from math import log
 from typing import Final
 
+from coalmine_router.observer.comparison.result import Outcome
 from coalmine_router.observer.evidence.counts import SEGMENTS_MAX, Evidence, Shares
 from coalmine_router.observer.evidence.mismatch_gate import mismatch_gate
 from coalmine_router.observer.evidence.mixture import log_evidence
@@ -17,6 +19,12 @@ from coalmine_router.observer.evidence.verdict import NO_VERDICT, Gate, GateName
 
 __all__ = ["GateSettings", "gate_settings", "judged", "segment_verdicts"]
 
+_UNCOMPARED: Final[dict[Outcome, str]] = {
+    "error": "failed",
+    "skipped": "skipped",
+    "ignored": "ignored by rule",
+}
+_NO_COPIES: Final = "no copy of a request to the candidate has shown yet whether it fails"
 _UNSEEN: Final[dict[GateName, Gate]] = {
     name: Gate(name) for name in ("mismatch", "errors", "slow", "split")
 }
@@ -34,7 +42,8 @@ def judged(
         return before
     found = _looked(evidence, gates, before)
     if len(found) == len(before.gates) and all(map(_is_same, found, before.gates)):
-        return before
+        # What failed or was skipped is seen by no gate, as long as nothing was compared.
+        return before if evidence.shares.requests else _retold(before, evidence, gates)
     word = _word(found, gates, before.verdict)
     reason = _reason(word, found, evidence, gates)
     if word == before.verdict:
@@ -44,6 +53,11 @@ def judged(
 
 def _is_same(one: Gate, other: Gate) -> bool:
     return one is other
+
+
+def _retold(before: Verdict, evidence: Evidence, gates: GateSettings) -> Verdict:
+    reason = _reason(before.verdict, before.gates, evidence, gates)
+    return before if reason == before.reason else replace(before, reason=reason)
 
 
 def _looked(evidence: Evidence, gates: GateSettings, before: Verdict) -> tuple[Gate, ...]:
@@ -82,17 +96,21 @@ def _reason(word: Word, found: tuple[Gate, ...], evidence: Evidence, gates: Gate
 
 
 def _undecided(found: tuple[Gate, ...], evidence: Evidence, gates: GateSettings) -> str:
-    requests, failed = evidence.shares.requests, evidence.outcomes["error"]
+    requests = evidence.shares.requests
     if gates.max_mismatch_rate is None:
         return "predictions are not judged: the route has no max_mismatch_rate"
     if not requests:
-        return (
-            f"no two answers to compare: {failed:,} copies failed" if failed else NO_VERDICT.reason
-        )
+        return _nothing_compared(evidence)
     if requests < gates.min_pairs:
         return f"{found[0].reason}; at least {gates.min_pairs:,} requests must be compared"
     told = [gate.reason for gate in found[:2] if gate.finding == "open" and gate.reason]
-    return f"not decided yet: {'; '.join(told)}"
+    return f"not decided yet: {'; '.join(told) or _NO_COPIES}"
+
+
+def _nothing_compared(evidence: Evidence) -> str:
+    seen = [(evidence.outcomes[outcome], words) for outcome, words in _UNCOMPARED.items()]
+    told = [f"{number:,} {words}" for number, words in seen if number]
+    return f"no two answers to compare: {', '.join(told)}" if told else NO_VERDICT.reason
 
 
 # ---------------------------------------------------------------- segments

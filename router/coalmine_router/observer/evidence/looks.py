@@ -23,7 +23,9 @@ def looked(before: Gate, look: Look, log_needed: float, reason: Callable[[Findin
     FAIL after a PASS stands: its own e-value was valid all the while. `reason` is asked as long as
     the gate is open, and when it is decided.
     """
-    log_fail, log_pass = max(before.log_fail, look.log_fail), max(before.log_pass, look.log_pass)
+    log_fail, log_pass = max(before.log_fail, look.log_fail), look.log_pass
+    if look.may_pass:
+        log_pass = max(before.log_pass, log_pass)
     finding = before.finding
     if log_fail >= log_needed:
         finding = look.against

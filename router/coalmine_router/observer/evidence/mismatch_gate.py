@@ -38,11 +38,15 @@ def mismatch_gate(evidence: Evidence, rate: float, settings: GateSettings, befor
     if settings.has_noise:
         return _beyond_noise(evidence, rate, settings, before)
     weights = log_evidence(evidence.shares.mismatch, evidence.shares.match, rate)
-    log_fail = float(weights.above) if observed >= FAIL_REQUESTS_MIN else 0.0
+    log_fail = _once_enough(float(weights.above), observed)
     look = Look(log_fail, float(weights.below), observed, observed >= settings.min_pairs)
     return looked(
         before, look, settings.log_needed, lambda finding: _told(evidence, rate, settings, finding)
     )
+
+
+def _once_enough(log_fail: float, observed: int) -> float:
+    return log_fail if observed >= FAIL_REQUESTS_MIN else 0.0
 
 
 def _told(evidence: Evidence, rate: float, settings: GateSettings, finding: Finding) -> str:
@@ -73,10 +77,15 @@ def _beyond_noise(evidence: Evidence, rate: float, settings: GateSettings, befor
     fails, passes = log_above(counts, rate), _passes(evidence, outputs, counts, rate)
     worst, nearest = (list(outputs)[int(place)] for place in (fails.argmax(), passes.argmin()))
     observed = evidence.shares.requests
-    look = Look(log_mean_exp(fails), float(passes.min()), observed, observed >= settings.min_pairs)
+    log_fail = _once_enough(log_mean_exp(fails), observed)
+    look = Look(log_fail, float(passes.min()), observed, observed >= settings.min_pairs)
 
     def told(finding: Finding) -> str:
-        name = nearest if finding == "pass" else worst
+        # As long as nothing is decided, of the output on which the likelier word hangs.
+        is_bad = finding == "fail" or (
+            finding == "open" and look.log_fail > max(0.0, look.log_pass)
+        )
+        name = worst if is_bad else nearest
         return _told_beyond(name or _WHOLE, outputs[name], rate, settings, finding)
 
     return looked(before, look, settings.log_needed, told)

@@ -12,10 +12,11 @@ SPLIT_ALPHA: Final = 0.01
 
 @dataclass(frozen=True)
 class GateSettings:
-    """The gates of one pair.
+    """The gates of a route's pairs.
 
-    `max_mismatch_rate` None: comparisons are not judged. `has_noise`: the reference is asked twice
-    for some requests, so a candidate is charged only with what lies beyond its noise.
+    `max_mismatch_rate` None: comparisons are not judged. `has_noise`: stable is asked twice for
+    some requests, so a candidate is charged only with what lies beyond its noise; beside another
+    reference nobody knows that, and its predictions are not charged to it.
     """
 
     max_mismatch_rate: float | None = 0.01
@@ -32,10 +33,7 @@ class GateSettings:
 
 
 def gate_settings(config: GatesConfig, *, has_noise: bool) -> GateSettings:
-    """Return what the file's gates ask of a pair.
-
-    `has_noise`: the route has noise, and the pair's reference is the variant that it is made of.
-    """
+    """Return what the file's gates ask; `has_noise`: the route has noise."""
     return GateSettings(
         max_mismatch_rate=config.max_mismatch_rate,
         alpha=config.alpha,

@@ -1,6 +1,6 @@
 """The gates on traffic: errors, slow requests, and whether the split was kept. Pure."""
 
-from math import exp, log, log1p
+from math import exp, inf, log, log1p
 from typing import Final
 
 from coalmine_router.observer.evidence.counts import Events, Evidence
@@ -44,15 +44,17 @@ def errors_gate(evidence: Evidence, settings: GateSettings, before: Gate) -> Gat
 
 
 def _of_copies(evidence: Evidence, settings: GateSettings) -> Weights:
-    """Return the evidence of copies; none where too few answers could be compared.
+    """Return the evidence of copies; none for either where too few answers could be compared.
 
     A candidate that answered nothing yet may be one that can't be reached.
     """
     rate, failures = settings.max_mismatch_rate, evidence.failures
-    if rate is None or evidence.shares.requests < settings.min_pairs:
+    if rate is None:
         return Weights(0.0, 0.0)
     found = log_evidence(failures.mismatch, failures.match, rate)
-    return Weights(float(found.above), float(found.below))
+    # Less than it is can be taken at any time; more, as 0 in the place of what is below, never.
+    most = inf if evidence.shares.requests >= settings.min_pairs else 0.0
+    return Weights(min(float(found.above), most), min(float(found.below), most))
 
 
 def _mean(one: float, other: float) -> float:

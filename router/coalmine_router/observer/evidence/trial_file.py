@@ -115,6 +115,7 @@ class TrialFile:
                 database.executemany(_END, [(now_ns, *pair) for pair in gone])
         finally:
             self._patience_s = self._limits.busy_s
+            self.close()  # a connection keeps the patience that it was opened with
         return [row for row in found if row.pair not in gone], numbered
 
     def ended(self, route: str, candidate: str, limit: int) -> list[Row]:

@@ -2,13 +2,13 @@
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
 from google.protobuf.message import DecodeError
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.transaction import transaction
 
 VERSION: Final = 2
 
@@ -76,20 +76,6 @@ def _prepare(database: sqlite3.Connection, take_in: TakeIn) -> None:
     if _version(database) != VERSION:  # else nothing is to be written: the file may be locked
         with transaction(database):
             _bring_up_to_date(database, take_in)
-
-
-@contextmanager
-def transaction(database: sqlite3.Connection) -> Iterator[None]:
-    """All of what is done within is done, or by an error nothing."""
-    database.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        database.execute("COMMIT")
-    except BaseException:
-        # A full disk has ended the transaction already.
-        if database.in_transaction:
-            database.execute("ROLLBACK")
-        raise
 
 
 def _version(database: sqlite3.Connection) -> int:

@@ -19,7 +19,8 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import NotFound, Unavailable
 from coalmine_router.observer.examples import reading, reservoir
 from coalmine_router.observer.examples.reservoir import Routes
-from coalmine_router.observer.examples.schema import connected, transaction
+from coalmine_router.observer.examples.schema import connected
+from coalmine_router.transaction import transaction
 
 _log = structlog.get_logger(__name__)
 

@@ -43,12 +43,14 @@ class EvidenceMetrics(Unchecked):
         comparing: Callable[[], ComparingCounts],
         warnings: Callable[[], Mapping[tuple[str, str], int]],
         saves: Saves,
+        split_left_out: Callable[[], int],
     ) -> None:
         self._tally = tally
         self._trials = trials
         self._comparing = comparing
         self._warnings = warnings
         self._saves = saves
+        self._split_left_out = split_left_out
 
     def collect(self) -> Iterator[Metric]:
         """Return all metrics as they stand."""
@@ -114,4 +116,7 @@ class EvidenceMetrics(Unchecked):
             "evidence_saves_failed", "Saves that the disk didn't take", saves.saves_failed
         )
         yield counted("evidence_left_out", "Evidence of pairs over the bound", trials.left_out)
+        yield counted(
+            "split_requests_left_out", "Requests too late to count", self._split_left_out()
+        )
         yield counted("trials_forgotten", "Ended trials that found no disk", trials.forgotten)

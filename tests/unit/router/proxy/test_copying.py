@@ -47,6 +47,12 @@ def test_a_shadow_gets_exactly_its_share(share_bp: int, seed: int) -> None:
         assert sum(bool(each.shadows) for each in given_out) * divisor == share_bp
 
 
+def test_nobody_gets_the_same_request_as_shadow_and_for_an_audit() -> None:
+    of = route(shadows=(Shadow("canary", 5_000),), audit_bp=WHOLE_BP)
+    found = drawn(of, STABLE, 2_000)
+    assert {(each.shadows, each.audit) for each in found} == {(("canary",), ""), ((), "canary")}
+
+
 def test_a_variant_is_no_shadow_of_its_own_answer() -> None:
     of = route(shadows=(Shadow("canary", WHOLE_BP),))
     assert drawn(of, "canary", 3) == [Copies()] * 3

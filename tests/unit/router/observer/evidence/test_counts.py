@@ -105,3 +105,14 @@ def test_differences_keep_their_mean_and_number(differences: list[float]) -> Non
     assert counted.requests == len(differences)
     if differences:
         assert counted.mean == pytest.approx(sum(differences) / len(differences), abs=1e-9)
+
+
+def test_events_that_are_added_up_stay_within_the_bound_of_weights() -> None:
+    one, other = Events(), Events()
+    for weight in range(WEIGHTS_MAX):
+        one.add((weight, 1), is_candidate=False)
+    other.add((0, 1), is_candidate=True)
+    other.add((WEIGHTS_MAX, 1), is_candidate=True)
+    one.add_all(other)
+    assert len(one.by_weights) == WEIGHTS_MAX
+    assert (one.by_weights[0, 1], one.left_out) == ([2, 1], 1)

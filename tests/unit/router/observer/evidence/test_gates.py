@@ -101,7 +101,25 @@ def test_no_data_is_inconclusive() -> None:
 def test_nothing_but_failures_is_inconclusive() -> None:
     found = verdict_of(compared(0, 0, failures=1_000))
     assert found.verdict == "inconclusive"
-    assert found.reason == "no two answers to compare: 1,000 copies failed"
+    assert found.reason == "no two answers to compare: 1,000 failed"
+
+
+def test_what_could_not_be_compared_is_told_as_it_grows() -> None:
+    evidence, found = Evidence(), NO_VERDICT
+    for outcome in ("skipped", "skipped", "error"):
+        evidence.add(Comparison(outcome, ""))
+        found = verdict_of(evidence, before=found)
+    assert found.reason == "no two answers to compare: 1 failed, 2 skipped"
+    assert verdict_of(evidence, before=found) is found
+
+
+def test_what_passes_but_for_failures_that_nobody_can_know_says_so() -> None:
+    evidence = Evidence()
+    for _ in range(600):
+        evidence.add(a_comparison(True))
+    assert verdict_of(evidence).reason == (
+        "not decided yet: no copy of a request to the candidate has shown yet whether it fails"
+    )
 
 
 def test_a_candidate_that_fails_often_fails_though_its_answers_match() -> None:

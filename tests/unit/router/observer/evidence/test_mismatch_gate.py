@@ -44,6 +44,15 @@ def test_an_output_that_always_differs_is_charged_without_noise_and_not_with_it(
     )
 
 
+def test_with_noise_too_nothing_fails_before_ten_requests() -> None:
+    evidence = Evidence()
+    for _ in range(9):
+        evidence.add(comparison(scores=1.0), comparison(scores=0.0))
+    assert (gate_of(evidence).finding, gate_of(evidence).log_fail) == ("open", 0.0)
+    evidence.add(comparison(scores=1.0), comparison(scores=0.0))
+    assert gate_of(evidence).finding == "fail"
+
+
 def test_noise_does_not_hide_another_outputs_difference() -> None:
     evidence, chance = Evidence(), random.Random(61)
     for _ in range(400):
@@ -76,6 +85,16 @@ def test_with_noise_mismatches_without_second_answers_do_not_fail() -> None:
         "100 % of 1,000 requests mismatch in y, the reference against itself in 0 % of 0; "
         "allowed 1 % more"
     )
+
+
+def test_with_noise_what_is_open_is_told_of_the_output_that_a_pass_waits_for() -> None:
+    evidence, chance = Evidence(), random.Random(61)
+    for _ in range(1_000):
+        seen, again = (float(chance.random() < 0.3) for _ in range(2))
+        evidence.add(comparison(y=seen), comparison(y=again))
+    found = gate_of(evidence)
+    assert found.finding == "open"
+    assert " of 1,000 requests mismatch in y, the reference against itself in " in found.reason
 
 
 def test_answers_that_can_not_be_read_fail_with_noise_too() -> None:

@@ -5,6 +5,7 @@ import math
 import pytest
 
 from coalmine_router.observer.evidence.counts import Events, Evidence, Shares
+from coalmine_router.observer.evidence.mixture import log_evidence
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.split_events import log_more
 from coalmine_router.observer.evidence.traffic_gates import errors_gate, slow_gate, split_gate
@@ -44,6 +45,15 @@ def test_copies_that_fail_count_once_enough_answers_were_compared() -> None:
     found = errors_gate(enough, GATES, ERRORS)
     assert found.finding == "fail"
     assert found.reason.startswith("44.4 % of 90 copied requests failed (")
+
+
+def test_copies_that_are_too_few_never_count_for_more_than_they_say() -> None:
+    few = Evidence(failures=Shares(0.0, 49.0), shares=Shares(0.0, 49.0), errors=events(30, 12))
+    found = errors_gate(few, GATES, ERRORS)
+    of_copies = float(log_evidence(0.0, 49.0, 0.01).above)
+    assert of_copies < 0
+    exact = math.log((math.exp(log_more(few.errors)) + math.exp(of_copies)) / 2)
+    assert found.log_fail == pytest.approx(exact)
 
 
 def test_failures_within_what_is_allowed_pass() -> None:

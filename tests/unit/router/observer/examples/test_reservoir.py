@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.examples import reservoir
-from coalmine_router.observer.examples.schema import connected, transaction
+from coalmine_router.observer.examples.schema import connected
+from coalmine_router.transaction import transaction
 
 Came = tuple[str, int, float]  # kind, rows that differ, largest difference
 

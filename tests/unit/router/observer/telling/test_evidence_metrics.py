@@ -35,6 +35,7 @@ def told(
             comparing=lambda: ComparingCounts(5, 1_024, 2_500, 2, 90, 30),
             warnings=lambda: warnings or {},
             saves=NoDisk(),
+            split_left_out=lambda: 7,
         )
     )
 
@@ -104,6 +105,7 @@ def test_how_comparing_keeps_up_and_what_is_not_kept_is_told() -> None:
         "evidence_not_saved": 2,
         "evidence_saves_failed_total": 3,
         "evidence_left_out_total": 2,
+        "split_requests_left_out_total": 7,
         "trials_forgotten_total": 0,
     }
     warned = series("comparing_warnings_total", route="digits", kind="unknown_output")

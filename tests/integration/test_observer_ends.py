@@ -1,0 +1,245 @@
+"""What an observer leaves: verdicts on disk before they are told, sums that add up at any end."""
+
+import asyncio
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from structlog.testing import capture_logs
+
+from coalmine import telemetry as t
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.observer.comparison.pool import PoolLimits
+from tests.doubles.observing import Observing, observing
+from tests.doubles.oip_backend import Answer, OipBackend, answering, request_body, response_body
+from tests.doubles.reports import UNUSED, report, router_config
+from tests.doubles.waiting import eventually
+
+LOGITS = np.array([[0.1, 0.7, 0.2]], np.float32)
+REQUEST = request_body("digits", pixels=np.zeros((1, 4), np.float32))
+RESPONSE = response_body(logits=LOGITS)
+WRONG = answering(logits=LOGITS + np.float32(0.5))
+
+
+class Watching:
+    """Takes spans, and calls `at` with each as it comes."""
+
+    def __init__(self, at: Callable[[ReadableSpan], None]) -> None:
+        self.spans: list[ReadableSpan] = []
+        self._at = at
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.spans.append(span)
+        self._at(span)
+
+    def totals(self) -> dict[str, int]:
+        return {}
+
+    def named(self, name: str) -> list[ReadableSpan]:
+        return [each for each in self.spans if each.name == name]
+
+
+def shadowed(count: int = 1, **fields: Any) -> list[pb.Report]:
+    return [report(REQUEST, RESPONSE, shadows=["canary"], **fields) for _ in range(count)]
+
+
+def kept_verdicts(folder: Path) -> list[str]:
+    """Return what the disk has of trials, read from outside."""
+    database = sqlite3.connect(folder / "evidence.db", isolation_level=None)
+    try:
+        saved = "SELECT json_extract(saved, '$.verdict.verdict') FROM trial"
+        return [row[0] for row in database.execute(saved)]
+    finally:
+        database.close()
+
+
+# ---------------------------------------------------------------- a verdict, and the disk
+
+
+async def test_a_verdict_is_on_disk_before_its_span_is_made(tmp_path: Path) -> None:
+    seen: list[list[str]] = []
+
+    def look(span: ReadableSpan) -> None:
+        if span.name == t.VERDICT_SPAN:
+            seen.append(kept_verdicts(tmp_path))
+
+    watching = Watching(look)
+    async with OipBackend(WRONG) as shadow:
+        config = router_config(stable=UNUSED, canary=shadow.address)
+        async with observing(config, tmp_path, spans=watching) as rig:
+            await rig.send(*shadowed(20))
+            await rig.settled(20)
+            await rig.plane.settled()
+    assert seen == [["fail"]]
+
+
+async def test_a_verdict_is_told_although_the_disk_does_not_take_it(tmp_path: Path) -> None:
+    watching = Watching(lambda _: None)
+    async with OipBackend(WRONG) as shadow:
+        config = router_config(stable=UNUSED, canary=shadow.address)
+        async with observing(config, tmp_path, spans=watching) as rig:
+            locked = sqlite3.connect(tmp_path / "evidence.db", isolation_level=None)
+            locked.execute("BEGIN EXCLUSIVE")
+            with capture_logs() as logs:
+                await rig.send(*shadowed(20))
+                await rig.settled(20)
+                await rig.plane.settled()
+            locked.execute("ROLLBACK")
+            locked.close()
+            assert rig.status().verdict == "fail"
+            assert (rig.metric("evidence_saves_failed_total") or 0) > 0
+    assert len(watching.named(t.VERDICT_SPAN)) == 1
+    assert "evidence_not_saved" in {each["event"] for each in logs}
+    assert kept_verdicts(tmp_path) == ["fail"], "the last save was taken"
+
+
+async def test_errors_and_shares_of_the_split_bear_a_verdict_without_a_single_copy(
+    tmp_path: Path,
+) -> None:
+    watching = Watching(lambda _: None)
+    config = router_config(stable=UNUSED, canary=UNUSED)
+    reports = []
+    for n in range(1_500):
+        variant = "canary" if n % 2 else "stable"
+        # Of ten requests, four of the canary's fail, and two of stable's.
+        made = report(
+            variant=variant, sampled=False, status_code=13 if n % 20 < (8 if n % 2 else 4) else 0
+        )
+        made.attempts[0].variant = variant
+        made.split_bp.update({"stable": 5_000, "canary": 5_000})
+        reports.append(made)
+    async with observing(config, tmp_path, spans=watching) as rig:
+        await rig.send(*reports)
+        await rig.plane.settled()
+        status = rig.status()
+    assert status.verdict == "fail"
+    (counts,) = status.comparisons
+    assert (counts.verdict.gates[1].gate, counts.verdict.gates[1].finding) == ("errors", "fail")
+    (verdict,) = watching.named(t.VERDICT_SPAN)
+    (tipped,) = [each for each in watching.spans if t.TIPPED in (each.attributes or {})]
+    assert (tipped.attributes or {})[t.TIPPED] == "fail"
+    assert tipped.context is not None
+    assert verdict.links[0].context.span_id == tipped.context.span_id
+
+
+# ---------------------------------------------------------------- what goes wrong in the middle
+
+
+def uncompared(status: pb.RouteStatus) -> int:
+    return sum(each.uncompared for each in status.shadows)
+
+
+def assert_it_adds_up(status: pb.RouteStatus) -> None:
+    for each in status.shadows:
+        dropped = sum(each.dropped.values())
+        assert each.offered == dropped + each.waiting + each.under_way + each.sent, each
+        assert each.sent == each.compared + each.uncompared, each
+
+
+async def test_an_exchange_that_cannot_be_told_costs_itself_alone(tmp_path: Path) -> None:
+    def fail(span: ReadableSpan) -> None:
+        if span.name == t.COMPARE_SPAN and len(watching.named(t.COMPARE_SPAN)) == 3:
+            raise RuntimeError("no more ink")
+
+    watching = Watching(fail)
+    async with OipBackend(WRONG) as shadow:
+        config = router_config(stable=UNUSED, canary=shadow.address)
+        with capture_logs() as logs:
+            async with observing(config, tmp_path, spans=watching) as rig:
+                await rig.send(*shadowed(8))
+                await rig.settled(8)
+                await rig.send(*shadowed(2))
+                status = await rig.settled(10)
+                await rig.plane.settled()
+    assert (status.shadows[0].compared, len(watching.named(t.COMPARE_SPAN))) == (10, 10)
+    assert [each["event"] for each in logs].count("exchange_not_told") == 1
+
+
+async def test_what_comparing_leaves_out_is_counted_as_uncompared(tmp_path: Path) -> None:
+    async with OipBackend(WRONG) as shadow:
+        config = router_config(stable=UNUSED, canary=shadow.address)
+        # No bytes on the loop, and no room elsewhere: whatever comes is left out.
+        none = PoolLimits(backlog_bytes_max=1, backlog_jobs_max=1, loop_bytes_max=0)
+        async with observing(config, tmp_path, pool=none) as rig:
+            await rig.send(*shadowed(20))
+            status = await rig.settled(20)
+            left_out = rig.metric("exchanges_left_out_total")
+    assert uncompared(status) == left_out != 0
+    assert_it_adds_up(status)
+
+
+@pytest.mark.parametrize("answered", [0, 7])
+async def test_an_end_in_the_middle_of_copies_leaves_sums_that_add_up(
+    tmp_path: Path, answered: int
+) -> None:
+    """Some copies are answered, some are under way, others wait."""
+    seen = 0
+
+    def some(_: Any) -> Answer:
+        nonlocal seen
+        seen += 1
+        return Answer(RESPONSE, until=None if seen <= answered else asyncio.Event())
+
+    watching = Watching(lambda _: None)
+    async with OipBackend(some) as shadow:
+        shadows = {"canary": {"share": 100, "concurrency": 4}}
+        config = router_config(stable=UNUSED, canary=shadow.address, route={"shadows": shadows})
+        rigs: list[Observing] = []
+        async with asyncio.timeout(10):
+            async with observing(config, tmp_path, spans=watching) as rig:
+                rigs.append(rig)
+                await rig.send(*shadowed(30))
+                await shadow.wait_seen(answered + 4)
+                await eventually(lambda: rig.compared() == answered)
+        status = rigs[0].status()
+    assert_it_adds_up(status)
+    (lane,) = status.shadows
+    assert (lane.offered, lane.compared, lane.dropped["stopping"]) == (
+        *(30, answered, 30 - answered),
+    )
+    servers = [each for each in watching.spans if each.kind.name == "SERVER"]
+    assert len(servers) == 30, "each request is told, whatever became of its copies"
+
+
+@pytest.mark.parametrize("turns", range(6))
+async def test_an_end_between_an_answer_and_its_comparison_leaves_sums_that_add_up(
+    tmp_path: Path, turns: int
+) -> None:
+    """The end comes as many turns of the loop after the answers as the test is told."""
+    watching = Watching(lambda _: None)
+    let_go = asyncio.Event()
+    async with OipBackend(lambda _: Answer(RESPONSE, until=let_go)) as shadow:
+        config = router_config(stable=UNUSED, canary=shadow.address)
+        rigs: list[Observing] = []
+        async with asyncio.timeout(10):
+            async with observing(config, tmp_path, spans=watching) as rig:
+                rigs.append(rig)
+                await rig.send(*shadowed(20))
+                await shadow.wait_seen(20)
+                let_go.set()
+                await eventually(lambda: rig.status().shadows[0].sent > 0)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+        status = rigs[0].status()
+    assert_it_adds_up(status)
+    servers = [each for each in watching.spans if each.kind.name == "SERVER"]
+    assert len(servers) == 20
+
+
+async def test_an_end_while_a_process_compares_counts_what_it_was_at(tmp_path: Path) -> None:
+    async with OipBackend(WRONG) as shadow:
+        config = router_config(stable=UNUSED, canary=shadow.address)
+        elsewhere = PoolLimits(loop_bytes_max=0)
+        rigs: list[Observing] = []
+        async with asyncio.timeout(20):
+            async with observing(config, tmp_path, pool=elsewhere) as rig:
+                rigs.append(rig)
+                await rig.send(*shadowed(50))
+                await eventually(lambda: rig.status().shadows[0].answered == 50)
+        status = rigs[0].status()
+    assert_it_adds_up(status)
+    assert rigs[0].metric("exchanges_left_out_total") == uncompared(status)

@@ -1,0 +1,110 @@
+"""Which exchanges are told as spans, with how much of them, and what is told of a verdict."""
+
+import random
+from typing import Any
+
+import pytest
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from structlog.testing import capture_logs
+
+from coalmine import telemetry as t
+from coalmine_router.observer.comparison.result import Answer
+from coalmine_router.observer.evidence.verdict import NO_VERDICT, Verdict, VerdictChange
+from coalmine_router.observer.exchange import Exchange
+from coalmine_router.observer.settings import settings_of
+from coalmine_router.observer.telling.teller import NoSpans, Teller
+from tests.doubles.evidence import FAIL
+from tests.doubles.exchanges import MATCH, call, exchange, failed, found, mismatch
+from tests.doubles.reports import UNUSED, router_config, settings
+
+GONE = Answer(code="INTERNAL", message="no digit in 'hunter2'")
+
+
+class SpanList:
+    """Keeps the spans that it is given."""
+
+    def __init__(self) -> None:
+        self.spans: list[ReadableSpan] = []
+
+    def on_end(self, span: ReadableSpan) -> None:
+        self.spans.append(span)
+
+    def totals(self) -> dict[str, int]:
+        return {}
+
+
+def told(of: Exchange, **route: Any) -> list[ReadableSpan]:
+    config = router_config(route=route, stable=UNUSED, canary=UNUSED)
+    kept = SpanList()
+    teller = Teller(kept, Resource({}), random.Random(1))
+    teller.exchange(of, settings_of(settings(config)["digits"]))
+    return kept.spans
+
+
+def change(verdict: Verdict = FAIL, span_id: bytes = b"tipped!!") -> VerdictChange:
+    pair = ("digits", "stable", "canary")
+    return VerdictChange(
+        *pair, NO_VERDICT, verdict, at_ns=1, trial=3, trace_id=b"x" * 16, span_id=span_id
+    )
+
+
+def test_an_unsampled_match_is_not_told_and_a_mismatch_is() -> None:
+    assert told(exchange(found(MATCH), sampled=False)) == []
+    assert len(told(exchange(found(mismatch()), sampled=False))) == 4
+
+
+def test_a_request_is_slow_by_the_threshold_of_its_own_route() -> None:
+    slow = exchange(sampled=False, duration_ns=200_000_000)
+    assert told(slow) == []
+    assert told(slow, gates={"slow": {"over": "150ms"}})
+    assert told(slow, gates={"slow": {"over": "250ms"}}) == []
+
+
+def test_a_match_that_tipped_a_verdict_is_told_and_says_so() -> None:
+    what = found(MATCH)
+    of = exchange(what, sampled=False)
+    of.changes = [change(span_id=what.span_id)]
+    (compared,) = [each for each in told(of) if each.name == t.COMPARE_SPAN]
+    assert (compared.attributes or {})[t.TIPPED] == "fail"
+
+
+def test_a_request_of_the_split_that_tipped_a_verdict_says_so_itself() -> None:
+    of = exchange(sampled=False)
+    of.changes = [change(span_id=of.report.span_id)]
+    server, *_ = told(of)
+    assert (server.attributes or {})[t.TIPPED] == "fail"
+
+
+@pytest.mark.parametrize("route", [{"sensitive": True}, {"kept": {"capture": "none"}}])
+def test_of_a_route_that_keeps_no_values_no_message_of_an_error_is_told(route: Any) -> None:
+    def texts(**kept: Any) -> list[str | None]:
+        of = exchange(
+            found(failed("INTERNAL")),
+            calls=[call(answer=GONE)],
+            status_code=3,
+            status_message="'hunter2' is no digit",
+        )
+        return [each.status.description for each in told(of, **kept)]
+
+    assert any("hunter2" in (each or "") for each in texts())
+    assert not any("hunter2" in (each or "") for each in texts(**route))
+    assert {"INVALID_ARGUMENT", "INTERNAL"} <= set(texts(**route))
+
+
+def test_a_verdict_is_one_line_in_the_log_and_one_span() -> None:
+    kept = SpanList()
+    with capture_logs() as logs:
+        Teller(kept, Resource({}), random.Random(1)).verdict(change())
+    (line,) = logs
+    assert (line["event"], line["route"], line["candidate"], line["verdict"], line["before"]) == (
+        *("verdict", "digits", "canary", "fail", "inconclusive"),
+    )
+    assert (line["reason"], line["trial"], line["trace_id"]) == (FAIL.reason, 3, "78" * 16)
+    (span,) = kept.spans
+    assert span.name == t.VERDICT_SPAN
+
+
+def test_without_a_reader_of_spans_telling_does_nothing() -> None:
+    NoSpans().on_end(told(exchange())[0])
+    assert NoSpans().totals() == {}

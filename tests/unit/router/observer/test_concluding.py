@@ -1,0 +1,234 @@
+"""What is concluded from an exchange once its copies are back: evidence, examples, what is told."""
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+from structlog.testing import capture_logs
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.inference import inference_pb2 as oip
+from coalmine_router.observer.comparison.job import Job, Results, run
+from coalmine_router.observer.comparison.result import Answer
+from coalmine_router.observer.concluding import Concluding
+from coalmine_router.observer.evidence.tally import Tally
+from coalmine_router.observer.evidence.trial import Trial
+from coalmine_router.observer.evidence.trials import Trials
+from coalmine_router.observer.exchange import Copy, CopyCall, Exchange, Found, Role
+from coalmine_router.observer.learning import Learning
+from coalmine_router.observer.settings import settings_of
+from coalmine_router.observer.warned import WarningCounts
+from tests.doubles.hand_clock import HandClock
+from tests.doubles.oip_backend import request_body, response_body
+from tests.doubles.reports import UNUSED, report, router_config, settings
+
+REQUEST = request_body("digits", pixels=np.zeros((1, 4), np.float32))
+STABLE, STABLE_AGAIN = 0.0, 0.125
+CANARY = 0.5
+
+
+def answer(off: float, version: str = "1") -> bytes:
+    logits = np.array([[0.1, 0.7, 0.2]], np.float32) + np.float32(off)
+    return response_body(version=version, logits=logits)
+
+
+class Rig:
+    """Concluding of the route `digits`, comparing here; without `keeps_up` it leaves all out."""
+
+    def __init__(self, **route: Any) -> None:
+        config = router_config(route=route, stable=UNUSED, canary=UNUSED, int8=UNUSED)
+        self.route = config.table().route("digits")
+        self.examples: list[pb.Mismatch] = []
+        self.jobs: list[Job] = []
+        self.keeps_up = True
+        self.trials, self.warned = Trials(), WarningCounts()
+        routes = {name: settings_of(each) for name, each in settings(config).items()}
+        clock = HandClock()
+        self.concluding = Concluding(
+            compares=self,
+            learning=Learning(self.trials, Tally(), routes, clock),
+            examples=self,
+            warned=self.warned,
+            routes=routes,
+            clock=clock,
+            rng=random.Random(1),
+        )
+
+    async def compared(self, job: Job) -> Results | None:
+        self.jobs.append(job)
+        return run(job) if self.keeps_up else None
+
+    def offer(self, record: pb.Mismatch) -> None:
+        self.examples.append(record)
+
+    async def concluded(
+        self, body: bytes, *calls: tuple[Role, str, bytes], **fields: Any
+    ) -> list[Found]:
+        """Conclude from one request that was answered with `body`, and its copies' answers."""
+        made = exchange(body, *calls, **fields)
+        made.route = self.route
+        await self.concluding.conclude(made)
+        return made.found
+
+    def trial(self, candidate: str = "canary") -> Trial:
+        (found,) = [each for each in self.trials.currents() if each.pair.candidate == candidate]
+        return found
+
+
+def exchange(body: bytes, *calls: tuple[Role, str, bytes], **fields: Any) -> Exchange:
+    made = Exchange(report(**fields), REQUEST, body, 0)
+    for number, (role, variant, answered) in enumerate(calls):
+        copied = Copy(role, variant)
+        span_id = number.to_bytes(8, "big")
+        made.calls.append(CopyCall(copied, "b", "b:1", span_id, 1, 1, Answer(answered)))
+    return made
+
+
+def values(body: bytes) -> float:
+    raw = oip.ModelInferResponse.FromString(body).raw_output_contents[0]
+    return round(float(np.frombuffer(raw, np.float32)[0]) - 0.1, 3)
+
+
+# ---------------------------------------------------------------- audits
+
+
+AUDITS: list[tuple[str, tuple[bytes, bytes]]] = [
+    ("canary", (answer(STABLE, "1"), answer(CANARY, "2"))),
+    ("stable", (answer(CANARY, "2"), answer(STABLE, "1"))),
+]
+
+
+@pytest.mark.parametrize(("copied_to", "answers"), AUDITS)
+async def test_of_an_audit_stable_is_the_reference_whichever_side_the_caller_got(
+    copied_to: str, answers: tuple[bytes, bytes]
+) -> None:
+    rig = Rig()
+    answered = "stable" if copied_to == "canary" else "canary"
+    (found,) = await rig.concluded(answers[0], ("audit", copied_to, answers[1]), variant=answered)
+    assert (found.reference, found.candidate) == ("stable", "canary")
+    assert (found.reference_version, found.candidate_version) == ("1", "2")
+    (element,) = found.comparison.differences[0].worst[:1]
+    assert (element.expected[:3], element.actual[:3]) == ("0.7", "1.2")
+
+    (record,) = rig.examples
+    assert (record.reference, record.candidate, record.role) == ("stable", "canary", "audit")
+    assert (record.reference_version, record.candidate_version) == ("1", "2")
+    assert values(record.reference_response) == STABLE
+    assert values(record.candidate_response) == CANARY
+
+    key = rig.trial().key
+    assert (key.reference_version, key.candidate_version) == ("1", "2")
+    assert rig.trial().evidence.outcomes == {"mismatch": 1}
+
+
+async def test_both_ways_of_an_audit_add_up_in_one_trial() -> None:
+    rig = Rig()
+    for copied_to, (given, copied) in AUDITS:
+        answered = "stable" if copied_to == "canary" else "canary"
+        await rig.concluded(given, ("audit", copied_to, copied), variant=answered)
+    assert (rig.trial().number, rig.trial().evidence.shares.requests) == (1, 2)
+
+
+# ---------------------------------------------------------------- noise
+
+
+NOISE: tuple[Role, str, bytes] = ("noise", "stable", answer(STABLE_AGAIN))
+SHADOW: tuple[Role, str, bytes] = ("shadow", "canary", answer(CANARY))
+
+
+async def test_noise_alone_is_told_and_is_no_evidence_and_no_example() -> None:
+    rig = Rig(noise=100)
+    (found,) = await rig.concluded(answer(STABLE), NOISE)
+    assert (found.role, found.comparison.outcome) == ("noise", "mismatch")
+    assert (rig.examples, list(rig.trials.currents())) == ([], [])
+
+
+async def test_noise_goes_beside_what_is_compared_with_the_same_answer_of_stable() -> None:
+    rig = Rig(noise=100)
+    await rig.concluded(answer(STABLE), SHADOW, NOISE, ("audit", "int8", answer(STABLE)))
+    for candidate, beyond in (("canary", "same"), ("int8", "better")):
+        evidence = rig.trial(candidate).evidence
+        assert evidence.noise_pairs == 1
+        assert getattr(evidence.outputs["logits"].beyond_noise, beyond) == 1
+    assert [each.candidate for each in rig.examples] == ["canary"]
+
+
+async def test_noise_is_not_beside_a_pair_of_which_stable_is_no_side() -> None:
+    rig = Rig(noise=100)
+    await rig.concluded(answer(CANARY), ("shadow", "int8", answer(STABLE)), variant="canary")
+    assert rig.trial("int8").evidence.noise_pairs == 0
+
+
+# ---------------------------------------------------------------- examples, and what is told
+
+
+async def test_a_match_is_no_example_and_a_mismatch_is_one() -> None:
+    rig = Rig()
+    await rig.concluded(answer(STABLE), ("shadow", "canary", answer(STABLE)))
+    assert rig.examples == []
+    await rig.concluded(answer(STABLE), SHADOW)
+    (record,) = rig.examples
+    assert (record.request, record.trial) == (REQUEST, 1)
+
+
+async def test_of_two_candidates_each_has_an_id_and_a_span_of_its_own() -> None:
+    rig = Rig()
+    found = await rig.concluded(answer(STABLE), SHADOW, ("shadow", "int8", answer(CANARY)))
+    assert len({each.span_id for each in found}) == len({each.id for each in rig.examples}) == 2
+
+
+@pytest.mark.parametrize("capture", ["shapes", "none"])
+async def test_below_full_no_value_is_told_and_none_is_kept(capture: str) -> None:
+    rig = Rig(kept={"capture": capture})
+    (found,) = await rig.concluded(answer(STABLE), SHADOW)
+    (element,) = found.comparison.differences[0].worst[:1]
+    assert (element.expected, element.actual) == ("", "")
+    (record,) = rig.examples
+    assert (record.request, record.reference_response) == (b"", b"")
+    assert rig.trial().evidence.outcomes == {"mismatch": 1}, "it is compared all the same"
+
+
+async def test_the_segment_stands_on_evidence_and_on_the_example() -> None:
+    rig = Rig(segment={"metadata": "x-tenant"})
+    made = exchange(answer(STABLE), SHADOW)
+    made.route, made.segment = rig.route, "acme"
+    await rig.concluding.conclude(made)
+    assert rig.examples[0].segment == "acme"
+    assert rig.trial().evidence.segments["acme"].outcomes == {"mismatch": 1}
+
+
+# ---------------------------------------------------------------- what can't be learnt from
+
+
+async def test_what_was_left_out_leaves_nothing_behind() -> None:
+    rig = Rig()
+    rig.keeps_up = False
+    assert await rig.concluded(answer(STABLE), SHADOW) == []
+    assert (rig.examples, list(rig.trials.currents())) == ([], [])
+
+
+@pytest.mark.parametrize("answered", ["gone", ""])
+async def test_an_answer_of_a_variant_that_the_table_no_longer_has_is_no_evidence(
+    answered: str,
+) -> None:
+    rig = Rig()
+    (found,) = await rig.concluded(answer(STABLE), SHADOW, variant=answered)
+    assert (found.comparison.outcome, found.trial) == ("mismatch", 0)
+    assert (rig.examples, list(rig.trials.currents())) == ([], [])
+
+
+async def test_a_rule_for_an_output_that_is_not_there_is_warned_of_once_and_counted() -> None:
+    rig = Rig(compare={"outputs": {"logitz": {"rule": "exact"}}})
+    with capture_logs() as logs:
+        for _ in range(3):
+            await rig.concluded(answer(STABLE), SHADOW)
+    assert [(each["warning"], each["output"]) for each in logs] == [("unknown_output", "logitz")]
+    assert rig.warned.totals() == {("digits", "unknown_output"): 3}
+
+
+async def test_answers_of_another_service_are_compared_as_messages() -> None:
+    rig = Rig()
+    (found,) = await rig.concluded(b"\xff\x01", ("shadow", "canary", b"\xff\x02"), method="a.B/C")
+    assert not rig.jobs[0].is_inference
+    assert (found.comparison.kind, found.comparison.outputs[0].output) == ("value", "message")

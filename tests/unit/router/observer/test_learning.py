@@ -1,0 +1,292 @@
+"""What becomes evidence, of whom, and when that changes a verdict."""
+
+import random
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.observer.comparison.result import Answer, Comparison
+from coalmine_router.observer.evidence.tally import Tally
+from coalmine_router.observer.evidence.trial import Trial
+from coalmine_router.observer.evidence.trials import Trials
+from coalmine_router.observer.evidence.verdict import VerdictChange
+from coalmine_router.observer.exchange import Exchange, Found
+from coalmine_router.observer.learning import Learning, segment_of
+from coalmine_router.observer.settings import settings_of
+from tests.doubles.exchanges import MATCH, exchange, failed, found, mismatch
+from tests.doubles.hand_clock import HandClock
+from tests.doubles.reports import STARTED_NS, UNUSED, report, router_config, settings
+
+SPLIT = {"stable": 9_000, "canary": 1_000}
+EVEN = {"stable": 5_000, "canary": 5_000}
+INTERNAL = 13
+
+
+class Rig:
+    """Learning of the route `digits`, and what it holds."""
+
+    def __init__(self, **route: Any) -> None:
+        config = router_config(route=route, stable=UNUSED, canary=UNUSED, int8=UNUSED)
+        self.route = config.table().route("digits")
+        self.trials = Trials()
+        self.tally = Tally()
+        routes = {name: settings_of(each) for name, each in settings(config).items()}
+        self.clock = HandClock()
+        self.clock.now_ns = STARTED_NS
+        self.learning = Learning(self.trials, self.tally, routes, self.clock)
+
+    def compared(
+        self, what: Found, answer: Answer | None = None, *, of: Exchange | None = None
+    ) -> tuple[Found, VerdictChange | None]:
+        return self.learning.compared(of or exchange(what), self.route, what, answer or Answer())
+
+    def assigned(self, *reports: pb.Report) -> list[VerdictChange]:
+        return [change for each in reports for change in self.learning.assigned(each, self.route)]
+
+    def later(self) -> list[VerdictChange]:
+        """Report one more request of stable's, when all before it have ended."""
+        self.clock.now_ns += 300 * 10**9
+        return self.assigned(split("stable"))
+
+    @property
+    def trial(self) -> Trial:
+        (only,) = self.trials.currents()
+        return only
+
+
+def split(variant: str, weights: dict[str, int] | None = None, **fields: Any) -> pb.Report:
+    made = report(variant=variant, **fields)
+    made.attempts[0].variant = variant
+    made.split_bp.update(weights or SPLIT)
+    return made
+
+
+def traffic(
+    requests: int, *, share: float = 0.1, canary: float = 0.0, stable: float = 0.0, code: int = 0
+) -> Iterator[pb.Report]:
+    """Return requests of which the canary gets a share; so many of each side's end with `code`.
+
+    Without `code` those are slow instead. The weights say 10 %.
+    """
+    rng = random.Random(11)
+    for _ in range(requests):
+        name, rate = ("canary", canary) if rng.random() < share else ("stable", stable)
+        is_odd = rng.random() < rate
+        made = split(name, status_code=code if is_odd else 0)
+        if is_odd and not code:
+            made.attempts[0].duration_ns = 900_000_000
+        yield made
+
+
+# ---------------------------------------------------------------- comparisons
+
+
+def test_a_comparison_adds_up_in_the_trial_of_its_pair_and_is_told_its_number() -> None:
+    rig = Rig()
+    learnt, change = rig.compared(found(mismatch()))
+    rig.compared(found(MATCH))
+    assert (learnt.trial, change) == (1, None)
+    assert rig.trial.pair == ("digits", "stable", "canary")
+    assert rig.trial.evidence.outcomes == {"mismatch": 1, "match": 1}
+    assert (rig.trial.key.reference_version, rig.trial.key.candidate_version) == ("1", "2")
+
+
+def test_another_version_of_the_candidate_begins_another_trial() -> None:
+    rig = Rig()
+    rig.compared(found(mismatch()))
+    learnt, _ = rig.compared(found(MATCH, candidate_version="3"))
+    assert (learnt.trial, rig.trial.why) == (2, "candidate version")
+    assert rig.trial.evidence.outcomes == {"match": 1}
+    (whole,) = (tally for _, tally in rig.tally.pairs())
+    assert whole.outcomes == {"mismatch": 1, "match": 1}, "counters outlive trials"
+
+
+def test_noise_stands_beside_the_comparison_that_it_belongs_to() -> None:
+    rig = Rig(noise=1)
+    rig.compared(found(mismatch(), noise=mismatch()))
+    rig.compared(found(mismatch()))
+    evidence = rig.trial.evidence
+    assert (evidence.noise_pairs, evidence.shares.requests) == (1, 2)
+    assert evidence.outputs["logits"].beyond_noise.same == 1
+
+
+REFUSED = Comparison("mismatch", "status")
+SAME_STATUS = Comparison("skipped", "status")
+
+
+@pytest.mark.parametrize(
+    ("comparison", "code", "counted"),
+    [
+        (MATCH, "OK", (1, 0)),
+        (mismatch(), "OK", (1, 0)),
+        (failed("INTERNAL"), "INTERNAL", (1, 1)),
+        (failed("INVALID_ARGUMENT"), "INVALID_ARGUMENT", (1, 1)),
+        (failed("UNAVAILABLE"), "UNAVAILABLE", (0, 0)),
+        (failed("DEADLINE_EXCEEDED"), "DEADLINE_EXCEEDED", (0, 0)),
+        (failed("RESOURCE_EXHAUSTED"), "RESOURCE_EXHAUSTED", (0, 0)),
+        (REFUSED, "OK", (0, 0)),
+        (REFUSED, "INTERNAL", (0, 0)),
+        (SAME_STATUS, "INVALID_ARGUMENT", (0, 0)),
+        (Comparison("ignored"), "OK", (0, 0)),
+    ],
+)
+def test_of_what_the_reference_answered_only_the_models_own_failures_are_charged(
+    comparison: Comparison, code: str, counted: tuple[int, int]
+) -> None:
+    rig = Rig()
+    rig.compared(found(comparison), Answer(code=code))
+    failures = rig.trial.evidence.failures
+    assert (failures.requests, failures.mismatch) == counted
+
+
+def test_the_request_that_tips_a_verdict_is_told_with_its_spans() -> None:
+    rig = Rig()
+    changes = []
+    for _ in range(30):
+        what = found(mismatch())
+        of = exchange(what)
+        changes += [(rig.compared(what, of=of)[1], what, of)]
+    ((change, what, of),) = [each for each in changes if each[0] is not None]
+    assert change is not None
+    assert (change.before.verdict, change.verdict.verdict) == ("inconclusive", "fail")
+    assert (change.trace_id, change.span_id) == (of.report.trace_id, what.span_id)
+    assert change.figures.mismatch == 10, "nothing is decided before ten requests"
+
+
+# ---------------------------------------------------------------- the split
+
+
+def test_a_request_of_the_split_is_an_event_of_the_trial_though_nothing_was_compared() -> None:
+    rig = Rig(gates={"slow": {"over": "500ms"}})
+    slow = split("canary")
+    slow.attempts[0].duration_ns = 600_000_000
+    rig.assigned(split("stable"), slow, split("canary", status_code=INTERNAL))
+    rig.later()
+    evidence = rig.trial.evidence
+    assert evidence.assigned.by_weights == {(1_000, 9_000): [4, 2]}
+    assert evidence.slow.by_weights == {(1_000, 9_000): [1, 1]}
+    assert evidence.errors.by_weights == {(1_000, 9_000): [1, 1]}
+    assert rig.trial.key.candidate_version == "", "such events don't tell versions"
+
+
+@pytest.mark.parametrize("why", [pb.ASSIGNMENT_PINNED, pb.ASSIGNMENT_STICKY])
+def test_pinned_and_sticky_traffic_leaves_the_split_empty(
+    why: "pb.Assignment.ValueType",
+) -> None:
+    rig = Rig(gates={"slow": {"over": "1ms"}})
+    rig.assigned(*(split("canary", status_code=INTERNAL, assignment=why) for _ in range(200)))
+    assert list(rig.trials.currents()) == []
+
+
+def test_a_variant_that_the_table_no_longer_has_is_not_judged() -> None:
+    rig = Rig()
+    rig.assigned(split("gone", {"stable": 9_000, "gone": 1_000}))
+    assert list(rig.trials.currents()) == []
+
+
+def test_events_and_comparisons_add_up_in_one_trial() -> None:
+    rig = Rig()
+    rig.assigned(split("stable"))
+    rig.compared(found(MATCH))
+    rig.assigned(split("canary"))
+    rig.later()
+    assert rig.trial.number == 1
+    assert (rig.trial.evidence.assigned.total, rig.trial.evidence.shares.requests) == (3, 1)
+
+
+def test_a_canary_that_fails_twice_as_often_fails_by_its_errors() -> None:
+    rig = Rig()
+    (change,) = rig.assigned(*traffic(6_000, canary=0.6, stable=0.3, code=INTERNAL))
+    assert change.verdict.verdict == "fail"
+    assert [each.gate for each in change.verdict.gates if each.finding == "fail"] == ["errors"]
+    assert "errors were the candidate's" in change.verdict.reason
+
+
+def test_a_canary_that_is_slow_twice_as_often_fails_by_that() -> None:
+    rig = Rig(gates={"slow": {"over": "500ms"}})
+    (change,) = rig.assigned(*traffic(6_000, canary=0.6, stable=0.3))
+    assert [each.gate for each in change.verdict.gates if each.finding == "fail"] == ["slow"]
+    assert "slow requests were the candidate's" in change.verdict.reason
+
+
+def test_errors_and_slowness_that_both_sides_share_change_no_verdict() -> None:
+    rig = Rig(gates={"slow": {"over": "500ms"}})
+    assert rig.assigned(*traffic(4_000, canary=0.3, stable=0.3, code=INTERNAL)) == []
+    assert rig.assigned(*traffic(4_000, canary=0.3, stable=0.3)) == []
+
+
+def test_a_split_that_is_not_what_was_configured_raises_the_alarm_and_fails_nobody() -> None:
+    rig = Rig()
+    changes = rig.assigned(*traffic(6_000, share=0.2)) + rig.later()
+    assert changes == [], "inconclusive it was before"
+    verdict = rig.trial.verdict
+    assert (verdict.verdict, verdict.gates[-1].finding) == ("inconclusive", "alarm")
+    assert "the router does not split as configured" in verdict.reason
+
+
+def test_a_split_that_is_kept_to_the_request_raises_none() -> None:
+    rig = Rig()
+    rig.assigned(*(split("canary" if n % 10 == 3 else "stable") for n in range(6_000)))
+    rig.later()
+    assert rig.trial.verdict.gates[-1].finding == "open"
+    assert rig.trial.verdict.gates[-1].observed == 6_001
+
+
+def test_the_split_is_looked_at_once_those_that_began_together_have_ended() -> None:
+    rig = Rig()
+    rig.assigned(*(split("stable", EVEN) for _ in range(200)))
+    assert not rig.trial.verdict.gates
+    rig.later()
+    assert rig.trial.verdict.gates[-1].finding == "alarm"
+
+
+def test_a_stream_lasts_as_long_as_its_caller_likes_and_says_nothing_of_the_split() -> None:
+    rig = Rig()
+    rig.assigned(split("canary", method="inference.GRPCInferenceService/ModelStreamInfer"))
+    rig.later()
+    assert rig.trial.evidence.assigned.by_weights == {(1_000, 9_000): [1, 0]}
+
+
+def test_of_what_the_canary_answered_itself_a_copy_says_nothing_of_its_failures() -> None:
+    rig = Rig()
+    rig.compared(what := found(MATCH, role="audit"), of=exchange(what, variant="canary"))
+    evidence = rig.trial.evidence
+    assert (evidence.shares.requests, evidence.failures.requests) == (1, 0)
+
+
+# ---------------------------------------------------------------- segments
+
+
+def tenant(value: bytes) -> pb.Report:
+    return report(metadata=[("x-other", b"no"), ("x-tenant", value), ("x-tenant", b"second")])
+
+
+@pytest.mark.parametrize(
+    ("made", "segment"),
+    [
+        (tenant(b"acme"), "acme"),
+        (tenant(b""), "(none)"),
+        (report(), "(none)"),
+        (tenant(b"\xff\xfe"), "��"),
+        (tenant(b"x" * 500), "x" * 128),
+    ],
+)
+def test_a_segment_is_the_first_value_of_the_key(made: pb.Report, segment: str) -> None:
+    assert segment_of(made, "x-tenant") == segment
+
+
+def test_a_route_without_segments_has_none() -> None:
+    assert segment_of(tenant(b"acme"), "") is None
+
+
+def test_the_fiftieth_tenant_and_those_after_it_are_counted_together() -> None:
+    rig = Rig(segment={"metadata": "x-tenant"})
+    for n in range(60):
+        of = exchange(what := found(MATCH))
+        of.segment = f"tenant-{n}"
+        rig.compared(what, of=of)
+    segments = rig.trial.evidence.segments
+    assert len(segments) == 50
+    assert (segments["tenant-48"].shares.requests, segments["(other)"].shares.requests) == (1, 11)

@@ -1,0 +1,218 @@
+"""The way of a report, with all that surrounds the observer made by hand."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+import pytest
+from structlog.testing import capture_logs
+
+from coalmine_router.observer.copies.copies import Answered, GivenUp
+from coalmine_router.observer.evidence.tally import Tally
+from coalmine_router.observer.evidence.trials import Trials
+from coalmine_router.observer.evidence.verdict import VerdictChange
+from coalmine_router.observer.exchange import Copy, CopyCall, Exchange
+from coalmine_router.observer.learning import Learning
+from coalmine_router.observer.observer import Observer
+from coalmine_router.observer.settings import RouteSettings
+from coalmine_router.observer.traffic import Traffic
+from coalmine_router.table import RouteTable
+from tests.doubles.evidence import FAIL
+from tests.doubles.exchanges import call, found, mismatch
+from tests.doubles.hand_clock import HandClock
+from tests.doubles.reports import UNUSED, report, router_config
+from tests.doubles.waiting import eventually
+
+
+class HandCopies:
+    """Copies that are answered, or given up, when the test says so."""
+
+    def __init__(self) -> None:
+        self.offered: list[tuple[Exchange, Copy]] = []
+        self.counted: list[str] = []
+
+    def join(self, answered: Answered, given_up: GivenUp) -> "HandCopies":
+        self._answered, self._given_up = answered, given_up
+        return self
+
+    def offer(self, exchange: Exchange, copy: Copy, _table: RouteTable) -> None:
+        self.offered.append((exchange, copy))
+
+    def answer(self) -> None:
+        exchange, copy = self.offered.pop(0)
+        self._answered(exchange, call(copy.variant, copy.role))
+
+    def give_up(self) -> None:
+        self._given_up(*self.offered.pop(0))
+
+    def compared(self, _route: str, copy: Copy) -> None:
+        self.counted.append(f"compared {copy.variant}")
+
+    def uncompared(self, _route: str, copy: Copy) -> None:
+        self.counted.append(f"uncompared {copy.variant}")
+
+    async def run(self) -> None:
+        await asyncio.Event().wait()
+
+    async def settled(self) -> None:
+        return None
+
+
+class Rig:
+    """An observer, and what it does to those around it; they do what `conclude` and `save` do."""
+
+    def __init__(self) -> None:
+        self.copies = HandCopies()
+        self.done: list[str] = []
+        self.calls: list[list[CopyCall]] = []
+        self.may_save = asyncio.Event()
+        self.may_save.set()
+        self.then: Callable[[Exchange], None] = lambda _: None
+        self.end: Callable[[], object] = lambda: None
+        table = router_config(stable=UNUSED, canary=UNUSED, int8=UNUSED).table()
+        around: dict[str, Any] = {"concluding": self, "store": self, "teller": self}
+        self.observer = Observer(
+            tables=lambda: table,
+            routes={},
+            traffic=Traffic(),
+            learning=Learning(Trials(), Tally(), {}, HandClock()),
+            copies=self.copies.join,  # type: ignore[arg-type]  # by hand
+            **around,
+        )
+
+    async def conclude(self, exchange: Exchange) -> None:
+        self.calls.append(list(exchange.calls))
+        self.then(exchange)
+        exchange.found = [found(mismatch())]
+
+    async def save(self) -> bool:
+        self.done.append("saving")
+        await self.may_save.wait()
+        self.done.append("saved")
+        return True
+
+    def exchange(self, exchange: Exchange, _settings: RouteSettings) -> None:
+        self.done.append(f"told {len(exchange.found)}")
+
+    def verdict(self, change: VerdictChange) -> None:
+        self.done.append(f"verdict {change.verdict.verdict}")
+
+    def observe(self, *shadows: str) -> None:
+        self.observer.observe(report(b"asked", b"given", shadows=shadows))
+
+
+def tips(exchange: Exchange) -> None:
+    change = VerdictChange("digits", "stable", "canary", FAIL, FAIL, at_ns=1)
+    exchange.changes.append(change)
+
+
+@asynccontextmanager
+async def running() -> AsyncIterator[Rig]:
+    """Run it until the block ends."""
+    rig = Rig()
+    async with asyncio.TaskGroup() as tasks:
+        task = tasks.create_task(rig.observer.run())
+        rig.end = task.cancel
+        await asyncio.sleep(0)
+        try:
+            yield rig
+        finally:
+            task.cancel()
+
+
+async def test_a_report_without_copies_is_told_at_once() -> None:
+    async with running() as rig:
+        rig.observe()
+        assert rig.done == ["told 0"]
+
+
+async def test_it_is_concluded_once_when_the_last_copy_has_come_to_something() -> None:
+    async with running() as rig:
+        rig.observe("canary", "int8", "canary")
+        rig.copies.answer()
+        rig.copies.give_up()
+        await asyncio.sleep(0)
+        assert rig.done == []
+        rig.copies.answer()
+        await rig.observer.settled()
+    assert [[each.copy.variant for each in calls] for calls in rig.calls] == [["canary"] * 2]
+    assert rig.copies.counted == ["compared canary"] * 2
+    assert rig.done == ["told 1"]
+
+
+async def test_where_no_copy_came_back_there_is_nothing_to_conclude() -> None:
+    async with running() as rig:
+        rig.observe("canary")
+        rig.copies.give_up()
+    assert (rig.calls, rig.copies.counted, rig.done) == ([], [], ["told 0"])
+
+
+async def test_settled_waits_for_comparisons_and_for_verdicts_on_their_way_to_the_disk() -> None:
+    async with running() as rig:
+        rig.then = tips
+        rig.may_save.clear()
+        rig.observe("canary")
+        rig.copies.answer()
+        async with asyncio.TaskGroup() as tasks:
+            settled = tasks.create_task(rig.observer.settled())
+            await eventually(lambda: "saving" in rig.done)
+            assert not settled.done()
+            rig.may_save.set()
+    assert rig.done == ["told 1", "saving", "saved", "verdict fail"]
+
+
+async def test_a_verdict_that_the_end_overtakes_on_its_way_to_the_disk_is_told() -> None:
+    async with running() as rig:
+        rig.then = tips
+        rig.may_save.clear()
+        rig.observe("canary")
+        rig.copies.answer()
+        await eventually(lambda: "saving" in rig.done)
+    assert rig.done == ["told 1", "saving", "verdict fail"]
+
+
+async def test_a_comparison_that_the_end_overtakes_before_it_began_is_counted_and_told() -> None:
+    async with running() as rig:
+        rig.observe("canary")
+        rig.end()  # the observer hears of it in the loop's next turn
+        rig.copies.answer()
+    assert (rig.calls, rig.copies.counted, rig.done) == ([], ["uncompared canary"], ["told 0"])
+    async with asyncio.timeout(1):
+        await rig.observer.settled()
+
+
+async def test_what_comes_after_the_end_is_counted_and_told() -> None:
+    async with running() as rig:
+        rig.observe("canary", "int8")
+        rig.copies.answer()
+    rig.copies.answer()
+    rig.observe()
+    assert rig.copies.counted == ["uncompared canary", "uncompared int8"]
+    assert rig.done == ["told 0", "told 0"]
+
+
+@pytest.mark.parametrize("tipped", [False, True])
+async def test_what_fails_while_it_is_concluded_costs_itself_alone(tipped: bool) -> None:
+    """What it had changed by then is told all the same."""
+
+    def fail(exchange: Exchange) -> None:
+        if tipped:
+            tips(exchange)
+        raise RuntimeError("odd")
+
+    async with running() as rig:
+        rig.then = fail
+        rig.observe("canary")
+        rig.observe("int8")
+        with capture_logs() as logs:
+            rig.copies.answer()
+            await rig.observer.settled()
+        rig.then = lambda _: None
+        rig.copies.answer()
+        await rig.observer.settled()
+    assert [each["event"] for each in logs] == ["exchange_not_compared"]
+    assert rig.copies.counted == ["uncompared canary", "compared int8"]
+    assert ("verdict fail" in rig.done) is tipped
+    assert rig.done[0] == "told 0"
+    assert rig.done[-1] == "told 1"
