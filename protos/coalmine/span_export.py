@@ -15,6 +15,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from coalmine.errors import StartError, reason_of
+from coalmine.export_outage import ExportOutage
 
 _QUEUE_SPANS_MAX: Final = 16_384
 _FILE_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -103,6 +104,7 @@ class CountedSpans(SpanProcessor):
 class _CountingExporter(SpanExporter):
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
+        self._outage = ExportOutage()
         self.taken = 0
         self.results: Counter[SpanExportResult] = Counter()
 
@@ -110,9 +112,13 @@ class _CountingExporter(SpanExporter):
         self.taken += len(spans)
         result = SpanExportResult.FAILURE
         try:
-            result = self._exporter.export(spans)
+            with self._outage.told_here():
+                result = self._exporter.export(spans)
+        except Exception as error:  # noqa: BLE001 - the SDK would print its traceback for each batch
+            self._outage.reason = f"{type(error).__name__}: {error}"
         finally:
             self.results[result] += len(spans)
+        self._outage.note(is_over=result is SpanExportResult.SUCCESS)
         return result
 
     def shutdown(self) -> None:

@@ -25,6 +25,14 @@ def showing(metadata: list[Pair], shown: tuple[Pair, ...]) -> list[Pair]:
     return [*(pair for pair in metadata if pair[0] not in keys), *shown]
 
 
+def unsendable_key(metadata: Iterable[Pair]) -> str:
+    """Return the first key whose value gRPC takes from the wire but won't send; "" for none."""
+    for key, value in metadata:
+        if isinstance(value, str) and not (value.isascii() and value.isprintable()):
+            return key
+    return ""
+
+
 def answered(metadata: Iterable[Pair]) -> list[Pair]:
     """Return what a backend's metadata tells the caller."""
     return [pair for pair in metadata if travels_on(pair[0]) and not pair[0].startswith(OWN)]

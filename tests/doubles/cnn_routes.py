@@ -45,7 +45,7 @@ class Route:
     compare: Mapping[str, Any]
     candidates: Sequence[str] = ()
     allowed: float = 0.01
-    noise: bool = ALL_PAIRS
+    noise: bool = False
     images: int = IMAGES
     # A model with batches stands beside itself alone.
     model: str = "cnn"
@@ -59,7 +59,8 @@ class Route:
 
 
 ROUTES = {
-    "close": Route({}, tuple(CANDIDATES), noise=True),
+    "close": Route({}, tuple(CANDIDATES)),
+    "noise": Route({}, ["itself", "unscaled"], noise=True, images=FEW),
     "close_int8": Route(TOLERANT, ["int8"]),
     "distribution": Route(DISTRIBUTION, ["int8", "retrained"]),
     "cosine": Route({"default": {"rule": "cosine"}}, ["int8"], images=FEW),

@@ -85,7 +85,11 @@ def copied_config(
 
 @asynccontextmanager
 async def copying(
-    config: RouterConfig, *, limits: CopyLimits | None = None, clock: Clock | None = None
+    config: RouterConfig,
+    *,
+    limits: CopyLimits | None = None,
+    clock: Clock | None = None,
+    rng: random.Random | None = None,
 ) -> AsyncIterator[Copying]:
     """Run copies until the block ends; then all channels are closed and all counts add up."""
     moment = clock or SystemClock()
@@ -97,7 +101,7 @@ async def copying(
         answered=lambda *one: answered.append(one),
         given_up=lambda *one: given_up.append(one),
         clock=moment,
-        rng=random.Random(7),
+        rng=rng or random.Random(7),
         limits=limits,
     )
     rig = Copying(copies, config.table(), answered=answered, given_up=given_up)

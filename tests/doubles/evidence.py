@@ -33,14 +33,26 @@ def a_comparison(mismatching: int = 1, *, rows: int = 4, output: str = "scores")
     )
 
 
+def add_with_noise(
+    evidence: Evidence, comparison: Comparison, noise: Comparison, segment: str | None = None
+) -> None:
+    """Count a request that the reference answered twice, in a moment of its own."""
+    evidence.add(comparison, segment)
+    differences = evidence.add_noise(comparison, noise)
+    if differences:
+        evidence.add_moment(differences)
+
+
 def an_evidence(times: int = 1, output: str = "scores") -> Evidence:
     """Return evidence of every sort; all its sums are exact."""
     evidence = Evidence()
     for _ in range(times):
-        evidence.add(a_comparison(2, output=output), a_comparison(1, output=output), "acme")
+        noise = a_comparison(1, output=output)
+        add_with_noise(evidence, a_comparison(2, output=output), noise, "acme")
         evidence.add(a_comparison(0), segment="(none)")
         evidence.add(Comparison("error", "status"), segment="acme")
         evidence.failures.add(1.0)
+        evidence.failed_more.add(0.5)
         for events in (evidence.errors, evidence.slow, evidence.assigned):
             events.add((100, 9_900), is_candidate=True)
             events.add((100 + times, 9_900), is_candidate=False)

@@ -95,6 +95,17 @@ def test_until_verdict_gives_up_when_the_time_is_over(run: Run, control: FakeCon
     )
 
 
+def test_as_json_the_last_status_is_there_also_where_the_time_is_over(
+    run: Run, control: FakeControl
+) -> None:
+    control.watched = [a_status(), a_judged_status("inconclusive")]
+    control.watch_ends = False
+    result = run("status digits --until-verdict --json --timeout 300ms")
+    assert result.exit_code == 4
+    assert json.loads(result.stdout)["verdict"] == "inconclusive"
+    assert result.stderr.startswith("coalmine: status: no verdict within 0.3 s: ")
+
+
 def test_a_route_without_a_candidate_has_no_verdict_to_wait_for_in_time(
     run: Run, control: FakeControl
 ) -> None:
@@ -148,6 +159,7 @@ def test_until_verdict_prints_one_json_object(run: Run, control: FakeControl) ->
         ("status digits --watch --until-verdict", "exclude each other"),
         ("status digits --until-verdict --timeout 5", "expected a duration such as"),
         ("status digits --until-verdict --timeout soon", "got 'soon'"),
+        ("status digits --until-verdict --timeout 0s", "expected a time to wait, got '0s'"),
     ],
 )
 def test_options_that_do_not_go_together_are_wrong_usage(run: Run, line: str, why: str) -> None:

@@ -1,11 +1,13 @@
 """Copies over real gRPC: whom they go to, with what, and how long they may take."""
 
+import random
 from pathlib import Path
 from typing import Any
 
 import grpc
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.config.file import RouterConfig
@@ -99,6 +101,34 @@ async def test_a_copy_that_can_not_be_sent_is_no_fault_of_the_shadow(tmp_path: P
             assert rig.totals().circuit == "closed"
         assert shadow.seen == []
     assert rig.dropped() == {"not_sent": 20}
+
+
+@pytest.mark.parametrize("odd", [("x-user", "é".encode()), ("x-user", b"\x01"), ("X-User", b"a")])
+async def test_metadata_that_grpc_refuses_is_told_once_and_counted(odd: tuple[str, bytes]) -> None:
+    async with OipBackend(answering(logits=LOGITS)) as shadow:
+        with capture_logs() as logs:
+            async with copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig:
+                rig.offer(*[shadowed(metadata=[odd]) for _ in range(20)], shadowed())
+                await rig.ended(21)
+    assert rig.dropped() == {"not_sent": 20}
+    assert rig.codes == ["OK"]
+    assert [(each["event"], each.get("exc_info")) for each in logs] == [("copy_not_sent", None)]
+
+
+class Zeros(random.Random):
+    """Chance that comes up 0 each time."""
+
+    def getrandbits(self, k: int) -> int:
+        return 0
+
+
+async def test_no_copy_has_the_span_id_that_means_none() -> None:
+    async with OipBackend(answering(logits=LOGITS)) as shadow:
+        config = copied_config(stable=UNUSED, canary=shadow.address)
+        async with copying(config, rng=Zeros()) as rig:
+            rig.offer(shadowed())
+            await rig.ended(1)
+    assert rig.calls[0].span_id == (1).to_bytes(8, "big")
 
 
 @pytest.mark.parametrize(("sampled", "flag"), [(True, "01"), (False, "00")])

@@ -53,6 +53,17 @@ def test_a_batch_is_answered_in_its_order_with_what_went_wrong_beside() -> None:
         assert process.ask([words("again")]) == [("AGAIN", "")]
 
 
+def test_a_worker_that_can_not_be_started_leaves_no_socket_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("LONGER_THAN_LINUX_TAKES", "x" * 256 * 1024)
+    before = sorted(Path("/proc/self/fd").iterdir())
+    with pytest.raises(OSError, match="Argument list too long") as caught:
+        WorkerProcess(run)
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
+    assert caught.traceback  # its frames hold what would else have closed itself
+
+
 def test_what_a_rule_prints_is_taken_for_no_result() -> None:
     with worker() as process:
         assert process.ask([words("print")]) == [("PRINT", "")]

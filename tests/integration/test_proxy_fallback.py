@@ -152,6 +152,8 @@ async def test_without_a_callers_deadline_half_of_the_routes_is_the_canarys() ->
 
         assert (seen.code, seen.variant) == (OK, "stable")
         assert 0.2 < (split.canary.seen[0].time_remaining_s or 0.0) <= 0.6
+        assert split.report.timeout_ns == 10**9
+        assert 2 * split.report.attempts[0].duration_ns > 10**9, "what stable's are held to"
 
 
 async def test_where_both_fail_the_answer_is_stables() -> None:
@@ -200,6 +202,7 @@ async def test_without_fallback_a_canary_has_all_of_the_time() -> None:
     async with Split(answering(logits=PIXELS), split_route(fallback=False)) as split:
         await split.proxy.infer(REQUEST, timeout=8.0)
         assert (split.canary.seen[0].time_remaining_s or 0.0) > 5
+        assert not split.report.timeout_ns
 
 
 async def test_a_pinned_request_is_answered_by_whom_it_names_or_by_nobody() -> None:

@@ -10,7 +10,7 @@ from coalmine.config_file import duration_ns
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.console import AsJson, show, show_json, terminal_or_pipe
 from coalmine_client.cli.control import TIMEOUT_S, Control, calling
-from coalmine_client.cli.failure import Failure, WrongUsage
+from coalmine_client.cli.failure import Failure, NoVerdict, WrongUsage
 from coalmine_client.cli.status_json import status as as_json
 from coalmine_client.cli.status_view import status_view
 from coalmine_client.cli.verdict_wait import Ruling, ruling, wait_for_verdict
@@ -50,7 +50,10 @@ def status(
         _watch(route, control, json=json)
     elif until_verdict:
         found, ruled = wait_for_verdict(control, route, candidate, timeout_s)
-        _tell(found, ruled, json=json)
+        if json or ruled.is_decided:
+            _tell(found, ruled, json=json)
+        if not ruled.is_decided:
+            raise NoVerdict(f"no verdict within {timeout_s:g} s: {ruled.said}")
     else:
         found = control.ask(lambda router: _got(router, route))
         _tell(found, ruling(found, candidate), json=json)
@@ -73,9 +76,12 @@ def _timeout_s(timeout: str | None, *, is_waiting: bool) -> float:
     if timeout is not None and not is_waiting:
         raise WrongUsage("--timeout goes with --until-verdict")
     try:
-        return duration_ns(timeout or _TIMEOUT) / 10**9
+        timeout_ns = duration_ns(timeout if timeout is not None else _TIMEOUT)
     except ValueError as error:
         raise WrongUsage(f"--timeout: {error}") from None
+    if not timeout_ns:
+        raise WrongUsage(f"--timeout: expected a time to wait, got '{timeout}'")
+    return timeout_ns / 10**9
 
 
 def _watch(route: str, control: Control, *, json: bool) -> None:

@@ -14,7 +14,7 @@ from rich.live import Live
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.console import Cell, line, stacked
 from coalmine_client.cli.control import Control
-from coalmine_client.cli.failure import Failure, NoVerdict, VerdictFailed, WrongUsage
+from coalmine_client.cli.failure import Failure, VerdictFailed, WrongUsage
 from coalmine_client.cli.policy import STABLE
 from coalmine_client.cli.verdict_view import progress, word
 
@@ -83,7 +83,7 @@ def wait_for_verdict(
 ) -> tuple[pb.RouteStatus, Ruling]:
     """Return the first status with a verdict, telling of the way there on a terminal.
 
-    Raises NoVerdict where there is none in time, and Failure as any question does.
+    Where there is none in time, it is the last one, undecided. Raises Failure as any question does.
     """
     with _progress(candidate) as tell:
         return control.ask(lambda router: _waited(router, route, candidate, timeout_s, tell))
@@ -92,23 +92,23 @@ def wait_for_verdict(
 async def _waited(
     router: "RouteControlAsyncStub", route: str, candidate: str, timeout_s: float, tell: Tell
 ) -> tuple[pb.RouteStatus, Ruling]:
-    ruled: Ruling | None = None
+    found: tuple[pb.RouteStatus, Ruling] | None = None
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(timeout_s):
             while True:
                 try:
                     async for status in router.WatchRoute(pb.WatchRouteRequest(route=route)):
                         tell(status)
-                        ruled = ruling(status, candidate)
-                        if ruled.is_decided:
-                            return status, ruled
+                        found = status, ruling(status, candidate)
+                        if found[1].is_decided:
+                            return found
                 except grpc.aio.AioRpcError as error:
-                    if ruled is None or error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    if found is None or error.code() is not grpc.StatusCode.UNAVAILABLE:
                         raise
                 await asyncio.sleep(_AGAIN_S)
-    if ruled is None:
+    if found is None:
         raise Failure(f"the router did not answer within {timeout_s:g} s")
-    raise NoVerdict(f"no verdict within {timeout_s:g} s: {ruled.said}")
+    return found
 
 
 @contextlib.contextmanager

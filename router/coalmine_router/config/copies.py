@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, field_validator, model_validator
 
 from coalmine.config_file import Duration, Percent, Size, Strict
+from coalmine.shares import percent_bp
 from coalmine_router.config.names import MetadataKey
 
 _CALL_NS_MAX = 60 * 10**9
@@ -22,7 +23,10 @@ class CopiesConfig(Strict):
     @model_validator(mode="before")
     @classmethod
     def _short(cls, value: Any) -> Any:
-        return value if isinstance(value, dict | CopiesConfig) else {"share": value}
+        if isinstance(value, dict | CopiesConfig):
+            return value
+        percent_bp(value)  # a wrong one is named by its own place: `share` isn't in the file
+        return {"share": value}
 
 
 NOTHING = CopiesConfig(share=0)

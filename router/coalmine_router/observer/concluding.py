@@ -1,4 +1,4 @@
-"""What becomes of an exchange once its copies came back: compared, learnt from, kept, told."""
+"""What becomes of an exchange once its copies came back: compared, kept, noted for learning."""
 
 import random
 from collections.abc import Iterator, Mapping, Sequence
@@ -8,11 +8,14 @@ from typing import NamedTuple, Protocol
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import MODEL_INFER
+from coalmine_router.observer.codes import OK
 from coalmine_router.observer.comparison.job import Job, Results
 from coalmine_router.observer.comparison.result import Answer
+from coalmine_router.observer.comparison.statuses import is_charged
+from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.examples.records import mismatch_record
 from coalmine_router.observer.examples.redaction import redacted
-from coalmine_router.observer.exchange import Exchange, Found
+from coalmine_router.observer.exchange import Exchange, Found, Lesson
 from coalmine_router.observer.learning import Learning
 from coalmine_router.observer.pairs import Planned, answers_of, pairs_of
 from coalmine_router.observer.settings import UNSET, RouteSettings
@@ -47,7 +50,7 @@ class _Compared(NamedTuple):
 
 
 class Concluding:
-    """Compares the answers of an exchange, and learns from what is found."""
+    """Compares the answers of an exchange, and notes what is to be learnt from them."""
 
     def __init__(
         self,
@@ -69,7 +72,7 @@ class Concluding:
         self._rng = rng
 
     async def conclude(self, exchange: Exchange) -> None:
-        """Compare the answers; note in the exchange what was found, and the verdicts this changed.
+        """Compare the answers; note in the exchange what was found, and what it teaches.
 
         Nothing is found where they were left out, because what compares could not keep up.
         """
@@ -94,25 +97,24 @@ class Concluding:
         return self._routes.get(exchange.report.route, UNSET)
 
     def _told(self, compared: _Compared) -> Iterator[Found]:
-        """Learn from what was found; return what may be told of it."""
+        """Note what is to be learnt; return what may be told."""
         capture = self._settings(compared.exchange).capture
         for found, planned in zip(self._found(compared), compared.planned, strict=True):
-            learnt = self._learnt(compared, found, planned)
-            yield replace(learnt, comparison=redacted(learnt.comparison, capture))
+            known = self._noted(compared, found, planned)
+            yield replace(known, comparison=redacted(known.comparison, capture))
 
-    def _learnt(self, compared: _Compared, found: Found, planned: Planned) -> Found:
+    def _noted(self, compared: _Compared, found: Found, planned: Planned) -> Found:
         exchange, route = compared.exchange, compared.exchange.route
         # Who answered may be of a table that is no longer in force.
         if route is None or not {found.reference, found.candidate} <= route.by_name.keys():
             return found
         if found.role == "noise":
             return found
-        reference, candidate = (compared.answers[place] for place in planned.places)
-        learnt, change = self._learning.compared(exchange, route, found, candidate)
-        if change is not None:
-            exchange.changes.append(change)
-        self._keep(exchange, learnt, reference, candidate)
-        return learnt
+        trial = self._learning.trial_of(route, found)
+        known = replace(found, trial=trial.number)
+        exchange.lessons.append(_lesson(compared, known, planned, trial))
+        self._keep(compared, known, planned)
+        return known
 
     def _found(self, compared: _Compared) -> Iterator[Found]:
         comparisons, versions = compared.results.comparisons, compared.results.versions
@@ -133,9 +135,11 @@ class Concluding:
                 candidate_version=versions[candidate],
             )
 
-    def _keep(self, exchange: Exchange, found: Found, reference: Answer, candidate: Answer) -> None:
+    def _keep(self, compared: _Compared, found: Found, planned: Planned) -> None:
         if found.comparison.outcome != "mismatch":
             return
+        exchange = compared.exchange
+        reference, candidate = (compared.answers[place] for place in planned.places)
         self._examples.offer(
             mismatch_record(
                 f"{self._rng.getrandbits(64):016x}",
@@ -147,3 +151,22 @@ class Concluding:
                 segment=exchange.segment or "",
             )
         )
+
+
+def _lesson(compared: _Compared, found: Found, planned: Planned, trial: Trial) -> Lesson:
+    reference, candidate = (compared.answers[place] for place in planned.places)
+    # Of what the candidate answered itself, there are copies only where it did not fail.
+    is_asked = found.candidate != compared.exchange.report.variant
+    if reference.code != OK or not is_asked:
+        return Lesson(found, trial)
+    noise = compared.planned[0]
+    if not planned.has_noise:
+        return Lesson(found, trial, _failed(candidate))
+    return Lesson(found, trial, _failed(candidate), _failed(compared.answers[noise.places[1]]))
+
+
+def _failed(answer: Answer) -> bool | None:
+    """Return whether an answer is a failure of its model's; None: nobody can say."""
+    if answer.code == OK:
+        return False
+    return True if is_charged(answer) else None

@@ -1,7 +1,7 @@
 """One request with what was answered, its copies, and what was found by comparing them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, Literal, Self
 
 from coalmine.control.v1 import control_pb2 as pb
@@ -9,7 +9,9 @@ from coalmine.errors import InvalidRequest
 from coalmine.inference import MODEL_INFER
 from coalmine_router import wire
 from coalmine_router.observer.comparison.result import Answer, Comparison
+from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.evidence.verdict import VerdictChange
+from coalmine_router.observer.order import Turn
 from coalmine_router.table import STABLE, Route
 
 _BODIES: Final = ("request_body", "response_body")
@@ -59,6 +61,20 @@ class Found:
     trial: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Lesson:
+    """What is to be learnt from a comparison, once its turn has come.
+
+    `failed` and `reference_failed`: whether each side, asked with a copy, failed by its own fault;
+    None where that is not known.
+    """
+
+    found: Found
+    trial: Trial
+    failed: bool | None = None
+    reference_failed: bool | None = None
+
+
 @dataclass(slots=True)
 class Exchange:
     """`report` is without bodies; `waiting` copies have come to nothing yet.
@@ -72,11 +88,15 @@ class Exchange:
     response: bytes
     waiting: int
     calls: list[CopyCall] = field(default_factory=list)
+    # As it may be told; lessons have it as it was found.
     found: list[Found] = field(default_factory=list)
+    lessons: list[Lesson] = field(default_factory=list)
+    turn: "Turn[Exchange] | None" = None
     route: Route | None = None
     segment: str | None = None
     # The verdicts that it changed.
     changes: list[VerdictChange] = field(default_factory=list)
+    _caller_id: str = ""
 
     @classmethod
     def of(cls, report: pb.Report, route: Route | None = None) -> Self:
@@ -101,10 +121,21 @@ class Exchange:
         """What the bodies take in memory."""
         return len(self.request) + len(self.response)
 
+    @property
+    def took_ns(self) -> int:
+        """How long the slowest of its answers took."""
+        return max(self.report.duration_ns, *(call.duration_ns for call in self.calls), 0)
+
+    def let_go(self) -> None:
+        """Let go of the bodies: what is still to be told of it needs none."""
+        self._caller_id = self.request_id()
+        self.request = self.response = b""
+        self.calls = [replace(each, answer=replace(each.answer, body=b"")) for each in self.calls]
+
     def request_id(self) -> str:
         """Return the id that the caller gave the request; empty where it can't be known."""
-        if self.report.method != MODEL_INFER:
-            return ""
+        if self.report.method != MODEL_INFER or not self.request:
+            return self._caller_id
         try:
             return wire.request_id(self.request) or ""
         except InvalidRequest:

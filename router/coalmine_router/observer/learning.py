@@ -6,10 +6,8 @@ from typing import Final
 
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.comparison.result import Answer
-from coalmine_router.observer.comparison.statuses import is_charged
 from coalmine_router.observer.evidence.cohorts import Cohorts
-from coalmine_router.observer.evidence.counts import Events, Evidence
+from coalmine_router.observer.evidence.counts import WHOLE, Events, Evidence
 from coalmine_router.observer.evidence.figures import figures
 from coalmine_router.observer.evidence.gates import judged
 from coalmine_router.observer.evidence.pair import Pair
@@ -17,7 +15,7 @@ from coalmine_router.observer.evidence.tally import Tally
 from coalmine_router.observer.evidence.trial import Trial, TrialKey
 from coalmine_router.observer.evidence.trials import Trials
 from coalmine_router.observer.evidence.verdict import VerdictChange
-from coalmine_router.observer.exchange import Exchange, Found
+from coalmine_router.observer.exchange import Exchange, Found, Lesson
 from coalmine_router.observer.settings import UNSET, RouteSettings
 from coalmine_router.observer.split import SplitEvent, split_events
 from coalmine_router.table import STABLE, Route, Variant
@@ -70,22 +68,25 @@ class Learning:
             )
         return self._cohorts.ended(pair, now_ns, timeout_ns)
 
-    def compared(
-        self, exchange: Exchange, route: Route, found: Found, answer: Answer
-    ) -> tuple[Found, VerdictChange | None]:
-        """Learn from one comparison; `answer` is the candidate's.
-
-        Returns it with the number of its trial, and the change of verdict that it brought about.
-        """
+    def trial_of(self, route: Route, found: Found) -> Trial:
+        """Return the trial that a comparison belongs to."""
         pair = Pair(route.name, found.reference, found.candidate)
         self._tally.add(pair, found.comparison)
-        trial = self._trial(route, pair, found)
-        trial.evidence.add(found.comparison, found.noise, exchange.segment)
-        # Of what the candidate answered itself, there are copies only where it did not fail.
-        if found.candidate != exchange.report.variant:
-            _add_failure(trial.evidence, found, answer)
-        change = next(self._judged(trial, exchange.report.trace_id, found.span_id), None)
-        return replace(found, trial=trial.number), change
+        return self._trial(route, pair, found)
+
+    def learn(self, exchange: Exchange) -> Iterator[VerdictChange]:
+        """Learn from what was found of an exchange; return the verdicts that this changed.
+
+        Exchanges come in the order of their reports: whichever answers came back first, evidence
+        that one may look at any time has no other order.
+        """
+        for lesson in exchange.lessons:
+            found, trial = lesson.found, lesson.trial
+            trial.evidence.add(found.comparison, exchange.segment)
+            _add_noise(trial, found, exchange)
+            _add_failure(trial, lesson, exchange)
+            self._trials.still_changed([trial])
+            yield from self._judged(trial, exchange.report.trace_id, found.span_id)
 
     def _trial(self, route: Route, pair: Pair, found: Found | None) -> Trial:
         settings = self._routes.get(route.name, UNSET)
@@ -134,13 +135,26 @@ def _add(evidence: Evidence, event: SplitEvent) -> None:
         evidence.slow.add(event.weights_bp, is_candidate=event.is_candidate)
 
 
-def _add_failure(evidence: Evidence, found: Found, answer: Answer) -> None:
-    if found.comparison.kind == "status" and found.comparison.outcome != "error":
-        return  # the reference did not answer
-    if found.comparison.is_judged:
-        evidence.failures.add(0.0)
-    elif found.comparison.outcome == "error" and is_charged(answer):
-        evidence.failures.add(1.0)
+def _add_noise(trial: Trial, found: Found, exchange: Exchange) -> None:
+    if found.noise is None:
+        return
+    differences = trial.evidence.add_noise(found.comparison, found.noise)
+    if differences:
+        means = trial.differing.add(differences, at_ns=found.started_ns, took_ns=exchange.took_ns)
+        if means:
+            trial.evidence.add_moment(means)
+
+
+def _add_failure(trial: Trial, lesson: Lesson, exchange: Exchange) -> None:
+    if lesson.failed is None:
+        return
+    trial.evidence.failures.add(float(lesson.failed))
+    if lesson.reference_failed is None:
+        return
+    more = {WHOLE: float(lesson.failed) - float(lesson.reference_failed)}
+    at_ns, took_ns = lesson.found.started_ns, exchange.took_ns
+    for mean in trial.failing.add(more, at_ns=at_ns, took_ns=took_ns).values():
+        trial.evidence.failed_more.add(mean)
 
 
 def _defined(variant: Variant) -> str:

@@ -13,6 +13,7 @@ from coalmine_router.observer.counting import count
 from coalmine_router.observer.evidence.store import EvidenceStore
 from coalmine_router.observer.exchange import Copy, CopyCall, Exchange, copies_of
 from coalmine_router.observer.learning import Learning, segment_of
+from coalmine_router.observer.order import InOrder
 from coalmine_router.observer.settings import UNSET, RouteSettings
 from coalmine_router.observer.telling.teller import Teller
 from coalmine_router.observer.traffic import Traffic
@@ -29,7 +30,8 @@ MakesCopies = Callable[
 class Observer:
     """Counts a report, has its copies sent, and once they are back, concludes from them.
 
-    Of a report, in order: `observe`, `_answered` for each copy, `_concluded`, `_finish`.
+    Of a report, in order: `observe`, `_answered` for each copy, `_concluded`; and when those before
+    it on its route have come so far, `_learnt`, `_finish`.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Observer:
         self._store = store
         self._teller = teller
         self._tasks: asyncio.TaskGroup | None = None
+        self._orders: dict[str, InOrder[Exchange]] = {}
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -82,10 +85,12 @@ class Observer:
         if exchange.route is not None:
             exchange.segment = segment_of(exchange.report, self._settings(exchange).segment_key)
             exchange.changes += self._learning.assigned(exchange.report, exchange.route)
+        if not exchange.waiting:
+            self._finish(exchange)
+            return
+        exchange.turn = self._order(exchange).announce()
         for copy in copies_of(exchange.report):
             self.copies.offer(exchange, copy, table)
-        if not any(copies_of(exchange.report)):
-            self._finish(exchange)
 
     def _answered(self, exchange: Exchange, call: CopyCall) -> None:
         exchange.calls.append(call)
@@ -110,7 +115,19 @@ class Observer:
         counted = self.copies.compared if exchange.found else self.copies.uncompared
         for call in exchange.calls:
             counted(exchange.report.route, call.copy)
-        self._finish(exchange)
+        exchange.let_go()
+        turn = exchange.turn
+        assert turn is not None  # noqa: S101 - whoever waited for copies has one
+        for each in self._order(exchange).ready(turn, exchange):
+            self._learnt(each)
+
+    def _learnt(self, exchange: Exchange) -> None:
+        exchange.turn = None
+        try:
+            exchange.changes += self._learning.learn(exchange)
+            self._finish(exchange)
+        except Exception:  # noqa: BLE001 - one odd exchange must not cost those behind it
+            _log.exception("exchange_not_told", route=exchange.report.route)
 
     def _finish(self, exchange: Exchange) -> None:
         self._teller.exchange(exchange, self._settings(exchange))
@@ -128,6 +145,16 @@ class Observer:
             self._teller.verdict(change)
 
     # ------------------------------------------------------------ beside it
+
+    @property
+    def out_of_turn(self) -> int:
+        """How many exchanges were learnt from after others that were reported later."""
+        return sum(each.out_of_turn for each in self._orders.values())
+
+    def _order(self, exchange: Exchange) -> InOrder[Exchange]:
+        """Return the order of a route; those of names that the table doesn't have share one."""
+        name = exchange.route.name if exchange.route is not None else ""
+        return self._orders.setdefault(name, InOrder())
 
     def _settings(self, exchange: Exchange) -> RouteSettings:
         return self._routes.get(exchange.report.route, UNSET)

@@ -72,72 +72,57 @@ class ObserverPlane:
 
     def __init__(self, given: Surroundings) -> None:
         self._given = given
-        routes = {name: settings_of(each) for name, each in given.routes.items()}
-        clock, rng = given.clock, given.rng
-        self._routes = routes
-        traffic, reports, tally, warned = Traffic(), ReportTotals(), Tally(), WarningCounts()
-        self._trials = Trials()
-        self.store = EvidenceStore(given.folder / EVIDENCE_FILE, self._trials, clock)
-        self._examples = Mismatches(given.folder / EXAMPLES_FILE, routes=given.routes, clock=clock)
-        self._comparing: Comparing[Job, Results] = Comparing(
+        self._routes = {name: settings_of(each) for name, each in given.routes.items()}
+        # What is counted.
+        self._traffic, self._reports = Traffic(), ReportTotals()
+        self._tally, self._warned, self._trials = Tally(), WarningCounts(), Trials()
+        # What is kept.
+        self._store = EvidenceStore(given.folder / EVIDENCE_FILE, self._trials, given.clock)
+        self._examples = Mismatches(
+            given.folder / EXAMPLES_FILE, routes=given.routes, clock=given.clock
+        )
+        # Who does it.
+        self._comparing = self._comparing_here_and_elsewhere()
+        self._learning = Learning(self._trials, self._tally, self._routes, given.clock)
+        self._observer = self._observes()
+        self._intake = Intake(self._reports, self._observer.observe)
+        # Who tells of it.
+        self.learned = self._tells_operators()
+        given.registry.register(self._traffic_metrics())
+        given.registry.register(self._evidence_metrics())
+
+    def _comparing_here_and_elsewhere(self) -> Comparing[Job, Results]:
+        return Comparing(
             run=run,
             start=partial(WorkerProcess, run),
-            clock=clock,
-            chance=rng.random,
-            processes_max=given.processes_max,
-            limits=given.pool_limits,
+            clock=self._given.clock,
+            chance=self._given.rng.random,
+            processes_max=self._given.processes_max,
+            limits=self._given.pool_limits,
         )
-        learning = Learning(self._trials, tally, routes, clock)
-        concluding = Concluding(
-            compares=self._comparing,
-            learning=learning,
-            examples=self._examples,
-            warned=warned,
-            routes=routes,
-            clock=clock,
-            rng=rng,
-        )
-        self._observer = Observer(
+
+    def _observes(self) -> Observer:
+        given = self._given
+        return Observer(
             tables=given.tables,
-            routes=routes,
-            traffic=traffic,
-            learning=learning,
+            routes=self._routes,
+            traffic=self._traffic,
+            learning=self._learning,
             copies=self._copies,
-            concluding=concluding,
-            store=self.store,
-            teller=Teller(given.spans, given.resource, rng),
+            concluding=self._concludes(),
+            store=self._store,
+            teller=Teller(given.spans, given.resource, given.rng),
         )
-        self._intake = Intake(reports, self._observer.observe)
-        self.learned = Learned(
-            since_ns=clock.wall_ns(),
-            routes=routes,
-            traffic=traffic,
-            reports=reports,
-            copies=self._observer.copies,
-            comparing=self._comparing.counts,
-            trials=self._trials,
-            store=self.store,
+
+    def _concludes(self) -> Concluding:
+        return Concluding(
+            compares=self._comparing,
+            learning=self._learning,
             examples=self._examples,
-        )
-        given.registry.register(
-            RouterMetrics(
-                traffic=traffic,
-                reports=reports,
-                streams_turned_away=lambda: self._intake.turned_away,
-                lanes=self._observer.copies.totals,
-                spans=given.spans.totals,
-                mismatches=self._examples.totals,
-            )
-        )
-        given.registry.register(
-            EvidenceMetrics(
-                tally=tally,
-                trials=self._trials,
-                comparing=self._comparing.counts,
-                warnings=warned.totals,
-                saves=self.store,
-                split_left_out=lambda: learning.split_left_out,
-            )
+            warned=self._warned,
+            routes=self._routes,
+            clock=self._given.clock,
+            rng=self._given.rng,
         )
 
     def _copies(self, answered: Answered, given_up: GivenUp) -> Copies:
@@ -152,12 +137,48 @@ class ObserverPlane:
             limits=given.copy_limits,
         )
 
+    def _tells_operators(self) -> Learned:
+        return Learned(
+            since_ns=self._given.clock.wall_ns(),
+            routes=self._routes,
+            traffic=self._traffic,
+            reports=self._reports,
+            copies=self._observer.copies,
+            comparing=self._comparing.counts,
+            trials=self._trials,
+            store=self._store,
+            examples=self._examples,
+        )
+
+    def _traffic_metrics(self) -> RouterMetrics:
+        return RouterMetrics(
+            traffic=self._traffic,
+            reports=self._reports,
+            streams_turned_away=lambda: self._intake.turned_away,
+            lanes=self._observer.copies.totals,
+            spans=self._given.spans.totals,
+            mismatches=self._examples.totals,
+        )
+
+    def _evidence_metrics(self) -> EvidenceMetrics:
+        return EvidenceMetrics(
+            tally=self._tally,
+            trials=self._trials,
+            comparing=self._comparing.counts,
+            warnings=self._warned.totals,
+            saves=self._store,
+            split_left_out=lambda: self._learning.split_left_out,
+            out_of_turn=lambda: self._observer.out_of_turn,
+        )
+
+    # ------------------------------------------------------------ its life
+
     async def open(self, channels: Channels) -> None:
         """Take up the evidence of before. Raises StartError where rules name no output there is."""
         table = self._given.tables()
         check = OutputsCheck(channels, self._given.folder / _OUTPUTS_FILE)
         await check.run(table, self._routes)
-        await self.store.load(partial(_has, table))
+        await self._store.load(partial(_has, table))
 
     def servicer(self) -> pb_grpc.ReportsServicer:
         """Return the service that proxies send their reports to."""
@@ -168,7 +189,7 @@ class ObserverPlane:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._observer.run())
             tasks.create_task(self._comparing.run())
-            tasks.create_task(self.store.run())
+            tasks.create_task(self._store.run())
             tasks.create_task(self._examples.run())
 
     def end_streams(self) -> None:
@@ -183,7 +204,7 @@ class ObserverPlane:
     async def close(self) -> None:
         """Write down what was learnt, and let go of channels and files."""
         await self._observer.copies.close()
-        await self.store.close()
+        await self._store.close()
         await self._examples.close()
 
 

@@ -33,16 +33,26 @@ def settings_of(config: RouteConfig) -> RouteSettings:
     slow = config.gates.slow
     segment_key = config.segment.metadata if config.segment else ""
     has_noise = bool(config.noise.share)
-    told = (digest(config.compare), config.gates.model_dump_json(), has_noise)
+    slow_over_ns = slow.over if slow else None
+    gates = gate_settings(config.gates, has_noise=has_noise)
     return RouteSettings(
         compare=config.compare,
-        gates=gate_settings(config.gates, has_noise=has_noise),
-        goes_by=hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest(),
-        slow_over_ns=slow.over if slow else None,
+        gates=gates,
+        goes_by=_goes_by(digest(config.compare), gates, slow_over_ns, segment_key),
+        slow_over_ns=slow_over_ns,
         segment_key=segment_key,
         capture=config.capture,
         kept=config.kept,
     )
+
+
+def _goes_by(rules: str, gates: GateSettings, slow_over_ns: int | None, segment_key: str) -> str:
+    # Spelled out: a setting that a later program has must not end the trials of this one.
+    told = (
+        *(rules, gates.max_mismatch_rate, gates.alpha, gates.min_pairs, gates.error_rate),
+        *(gates.has_noise, slow_over_ns, segment_key),
+    )
+    return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
 
 
 # Of a route that the file doesn't have.

@@ -16,8 +16,9 @@ _STREAM: Final = f"{SERVICE}/ModelStreamInfer"
 class SplitEvent(NamedTuple):
     """One request that the split assigned to the candidate, or to stable beside it.
 
-    `weights_bp`: of the candidate and of stable, when it was assigned. `is_stream`: it lasts as
-    long as its caller likes.
+    `weights_bp`: of the candidate and of stable, when it was assigned. `is_error`: the call ended
+    with an error of the model's, or took longer than a call that stable stands in for may take.
+    `is_stream`: it lasts as long as its caller likes.
     """
 
     candidate: str
@@ -34,15 +35,17 @@ def split_events(report: pb.Report, slow_over_ns: int | None) -> Iterator[SplitE
     Nothing of requests that were pinned or went by a sticky key: those are not assigned by chance.
     Of a request that fell back, who was assigned is charged. A call that was tried again counts by
     how it first ended, stable's as the candidate's: else stable's second chances would be held
-    against the candidate.
+    against the candidate. Who could not be called at all is assigned the request and charged with
+    nothing: stable is called also where it is not ready, so only candidates would be.
     """
     assigned = report.chosen or report.variant
     split = report.split_bp
     if not assigned or STABLE not in split or not is_by_split(report):
         return
     others = [name for name in split if name != STABLE]
-    is_error = is_models_error(_first_code(report))
-    is_slow = slow_over_ns is not None and _first_took_ns(report) > slow_over_ns
+    call = _first_call(report, assigned)
+    is_error = call is not None and _is_error(report, call)
+    is_slow = call is not None and _is_slow(report, call, slow_over_ns)
     for name in others if assigned == STABLE else [assigned]:
         if name in split:
             weights = split[name], split[STABLE]
@@ -56,18 +59,25 @@ def is_by_split(report: pb.Report) -> bool:
     return why == pb.ASSIGNMENT_SPLIT
 
 
-def _first_code(report: pb.Report) -> str:
-    if report.attempts and _is_of_assigned(report):
-        return code_name(report.attempts[0].status_code)
-    # Nobody could be called: not ready, in the place of who was assigned.
-    return "UNAVAILABLE" if report.chosen else code_name(report.status_code)
+def _first_call(report: pb.Report, assigned: str) -> pb.Attempt | None:
+    """Return the first call; None where who was assigned could not be called."""
+    calls = report.attempts
+    return calls[0] if calls and calls[0].variant == assigned else None
 
 
-def _first_took_ns(report: pb.Report) -> int:
-    if report.method == _STREAM or not report.attempts or not _is_of_assigned(report):
-        return 0
-    return report.attempts[0].duration_ns
+def _is_error(report: pb.Report, call: pb.Attempt) -> bool:
+    """Return whether a first call counts as an error of the variant that it went to.
+
+    Where stable stands in, a candidate has half of the time, or all of it once the budget of second
+    calls is spent; stable always has all. Held to the half, all are alike.
+    """
+    is_late = 0 < report.timeout_ns < 2 * _took_ns(report, call)
+    return is_late or is_models_error(code_name(call.status_code))
 
 
-def _is_of_assigned(report: pb.Report) -> bool:
-    return report.attempts[0].variant == (report.chosen or report.variant)
+def _is_slow(report: pb.Report, call: pb.Attempt, over_ns: int | None) -> bool:
+    return over_ns is not None and _took_ns(report, call) > over_ns
+
+
+def _took_ns(report: pb.Report, call: pb.Attempt) -> int:
+    return 0 if report.method == _STREAM else call.duration_ns

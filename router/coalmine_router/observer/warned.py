@@ -30,7 +30,8 @@ class WarningCounts:
                     key = _OTHER
                 else:
                     said = {"output": each.output, "told": _told(each, capture)}
-                    _log.warning("comparing", route=route, warning=each.what, **said)
+                    known = {name: text for name, text in said.items() if text}
+                    _log.warning("comparing", route=route, warning=each.what, **known)
             self._counts[key] += 1
 
     def totals(self) -> dict[tuple[str, str], int]:

@@ -9,7 +9,7 @@ from typing import Final
 
 import grpc
 
-from coalmine_router.metadata import Pair, answered
+from coalmine_router.metadata import Pair, answered, unsendable_key
 from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.routing import BoundVariant
 
@@ -185,11 +185,11 @@ def unsendable(metadata: Metadata) -> Outcome | None:
 
     It has sent nothing then, and a server would leave the caller without any answer.
     """
-    for key, value in metadata:
-        if isinstance(value, str) and not (value.isascii() and value.isprintable()):
-            why = f"metadata '{key}' can't be passed on: its value is not printable ASCII"
-            return _made_here(grpc.StatusCode.INVALID_ARGUMENT, why)
-    return None
+    key = unsendable_key(metadata)
+    if not key:
+        return None
+    why = f"metadata '{key}' can't be passed on: its value is not printable ASCII"
+    return _made_here(grpc.StatusCode.INVALID_ARGUMENT, why)
 
 
 def _is_past(attempt: Attempt) -> bool:

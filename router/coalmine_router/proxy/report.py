@@ -6,6 +6,7 @@ Source: https://protobuf.dev/programming-guides/encoding/.
 """
 
 from collections.abc import Iterator
+from math import inf
 from struct import Struct
 from typing import Final, TypeVar
 
@@ -15,7 +16,7 @@ from coalmine_router.blame import REFUSALS
 from coalmine_router.channels import COPY_BYTES_MAX
 from coalmine_router.metadata import Pair
 from coalmine_router.proxy.exchange import Exchange
-from coalmine_router.proxy.forward import Attempt, Outcome
+from coalmine_router.proxy.forward import TIMEOUT_S_MAX, Attempt, Outcome
 
 Key = TypeVar("Key")
 
@@ -50,6 +51,9 @@ _FACTS: Final = Struct(
     f"{len(_STARTED)}sQ{len(_DURATION)}sQ{len(_STATUS)}sB{len(_ASKED)}sQ{len(_GIVEN)}sQ"
 ).pack
 
+_TIMEOUT: Final = _tag(_REPORT["timeout_ns"], _FIXED64)
+_TIMEOUT_FACTS: Final = Struct(f"<{len(_TIMEOUT)}sQ").pack
+
 _CALL: Final = _tag(_REPORT["attempts"], _LENGTH)
 _CALL_SPAN: Final = _tag(_ATTEMPT["span_id"], _LENGTH) + b"\x08"
 _CALL_STARTED: Final = _tag(_ATTEMPT["started_ns"], _FIXED64)
@@ -71,6 +75,9 @@ def report_of(exchange: Exchange, outcome: Outcome, ended_ns: int) -> bytes:
     )
     parts = [facts, _assigned(exchange)]
     parts += [_attempt(exchange, each) for each in exchange.attempts]
+    routed = exchange.routed
+    if routed is not None and routed.route.fallback:
+        parts.append(_timeout(exchange.timeout_s))
     if not outcome.is_ok:
         parts.append(_text("status_message", outcome.message[:_MESSAGE_CHARS_MAX]))
         if outcome.here:
@@ -151,6 +158,13 @@ def _assignment(exchange: Exchange) -> bytes:
         weights = routed.route.weights_bp.items()
         report.split_bp.update({name: weight for name, weight in weights if weight})
     return report.SerializeToString()
+
+
+def _timeout(timeout_s: float) -> bytes:
+    # A caller's deadline may lie further away than 64 bits of nanoseconds, or be past.
+    if not 0.0 < timeout_s < inf:
+        return b""
+    return _TIMEOUT_FACTS(_TIMEOUT, int(min(timeout_s, TIMEOUT_S_MAX) * 1e9))
 
 
 def _attempt(exchange: Exchange, attempt: Attempt) -> bytes:

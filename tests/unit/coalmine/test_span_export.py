@@ -1,6 +1,9 @@
 """Spans through the real SDK to an exporter that is ours: counted, bounded, rotated."""
 
+import errno
+import io
 import json
+import logging
 import shutil
 import threading
 from collections.abc import Iterator, Sequence
@@ -12,9 +15,11 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import SpanContext, TraceFlags
+from structlog.testing import capture_logs
 
 from coalmine.errors import StartError
 from coalmine.span_export import CountedSpans, RotatingFile, exporter_for, resource
+from tests.doubles.split_route import closed_port
 
 
 class Collector(SpanExporter):
@@ -130,6 +135,91 @@ def test_an_exporter_that_raises_is_counted_as_failed(
     spans.force_flush()
 
     assert spans.totals() == {"exported": 1, "dropped_queue_full": 0, "dropped_export_failed": 1}
+
+
+# ---------------------------------------------------------------- outages
+
+
+class Full(io.StringIO):
+    """A file on a disk that has no room, until it has."""
+
+    is_full = True
+
+    def write(self, text: str) -> int:
+        if self.is_full:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return super().write(text)
+
+
+def exported(spans: CountedSpans, batches: int = 1) -> None:
+    for _ in range(batches):
+        spans.on_end(span())
+        spans.force_flush()
+
+
+def test_each_outage_is_told_once_and_once_that_it_is_over(
+    spans: CountedSpans, collector: Collector
+) -> None:
+    with capture_logs() as logs:
+        exported(spans, 2)
+        for _ in range(2):
+            collector.error = OSError("disk full")
+            exported(spans, 3)
+            collector.error = None
+            exported(spans, 3)
+
+    assert [(each["event"], each.get("reason")) for each in logs] == [
+        ("spans_not_exported", "OSError: disk full"),
+        ("spans_exported_again", None),
+    ] * 2
+    assert spans.totals()["dropped_export_failed"] == 6
+
+
+def test_a_full_disk_is_told_with_its_reason_and_not_for_each_batch(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    file = Full()
+    spans = CountedSpans(FileSpanExporter(stream=file))
+    with capture_logs() as logs:
+        exported(spans, 5)
+        file.is_full = False
+        exported(spans)
+    spans.shutdown()
+
+    assert [each["event"] for each in logs] == ["spans_not_exported", "spans_exported_again"]
+    assert "OSError: [Errno 28] No space left on device" in logs[0]["reason"]
+    assert caplog.records == []
+    assert spans.totals() == {"exported": 1, "dropped_queue_full": 0, "dropped_export_failed": 5}
+
+
+def test_a_collector_that_is_gone_is_told_with_its_reason_and_not_for_each_batch(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    endpoint = f"http://{closed_port()}"
+    spans = CountedSpans(OTLPSpanExporter(endpoint=endpoint, insecure=True, timeout=0.2))
+    with capture_logs() as logs:
+        exported(spans, 3)
+    spans.shutdown()
+
+    assert [each["event"] for each in logs] == ["spans_not_exported"]
+    assert "UNAVAILABLE" in logs[0]["reason"]
+    assert caplog.records == []
+
+
+def test_what_the_same_exporters_log_elsewhere_is_not_kept_back(
+    spans: CountedSpans, collector: Collector, caplog: pytest.LogCaptureFixture
+) -> None:
+    exporters = logging.getLogger("opentelemetry.exporter.otlp.json.file.trace_exporter")
+    collector.open.clear()
+    for _ in range(4):  # a full batch, which is exported in a thread of its own
+        spans.on_end(span())
+    assert collector.entered.wait(30)
+    exporters.error("of another export")
+    collector.open.set()
+    spans.force_flush()
+    exporters.error("later")
+
+    assert caplog.messages == ["of another export", "later"]
 
 
 def test_a_shutdown_exports_what_is_queued(collector: Collector) -> None:

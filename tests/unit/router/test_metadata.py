@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_router.metadata import Pair, answered, showing, travels_on
+from coalmine_router.metadata import Pair, answered, showing, travels_on, unsendable_key
 
 
 @pytest.mark.parametrize(
@@ -35,6 +35,14 @@ def test_what_belongs_to_a_hop_stays_there(key: str) -> None:
 def test_what_is_the_callers_travels_on(key: str) -> None:
     assert travels_on(key)
     assert answered([(key, "1")]) == [(key, "1")]
+
+
+@pytest.mark.parametrize(
+    ("value", "key"),
+    [("a ~", ""), ("", ""), ("é", "x"), ("a\tb", "x"), ("\x7f", "x"), (b"\xff", "")],
+)
+def test_a_value_that_grpc_will_not_send_is_named_by_its_key(value: str | bytes, key: str) -> None:
+    assert unsendable_key([("a", "b"), ("x", value), ("z", "\n" if key else "")]) == key
 
 
 def test_callers_may_speak_to_the_router_but_backends_not_in_its_name() -> None:

@@ -546,6 +546,7 @@ class Report(_message.Message):
     SPLIT_BP_FIELD_NUMBER: _builtins.int
     AUDIT_FIELD_NUMBER: _builtins.int
     NOISE_FIELD_NUMBER: _builtins.int
+    TIMEOUT_NS_FIELD_NUMBER: _builtins.int
     trace_id: _builtins.bytes
     """---- trace context"""
     span_id: _builtins.bytes
@@ -576,7 +577,9 @@ class Report(_message.Message):
     request_bytes: _builtins.int
     response_bytes: _builtins.int
     uncopied: _builtins.str
-    """Why the bodies of a drawn request are missing: too_large; empty: they are here."""
+    """Why the bodies of a drawn request are missing: primary_failed (there is no answer to compare with),
+    too_large, or pressure (the proxy holds many reports); empty: they are here.
+    """
     request_body: _builtins.bytes
     """As the caller sent it, before a variant's model name and version are set."""
     response_body: _builtins.bytes
@@ -594,7 +597,10 @@ class Report(_message.Message):
     audit: _builtins.str
     """The variant that gets an audit's copy; empty: no audit."""
     noise: _builtins.bool
-    """Whether stable gets the request again.
+    """Whether stable gets the request again."""
+    timeout_ns: _builtins.int
+    """The time that the request had for all of its calls. Set on routes with fallback, where half of it may be
+    all that the first call gets; 0: unknown, or without end.
     The caller's OIP request id is not read on the hot path; the observer reads it from the body.
     """
     @_builtins.property
@@ -649,10 +655,11 @@ class Report(_message.Message):
         split_bp: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         audit: _builtins.str = ...,
         noise: _builtins.bool = ...,
+        timeout_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "attempts", b"attempts", "audit", b"audit", "chosen", b"chosen", "chosen_by", b"chosen_by", "duration_ns", b"duration_ns", "metadata", b"metadata", "method", b"method", "model", b"model", "noise", b"noise", "origin_router", b"origin_router", "parent_span_id", b"parent_span_id", "request_body", b"request_body", "request_bytes", b"request_bytes", "response_body", b"response_body", "response_bytes", b"response_bytes", "revision", b"revision", "route", b"route", "sampled", b"sampled", "shadows", b"shadows", "span_id", b"span_id", "split_bp", b"split_bp", "started_ns", b"started_ns", "status_code", b"status_code", "status_message", b"status_message", "trace_id", b"trace_id", "tracestate", b"tracestate", "turned_away", b"turned_away", "uncopied", b"uncopied", "variant", b"variant", "weight_bp", b"weight_bp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["assignment", b"assignment", "attempts", b"attempts", "audit", b"audit", "chosen", b"chosen", "chosen_by", b"chosen_by", "duration_ns", b"duration_ns", "metadata", b"metadata", "method", b"method", "model", b"model", "noise", b"noise", "origin_router", b"origin_router", "parent_span_id", b"parent_span_id", "request_body", b"request_body", "request_bytes", b"request_bytes", "response_body", b"response_body", "response_bytes", b"response_bytes", "revision", b"revision", "route", b"route", "sampled", b"sampled", "shadows", b"shadows", "span_id", b"span_id", "split_bp", b"split_bp", "started_ns", b"started_ns", "status_code", b"status_code", "status_message", b"status_message", "timeout_ns", b"timeout_ns", "trace_id", b"trace_id", "tracestate", b"tracestate", "turned_away", b"turned_away", "uncopied", b"uncopied", "variant", b"variant", "weight_bp", b"weight_bp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

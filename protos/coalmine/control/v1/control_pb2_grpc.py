@@ -296,7 +296,7 @@ class RouteControlServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListMismatches(self, request, context):
-        """Newest first, without tensors.
+        """The newest first, or the worst, as asked; without tensors.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

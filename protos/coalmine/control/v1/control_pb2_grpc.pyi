@@ -129,7 +129,7 @@ class RouteControlStub:
     ListTrials: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListTrialsRequest, _control_pb2.ListTrialsResponse]
     """What was compared under other versions or rules than today's, and today's; newest first."""
     ListMismatches: _grpc.UnaryUnaryMultiCallable[_control_pb2.ListMismatchesRequest, _control_pb2.ListMismatchesResponse]
-    """Newest first, without tensors."""
+    """The newest first, or the worst, as asked; without tensors."""
     GetMismatch: _grpc.UnaryUnaryMultiCallable[_control_pb2.GetMismatchRequest, _control_pb2.Mismatch]
 
 @_typing.type_check_only
@@ -151,7 +151,7 @@ class RouteControlAsyncStub(RouteControlStub):
     ListTrials: _aio.UnaryUnaryMultiCallable[_control_pb2.ListTrialsRequest, _control_pb2.ListTrialsResponse]  # type: ignore[assignment]
     """What was compared under other versions or rules than today's, and today's; newest first."""
     ListMismatches: _aio.UnaryUnaryMultiCallable[_control_pb2.ListMismatchesRequest, _control_pb2.ListMismatchesResponse]  # type: ignore[assignment]
-    """Newest first, without tensors."""
+    """The newest first, or the worst, as asked; without tensors."""
     GetMismatch: _aio.UnaryUnaryMultiCallable[_control_pb2.GetMismatchRequest, _control_pb2.Mismatch]  # type: ignore[assignment]
 
 class RouteControlServicer(metaclass=_abc_1.ABCMeta):
@@ -218,7 +218,7 @@ class RouteControlServicer(metaclass=_abc_1.ABCMeta):
         request: _control_pb2.ListMismatchesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_control_pb2.ListMismatchesResponse, _abc.Awaitable[_control_pb2.ListMismatchesResponse]]:
-        """Newest first, without tensors."""
+        """The newest first, or the worst, as asked; without tensors."""
 
     @_abc_1.abstractmethod
     def GetMismatch(

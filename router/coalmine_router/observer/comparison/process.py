@@ -52,14 +52,11 @@ class WorkerProcess:
     def __init__(self, run: Callable[[Any], Any], *, patience_s: float = _PATIENCE_S) -> None:
         self._socket, theirs = socket.socketpair()
         with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", _PROGRAM, str(theirs.fileno())],
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                stdout=2,  # what a rule prints is nobody's result, and no line of the router's
-                start_new_session=True,
-                env={**os.environ, **_ONE_THREAD},
-            )
+            try:
+                self._process = _started(theirs)
+            except OSError:
+                self._socket.close()
+                raise
         self._socket.settimeout(patience_s)
         self._answers = self._socket.makefile("rb")
         self._unsent: list[Any] = [sys.path, run]
@@ -97,3 +94,14 @@ class WorkerProcess:
         self._process.wait()
         self._answers.close()
         self._socket.close()
+
+
+def _started(theirs: socket.socket) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", _PROGRAM, str(theirs.fileno())],
+        pass_fds=[theirs.fileno()],
+        stdin=subprocess.DEVNULL,
+        stdout=2,  # what a rule prints is nobody's result, and no line of the router's
+        start_new_session=True,
+        env={**os.environ, **_ONE_THREAD},
+    )

@@ -12,7 +12,7 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import StartError
 from coalmine_router import wire
 from coalmine_router.channels import Channels, address_of
-from coalmine_router.metadata import Pair, showing
+from coalmine_router.metadata import Pair, showing, unsendable_key
 from coalmine_router.observer.comparison.result import Answer
 from coalmine_router.observer.copies.lane import UNREACHED, Queued
 from coalmine_router.observer.copies.turns import Turns
@@ -21,6 +21,7 @@ from coalmine_router.observer.exchange import CopyCall
 _log = structlog.get_logger(__name__)
 
 _TOO_LARGE: Final = "RESOURCE_EXHAUSTED"
+_REFUSED: Final = "gRPC refuses to send the metadata that the caller sent"
 _Method = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 
 
@@ -39,7 +40,7 @@ class Caller:
 
     async def call(self, queued: Queued, timeout_ns: int) -> CopyCall | None:
         """Return how a copy was answered; None where it could not be sent."""
-        span_id = self._rng.getrandbits(64).to_bytes(8, "big")
+        span_id = (self._rng.getrandbits(64) or 1).to_bytes(8, "big")  # all zero is no id
         started_ns, began_ns = self._clock.wall_ns(), self._clock.monotonic_ns()
         target = self._turns.next(queued.backend.targets, began_ns)
         answer = await self._answer(queued, target, span_id, timeout_ns)
@@ -68,20 +69,29 @@ class Caller:
         report = queued.exchange.report
         try:
             channel = self._channels.channel(queued.backend, target)
-            shown = self._channels.shown(queued.backend)
             method: _Method = channel.unary_unary(f"/{report.method}")
             body = await method(
                 queued.exchange.request + override,
-                metadata=showing(_metadata(report, span_id), shown),
+                metadata=self._metadata(queued, span_id),
                 timeout=timeout_ns / 10**9,
             )
         except grpc.aio.AioRpcError as error:
             return Answer(code=error.code().name, message=error.details() or "")
+        except grpc.aio.InternalError:  # whose text is another one each time
+            self._note(queued, _REFUSED)
+            return None
         except (ValueError, TypeError, grpc.aio.UsageError, StartError) as error:
-            # Metadata that gRPC refuses to send, a channel that was closed, files that are wrong.
+            # Metadata of a wrong type, a channel that was closed, files that are wrong.
             self._note(queued, str(error))
             return None
         return self._bounded(body)
+
+    def _metadata(self, queued: Queued, span_id: bytes) -> list[Pair]:
+        """Return what the copy is sent with. Raises ValueError where gRPC would refuse it."""
+        metadata = _metadata(queued.exchange.report, span_id)
+        if unsendable_key(metadata):  # gRPC itself would print three lines for each
+            raise ValueError(_REFUSED)
+        return showing(metadata, self._channels.shown(queued.backend))
 
     def _bounded(self, body: bytes) -> Answer:
         most = self._answer_bytes_max

@@ -5,13 +5,15 @@ models choose their outputs' names, callers the values of a segment's key.
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
 from coalmine_router.observer.comparison.result import Comparison, Outcome, OutputResult
 
 OTHER: Final = "(other)"
+# Beside the names of outputs: the answer as such, whether it could be read.
+WHOLE: Final = ""
 OUTPUTS_MAX: Final = 256
 SEGMENTS_MAX: Final = 50
 WEIGHTS_MAX: Final = 1_024
@@ -47,7 +49,7 @@ class Shares:
 
 @dataclass(slots=True)
 class Differences:
-    """d in [-1, 1], one a request that has both: the candidate's share less the noise's.
+    """d in [-1, 1], one a moment of requests that have both: what the candidate has more of.
 
     Each is split between the whole numbers beside it, with its mean kept: what a test by counts
     says of those is never bolder than what it would say of d itself.
@@ -86,7 +88,7 @@ class OutputEvidence:
     max_abs_diff: float = 0.0
     rule: str = ""
     raw: Shares = field(default_factory=Shares)
-    # The reference against itself; and of requests that have both, the difference.
+    # The reference against itself; and of moments of requests that have both, the mean difference.
     noise: Shares = field(default_factory=Shares)
     beyond_noise: Differences = field(default_factory=Differences)
 
@@ -99,11 +101,6 @@ class OutputEvidence:
         self.max_abs_diff = max(self.max_abs_diff, result.max_abs_diff)
         self.rule = result.rule
         self.raw.add(result.share)
-
-    def add_noise(self, share: float, noise_share: float) -> None:
-        """Count one request of which the reference answered twice."""
-        self.noise.add(noise_share)
-        self.beyond_noise.add(share - noise_share)
 
 
 @dataclass(slots=True)
@@ -181,19 +178,18 @@ class Evidence:
     # Of answers as a whole: those of which no output could be read mismatch, all others match.
     whole: OutputEvidence = field(default_factory=OutputEvidence)
     segments: dict[str, SegmentEvidence] = field(default_factory=dict)
+    # Requests that the reference answered twice, and the moments that they came in: see moment.py.
     noise_pairs: int = 0
+    moments: int = 0
+    # Of those: how much more often the candidate failed by its own fault than the reference did.
+    failed_more: Differences = field(default_factory=Differences)
     # Of the split.
     errors: Events = field(default_factory=Events)
     slow: Events = field(default_factory=Events)
     assigned: Events = field(default_factory=Events)
 
-    def add(
-        self, comparison: Comparison, noise: Comparison | None = None, segment: str | None = None
-    ) -> None:
-        """Count one comparison, with the reference's against itself where there is one.
-
-        `segment` is None where the route has none.
-        """
+    def add(self, comparison: Comparison, segment: str | None = None) -> None:
+        """Count one comparison; `segment` is None where the route has none."""
         self.outcomes[comparison.outcome] += 1
         if comparison.kind:
             self.kinds[comparison.kind] += 1
@@ -201,8 +197,28 @@ class Evidence:
             self._segment(segment).add(comparison)
         if comparison.is_judged:
             self._judged(comparison)
-            if noise is not None and noise.is_judged:
-                self._with_noise(comparison, noise)
+
+    def add_noise(self, comparison: Comparison, noise: Comparison) -> dict[str, float]:
+        """Count the reference's answer against itself, beside the candidate's against it.
+
+        Returns how much more of its rows the candidate's mismatch, by output: for `add_moment`.
+        """
+        if not (comparison.is_judged and noise.is_judged):
+            return {}
+        self.noise_pairs += 1
+        itself = {result.output: result.share for result in (_whole(noise), *_told(noise))}
+        differences: dict[str, float] = {}
+        for result in (_whole(comparison), *_told(comparison)):
+            share = itself.get(result.output, 0.0)
+            self._part(result.output).noise.add(share)
+            differences[result.output] = result.share - share
+        return differences
+
+    def add_moment(self, means: Mapping[str, float]) -> None:
+        """Count the mean differences of a moment's requests, by output."""
+        self.moments += 1
+        for name, mean in means.items():
+            self._part(name).beyond_noise.add(mean)
 
     def _judged(self, comparison: Comparison) -> None:
         self.rows += comparison.rows
@@ -212,12 +228,8 @@ class Evidence:
         for result in _told(comparison):
             self._output(result.output).add(result)
 
-    def _with_noise(self, comparison: Comparison, noise: Comparison) -> None:
-        self.noise_pairs += 1
-        self.whole.add_noise(_whole(comparison).share, _whole(noise).share)
-        itself = {result.output: result.share for result in _told(noise)}
-        for result in _told(comparison):
-            self._output(result.output).add_noise(result.share, itself.get(result.output, 0.0))
+    def _part(self, name: str) -> OutputEvidence:
+        return self.whole if name == WHOLE else self._output(name)
 
     def _output(self, name: str) -> OutputEvidence:
         # One place is kept for those that no longer fit.
@@ -236,5 +248,5 @@ def _told(comparison: Comparison) -> Iterator[OutputResult]:
 def _whole(comparison: Comparison) -> OutputResult:
     """Return whether the answer could be read, as if it were an output."""
     if comparison.outputs:
-        return OutputResult("", "match")
-    return OutputResult("", "mismatch", rows_mismatch=1)
+        return OutputResult(WHOLE, "match")
+    return OutputResult(WHOLE, "mismatch", rows_mismatch=1)

@@ -20,11 +20,12 @@ def looked(before: Gate, look: Look, log_needed: float, reason: Callable[[Findin
     """Return the gate after a look.
 
     By Ville's inequality it is the greatest e-value that counts, so what once crossed stays so. A
-    FAIL after a PASS stands: its own e-value was valid all the while. `reason` is asked as long as
-    the gate is open, and when it is decided.
+    FAIL after a PASS stands: its own e-value was valid all the while. What spoke for a PASS before
+    there were observations enough must still be there then, or the reason would contradict it.
+    `reason` is asked as long as the gate is open, and when it is decided.
     """
-    log_fail, log_pass = max(before.log_fail, look.log_fail), look.log_pass
-    if look.may_pass:
+    log_fail, log_pass = max(before.log_fail, look.log_fail), max(0.0, look.log_pass)
+    if before.finding == "pass":
         log_pass = max(before.log_pass, log_pass)
     finding = before.finding
     if log_fail >= log_needed:

@@ -73,7 +73,7 @@ def _worst(evidence: Evidence) -> str:
 
 def _beyond_noise(evidence: Evidence, rate: float, settings: GateSettings, before: Gate) -> Gate:
     outputs = {**evidence.outputs, "": evidence.whole}
-    counts = np.array([_thirds(each, evidence.noise_pairs) for each in outputs.values()])
+    counts = np.array([_thirds(each, evidence.moments) for each in outputs.values()])
     fails, passes = log_above(counts, rate), _passes(evidence, outputs, counts, rate)
     worst, nearest = (list(outputs)[int(place)] for place in (fails.argmax(), passes.argmin()))
     observed = evidence.shares.requests
@@ -91,11 +91,11 @@ def _beyond_noise(evidence: Evidence, rate: float, settings: GateSettings, befor
     return looked(before, look, settings.log_needed, told)
 
 
-def _thirds(output: OutputEvidence, pairs: int) -> tuple[float, float, float]:
-    """Return how many differences are 1, 0 and -1, over all requests with noise."""
+def _thirds(output: OutputEvidence, moments: int) -> tuple[float, float, float]:
+    """Return how many differences are 1, 0 and -1, over all moments with noise."""
     found = output.beyond_noise
-    # Of outputs that are counted together there may be more than requests.
-    same = max(found.same, pairs - found.worse - found.better)
+    # Of outputs that are counted together there may be more than moments.
+    same = max(found.same, moments - found.worse - found.better)
     return found.worse, same, found.better
 
 
@@ -126,7 +126,7 @@ def _told_beyond(
         return (
             f"{name} mismatches {percent(output.beyond_noise.mean)} more often than the reference "
             f"against itself {_interval(output.beyond_noise, settings.alpha)}, in "
-            f"{output.beyond_noise.requests:,} requests; {allowed}"
+            f"{noise.requests:,} requests of {output.beyond_noise.requests:,} moments; {allowed}"
         )
     said = (
         f"{percent(raw.mean)} of {raw.requests:,} requests mismatch in {name}, the reference "

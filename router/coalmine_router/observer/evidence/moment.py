@@ -8,9 +8,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-# Longer than servers wait for a batch to fill.
-LASTS_NS_MIN: Final = 50 * 10**6
+LASTS_NS_MIN: Final = 20 * 10**6
+# Of the slowest answer's time, in which its wait for a batch to fill is contained.
+_LASTS_TIMES: Final = 4
 _LASTS_NS_MAX: Final = 10 * 10**9
+# Models choose their outputs' names.
+_OUTPUTS_MAX: Final = 256
 
 
 @dataclass(slots=True)
@@ -35,21 +38,24 @@ class Moment:
     ) -> dict[str, float]:
         """Take one request's differences; return the mean ones of the moment that it ended, or {}.
 
-        `took_ns` is how long its answers took: a moment lasts twice that at least, since what a
-        server is busy with holds up what comes meanwhile into one batch.
+        `took_ns` is how long its answers took: a moment lasts four times that at least, since what
+        a server is busy with holds up what comes meanwhile into one batch.
         """
         ended: dict[str, float] = {}
-        # Before it began: the clock was set back.
-        if not self.begins_ns <= at_ns < self.ends_ns:
+        # A little before it began: exchanges come in the order of their reports, which need not be
+        # that of their answers. Long before it began: the clock was set back.
+        if not self.begins_ns - _LASTS_NS_MAX <= at_ns < self.ends_ns:
             ended = self._means()
-            lasts_ns = min(max(LASTS_NS_MIN, 2 * took_ns), _LASTS_NS_MAX)
-            self.begins_ns, self.ends_ns, self.requests = at_ns, at_ns + lasts_ns, 0
+            self.begins_ns, self.ends_ns, self.requests = at_ns, 0, 0
             self.sums.clear()
+        lasts_ns = min(max(LASTS_NS_MIN, _LASTS_TIMES * took_ns), _LASTS_NS_MAX)
+        self.ends_ns = max(self.ends_ns, self.begins_ns + lasts_ns)
         self.requests += 1
         for name, difference in differences.items():
-            found = self.sums.setdefault(name, _Sum())
-            found.total += difference
-            found.count += 1
+            if name in self.sums or len(self.sums) < _OUTPUTS_MAX:
+                found = self.sums.setdefault(name, _Sum())
+                found.total += difference
+                found.count += 1
         return ended
 
     def _means(self) -> dict[str, float]:

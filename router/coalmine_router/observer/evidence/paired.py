@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 _Floats = NDArray[np.float64]
 
 # Evenly spaced in ratio: small stakes find small differences, large ones find large ones soon.
-_STAKES: Final = np.geomspace(0.02, 0.98, 10)
+STAKES: Final = np.geomspace(0.02, 0.98, 10)
 
 
 def log_above(counts: _Floats, bound: float) -> _Floats:
@@ -43,4 +43,4 @@ def log_below(counts: _Floats, bound: float) -> _Floats:
 def _gains(bound: float) -> _Floats:
     """Return ln(1 + s (d - m)/(1 + m)) for d = 1, 0, -1, by stake: (3, stakes)."""
     odds = (np.array([1.0, 0.0, -1.0]) - bound) / (1.0 + bound)
-    return np.log1p(np.outer(odds, _STAKES))
+    return np.log1p(np.outer(odds, STAKES))

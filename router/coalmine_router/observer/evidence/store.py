@@ -73,6 +73,7 @@ class EvidenceStore:
         """
         self._trials.still_changed(trials)
         async with self._saving:
+            await self._look_for_file()
             taken = self._trials.take_changed()
             is_saved = False
             try:
@@ -104,6 +105,12 @@ class EvidenceStore:
         await self.save()
         await self._in_thread(self._file.close)
         self._thread.shutdown()
+
+    async def _look_for_file(self) -> None:
+        if await self._in_thread(self._file.is_gone):
+            _log.warning("evidence_file_gone", path=str(self._path))
+            self._trials.still_changed(self._trials.open())
+            await self._in_thread(self._file.forget)
 
     async def _saved(self, taken: Sequence[Trial]) -> bool:
         rows, verdicts = [], []

@@ -3,10 +3,13 @@
 from math import exp, inf, log, log1p
 from typing import Final
 
-from coalmine_router.observer.evidence.counts import Events, Evidence
+import numpy as np
+
+from coalmine_router.observer.evidence.counts import Differences, Events, Evidence
 from coalmine_router.observer.evidence.interval import rate_of
 from coalmine_router.observer.evidence.looks import Look, looked
 from coalmine_router.observer.evidence.mixture import Weights, log_evidence
+from coalmine_router.observer.evidence.paired import log_above, log_below
 from coalmine_router.observer.evidence.settings import SPLIT_ALPHA, GateSettings
 from coalmine_router.observer.evidence.split_events import expected, log_more, log_off_split
 from coalmine_router.observer.evidence.verdict import Finding, Gate
@@ -52,9 +55,22 @@ def _of_copies(evidence: Evidence, settings: GateSettings) -> Weights:
     if rate is None:
         return Weights(0.0, 0.0)
     found = log_evidence(failures.mismatch, failures.match, rate)
+    above, below = float(found.above), float(found.below)
+    if settings.has_noise:
+        above, below = _beyond_noise(evidence.failed_more, rate, below)
     # Less than it is can be taken at any time; more, as 0 in the place of what is below, never.
     most = inf if evidence.shares.requests >= settings.min_pairs else 0.0
-    return Weights(min(float(found.above), most), min(float(found.below), most))
+    return Weights(min(above, most), min(below, most))
+
+
+def _beyond_noise(more: Differences, rate: float, below: float) -> tuple[float, float]:
+    """Return the evidence where the reference, asked twice, fails at times by itself.
+
+    Who fails less often than is allowed does so beyond the reference's own failures too: half of
+    the stake for a PASS is on `below`, the evidence on that.
+    """
+    counts = np.array([more.worse, more.same, more.better])
+    return float(log_above(counts, rate)), _mean(below, float(log_below(counts, rate)))
 
 
 def _mean(one: float, other: float) -> float:
@@ -107,6 +123,9 @@ def _told_failures(evidence: Evidence, settings: GateSettings, finding: Finding)
     if not failures.requests or rate is None:
         return _told_events(evidence.errors, "errors", "open")
     said = f"{percent(failures.mean)} of {failures.requests:,} copied requests failed"
+    if settings.has_noise:
+        more = percent(evidence.failed_more.mean)
+        return f"{said}, {more} more often than the reference itself; allowed {percent(rate)} more"
     if finding == "open":
         return f"{said}, allowed {percent(rate)}"
     return f"{said} {within(rate_of(failures, settings.alpha))}, allowed {percent(rate)}"

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from coalmine_router.observer.evidence.counts import Evidence
+from coalmine_router.observer.evidence.moment import Moment
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.verdict import NO_VERDICT, Verdict
 
@@ -85,6 +86,9 @@ class Trial:
     evidence: Evidence = field(default_factory=Evidence)
     verdict: Verdict = NO_VERDICT
     kept: Verdict = NO_VERDICT
+    # What goes on now, and is no evidence yet.
+    differing: Moment = field(default_factory=Moment)
+    failing: Moment = field(default_factory=Moment)
 
     @property
     def told(self) -> Verdict:

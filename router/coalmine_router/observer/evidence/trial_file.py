@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
+from coalmine_router.database_file import FileIdentity, drop_journal, identity
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.saved import Unreadable
 from coalmine_router.transaction import transaction
@@ -97,6 +98,7 @@ class TrialFile:
         self._database: sqlite3.Connection | None = None
         self._patience_s = limits.busy_s
         self._begins_anew = False
+        self._opened: FileIdentity | None = None
 
     def begin_anew(self) -> None:
         """Have what is there set aside before anything is written."""
@@ -117,6 +119,16 @@ class TrialFile:
             self._patience_s = self._limits.busy_s
             self.close()  # a connection keeps the patience that it was opened with
         return [row for row in found if row.pair not in gone], numbered
+
+    def is_gone(self) -> bool:
+        """Return whether the file that was opened last is no longer at its path."""
+        return self._opened is not None and identity(self._path) != self._opened
+
+    def forget(self) -> None:
+        """Let go of a file that is gone: what is at its path is opened with the next write."""
+        self.close()
+        self._opened = None
+        drop_journal(self._path)
 
     def ended(self, route: str, candidate: str, limit: int) -> list[Row]:
         """Return the newest ended trials of a route; of all candidates where that is ""."""
@@ -143,9 +155,10 @@ class TrialFile:
         if self._database is None:
             if self._begins_anew:
                 _set_aside(self._path)
-                self._begins_anew = False
+                self._begins_anew, self._opened = False, None
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._database = _opened(self._path, self._patience_s)
+            self._opened = identity(self._path)
         return self._database
 
     @contextlib.contextmanager

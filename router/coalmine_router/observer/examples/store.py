@@ -17,6 +17,7 @@ import structlog
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import NotFound, Unavailable
+from coalmine_router.database_file import FileIdentity, drop_journal, identity
 from coalmine_router.observer.examples import reading, reservoir
 from coalmine_router.observer.examples.reservoir import Routes
 from coalmine_router.observer.examples.schema import connected
@@ -66,6 +67,7 @@ class Mismatches:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mismatches")
         self._waiting: deque[tuple[pb.Mismatch, int]] = deque()
         self._database: sqlite3.Connection | None = None
+        self._opened: FileIdentity | None = None
         self._is_settled = False
         self._failing = False
         # Each is counted up by one thread alone, so the differences need no lock.
@@ -147,13 +149,22 @@ class Mismatches:
     # ------------------------------------------------------------ in the thread
 
     def _connected(self) -> sqlite3.Connection:
+        self._look_for_file()
         if self._database is None:
             # Once a write failed, the next ones don't wait: whoever reads stands behind them.
             patience_s = 0.0 if self._failing else self._limits.busy_s
             self._database = connected(self._path, patience_s, self._take_in)
+            self._opened = identity(self._path)
         if not self._is_settled:
             self._settle(self._database)
         return self._database
+
+    def _look_for_file(self) -> None:
+        if self._opened is not None and identity(self._path) != self._opened:
+            _log.warning("mismatches_file_gone", path=str(self._path))
+            self._disconnect()
+            self._opened, self._is_settled = None, False
+            drop_journal(self._path)
 
     def _settle(self, database: sqlite3.Connection) -> None:
         """Apply the settings that this process was started with, before anything is shown."""

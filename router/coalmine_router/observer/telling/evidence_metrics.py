@@ -44,6 +44,7 @@ class EvidenceMetrics(Unchecked):
         warnings: Callable[[], Mapping[tuple[str, str], int]],
         saves: Saves,
         split_left_out: Callable[[], int],
+        out_of_turn: Callable[[], int],
     ) -> None:
         self._tally = tally
         self._trials = trials
@@ -51,6 +52,7 @@ class EvidenceMetrics(Unchecked):
         self._warnings = warnings
         self._saves = saves
         self._split_left_out = split_left_out
+        self._out_of_turn = out_of_turn
 
     def collect(self) -> Iterator[Metric]:
         """Return all metrics as they stand."""
@@ -118,5 +120,8 @@ class EvidenceMetrics(Unchecked):
         yield counted("evidence_left_out", "Evidence of pairs over the bound", trials.left_out)
         yield counted(
             "split_requests_left_out", "Requests too late to count", self._split_left_out()
+        )
+        yield counted(
+            "exchanges_out_of_turn", "Exchanges learnt from behind later ones", self._out_of_turn()
         )
         yield counted("trials_forgotten", "Ended trials that found no disk", trials.forgotten)

@@ -1,5 +1,6 @@
 """What an operator is told of a trial: what was found, how sure that is, and the verdict. Pure."""
 
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
 from coalmine.control.v1 import control_pb2 as pb
@@ -11,10 +12,12 @@ from coalmine_router.observer.evidence.counts import (
     Shares,
 )
 from coalmine_router.observer.evidence.gates import segment_verdicts
-from coalmine_router.observer.evidence.interval import Rate, difference_of, rate_of
+from coalmine_router.observer.evidence.interval import Rate, differences_of, rates_of
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.evidence.verdict import Gate, Verdict
+
+_Sums = tuple[float, ...]
 
 
 def trial_counts(trial: Trial, gates: GateSettings) -> pb.ComparisonCounts:
@@ -31,8 +34,8 @@ def trial_counts(trial: Trial, gates: GateSettings) -> pb.ComparisonCounts:
         kinds=dict(evidence.kinds),
         rows=evidence.rows,
         rows_mismatch=evidence.rows_mismatch,
-        mismatch_rate=_share(evidence.shares, gates.alpha),
-        outputs=[_output(name, of, gates) for name, of in evidence.outputs.items()],
+        mismatch_rate=_rates([evidence.shares], gates.alpha)[0],
+        outputs=_outputs(evidence.outputs, gates.alpha),
         segments=_segments(trial, gates),
         noise_pairs=evidence.noise_pairs,
         trial=_trial(trial),
@@ -73,7 +76,21 @@ def _gate(gate: Gate) -> pb.Gate:
     )
 
 
-def _output(name: str, of: OutputEvidence, gates: GateSettings) -> pb.OutputCounts:
+def _outputs(outputs: Mapping[str, OutputEvidence], alpha: float) -> list[pb.OutputCounts]:
+    found = list(outputs.values())
+    raw = _rates([of.raw for of in found], alpha)
+    noise = _rates([of.noise for of in found], alpha)
+    beyond = _differences([of.beyond_noise for of in found], alpha)
+    return list(map(_output, outputs, found, raw, noise, beyond))
+
+
+def _output(
+    name: str,
+    of: OutputEvidence,
+    raw: pb.Rate | None,
+    noise: pb.Rate | None,
+    beyond_noise: pb.Rate | None,
+) -> pb.OutputCounts:
     return pb.OutputCounts(
         output=name,
         match=of.match,
@@ -81,55 +98,62 @@ def _output(name: str, of: OutputEvidence, gates: GateSettings) -> pb.OutputCoun
         max_abs_diff=of.max_abs_diff,
         rows=of.rows,
         rows_mismatch=of.rows_mismatch,
-        raw=_share(of.raw, gates.alpha),
-        noise=_share(of.noise, gates.alpha),
-        beyond_noise=_difference(of.beyond_noise, gates.alpha),
+        raw=raw,
+        noise=noise,
+        beyond_noise=beyond_noise,
         rule=of.rule,
     )
 
 
 def _segments(trial: Trial, gates: GateSettings) -> list[pb.Segment]:
-    verdicts = segment_verdicts(trial.evidence, gates)
+    segments, verdicts = trial.evidence.segments, segment_verdicts(trial.evidence, gates)
+    rates = _rates([of.shares for of in segments.values()], gates.alpha / SEGMENTS_MAX)
     return [
-        _segment(name, of, gates, verdicts.get(name, ""))
-        for name, of in trial.evidence.segments.items()
+        _segment(name, of, rate, verdicts.get(name, ""))
+        for (name, of), rate in zip(segments.items(), rates, strict=True)
     ]
 
 
-def _segment(name: str, of: SegmentEvidence, gates: GateSettings, verdict: str) -> pb.Segment:
+def _segment(name: str, of: SegmentEvidence, rate: pb.Rate | None, verdict: str) -> pb.Segment:
     return pb.Segment(
         name=name,
         match=of.outcomes["match"],
         mismatch=of.outcomes["mismatch"],
         error=of.outcomes["error"],
-        mismatch_rate=_share(of.shares, gates.alpha / SEGMENTS_MAX),
+        mismatch_rate=rate,
         verdict=verdict,
     )
 
 
-def _share(shares: Shares, alpha: float) -> pb.Rate | None:
-    if not shares.requests:
+def _rates(shares: Sequence[Shares], alpha: float) -> list[pb.Rate | None]:
+    sums = [(of.mismatch, of.match) for of in shares]
+    return _in_place(sums, _rates_of(tuple(dict.fromkeys(sums)), alpha))
+
+
+def _differences(differences: Sequence[Differences], alpha: float) -> list[pb.Rate | None]:
+    sums = [(of.worse, of.same, of.better) for of in differences]
+    return _in_place(sums, _differences_of(tuple(dict.fromkeys(sums)), alpha))
+
+
+# The intervals of a large trial may take ten milliseconds. Most outputs have the sums of another,
+# several people may watch, and trials that are over are told again and again as they are.
+@lru_cache(maxsize=64)
+def _rates_of(sums: tuple[tuple[float, float], ...], alpha: float) -> Mapping[_Sums, Rate]:
+    return dict(zip(sums, rates_of([Shares(*of) for of in sums], alpha), strict=True))
+
+
+@lru_cache(maxsize=64)
+def _differences_of(
+    sums: tuple[tuple[float, float, float], ...], alpha: float
+) -> Mapping[_Sums, Rate]:
+    return dict(zip(sums, differences_of([Differences(*of) for of in sums], alpha), strict=True))
+
+
+def _in_place(sums: Sequence[_Sums], rates: Mapping[_Sums, Rate]) -> list[pb.Rate | None]:
+    return [_rate(rates[of]) for of in sums]
+
+
+def _rate(rate: Rate) -> pb.Rate | None:
+    if not rate.requests:
         return None
-    return _rate(_rate_of(shares.mismatch, shares.match, alpha))
-
-
-def _difference(found: Differences, alpha: float) -> pb.Rate | None:
-    if not found.requests:
-        return None
-    return _rate(_difference_of(found.worse, found.same, found.better, alpha))
-
-
-def _rate(rate: Rate) -> pb.Rate:
     return pb.Rate(value=rate.value, low=rate.low, high=rate.high, requests=rate.requests)
-
-
-# An interval takes half a millisecond; most outputs and segments have the sums of another, or those
-# that they had when somebody last looked.
-@lru_cache(maxsize=8_192)
-def _rate_of(mismatch: float, match: float, alpha: float) -> Rate:
-    return rate_of(Shares(mismatch, match), alpha)
-
-
-@lru_cache(maxsize=8_192)
-def _difference_of(worse: float, same: float, better: float, alpha: float) -> Rate:
-    return difference_of(Differences(worse, same, better), alpha)

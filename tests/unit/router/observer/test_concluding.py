@@ -12,10 +12,11 @@ from coalmine.inference import inference_pb2 as oip
 from coalmine_router.observer.comparison.job import Job, Results, run
 from coalmine_router.observer.comparison.result import Answer
 from coalmine_router.observer.concluding import Concluding
+from coalmine_router.observer.evidence.counts import Evidence
 from coalmine_router.observer.evidence.tally import Tally
 from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.evidence.trials import Trials
-from coalmine_router.observer.exchange import Copy, CopyCall, Exchange, Found, Role
+from coalmine_router.observer.exchange import Copy, CopyCall, Exchange, Found, Lesson, Role
 from coalmine_router.observer.learning import Learning
 from coalmine_router.observer.settings import settings_of
 from coalmine_router.observer.warned import WarningCounts
@@ -33,6 +34,10 @@ def answer(off: float, version: str = "1") -> bytes:
     return response_body(version=version, logits=logits)
 
 
+# A copy: what for, to whom, and what came back.
+Copied = tuple[Role, str, bytes | Answer]
+
+
 class Rig:
     """Concluding of the route `digits`, comparing here; without `keeps_up` it leaves all out."""
 
@@ -44,10 +49,11 @@ class Rig:
         self.keeps_up = True
         self.trials, self.warned = Trials(), WarningCounts()
         routes = {name: settings_of(each) for name, each in settings(config).items()}
-        clock = HandClock()
+        self.clock = clock = HandClock()
+        self.learning = Learning(self.trials, Tally(), routes, clock)
         self.concluding = Concluding(
             compares=self,
-            learning=Learning(self.trials, Tally(), routes, clock),
+            learning=self.learning,
             examples=self,
             warned=self.warned,
             routes=routes,
@@ -63,25 +69,33 @@ class Rig:
         self.examples.append(record)
 
     async def concluded(
-        self, body: bytes, *calls: tuple[Role, str, bytes], **fields: Any
+        self, body: bytes, *calls: Copied, segment: str = "", **fields: Any
     ) -> list[Found]:
-        """Conclude from one request that was answered with `body`, and its copies' answers."""
+        """Conclude and learn from a request that was answered with `body`, and from its copies."""
         made = exchange(body, *calls, **fields)
+        made.route, made.segment = self.route, segment
+        await self.concluding.conclude(made)
+        assert list(self.learning.learn(made)) == []
+        return made.found
+
+    async def noted(self, *calls: Copied, **fields: Any) -> list[Lesson]:
+        """Return what is to be learnt from a request that stable answered, and its copies."""
+        made = exchange(answer(STABLE), *calls, **fields)
         made.route = self.route
         await self.concluding.conclude(made)
-        return made.found
+        return made.lessons
 
     def trial(self, candidate: str = "canary") -> Trial:
         (found,) = [each for each in self.trials.currents() if each.pair.candidate == candidate]
         return found
 
 
-def exchange(body: bytes, *calls: tuple[Role, str, bytes], **fields: Any) -> Exchange:
+def exchange(body: bytes, *calls: Copied, **fields: Any) -> Exchange:
     made = Exchange(report(**fields), REQUEST, body, 0)
     for number, (role, variant, answered) in enumerate(calls):
-        copied = Copy(role, variant)
-        span_id = number.to_bytes(8, "big")
-        made.calls.append(CopyCall(copied, "b", "b:1", span_id, 1, 1, Answer(answered)))
+        copied, span_id = Copy(role, variant), number.to_bytes(8, "big")
+        came = answered if isinstance(answered, Answer) else Answer(answered)
+        made.calls.append(CopyCall(copied, "b", "b:1", span_id, 1, 1, came))
     return made
 
 
@@ -133,8 +147,8 @@ async def test_both_ways_of_an_audit_add_up_in_one_trial() -> None:
 # ---------------------------------------------------------------- noise
 
 
-NOISE: tuple[Role, str, bytes] = ("noise", "stable", answer(STABLE_AGAIN))
-SHADOW: tuple[Role, str, bytes] = ("shadow", "canary", answer(CANARY))
+NOISE: Copied = ("noise", "stable", answer(STABLE_AGAIN))
+SHADOW: Copied = ("shadow", "canary", answer(CANARY))
 
 
 async def test_noise_alone_is_told_and_is_no_evidence_and_no_example() -> None:
@@ -146,18 +160,75 @@ async def test_noise_alone_is_told_and_is_no_evidence_and_no_example() -> None:
 
 async def test_noise_goes_beside_what_is_compared_with_the_same_answer_of_stable() -> None:
     rig = Rig(noise=100)
-    await rig.concluded(answer(STABLE), SHADOW, NOISE, ("audit", "int8", answer(STABLE)))
+    for _ in range(2):  # the second ends the moment of the first
+        await rig.concluded(answer(STABLE), SHADOW, NOISE, ("audit", "int8", answer(STABLE)))
+        rig.clock.now_ns += 10**9
     for candidate, beyond in (("canary", "same"), ("int8", "better")):
         evidence = rig.trial(candidate).evidence
-        assert evidence.noise_pairs == 1
+        assert (evidence.noise_pairs, evidence.moments) == (2, 1)
         assert getattr(evidence.outputs["logits"].beyond_noise, beyond) == 1
-    assert [each.candidate for each in rig.examples] == ["canary"]
+    assert {each.candidate for each in rig.examples} == {"canary"}
 
 
 async def test_noise_is_not_beside_a_pair_of_which_stable_is_no_side() -> None:
     rig = Rig(noise=100)
     await rig.concluded(answer(CANARY), ("shadow", "int8", answer(STABLE)), variant="canary")
     assert rig.trial("int8").evidence.noise_pairs == 0
+
+
+# ---------------------------------------------------------------- what is to be learnt
+
+
+async def test_what_was_found_is_no_evidence_before_its_turn() -> None:
+    rig = Rig()
+    (lesson,) = await rig.noted(SHADOW)
+    assert lesson.trial is rig.trial()
+    assert (lesson.found.trial, lesson.found.comparison.outcome) == (1, "mismatch")
+    assert rig.trial().evidence == Evidence()
+    assert [each.trial for each in rig.examples] == [1], "it is kept at once"
+
+
+async def test_below_full_a_lesson_is_of_what_was_found() -> None:
+    rig = Rig(kept={"capture": "none"})
+    (lesson,) = await rig.noted(SHADOW)
+    assert lesson.found.comparison.differences[0].worst[0].expected == "0.7"
+
+
+@pytest.mark.parametrize(
+    ("code", "failed"),
+    [
+        ("OK", False),
+        ("INTERNAL", True),
+        ("INVALID_ARGUMENT", True),
+        ("UNAVAILABLE", None),
+        ("DEADLINE_EXCEEDED", None),
+        ("RESOURCE_EXHAUSTED", None),
+    ],
+)
+async def test_of_what_the_reference_answered_only_the_models_own_failures_are_charged(
+    code: str, failed: bool | None
+) -> None:
+    came = Answer(answer(STABLE) if code == "OK" else b"", code)
+    (lesson,) = await Rig().noted(("shadow", "canary", came))
+    assert (lesson.failed, lesson.reference_failed) == (failed, None)
+    (lesson,) = await Rig(noise=100).noted(
+        ("noise", "stable", came), ("shadow", "canary", answer(STABLE))
+    )
+    assert (lesson.failed, lesson.reference_failed) == (False, failed)
+
+
+@pytest.mark.parametrize("code", ["OK", "INTERNAL", "INVALID_ARGUMENT"])
+async def test_where_the_reference_failed_nobody_knows_whether_the_candidate_would_have(
+    code: str,
+) -> None:
+    (lesson,) = await Rig().noted(("shadow", "canary", Answer(b"", code)), status_code=3)
+    assert lesson.failed is None
+
+
+async def test_of_what_the_canary_answered_itself_a_copy_says_nothing_of_its_failures() -> None:
+    audit: Copied = ("audit", "stable", answer(STABLE))
+    (lesson,) = await Rig().noted(audit, variant="canary")
+    assert (lesson.found.comparison.outcome, lesson.failed) == ("match", None)
 
 
 # ---------------------------------------------------------------- examples, and what is told
@@ -191,9 +262,7 @@ async def test_below_full_no_value_is_told_and_none_is_kept(capture: str) -> Non
 
 async def test_the_segment_stands_on_evidence_and_on_the_example() -> None:
     rig = Rig(segment={"metadata": "x-tenant"})
-    made = exchange(answer(STABLE), SHADOW)
-    made.route, made.segment = rig.route, "acme"
-    await rig.concluding.conclude(made)
+    await rig.concluded(answer(STABLE), SHADOW, segment="acme")
     assert rig.examples[0].segment == "acme"
     assert rig.trial().evidence.segments["acme"].outcomes == {"mismatch": 1}
 

@@ -2,20 +2,22 @@
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.comparison.result import Answer, Comparison
+from coalmine_router.observer.comparison.result import Comparison
+from coalmine_router.observer.evidence.counts import Differences
 from coalmine_router.observer.evidence.tally import Tally
 from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.evidence.trials import Trials
 from coalmine_router.observer.evidence.verdict import VerdictChange
-from coalmine_router.observer.exchange import Exchange, Found
+from coalmine_router.observer.exchange import Exchange, Found, Lesson
 from coalmine_router.observer.learning import Learning, segment_of
 from coalmine_router.observer.settings import settings_of
-from tests.doubles.exchanges import MATCH, exchange, failed, found, mismatch
+from tests.doubles.exchanges import MATCH, call, exchange, found, mismatch
 from tests.doubles.hand_clock import HandClock
 from tests.doubles.reports import STARTED_NS, UNUSED, report, router_config, settings
 
@@ -38,9 +40,17 @@ class Rig:
         self.learning = Learning(self.trials, self.tally, routes, self.clock)
 
     def compared(
-        self, what: Found, answer: Answer | None = None, *, of: Exchange | None = None
-    ) -> tuple[Found, VerdictChange | None]:
-        return self.learning.compared(of or exchange(what), self.route, what, answer or Answer())
+        self, what: Found, *failed: bool | None, of: Exchange | None = None
+    ) -> list[VerdictChange]:
+        """Learn from a comparison; `failed`: who did, the candidate and the reference."""
+        made = of or exchange(what)
+        made.lessons.append(Lesson(what, self.learning.trial_of(self.route, what), *failed))
+        return list(self.learning.learn(made))
+
+    def compared_later(self, what: Found, *failed: bool | None) -> list[VerdictChange]:
+        """Learn from a comparison of another moment than those before."""
+        self.clock.now_ns += 10**9
+        return self.compared(replace(what, started_ns=self.clock.now_ns), *failed)
 
     def assigned(self, *reports: pb.Report) -> list[VerdictChange]:
         return [change for each in reports for change in self.learning.assigned(each, self.route)]
@@ -83,11 +93,10 @@ def traffic(
 # ---------------------------------------------------------------- comparisons
 
 
-def test_a_comparison_adds_up_in_the_trial_of_its_pair_and_is_told_its_number() -> None:
+def test_a_comparison_adds_up_in_the_trial_of_its_pair() -> None:
     rig = Rig()
-    learnt, change = rig.compared(found(mismatch()))
+    assert rig.compared(found(mismatch())) == []
     rig.compared(found(MATCH))
-    assert (learnt.trial, change) == (1, None)
     assert rig.trial.pair == ("digits", "stable", "canary")
     assert rig.trial.evidence.outcomes == {"mismatch": 1, "match": 1}
     assert (rig.trial.key.reference_version, rig.trial.key.candidate_version) == ("1", "2")
@@ -96,11 +105,24 @@ def test_a_comparison_adds_up_in_the_trial_of_its_pair_and_is_told_its_number() 
 def test_another_version_of_the_candidate_begins_another_trial() -> None:
     rig = Rig()
     rig.compared(found(mismatch()))
-    learnt, _ = rig.compared(found(MATCH, candidate_version="3"))
-    assert (learnt.trial, rig.trial.why) == (2, "candidate version")
+    rig.compared(found(MATCH, candidate_version="3"))
+    assert (rig.trial.number, rig.trial.why) == (2, "candidate version")
     assert rig.trial.evidence.outcomes == {"match": 1}
     (whole,) = (tally for _, tally in rig.tally.pairs())
     assert whole.outcomes == {"mismatch": 1, "match": 1}, "counters outlive trials"
+
+
+def test_an_exchange_whose_turn_comes_after_its_trial_ended_counts_for_that_one() -> None:
+    rig = Rig()
+    late = exchange(what := found(mismatch()))
+    first = rig.learning.trial_of(rig.route, what)
+    late.lessons.append(Lesson(what, first))
+    rig.compared(found(MATCH, candidate_version="3"))
+    rig.trials.take_changed()
+    assert list(rig.learning.learn(late)) == []
+    assert (first.number, first.evidence.outcomes) == (1, {"mismatch": 1})
+    assert rig.trial.evidence.outcomes == {"match": 1}
+    assert rig.trials.take_changed() == [first], "it is for the disk again"
 
 
 def test_noise_stands_beside_the_comparison_that_it_belongs_to() -> None:
@@ -108,37 +130,62 @@ def test_noise_stands_beside_the_comparison_that_it_belongs_to() -> None:
     rig.compared(found(mismatch(), noise=mismatch()))
     rig.compared(found(mismatch()))
     evidence = rig.trial.evidence
-    assert (evidence.noise_pairs, evidence.shares.requests) == (1, 2)
-    assert evidence.outputs["logits"].beyond_noise.same == 1
+    assert (evidence.noise_pairs, evidence.shares.requests, evidence.moments) == (1, 2, 0)
+    rig.compared_later(found(mismatch(), noise=MATCH))
+    assert (evidence.noise_pairs, evidence.moments) == (2, 1)
+    assert evidence.outputs["logits"].beyond_noise == Differences(same=1.0)
+    rig.compared_later(found(MATCH, noise=MATCH))
+    assert evidence.outputs["logits"].beyond_noise == Differences(1.0, 1.0)
 
 
-REFUSED = Comparison("mismatch", "status")
-SAME_STATUS = Comparison("skipped", "status")
+def test_requests_of_one_moment_count_by_their_mean_and_the_open_one_not_yet() -> None:
+    rig = Rig(noise=1)
+    for _ in range(3):
+        rig.compared(found(mismatch(), noise=MATCH), True, False)
+    rig.compared(found(MATCH, noise=MATCH), False, False)
+    evidence = rig.trial.evidence
+    assert (evidence.moments, evidence.failed_more) == (0, Differences())
+    rig.compared_later(found(MATCH, noise=MATCH), False, True)
+    assert (evidence.moments, evidence.failed_more) == (1, Differences(0.75, 0.25))
+    assert evidence.outputs["logits"].beyond_noise == Differences(0.75, 0.25)
+
+
+def test_a_slow_copy_makes_the_moment_longer() -> None:
+    rig = Rig(noise=1)
+    slow = exchange(what := found(mismatch(), noise=MATCH), calls=[call(duration_ns=2 * 10**9)])
+    rig.compared(what, of=slow)
+    for _ in range(2):
+        rig.compared_later(found(mismatch(), noise=MATCH))
+    assert rig.trial.evidence.moments == 0
+    for _ in range(3):
+        rig.compared_later(found(mismatch(), noise=MATCH))
+    assert rig.trial.evidence.moments == 1
+
+
+FAILED = Comparison("error", "status")
 
 
 @pytest.mark.parametrize(
-    ("comparison", "code", "counted"),
+    ("failed", "charged", "beyond_noise"),
     [
-        (MATCH, "OK", (1, 0)),
-        (mismatch(), "OK", (1, 0)),
-        (failed("INTERNAL"), "INTERNAL", (1, 1)),
-        (failed("INVALID_ARGUMENT"), "INVALID_ARGUMENT", (1, 1)),
-        (failed("UNAVAILABLE"), "UNAVAILABLE", (0, 0)),
-        (failed("DEADLINE_EXCEEDED"), "DEADLINE_EXCEEDED", (0, 0)),
-        (failed("RESOURCE_EXHAUSTED"), "RESOURCE_EXHAUSTED", (0, 0)),
-        (REFUSED, "OK", (0, 0)),
-        (REFUSED, "INTERNAL", (0, 0)),
-        (SAME_STATUS, "INVALID_ARGUMENT", (0, 0)),
-        (Comparison("ignored"), "OK", (0, 0)),
+        ((), (0, 0), Differences()),
+        ((None, True), (0, 0), Differences()),
+        ((True,), (2, 2), Differences()),
+        ((False, None), (2, 0), Differences()),
+        ((True, False), (2, 2), Differences(worse=1.0)),
+        ((True, True), (2, 2), Differences(same=1.0)),
+        ((False, True), (2, 0), Differences(better=1.0)),
     ],
 )
-def test_of_what_the_reference_answered_only_the_models_own_failures_are_charged(
-    comparison: Comparison, code: str, counted: tuple[int, int]
+def test_failures_count_where_both_are_known_also_beside_the_references_own(
+    failed: tuple[bool | None, ...], charged: tuple[int, int], beyond_noise: Differences
 ) -> None:
-    rig = Rig()
-    rig.compared(found(comparison), Answer(code=code))
-    failures = rig.trial.evidence.failures
-    assert (failures.requests, failures.mismatch) == counted
+    rig = Rig(noise=1)
+    for _ in range(2):  # what of the second moment is known ends the first
+        rig.compared_later(found(FAILED), *failed)
+    evidence = rig.trial.evidence
+    assert (evidence.failures.requests, evidence.failures.mismatch) == charged
+    assert evidence.failed_more == beyond_noise
 
 
 def test_the_request_that_tips_a_verdict_is_told_with_its_spans() -> None:
@@ -147,9 +194,8 @@ def test_the_request_that_tips_a_verdict_is_told_with_its_spans() -> None:
     for _ in range(30):
         what = found(mismatch())
         of = exchange(what)
-        changes += [(rig.compared(what, of=of)[1], what, of)]
-    ((change, what, of),) = [each for each in changes if each[0] is not None]
-    assert change is not None
+        changes += [(change, what, of) for change in rig.compared(what, of=of)]
+    ((change, what, of),) = changes
     assert (change.before.verdict, change.verdict.verdict) == ("inconclusive", "fail")
     assert (change.trace_id, change.span_id) == (of.report.trace_id, what.span_id)
     assert change.figures.mismatch == 10, "nothing is decided before ten requests"
@@ -247,13 +293,6 @@ def test_a_stream_lasts_as_long_as_its_caller_likes_and_says_nothing_of_the_spli
     rig.assigned(split("canary", method="inference.GRPCInferenceService/ModelStreamInfer"))
     rig.later()
     assert rig.trial.evidence.assigned.by_weights == {(1_000, 9_000): [1, 0]}
-
-
-def test_of_what_the_canary_answered_itself_a_copy_says_nothing_of_its_failures() -> None:
-    rig = Rig()
-    rig.compared(what := found(MATCH, role="audit"), of=exchange(what, variant="canary"))
-    evidence = rig.trial.evidence
-    assert (evidence.shares.requests, evidence.failures.requests) == (1, 0)
 
 
 # ---------------------------------------------------------------- segments

@@ -15,6 +15,7 @@ from coalmine_router.observer.evidence.verdict import VerdictChange
 from coalmine_router.observer.exchange import Copy, CopyCall, Exchange
 from coalmine_router.observer.learning import Learning
 from coalmine_router.observer.observer import Observer
+from coalmine_router.observer.order import WAITING_MAX
 from coalmine_router.observer.settings import RouteSettings
 from coalmine_router.observer.traffic import Traffic
 from coalmine_router.table import RouteTable
@@ -39,8 +40,8 @@ class HandCopies:
     def offer(self, exchange: Exchange, copy: Copy, _table: RouteTable) -> None:
         self.offered.append((exchange, copy))
 
-    def answer(self) -> None:
-        exchange, copy = self.offered.pop(0)
+    def answer(self, place: int = 0) -> None:
+        exchange, copy = self.offered.pop(place)
         self._answered(exchange, call(copy.variant, copy.role))
 
     def give_up(self) -> None:
@@ -70,6 +71,8 @@ class Rig:
         self.may_save.set()
         self.then: Callable[[Exchange], None] = lambda _: None
         self.end: Callable[[], object] = lambda: None
+        self.told: list[Exchange] = []
+        self.tell: Callable[[Exchange], None] = self.told.append
         table = router_config(stable=UNUSED, canary=UNUSED, int8=UNUSED).table()
         around: dict[str, Any] = {"concluding": self, "store": self, "teller": self}
         self.observer = Observer(
@@ -93,13 +96,19 @@ class Rig:
         return True
 
     def exchange(self, exchange: Exchange, _settings: RouteSettings) -> None:
+        self.tell(exchange)
         self.done.append(f"told {len(exchange.found)}")
 
     def verdict(self, change: VerdictChange) -> None:
         self.done.append(f"verdict {change.verdict.verdict}")
 
-    def observe(self, *shadows: str) -> None:
-        self.observer.observe(report(b"asked", b"given", shadows=shadows))
+    def observe(self, *shadows: str, **fields: Any) -> None:
+        self.observer.observe(report(b"asked", b"given", shadows=shadows, **fields))
+
+    @property
+    def told_of(self) -> list[str]:
+        """Whom each request that was told had a copy for."""
+        return [" ".join(each.report.shadows) for each in self.told]
 
 
 def tips(exchange: Exchange) -> None:
@@ -216,3 +225,91 @@ async def test_what_fails_while_it_is_concluded_costs_itself_alone(tipped: bool)
     assert ("verdict fail" in rig.done) is tipped
     assert rig.done[0] == "told 0"
     assert rig.done[-1] == "told 1"
+
+
+# ---------------------------------------------------------------- in the order of the reports
+
+
+async def test_a_late_copy_holds_up_what_is_learnt_after_it_and_no_comparison() -> None:
+    async with running() as rig:
+        rig.observe("canary")
+        rig.observe("int8")
+        rig.copies.answer(1)
+        await rig.observer.settled()
+        assert (len(rig.calls), rig.copies.counted) == (1, ["compared int8"])
+        assert rig.done == []
+        rig.copies.answer()
+        await rig.observer.settled()
+    assert rig.told_of == ["canary", "int8"]
+    assert rig.observer.out_of_turn == 0
+
+
+async def test_a_late_copy_holds_up_no_report_without_copies_and_no_other_route() -> None:
+    async with running() as rig:
+        rig.observe("canary")
+        rig.observe()
+        rig.observe("int8", route="another")
+        rig.copies.answer(1)
+        await rig.observer.settled()
+        assert rig.told_of == ["", "int8"]
+        rig.copies.answer()
+    assert rig.told_of == ["", "int8", "canary"]
+
+
+async def test_who_waits_for_its_turn_holds_no_bodies() -> None:
+    async with running() as rig:
+        rig.observe("canary")
+        rig.observe("int8")
+        (waits, _) = rig.copies.offered[1]
+        rig.copies.answer(1)
+        await rig.observer.settled()
+        assert (waits.size_bytes, [each.answer.body for each in waits.calls]) == (0, [b""])
+
+
+async def test_who_waits_for_its_turn_at_the_end_is_told_once_those_before_it_are_given_up() -> (
+    None
+):
+    async with running() as rig:
+        rig.observe("canary")
+        for _ in range(3):
+            rig.observe("int8")
+        for _ in range(3):
+            rig.copies.answer(-1)
+        await rig.observer.settled()
+        assert rig.done == []
+    rig.copies.give_up()
+    assert rig.told_of == ["canary", "int8", "int8", "int8"]
+    assert rig.done == ["told 0", "told 1", "told 1", "told 1"]
+
+
+async def test_over_the_bound_a_copy_that_hangs_is_no_longer_waited_for() -> None:
+    async with running() as rig:
+        rig.observe("canary")
+        for _ in range(WAITING_MAX):
+            rig.observe("int8")
+            rig.copies.answer(-1)
+        await rig.observer.settled()
+        assert rig.told_of == ["int8"] * WAITING_MAX
+        rig.copies.answer()
+        await rig.observer.settled()
+    assert rig.told_of[-1] == "canary"
+    assert rig.observer.out_of_turn == 1
+
+
+async def test_what_can_not_be_told_costs_none_of_those_that_waited_behind_it() -> None:
+    def fail(exchange: Exchange) -> None:
+        rig.told.append(exchange)
+        if rig.told_of[-1] == "int8":
+            raise RuntimeError("no more ink")
+
+    async with running() as rig:
+        rig.tell = fail
+        for shadow in ("canary", "int8", "canary"):
+            rig.observe(shadow)
+        with capture_logs() as logs:
+            for place in (1, 1, 0):
+                rig.copies.answer(place)
+                await rig.observer.settled()
+    assert rig.told_of == ["canary", "int8", "canary"]
+    assert rig.done == ["told 1", "told 1"]
+    assert [each["event"] for each in logs] == ["exchange_not_told"]

@@ -23,6 +23,7 @@ def of(**route: Any) -> RouteSettings:
         {"gates": {"alpha": 0.01}},
         {"gates": {"slow": {"over": "1s"}}},
         {"noise": 1},
+        {"segment": {"metadata": "x-tenant"}},
     ],
 )
 def test_what_evidence_rests_on_is_another_when_rules_or_gates_are(changed: Any) -> None:
@@ -37,7 +38,6 @@ def test_what_evidence_rests_on_is_another_when_rules_or_gates_are(changed: Any)
         {"audit": 5},
         {"timeout": "1s"},
         {"kept": {"capture": "none"}},
-        {"segment": {"metadata": "x-tenant"}},
         {"compare": {"default": {"rule": "close"}}},
     ],
 )

@@ -1,11 +1,17 @@
 """Things come out in the order in which they were announced."""
 
 import random
+from collections.abc import Iterable, Iterator
 
+import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coalmine_router.observer.evidence.counts import Evidence
+from coalmine_router.observer.evidence.gates import GateSettings, judged
+from coalmine_router.observer.evidence.verdict import NO_VERDICT
 from coalmine_router.observer.order import InOrder
+from tests.doubles.evidence import a_comparison
 
 
 def test_what_is_ready_early_waits_for_those_before_it() -> None:
@@ -41,3 +47,42 @@ def test_everything_comes_out_once_and_in_order_within_the_bound(
     assert len(order) == 0
     if bound >= count:
         assert out == list(range(count))
+
+
+# ---------------------------------------------------------------- why it is done
+
+RUNS, REQUESTS, IN_FLIGHT, ALLOWED = 60, 400, 100, 0.01
+SAME, BAD = a_comparison(0), a_comparison(4)
+
+
+def test_mismatches_that_come_back_first_do_not_fail_who_is_just_as_bad_as_allowed() -> None:
+    """One request begins at each step; mismatches end at once, matches after a hundred more."""
+    rng = np.random.default_rng(81)
+    runs = [rng.random(REQUESTS) < ALLOWED for _ in range(RUNS)]
+    by_end = [np.argsort(np.arange(REQUESTS) + np.where(bad, 0, IN_FLIGHT)) for bad in runs]
+    as_they_end = [fails(bad[ended]) for bad, ended in zip(runs, by_end, strict=True)]
+    assert np.mean(as_they_end) > 0.2, "or the order would be for nothing"
+    in_order = [fails(in_turn(bad, ended)) for bad, ended in zip(runs, by_end, strict=True)]
+    assert np.mean(in_order) <= 0.05
+
+
+def in_turn(bad: np.ndarray, ended: np.ndarray) -> Iterator[bool]:
+    """Return what the requests are found to be, as they end, through the order."""
+    order: InOrder[str] = InOrder()
+    turns = [order.announce() for _ in bad]
+    for number in ended:
+        yield from (each == "bad" for each in order.ready(turns[number], _named(bad[number])))
+
+
+def _named(is_bad: bool) -> str:
+    return "bad" if is_bad else "good"
+
+
+def fails(found: Iterable[bool]) -> bool:
+    """Return whether the candidate fails, judged after each request."""
+    evidence, verdict = Evidence(), NO_VERDICT
+    for is_bad in found:
+        evidence.add(BAD if is_bad else SAME)
+        evidence.failures.add(0.0)
+        verdict = judged(evidence, GateSettings(), verdict, at_ns=1, trace_id=b"t")
+    return verdict.verdict == "fail"

@@ -91,7 +91,7 @@ def test_a_request_that_fell_back_is_charged_to_who_was_assigned() -> None:
     assert only(fell_back, 8) == SplitEvent("canary", (1_000, 9_000), True, True, True)
 
 
-def test_who_was_not_ready_is_charged_without_a_call() -> None:
+def test_who_could_not_be_called_is_assigned_the_request_and_charged_with_nothing() -> None:
     not_ready = report(
         "stable",
         assignment=pb.ASSIGNMENT_FALLBACK,
@@ -99,7 +99,18 @@ def test_who_was_not_ready_is_charged_without_a_call() -> None:
         chosen_by=pb.ASSIGNMENT_SPLIT,
         took_ms=50,
     )
-    assert only(not_ready, 8) == SplitEvent("canary", (1_000, 9_000), True, True, False)
+    assert only(not_ready, 8) == SplitEvent("canary", (1_000, 9_000), True, False, False)
+
+
+def test_what_stable_fails_in_the_place_of_who_was_not_ready_is_no_error_of_either() -> None:
+    not_ready = report(
+        "stable",
+        code=UNAVAILABLE,
+        assignment=pb.ASSIGNMENT_FALLBACK,
+        chosen="canary",
+        chosen_by=pb.ASSIGNMENT_SPLIT,
+    )
+    assert only(not_ready) == SplitEvent("canary", (1_000, 9_000), True, False, False)
 
 
 def test_stables_second_chance_does_not_hide_its_first_failure() -> None:
@@ -121,6 +132,51 @@ def test_a_stream_is_never_slow() -> None:
     assert not only(stream, 8).is_slow
 
 
-def test_a_request_that_the_router_refused_before_any_call_is_no_slow_one() -> None:
+def test_a_request_that_the_router_refused_before_any_call_is_no_error_and_no_slow_one() -> None:
     refused = report("stable", code=UNAVAILABLE, attempts=[])
-    assert only(refused, 1) == SplitEvent("canary", (1_000, 9_000), False, True, False)
+    assert only(refused, 1) == SplitEvent("canary", (1_000, 9_000), False, False, False)
+
+
+# ---------------------------------------------------------------- where stable stands in
+
+
+@pytest.mark.parametrize("variant", ["stable", "canary"])
+@pytest.mark.parametrize("code", [0, INVALID, CANCELLED, DEADLINE])
+def test_a_call_that_took_more_than_half_of_the_time_is_an_error_whoever_was_called(
+    variant: str, code: int
+) -> None:
+    assert only(report(variant, code=code, took_ms=51, timeout_ns=100 * 10**6)).is_error
+
+
+@pytest.mark.parametrize("variant", ["stable", "canary"])
+def test_a_call_that_took_half_of_the_time_or_less_is_judged_by_its_status(variant: str) -> None:
+    assert not only(report(variant, took_ms=50, timeout_ns=100 * 10**6)).is_error
+    assert only(report(variant, code=DEADLINE, took_ms=50, timeout_ns=100 * 10**6)).is_error
+
+
+def test_where_no_time_is_told_no_call_is_late() -> None:
+    assert not only(report("stable", took_ms=60_000)).is_error
+
+
+def test_of_a_request_that_fell_back_only_the_first_call_may_be_late() -> None:
+    failed = pb.Attempt(variant="canary", status_code=INVALID, duration_ns=10**6)
+    long = pb.Attempt(variant="stable", duration_ns=90 * 10**6)
+    fell_back = report(
+        "stable",
+        assignment=pb.ASSIGNMENT_FALLBACK,
+        chosen="canary",
+        chosen_by=pb.ASSIGNMENT_SPLIT,
+        attempts=[failed, long],
+        timeout_ns=100 * 10**6,
+    )
+    assert not only(fell_back).is_error
+
+
+def test_a_stream_is_never_late() -> None:
+    stream = report(
+        "canary",
+        took_ms=9_000,
+        method="inference.GRPCInferenceService/ModelStreamInfer",
+        timeout_ns=100 * 10**6,
+    )
+    assert not only(stream).is_error

@@ -48,6 +48,15 @@ def test_what_a_rule_failed_at_is_logged_where_values_may_be(capture: Capture, t
     assert [each["told"] for each in logs] == [told]
 
 
+def test_what_there_is_nothing_to_say_of_is_left_out_of_the_log() -> None:
+    with capture_logs() as logs:
+        WarningCounts().note("digits", [UNKNOWN, Warned("rule_failed", "", "KeyError")], "full")
+    assert [each.keys() - {"event", "log_level", "route", "warning"} for each in logs] == [
+        {"output"},
+        {"told"},
+    ]
+
+
 def test_names_that_a_model_invents_do_not_grow_the_counts() -> None:
     counts = WarningCounts()
     what: Literal["unknown_output"] = "unknown_output"

@@ -16,7 +16,7 @@ from coalmine_router.channels import COPY_BYTES_MAX
 from coalmine_router.proxy.caller import Caller
 from coalmine_router.proxy.copying import Copies
 from coalmine_router.proxy.exchange import Exchange, begin_trace
-from coalmine_router.proxy.forward import Attempt, Outcome
+from coalmine_router.proxy.forward import TIMEOUT_S_MAX, Attempt, Outcome
 from coalmine_router.proxy.report import bodies_of, report_of, uncopied
 from coalmine_router.proxy.routing import BoundVariant, Routing, routing_of
 from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
@@ -46,13 +46,14 @@ class NamedLanes:
         return NamedLane({"stable": "blue", "canary": "green"}[variant])
 
 
-def routing(match: Match = DIGITS, revision: int = 7) -> Routing:
+def routing(match: Match = DIGITS, revision: int = 7, *, fallback: bool = False) -> Routing:
     variants = (
         Variant("stable", "blue", weight_bp=9_000),
         Variant("canary", "green", weight_bp=1_000),
     )
     backends = (Backend("blue", ("b:1",)), Backend("green", ("g:1",)))
-    table = RouteTable(revision, backends, (Route("digits", match, variants),))
+    route = Route("digits", match, variants, fallback=fallback)
+    table = RouteTable(revision, backends, (route,))
     before = Routing(0, {}, {}, {}, None, table.limits)
     return routing_of(table, before, NamedLanes(), random.Random(1).random)
 
@@ -67,17 +68,20 @@ class Way:
     request: bytes = b"asked"
     match: Match = DIGITS
     sampling_ratio: float = 0.0
+    fallback: bool = False
+    timeout_s: float = 2.0
 
     def __post_init__(self) -> None:
         caller = Caller(self.parent, self.tracestate, None, self.metadata)
         sampler = HeadSampler(self.sampling_ratio, parent_based=True)
         trace = begin_trace(caller, sampler, random.Random(1))
         self.exchange = Exchange(METHOD, self.request, caller, trace, wall_ns=1_000, began_ns=50)
+        self.exchange.timeout_s = self.timeout_s
 
     def assigned(
         self, variant: str = "stable", reason: "pb.Assignment.ValueType" = pb.ASSIGNMENT_STICKY
     ) -> "Way":
-        self.exchange.routed = routing(self.match).by_name["digits"]
+        self.exchange.routed = routing(self.match, fallback=self.fallback).by_name["digits"]
         self.exchange.bound = self.bound(variant)
         self.exchange.reason = reason
         return self
@@ -174,6 +178,22 @@ def test_of_a_variant_that_was_not_ready_there_is_no_attempt() -> None:
     report = way.called("stable").report()
     assert (report.chosen, report.chosen_by) == ("canary", pb.ASSIGNMENT_STICKY)
     assert [each.variant for each in report.attempts] == ["stable"]
+
+
+def test_where_stable_may_stand_in_the_report_says_how_much_time_the_request_had() -> None:
+    assert Way(fallback=True).assigned().called().report().timeout_ns == 2 * 10**9
+    assert Way(fallback=True, timeout_s=0.25).assigned().report().timeout_ns == 250_000_000
+    assert Way().assigned().called().report().timeout_ns == 0, "nobody asks"
+
+
+@pytest.mark.parametrize("timeout_s", [float("inf"), 0.0, -1.0])
+def test_a_time_that_has_no_end_or_is_over_is_not_told(timeout_s: float) -> None:
+    assert Way(fallback=True, timeout_s=timeout_s).assigned().report().timeout_ns == 0
+
+
+def test_a_deadline_further_away_than_nanoseconds_can_say_is_told_as_the_longest_there_is() -> None:
+    report = Way(fallback=True, timeout_s=99_999_999 * 3_600.0).assigned().report()
+    assert report.timeout_ns == TIMEOUT_S_MAX * 1e9
 
 
 def test_what_requests_have_in_common_is_told_apart_by_how_they_were_assigned() -> None:
@@ -402,6 +422,7 @@ STEPS = st.lists(
     code=st.sampled_from(list(grpc.StatusCode)),
     here=st.booleans(),
     lasted=COUNT,
+    timeout=st.none() | st.integers(1, 30 * 10**15),
 )
 def test_whatever_happened_is_read_back_as_it_was(
     parent: Parent | None,
@@ -412,9 +433,12 @@ def test_whatever_happened_is_read_back_as_it_was(
     code: grpc.StatusCode,
     here: bool,
     lasted: int,
+    timeout: int | None,
 ) -> None:
     tracestate, message, value = texts
-    way = Way(parent, tracestate, [("x-a", value), ("x-bin", request)], request).assigned()
+    way = Way(parent, tracestate, [("x-a", value), ("x-bin", request)], request)
+    way.fallback, way.exchange.timeout_s = timeout is not None, (timeout or 1) / 1e9
+    way.assigned()
     for variant, address, span_id, after, took, status, said in steps:
         at = (50 + after, 50 + after + took)
         way.called(variant, address=address, span_id=span_id, at=at, code=status, message=said)
@@ -446,6 +470,7 @@ def test_whatever_happened_is_read_back_as_it_was(
         origin_router=outcome.here,
         request_bytes=len(request),
         response_bytes=len(body),
+        timeout_ns=int(way.exchange.timeout_s * 1e9) if timeout else 0,
         shadows=shadows,
         uncopied="primary_failed" if shadows and not is_copied else "",
         request_body=request if is_copied else b"",

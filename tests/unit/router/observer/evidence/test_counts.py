@@ -15,7 +15,7 @@ from coalmine_router.observer.evidence.counts import (
     Evidence,
     Shares,
 )
-from tests.doubles.evidence import a_comparison
+from tests.doubles.evidence import a_comparison, add_with_noise
 
 
 def test_a_batch_is_one_request_by_the_share_of_its_rows() -> None:
@@ -58,11 +58,11 @@ def test_an_answer_that_can_not_be_read_mismatches_as_a_whole() -> None:
 
 def test_with_noise_the_difference_of_each_output_is_counted() -> None:
     evidence = Evidence()
-    evidence.add(a_comparison(3), a_comparison(1))
-    evidence.add(a_comparison(0), a_comparison(4))
+    add_with_noise(evidence, a_comparison(3), a_comparison(1))
+    add_with_noise(evidence, a_comparison(0), a_comparison(4))
     evidence.add(a_comparison(2))
     scores = evidence.outputs["scores"]
-    assert evidence.noise_pairs == 2
+    assert (evidence.noise_pairs, evidence.moments) == (2, 2)
     assert (scores.raw.requests, scores.noise.requests) == (3, 2)
     assert (scores.beyond_noise.worse, scores.beyond_noise.better) == (0.5, 1.0)
     assert evidence.outputs["label"].beyond_noise == Differences(same=2.0)
@@ -70,9 +70,26 @@ def test_with_noise_the_difference_of_each_output_is_counted() -> None:
 
 def test_noise_that_could_not_be_judged_is_no_noise() -> None:
     evidence = Evidence()
-    evidence.add(a_comparison(3), Comparison("skipped", "status"))
-    evidence.add(Comparison("error", "status"), a_comparison(0))
-    assert evidence.noise_pairs == 0
+    assert evidence.add_noise(a_comparison(3), Comparison("skipped", "status")) == {}
+    assert evidence.add_noise(Comparison("error", "status"), a_comparison(0)) == {}
+    assert (evidence.noise_pairs, evidence.outputs) == (0, {})
+
+
+def test_requests_of_one_moment_are_one_observation_beyond_noise_and_as_many_of_noise() -> None:
+    evidence = Evidence()
+    found = [evidence.add_noise(a_comparison(each), a_comparison(1)) for each in (4, 3, 1)]
+    assert [each["scores"] for each in found] == [0.75, 0.5, 0.0]
+    assert evidence.outputs["scores"].beyond_noise == Differences(), "until the moment is over"
+    evidence.add_moment({"scores": 0.5, "": 0.0})
+    assert (evidence.noise_pairs, evidence.moments) == (3, 1)
+    scores = evidence.outputs["scores"]
+    assert (scores.noise.requests, scores.beyond_noise) == (3, Differences(0.5, 0.5))
+    assert evidence.whole.beyond_noise == Differences(same=1.0)
+
+
+def test_an_answer_that_can_not_be_read_differs_as_a_whole_beside_noise_too() -> None:
+    found = Evidence().add_noise(Comparison("mismatch", "malformed"), a_comparison(0))
+    assert found == {"": 1.0}
 
 
 def test_outputs_and_segments_over_the_bound_are_counted_together() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -19,7 +20,7 @@ from coalmine.errors import Unavailable
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.store import EvidenceStore
 from coalmine_router.observer.evidence.trial import Trial, TrialKey
-from coalmine_router.observer.evidence.trial_file import FILE, StoreLimits
+from coalmine_router.observer.evidence.trial_file import FILE, StoreLimits, TrialFile
 from coalmine_router.observer.evidence.trials import TrialLimits, Trials
 from coalmine_router.observer.evidence.verdict import NO_VERDICT
 from tests.doubles.evidence import FAIL, KEY, PAIR, a_comparison
@@ -269,6 +270,63 @@ async def test_a_file_that_is_damaged_while_it_is_used_is_replaced_by_what_memor
         assert not await found.store.save()
         assert await found.store.save()
         assert await found.listed() == [1, 1]
+
+
+def all_of_it(folder: Path) -> None:
+    for each in folder.glob(f"{FILE}*"):
+        each.unlink()
+
+
+def its_folder(folder: Path) -> None:
+    shutil.rmtree(folder)
+
+
+def the_file_alone(folder: Path) -> None:
+    (folder / FILE).unlink()
+
+
+def for_an_older_one(folder: Path) -> None:
+    all_of_it(folder)
+    TrialFile(folder / FILE, QUICK).opened(anybody, 0)
+
+
+@pytest.mark.parametrize("gone", [all_of_it, its_folder, the_file_alone, for_an_older_one])
+async def test_where_the_file_is_deleted_all_open_trials_are_written_into_a_new_one(
+    tmp_path: Path, gone: Callable[[Path], None]
+) -> None:
+    folder = tmp_path / "state"
+    async with kept(folder / FILE) as found:
+        found.compared(times=3)
+        found.compared(INT8)
+        assert await found.store.save()
+        gone(folder)
+        with capture_logs() as logs:
+            for _ in range(3):  # nothing has changed since
+                assert await found.store.save()
+        assert sorted(saved_pairs(folder)) == [("canary",), ("int8",)]
+        assert saved_rows(folder) == [4, 12]
+    assert [each["event"] for each in logs] == ["evidence_file_gone"]
+    async with kept(folder / FILE) as after:
+        assert sorted(each.evidence.rows for each in after.trials.open()) == [4, 12]
+
+
+def saved_rows(folder: Path) -> list[int]:
+    with closing(sqlite3.connect(folder / FILE)) as other:
+        found = other.execute("SELECT saved FROM trial").fetchall()
+    return sorted(json.loads(text)["evidence"]["rows"] for (text,) in found)
+
+
+async def test_a_file_that_is_deleted_while_writes_fail_is_noticed_too(tmp_path: Path) -> None:
+    async with kept(tmp_path / FILE) as found:
+        found.compared(INT8)
+        await found.store.save()
+        with closing(sqlite3.connect(tmp_path / FILE, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            found.compared()
+            assert not await found.store.save()
+        all_of_it(tmp_path)
+        assert await found.store.save()
+        assert sorted(saved_pairs(tmp_path)) == [("canary",), ("int8",)]
 
 
 async def test_one_trial_that_cant_be_read_is_logged_and_the_others_go_on(tmp_path: Path) -> None:

@@ -180,6 +180,15 @@ def test_fail_is_final() -> None:
     assert verdict_of(compared(100_000, 10), before=failed) is failed
 
 
+def test_a_pass_rests_on_evidence_that_was_there_when_it_was_told() -> None:
+    gates = GateSettings(max_mismatch_rate=0.1, min_pairs=100)
+    early = verdict_of(compared(60), gates)
+    assert gate_of(early, "mismatch").log_pass > gates.log_needed
+    later = verdict_of(compared(94, 6), gates, early)
+    assert (later.verdict, gate_of(later, "mismatch").finding) == ("inconclusive", "open")
+    assert gate_of(later, "mismatch").log_pass < gates.log_needed
+
+
 def test_the_greatest_evidence_counts() -> None:
     first = verdict_of(compared(40, 2))
     second = verdict_of(compared(400, 2), before=first)
@@ -224,9 +233,12 @@ def test_evidence_of_two_routers_is_judged_as_that_of_one(
     one, halves = Evidence(), (Evidence(), Evidence())
     for is_first, is_match, has_noise in seen:
         for evidence in (one, halves[is_first]):
-            noise = a_comparison(is_match=True) if has_noise else None
-            evidence.add(a_comparison(is_match), noise)
+            evidence.add(a_comparison(is_match))
             evidence.failures.add(float(not is_match))
+            if has_noise:
+                noise = a_comparison(is_match=True)
+                evidence.add_moment(evidence.add_noise(a_comparison(is_match), noise))
+                evidence.failed_more.add(float(not is_match))
             evidence.errors.add((100, 9_900), is_candidate=is_match)
             evidence.assigned.add((100, 9_900), is_candidate=has_noise)
     for has_noise in (False, True):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine_router.observer.evidence.counts import Differences
-from coalmine_router.observer.evidence.paired import _STAKES, _gains, log_above, log_below
+from coalmine_router.observer.evidence.paired import STAKES, _gains, log_above, log_below
 from tests.doubles.looking import first, mixed
 
 NEEDED = math.log(20)
@@ -78,7 +78,7 @@ def test_a_difference_counted_in_parts_is_never_bolder_than_itself(
         (log_above(counts, bound), np.array(differences), bound),
         (log_below(counts, bound), -np.array(differences), -bound),
     ):
-        itself = np.log1p(np.outer((d - m) / (1 + m), _STAKES)).sum(axis=0)
+        itself = np.log1p(np.outer((d - m) / (1 + m), STAKES)).sum(axis=0)
         assert found <= np.log(np.exp(itself).mean()) + 1e-9
 
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from coalmine_router.observer.evidence.counts import Evidence, OutputEvidence
 from coalmine_router.observer.evidence.saved import Unreadable, from_text, merged, to_text
 from coalmine_router.observer.evidence.trial import Trial
-from tests.doubles.evidence import PAIR, a_comparison, a_trial, an_evidence
+from tests.doubles.evidence import PAIR, a_comparison, a_trial, add_with_noise, an_evidence
 
 
 def again(trial: Trial) -> Trial:
@@ -96,7 +96,7 @@ def test_adding_up_changes_and_shares_nothing() -> None:
     one, other = an_evidence(2, "scores"), an_evidence(3, "boxes")
     before = deepcopy((one, other))
     both = merged(one, other)
-    both.add(a_comparison(), a_comparison(), "acme")
+    add_with_noise(both, a_comparison(), a_comparison(), "acme")
     both.errors.add((103, 9_900), is_candidate=True)
     assert (one, other) == before
 
@@ -106,7 +106,8 @@ def test_what_two_saw_is_what_one_would_have_seen(one: list[int], other: list[in
     def seen(mismatching: list[int]) -> Evidence:
         evidence = Evidence()
         for each in mismatching:
-            evidence.add(a_comparison(each), a_comparison(each // 2), f"tenant-{each}")
+            noise = a_comparison(each // 2)
+            add_with_noise(evidence, a_comparison(each), noise, f"tenant-{each}")
         return evidence
 
     assert merged(seen(one), seen(other)) == seen([*one, *other])

@@ -312,6 +312,38 @@ async def test_a_file_damaged_in_its_middle_fails_nobody(tmp_path: Path) -> None
         assert kept.totals() == totals(dropped_disk=1)
 
 
+@pytest.mark.parametrize("gone", ["m.sqlite", "m.sqlite*"])
+async def test_where_the_file_is_deleted_a_new_one_begins_empty(tmp_path: Path, gone: str) -> None:
+    path = tmp_path / "state" / "m.sqlite"
+    async with store(path) as kept:
+        kept.offer(record(1))
+        assert await ids(kept) == ["id-1"]
+        for each in path.parent.glob(gone):
+            each.unlink()
+        with capture_logs() as logs:
+            kept.offer(record(2))
+            assert await ids(kept) == ["id-2"]
+            await kept.sweep()
+        assert kept.totals() == totals(kept=2)
+    assert [each["event"] for each in logs] == ["mismatches_file_gone"]
+    async with store(path) as after:
+        assert await ids(after) == ["id-2"]
+
+
+async def test_a_file_that_takes_anothers_place_is_brought_to_what_the_route_says(
+    tmp_path: Path,
+) -> None:
+    async with store(tmp_path / "other.sqlite") as other:
+        other.offer(record(1, request=b"a-secret"))
+        other.offer(record(2, route="other"))
+    async with store(tmp_path / "m.sqlite", routes=route(capture="shapes")) as kept:
+        assert await ids(kept) == []
+        (tmp_path / "other.sqlite").rename(tmp_path / "m.sqlite")
+        assert await ids(kept) == []
+        assert await ids(kept, route="other") == ["id-2"]
+        assert b"a-secret" not in contents(tmp_path)
+
+
 async def test_a_file_of_a_newer_program_is_left_as_it_is(tmp_path: Path) -> None:
     path = tmp_path / "m.sqlite"
     with closing(sqlite3.connect(path)) as newer:

@@ -36,6 +36,7 @@ def told(
             warnings=lambda: warnings or {},
             saves=NoDisk(),
             split_left_out=lambda: 7,
+            out_of_turn=lambda: 8,
         )
     )
 
@@ -106,6 +107,7 @@ def test_how_comparing_keeps_up_and_what_is_not_kept_is_told() -> None:
         "evidence_saves_failed_total": 3,
         "evidence_left_out_total": 2,
         "split_requests_left_out_total": 7,
+        "exchanges_out_of_turn_total": 8,
         "trials_forgotten_total": 0,
     }
     warned = series("comparing_warnings_total", route="digits", kind="unknown_output")

@@ -7,8 +7,13 @@ import pytest
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.comparison.pool import ComparingCounts
 from coalmine_router.observer.comparison.result import Comparison
-from coalmine_router.observer.evidence.counts import Shares
-from coalmine_router.observer.evidence.interval import rate_of
+from coalmine_router.observer.evidence.counts import (
+    Differences,
+    OutputEvidence,
+    SegmentEvidence,
+    Shares,
+)
+from coalmine_router.observer.evidence.interval import Rate, difference_of, rate_of
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.evidence.verdict import Verdict, Word
@@ -115,6 +120,46 @@ def test_what_was_not_counted_has_no_rate() -> None:
     assert scores.HasField("raw")
     assert not scores.HasField("noise")
     assert not label.HasField("beyond_noise")
+
+
+def told(rate: pb.Rate) -> Rate:
+    """Return the rate as the evidence has it."""
+    return Rate(rate.value, rate.low, rate.high, rate.requests)
+
+
+def test_each_of_many_outputs_and_segments_has_its_own_rates() -> None:
+    one = trial("inconclusive")
+    # Every other one has the sums of the one before it.
+    numbers = [float(place // 2) for place in range(100)]
+    for place, number in enumerate(numbers):
+        one.evidence.outputs[f"output {place}"] = OutputEvidence(
+            raw=Shares(number, 60.0),
+            noise=Shares(60.0, number),
+            beyond_noise=Differences(number, 60.0, 1.0),
+        )
+        one.evidence.segments[f"tenant {place}"] = SegmentEvidence(shares=Shares(number, 70.0))
+    found = trial_counts(one, GATES)
+    assert [each.output for each in found.outputs] == list(one.evidence.outputs)
+    assert [each.name for each in found.segments] == list(one.evidence.segments)
+    for number, output, segment in zip(numbers, found.outputs, found.segments, strict=True):
+        assert told(output.raw) == pytest.approx(rate_of(Shares(number, 60.0), 0.05))
+        assert told(output.noise) == pytest.approx(rate_of(Shares(60.0, number), 0.05))
+        beyond = difference_of(Differences(number, 60.0, 1.0), 0.05)
+        assert told(output.beyond_noise) == pytest.approx(beyond)
+        assert told(segment.mismatch_rate) == pytest.approx(rate_of(Shares(number, 70.0), 0.001))
+
+
+def test_a_trial_that_goes_on_is_told_as_it_is_now() -> None:
+    one, scores = trial("inconclusive"), OutputEvidence()
+    one.evidence.outputs["scores"] = scores
+    for share, requests in [(0.0, 1), (0.0, 2), (1.0, 3)]:
+        scores.raw.add(share)
+        scores.beyond_noise.add(share)
+        (found,) = trial_counts(one, GATES).outputs
+        assert told(found.beyond_noise) == difference_of(scores.beyond_noise, GATES.alpha)
+        assert told(found.raw) == rate_of(scores.raw, GATES.alpha)
+        assert found.raw.requests == found.beyond_noise.requests == requests
+        assert trial_counts(one, GATES).outputs[0] == found
 
 
 def test_a_segment_is_judged_alone_with_a_share_of_alpha() -> None:

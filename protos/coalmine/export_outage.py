@@ -1,0 +1,57 @@
+"""A collector or a disk that takes no spans: one line when it begins, one when it is over."""
+
+import logging
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+# They tell of each batch, the first one with a traceback.
+_TELLERS: Final = (
+    "opentelemetry.exporter.otlp.json.file.trace_exporter",
+    "opentelemetry.exporter.otlp.proto.grpc.exporter",
+)
+
+
+class ExportOutage(logging.Filter):
+    """What OpenTelemetry's exporters log of each batch, told once. For one export at a time."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reason = ""
+        self._is_on = False
+        self._thread = 0
+
+    @contextmanager
+    def told_here(self) -> Iterator[None]:
+        """Take what this thread's exporter says within as the reason: no line of its own."""
+        self._thread = threading.get_ident()
+        tellers = [logging.getLogger(name) for name in _TELLERS]
+        for each in tellers:
+            each.addFilter(self)
+        try:
+            yield
+        finally:
+            for each in tellers:
+                each.removeFilter(self)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Return whether a record goes on: those of others do."""
+        if record.thread != self._thread or record.levelno < logging.WARNING:
+            return True
+        # Warnings tell of attempts; the error, which comes last, of how all of them ended.
+        if record.levelno >= logging.ERROR or not self.reason:
+            self.reason = record.getMessage()
+        return False
+
+    def note(self, *, is_over: bool) -> None:
+        """Log how the last export ended, where it ended otherwise than the one before."""
+        if is_over and self._is_on:
+            _log.info("spans_exported_again")
+        if not is_over and not self._is_on:
+            _log.warning("spans_not_exported", reason=self.reason)
+        self._is_on = not is_over
