@@ -3,9 +3,11 @@
 On one core, in CPU time: medians of rounds that alternate between all that is measured.
 """
 
+import argparse
 import statistics
+import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, Final
@@ -13,6 +15,7 @@ from typing import Any, Final
 import ml_dtypes
 import numpy as np
 
+from benchmarks import results
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Array, Tensor, datatype_of, encode_outputs
 from coalmine_router.config.compare import CompareConfig
@@ -155,6 +158,8 @@ def section() -> str:
     lines = [
         "## Comparing, one core",
         "",
+        "Made by `python -m benchmarks.comparing`.",
+        "",
         "Two outputs of 10 FP32 values, raw, decoded from both messages.",
         "",
         "| what | CPU µs | comparisons/s |",
@@ -176,5 +181,16 @@ def section() -> str:
     return "\n".join(lines) + "\n"
 
 
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--dry", action="store_true", help="print, but leave RESULTS.md alone")
+    asked = parser.parse_args(arguments)
+    text = section()
+    print(text)
+    if not asked.dry:
+        results.put(text)
+    return 0
+
+
 if __name__ == "__main__":
-    print(section())
+    sys.exit(main())

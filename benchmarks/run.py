@@ -19,7 +19,7 @@ from pathlib import Path
 import grpc
 import numpy as np
 
-from benchmarks import contestants, memory, observer_rate, shadow_cost
+from benchmarks import comparing, contestants, memory, observer_rate, shadow_cost
 from benchmarks.contestants import Contestant
 from benchmarks.load import METHOD, Load, Measured, h2load_missing, run
 from benchmarks.messages import answer, request
@@ -81,6 +81,7 @@ def _sections(rounds: int, scale: float) -> dict[str, Callable[[], str]]:
         "servers": lambda: "\n".join(_servers(case, rounds, scale) for case in (SMALL, IMAGE)),
         "batching": lambda: _batching(rounds, scale),
         "memory": lambda: memory.section(scale),
+        "comparing": comparing.section,
         "shadow": lambda: shadow_cost.section(rounds, seconds=scale * shadow_cost.SECONDS),
         "observer": lambda: observer_rate.section(rounds, scale * observer_rate.SECONDS),
     }
