@@ -186,10 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--dry", action="store_true", help="print, but leave RESULTS.md alone")
     asked = parser.parse_args(arguments)
     text = section()
-    print(text)
-    if not asked.dry:
-        results.put(text)
-    return 0
+    return results.tell(text, dry=asked.dry)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,14 @@ def put(section: str, file: Path = RESULTS) -> None:
     file.write_text(with_section(file.read_text(), section))
 
 
+def tell(section: str, *, dry: bool) -> int:
+    """Print a section, and unless it is `dry`, write it into the file; return the exit code."""
+    print(section)
+    if not dry:
+        put(section)
+    return 0
+
+
 def row(*cells: str) -> str:
     """Return a row of a table."""
     return f"| {' | '.join(cells)} |"

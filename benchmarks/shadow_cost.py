@@ -169,10 +169,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("bench: h2load is missing; apt-get install nghttp2-client", file=sys.stderr)
         return 2
     text = section(asked.rounds, rate=asked.rate, seconds=asked.seconds)
-    print(text)
-    if not asked.dry:
-        results.put(text)
-    return 0
+    return results.tell(text, dry=asked.dry)
 
 
 if __name__ == "__main__":

@@ -152,7 +152,7 @@ def test_requests_of_one_moment_count_by_their_mean_and_the_open_one_not_yet() -
 
 def test_a_slow_copy_makes_the_moment_longer() -> None:
     rig = Rig(noise=1)
-    slow = exchange(what := found(mismatch(), noise=MATCH), calls=[call(duration_ns=2 * 10**9)])
+    slow = exchange(what := found(mismatch(), noise=MATCH), calls=[call(duration_ns=10**9)])
     rig.compared(what, of=slow)
     for _ in range(2):
         rig.compared_later(found(mismatch(), noise=MATCH))
