@@ -23,7 +23,7 @@ def shadowed(folder: Path, server: Started, shadow: str) -> Path:
             "stable": {"backend": "blue", "version": "1"},
             "away": {"backend": "grey", "version": "1"},
         },
-        shadows={"away": 100},
+        shadows={"away": {"share": 100, "timeout": "1s"}},
     )
     text = file.read_text()
     grey = f"backends:\n  grey:\n    targets:\n    - {shadow}\n"
