@@ -123,14 +123,25 @@ async def labels_of(target: str, model: str, pixels: Array) -> Sequence[int]:
 
 
 def is_settled(status: pb.RouteStatus, requests: int) -> bool:
-    """Whether every copy of so many requests came to a comparison, or to none."""
+    """Whether every copy of so many requests came to a comparison, or to none, and that is told."""
     lanes = len(status.route.shadows) + (status.route.noise_bp > 0)
-    return len(status.shadows) == lanes and all(
-        each.offered == requests
-        and not each.waiting + each.under_way
-        and each.answered == each.compared + each.uncompared
-        for each in status.shadows
+    return (
+        len(status.shadows) == lanes
+        and all(
+            each.offered == requests
+            and not each.waiting + each.under_way
+            and each.answered == each.compared + each.uncompared
+            for each in status.shadows
+        )
+        and all(map(is_told, status.comparisons))
     )
+
+
+def is_told(pair: pb.ComparisonCounts) -> bool:
+    """Whether the verdict is that on all of the evidence: a new word is told once it is on disk."""
+    observed = {each.gate: each.observed for each in pair.verdict.gates}
+    judged = pair.match + pair.mismatch
+    return pair.verdict.verdict == "fail" or observed.get("mismatch") == judged
 
 
 # ---------------------------------------------------------------- what is found

@@ -18,7 +18,7 @@ REQUEST = request_body("digits", pixels=np.zeros((1, 4), np.float32))
 LOGITS = np.array([[0.1, 0.7, 0.2]], np.float32)
 BATCH = 40
 # Of requests that come together, one moment is counted: 20 ms of this machine's own time.
-MOMENTS = 12
+MOMENTS = 25
 
 
 def failing(rate: float, seed: int) -> Callable[[Seen], Answer]:

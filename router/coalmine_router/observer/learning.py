@@ -70,9 +70,7 @@ class Learning:
 
     def trial_of(self, route: Route, found: Found) -> Trial:
         """Return the trial that a comparison belongs to."""
-        pair = Pair(route.name, found.reference, found.candidate)
-        self._tally.add(pair, found.comparison)
-        return self._trial(route, pair, found)
+        return self._trial(route, Pair(route.name, found.reference, found.candidate), found)
 
     def learn(self, exchange: Exchange) -> Iterator[VerdictChange]:
         """Learn from what was found of an exchange; return the verdicts that this changed.
@@ -82,6 +80,7 @@ class Learning:
         """
         for lesson in exchange.lessons:
             found, trial = lesson.found, lesson.trial
+            self._tally.add(trial.pair, found.comparison)
             trial.evidence.add(found.comparison, exchange.segment)
             _add_noise(trial, found, exchange)
             _add_failure(trial, lesson, exchange)
