@@ -8,7 +8,7 @@ import structlog
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.concluding import Concluding
-from coalmine_router.observer.copies.copies import Copies
+from coalmine_router.observer.copies.copies import Answered, Copies, GivenUp
 from coalmine_router.observer.counting import count
 from coalmine_router.observer.evidence.store import EvidenceStore
 from coalmine_router.observer.exchange import Copy, CopyCall, Exchange, copies_of
@@ -22,9 +22,7 @@ from coalmine_router.table import RouteTable
 _log = structlog.get_logger(__name__)
 
 # Makes the part that sends copies; it is handed what to tell of each.
-MakesCopies = Callable[
-    [Callable[[Exchange, CopyCall], None], Callable[[Exchange, Copy], None]], Copies
-]
+MakesCopies = Callable[[Answered, GivenUp], Copies]
 
 
 class Observer:
