@@ -10,7 +10,7 @@ from coalmine.calling import Shown, shown_from
 from coalmine.clock import Clock
 from coalmine.credentials import channel_credentials
 from coalmine.errors import StartError
-from coalmine.limits import MESSAGE_LIMITS, METADATA_BYTES_DEFAULT, metadata_limits
+from coalmine.limits import MESSAGE_LIMITS, metadata_limits
 from coalmine.security import Tls
 from coalmine.watched import Watched
 from coalmine_router.table import Backend, BackendTls
@@ -20,13 +20,13 @@ COPY_BYTES_MAX: Final = 16 * 1024 * 1024
 # A batch of reports may end with one that carries such a copy.
 REPORTS_BYTES_MAX: Final = 2 * COPY_BYTES_MAX
 
-# What the router adds to an answer: the variant, the revision, and that it was the router's own.
-_ADDED_BYTES: Final = 256
+# Over that, gRPC would make RESOURCE_EXHAUSTED of an error that says more. A traceback is as long;
+# what callers can't take of it is cut on the way to them.
+_METADATA_BYTES_MAX: Final = 64 * 1024
 
 _OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     *MESSAGE_LIMITS,
-    # What is taken from a backend must be taken by a caller too, with what is added on the way.
-    *metadata_limits(METADATA_BYTES_DEFAULT - _ADDED_BYTES),
+    *metadata_limits(_METADATA_BYTES_MAX),
     # A backend that comes back is found within a second, not after two minutes.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1_000),

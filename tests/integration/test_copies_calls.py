@@ -22,6 +22,7 @@ from tests.doubles.oip_backend import (
     request_body,
     response_body,
 )
+from tests.doubles.raw_backend import RawBackend, status
 from tests.doubles.reports import UNUSED, report
 from tests.doubles.split_route import closed_port
 
@@ -239,3 +240,30 @@ async def test_an_answer_over_the_limit_is_not_kept_and_says_so() -> None:
     (call,) = rig.calls
     assert (call.answer.code, call.answer.body) == ("RESOURCE_EXHAUSTED", b"")
     assert "at most 16777216" in call.answer.message
+
+
+@pytest.mark.parametrize(
+    ("length", "code"), [(9_000, "DATA_LOSS"), (60_000, "DATA_LOSS"), (70_000, "INTERNAL")]
+)
+async def test_a_copys_error_that_is_long_is_charged_to_who_sent_it(length: int, code: str) -> None:
+    text = (b"grpc-message", b"z" * length)
+    async with (
+        RawBackend(lambda stream: status(stream, 15, text)) as shadow,
+        copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig,
+    ):
+        rig.offer(shadowed())
+        await rig.ended(1)
+    (call,) = rig.calls
+    assert call.answer.code == code
+    assert 0 < len(call.answer.message) <= 2_048
+
+
+async def test_a_copys_ok_without_an_answer_is_an_error() -> None:
+    async with (
+        RawBackend(lambda stream: status(stream, 0)) as shadow,
+        copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig,
+    ):
+        rig.offer(shadowed())
+        await rig.ended(1)
+    (call,) = rig.calls
+    assert (call.answer.code, call.answer.body) == ("INTERNAL", b"")

@@ -61,7 +61,8 @@ def _elsewhere(
     exchange: Exchange, routed: RoutedRoute, failed: Attempt, outcome: Outcome
 ) -> _Place | None:
     # A status of the model's own is an answer; so is the beginning of one.
-    if outcome.code not in _SILENT or outcome.initial or exchange.left_s() <= 0:
+    is_silent = outcome.code in _SILENT or outcome.is_unreadable
+    if not is_silent or outcome.initial or exchange.left_s() <= 0:
         return None
     if not outcome.is_untouched:
         return _within_budget(exchange, routed, failed, outcome)

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -12,6 +12,14 @@ import grpc
 from coalmine_router.metadata import Pair, answered, unsendable_key
 from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.routing import BoundVariant
+from coalmine_router.unreadable import (
+    REMOVED,
+    ROOM_BYTES,
+    fitting,
+    is_unreadable,
+    own_text,
+    weight,
+)
 
 Metadata = Sequence[Pair]
 
@@ -21,15 +29,14 @@ TIMEOUT_S_MAX: Final = 366 * 24 * 3_600.0
 _FAIR_S: Final = 0.25
 # gRPC goes on giving calls to a connection for a moment after it has heard that it is closing.
 _CLOSING_S: Final = 0.02
-# What stands around gRPC's own texts, where the call was under way.
-_REMOVED: Final = "Stream removed ("
-# What they begin with, of a message that was too large for a channel of ours …
-_OURS: Final = "CLIENT: "
-# … and of a call with a number above the last that the backend would still look at.
+# What gRPC's text begins with, of a call with a number above the last that the backend would
+# still look at.
 _UNTOUCHED: Final = "GOAWAY received"
 _OK: Final = grpc.StatusCode.OK
 _UNAVAILABLE: Final = grpc.StatusCode.UNAVAILABLE
 _DEADLINE: Final = grpc.StatusCode.DEADLINE_EXCEEDED
+_EXHAUSTED: Final = grpc.StatusCode.RESOURCE_EXHAUSTED
+_INTERNAL: Final = grpc.StatusCode.INTERNAL
 # Nobody waited for the answer any more: that speaks neither for the backend nor against it.
 _UNANSWERED: Final = (_DEADLINE, grpc.StatusCode.CANCELLED)
 
@@ -46,6 +53,8 @@ class Outcome:
     here: bool = False
     # The backend said, before it closed the connection, that it never looked at the call.
     is_untouched: bool = False
+    # It answered what nobody can take in: the caller hears of a limit, the variant is charged.
+    is_unreadable: bool = False
 
     @property
     def is_ok(self) -> bool:
@@ -55,8 +64,7 @@ class Outcome:
     @property
     def number(self) -> int:
         """The status code as it travels."""
-        number: int = self.code.value[0]
-        return number
+        return _number(self.code)
 
 
 @dataclass(slots=True)
@@ -79,10 +87,11 @@ class Attempt:
         if outcome.code is _OK:
             lane.answered(self.address)
             return outcome
-        self.code, self.message = outcome.number, outcome.message
+        charged = _INTERNAL if outcome.is_unreadable else outcome.code
+        self.code, self.message = _number(charged), outcome.message
         if outcome.is_untouched:
             return outcome
-        if outcome.code is _UNAVAILABLE or self._is_silence(outcome.code):
+        if outcome.code is _UNAVAILABLE or outcome.is_unreadable or self._is_silence(outcome.code):
             lane.failed(self.address)
         elif outcome.code not in _UNANSWERED:
             lane.answered(self.address)
@@ -122,14 +131,28 @@ async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metad
     finally:
         address.outstanding -= 1
     initial, trailing = await call.initial_metadata(), await call.trailing_metadata()
-    return attempt.end(
-        Outcome(
-            _OK,
-            "",
-            response,
-            answered(initial) if initial else (),
-            answered(trailing) if trailing else (),
-        )
+    return attempt.end(_answer(attempt, response, initial, trailing))
+
+
+def _answer(attempt: Attempt, response: object, *beside: Iterable[Pair] | None) -> Outcome:
+    """Return the outcome of a call with status OK; gRPC takes none at all for an answer, too."""
+    if not isinstance(response, bytes):
+        return _made_here(_INTERNAL, f"{_where(attempt)} said OK and sent no answer")
+    initial, trailing = (answered(each) if each else () for each in beside)
+    if initial or trailing:
+        refused = too_much_beside(attempt, initial, trailing)
+        if refused is not None:
+            return refused
+    return Outcome(_OK, "", response, initial, trailing)
+
+
+def too_much_beside(attempt: Attempt, *beside: Metadata) -> Outcome | None:
+    """Return the refusal of an answer with more metadata than callers take, at either end."""
+    most = max(map(weight, beside))
+    if most <= ROOM_BYTES:
+        return None
+    return _unreadable(
+        f"{_where(attempt)} sent {most} bytes of metadata with its answer, over {ROOM_BYTES}"
     )
 
 
@@ -143,26 +166,43 @@ async def _let_go(address: Address) -> None:
 def failure(attempt: Attempt, error: grpc.aio.AioRpcError) -> Outcome:
     """Return what the caller hears of an error: the backend's, or one made on the way there."""
     code, detail = error.code(), error.details() or ""
-    where = f"variant '{attempt.bound.variant.name}': backend '{attempt.bound.lane.backend}'"
+    where, said = _where(attempt), error.trailing_metadata() or ()
     if code is _UNAVAILABLE and "GOAWAY" in detail:
         outcome = _made_here(code, f"{where} was closing the connection: {detail}")
         # Of a call that it had looked at, the text tells of the connection's end first; and what
         # came with metadata is what somebody said.
-        is_grpcs = not error.trailing_metadata()
-        outcome.is_untouched = is_grpcs and detail.removeprefix(_REMOVED).startswith(_UNTOUCHED)
+        outcome.is_untouched = not said and detail.removeprefix(REMOVED).startswith(_UNTOUCHED)
         return outcome
     if code is _UNAVAILABLE and attempt.address.is_out_of_reach():
         return _made_here(code, f"{where} is out of reach: {detail}")
     if code is grpc.StatusCode.CANCELLED:
         # Had the caller cancelled, this had been cancelled too: the backend gave the call up.
         return _made_here(_UNAVAILABLE, f"{where} ended the call: {detail}")
-    if code is grpc.StatusCode.RESOURCE_EXHAUSTED and detail.startswith((_OURS, _REMOVED + _OURS)):
-        said = detail[len(_REMOVED) : -1] if detail.startswith(_REMOVED) else detail
-        return _made_here(code, f"{where}: {said.removeprefix(_OURS)}")
-    if code is _DEADLINE and not error.trailing_metadata() and _is_past(attempt):
-        return _made_here(code, f"{where} did not answer in {attempt.timeout_s:.3g} s")
+    if code is _DEADLINE:
+        if not said and _is_past(attempt):
+            return _made_here(code, f"{where} did not answer in {attempt.timeout_s:.3g} s")
+    elif own := own_text(code.name, detail, said):
+        outcome = _made_here(code, f"{where}: {own.removeprefix('CLIENT: ')}")
+        outcome.is_unreadable = is_unreadable(code.name, own)
+        return outcome
+    return _told(code, detail, error)
+
+
+def _told(code: grpc.StatusCode, detail: str, error: grpc.aio.AioRpcError) -> Outcome:
+    """Return what the backend itself said, as far as a caller can take it."""
     trailing = _with_details(answered(error.trailing_metadata()), error)
-    return Outcome(code, detail, b"", answered(error.initial_metadata()), trailing)
+    text, kept = fitting(detail, trailing)
+    initial = answered(error.initial_metadata())
+    return Outcome(code, text, b"", initial if weight(initial) <= ROOM_BYTES else (), kept)
+
+
+def _where(attempt: Attempt) -> str:
+    return f"variant '{attempt.bound.variant.name}': backend '{attempt.bound.lane.backend}'"
+
+
+def _number(code: grpc.StatusCode) -> int:
+    number: int = code.value[0]
+    return number
 
 
 def is_given_up() -> bool:
@@ -204,3 +244,9 @@ def _with_details(trailing: list[Pair], error: grpc.aio.AioRpcError) -> list[Pai
 
 def _made_here(code: grpc.StatusCode, message: str) -> Outcome:
     return Outcome(code, message, b"", (), (), here=True)
+
+
+def _unreadable(message: str) -> Outcome:
+    outcome = _made_here(_EXHAUSTED, message)
+    outcome.is_unreadable = True
+    return outcome

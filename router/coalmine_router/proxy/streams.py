@@ -22,6 +22,7 @@ from coalmine_router.proxy.forward import (
     cut_off,
     failure,
     is_given_up,
+    too_much_beside,
     unsendable,
 )
 from coalmine_router.proxy.service import DataPlane
@@ -152,6 +153,9 @@ class _Stream:
 
     async def _at_its_end(self, call: RawStream) -> Outcome:
         trailing = answered(await call.trailing_metadata())
+        refused = too_much_beside(self._attempt, trailing)
+        if refused is not None:
+            return refused
         if self._was_cut:
             return Outcome(grpc.StatusCode.UNAVAILABLE, ENDING, b"", (), trailing, here=True)
         return Outcome(grpc.StatusCode.OK, "", b"", (), trailing)
@@ -190,6 +194,9 @@ class _Stream:
         """Pass answers back until the last; return how the router cut it off, if it did."""
         try:
             initial = answered(await call.initial_metadata())
+            refused = too_much_beside(self._attempt, initial)
+            if refused is not None:
+                return refused
             if initial:
                 await self._context.send_initial_metadata(tuple(initial))
             async for answer in call:

@@ -17,10 +17,13 @@ from coalmine_router.observer.comparison.result import Answer
 from coalmine_router.observer.copies.lane import UNREACHED, Queued
 from coalmine_router.observer.copies.turns import Turns
 from coalmine_router.observer.exchange import CopyCall
+from coalmine_router.unreadable import is_unreadable, own_text
 
 _log = structlog.get_logger(__name__)
 
 _TOO_LARGE: Final = "RESOURCE_EXHAUSTED"
+_INTERNAL: Final = "INTERNAL"
+_MESSAGE_CHARS_MAX: Final = 2_048
 _REFUSED: Final = "gRPC refuses to send the metadata that the caller sent"
 _Method = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 
@@ -76,7 +79,7 @@ class Caller:
                 timeout=timeout_ns / 10**9,
             )
         except grpc.aio.AioRpcError as error:
-            return Answer(code=error.code().name, message=error.details() or "")
+            return _failed(error)
         except grpc.aio.InternalError:  # whose text is another one each time
             self._note(queued, _REFUSED)
             return None
@@ -93,7 +96,9 @@ class Caller:
             raise ValueError(_REFUSED)
         return showing(metadata, self._channels.shown(queued.backend))
 
-    def _bounded(self, body: bytes) -> Answer:
+    def _bounded(self, body: bytes | None) -> Answer:
+        if body is None:  # what gRPC makes of an OK without an answer
+            return Answer(code=_INTERNAL, message="it said OK and sent no answer")
         most = self._answer_bytes_max
         if len(body) <= most:
             return Answer(body)
@@ -117,6 +122,14 @@ class Caller:
                 variant=queued.copy.variant,
                 reason=trouble,
             )
+
+
+def _failed(error: grpc.aio.AioRpcError) -> Answer:
+    """Return what became of a call; what can't be read is charged to who sent it."""
+    code, text = error.code().name, error.details() or ""
+    own = own_text(code, text, error.trailing_metadata() or ())
+    charged = _INTERNAL if is_unreadable(code, own) else code
+    return Answer(code=charged, message=(own or text)[:_MESSAGE_CHARS_MAX])
 
 
 def _metadata(report: pb.Report, span_id: bytes) -> list[Pair]:
