@@ -1,91 +1,52 @@
 """Calls over the Open Inference Protocol: `Client` waits, `AsyncClient` is awaited.
 
-Both build the same requests and read the same answers. Calls that fail raise grpc.RpcError as grpc
-gives it: `error.code()` and `error.details()` say why. Arrays that the protocol can't carry, and
-answers whose tensors don't fit their bytes, raise coalmine.errors.InvalidTensor.
+Both build the same requests and read the same answers. Calls that fail raise a CallError, which is
+a grpc.RpcError too: `error.code()`, `error.details()` and `error.origin` say why and whose it is.
+Arrays that the protocol or the model can't take, and answers whose tensors don't fit their bytes,
+raise coalmine.errors.InvalidTensor.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final, Self
 
 import grpc
-import numpy as np
-from numpy.typing import NDArray
+import grpc.aio
 
 from coalmine.calling import open_aio_channel, open_channel, shown
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceStub
 from coalmine.limits import MESSAGE_LIMITS
 from coalmine.security import Tls
-from coalmine.telemetry import REVISION_KEY, VARIANT_KEY
-from coalmine.tensors import Tensor, datatype_of, decode_outputs, encode_inputs
+from coalmine_client.answer_stream import AnswerStream
+from coalmine_client.call_error import CallError, InvalidArgument, Unavailable, call_error
+from coalmine_client.exact_values import as_array, as_datatype
+from coalmine_client.inference_messages import (
+    Answer,
+    Array,
+    Metadata,
+    infer_request,
+    join_answers,
+    read_answer,
+    split_inputs,
+)
+from coalmine_client.known_models import Key, KnownModels
+from coalmine_client.retries import Retries, RetryBudget
 
-Array = NDArray[Any]
-Metadata = Sequence[tuple[str, str | bytes]]
+__all__ = [
+    "TIMEOUT_S",
+    "Answer",
+    "Array",
+    "AsyncClient",
+    "Client",
+    "Metadata",
+    "infer_request",
+    "read_answer",
+]
 
 TIMEOUT_S: Final = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a model answered, and who answered it.
-
-    `variant` and `revision` come from a router; from a server, "" and 0. `outputs` are read-only
-    views of the message where the answer came raw; of BYTES, object arrays of `bytes`.
-    """
-
-    model_name: str
-    model_version: str
-    id: str
-    outputs: Mapping[str, Array]
-    variant: str
-    revision: int
-    trailing_metadata: tuple[tuple[str, str | bytes], ...]
-
-
-# ---------------------------------------------------------------- messages, both ways (pure)
-
-
-def infer_request(
-    model: str,
-    inputs: Mapping[str, Array],
-    *,
-    version: str = "",
-    outputs: Iterable[str] = (),
-    id: str = "",  # noqa: A002 - the protocol's name
-) -> pb.ModelInferRequest:
-    """Return the request, its inputs raw and in the order of `inputs`. Raises InvalidTensor."""
-    request = pb.ModelInferRequest(model_name=model, model_version=version, id=id)
-    encode_inputs(request, [_tensor(name, np.asarray(value)) for name, value in inputs.items()])
-    for output in outputs:
-        request.outputs.add(name=output)
-    return request
-
-
-def _tensor(name: str, array: Array) -> Tensor:
-    return Tensor(name, datatype_of(array.dtype), array)
-
-
-def read_answer(
-    response: pb.ModelInferResponse, trailing: Iterable[tuple[str, str | bytes]]
-) -> Answer:
-    """Return the response with its outputs as arrays. Raises InvalidTensor."""
-    metadata = tuple((key, value) for key, value in trailing)
-    said = {key: value for key, value in metadata if isinstance(value, str)}
-    revision = said.get(REVISION_KEY, "")
-    return Answer(
-        model_name=response.model_name,
-        model_version=response.model_version,
-        id=response.id,
-        outputs={each.name: each.array for each in decode_outputs(response)},
-        variant=said.get(VARIANT_KEY, ""),
-        revision=int(revision) if revision.isdecimal() else 0,
-        trailing_metadata=metadata,
-    )
-
-
-# ---------------------------------------------------------------- calls
+IN_FLIGHT: Final = 16
+RETRIES: Final = Retries()
 
 
 class Client:
@@ -93,7 +54,8 @@ class Client:
 
     `timeout_s` and `metadata` apply to every call; None waits for ever. With `tls` the connection
     is encrypted, and the server proves who it is. `token` is shown with every call; to another
-    machine only over TLS, or with `token_in_plaintext`. Raises StartError for wrong files.
+    machine only over TLS, or with `token_in_plaintext`. With `retries`, calls that fail with
+    UNAVAILABLE are made again; None: never. Raises StartError for wrong files.
     """
 
     def __init__(
@@ -105,30 +67,46 @@ class Client:
         tls: Tls | None = None,
         token: str | None = None,
         token_in_plaintext: bool = False,
+        retries: Retries | None = RETRIES,
     ) -> None:
         self._timeout_s = timeout_s
         own = shown(token, target, tls, in_plaintext=token_in_plaintext)
         self._metadata: Metadata = (*own, *metadata)
         self._channel = open_channel(target, tls, MESSAGE_LIMITS)
         self._stub = GRPCInferenceServiceStub(self._channel)
+        self._budget = None if retries is None else RetryBudget(retries)
+        self._known = KnownModels(self._model_metadata, self._rows_max)
 
     def infer(
         self,
         model: str,
-        inputs: Mapping[str, Array],
+        inputs: Mapping[str, Any],
         *,
         version: str = "",
         outputs: Iterable[str] = (),
         id: str = "",  # noqa: A002 - the protocol's name
         timeout_s: float | None = None,
         metadata: Metadata = (),
+        split: bool | int = False,
     ) -> Answer:
         """Return the model's answer; without `outputs`, all of them.
 
-        `metadata` is sent beside the client's own. Raises grpc.RpcError, InvalidTensor.
+        Inputs are arrays, lists or numbers, and become the datatype that the model's metadata
+        names where no value changes by it. `metadata` is sent beside the client's own. A batch is
+        sent in parts with `split`: of that many rows, or with True of the model's limit.
+        `timeout_s` is for all of them together. Raises CallError, InvalidTensor.
         """
-        request = infer_request(model, inputs, version=version, outputs=outputs, id=id)
-        return self.send(request, timeout_s=timeout_s, metadata=metadata)
+        ends_s = self._ends_s(timeout_s)
+        key = model, version
+        arrays = self._arrays(key, inputs, ends_s)
+        rows_max = self._known.rows_max(key, ends_s) if split is True else int(split)
+        parts = split_inputs(arrays, rows_max) if rows_max > 0 and arrays else [arrays]
+        wanted = tuple(outputs)
+        answers: list[Answer] = []
+        for part in parts:
+            request = infer_request(model, part, version=version, outputs=wanted, id=id)
+            answers.append(self._sent(request, ends_s, metadata))
+        return join_answers(answers, [len(next(iter(each.values()), ())) for each in parts])
 
     def send(
         self,
@@ -138,34 +116,64 @@ class Client:
         metadata: Metadata = (),
     ) -> Answer:
         """Return the answer to a request as it is, as `infer` does."""
-        response, call = self._stub.ModelInfer.with_call(
-            request,
-            timeout=self._timeout_s if timeout_s is None else timeout_s,
-            metadata=(*self._metadata, *metadata),
+        return self._sent(request, self._ends_s(timeout_s), metadata)
+
+    def stream(
+        self,
+        model: str,
+        batches: Iterable[Mapping[str, Any]],
+        *,
+        version: str = "",
+        outputs: Iterable[str] = (),
+        in_flight: int = IN_FLIGHT,
+        timeout_s: float | None = None,
+        metadata: Metadata = (),
+    ) -> Iterator[Answer]:
+        """Yield the answer to each of `batches`, in order, over one stream.
+
+        At most `in_flight` are asked and not yet answered; `batches` is read no further ahead.
+        `timeout_s` is for the whole stream; None: it lasts as long as it takes. A request that
+        fails ends the stream. Nothing is made again. Raises CallError, InvalidTensor.
+        """
+        if in_flight < 1:
+            raise ValueError(f"in_flight: expected at least 1, got {in_flight}")
+        wanted = tuple(outputs)
+        key = model, version
+        requests = (
+            infer_request(
+                model, self._arrays(key, each, self._ends_s(None)), version=version, outputs=wanted
+            )
+            for each in batches
         )
-        return read_answer(response, call.trailing_metadata() or ())
+
+        def call(fed: Iterator[pb.ModelInferRequest]) -> Any:
+            sent = (*self._metadata, *metadata)
+            return self._stub.ModelStreamInfer(fed, timeout=timeout_s, metadata=sent)
+
+        return AnswerStream(requests, in_flight).answers(call)
 
     def server_live(self) -> bool:
         """Return whether the process is alive."""
-        return self._stub.ServerLive(pb.ServerLiveRequest(), **self._call()).live
+        return bool(self._asked(self._stub.ServerLive, pb.ServerLiveRequest()).live)
 
     def server_ready(self) -> bool:
         """Return whether the server takes requests."""
-        return self._stub.ServerReady(pb.ServerReadyRequest(), **self._call()).ready
+        return bool(self._asked(self._stub.ServerReady, pb.ServerReadyRequest()).ready)
 
     def model_ready(self, model: str, version: str = "") -> bool:
         """Return whether the model answers; False for one that the server doesn't know."""
-        asked = pb.ModelReadyRequest(name=model, version=version)
-        return self._stub.ModelReady(asked, **self._call()).ready
+        request = pb.ModelReadyRequest(name=model, version=version)
+        return bool(self._asked(self._stub.ModelReady, request).ready)
 
     def model_metadata(self, model: str, version: str = "") -> pb.ModelMetadataResponse:
         """Return the model's versions, inputs and outputs."""
-        asked = pb.ModelMetadataRequest(name=model, version=version)
-        return self._stub.ModelMetadata(asked, **self._call())
+        return self._model_metadata((model, version), self._ends_s(None))
 
     def server_metadata(self) -> pb.ServerMetadataResponse:
         """Return the server's name, version and extensions."""
-        return self._stub.ServerMetadata(pb.ServerMetadataRequest(), **self._call())
+        found: pb.ServerMetadataResponse
+        found = self._asked(self._stub.ServerMetadata, pb.ServerMetadataRequest())
+        return found
 
     def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
@@ -177,8 +185,74 @@ class Client:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _call(self) -> dict[str, Any]:
-        return {"timeout": self._timeout_s, "metadata": self._metadata}
+    def _arrays(
+        self, key: Key, inputs: Mapping[str, Any], ends_s: float | None
+    ) -> dict[str, Array]:
+        datatypes = self._known.datatypes(key, ends_s)
+        return {
+            name: as_datatype(name, value, datatypes[name])
+            if name in datatypes
+            else as_array(name, value)
+            for name, value in inputs.items()
+        }
+
+    def _model_metadata(self, key: Key, ends_s: float | None) -> pb.ModelMetadataResponse:
+        request = pb.ModelMetadataRequest(name=key[0], version=key[1])
+        found: pb.ModelMetadataResponse
+        found, _ = self._tried(self._stub.ModelMetadata, request, ends_s, ())
+        return found
+
+    def _rows_max(self, key: Key, ends_s: float | None) -> int:
+        request = pb.ModelConfigRequest(name=key[0], version=key[1])
+        found, _ = self._tried(self._stub.ModelConfig, request, ends_s, ())
+        return int(found.config.max_batch_size)
+
+    # ------------------------------------------------------------ one call, and again
+
+    def _sent(
+        self, request: pb.ModelInferRequest, ends_s: float | None, metadata: Metadata
+    ) -> Answer:
+        try:
+            response, call = self._tried(self._stub.ModelInfer, request, ends_s, metadata)
+        except InvalidArgument:  # perhaps the model became another
+            self._known.forget((request.model_name, request.model_version))
+            raise
+        return read_answer(response, call.trailing_metadata() or ())
+
+    def _asked(self, method: Any, request: Any) -> Any:
+        return self._tried(method, request, self._ends_s(None), ())[0]
+
+    def _tried(self, method: Any, request: Any, ends_s: float | None, metadata: Metadata) -> Any:
+        """Return response and call; makes it again as `retries` allow. Raises CallError."""
+        if self._budget is not None:
+            self._budget.add_call()
+        attempt = 1
+        while True:
+            left_s = _left_s(ends_s)
+            try:
+                return method.with_call(
+                    request, timeout=left_s, metadata=(*self._metadata, *metadata)
+                )
+            except grpc.RpcError as error:
+                failure = call_error(error)
+            wait_s = self._wait_s(failure, attempt, _left_s(ends_s))
+            if wait_s is None:
+                raise failure
+            time.sleep(wait_s)
+            attempt += 1
+
+    def _wait_s(self, failure: CallError, attempt: int, left_s: float | None) -> float | None:
+        if self._budget is None or not isinstance(failure, Unavailable):
+            return None
+        return self._budget.take_wait_s(attempt, left_s)
+
+    def _ends_s(self, timeout_s: float | None) -> float | None:
+        timeout_s = self._timeout_s if timeout_s is None else timeout_s
+        return None if timeout_s is None else time.monotonic() + timeout_s
+
+
+def _left_s(ends_s: float | None) -> float | None:
+    return None if ends_s is None else max(0.0, ends_s - time.monotonic())
 
 
 class AsyncClient:
@@ -228,7 +302,10 @@ class AsyncClient:
             timeout=self._timeout_s if timeout_s is None else timeout_s,
             metadata=(*self._metadata, *metadata),
         )
-        response = await call
+        try:
+            response = await call
+        except grpc.aio.AioRpcError as error:
+            raise call_error(error) from None
         return read_answer(response, await call.trailing_metadata() or ())
 
     async def server_live(self) -> bool:

@@ -35,6 +35,9 @@ class FakeInference(GRPCInferenceServiceServicer):
         self.canary_every = 0
         self.errors: Iterator[tuple[grpc.StatusCode, str] | None] = iter(())
         self.datatypes = {"pixels": "FP32"}
+        self.rows_max = 0
+        self.asked_metadata = 0
+        self.is_from_router = False
         self._calls = count(1)
 
     def ModelInfer(self, request: Any, context: Any) -> pb.ModelInferResponse:
@@ -54,6 +57,8 @@ class FakeInference(GRPCInferenceServiceServicer):
         return response
 
     def _origin(self) -> tuple[tuple[str, str], ...]:
+        if self.is_from_router:
+            return (("x-coalmine-origin", "router"),)
         if not self.canary_every:
             return ()
         is_canary = next(self._calls) % self.canary_every == 0
@@ -61,6 +66,7 @@ class FakeInference(GRPCInferenceServiceServicer):
         return ("x-coalmine-variant", variant), ("x-coalmine-revision", "8")
 
     def ModelMetadata(self, request: Any, context: Any) -> pb.ModelMetadataResponse:
+        self.asked_metadata += 1
         if request.name != "digits":
             context.abort(grpc.StatusCode.NOT_FOUND, f"no model '{request.name}'")
         tensor = pb.ModelMetadataResponse.TensorMetadata
@@ -82,8 +88,22 @@ class FakeInference(GRPCInferenceServiceServicer):
     def ServerMetadata(self, request: Any, context: Any) -> pb.ServerMetadataResponse:
         return pb.ServerMetadataResponse(name="fake", version="0", extensions=["none"])
 
-    def ModelStreamInfer(self, request_iterator: Any, context: Any) -> Any: ...
-    def ModelConfig(self, request: Any, context: Any) -> Any: ...
+    def ModelStreamInfer(self, request_iterator: Any, context: Any) -> Any:
+        for request in request_iterator:
+            self.requests.append(request)
+            if request.model_name != "digits":
+                yield pb.ModelStreamInferResponse(error_message=f"no '{request.model_name}'")
+                continue
+            response = pb.ModelInferResponse(model_name=request.model_name, id=request.id)
+            outputs = self.model({each.name: each.array for each in decode_inputs(request)})
+            tensors = [Tensor(name, *each) for name, each in outputs.items()]
+            encode_outputs(response, tensors, raw=True)
+            yield pb.ModelStreamInferResponse(infer_response=response)
+
+    def ModelConfig(self, request: Any, context: Any) -> pb.ModelConfigResponse:
+        config = pb.ModelConfig(name=request.name, max_batch_size=self.rows_max)
+        return pb.ModelConfigResponse(config=config)
+
     def ModelStatistics(self, request: Any, context: Any) -> Any: ...
     def RepositoryIndex(self, request: Any, context: Any) -> Any: ...
     def RepositoryModelLoad(self, request: Any, context: Any) -> Any: ...
