@@ -4,6 +4,7 @@
 """
 
 import re
+import reprlib
 from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -27,6 +28,8 @@ _DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
 _CLASSES: Final = re.compile(r" or (?:instance of \w+|object to extract fields from)")
 _BOUNDS: Final = frozenset({"gt", "ge", "lt", "le"})
 _SHOWN_CHARS_MAX: Final = 100
+# What aliases may add to a file's size, in nodes and characters: far more than any file needs.
+_EXPANSION_MAX: Final = 100_000
 
 
 class Strict(BaseModel):
@@ -39,7 +42,7 @@ def duration_ns(value: object) -> int:
     """Return nanoseconds for text such as 2ms, 30s, 1.5m or 1h. Raises ValueError."""
     found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:
-        raise ValueError(f"expected a duration such as 200ms, 30s or 5m, got {value!r}")
+        raise ValueError(f"expected a duration such as 200ms, 30s or 5m, got {shortly(value)}")
     return int(Decimal(found[1]) * _UNITS_NS[found[2]])
 
 
@@ -47,7 +50,7 @@ def size_bytes(value: object) -> int:
     """Return bytes for text such as 16KiB, 64MiB or 1GiB. Raises ValueError."""
     found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
     if found is None:
-        raise ValueError(f"expected a size such as 16KiB, 64MiB or 1GiB, got {value!r}")
+        raise ValueError(f"expected a size such as 16KiB, 64MiB or 1GiB, got {shortly(value)}")
     return int(Decimal(found[1]) * _UNITS_BYTES[found[2]])
 
 
@@ -78,7 +81,7 @@ def content_of(path: Path) -> str:
 def parse(text: str, model: type[Model], *, path: Path) -> Model:
     """Return `text`, the content of `path` or what is to be, as `model`. Raises StartError."""
     try:
-        content: Any = yaml.load(text, _Loader)  # noqa: S506 - a SafeLoader
+        content = _content(text)
     except yaml.YAMLError as error:
         raise StartError(f"{path}: not YAML: {_yaml_place(error)}") from None
     except (ValueError, RecursionError) as error:  # a number or date that is none, or too deep
@@ -87,6 +90,42 @@ def parse(text: str, model: type[Model], *, path: Path) -> Model:
         return model.model_validate(content if content is not None else {})
     except ValidationError as error:
         raise StartError(f"{path}: {first_line(error)}") from None
+
+
+def _content(text: str) -> Any:
+    """Return what YAML says. Raises YAMLError where its aliases make much more than its text."""
+    loader = _Loader(text)
+    try:
+        root = loader.get_single_node()
+        if root is None:
+            return None
+        if _size(root, {}) > len(text) + _EXPANSION_MAX:
+            raise ConstructorError(None, None, "its aliases expand too far; write it out", None)
+        return loader.construct_document(root)
+    finally:
+        loader.dispose()
+
+
+def _size(node: yaml.Node, known: dict[int, int]) -> int:
+    """Return the nodes and characters of `node` with each alias written out.
+
+    `known` has a size for every node seen so far; one that holds itself is too large.
+    """
+    if id(node) in known:
+        return known[id(node)]
+    if isinstance(node, yaml.ScalarNode):
+        size = 1 + len(node.value)
+    else:
+        known[id(node)] = 2 * _EXPANSION_MAX + node.end_mark.index  # until it is known
+        parts = (part for each in node.value for part in _parts(each))
+        size = 1 + sum(_size(part, known) for part in parts)
+    known[id(node)] = size
+    return size
+
+
+def _parts(entry: Any) -> tuple[yaml.Node, ...]:
+    """Return the nodes of a sequence's or a mapping's entry."""
+    return entry if isinstance(entry, tuple) else (entry,)
 
 
 class _Loader(yaml.SafeLoader):
@@ -99,7 +138,7 @@ class _Loader(yaml.SafeLoader):
             if not isinstance(key, yaml.ScalarNode) or key.tag == _MERGE:
                 continue
             if key.value in seen:
-                problem = f"key '{key.value}' is there twice, first in line {seen[key.value]}"
+                problem = f"key '{key.value:.100}' is there twice, first in line {seen[key.value]}"
                 raise ConstructorError(None, None, problem, key.start_mark)
             seen[key.value] = key.start_mark.line + 1
         return super().construct_mapping(node, deep)
@@ -119,7 +158,7 @@ def first_line(error: ValidationError) -> str:
 
 
 def _told(detail: ErrorDetails) -> str:
-    place = ".".join(str(part) for part in detail["loc"]) or "the file"
+    place = ".".join(f"{part!s:.100}" for part in detail["loc"]) or "the file"
     kind = detail["type"]
     if kind == "extra_forbidden":
         return f"{place}: unknown key"
@@ -130,7 +169,7 @@ def _told(detail: ErrorDetails) -> str:
     message = _without_classes(_in_units(detail)).removeprefix("Value error, ")
     if kind in {"value_error", "assertion_error"}:
         return f"{place}: {message}"
-    return f"{place}: {message[:1].lower()}{message[1:]}, got {_shortly(detail['input'])}"
+    return f"{place}: {message[:1].lower()}{message[1:]}, got {shortly(detail['input'])}"
 
 
 def _without_classes(message: str) -> str:
@@ -151,6 +190,15 @@ def _as_written(bound: int, written: str) -> str:
     return f"{bound / 1024**2:g}MiB" if _SIZE.fullmatch(written.strip()) else f"{bound}"
 
 
-def _shortly(value: object) -> str:
-    text = repr(value)
+def shortly(value: object) -> str:
+    """Return what `value` looks like, in 100 characters at the most; it is cut before that."""
+    if isinstance(value, str):
+        value = value[: _SHOWN_CHARS_MAX + 1]
+    text = _REPR.repr(value)
     return text if len(text) <= _SHOWN_CHARS_MAX else f"{text[:_SHOWN_CHARS_MAX]}…"
+
+
+_REPR: Final = reprlib.Repr()
+_REPR.maxlevel = 8
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 2 * _SHOWN_CHARS_MAX
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxset = _REPR.maxdict = 8

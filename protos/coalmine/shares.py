@@ -19,7 +19,9 @@ def percent_bp(value: object) -> int:
     except ArithmeticError:  # not a number, or one with more digits than a share has
         is_share = False
     if isinstance(value, bool) or not is_share:
-        raise ValueError(f"expected a percentage from 0 to 100, two decimals at most, got {value}")
+        raise ValueError(
+            f"expected a percentage from 0 to 100, two decimals at most, got {value!s:.100}"
+        )
     return int(share)
 
 

@@ -40,7 +40,7 @@ def role_of(value: object) -> Role:
     for role in Role:
         if value == role.word:
             return role
-    raise ValueError(f"expected one of {', '.join(role.word for role in Role)}, got {value!r}")
+    raise ValueError(f"expected one of {', '.join(role.word for role in Role)}, got {value!r:.100}")
 
 
 @dataclass(frozen=True, slots=True)

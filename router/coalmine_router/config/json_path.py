@@ -29,7 +29,7 @@ def steps(path: str) -> tuple[Step, ...]:
         found.append(_step(step))
         at = step.end()
     if not path.startswith("$") or at != len(path) or not found:
-        raise ValueError(f"expected a path such as $.meta.ts or $.items[*].id, got {path!r}")
+        raise ValueError(f"expected a path such as $.meta.ts or $.items[*].id, got {path!r:.100}")
     return tuple(found)
 
 

@@ -52,7 +52,7 @@ MetadataKey = Annotated[
 
 def _target(target: str) -> str:
     """Return a gRPC target: host:port, dns:///host:port, dns://server/host:port, or a path."""
-    problem = f"expected host:port, dns:///host:port or unix:PATH, got {target!r}"
+    problem = f"expected host:port, dns:///host:port or unix:PATH, got {target!r:.100}"
     if len(target) > _TARGET_CHARS_MAX or not target.isascii() or not target.isprintable():
         raise ValueError(problem)
     if target.startswith("unix:"):

@@ -1,3 +1,4 @@
+import time
 from pathlib import Path
 from typing import Annotated
 
@@ -125,3 +126,56 @@ def test_a_key_may_come_again_elsewhere_and_over_what_is_merged(tmp_path: Path) 
     file = tmp_path / "merged.yaml"
     file.write_text("one: &one {a: x, b: y}\nother: {<<: *one, b: z}\n")
     assert load(file, Two).other == {"a": "x", "b": "z"}
+
+
+# ---------------------------------------------------------------- aliases, and long values
+
+DOUBLED = "".join(f"- &a{n + 1} [*a{n}, *a{n}]\n" for n in range(25))
+MERGED = "".join(f"a{n + 1}: &a{n + 1} {{<<: [*a{n}, *a{n}], k{n}: 1}}\n" for n in range(25))
+KEYED = "".join(f"- &a{n + 1} {{x: *a{n}, y: *a{n}}}\n" for n in range(25))
+LONG = f"- &a {'x' * 1000}\n- [{', '.join(['*a'] * 1000)}]\n"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"- &a0 [x]\n{DOUBLED}",
+        f"a0: &a0 {{x: 1}}\n{MERGED}",
+        f"- &a0 {{x: 1}}\n{KEYED}",
+        LONG,
+        "name: &a [*a]",
+    ],
+    ids=["lists", "merged", "mappings", "a long text", "itself"],
+)
+def test_aliases_that_expand_are_refused_at_once(text: str, tmp_path: Path) -> None:
+    file = tmp_path / "bomb.yaml"
+    file.write_text(text)
+    began_s = time.monotonic()
+    with pytest.raises(StartError, match="not YAML: its aliases expand too far"):
+        load(file, Small)
+    assert time.monotonic() - began_s < 2
+
+
+class Settings(Strict):
+    wait: Duration = 0
+    name: str = ""
+
+
+@pytest.mark.parametrize("name", ["wait", "name"])
+@pytest.mark.parametrize(
+    "value", [f"[{', '.join(['x'] * 9_000)}]", f"[{'y' * 9_000}]", "{a: " * 90 + "x" + "}" * 90]
+)
+def test_what_is_wrong_is_shown_cut(name: str, value: str, tmp_path: Path) -> None:
+    file = tmp_path / "long.yaml"
+    file.write_text(f"{name}: {value}")
+    with pytest.raises(StartError, match=f"{name}: .*got ") as caught:
+        load(file, Settings)
+    assert len(str(caught.value)) < len(str(file)) + 250
+
+
+def test_a_key_is_shown_cut(tmp_path: Path) -> None:
+    file = tmp_path / "long.yaml"
+    file.write_text(f"{'k' * 1_000}: 1")
+    with pytest.raises(StartError, match="unknown key") as caught:
+        load(file, Settings)
+    assert len(str(caught.value)) < len(str(file)) + 250
