@@ -18,6 +18,7 @@ from coalmine.errors import StartError
 from coalmine.exposition import Exposition
 from coalmine.health import Health
 from coalmine.hold import Hold
+from coalmine.inference import SERVICE
 from coalmine.lifecycle import Stop
 from coalmine.span_export import CountedSpans, exporter_for, resource
 from coalmine.thread import in_thread
@@ -94,18 +95,19 @@ class Process:
             own = Own(self._registry, self._metrics.memory)
             access = None if config.tokens is None else Access.by(config.tokens, ROLES, self._clock)
             door = self._door(member.changes(control), member.overview(own), service, access)
+            await self._tell_health()
             async with self._closing(door, control):
                 addresses = await door.open() if member.listens_early else {}
                 opening = control.open(lenient=config.is_lenient, unloaded=unloaded)
                 if await lifecycle.unless_stopped(stop, opening):
+                    await self._tell_health()
                     joined = member.joined(control, service(control, own))
                     async with control.taking_changes(), joined, _beside(calls, access):
                         addresses = addresses or await door.open()
-                        await self._ready(door, http=http, **addresses)
+                        self._ready(http=http, **addresses)
                         await lifecycle.unless_stopped(stop, poller.run(config.poll_s))
 
-    async def _ready(self, door: Door, **addresses: str) -> None:
-        await door.tell_ready()
+    def _ready(self, **addresses: str) -> None:
         _log.info("serving", config=str(self._config))
         self._announce(**addresses)
 
@@ -127,6 +129,11 @@ class Process:
 
     async def _told(self, name: str, serves: bool) -> None:  # noqa: FBT001 - a callback's
         await lifecycle.set_serving(self._health, f"model/{name}", serving=serves)
+        await self._tell_health()
+
+    async def _tell_health(self) -> None:
+        for name in ("", SERVICE):
+            await lifecycle.set_serving(self._health, name, serving=self._registry.is_ready)
 
     @contextlib.contextmanager
     def _exposing(self, stop: Stop) -> Iterator[str]:
@@ -152,6 +159,7 @@ class Process:
             metrics=self._metrics,
             cores=self._member.cores,
             intra_op=self._config.intra_op,
+            limits=self._config.loads,
         )
         return ModelControl(
             repository,

@@ -6,7 +6,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from coalmine.config_file import Duration, Strict
+from coalmine.config_file import Duration, Strict, shortly
 from coalmine.limits import MESSAGE_BYTES_MAX
 from coalmine.security import TlsFiles
 from coalmine.tensors import DATATYPES
@@ -24,7 +24,7 @@ _Version = Annotated[int, Field(ge=1, le=VERSION_MAX)]
 
 def _datatype(value: str) -> str:
     if value not in DATATYPES:
-        raise ValueError(f"expected one of {', '.join(DATATYPES)}, got {value!r}")
+        raise ValueError(f"expected one of {', '.join(DATATYPES)}, got {shortly(value)}")
     return value
 
 
@@ -100,6 +100,7 @@ class ModelConfig(Strict):
     instances: Annotated[int, Field(ge=1, le=INSTANCES_MAX)] = 1
     device: Annotated[str, StringConstraints(pattern=r"^(auto|cpu|cuda|cuda:[0-9]+)$")] = "auto"
     warmup: Warmup = Warmup()
+    load_timeout: Annotated[Duration, Field(gt=0)] | None = None  # None: the server's
     sha256: Annotated[dict[_VersionKey, _Sha256], BeforeValidator(_with_text_keys)] = {}  # noqa: RUF012 - pydantic copies defaults
 
     @model_validator(mode="after")
@@ -170,6 +171,18 @@ class Connections:
 
 
 @dataclass(frozen=True, slots=True)
+class LoadLimits:
+    """How versions are loaded: so many at once, each for so many seconds at the most.
+
+    One that takes longer than `slow_s` holds up nobody any more: neither the next nor the server.
+    """
+
+    timeout_s: float = 300.0  # where a config.yaml says no other
+    slow_s: float = 30.0
+    at_once: int = 2
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """The command line of `coalmine server run`."""
 
@@ -187,6 +200,7 @@ class ServerConfig:
     tokens: Path | None = None
     bounds: Bounds = Bounds()
     connections: Connections = Connections()
+    loads: LoadLimits = LoadLimits()
 
     @property
     def is_lenient(self) -> bool:

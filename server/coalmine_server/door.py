@@ -52,16 +52,9 @@ class Door:
         addresses = {"grpc": await self._listen(self._main, config.listen)}
         if self._admin is not None and config.admin_listen is not None:
             addresses["admin"] = await self._listen(self._admin, config.admin_listen)
-        for name in ("", SERVICE):
-            await lifecycle.set_serving(self._health, name, serving=False)
         for server in self._servers():
             await server.start()
         return addresses
-
-    async def tell_ready(self) -> None:
-        """Tell grpc.health.v1 that the process serves; of models, others tell it."""
-        for name in ("", SERVICE):
-            await lifecycle.set_serving(self._health, name, serving=True)
 
     async def close(self, hold: Hold, refuse: Callable[[], None]) -> None:
         """Let what is in flight finish within the grace period, and end.

@@ -1,7 +1,8 @@
 """One version, from its file to READY and from there to GONE: bytes, threads, warm-up, memory."""
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -9,11 +10,13 @@ import structlog
 
 from coalmine import memory
 from coalmine.clock import Clock
+from coalmine.errors import StartError
 from coalmine.thread import in_thread
 from coalmine_server.batching.batcher import Batcher
 from coalmine_server.batching.timers import Timer
 from coalmine_server.batching.waiting import Limits
 from coalmine_server.batching.worker import Worker
+from coalmine_server.config import LoadLimits
 from coalmine_server.figures.metrics import Metrics
 from coalmine_server.registry import State, Version
 from coalmine_server.repository import Model, VersionFile
@@ -24,6 +27,8 @@ from coalmine_server.signature import Signature
 _log = structlog.get_logger(__name__)
 
 _THREADS_END_S: Final = 5.0
+# Threads of one model that never came back from a load or a forward; then it is loaded no more.
+_STUCK_MAX: Final = 16
 
 
 class Loader:
@@ -38,6 +43,7 @@ class Loader:
         metrics: Metrics,
         cores: int,
         intra_op: int | None = None,
+        limits: LoadLimits = LoadLimits(),  # noqa: B008 - frozen
     ) -> None:
         self._runtime = runtime
         self._clock = clock
@@ -45,8 +51,12 @@ class Loader:
         self._metrics = metrics
         self._cores = cores
         self._intra_op = intra_op
+        self.limits = limits
+        self._slots = asyncio.Semaphore(limits.at_once)
+        self._loading: dict[Version, asyncio.Timeout] = {}
         self._retiring: set[Version] = set()
-        self._leaving: list[Worker] = []  # told to end; those that did leave with the next
+        self._leaving: dict[Worker, str] = {}  # told to end, of which model; ended ones go later
+        metrics.watch_stuck(self._stuck)
 
     def version(self, model: Model, file: VersionFile) -> Version:
         """Return a version that is LOADING."""
@@ -58,22 +68,103 @@ class Loader:
         )
 
     async def load(self, version: Version) -> None:
-        """Make a version READY. Raises StartError, with nothing of it left running."""
-        began_ns = self._clock.monotonic_ns()
+        """Make a version READY. Raises StartError: it is FAILED, and its thread may still hang."""
         try:
-            data = await in_thread(version.file.read)
-            await self._open(version, data)
+            async with asyncio.timeout(None) as limit:
+                self._loading[version] = limit
+                async with self._slot(version, limit):
+                    await self._make_ready(version)
+        except TimeoutError:
+            self._fail(version, version.reason or self._too_long(version))
+            raise StartError(version.reason) from None
+        except StartError as error:
+            self._fail(version, str(error))
+            raise
         except BaseException:
             self._stop(version)
             raise
+        finally:
+            self._loading.pop(version, None)
+
+    async def load_all(self, versions: Sequence[Version]) -> AsyncGenerator[None, None]:
+        """Load versions, the newest first, and yield once all are done, or whenever some are.
+
+        Nothing is told by halves as long as nothing is slow: the first time comes when all are
+        done or `slow_s` has passed. Raises nothing: what failed is FAILED, and says why.
+        """
+        loading = {asyncio.create_task(self.load(each)) for each in reversed(versions)}
+        try:
+            timeout_s: float | None = self.limits.slow_s
+            until = asyncio.ALL_COMPLETED
+            while loading:
+                done, loading = await asyncio.wait(loading, timeout=timeout_s, return_when=until)
+                _expect_start_errors(done)
+                yield
+                timeout_s, until = None, asyncio.FIRST_COMPLETED
+        finally:
+            await _cancelled(loading)
+
+    def give_up(self, version: Version, reason: str) -> None:
+        """End a load at once: it raises StartError with `reason`."""
+        limit = self._loading.get(version)
+        if limit is not None and version.state is State.LOADING:
+            version.reason = reason
+            limit.reschedule(asyncio.get_running_loop().time())
+
+    async def _make_ready(self, version: Version) -> None:
+        began_ns = self._clock.monotonic_ns()
+        if self._stuck_of(version.file.model) >= _STUCK_MAX:
+            raise StartError(
+                f"{version.file.path}: {_STUCK_MAX} threads of this model hang: it is loaded no "
+                "more until the server is started again"
+            )
+        data = await in_thread(version.file.read)
+        await self._open(version, data)
         version.batcher = self._batcher(version)
         version.state = State.READY
         seconds = (self._clock.monotonic_ns() - began_ns) / 1e9
         self._metrics.loaded(version.file.model, str(version.file.version), seconds)
         _log.info("model_ready", label=version.signature.label, seconds=round(seconds, 3))
 
-    async def retire(self, version: Version, *, grace_s: float) -> None:
+    @contextlib.asynccontextmanager
+    async def _slot(self, version: Version, limit: asyncio.Timeout) -> AsyncIterator[None]:
+        """Wait for a slot; the limit of the load begins then. A slow load gives its slot back."""
+        await self._slots.acquire()
+        loop = asyncio.get_running_loop()
+        held = contextlib.ExitStack()
+        held.callback(self._slots.release)
+
+        def tell_slow() -> None:
+            after_s, limit_s = self.limits.slow_s, self._limit_s(version)
+            label = version.signature.label
+            _log.warning("model_load_slow", label=label, after_s=after_s, load_timeout_s=limit_s)
+            held.close()  # others need not wait for it any longer
+
+        slow = loop.call_later(self.limits.slow_s, tell_slow)
+        if not version.reason:  # given up before it began
+            limit.reschedule(loop.time() + self._limit_s(version))
+        try:
+            yield
+        finally:
+            slow.cancel()
+            held.close()
+
+    def _limit_s(self, version: Version) -> float:
+        own_ns = version.config.load_timeout
+        return self.limits.timeout_s if own_ns is None else own_ns / 1e9
+
+    def _too_long(self, version: Version) -> str:
+        limit_s = self._limit_s(version)
+        return f"{version.file.path}: load and warm-up took longer than load_timeout, {limit_s:g} s"
+
+    def _fail(self, version: Version, reason: str) -> None:
+        self._stop(version)
+        version.state, version.reason = State.FAILED, reason
+
+    async def retire(self, version: Version, reason: str, *, grace_s: float) -> None:
         """Take a version down once what it has begun is answered, after `grace_s` at the latest."""
+        model, number = version.file.model, version.file.version
+        _log.info("model_unloaded", model=model, version=number, reason=reason)
         version.state = State.DRAINING
         self._retiring.add(version)
         if version.batcher is not None:
@@ -105,14 +196,22 @@ class Loader:
         """
         for version in (*versions, *self._retiring):
             self.end(version)
-        return self._all_ended(self._leaving, timeout_s)
+        return self._all_ended(list(self._leaving), timeout_s)
 
     def _stop(self, version: Version) -> None:
         for worker in version.workers:
             worker.stop()
-        still_there = [each for each in self._leaving if not each.ended(0)]
-        self._leaving = [*still_there, *version.workers]
+        self._leaving = {each: name for each, name in self._leaving.items() if not each.ended(0)}
+        self._leaving |= dict.fromkeys(version.workers, version.file.model)
         version.workers = []
+
+    def _stuck(self) -> dict[str, int]:
+        """Return how many threads of each model were told to end and go on. Any thread may ask."""
+        names = [name for each, name in list(self._leaving.items()) if not each.ended(0)]
+        return {name: names.count(name) for name in names}
+
+    def _stuck_of(self, model: str) -> int:
+        return self._stuck().get(model, 0)
 
     def _all_ended(self, workers: Sequence[Worker], timeout_s: float) -> bool:
         deadline_ns = self._clock.monotonic_ns() + int(timeout_s * 1e9)
@@ -182,3 +281,18 @@ def _opened(worker: Worker) -> asyncio.Future[Exception | None]:
 
     worker.start(settle)
     return opened
+
+
+def _expect_start_errors(done: Iterable[asyncio.Task[None]]) -> None:
+    """Raise what a load raised, but for a StartError: its version has it."""
+    for each in done:
+        error = each.exception()
+        if error is not None and not isinstance(error, StartError):
+            raise error
+
+
+async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+    """Cancel `tasks` and return once they ended."""
+    for each in tasks:
+        each.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

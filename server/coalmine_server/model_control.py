@@ -53,6 +53,7 @@ class ModelControl:
         self._grace_s = grace_s
         self._locks: dict[str, asyncio.Lock] = {}  # at most one for each model there ever was
         self._running: set[asyncio.Task[Exception | None]] = set()
+        self._opening: list[asyncio.Task[None]] = []
         self._tasks: asyncio.TaskGroup | None = None
 
     # ------------------------------------------------------------ the start and the end
@@ -62,6 +63,7 @@ class ModelControl:
 
         `lenient`: a bad model is kept with the reason, and none at all is no error.
         """
+        self._registry.is_lenient = lenient
         for name in self._repository.names():
             try:
                 model = self._repository.model(name)
@@ -76,22 +78,57 @@ class ModelControl:
     async def open(self, *, lenient: bool, unloaded: Collection[str] = ()) -> None:
         """Load and warm every version, but for the models that are to stay unloaded.
 
-        Raises StartError for the first that can't be served.
+        Raises StartError for the first that can't be served. `lenient`: return once each is READY,
+        FAILED, or slow; what is slow goes on loading.
         """
         for name in self._registry.names:
             await self._tell(name)
         for name in unloaded:
             if name in self._registry.names:
                 await self._unload(name)
-        for name in [each for each in self._registry.names if each not in unloaded]:
+        names = [each for each in self._registry.names if each not in unloaded]
+        opening = self._open_leniently if lenient else self._open
+        self._opening = [asyncio.create_task(opening(each)) for each in names]
+        try:
+            await self._opened(timeout_s=self._loader.limits.slow_s if lenient else None)
+        except BaseException:
+            await self._give_up_opening()
+            raise
+        self._registry.is_open = True
+        for name in self._registry.names:
+            await self._tell(name)
+
+    async def _opened(self, *, timeout_s: float | None) -> None:
+        """Return when all is loaded, or `timeout_s` has passed; raise the first error."""
+        if not self._opening:
+            return
+        done, _ = await asyncio.wait(
+            self._opening, timeout=timeout_s, return_when=asyncio.FIRST_EXCEPTION
+        )
+        for each in [task for task in self._opening if task in done]:
+            each.result()
+
+    async def _open(self, name: str) -> None:
+        async with self._lock(name):
+            shelf = self._registry.shelf(name)
+            async with contextlib.aclosing(self._loader.load_all(shelf.versions)) as loading:
+                async for _ in loading:
+                    _raise_first(shelf.versions)
+            self._registry.put(name, shelf.over(None))
+
+    async def _open_leniently(self, name: str) -> None:
+        async with self._lock(name):
             try:
-                await self._load_all(self._registry.shelf(name).versions)
+                shelf = self._registry.shelf(name)
+                await self._bring(name, shelf, shelf.versions)
             except StartError as error:
-                if not lenient:
-                    raise
                 self._failed(name, error)
             await self._tell(name)
-        self._registry.is_open = True
+
+    async def _give_up_opening(self) -> None:
+        for task in self._opening:
+            task.cancel()
+        await asyncio.gather(*self._opening, return_exceptions=True)
 
     @contextlib.asynccontextmanager
     async def taking_changes(self) -> AsyncIterator[None]:
@@ -104,6 +141,7 @@ class ModelControl:
                 self._tasks = None
                 for task in self._running:
                     task.cancel()
+                await self._give_up_opening()
 
     def close(self, *, timeout_s: float) -> bool:
         """End every version; return whether all threads ended in time."""
@@ -153,62 +191,76 @@ class ModelControl:
         if not await in_thread(partial(self._repository.has, name)):
             raise NotFound(f"model '{name}' is not in the repository")
         async with self._lock(name):
-            fresh: list[Version] = []
             try:
                 model = await in_thread(partial(self._repository.model, name))
                 versions = self._versions(model)
-                fresh += [each for each in versions if each.state is State.LOADING]
-                await self._replace(name, Shelf.of(model, versions), fresh)
+                fresh = [each for each in versions if each.state is State.LOADING]
+                await self._bring(name, Shelf.of(model, versions), fresh)
             except StartError as error:
-                for each in fresh:
-                    if each.state is State.READY:
-                        self._loader.end(each)
                 self._failed(name, error)
                 raise LoadFailed(f"model '{name}': {error}") from None
             finally:
                 await self._tell(name)
 
-    async def _replace(self, name: str, shelf: Shelf, fresh: Sequence[Version]) -> None:
-        """Load what is new, then serve it, then take down what was served."""
-        before = self._served(name)
-        if any(each.state is State.READY for each in before):
+    async def _bring(self, name: str, shelf: Shelf, fresh: Sequence[Version]) -> None:
+        """Load what is new, then serve it, then take down what it replaces.
+
+        What loads is served, also where another version fails; as long as one does, nothing goes
+        but what is replaced. Raises StartError with why one failed.
+        """
+        if any(map(_is_ready, self._served(name))):
             self._registry.announce(name, fresh)
         else:
             self._registry.put(name, shelf)
-        await self._load_all(fresh)
+        async with contextlib.aclosing(self._loader.load_all(fresh)) as loading:
+            async for _ in loading:
+                await self._serve(name, shelf)
+        await self._serve(name, shelf)
+        _raise_first(shelf.versions)
+
+    async def _serve(self, name: str, asked: Shelf) -> None:
+        """Serve what is READY of a shelf; what nothing serves any more is taken down."""
+        before = self._registry.shelf(name) if name in self._registry.names else None
+        shelf = asked.over(before)
         self._registry.put(name, shelf)
+        self._registry.announce(name, [each for each in asked.versions if not each.is_ready])
         await self._tell(name)
-        for version in shelf.versions:
-            version.config = shelf.config
-        await self._retire([each for each in before if each not in shelf.versions])
+        for version in asked.versions:
+            version.config = asked.config
+        served = () if before is None else before.versions
+        gone = [each for each in served if each.is_ready and each not in shelf.versions]
+        await self._retire(gone, lambda version: _why_gone(version, asked))
 
     async def _unload(self, name: str) -> None:
         self._registry.shelf(name)  # or NotFound, before there is a lock for it
+        self._give_up(name, "unloaded")
         async with self._lock(name):
             await self._take_down(name, "unloaded")
 
     async def _remove(self, name: str) -> None:
+        self._give_up(name, "removed from the repository")
         async with self._lock(name):
             if name in self._registry.names:  # not where it could never be served
                 await self._take_down(name, "removed from the repository")
             self._registry.forget(name)
 
+    def _give_up(self, name: str, reason: str) -> None:
+        """End the loads of a model that are under way, so that nobody waits for one that hangs."""
+        for each in (*self._served(name), *self._registry.incoming(name)):
+            self._loader.give_up(each, reason)
+
     async def _take_down(self, name: str, reason: str) -> None:
         versions = self._registry.shelf(name).versions
-        await self._retire(versions)
+        await self._retire(versions, lambda _: reason)
         for each in versions:
             each.reason = reason
-        _log.info("model_unloaded", model=name, reason=reason)
+        self._registry.announce(name, ())
         await self._tell(name)
 
-    async def _retire(self, versions: Sequence[Version]) -> None:
+    async def _retire(self, versions: Sequence[Version], why: Callable[[Version], str]) -> None:
         async with asyncio.TaskGroup() as tasks:
             for each in versions:
-                tasks.create_task(self._loader.retire(each, grace_s=self._grace_s))
-
-    async def _load_all(self, versions: Sequence[Version]) -> None:
-        for version in versions:  # one after the other: each may want all cores, and memory twice
-            await self._loader.load(version)
+                tasks.create_task(self._loader.retire(each, why(each), grace_s=self._grace_s))
 
     async def _tell(self, name: str) -> None:
         await self._told(name, self._registry.serves(name))
@@ -233,6 +285,25 @@ class ModelControl:
     def _lock(self, name: str) -> asyncio.Lock:
         """Return the lock of a model that is served or in the repository."""
         return self._locks.setdefault(name, asyncio.Lock())
+
+
+def _is_ready(version: Version) -> bool:
+    return version.is_ready
+
+
+def _why_gone(version: Version, asked: Shelf) -> str:
+    numbers = [each.file.version for each in asked.versions]
+    if version.file.version in numbers:
+        return "replaced: its file or its settings are others"
+    return f"'versions' in config.yaml serves only {', '.join(map(str, numbers))} of what is there"
+
+
+def _raise_first(versions: Sequence[Version]) -> None:
+    """Raise StartError with why the first of the FAILED ones failed, and how many more did."""
+    failed = [each.reason for each in versions if each.state is State.FAILED]
+    if failed:
+        more = f" (and {len(failed) - 1} more)" if len(failed) > 1 else ""
+        raise StartError(f"{failed[0]}{more}")
 
 
 def _checked(name: str) -> str:

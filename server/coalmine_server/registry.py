@@ -15,7 +15,12 @@ from coalmine_server.signature import Signature
 
 _DEFAULT: Final = ""
 # What a config says of which versions there are, not of how one of them runs.
-_OF_THE_MODEL: Final[dict[str, Any]] = {"sha256": {}, "labels": {}, "versions": None}
+_OF_THE_MODEL: Final[dict[str, Any]] = {
+    "sha256": {},
+    "labels": {},
+    "versions": None,
+    "load_timeout": None,
+}
 
 
 class State(StrEnum):
@@ -43,6 +48,11 @@ class Version:
     reason: str = ""
     batcher: Batcher | None = None
     workers: list[Worker] = field(default_factory=list)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether it answers."""
+        return self.state is State.READY
 
     def ready(self) -> Batcher:
         """Return the way to its workers. Raises Unavailable."""
@@ -76,11 +86,41 @@ class Shelf:
 
     @classmethod
     def of(cls, model: Model, versions: Sequence[Version]) -> "Shelf":
-        """Return the shelf that a model's config asks for; its labels lead to `versions`."""
+        """Return the shelf that a model's config asks for; its labels lead to `versions`.
+
+        The newest, for who names none, is the newest that is READY, if any is.
+        """
         numbers = {str(each.file.version): each for each in versions}
         labels = {label: numbers[str(number)] for label, number in model.config.labels.items()}
-        by_key = {**numbers, **labels, _DEFAULT: versions[-1]}
-        return cls(model.config, tuple(versions), by_key)
+        return cls(model.config, tuple(versions), _keys(versions, labels))
+
+    def over(self, before: "Shelf | None") -> "Shelf":
+        """Return what can be served of this shelf by now, with what is not replaced so far.
+
+        As long as a version of this shelf is not READY, those of `before` go on serving that none
+        of this one's replaces, and a label that leads to no READY one leads where it led. Where
+        nothing serves at all, that is this shelf, with nothing but versions that don't.
+        """
+        ready = {each.file.version: each for each in self.versions if each.is_ready}
+        kept = before.versions if before is not None and len(ready) < len(self.versions) else ()
+        served = {each.file.version: each for each in kept if each.is_ready} | ready
+        if not served:
+            return self
+        versions = [served[number] for number in sorted(served)]
+        old_labels = {} if before is None else before.by_key
+        labels = {}
+        for label in self.config.labels:
+            asked, old = self.by_key[label], old_labels.get(label)
+            number = asked.file.version
+            led = old if old is not None and old in versions else served.get(number, asked)
+            labels[label] = ready.get(number, led)
+        return Shelf(self.config, tuple(versions), _keys(versions, labels))
+
+
+def _keys(versions: Sequence[Version], labels: dict[str, Version]) -> dict[str, Version]:
+    ready = [each for each in versions if each.is_ready]
+    numbers = {str(each.file.version): each for each in versions}
+    return {**numbers, **labels, _DEFAULT: (ready or versions)[-1]}
 
 
 class Registry:
@@ -91,14 +131,19 @@ class Registry:
         self._incoming: dict[str, tuple[Version, ...]] = {}  # LOADING or FAILED beside a shelf
         self._trouble: dict[str, str] = {}
         self.is_open = False
+        self.is_lenient = False
 
     # ------------------------------------------------------------ questions
 
     @property
     def is_ready(self) -> bool:
-        """Whether callers may come: not where there are models and all of them are in trouble."""
-        is_hopeless = bool(self._trouble) and not any(map(self.serves, self._shelves))
-        return self.is_open and not is_hopeless
+        """Whether callers may come. Health "", ServerReady and /readyz all say this.
+
+        Once the start is over: of a strict one every model was READY then, of a lenient one at
+        least one has to serve; nor is it so where models are in trouble and none serves.
+        """
+        needs_one = self.is_lenient or bool(self._trouble)
+        return self.is_open and (not needs_one or any(map(self.serves, self._shelves)))
 
     @property
     def names(self) -> list[str]:
@@ -125,11 +170,16 @@ class Registry:
         Raises NotFound.
         """
         by_key = self.shelf(name).by_key
-        found = by_key.get(version)
+        found = by_key.get(version) or self._to_come(name, version)
         if found is None:
             served = ", ".join(key for key in by_key if key != _DEFAULT)
             raise NotFound(f"model '{name}' has no version '{version}', only {served}")
         return found
+
+    def _to_come(self, name: str, version: str) -> Version | None:
+        """Return a version that loads or failed to, beside those that serve."""
+        found = [each for each in self.incoming(name) if str(each.file.version) == version]
+        return found[0] if found else None
 
     def shelf(self, name: str) -> Shelf:
         """Return what is served of a model. Raises NotFound; Unavailable if it never could be."""
@@ -163,8 +213,9 @@ class Registry:
         self._trouble.pop(name, None)
 
     def announce(self, name: str, versions: Sequence[Version]) -> None:
-        """Show versions that are LOADING, beside what is served."""
-        self._incoming[name] = tuple(versions)
+        """Show versions that are LOADING or FAILED, beside what is served."""
+        on_shelf = self._shelves[name].versions if name in self._shelves else ()
+        self._incoming[name] = tuple(each for each in versions if each not in on_shelf)
 
     def fail(self, name: str, reason: str) -> None:
         """Keep why a change failed; what is served stays, what was to come is FAILED."""

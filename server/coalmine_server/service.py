@@ -41,7 +41,7 @@ class InferenceService(pb_grpc.GRPCInferenceServiceServicer):
 
     @answering
     async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> Any:
-        """Return whether every model is READY."""
+        """Return whether callers may come, as health "" and /readyz say it."""
         return pb.ServerReadyResponse(ready=self._registry.is_ready)
 
     @answering

@@ -14,6 +14,7 @@ from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Tensor, encode_inputs
 from coalmine_server.batching.timers import LoopTimer
 from coalmine_server.batching.waiting import Pending
+from coalmine_server.config import LoadLimits
 from coalmine_server.figures.metrics import Metrics
 from coalmine_server.loader import Loader
 from coalmine_server.model_control import ModelControl
@@ -42,7 +43,14 @@ def write(root: Path, name: str, files: dict[int, bytes], **content: Any) -> Non
 class ModelRig:
     """A control with nothing loaded; `told` remembers who was said to serve, in order."""
 
-    def __init__(self, root: Path, *, cores: int = 4, hashed_only: bool = False) -> None:
+    def __init__(
+        self,
+        root: Path,
+        *,
+        cores: int = 4,
+        hashed_only: bool = False,
+        limits: LoadLimits = LoadLimits(),  # noqa: B008 - frozen
+    ) -> None:
         self.runtime = FakeRuntime()
         self.registry = Registry()
         self.repository = Repository(root, hashed_only=hashed_only)
@@ -55,6 +63,7 @@ class ModelRig:
             timer=LoopTimer(clock),
             metrics=self.metrics,
             cores=cores,
+            limits=limits,
         )
 
         async def told(name: str, serves: bool) -> None:

@@ -110,7 +110,7 @@ class FakeProgram:
 
 
 class FakeRuntime:
-    """Loads FakePrograms; refuses the bytes b"broken"."""
+    """Loads FakePrograms; refuses the bytes b"broken", and hangs in the warm-up of b"hangs"."""
 
     def __init__(self, program: Callable[[], FakeProgram] = FakeProgram) -> None:
         self._program = program
@@ -126,6 +126,8 @@ class FakeRuntime:
             raise StartError("not a model")
         program, self.next_program = self.next_program or self._program(), None
         self.programs.append(program)
+        if data == b"hangs":
+            program.gate.clear()
         return program
 
     def let_all_run(self) -> None:

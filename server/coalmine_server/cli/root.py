@@ -14,7 +14,7 @@ from coalmine_server.cli.operators import load, models, unload
 from coalmine_server.cli.repository import check, package
 from coalmine_server.cli.starting import fail, prepare
 from coalmine_server.cli.tokens import token
-from coalmine_server.config import Bounds, Connections, ServerConfig
+from coalmine_server.config import Bounds, Connections, LoadLimits, ServerConfig
 from coalmine_server.fleet import supervisor
 
 __all__ = ["package", "server"]
@@ -39,6 +39,9 @@ _AllowLoad = Annotated[
     bool, typer.Option("--allow-load", help="Let models be loaded and unloaded by RPC.")
 ]
 _Poll = Annotated[str, typer.Option(help="Look for changed models this often, such as 5s; 0s: no.")]
+_LoadTimeout = Annotated[
+    str, typer.Option(help="Most time for load and warm-up of a version; config.yaml may differ.")
+]
 _Workers = Annotated[
     int, typer.Option(min=1, max=256, help="Processes that share the port, each with all models.")
 ]
@@ -75,6 +78,7 @@ def run(
     workers: _Workers = 1,
     allow_load: _AllowLoad = False,
     poll: _Poll = "0s",
+    load_timeout: _LoadTimeout = "5m",
     intra_op: _IntraOp = None,
     admin_listen: _Admin = None,
     tls_cert: TlsCert = None,
@@ -109,6 +113,7 @@ def run(
         connections=Connections(
             _seconds("--max-connection-age", max_connection_age), _seconds("--keepalive", keepalive)
         ),
+        loads=LoadLimits(timeout_s=_above_zero("--load-timeout", load_timeout)),
     )
     raise typer.Exit(_served(config))
 
@@ -133,6 +138,10 @@ def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFile
         return TlsFiles.given(cert, key, client_ca)
     except StartError as error:
         fail(str(error))
+
+
+def _above_zero(option: str, text: str) -> float:
+    return _seconds(option, text) or fail(f"{option}: expected more than 0s")
 
 
 def _seconds(option: str, text: str) -> float:

@@ -99,6 +99,14 @@ def in_flight(calls: int, size: int | None) -> Iterator[Metric]:
         yield family
 
 
+def stuck(threads: Mapping[str, int]) -> Iterator[Metric]:
+    """Return how many threads of each model were told to end and did not so far."""
+    family = _gauge("stuck_threads", "Threads that were told to end and go on.", "model")
+    for model, count in threads.items():
+        family.add_metric([model], count)
+    yield family
+
+
 def spans(totals: Mapping[str, int]) -> Iterator[Metric]:
     """Return what became of the finished spans."""
     family = _counter("spans", "Finished spans, by what became of them.", "result")

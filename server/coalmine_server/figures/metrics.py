@@ -137,6 +137,10 @@ class Metrics:
         """Read the calls in flight, and the bytes of their requests, whenever somebody scrapes."""
         self.registry.register(_Read(lambda: families.in_flight(calls(), size and size())))
 
+    def watch_stuck(self, stuck: Callable[[], Mapping[str, int]]) -> None:
+        """Read how many threads of each model never came back whenever somebody scrapes."""
+        self.registry.register(_Read(lambda: families.stuck(stuck())))
+
     def watch_spans(self, totals: Callable[[], Mapping[str, int]]) -> None:
         """Read what became of the finished spans whenever somebody scrapes."""
         self.registry.register(_Read(lambda: families.spans(totals())))

@@ -4,6 +4,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
 from typing import Final, NamedTuple
 
@@ -32,10 +33,32 @@ Fetch = Callable[[str], str]
 
 def fetch(address: str) -> str:
     """Return the text of a worker's /metrics. Raises OSError where it says nothing for a second."""
+    return _asked(address, "/metrics")[1].decode()
+
+
+def serves(address: str) -> bool:
+    """Return whether a worker's /readyz says that callers may come."""
+    try:
+        return _asked(address, "/readyz")[0] == HTTPStatus.OK
+    except OSError:
+        return False
+
+
+def any_serves(known: Mapping[int, Known], serves: Callable[[str], bool] = serves) -> bool:
+    """Return whether at least one worker that is up says that callers may come."""
+    up = [each.http for each in known.values() if each.http is not None]
+    if not up:
+        return False
+    with ThreadPoolExecutor(len(up)) as pool:
+        return any(pool.map(serves, up))
+
+
+def _asked(address: str, path: str) -> tuple[int, bytes]:
     with contextlib.closing(HTTPConnection(address, timeout=_ANSWER_S)) as connection:
         try:
-            connection.request("GET", "/metrics")
-            return connection.getresponse().read().decode()
+            connection.request("GET", path)
+            answer = connection.getresponse()
+            return answer.status, answer.read()
         except HTTPException as error:
             raise OSError(f"{type(error).__name__}: {error}") from None
 

@@ -24,7 +24,7 @@ from coalmine.errors import StartError
 from coalmine.exposition import Exposition
 from coalmine.lifecycle import Stop
 from coalmine_server.config import ServerConfig
-from coalmine_server.fleet.metrics import FleetMetrics, Known
+from coalmine_server.fleet.metrics import FleetMetrics, Known, any_serves
 from coalmine_server.fleet.seat import Orders, Seat, write_orders
 
 _log = structlog.get_logger(__name__)
@@ -114,7 +114,7 @@ class Fleet:
         exposition = Exposition(
             self._config.http,
             registry,
-            lambda: not stop.asked and any(each.is_up for each in self._workers),
+            lambda: not stop.asked and any_serves(self._known()),
         )
         exposition.start()
         try:

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from coalmine_server.fleet.metrics import FleetMetrics, Known, merged
+from coalmine_server.fleet.metrics import FleetMetrics, Known, any_serves, merged
 
 
 def text_of(requests: int) -> str:
@@ -76,3 +76,11 @@ def test_one_that_is_down_is_not_asked() -> None:
 
 def test_with_no_worker_up_there_are_still_the_supervisors_own() -> None:
     assert 'coalmine_server_workers{state="down"} 1.0' in shown({0: Known(None, 0)}, {})
+
+
+def test_it_is_ready_while_one_worker_that_is_up_says_so() -> None:
+    known = {0: Known("a", 0), 1: Known("b", 0), 2: Known(None, 1)}
+    assert any_serves(known, lambda address: address == "b")
+    assert not any_serves(known, lambda _: False)
+    assert not any_serves({2: Known(None, 1)}, lambda _: True)
+    assert not any_serves({0: Known("127.0.0.1:1", 0)}), "nobody listens there"

@@ -128,22 +128,60 @@ async def test_what_a_request_began_with_is_what_answers_it(root: Path) -> None:
             assert not isinstance(pending.future.result(), Exception)
 
 
-async def test_a_load_that_fails_leaves_what_is_served_and_its_reason(root: Path) -> None:
+async def test_a_broken_version_keeps_no_other_out_and_takes_none_down(root: Path) -> None:
     async with open_rig(root) as rig:
-        before = rig.find("a", "2")
-        write(root, "a", {3: b"3", 4: b"broken"}, versions={"all": True})
-        with pytest.raises(LoadFailed, match=r"model 'a': .*a/4/model\.pt: not a model"):
+        before = rig.find("a", "1")
+        write(root, "a", {3: b"broken", 4: b"4"}, versions={"latest": 2})
+        with pytest.raises(LoadFailed, match=r"model 'a': .*a/3/model\.pt: not a model"):
             await rig.control.load("a")
-        assert rig.find("a") is before
+        assert rig.find("a", "1") is before
         before.ready()
-        rows = {
-            version: (state, reason) for name, version, state, reason in index(rig) if name == "a"
-        }
-        assert rows["2"][0] == "READY"
-        assert "not a model" in rows["2"][1]
-        assert rows["4"][0] == "UNAVAILABLE"
-        assert rows["3"][0] == "UNAVAILABLE", "all of a change, or nothing of it"
+        assert rig.find("a").file.version == 4, "what loads is served"
+        rows = {version: row for name, version, *row in index(rig) if name == "a"}
+        assert [(key, state) for key, (state, _) in sorted(rows.items())] == [
+            ("1", "READY"),
+            ("2", "READY"),
+            ("3", "UNAVAILABLE"),
+            ("4", "READY"),
+        ]
+        assert "not a model" in rows["3"][1]
+        with pytest.raises(Unavailable, match=r"version 3 is FAILED, not READY: .*not a model"):
+            rig.find("a", "3").ready()
         assert rig.told[-1] == ("a", True)
+        write(root, "a", {3: b"mended"}, versions={"latest": 2})
+        await rig.control.load("a")
+        assert list(rig.states("a")) == ["a/3", "a/4"], "once all serve, the policy holds"
+
+
+async def test_where_nothing_of_a_change_loads_what_served_goes_on(root: Path) -> None:
+    async with open_rig(root) as rig:
+        before = rig.find("b")
+        write(root, "b", {7: b"broken", 8: b"broken"}, versions={"latest": 1})
+        with pytest.raises(LoadFailed, match=r"b/8/model\.pt: not a model"):
+            await rig.control.load("b")
+        assert rig.find("b") is before
+        before.ready()
+
+
+async def test_at_a_lenient_start_the_newest_that_loads_is_the_newest(root: Path) -> None:
+    write(root, "a", {3: b"broken"}, versions={"all": True}, labels={"old": 1, "new": 3})
+    async with open_rig(root, lenient=True) as rig:
+        assert rig.find("a").file.version == 2
+        assert rig.find("a", "old").state is State.READY
+        with pytest.raises(Unavailable, match="not a model"):
+            rig.find("a", "new").ready()
+        assert ("a", True) in rig.told
+
+
+async def test_a_label_stays_where_it_leads_until_its_new_version_serves(root: Path) -> None:
+    write(root, "a", {}, versions={"all": True}, labels={"stable": 1, "canary": 2})
+    async with open_rig(root) as rig:
+        labels = {"stable": 2, "canary": 3}
+        write(root, "a", {3: b"broken"}, versions={"all": True}, labels=labels)
+        with pytest.raises(LoadFailed, match="not a model"):
+            await rig.control.load("a")
+        assert rig.find("a", "stable").file.version == 2
+        assert rig.find("a", "canary").file.version == 2
 
 
 async def test_a_version_that_cannot_be_replaced_has_one_row_and_serves(root: Path) -> None:
