@@ -85,8 +85,9 @@ async def test_a_version_that_hangs_keeps_no_other_of_its_model_out(root: Path) 
 async def test_what_hangs_can_be_unloaded_at_once_and_its_load_says_so(root: Path) -> None:
     async with open_rig(root, lenient=True, limits=PATIENT) as rig:
         write(root, "g", {1: b"hangs"})
+        programs = len(rig.runtime.programs)
         loading = asyncio.ensure_future(rig.control.load("g"))
-        await eventually(lambda: "g" in rig.registry.names)
+        await eventually(lambda: len(rig.runtime.programs) > programs)
         began_s = time.monotonic()
         for name in "ag":
             await rig.control.unload(name)
