@@ -167,11 +167,11 @@ class OipBackend:
             await self._server.stop(None)
             self._server = None
 
-    async def says(self, *, serving: bool) -> None:
-        """Say of its health whether it serves."""
+    async def says(self, *, serving: bool, of: str = "") -> None:
+        """Say of its health, or of one of its services, whether it serves."""
         assert self._health is not None, "it offers no health service"
         status = health_pb2.HealthCheckResponse
-        await self._health.set("", status.SERVING if serving else status.NOT_SERVING)
+        await self._health.set(of, status.SERVING if serving else status.NOT_SERVING)
 
     async def wait_seen(self, count: int, timeout_s: float = 10.0) -> None:
         """Return when `count` requests have come in all."""

@@ -37,6 +37,7 @@ class Address:
         "name",
         "outstanding",
         "standing",
+        "unserved",
     )
 
     def __init__(
@@ -52,6 +53,8 @@ class Address:
         self.channel = channel
         self.outstanding = 0
         self.standing = Standing()
+        # Models of which it says that it doesn't serve them.
+        self.unserved: frozenset[str] = frozenset()
         self._changed = changed
         self._doubted: Callable[[], None] | None = None
         self._unaries: dict[str, RawCall] = {}
@@ -96,6 +99,22 @@ class Address:
             standing.trouble,
             standing.is_settled,
         ):
+            self._changed()
+
+    def says_of(self, model: str, *, serving: bool) -> None:
+        """Take in what it says of one model, and tell what is new."""
+        if serving is (model not in self.unserved):
+            return
+        self.unserved = self.unserved - {model} if serving else self.unserved | {model}
+        say = _log.info if serving else _log.warning
+        event = "model_available" if serving else "model_unavailable"
+        say(event, backend=self.backend, address=self.name, model=model)
+        self._changed()
+
+    def forget_models(self) -> None:
+        """Know nothing of its models any more: the connection is lost."""
+        if self.unserved:
+            self.unserved = frozenset()
             self._changed()
 
     def _tell(self) -> None:

@@ -29,6 +29,8 @@ class Mark:
     # How long it was last out, before jitter; and since when it is back.
     span_ns: int = 0
     back_ns: int = 0
+    # Whether a call has gone well since then: what says of itself that it is well may fail calls.
+    has_answered: bool = False
 
 
 class Ejections:
@@ -74,7 +76,7 @@ class Ejections:
         mark = self.marks.get(name)
         if mark is None:
             return
-        mark.failures = 0
+        mark.failures, mark.has_answered = 0, True
         if not mark.until_ns and now_ns - mark.back_ns >= mark.span_ns:
             del self.marks[name]
 
@@ -84,6 +86,7 @@ class Ejections:
         for name in back:
             mark = self.marks[name]
             mark.failures, mark.until_ns, mark.back_ns = 0, 0, now_ns
+            mark.has_answered = False
         return back
 
     def keep(self, names: Collection[str]) -> None:
@@ -93,7 +96,7 @@ class Ejections:
 
     def _eject(self, mark: Mark, now_ns: int) -> int:
         rules = self._rules
-        did_well = not mark.span_ns or now_ns - mark.back_ns >= mark.span_ns
+        did_well = not mark.span_ns or (mark.has_answered and now_ns - mark.back_ns >= mark.span_ns)
         mark.span_ns = rules.first_ns if did_well else min(2 * mark.span_ns, rules.longest_ns)
         jittered = 1 + rules.jitter * (2 * self._chance() - 1)
         out_ns = min(int(mark.span_ns * jittered), rules.longest_ns)

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Final
 
 import grpc
-from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2 as pb
 
 from coalmine_router.metadata import Pair
 from coalmine_router.proxy.backends.address import Address
+from coalmine_router.proxy.backends.models import ModelWords, status_of
 from coalmine_router.proxy.backends.pace import Pace
 
 _READY: Final = grpc.ChannelConnectivity.READY
@@ -35,12 +35,14 @@ class Tending:
         shown: Callable[[], tuple[Pair, ...]],
         rng: random.Random,
         pace: Pace,
+        models: ModelWords,
     ) -> None:
         self._address = address
         self._channel = address.channel
         self._shown = shown
         self._rng = rng
         self._pace = pace
+        self._models = models
         # Bytes: of an answer that is none of theirs, gRPC's own reader makes a log full of traces.
         self._checks: _Checks = address.channel.unary_unary(f"/{_SERVICE}/Check")
         self._watches: _Watches = address.channel.unary_stream(f"/{_SERVICE}/Watch")
@@ -79,7 +81,9 @@ class Tending:
     async def _while_connected(self) -> None:
         """Watch and probe until the connection is lost."""
         async with asyncio.TaskGroup() as tasks:
-            beside = [tasks.create_task(self._watch()), tasks.create_task(self._probe())]
+            # Models are asked for first: then nobody gets calls who will say that it has none.
+            parts = (self._models.run(), self._watch(), self._probe())
+            beside = [tasks.create_task(each) for each in parts]
             await self._channel.wait_for_state_change(_READY)
             for each in beside:
                 each.cancel()
@@ -93,7 +97,7 @@ class Tending:
             try:
                 async for word in self._watches(_ANYTHING, metadata=self._shown()):
                     again_s = self._pace.watch_again_s
-                    self._said(serving=_status(word) != pb.HealthCheckResponse.NOT_SERVING)
+                    self._said(serving=status_of(word) != pb.HealthCheckResponse.NOT_SERVING)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     self._said_nothing()
@@ -154,11 +158,3 @@ class Tending:
 
     def _jittered(self, seconds: float) -> float:
         return seconds * (0.8 + 0.4 * self._rng.random())
-
-
-def _status(word: bytes) -> int:
-    """Return what a message of Watch says; UNKNOWN where it can't be read."""
-    try:
-        return int(pb.HealthCheckResponse.FromString(word).status)
-    except DecodeError:
-        return int(pb.HealthCheckResponse.UNKNOWN)

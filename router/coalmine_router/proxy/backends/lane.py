@@ -37,6 +37,7 @@ class Lane:
         "_pool",
         "backend",
         "is_ready",
+        "model",
         "shown",
         "where",
     )
@@ -51,9 +52,11 @@ class Lane:
         rules: Rules,
         ejected: Callable[[], None],
         has_stand_in: bool,
+        model: str = "",
     ) -> None:
         self.where = where
         self.backend = pool.name
+        self.model = model
         self.shown: tuple[Pair, ...] = ()
         self.is_ready = False
         self._pool = pool
@@ -129,7 +132,7 @@ class Lane:
     def renew(self) -> None:
         """Take in which addresses there are now."""
         self.shown = self._pool.shown
-        available = self._pool.available
+        available = tuple(each for each in self._pool.available if not self._refuses(each))
         if self._marks:
             self._ejections.keep({each.name for each in self._pool.known})
             names = [each.name for each in available]
@@ -138,6 +141,15 @@ class Lane:
         self._available = available
         self._only = available[0] if len(available) == 1 else None
         self.is_ready = bool(available)
+
+    def call(self, model: str) -> None:
+        """Take in that it calls another model."""
+        if model != self.model:
+            self.model = model
+            self.renew()
+
+    def _refuses(self, address: Address) -> bool:
+        return self.model in address.unserved
 
     def _out_most(self, of: int) -> int:
         """Return how many of so many addresses may be out: all, where another variant stands in."""
@@ -154,7 +166,7 @@ class Lane:
     def troubles(self) -> list[str]:
         """Why addresses get no calls, "ADDRESS: REASON" each; the first few, each cut short."""
         out = [each for each in self._pool.wanted if each not in self._available]
-        lines = [f"{each.name}: {_trouble(each)}" for each in out]
+        lines = [f"{each.name}: {self._trouble(each)}" for each in out]
         lines = [line[:_TROUBLE_CHARS_MAX] for line in (*self._pool.troubles, *lines)]
         more = len(lines) - _TROUBLES_MAX
         return lines[:_TROUBLES_MAX] + ([f"and {more} more"] if more > 0 else [])
@@ -165,6 +177,9 @@ class Lane:
         told = "; ".join(self.troubles) or "no address is known yet"
         return f"backend '{self.backend}': {told}"
 
-
-def _trouble(address: Address) -> str:
-    return address.standing.trouble or "is out for a while: calls to it kept failing"
+    def _trouble(self, address: Address) -> str:
+        if address.standing.trouble:
+            return address.standing.trouble
+        if self._refuses(address):
+            return f"says NOT_SERVING of model '{self.model}'"
+        return "is out for a while: calls to it kept failing"

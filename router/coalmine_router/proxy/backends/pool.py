@@ -15,6 +15,7 @@ from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.backends.following import Following
 from coalmine_router.proxy.backends.health import Tending
 from coalmine_router.proxy.backends.members import ADDRESSES_MAX, Members
+from coalmine_router.proxy.backends.models import ModelWords
 from coalmine_router.proxy.backends.pace import Pace
 from coalmine_router.proxy.backends.resolve import Resolves
 from coalmine_router.proxy.backends.targets import Lookup
@@ -24,6 +25,11 @@ _log = structlog.get_logger(__name__)
 
 class Renews(Protocol):
     """Whoever chooses among a pool's addresses."""
+
+    @property
+    def model(self) -> str:
+        """The model that it calls; "": any, or none."""
+        ...
 
     def renew(self) -> None:
         """Take in which addresses there are now."""
@@ -65,6 +71,11 @@ class Pool:
     def wanted(self) -> tuple[Address, ...]:
         """The addresses that its targets stand for now."""
         return tuple(self._members.wanted.values())
+
+    @property
+    def models(self) -> frozenset[str]:
+        """The models that its lanes call."""
+        return frozenset(each.model for each in self.lanes if each.model)
 
     @property
     def is_warm(self) -> bool:
@@ -133,8 +144,19 @@ class Pool:
     def _tend(self, tasks: asyncio.TaskGroup) -> None:
         for address in self.known:
             if address not in self._tended:
-                tending = Tending(address, lambda: self.shown, self._world.rng, self._world.pace)
-                self._tended[address] = tasks.create_task(tending.run())
+                self._tended[address] = tasks.create_task(self._tending(address).run())
+
+    def _tending(self, address: Address) -> Tending:
+        world = self._world
+        models = ModelWords(
+            address,
+            wanted=lambda: self.models,
+            shown=lambda: self.shown,
+            news=world.news,
+            rng=world.rng,
+            pace=world.pace,
+        )
+        return Tending(address, lambda: self.shown, world.rng, world.pace, models)
 
     def _follow(self, tasks: asyncio.TaskGroup) -> None:
         for gone in self._followed.keys() - set(self._members.lookups):

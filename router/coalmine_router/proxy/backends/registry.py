@@ -94,15 +94,17 @@ class Backends:
         for route in table.routes:
             for variant in route.variants:
                 at = route.name, variant.name
+                model = variant.model or route.match.model
                 kept = before.get(at)
                 if kept is not None and kept.backend == variant.backend:
                     self._lanes[at] = before.pop(at)
+                    kept.call(model)
                 else:
-                    self._lanes[at] = self._lane(at, self._pools[variant.backend])
+                    self._lanes[at] = self._lane(at, self._pools[variant.backend], model)
         for gone in before.values():
             gone.leave()
 
-    def _lane(self, at: tuple[str, str], pool: Pool) -> Lane:
+    def _lane(self, at: tuple[str, str], pool: Pool, model: str) -> Lane:
         return Lane(
             "/".join(at),
             pool,
@@ -111,6 +113,7 @@ class Backends:
             rules=self._rules,
             ejected=self._ejected.set,
             has_stand_in=at[1] != STABLE,
+            model=model,
         )
 
     # ------------------------------------------------------------ its life

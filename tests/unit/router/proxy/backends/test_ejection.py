@@ -67,7 +67,20 @@ def test_who_did_well_for_as_long_as_it_was_out_begins_at_five_seconds_again() -
     ejections.returned(5 * SECOND)
     assert fail(ejections, "a", 5, 6 * SECOND) == 10 * SECOND
     ejections.returned(16 * SECOND)
+    ejections.answered("a", 17 * SECOND)
     assert fail(ejections, "a", 5, 26 * SECOND) == 5 * SECOND
+
+
+def test_who_fails_all_its_calls_is_out_twice_as_long_however_few_they_are() -> None:
+    ejections = Ejections(middle)
+    now, spans = 0, []
+    for _ in range(4):
+        spans.append(fail(ejections, "a", 5, now) // SECOND)
+        now += spans[-1] * SECOND
+        ejections.returned(now)
+        # Its share is small: the next row of five takes longer than it was out.
+        now += 2 * spans[-1] * SECOND
+    assert spans == [5, 10, 20, 40]
 
 
 def test_who_did_well_for_as_long_as_it_was_out_is_forgotten() -> None:
