@@ -12,6 +12,9 @@ _FRAME_BYTES = 16_000
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _CONTINUATION = 0, 1, 3, 4, 6, 9
 _END_STREAM, _END_HEADERS, _ACK = 0x1, 0x4, 0x1
 
+# Paths come in full then, with every call.
+_NO_TABLE = struct.pack(">HI", 1, 0)
+
 Header = tuple[bytes, bytes]
 # From the number of a stream to the frames that answer it.
 Frames = Callable[[int], Sequence[bytes]]
@@ -58,7 +61,7 @@ class RawBackend:
         try:
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
                 await reader.readexactly(_PREFACE_BYTES)
-                writer.write(_frame(_SETTINGS, 0, 0, b""))
+                writer.write(_frame(_SETTINGS, 0, 0, _NO_TABLE))
                 while True:
                     await self._take(reader, writer)
         finally:
