@@ -124,6 +124,23 @@ class Repository:
         with _told(self._root / name):  # such as a folder that goes away meanwhile
             return self._model(name)
 
+    def ignored(self) -> list[str]:
+        """Return the folders, in order, that are no models and never will be. Raises StartError."""
+        with _told(self._root):
+            return sorted(each.name for each in _folders(self._root) if not _may_be_model(each))
+
+    def unserved(self, model: Model) -> Iterator[tuple[str, int | None, str]]:
+        """Return each folder of a model that isn't served: its name, version if any, and why."""
+        served = [each.version for each in model.versions]
+        with _told(self._root / model.name):
+            names = sorted(each.name for each in _folders(self._root / model.name))
+        for name in names:
+            version = int(name) if _VERSION.fullmatch(name) else None
+            if version is None:
+                yield name, None, "its name is not a version, a positive integer"
+            elif version not in served:
+                yield name, version, f"'versions' in {CONFIG_FILE} serves only {_listed(served)}"
+
     def _model(self, name: str) -> Model:
         folder = self._contained(self._root / name)
         config = config_file.load(_regular(self._contained(folder / CONFIG_FILE)), ModelConfig)
@@ -140,10 +157,8 @@ class Repository:
                 yield version
 
     def _names(self) -> Iterator[str]:
-        for entry in self._root.iterdir():
-            if entry.name.startswith(".") or not entry.is_dir():
-                continue
-            if is_name(entry.name) or (entry / CONFIG_FILE).exists():
+        for entry in _folders(self._root):
+            if _may_be_model(entry):
                 yield entry.name
             else:
                 _log.warning("folder_ignored", folder=str(entry))  # such as lost+found
@@ -168,6 +183,17 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except OSError as error:
         raise StartError(f"{error.filename or path}: {reason_of(error)}") from None
+
+
+def _folders(place: Path) -> Iterator[Path]:
+    """Return the folders in a place, but for hidden ones."""
+    for entry in place.iterdir():
+        if not entry.name.startswith(".") and entry.is_dir():
+            yield entry
+
+
+def _may_be_model(folder: Path) -> bool:
+    return is_name(folder.name) or (folder / CONFIG_FILE).exists()
 
 
 def _regular(path: Path) -> Path:

@@ -38,7 +38,10 @@ _Delay = Annotated[
 ]
 _Instances = Annotated[int | None, typer.Option(help="How many copies run at the same time.")]
 _Latest = Annotated[
-    int | None, typer.Option(min=1, help="How many of the newest versions are served. [2]")
+    int | None,
+    typer.Option(
+        min=1, help="How many of the newest versions are served; also of a known model. [2]"
+    ),
 ]
 _Labels = Annotated[
     list[str] | None,
@@ -58,6 +61,11 @@ _Mixing = Annotated[
 ]
 
 
+_Drop = Annotated[
+    bool, typer.Option("--drop", help="Go on where other versions will be served no more.")
+]
+
+
 def package(
     source: _Source,
     repository: _Place,
@@ -73,6 +81,7 @@ def package(
     metadata: _Metadata = None,
     source_tree: _Tree = None,
     allow_row_mixing: _Mixing = False,
+    drop: _Drop = False,
     as_json: _Json = False,
 ) -> None:
     """Put a TorchScript file into a repository, tried out, with its config and sha256."""
@@ -91,6 +100,7 @@ def package(
             metadata=provenance.metadata_of(metadata or ()),
             source_tree=source_tree,
             allow_row_mixing=allow_row_mixing,
+            drop=drop,
         )
         done = _packaged(order)
     except StartError as error:
@@ -145,11 +155,16 @@ def _print(findings: Sequence[Finding]) -> None:
     table = Table("model", "version", "labels", "inputs", "outputs", "sha256", "from", "result")
     for each in findings:
         cells = (each.inputs, each.outputs, each.sha256, each.origin)
-        result = Text("ready", "green") if each.is_good else Text("refused", "red")
-        number = "" if each.version is None else str(each.version)
+        number = each.folder if each.version is None else str(each.version)
         first = (each.model, number, ", ".join(each.labels))
-        table.add_row(*map(_cell, (*first, *cells)), result)
+        table.add_row(*map(_cell, (*first, *cells)), _result(each))
     Console().print(table)
+
+
+def _result(finding: Finding) -> Text:
+    if finding.unserved:
+        return Text("not served", "yellow")
+    return Text("ready", "green") if finding.is_good else Text("refused", "red")
 
 
 def _cell(text: str) -> Text:
@@ -164,6 +179,8 @@ def _end(findings: Sequence[Finding]) -> None:
     for each in findings:
         for warning in each.warnings:
             say(f"warning: {each.label}: {warning}")
+        if each.unserved:
+            say(f"warning: {each.label}: not served: {each.unserved}")
     problems = [each.problem for each in findings if not each.is_good]
     for problem in problems:
         say(problem)

@@ -19,7 +19,8 @@ _COMMIT_SHOWN: Final = 7
 class Finding:
     """One version; `problem` is empty where it can be served.
 
-    Where a whole model can't be read, there is one finding of it, without a version.
+    Where a whole model can't be read, there is one finding of it, without a version. `unserved`
+    says why a folder isn't served at all, and `folder` names one that is no version's.
     """
 
     model: str
@@ -31,6 +32,8 @@ class Finding:
     provenance: Mapping[str, str] = field(default_factory=dict)
     warnings: tuple[str, ...] = ()
     problem: str = ""
+    folder: str = ""
+    unserved: str = ""
 
     @property
     def is_good(self) -> bool:
@@ -40,7 +43,9 @@ class Finding:
     @property
     def label(self) -> str:
         """How lines for people name it."""
-        return self.model if self.version is None else f"{self.model} version {self.version}"
+        if self.version is not None:
+            return f"{self.model} version {self.version}"
+        return f"{self.model}/{self.folder}" if self.folder else self.model
 
     @property
     def origin(self) -> str:
@@ -55,7 +60,10 @@ class Finding:
 
 
 def findings_in(repository: Repository, runtime: Runtime) -> Iterator[Finding]:
-    """Try every version that would be served. Raises StartError where there is none at all."""
+    """Try every version that would be served, and tell of the folders that would not be.
+
+    Raises StartError where there is no model at all.
+    """
     names = repository.names()
     if not names:
         raise StartError(repository.nothing_there)
@@ -65,8 +73,12 @@ def findings_in(repository: Repository, runtime: Runtime) -> Iterator[Finding]:
         except StartError as error:
             yield Finding(name, problem=str(error))
             continue
+        for folder, version, why in repository.unserved(model):
+            yield Finding(name, version, folder=folder, unserved=why)
         for file in model.versions:
             yield _tried(model, file, runtime)
+    for name in repository.ignored():
+        yield Finding(name, unserved="it has no config.yaml, and no model can have such a name")
 
 
 def _tried(model: Model, file: VersionFile, runtime: Runtime) -> Finding:

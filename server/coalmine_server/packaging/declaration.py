@@ -70,6 +70,23 @@ def edited(path: Path, text: str, key: str, added: Mapping[str, object]) -> str:
     return after
 
 
+def with_latest(path: Path, text: str, latest: int | None) -> str:
+    """Return a config's text that serves so many of the newest versions; None: what it says.
+
+    Raises StartError where the text can't be edited by machine.
+    """
+    if latest is None or config_file.parse(text, ModelConfig, path=path).versions.latest == latest:
+        return text
+    entry = {"latest": latest}
+    after = with_entry(text, "versions", entry)
+    if _content(after) != {**_content(text), "versions": entry}:
+        raise StartError(
+            f"{path}: 'versions' can't be edited as it is written; write it as a block"
+        )
+    config_file.parse(after, ModelConfig, path=path)
+    return after
+
+
 def _content(text: str) -> dict[str, Any]:
     try:
         return dict(yaml.safe_load(text))
@@ -117,7 +134,6 @@ def _check_agreement(path: Path, config: ModelConfig, declared: Declared) -> Non
         "max_batch_size": (config.max_batch_size, declared.max_batch_size),
         "batching.max_delay": (config.batching.max_delay, _delay_ns(declared.max_delay)),
         "instances": (config.instances, declared.instances),
-        "versions.latest": (config.versions.latest, declared.latest),
     }
     for key, (there, given) in said.items():
         if given is not None and given != there:

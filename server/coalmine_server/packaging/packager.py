@@ -1,7 +1,7 @@
 """A TorchScript file becomes a version of a model: tried first, then put there in one step."""
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -43,6 +43,7 @@ class Order:
     metadata: Mapping[str, str] = field(default_factory=dict)
     source_tree: Path | None = None
     allow_row_mixing: bool = False
+    drop: bool = False  # take it that other versions will be served no more
 
     @property
     def folder(self) -> Path:
@@ -92,7 +93,8 @@ class Packager:
         """Put the source into the repository as a version, with its hash in the model's config.
 
         Raises StartError, and changes nothing: a wrong name, a version that is there, a signature
-        that the model's other versions don't have, or a file that doesn't run as declared.
+        that the model's other versions don't have, other versions that would be served no more, or
+        a file that doesn't run as declared.
         """
         _check_place(order)
         self._progress(f"reading {order.source}")
@@ -103,11 +105,12 @@ class Packager:
         properties = {**self._origin(order), **_told_of(tried, data, sha256), **order.metadata}
         files = {MODEL_FILE: data, provenance.PROVENANCE_FILE: provenance.written(properties)}
         self._progress(f"writing {order.place}")
+        lost = _lost(order, config)
         try:
             self._put(order, files, config, sha256)
         except OSError as error:
             raise StartError(f"{order.folder}: {reason_of(error)}") from None
-        warnings = (*tried.warnings, *_unserved(order, config))
+        warnings = (*tried.warnings, *_unserved(order, config), *_dropped(lost))
         return Packaged(order.place / MODEL_FILE, sha256, properties, warnings)
 
     # ------------------------------------------------------------ the trial
@@ -199,6 +202,7 @@ def _bytes_of(source: Path) -> bytes:
 def _config_text(order: Order, sha256: str) -> str:
     """Return what the config is to be, but for the labels. Raises StartError."""
     text = declaration.text_of(order.config, order.declared)
+    text = declaration.with_latest(order.config, text, order.declared.latest)
     return declaration.edited(order.config, text, "sha256", {str(order.version): sha256})
 
 
@@ -207,7 +211,9 @@ def _parsed(order: Order, text: str) -> ModelConfig:
     labels = dict.fromkeys(order.labels, order.version)
     text = declaration.edited(order.config, text, "labels", labels)
     config = config_file.parse(text, ModelConfig, path=order.config)
-    _served(order, config)
+    lost = _lost(order, config)
+    if lost and not order.drop:
+        raise StartError(_refusal(order, lost, config))
     return config
 
 
@@ -215,6 +221,38 @@ def _served(order: Order, config: ModelConfig) -> list[int]:
     """Return which versions will be served. Raises StartError where a label leads to another."""
     there = versions_in(order.folder) if order.folder.is_dir() else ()
     return served_of(order.folder, config, sorted({*there, order.version}))
+
+
+def _lost(order: Order, config: ModelConfig) -> list[int]:
+    """Return which versions are served now and won't be any more. Raises StartError as _served."""
+    after = _served(order, config)
+    if not order.config.exists():
+        return []
+    before = config_file.load(order.config, ModelConfig).model_copy(update={"labels": {}})
+    try:
+        served = served_of(order.folder, before, sorted(versions_in(order.folder)))
+    except StartError:  # `only` a version that isn't there: this one may be it
+        return []
+    return [each for each in served if each not in after]
+
+
+def _refusal(order: Order, lost: Sequence[int], config: ModelConfig) -> str:
+    served = _served(order, config)
+    oldest = min(*served, *lost)
+    latest = sum(number >= oldest for number in {*versions_in(order.folder), order.version})
+    return (
+        f"{order.config}: {_versions(lost)} would no longer be served, only "
+        f"{', '.join(map(str, served))}: --latest {latest} serves them all, --drop goes on"
+    )
+
+
+def _dropped(lost: Sequence[int]) -> tuple[str, ...]:
+    return (f"{_versions(lost)} will no longer be served",) if lost else ()
+
+
+def _versions(numbers: Sequence[int]) -> str:
+    listed = ", ".join(map(str, numbers))
+    return f"versions {listed}" if len(numbers) > 1 else f"version {listed}"
 
 
 def _check_unchanged(order: Order, tried: ModelConfig, now: ModelConfig) -> None:

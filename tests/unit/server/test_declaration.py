@@ -71,7 +71,6 @@ def test_a_new_model_needs_a_whole_declaration(
         (Declared(max_batch_size=16), "max_batch_size: expected 8, got 16"),
         (Declared(max_delay="2ms"), "batching.max_delay: expected 0, got 2000000"),
         (Declared(instances=2), "instances: expected 1, got 2"),
-        (Declared(latest=3), "versions.latest: expected 2, got 3"),
         (Declared(max_delay="soon"), "--max-delay: expected a duration"),
         (Declared(("x:FP31:[2]",)), "x:FP31:[2]: Value error, expected one of BOOL"),
     ],

@@ -57,10 +57,65 @@ def test_a_second_version_adds_its_hash_and_keeps_the_first(desk: Desk) -> None:
     assert served(desk) == [b"a", b"b"]
 
 
-def test_of_more_versions_than_are_wanted_the_newest_are_served(desk: Desk) -> None:
+# ---------------------------------------------------------------- what would be served no more
+
+
+def test_a_version_that_would_be_served_no_more_is_named_and_nothing_changes(desk: Desk) -> None:
+    desk.package(1)
+    desk.package(2, NOTHING)
+    before = desk.content()
+    with pytest.raises(StartError) as refused:
+        desk.package(3, NOTHING)
+    assert str(refused.value) == (
+        f"{desk.config}: version 1 would no longer be served, only 2, 3: --latest 3 serves them "
+        "all, --drop goes on"
+    )
+    assert desk.content() == before
+
+
+def test_with_drop_it_goes_and_is_warned_of(desk: Desk) -> None:
     desk.package(1, replace(DECLARED, latest=1), data=b"a")
-    assert desk.package(2, NOTHING, data=b"b").warnings == ()
+    done = desk.package(2, NOTHING, data=b"b", drop=True)
+    assert done.warnings == ("version 1 will no longer be served",)
     assert served(desk) == [b"b"]
+
+
+def test_latest_widens_what_a_known_model_serves_and_keeps_comments(desk: Desk) -> None:
+    desk.package(1, replace(DECLARED, latest=1), data=b"a")
+    text = desk.config.read_text()
+    desk.config.write_text(f"# ours\n{text}")
+    done = desk.package(2, replace(NOTHING, latest=2), data=b"b")
+    assert done.warnings == ()
+    assert served(desk) == [b"a", b"b"]
+    assert desk.config.read_text().startswith("# ours\n")
+
+
+def test_latest_that_narrows_is_refused_like_any_loss(desk: Desk) -> None:
+    for version in (1, 2):
+        desk.package(version)
+    with pytest.raises(StartError, match="versions 1, 2 would no longer be served, only 3"):
+        desk.package(3, replace(NOTHING, latest=1))
+    desk.package(3, replace(NOTHING, latest=1), drop=True)
+    assert len(served(desk)) == 1
+
+
+@pytest.mark.parametrize("policy", [{"all": True}, {"only": [1, 2]}])
+def test_where_nothing_is_lost_nothing_is_refused(desk: Desk, policy: dict[str, Any]) -> None:
+    for version in (1, 2):
+        desk.package(version)
+    config = yaml.safe_load(desk.config.read_text())
+    desk.config.write_text(yaml.safe_dump({**config, "versions": policy}))
+    desk.package(3)
+    assert len(served(desk)) == (3 if policy.get("all") else 2)
+
+
+def test_another_policy_becomes_latest_where_it_is_asked_for(desk: Desk) -> None:
+    for version in (1, 2):
+        desk.package(version)
+    config = yaml.safe_load(desk.config.read_text())
+    desk.config.write_text(yaml.safe_dump({**config, "versions": {"only": [1]}}))
+    desk.package(3, replace(NOTHING, latest=3))
+    assert len(served(desk)) == 3
 
 
 def test_a_version_that_nobody_will_serve_earns_a_warning(desk: Desk) -> None:
@@ -175,7 +230,7 @@ def test_a_label_that_would_lead_to_a_version_no_longer_served_is_refused(desk: 
     assert desk.refusal(3, NOTHING).endswith(
         "config.yaml: labels.stable: leads to version 1, but 'versions' serves only 2, 3"
     )
-    desk.package(3, NOTHING, labels=("stable",))
+    desk.package(3, NOTHING, labels=("stable",), drop=True)
 
 
 def test_a_label_is_checked_as_a_config_is(desk: Desk) -> None:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from coalmine_server.cli.root import package, server
 from tests.doubles.processes import ran
-from tests.models import Lies, Linear, Raises, scripted, write_model
+from tests.models import Lies, Linear, Raises, config, scripted, write_model
 
 runner = CliRunner()
 packaging = typer.Typer()
@@ -63,9 +63,36 @@ def test_check_as_json_says_the_same(root: Path) -> None:
             "provenance": provenance,
             "warnings": [],
             "problem": "",
+            "folder": "",
+            "unserved": "",
             "ok": True,
         }
     ]
+
+
+def test_check_lists_the_folders_that_are_not_served_and_says_why(root: Path) -> None:
+    write_model(
+        root, "many", {1: Linear(), 2: Linear(), 3: Linear()}, config(versions={"latest": 2})
+    )
+    (root / "many" / "v4").mkdir()
+    (root / "not a model").mkdir()
+    done = runner.invoke(server, ["check", str(root), "--json"])
+    assert done.exit_code == 0
+    unserved = {
+        (row["model"], row["version"], row["folder"]): row["unserved"]
+        for row in json.loads(done.stdout)
+        if row["unserved"]
+    }
+    assert unserved == {
+        ("many", 1, "1"): "'versions' in config.yaml serves only 2, 3",
+        ("many", None, "v4"): "its name is not a version, a positive integer",
+        ("not a model", None, ""): "it has no config.yaml, and no model can have such a name",
+    }
+    lines = lines_of(done.stderr)
+    first = "coalmine: warning: many version 1: not served: 'versions' in config.yaml serves only"
+    assert lines[0] == f"{first} 2, 3"
+    shown = runner.invoke(server, ["check", str(root)], env={"COLUMNS": "200"}).stdout
+    assert shown.count("not served") == 3
 
 
 def test_check_shows_where_versions_come_from_as_nothing_but_text(root: Path) -> None:
