@@ -95,6 +95,11 @@ class Child:
         self._tasks.create_task(new.run())
         return await self._taken(new, command, within_s, old=None)
 
+    def kill(self) -> None:
+        """Kill the process that has the place, for one that hangs; it is started again."""
+        if self._process is not None:
+            self._process.kill()
+
     async def end(self) -> None:
         """Ask the process to end; kill it where it does not in time."""
         self._ending.set()

@@ -14,13 +14,20 @@ _Start = Callable[[str, list[tuple[str, str]]], Any]
 
 
 class Exposition:
-    """The HTTP side of a process. Raises StartError where its address can't be had."""
+    """The HTTP side of a process. Raises StartError where its address can't be had.
+
+    `why_not` is the reason given while it isn't ready.
+    """
 
     def __init__(
-        self, address: str, registry: CollectorRegistry, ready: Callable[[], bool]
+        self,
+        address: str,
+        registry: CollectorRegistry,
+        ready: Callable[[], bool],
+        why_not: Callable[[], str] = lambda: "",
     ) -> None:
         host, port = split_address(address)
-        app = _routes(registry, ready)
+        app = _routes(registry, ready, why_not)
         try:
             self._server: WSGIServer = make_server(
                 host, port, app, server_class=_Server, handler_class=_Handler
@@ -55,7 +62,9 @@ class _Handler(WSGIRequestHandler):
         """Say nothing: scrapes would drown the log."""
 
 
-def _routes(registry: CollectorRegistry, ready: Callable[[], bool]) -> Any:
+def _routes(
+    registry: CollectorRegistry, ready: Callable[[], bool], why_not: Callable[[], str]
+) -> Any:
     metrics = make_wsgi_app(registry)
 
     def app(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
@@ -68,7 +77,7 @@ def _routes(registry: CollectorRegistry, ready: Callable[[], bool]) -> Any:
         if path == "/readyz":
             is_ready = ready()
             status = "200 OK" if is_ready else "503 Service Unavailable"
-            return _text(start, status, "ready" if is_ready else "not ready")
+            return _text(start, status, "ready" if is_ready else why_not() or "not ready")
         return _text(start, "404 Not Found", "there are /metrics, /healthz and /readyz")
 
     return app

@@ -105,6 +105,11 @@ class StartedProcess:
             _signal(process, signal.SIGKILL)
             await process.wait()
 
+    def kill(self) -> None:
+        """Kill it, where it lives."""
+        if self._process is not None and self._process.returncode is None:
+            _signal(self._process, signal.SIGKILL)
+
     async def _once(self) -> int:
         process = self._process = await asyncio.create_subprocess_exec(
             *(*self._command.program, *self._command.arguments, "--with-parent"),

@@ -1,6 +1,7 @@
 """`router run`, from its parts. What it keeps is in proxy_app.py and control_app.py."""
 
 import asyncio
+import contextlib
 import os
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
@@ -8,19 +9,22 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+from prometheus_client import CollectorRegistry
+
 from coalmine import lifecycle
 from coalmine.addresses import bound_address, check_free, reserve
 from coalmine.child_process import Command
 from coalmine.errors import StartError
+from coalmine.exposition import Exposition
 from coalmine.hangup import asked_by_hangup
 from coalmine.lifecycle import Stop
 from coalmine_router.config.file import RouterConfig
-from coalmine_router.processes import FILE_NAME as PROCESS_FILE
-from coalmine_router.processes import ProcessFile
 from coalmine_router.reload import Reload
 from coalmine_router.supervisor import Grace, Supervisor, command
 
 _SOCKET_PATH_MAX: Final = 100
+# Where a process answers its supervisor: a port that nobody else is told of.
+_OWN_HTTP: Final = "127.0.0.1:0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +43,6 @@ class Places(NamedTuple):
 
     data: str
     control: str
-    http: str
     # For proxies on this machine; "" where there can't be one.
     socket: str
 
@@ -54,19 +57,37 @@ async def run(settings: RunSettings, stop: Stop) -> None:
         places = Places(
             bound_address(data_port),
             _chosen(config.control.listen),
-            _chosen(config.http),
             _socket(config.control.state),
         )
         control = _control(settings, settings.config_file, places)
-        noted = ProcessFile(config.control.state / PROCESS_FILE)
-        supervisor = Supervisor(
-            control, _proxies(settings, places), settings.grace, note=noted.note
-        )
-        await supervisor.run(stop, _serving(settings, places, supervisor, asked))
+        supervisor = Supervisor(control, _proxies(settings, places), settings.grace)
+        with _exposed(config.http, supervisor, stop) as http:
+            await supervisor.run(stop, _serving(settings, places, supervisor, asked, http))
+
+
+@contextlib.contextmanager
+def _exposed(address: str, supervisor: Supervisor, stop: Stop) -> Iterator[str]:
+    """Yield where /metrics and health answer, whatever becomes of the processes."""
+    registry = CollectorRegistry()
+    registry.register(supervisor.metrics())
+
+    def why_not() -> str:
+        return "the router ends" if stop.asked else supervisor.why_not()
+
+    exposition = Exposition(address, registry, lambda: not why_not(), why_not)
+    exposition.start()
+    try:
+        yield exposition.address
+    finally:
+        exposition.stop()
 
 
 def _serving(
-    settings: RunSettings, places: Places, supervisor: Supervisor, asked: asyncio.Event
+    settings: RunSettings,
+    places: Places,
+    supervisor: Supervisor,
+    asked: asyncio.Event,
+    http: str,
 ) -> Callable[[], Coroutine[Any, Any, None]]:
     """Return what is done while all processes are up."""
     in_force = settings.config.control.state / "config-in-force.yaml"
@@ -85,7 +106,7 @@ def _serving(
         # Not earlier: the state folder is another router's until our control process has it.
         if reload.keep_copy():
             supervisor.control_later(control)
-        lifecycle.announce(data=places.data, control=places.control, http=places.http)
+        lifecycle.announce(data=places.data, control=places.control, http=http)
         await reload.run(asked)
 
     return serve
@@ -106,7 +127,7 @@ def _socket(state: Path) -> str:
 def _control(settings: RunSettings, file: Path, places: Places) -> Command:
     arguments = [
         *("control", "--config", str(file), "--socket", places.socket),
-        *("--listen", places.control, "--http", places.http),
+        *("--listen", places.control, "--http", _OWN_HTTP),
         *("--state", str(settings.config.control.state)),
         *("--grace", f"{settings.grace.copies_s:.3f}s"),
     ]
@@ -128,6 +149,7 @@ def _proxy_arguments(settings: RunSettings, data: str, control: str) -> list[str
         )
     return [
         *("proxy", "--control", control, "--listen", data, "--shared-port"),
+        *("--http", _OWN_HTTP),
         *("--state", str(config.control.state)),
         *("--grace", f"{settings.grace.requests_s:.3f}s"),
         *_door_arguments(config),

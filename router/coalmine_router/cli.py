@@ -111,6 +111,9 @@ def proxy(
     shared_port: Annotated[
         bool, typer.Option("--shared-port", help="Other proxies listen on the same port.")
     ] = False,
+    http: Annotated[
+        str, typer.Option(metavar="ADDR", help="Where /metrics and health listen; else nowhere.")
+    ] = "",
     ca: Ca = None,
     cert: Cert = None,
     key: Key = None,
@@ -141,6 +144,7 @@ def proxy(
             ControlAddress(control, tls, token, token_file, token_in_plaintext),
             DoorSettings(listen, shared_port, files, tokens),
             state,
+            http,
             _seconds(grace),
         )
         return proxy_app.proxy(settings, stop)

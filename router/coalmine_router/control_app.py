@@ -26,8 +26,6 @@ from coalmine_router.control.door import ControlDoor, Offer
 from coalmine_router.control.plane import ControlPlane
 from coalmine_router.observer.plane import ObserverPlane, Surroundings
 from coalmine_router.observer.telling.teller import NoSpans
-from coalmine_router.processes import FILE_NAME as PROCESS_FILE
-from coalmine_router.processes import ProcessMetrics
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +41,6 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
     """Serve the control API, the table feed and the reports until `stop`. Raises StartError."""
     config, registry = settings.config, CollectorRegistry()
     check_free(config.control.listen)
-    registry.register(ProcessMetrics(config.control.state / PROCESS_FILE, os.getppid()))
     door = ControlDoor(config.control, settings.socket, SystemClock())
     async with contextlib.AsyncExitStack() as stack:
         http = stack.enter_context(_exposed(config.http, registry, stop))

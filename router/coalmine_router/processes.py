@@ -1,78 +1,77 @@
-"""The processes that `router run` keeps, in the metrics of the one that has metrics.
+"""The processes that `router run` keeps: what is to be seen of them, and whether they answer."""
 
-The supervisor answers nobody: it writes a small file, which the control process reads for /metrics.
-"""
-
-import os
-from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
 
 import structlog
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
-from pydantic import BaseModel, ValidationError
 
+from coalmine.addresses import split_address
 from coalmine.child_process import Child
-from coalmine.errors import reason_of
 
 _log = structlog.get_logger(__name__)
 
-FILE_NAME: Final = "processes.json"
-
 _LABELS: Final = ("process",)
-
-
-class Kept(BaseModel):
-    """One process."""
-
-    is_up: bool
-    restarts: int
-    failures: int
-
-
-class Told(BaseModel):
-    """What the file holds; it is of no one but the process that wrote it."""
-
-    supervisor: int
-    processes: dict[str, Kept]
-
-
-class ProcessFile:
-    """Where the supervisor writes them down, whenever they are others than last time."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._written: Told | None = None
-
-    def note(self, children: Sequence[Child]) -> None:
-        """Write what is true of them now; a disk that is full is no reason not to go on."""
-        kept = {
-            each.name: Kept(is_up=each.is_up, restarts=each.restarts, failures=each.failures)
-            for each in children
-        }
-        told = Told(supervisor=os.getpid(), processes=kept)
-        if told == self._written:
-            return
-        self._written = told
-        draft = self._file.with_name(f"{self._file.name}.new")
-        try:
-            draft.write_text(told.model_dump_json(), encoding="utf-8")
-            draft.replace(self._file)
-        except OSError as error:
-            _log.warning("processes_not_noted", file=str(self._file), reason=reason_of(error))
+_ANSWER_S: Final = 1.0
+_ASKED_EACH_S: Final = 0.5
+# A process that answers nothing for so long hangs; a machine that is busy isn't slower than this.
+_HANGS_S: Final = 10.0
+_ASKED_AT_ONCE: Final = 16
 
 
 class ProcessMetrics(Collector):
-    """What `supervisor` wrote, read when it is asked for; nothing where it wrote nothing."""
+    """The figures of all processes: asked for when somebody scrapes, and the supervisor's own.
 
-    def __init__(self, file: Path, supervisor: int) -> None:
-        self._file = file
-        self._supervisor = supervisor
+    A process that is down or doesn't answer is left out. `shared` are processes of which there are
+    several: each of their samples has a label `process`.
+    """
 
-    def collect(self) -> Iterable[Metric]:
-        """Return what is kept, and how often it had to be started again."""
-        kept = self._read()
+    def __init__(self, alone: Sequence[Child], shared: Sequence[Child]) -> None:
+        self._alone = alone
+        self._all = (*alone, *shared)
+        self._unanswered = 0
+        self._counting = threading.Lock()  # scrapes come in threads of their own
+
+    def describe(self) -> Iterable[Metric]:
+        """Return nothing: what processes show is known when they are asked."""
+        return ()
+
+    def collect(self) -> Iterator[Metric]:
+        """Return what the processes show, then how they are."""
+        up = [(child, str(child.announced["http"])) for child in self._all if child.is_up]
+        with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
+            pages = list(pool.map(lambda each: self._page(*each), up))
+        yield from self._merged({child: page for (child, _), page in zip(up, pages, strict=True)})
+        yield from self._own()
+
+    def _page(self, child: Child, address: str) -> list[Metric]:
+        try:
+            return list(text_string_to_metric_families(_fetched(address)))
+        except (OSError, HTTPException, ValueError) as error:
+            _log.warning("process_not_scraped", process=child.name, reason=str(error))
+            with self._counting:
+                self._unanswered += 1
+            return []
+
+    def _merged(self, pages: Mapping[Child, list[Metric]]) -> Iterable[Metric]:
+        found: dict[str, Metric] = {}
+        for child, page in pages.items():
+            label = {} if child in self._alone else {"process": child.name}
+            for metric in page:
+                empty = Metric(metric.name, metric.documentation, metric.type)
+                found.setdefault(metric.name, empty).samples += [
+                    sample._replace(labels={**label, **sample.labels}) for sample in metric.samples
+                ]
+        return found.values()
+
+    def _own(self) -> Iterator[Metric]:
         up: Metric = GaugeMetricFamily(
             "coalmine_router_process_up",
             "Whether a process of this router is ready.",
@@ -88,18 +87,100 @@ class ProcessMetrics(Collector):
             "Processes that were to take another's place, and did not get ready.",
             labels=_LABELS,
         )
-        for name, each in kept.items():
-            _add(up, name, each.is_up)
-            _add(restarts, name, each.restarts)
-            _add(failures, name, each.failures)
-        return up, restarts, failures
+        for child in self._all:
+            _add(up, child.name, child.is_up)
+            _add(restarts, child.name, child.restarts)
+            _add(failures, child.name, child.failures)
+        yield from (up, restarts, failures)
+        yield CounterMetricFamily(
+            "coalmine_router_processes_not_scraped",
+            "Processes that did not answer in time when /metrics was read.",
+            value=self._unanswered,
+        )
 
-    def _read(self) -> Mapping[str, Kept]:
-        try:
-            told = Told.model_validate_json(self._file.read_bytes())
-        except (OSError, ValidationError):
-            return {}
-        return told.processes if told.supervisor == self._supervisor else {}
+
+class Watch:
+    """Asks every process now and then whether it is ready, and kills one that says nothing.
+
+    It is started again, as after any death. `why_not` has the reason why no proxy serves, or "".
+    """
+
+    def __init__(
+        self,
+        children: Sequence[Child],
+        proxies: Sequence[Child],
+        *,
+        hangs_s: float = _HANGS_S,
+        each_s: float = _ASKED_EACH_S,
+    ) -> None:
+        self._children = children
+        self._proxies = proxies
+        self._hangs_s = hangs_s
+        self._each_s = each_s
+        # What each said last, by process id: one that is new has announced that it is ready.
+        self._unready: dict[int, str] = {}
+
+    def why_not(self) -> str:
+        """Return why no proxy serves now; "" where one does."""
+        reasons = []
+        for proxy in self._proxies:
+            reason = self._unready.get(proxy.pid, "") if proxy.is_up else "is down"
+            if not reason:
+                return ""
+            reasons.append(f"{proxy.name} {reason}")
+        return "no proxy serves: " + "; ".join(reasons)
+
+    async def run(self) -> None:
+        """Watch until cancelled."""
+        async with asyncio.TaskGroup() as tasks:
+            for child in self._children:
+                tasks.create_task(self._watch(child))
+
+    async def _watch(self, child: Child) -> None:
+        heard_s, heard_pid = _now_s(), 0
+        while True:
+            await asyncio.sleep(self._each_s)
+            pid = child.pid
+            if not child.is_up or pid != heard_pid:
+                self._unready.pop(heard_pid, None)
+                heard_s, heard_pid = _now_s(), pid
+            if not child.is_up:
+                continue
+            status = await _status(str(child.announced["http"]))
+            if status:
+                heard_s = _now_s()
+            self._note(pid, status)
+            if _now_s() - heard_s > self._hangs_s and child.pid == pid:
+                _log.error("process_hangs", process=child.name, pid=pid, silent_s=self._hangs_s)
+                child.kill()
+
+    def _note(self, pid: int, status: int) -> None:
+        if status == 200:
+            self._unready.pop(pid, None)
+        else:
+            self._unready[pid] = "is not ready" if status else "doesn't answer"
+
+
+def _fetched(address: str) -> str:
+    with contextlib.closing(HTTPConnection(address, timeout=_ANSWER_S)) as connection:
+        connection.request("GET", "/metrics")
+        return connection.getresponse().read().decode()
+
+
+async def _status(address: str) -> int:
+    """Return the status code of a process's /readyz; 0 where it doesn't answer in time."""
+    try:
+        async with asyncio.timeout(_ANSWER_S):
+            reader, writer = await asyncio.open_connection(*split_address(address))
+            with contextlib.closing(writer):
+                writer.write(b"GET /readyz HTTP/1.0\r\n\r\n")
+                return int((await reader.readline()).split()[1])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()
 
 
 def _add(family: Any, name: str, value: float) -> None:

@@ -1,17 +1,24 @@
 """The proxy, from its parts: assign, forward, reply, report."""
 
 import asyncio
+import contextlib
 import os
 import random
 import secrets
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+from prometheus_client import CollectorRegistry
+from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from coalmine import lifecycle
 from coalmine.clock import SystemClock
 from coalmine.control.v1.control_pb2_grpc import TableFeedStub
 from coalmine.errors import StartError
+from coalmine.exposition import Exposition
 from coalmine.lifecycle import Stop
 from coalmine.trace_context import HeadSampler, sampler_from
 from coalmine_router.proxy.backends.registry import Backends
@@ -37,6 +44,8 @@ class ProxySettings:
     control: ControlAddress
     door: DoorSettings
     state: Path
+    # Where /metrics and health answer; "" for nowhere.
+    http: str
     grace_s: float
 
 
@@ -64,7 +73,8 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
     door = DataDoor(settings.door, routes, SystemClock())
     link = ControlLink(settings.control)
     subscriber.start_from_disk()
-    async with asyncio.TaskGroup() as tasks:
+    figures = Figures(subscriber.serving.is_set)
+    async with _exposed(settings.http, figures, stop) as http, asyncio.TaskGroup() as tasks:
         background = [
             tasks.create_task(backends.run()),
             tasks.create_task(
@@ -75,13 +85,59 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
             tasks.create_task(door.follow_tokens()),
         ]
         if await lifecycle.unless_stopped(stop, _ready(subscriber, backends)):
-            lifecycle.announce(data=await door.open())
+            data = await door.open()
+            figures.is_open = True
+            lifecycle.announce(data=data, **({"http": http} if http else {}))
             await stop.wait()
         await door.close(settings.grace_s, plane.hold, plane.refuse)
         for task in background:
             task.cancel()
     await link.close()
     await backends.close()
+
+
+class Figures(Collector):
+    """What one proxy shows: whether it takes calls, and knows a table."""
+
+    def __init__(self, knows_table: Callable[[], bool]) -> None:
+        self.is_open = False
+        self._knows_table = knows_table
+
+    def why_not(self) -> str:
+        """Return why it doesn't serve; "" where it does."""
+        if not self._knows_table():
+            return "it knows no table"
+        return "" if self.is_open else "the data port isn't open"
+
+    def collect(self) -> Iterable[Metric]:
+        """Return it as metrics."""
+        return (
+            GaugeMetricFamily(
+                "coalmine_router_proxy_serving",
+                "Whether this proxy takes calls and knows a table.",
+                value=not self.why_not(),
+            ),
+        )
+
+
+@contextlib.asynccontextmanager
+async def _exposed(address: str, figures: Figures, stop: Stop) -> AsyncIterator[str]:
+    """Yield where /metrics and health answer until the end; "" where there is no address."""
+    if not address:
+        yield ""
+        return
+    registry = CollectorRegistry()
+    registry.register(figures)
+
+    def why_not() -> str:
+        return "the proxy ends" if stop.asked else figures.why_not()
+
+    exposition = Exposition(address, registry, lambda: not why_not(), why_not)
+    exposition.start()
+    try:
+        yield exposition.address
+    finally:
+        exposition.stop()
 
 
 async def _ready(subscriber: Subscriber, backends: Backends) -> None:

@@ -14,12 +14,12 @@ import structlog
 
 from coalmine.child_process import Child, Command
 from coalmine.lifecycle import Stop, unless_stopped
+from coalmine_router.processes import ProcessMetrics, Watch
 
 _log = structlog.get_logger(__name__)
 
 # Longer than a process needs on a machine that has other things to do.
 _READY_S: Final = 30.0
-_NOTED_EACH_S: Final = 1.0
 
 
 class Grace(NamedTuple):
@@ -54,12 +54,11 @@ class Supervisor:
         proxies: Sequence[Command],
         grace: Grace,
         *,
-        note: Callable[[Sequence[Child]], None],
         ready_within_s: float = _READY_S,
     ) -> None:
         self._control = Child(control, grace.control_s)
         self._proxies = [Child(proxy, grace.proxies_s) for proxy in proxies]
-        self._note = note
+        self._watch = Watch([self._control, *self._proxies], self._proxies)
         self._ready_within_s = ready_within_s
 
     async def run(self, stop: Stop, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -68,12 +67,14 @@ class Supervisor:
         `serve` runs once all of them are ready, and is cancelled before they end.
         """
         async with asyncio.TaskGroup() as tasks:
+            watching = tasks.create_task(self._watch.run())
             tasks.create_task(self._control.keep())
             if await unless_stopped(stop, self._control.ready.wait()):
                 for proxy in self._proxies:
                     tasks.create_task(proxy.keep())
                 await unless_stopped(stop, self._serving(serve))
             await stop.wait()
+            watching.cancel()
             await self._end()
 
     def control_later(self, control: Command) -> None:
@@ -104,15 +105,15 @@ class Supervisor:
     async def _serving(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         for proxy in self._proxies:
             await proxy.ready.wait()
-        async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._noting())
-            tasks.create_task(serve())
+        await serve()
 
-    async def _noting(self) -> None:
-        """Have the processes noted down, as they are now and then."""
-        while True:
-            self._note([self._control, *self._proxies])
-            await asyncio.sleep(_NOTED_EACH_S)
+    def metrics(self) -> ProcessMetrics:
+        """Return the figures of all processes, as they are whenever they are asked for."""
+        return ProcessMetrics([self._control], self._proxies)
+
+    def why_not(self) -> str:
+        """Return why no proxy takes calls now; "" where one does."""
+        return self._watch.why_not()
 
     async def _end(self) -> None:
         """End the proxies, then the control process: it still takes in their last reports."""
