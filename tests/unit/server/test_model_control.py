@@ -2,6 +2,7 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from coalmine.errors import InvalidRequest, LoadFailed, NotFound, StartError, Unavailable
 from coalmine_server.overview import index_of
@@ -355,6 +356,25 @@ async def test_what_is_not_there_can_be_neither_loaded_nor_unloaded(root: Path) 
         with pytest.raises(NotFound, match="model 'nobody' is unknown"):
             await rig.control.unload("nobody")
         assert "nobody" not in dict(rig.told), "or anybody's guesses would fill the memory"
+
+
+async def test_every_version_that_goes_is_logged_with_why(root: Path) -> None:
+    async with open_rig(root) as rig:
+        with capture_logs() as logs:
+            write(root, "a", {3: b"3"}, versions={"latest": 2})
+            await rig.control.load("a")
+            write(root, "a", {2: b"another 2"}, versions={"latest": 2})
+            await rig.control.load("a")
+            await rig.control.unload("b")
+            await rig.control.remove("a")
+        gone = [each for each in logs if each["event"] == "model_unloaded"]
+        assert [(each["model"], each["version"], each["reason"]) for each in gone] == [
+            ("a", 1, "'versions' in config.yaml serves only 2, 3 of what is there"),
+            ("a", 2, "replaced: its file or its settings are others"),
+            ("b", 7, "unloaded"),
+            ("a", 2, "removed from the repository"),
+            ("a", 3, "removed from the repository"),
+        ]
 
 
 # ---------------------------------------------------------------- the end
