@@ -20,7 +20,7 @@ setup: $(STAMP)  ## install everything into .venv
 $(STAMP): pyproject.toml constraints.txt
 	@echo "setup: installing coalmine and its tools into $(VENV) (a few minutes on a new machine)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet -c constraints.txt -e '.[server,demo,interop,dev]'
+	@$(BIN)/pip install --quiet -c constraints.txt -e '.[router,server,demo,interop,dev]'
 	@touch $@
 	@echo "setup: done"
 
@@ -70,7 +70,7 @@ bench: $(STAMP)  ## measure, and write benchmarks/RESULTS.md
 	@$(BIN)/pip install --quiet -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m benchmarks.run
 
-build:  ## make the wheel; try it in empty environments, without torch and with
+build:  ## make the wheel; try it in three empty environments: bare, router, server
 	PYTHON=$(PYTHON) tools/build.sh
 
 clean:  ## remove what the others made

@@ -8,7 +8,7 @@ RUN ["python", "-m", "venv", "/opt/coalmine"]
 ENV PATH=/opt/coalmine/bin:$PATH
 WORKDIR /build
 COPY . .
-RUN pip install -c constraints.txt .
+RUN pip install -c constraints.txt ".[router]"
 
 FROM python:3.11-slim
 RUN useradd --uid 10001 --no-create-home --home-dir /var/lib/coalmine coalmine \

@@ -10,8 +10,7 @@ import grpc
 
 from coalmine.credentials import channel_credentials
 from coalmine.errors import StartError, reason_of
-from coalmine.security import Tls
-from coalmine.tokens import AUTHORIZATION
+from coalmine.security import AUTHORIZATION, Tls
 
 # The environment variables of the program's verbs.
 SERVER_VARIABLE: Final = "COALMINE_SERVER"

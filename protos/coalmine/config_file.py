@@ -4,8 +4,6 @@
 """
 
 import re
-import reprlib
-from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
@@ -14,20 +12,18 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
 from yaml.constructor import ConstructorError
 
-from coalmine.errors import StartError, reason_of
+from coalmine.errors import StartError
 from coalmine.shares import percent_bp
+from coalmine.shown_value import shortly
+from coalmine.text_file import content_of
+from coalmine.units import DURATION, SIZE, duration_ns, size_bytes
 
 Model = TypeVar("Model", bound=BaseModel)
 
 _MERGE: Final = "tag:yaml.org,2002:merge"
-_UNITS_NS: Final = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3_600 * 10**9}
-_UNITS_BYTES: Final = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB)")
-_DURATION: Final = re.compile(r"(\d+(?:\.\d+)?)\s*(ms|s|m|h)")
 # Names of Python's, which say nothing to whoever wrote the file.
 _CLASSES: Final = re.compile(r" or (?:instance of \w+|object to extract fields from)")
 _BOUNDS: Final = frozenset({"gt", "ge", "lt", "le"})
-_SHOWN_CHARS_MAX: Final = 100
 # What aliases may add to a file's size, in nodes and characters: far more than any file needs.
 _EXPANSION_MAX: Final = 100_000
 
@@ -36,22 +32,6 @@ class Strict(BaseModel):
     """A part of a file: frozen once read, and an unknown key is an error."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def duration_ns(value: object) -> int:
-    """Return nanoseconds for text such as 2ms, 30s, 1.5m or 1h. Raises ValueError."""
-    found = _DURATION.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError(f"expected a duration such as 200ms, 30s or 5m, got {shortly(value)}")
-    return int(Decimal(found[1]) * _UNITS_NS[found[2]])
-
-
-def size_bytes(value: object) -> int:
-    """Return bytes for text such as 16KiB, 64MiB or 1GiB. Raises ValueError."""
-    found = _SIZE.fullmatch(value.strip()) if isinstance(value, str) else None
-    if found is None:
-        raise ValueError(f"expected a size such as 16KiB, 64MiB or 1GiB, got {shortly(value)}")
-    return int(Decimal(found[1]) * _UNITS_BYTES[found[2]])
 
 
 Duration = Annotated[int, BeforeValidator(duration_ns)]
@@ -66,16 +46,6 @@ def load(path: Path, model: type[Model]) -> Model:
     first wrong key, what was expected and how many more there are.
     """
     return parse(content_of(path), model, path=path)
-
-
-def content_of(path: Path) -> str:
-    """Return what the file holds. Raises StartError where it can't be read, or is no text."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise StartError(f"{path}: {reason_of(error)}") from None
-    except UnicodeDecodeError:
-        raise StartError(f"{path}: not a text file") from None
 
 
 def parse(text: str, model: type[Model], *, path: Path) -> Model:
@@ -185,20 +155,6 @@ def _in_units(detail: ErrorDetails) -> str:
 
 
 def _as_written(bound: int, written: str) -> str:
-    if _DURATION.fullmatch(written.strip()):
+    if DURATION.fullmatch(written.strip()):
         return f"{bound / 10**9:g}s"
-    return f"{bound / 1024**2:g}MiB" if _SIZE.fullmatch(written.strip()) else f"{bound}"
-
-
-def shortly(value: object) -> str:
-    """Return what `value` looks like, in 100 characters at the most; it is cut before that."""
-    if isinstance(value, str):
-        value = value[: _SHOWN_CHARS_MAX + 1]
-    text = _REPR.repr(value)
-    return text if len(text) <= _SHOWN_CHARS_MAX else f"{text[:_SHOWN_CHARS_MAX]}…"
-
-
-_REPR: Final = reprlib.Repr()
-_REPR.maxlevel = 8
-_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 2 * _SHOWN_CHARS_MAX
-_REPR.maxlist = _REPR.maxtuple = _REPR.maxset = _REPR.maxdict = 8
+    return f"{bound / 1024**2:g}MiB" if SIZE.fullmatch(written.strip()) else f"{bound}"

@@ -2,8 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from coalmine.errors import StartError
+
+# The metadata that shows a token.
+AUTHORIZATION: Final = "authorization"
 
 
 @dataclass(frozen=True, slots=True)

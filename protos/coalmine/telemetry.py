@@ -5,8 +5,6 @@ import os
 import sys
 from typing import Any, Final
 
-import structlog
-
 from coalmine.errors import StartError
 
 ROUTER_SERVICE: Final = "coalmine-router"
@@ -115,12 +113,18 @@ FLAG_VERSION: Final = "feature_flag.version"
 
 # ---------------------------------------------------------------- logging
 
-_SHARED: Final[list[Any]] = [
-    structlog.contextvars.merge_contextvars,
-    structlog.stdlib.add_log_level,
-    structlog.processors.TimeStamper(fmt="iso", utc=True),
-    structlog.processors.StackInfoRenderer(),
-]
+# structlog is imported where it is used: callers need the names above without it.
+
+
+def _shared() -> list[Any]:
+    import structlog  # noqa: PLC0415 - see above
+
+    return [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.StackInfoRenderer(),
+    ]
 
 
 def configure_logging(service: str) -> None:
@@ -129,11 +133,13 @@ def configure_logging(service: str) -> None:
     COALMINE_LOG_FORMAT (console, json) and COALMINE_LOG_LEVEL (debug … error) say otherwise.
     Raises StartError for a level that there isn't.
     """
+    import structlog  # noqa: PLC0415 - see above
+
     level = (os.environ.get("COALMINE_LOG_LEVEL") or "info").upper()
     if level not in logging.getLevelNamesMapping():
         raise StartError(f"COALMINE_LOG_LEVEL: expected debug … error, got '{level.lower()}'")
     structlog.configure(
-        processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_shared(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
@@ -141,7 +147,7 @@ def configure_logging(service: str) -> None:
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_SHARED,
+            foreign_pre_chain=_shared(),
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *_renderers(service),
@@ -152,6 +158,8 @@ def configure_logging(service: str) -> None:
 
 
 def _renderers(service: str) -> list[Any]:
+    import structlog  # noqa: PLC0415 - see above
+
     wanted = os.environ.get("COALMINE_LOG_FORMAT") or ("console" if sys.stderr.isatty() else "json")
     if wanted == "console":
         # Not rich's: it shows what every variable held, thus callers' data, and takes 20 ms.

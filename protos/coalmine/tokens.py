@@ -12,8 +12,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, StringConstraints, m
 
 from coalmine.config_file import Strict, load
 from coalmine.errors import Unauthenticated
-
-AUTHORIZATION: Final = "authorization"
+from coalmine.security import AUTHORIZATION
 
 TOKENS_MAX: Final = 10_000
 # Tells a token from other texts: for whoever finds one where it shouldn't be.

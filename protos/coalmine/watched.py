@@ -6,12 +6,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
-import structlog
-
 from coalmine.errors import StartError
 from coalmine.thread import in_thread
-
-_log = structlog.get_logger(__name__)
 
 _LOOK_S: Final = 1.0
 
@@ -44,9 +40,9 @@ class Watched(Generic[Value]):
             try:
                 self.value = self._read()
             except StartError as error:
-                _log.error("changed_file_refused", reason=str(error), kept="what was read before")
+                _log().error("changed_file_refused", reason=str(error), kept="what was read before")
                 return False
-            _log.info("changed_file_taken", files=[str(each) for each in self.files])
+            _log().info("changed_file_taken", files=[str(each) for each in self.files])
             return True
 
 
@@ -57,6 +53,12 @@ async def follow(*watched: Watched[Any]) -> None:
         await asyncio.sleep(_LOOK_S)
         for each in changing:
             await in_thread(each.look)
+
+
+def _log() -> Any:
+    import structlog  # noqa: PLC0415 - a caller alone does without it
+
+    return structlog.get_logger(__name__)
 
 
 def stamp_of(files: Sequence[Path]) -> Stamp:

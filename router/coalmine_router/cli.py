@@ -7,7 +7,6 @@ from typing import Annotated, Any
 import typer
 
 from coalmine import lifecycle
-from coalmine.config_file import content_of, duration_ns
 from coalmine.errors import StartError
 from coalmine.lifecycle import Stop
 from coalmine.secured import (
@@ -23,9 +22,11 @@ from coalmine.secured import (
     Tokens,
 )
 from coalmine.security import Tls, TlsFiles
-from coalmine.shares import percent
 from coalmine.telemetry import ROUTER_SERVICE, configure_logging
+from coalmine.text_file import content_of
+from coalmine.units import duration_ns
 from coalmine_router import app, control_app, proxy_app
+from coalmine_router.check import Saved, saved_splits, split_lines
 from coalmine_router.config.file import RouterConfig, checked, read
 from coalmine_router.files import check_files
 from coalmine_router.proxy.door import DoorSettings
@@ -54,7 +55,10 @@ def run(
     workers: Annotated[int, typer.Option(min=1, max=64, help="Proxy processes.")] = 1,
     grace: GraceOption = "30s",
 ) -> None:
-    """Run the whole router on this machine: one control process and the proxies."""
+    """Run the whole router on this machine: one control process and the proxies.
+
+    Example: coalmine router run --config router.yaml --workers 2
+    """
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
         shares = Grace.of(_seconds(grace))
@@ -86,7 +90,10 @@ def control(
     grace: GraceOption = "30s",
     with_parent: WithParent = False,
 ) -> None:
-    """Run the control process alone: control API, state, and what is learnt from reports."""
+    """Run the control process alone: control API, state, and what is learnt from reports.
+
+    Example: coalmine router control --config router.yaml
+    """
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
         settings = control_app.ControlSettings(
@@ -135,6 +142,8 @@ def proxy(
 
     --ca to --token-in-plaintext are of the way to the control process, --tls-cert to --tokens of
     the data port.
+
+    Example: coalmine router proxy --control 127.0.0.1:9002 --listen 127.0.0.1:9001
     """
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
@@ -155,18 +164,38 @@ def proxy(
 @router.command()
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The router's configuration.")],
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR", help="Show the weights in force too; without: the file's own, if there."
+        ),
+    ] = None,
 ) -> None:
-    """Read a configuration and the files that it names; say what it means, or what is wrong."""
+    """Read a configuration and the files that it names; say what it means, or what is wrong.
+
+    Example: coalmine router check router.yaml --state state
+    """
     try:
         config = read(file)
         check_files(config)
+        saved = saved_splits(state) if state else _own_splits(config)
+        lines = list(split_lines(config.table(), saved))
     except StartError as error:
         typer.echo(f"coalmine: {error}", err=True)
         raise typer.Exit(lifecycle.EXIT_CANNOT_START) from None
     typer.echo(f"{file}: good: {len(config.backends)} backends, {len(config.routes)} routes")
-    for route in config.table().routes:
-        shares = ", ".join(f"{each.name} {percent(each.weight_bp)}" for each in route.variants)
-        typer.echo(f"  {route.name}: {route.match}: {shares}")
+    for line in lines:
+        typer.echo(f"  {line}")
+
+
+def _own_splits(config: RouterConfig) -> Saved:
+    """Return what the file's own state folder has; none where that isn't there."""
+    folder = config.control.state
+    try:
+        return saved_splits(folder) if folder.exists() else {}
+    except (StartError, OSError) as error:  # the file itself is good all the same
+        typer.echo(f"coalmine: the weights in force are not known: {error}", err=True)
+        return {}
 
 
 def _run(body: Callable[[Stop], Coroutine[Any, Any, None]], *, with_parent: bool) -> None:

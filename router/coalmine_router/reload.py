@@ -7,8 +7,8 @@ from pathlib import Path
 import structlog
 
 from coalmine.child_process import Command
-from coalmine.config_file import content_of
 from coalmine.errors import StartError, reason_of
+from coalmine.text_file import content_of
 from coalmine_router.config.file import RouterConfig, checked
 from coalmine_router.files import check_files
 

@@ -149,7 +149,7 @@ def test_a_caller_is_known_by_its_certificate_where_there_are_no_tokens(
         folder=tmp_path,
     ) as server:
         shows = ("--cert", alice.cert, "--key", alice.key, "--ca", authority.ca)
-        address = ("--address", server.address("grpc"))
+        address = ("--server", server.address("grpc"))
         loaded = ran("server", "load", "digits", *address, *shows, folder=tmp_path)
         assert loaded.returncode == 0, loaded.stderr
         nobody = ran("server", "models", *address, "--ca", authority.ca, folder=tmp_path)
@@ -162,7 +162,7 @@ def test_a_caller_is_known_by_its_certificate_where_there_are_no_tokens(
 def test_a_server_that_loads_nothing_says_so(models: Path, tmp_path: Path) -> None:
     arguments = ("server", "run", "--model-repository", models, *PORTS)
     with started(*arguments, folder=tmp_path) as server:
-        address = ("--address", server.address("grpc"))
+        address = ("--server", server.address("grpc"))
         refused = ran("server", "unload", "digits", *address, folder=tmp_path)
         assert refused.returncode == 1
         assert refused.stderr == (
@@ -221,7 +221,7 @@ def test_a_new_token_is_printed_once_beside_what_the_file_has_to_say(
     file.write_text(f"tokens:\n{entry}\n")
     run = ("server", "run", "--model-repository", models, *PORTS, "--tokens", file)
     with started(*run, folder=tmp_path) as server:
-        shows = ("--address", server.address("grpc"), "--token", token)
+        shows = ("--server", server.address("grpc"), "--token", token)
         assert ran("server", "models", *shows, folder=tmp_path).returncode == 0
 
 
@@ -243,14 +243,14 @@ def test_a_token_for_nobody_is_not_made(words: list[str], problem: str, tmp_path
 
 
 def test_a_server_out_of_reach_is_one_line(black_hole: str, tmp_path: Path) -> None:
-    done = ran("server", "models", "--address", black_hole, "--timeout", "0.3", folder=tmp_path)
+    done = ran("server", "models", "--server", black_hole, "--timeout", "0.3", folder=tmp_path)
     assert done.returncode == 1
     (line,) = done.stderr.splitlines()
     assert line.startswith(f"coalmine: cannot reach a server at {black_hole}: ")
 
 
 def test_a_token_does_not_go_to_another_machine_unencrypted(tmp_path: Path) -> None:
-    done = ran("server", "models", "--address", "10.0.0.7:1", "--token", "abc", folder=tmp_path)
+    done = ran("server", "models", "--server", "10.0.0.7:1", "--token", "abc", folder=tmp_path)
     assert done.returncode == 2
     assert done.stderr == (
         "coalmine: a token would go to 10.0.0.7:1 unencrypted: give the authority (ca) too\n"

@@ -85,7 +85,10 @@ def test_a_package_that_isnt_there_is_one_line_and_exit_code_two() -> None:
     result = invoke("router", "run", entries=ENTRIES)
 
     assert result.exit_code == 2
-    assert result.stderr == "coalmine: router is not installed: No module named 'not_there'\n"
+    assert result.stderr == (
+        "coalmine: router is not installed: No module named 'not_there'; "
+        "try: pip install 'coalmine[router]'\n"
+    )
 
 
 def test_a_package_that_lacks_what_an_extra_brings_says_which() -> None:

@@ -23,7 +23,10 @@ def history(
     control: Control,
     json: AsJson = False,
 ) -> None:
-    """List the changes of a route: who, when, why, from and to; the newest first."""
+    """List the changes of a route: who, when, why, from and to; the newest first.
+
+    Example: coalmine history digits --limit 10
+    """
 
     async def listed(router: "RouteControlAsyncStub") -> pb.GetHistoryResponse:
         return await router.GetHistory(

@@ -94,7 +94,10 @@ def infer(
     token_in_plaintext: TokenInPlaintext = False,
     json: AsJson = False,
 ) -> None:
-    """Call a model once and print its answer, or many times and print what was counted."""
+    """Call a model once and print its answer, or many times and print what was counted.
+
+    Example: coalmine infer 127.0.0.1:8001 digits --input pixels=@images.npy
+    """
     if request and (inputs or rows):
         raise WrongUsage("--request: a whole request, so without --input and --rows")
     wanted = _Wanted(

@@ -7,9 +7,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from coalmine.config_file import content_of
 from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as pb
+from coalmine.text_file import content_of
 from coalmine_client.cli.failure import WrongUsage, one_line
 from coalmine_client.cli.inputs import needs_datatypes, read_inputs, split_rows
 from coalmine_client.cli.request_json import read_request

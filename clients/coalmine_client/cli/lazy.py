@@ -25,7 +25,7 @@ _HELP: Final = {
     "router": "Split, shadow and compare traffic between model versions.",
     "demo": "Run the whole thing on this machine, with real data.",
 }
-_EXTRA: Final = {"server": "server", "package": "server", "demo": "demo"}
+_EXTRA: Final = {"server": "server", "package": "server", "router": "router", "demo": "demo"}
 
 
 def installed() -> list[EntryPoint]:

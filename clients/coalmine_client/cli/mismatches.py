@@ -48,7 +48,10 @@ def mismatches(
     control: Control,
     json: AsJson = False,
 ) -> None:
-    """List the kept examples of answers that differ, show one, or export it; the newest first."""
+    """List the kept examples of answers that differ, show one, or export it; the newest first.
+
+    Example: coalmine mismatches digits --worst --limit 5
+    """
     if show_id and export_id:
         raise WrongUsage("--show and --export: expected one of them")
     if (force or to != _HERE) and not export_id:

@@ -17,7 +17,10 @@ if TYPE_CHECKING:
 
 @calling
 def routes(*, control: Control, json: AsJson = False) -> None:
-    """List the routes, and how each is split."""
+    """List the routes, and how each is split.
+
+    Example: coalmine routes --control 127.0.0.1:9002
+    """
 
     async def listed(router: "RouteControlAsyncStub") -> pb.ListRoutesResponse:
         return await router.ListRoutes(pb.ListRoutesRequest(), timeout=TIMEOUT_S)

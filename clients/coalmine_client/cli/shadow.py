@@ -30,7 +30,10 @@ def shadow(
     expect_revision: ExpectRevision = 0,
     control: Control,
 ) -> None:
-    """Copy a share of a route's requests to a variant that never answers; 0% switches it off."""
+    """Copy a share of a route's requests to a variant that never answers; 0% switches it off.
+
+    Example: coalmine shadow digits canary=100%
+    """
     variant, share_bp = parse_share(share)
     change = pb.SetShadowRequest(
         route=route,

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 from rich.live import Live
 
-from coalmine.config_file import duration_ns
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine.units import duration_ns
 from coalmine_client.cli.console import AsJson, show, show_json, terminal_or_pipe
 from coalmine_client.cli.control import TIMEOUT_S, Control, calling
 from coalmine_client.cli.failure import Failure, NoVerdict, WrongUsage
@@ -42,6 +42,8 @@ def status(
     """Show a route's verdicts, weights, traffic, latency, copies and comparisons.
 
     Exits with 3 where the verdict is FAIL, and with 4 where --until-verdict has none in time.
+
+    Example: coalmine status digits --until-verdict --timeout 10m
     """
     timeout_s = _timeout_s(timeout, is_waiting=until_verdict)
     if watch and until_verdict:

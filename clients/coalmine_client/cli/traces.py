@@ -32,6 +32,8 @@ def traces(
     """Print the traces that router and server left in files, as trees; the newest first.
 
     Spans of one trace may lie in several files: give those of router and server together.
+
+    Example: coalmine traces state/traces --mismatches
     """
     read = TraceFiles(files)
     ids = (

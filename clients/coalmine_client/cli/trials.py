@@ -27,7 +27,10 @@ def trials(
     control: Control,
     json: AsJson = False,
 ) -> None:
-    """List a route's trials: what was found under which versions and rules; the newest first."""
+    """List a route's trials: what was found under which versions and rules; the newest first.
+
+    Example: coalmine trials digits --candidate canary
+    """
     wanted = pb.ListTrialsRequest(route=route, candidate=candidate, limit=limit)
 
     async def listed(router: "RouteControlAsyncStub") -> pb.ListTrialsResponse:

@@ -34,7 +34,10 @@ def weights(
     expect_revision: ExpectRevision = 0,
     control: Control,
 ) -> None:
-    """Set the weights of a route's variants, such as canary=10; the remainder goes to stable."""
+    """Set the weights of a route's variants, such as canary=10; the remainder goes to stable.
+
+    Example: coalmine weights digits canary=10 --reason "0 mismatches"
+    """
     change = pb.SetWeightsRequest(
         route=route,
         weights_bp=parse_shares(shares),

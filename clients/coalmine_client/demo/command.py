@@ -35,7 +35,10 @@ def demo(
         int, typer.Option("--seed", min=0, help="Of the training and of what is held out.")
     ] = 1,
 ) -> None:
-    """Run the whole thing on this machine: models trained on real handwriting, real traffic."""
+    """Run the whole thing on this machine: models trained on real handwriting, real traffic.
+
+    Example: coalmine demo --keep demo
+    """
     if not models.is_installed():
         raise StartError(models.REMEDY)
     place = Place(work_folder(keep))

@@ -10,6 +10,7 @@ from coalmine.addresses import split_address
 from coalmine.config_file import Strict
 from coalmine.errors import CoalmineError, StartError
 from coalmine.security import TlsFiles
+from coalmine.text_file import content_of
 from coalmine_router.config.names import Name, Target, text_of
 from coalmine_router.config.route import LimitsConfig, RouteConfig
 from coalmine_router.table import Backend, BackendTls, RouteTable
@@ -96,7 +97,7 @@ class RouterConfig(Strict):
 
 def read(path: Path) -> RouterConfig:
     """Return the file's content, checked as a whole. Raises StartError, in one line."""
-    return checked(config_file.content_of(path), path=path)
+    return checked(content_of(path), path=path)
 
 
 def checked(text: str, *, path: Path) -> RouterConfig:

@@ -142,6 +142,11 @@ def _change(row: _Row) -> Change:
     )
 
 
+def newest_in(connection: sqlite3.Connection) -> list[Change]:
+    """Return each route's newest change. Raises sqlite3.Error, ValueError."""
+    return [_change(row) for row in connection.execute(_NEWEST)]
+
+
 # ---------------------------------------------------------------- opening
 
 

@@ -29,8 +29,12 @@ _STYLES: Final = {"READY": "green", "UNAVAILABLE": "red"}
 _Model = Annotated[str, typer.Argument(metavar="MODEL")]
 _Address = Annotated[
     str,
-    typer.Option(envvar=SERVER_VARIABLE, metavar="HOST:PORT", help="Where the server listens."),
+    typer.Option(
+        "--server", envvar=SERVER_VARIABLE, metavar="HOST:PORT", help="Where the server listens."
+    ),
 ]
+# What the option was called before.
+_Before = Annotated[str | None, typer.Option("--address", metavar="HOST:PORT", hidden=True)]
 _Timeout = Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="For the answer.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, in a form that stays.")]
 
@@ -38,6 +42,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON, in a form that 
 def _server(
     *,
     address: _Address = _HERE,
+    address_before: _Before = None,
     ca: Ca = None,
     cert: Cert = None,
     key: Key = None,
@@ -45,7 +50,9 @@ def _server(
     token: Token = None,
     token_in_plaintext: TokenInPlaintext = False,
 ) -> Server:
-    return Server(address, Tls.given(ca, cert, key, server_name), token, token_in_plaintext)
+    return Server(
+        address_before or address, Tls.given(ca, cert, key, server_name), token, token_in_plaintext
+    )
 
 
 _calling: Final = in_place_of("server", _server)
@@ -57,7 +64,10 @@ def models(
     timeout: _Timeout = _READ_S,
     as_json: _Json = False,
 ) -> None:
-    """List the versions of each model at a server: their states, and why."""
+    """List the versions of each model at a server: their states, and why.
+
+    Example: coalmine server models --server 127.0.0.1:8001
+    """
     rows = _answer(server, "RepositoryIndex", pb.RepositoryIndexRequest(), timeout).models
     if as_json:
         print(json.dumps([_row(each) for each in rows], indent=2))  # noqa: T201 - the answer
@@ -71,7 +81,10 @@ def load(
     server: Server,
     timeout: _Timeout = _CHANGE_S,
 ) -> None:
-    """Have a server load a model, or what has changed of it; return once it serves."""
+    """Have a server load a model, or what has changed of it; return once it serves.
+
+    Example: coalmine server load digits
+    """
     with _waiting(f"loading {model} …"):
         _answer(
             server, "RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name=model), timeout
@@ -85,7 +98,10 @@ def unload(
     server: Server,
     timeout: _Timeout = _CHANGE_S,
 ) -> None:
-    """Have a server unload a model; return once what it had begun is answered."""
+    """Have a server unload a model; return once what it had begun is answered.
+
+    Example: coalmine server unload digits
+    """
     with _waiting(f"unloading {model} …"):
         _answer(
             server,

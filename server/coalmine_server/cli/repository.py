@@ -84,7 +84,11 @@ def package(
     drop: _Drop = False,
     as_json: _Json = False,
 ) -> None:
-    """Put a TorchScript file into a repository, tried out, with its config and sha256."""
+    """Put a TorchScript file into a repository, tried out, with its config and sha256.
+
+    Example: coalmine package digits.pt --repository models --name digits --version 1
+    --input pixels:FP32:[64] --output logits:FP32:[10]
+    """
     prepare()
     end_on_interrupt()
     try:
@@ -135,7 +139,10 @@ def check(
     repository: Annotated[Path, typer.Argument(metavar="DIR", help="A model repository.")],
     as_json: _Json = False,
 ) -> None:
-    """Validate a repository without serving it: config, hashes, loading and warm-up."""
+    """Validate a repository without serving it: config, hashes, loading and warm-up.
+
+    Example: coalmine server check models
+    """
     prepare()
     end_on_interrupt()
     from coalmine_server.runtime.torchscript import TorchScript  # noqa: PLC0415 - is torch

@@ -6,10 +6,10 @@ from typing import Annotated, Final
 
 import typer
 
-from coalmine.config_file import duration_ns
 from coalmine.errors import StartError
 from coalmine.secured import TlsCert, TlsClientCa, TlsKey, Tokens
 from coalmine.security import TlsFiles
+from coalmine.units import duration_ns
 from coalmine_server.cli.operators import load, models, unload
 from coalmine_server.cli.repository import check, package
 from coalmine_server.cli.starting import fail, prepare
@@ -91,7 +91,10 @@ def run(
     max_connection_age: _Age = "5m",
     keepalive: _Keepalive = "2h",
 ) -> None:
-    """Serve the models of a repository until SIGTERM or Ctrl-C."""
+    """Serve the models of a repository until SIGTERM or Ctrl-C.
+
+    Example: coalmine server run --model-repository models --poll 5s
+    """
     prepare()
     # Threads of a forward that wait for each other by spinning starve the loop beside them: twice
     # the CPU for a request to a small model. Read when torch is loaded.

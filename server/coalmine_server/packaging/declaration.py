@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from coalmine import config_file
 from coalmine.errors import StartError
+from coalmine.units import duration_ns
 from coalmine_server.config import PLATFORM, ModelConfig, TensorConfig
 
 # A canary stands beside what it may replace.
@@ -149,7 +150,7 @@ def _tensors(texts: Sequence[str]) -> tuple[TensorConfig, ...] | None:
 
 def _delay_ns(text: str | None) -> int | None:
     try:
-        return None if text is None else config_file.duration_ns(text)
+        return None if text is None else duration_ns(text)
     except ValueError as error:
         raise StartError(f"--max-delay: {error}") from None
 

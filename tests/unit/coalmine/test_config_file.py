@@ -5,8 +5,9 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from coalmine.config_file import Duration, Size, Strict, duration_ns, load
+from coalmine.config_file import Duration, Size, Strict, load
 from coalmine.errors import StartError
+from coalmine.units import duration_ns
 
 
 class Small(Strict):

@@ -1,0 +1,20 @@
+"""A wrong value as a line of text shows it. Pure."""
+
+import reprlib
+from typing import Final
+
+_SHOWN_CHARS_MAX: Final = 100
+
+
+def shortly(value: object) -> str:
+    """Return what `value` looks like, in 100 characters at the most; it is cut before that."""
+    if isinstance(value, str):
+        value = value[: _SHOWN_CHARS_MAX + 1]
+    text = _REPR.repr(value)
+    return text if len(text) <= _SHOWN_CHARS_MAX else f"{text[:_SHOWN_CHARS_MAX]}…"
+
+
+_REPR: Final = reprlib.Repr()
+_REPR.maxlevel = 8
+_REPR.maxstring = _REPR.maxother = _REPR.maxlong = 2 * _SHOWN_CHARS_MAX
+_REPR.maxlist = _REPR.maxtuple = _REPR.maxset = _REPR.maxdict = 8
