@@ -6,9 +6,10 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from coalmine.config_file import Duration, Strict, shortly
+from coalmine.config_file import Duration, Strict
 from coalmine.limits import MESSAGE_BYTES_MAX
 from coalmine.security import TlsFiles
+from coalmine.shown_value import shortly
 from coalmine.tensors import DATATYPES
 
 PLATFORM: Final = "pytorch_torchscript"
