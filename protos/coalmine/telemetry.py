@@ -15,6 +15,7 @@ SERVER_SERVICE: Final = "coalmine-server"
 VARIANT_KEY: Final = "x-coalmine-variant"
 REVISION_KEY: Final = "x-coalmine-revision"
 ORIGIN_KEY: Final = "x-coalmine-origin"
+REQUESTED_VERSION_KEY: Final = "x-coalmine-requested-version"
 ORIGIN_ROUTER: Final = "router"
 
 # ---------------------------------------------------------------- span attributes (contract)

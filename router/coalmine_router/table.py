@@ -110,6 +110,7 @@ class Route:
     timeout_ns: int = 30 * 10**9
     pinning: bool = True
     fallback: bool = False
+    strict_version: bool = False
     limits: Limits = Limits()
     # Shares of stable's and others' requests that the other side, and stable itself, answer too.
     audit_bp: int = 0

@@ -55,6 +55,15 @@ def model_name(request: bytes) -> str:
     return _last_text(request, _MODEL_NAME, "the model's name")
 
 
+def model_version(request: bytes) -> str:
+    """Return `model_version` (field 2) of a serialised ModelInferRequest; "" where unset.
+
+    ModelReady and ModelMetadata have theirs in the same place. Raises InvalidRequest where
+    model_name does.
+    """
+    return _last_text(request, _MODEL_VERSION, "the model's version")
+
+
 def request_id(request: bytes) -> str | None:
     """Return `id` (field 3) of a serialised ModelInferRequest; None where unset or empty.
 

@@ -36,6 +36,8 @@ def policy(route: pb.Route) -> Iterator[str]:
         yield "may be pinned"
     if route.fallback:
         yield "fallback on"
+    if route.strict_version:
+        yield "versions are strict"
     yield from _copies(route)
     yield from _limits(route.limits)
 

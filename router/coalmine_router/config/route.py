@@ -100,6 +100,7 @@ class RouteConfig(Strict):
     sticky: StickyConfig | None = None
     pinning: bool = True
     fallback: bool = False
+    strict_version: bool = False
     timeout: Annotated[Duration, Field(gt=0, le=_TIMEOUT_NS_MAX)] = 30 * 10**9
     limits: LimitsConfig = LimitsConfig()
     compare: CompareConfig = CompareConfig()
@@ -122,6 +123,7 @@ class RouteConfig(Strict):
             timeout_ns=self.timeout,
             pinning=self.pinning,
             fallback=self.fallback,
+            strict_version=self.strict_version,
             limits=self.limits.limits(),
             audit_bp=self.audit.share,
             noise_bp=self.noise.share,

@@ -81,6 +81,8 @@ def _within_budget(
     if not routed.route.fallback or exchange.is_pinned:
         return None
     address = _of_stable(routed, failed, outcome)
+    if routed.refuses(routed.stable, exchange.version):
+        return None
     if address is None or not routed.budget.take(time.perf_counter_ns() // 10**9):
         return None
     return _Place(routed.stable, address)

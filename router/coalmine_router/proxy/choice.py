@@ -16,7 +16,8 @@ _SPLIT: Final = frozenset({pb.ASSIGNMENT_SPLIT, pb.ASSIGNMENT_STICKY})
 def choose(exchange: Exchange, routed: RoutedRoute) -> Address:
     """Note who is to answer, why, and who gets a copy; return who is called.
 
-    A variant that can't be reached is not ready: what the split gives it goes to stable.
+    A variant that can't be reached is not ready: what the split gives it goes to stable. Raises
+    NotFound where the caller named another version, and the route is strict.
     """
     key = _sticky_key(exchange, routed) if routed.route.sticky else None
     variant, exchange.reason = routed.assigner.assign(exchange.caller.pin, key)
@@ -24,6 +25,7 @@ def choose(exchange: Exchange, routed: RoutedRoute) -> Address:
     if not bound.lane.is_ready and bound is not routed.stable and not exchange.is_pinned:
         exchange.fall_back()
         bound = routed.stable
+    routed.check_version(bound, exchange.version)
     copying = routed.assigner.copying
     if copying is not None and routed.route.may_copy(exchange.method):
         exchange.copies = copying.draw(bound.variant, is_split=exchange.reason in _SPLIT)

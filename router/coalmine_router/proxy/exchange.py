@@ -38,6 +38,8 @@ class Exchange:
     # What most requests never are is said here, not written again for each of them.
     timeout_s = 0.0
     model = ""
+    # The version that the caller named, where a variant has another.
+    version = ""
     routed: RoutedRoute | None = None
     # Who answers, and why; where somebody else had been chosen, who and why.
     bound: BoundVariant | None = None
@@ -76,6 +78,12 @@ class Exchange:
         """Return the variant that answers, of a request that was assigned."""
         assert self.bound is not None  # noqa: S101 - whoever asks has seen to it
         return self.bound
+
+    @property
+    def stamp(self) -> tuple[Pair, ...]:
+        """What its answer says of who answers."""
+        bound = self.answering()
+        return bound.stamp_for(self.version) if self.version else bound.stamp
 
     def left_s(self) -> float:
         """Return how much of its time is left."""

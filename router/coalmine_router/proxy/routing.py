@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from coalmine.errors import NotFound
-from coalmine.telemetry import REVISION_KEY, VARIANT_KEY
+from coalmine.telemetry import REQUESTED_VERSION_KEY, REVISION_KEY, VARIANT_KEY
 from coalmine_router import wire
 from coalmine_router.metadata import Pair
 from coalmine_router.proxy.admission import Admission
@@ -41,6 +41,17 @@ class BoundVariant:
     assigned_fields: dict[tuple[str, int], bytes] = field(default_factory=dict)
     attempt_fields: dict[str, bytes] = field(default_factory=dict)
 
+    def replaces(self, version: str) -> bool:
+        """Return whether a version that a caller names is not the one that answers."""
+        own = self.variant.version
+        return bool(own and version) and version != own
+
+    def stamp_for(self, version: str) -> tuple[Pair, ...]:
+        """Return what the answer says to a caller who named `version`; "": none."""
+        if not self.replaces(version):
+            return self.stamp
+        return (*self.stamp, (REQUESTED_VERSION_KEY, _sendable(version)))
+
 
 @dataclass(slots=True)
 class RoutedRoute:
@@ -54,6 +65,24 @@ class RoutedRoute:
     admission: Admission
     budget: RetryBudget
     timeout_s: float
+    # Whether a variant has a version of its own: else nobody needs to know the caller's.
+    sets_version: bool
+
+    def version_of(self, request: bytes) -> str:
+        """Return the version that a caller names, where it matters. Raises InvalidRequest."""
+        return wire.model_version(request) if self.sets_version else ""
+
+    def refuses(self, bound: BoundVariant, version: str) -> bool:
+        """Return whether the route wants a call for `version` not to be answered by `bound`."""
+        return self.route.strict_version and bound.replaces(version)
+
+    def check_version(self, bound: BoundVariant, version: str) -> None:
+        """Raise NotFound where `bound` must not answer for `version`."""
+        if self.refuses(bound, version):
+            raise NotFound(
+                f"variant '{bound.variant.name}' has version {bound.variant.version}, "
+                f"not '{version[:_NAME_CHARS_MAX]}', and the route is strict"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,4 +161,10 @@ def _routed(
         admission=admission,
         budget=old.budget if old else RetryBudget(),
         timeout_s=route.timeout_ns / 1e9,
+        sets_version=not route.match.service and any(each.version for each in route.variants),
     )
+
+
+def _sendable(text: str) -> str:
+    """Return a text that callers made up, as metadata can carry it."""
+    return "".join(each if " " <= each <= "~" else "?" for each in text[:_NAME_CHARS_MAX])

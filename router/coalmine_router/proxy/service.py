@@ -87,12 +87,13 @@ class DataPlane:
         caller = self._caller(context)
         try:
             bound, address, timeout_s = self._asked(caller, request, context)
+            stamp = bound.stamp_for(wire.model_version(request))
         except CoalmineError as error:
             return await self._reply(context, refusal(error), ())
         attempt = Attempt(bound, address, b"", time.perf_counter_ns(), timeout_s)
         metadata = [*showing(caller.metadata, bound.lane.shown), *caller.trace()]
         outcome = await forward(attempt, f"/{method}", request, metadata)
-        return await self._reply(context, outcome, bound.stamp)
+        return await self._reply(context, outcome, stamp)
 
     def knows(self, request: bytes) -> bool:
         """Return whether a route matches the model that a request names. Raises InvalidRequest."""
@@ -125,6 +126,7 @@ class DataPlane:
         exchange.timeout_s = _time_s(routed, context)
         exchange.routed = routed
         size = exchange.request_bytes
+        exchange.version = routed.version_of(exchange.request)
         routed.admission.admit(size)
         try:
             self.admission.admit(size)
@@ -161,6 +163,7 @@ class DataPlane:
         bound = routed.stable
         if caller.pin is not None:
             bound = routed.variants[routed.assigner.pinned(caller.pin).name]
+        routed.check_version(bound, routed.version_of(request))
         return bound, reached(bound), _time_s(routed, context)
 
     # ------------------------------------------------------------ the call, and after it
@@ -179,7 +182,7 @@ class DataPlane:
             raise
         finally:
             self.let_out(exchange, routed)
-        return await self._reply(context, outcome, exchange.answering().stamp)
+        return await self._reply(context, outcome, exchange.stamp)
 
     async def _outcome(self, exchange: Exchange, routed: RoutedRoute, address: Address) -> Outcome:
         method, request = f"/{exchange.method}", exchange.request

@@ -7,7 +7,7 @@ from typing import Final
 
 import grpc
 
-from coalmine.errors import CoalmineError, InvalidRequest, Unavailable
+from coalmine.errors import CoalmineError, InvalidRequest, NotFound, Unavailable
 from coalmine.inference import SERVICE
 from coalmine_router import wire
 from coalmine_router.metadata import answered
@@ -101,8 +101,8 @@ class Streams:
             address.outstanding -= 1
         self._plane.ended(exchange, attempt.end(outcome))
         if not outcome.is_ok:
-            await end(context, outcome, bound.stamp)
-        context.set_trailing_metadata((*outcome.trailing, *bound.stamp))
+            await end(context, outcome, exchange.stamp)
+        context.set_trailing_metadata((*outcome.trailing, *exchange.stamp))
 
 
 class _Stream:
@@ -140,8 +140,10 @@ class _Stream:
                 outcome = await self._down(call)
                 up.cancel()
                 over.cancel()
-        except* InvalidRequest as wrong:
-            outcome = refusal(InvalidRequest(str(wrong.exceptions[0])))
+        except* (InvalidRequest, NotFound) as wrong:
+            refused = wrong.exceptions[0]
+            assert isinstance(refused, CoalmineError)  # noqa: S101 - nobody raises a group of them
+            outcome = refusal(refused)
         except* grpc.aio.AioRpcError as failed:
             error = failed.exceptions[0]
             assert isinstance(error, grpc.aio.AioRpcError)  # noqa: S101 - nobody raises a group of them
@@ -186,6 +188,8 @@ class _Stream:
                 f"a stream stays with the model of its first request, '{model[:128]}': "
                 f"open another one for '{name[:128]}'"
             )
+        self._exchange.version = routed.version_of(request) or self._exchange.version
+        routed.check_version(self._attempt.bound, self._exchange.version)
         return request + self._attempt.bound.override
 
     # ------------------------------------------------------------ from the backend

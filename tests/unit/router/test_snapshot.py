@@ -57,6 +57,7 @@ def routes(draw: st.DrawFn, name: str, backends: list[str]) -> Route:
         timeout_ns=draw(st.integers(1, 2**63)),
         pinning=draw(st.booleans()),
         fallback=draw(st.booleans()),
+        strict_version=draw(st.booleans()),
         limits=draw(LIMITS),
         audit_bp=draw(st.integers(0, 10_000)) if copied else 0,
         noise_bp=draw(st.integers(0, 10_000)) if copied else 0,

@@ -208,6 +208,7 @@ class Route(_message.Message):
     NOISE_BP_FIELD_NUMBER: _builtins.int
     COPY_METHODS_FIELD_NUMBER: _builtins.int
     STATEFUL_FIELD_NUMBER: _builtins.int
+    STRICT_VERSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     match_model: _builtins.str
     """The OIP model name that this route answers for. Of it, match_default and match_service, one is set."""
@@ -235,6 +236,8 @@ class Route(_message.Message):
     """Share of stable's requests that is sent to stable again: how much it differs from itself."""
     stateful: _builtins.bool
     """Requests change what the backend holds: none is ever copied."""
+    strict_version: _builtins.bool
+    """Whether a call that names another version than its variant's is refused; else the variant's replaces it."""
     @_builtins.property
     def variants(self) -> _containers.RepeatedCompositeFieldContainer[Global___Variant]: ...
     @_builtins.property
@@ -268,10 +271,11 @@ class Route(_message.Message):
         noise_bp: _builtins.int = ...,
         copy_methods: _abc.Iterable[_builtins.str] | None = ...,
         stateful: _builtins.bool = ...,
+        strict_version: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["limits", b"limits"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_bp", b"audit_bp", "copy_methods", b"copy_methods", "fallback", b"fallback", "limits", b"limits", "match_default", b"match_default", "match_method", b"match_method", "match_model", b"match_model", "match_service", b"match_service", "name", b"name", "noise_bp", b"noise_bp", "pinning", b"pinning", "shadows", b"shadows", "stateful", b"stateful", "sticky_id", b"sticky_id", "sticky_metadata", b"sticky_metadata", "sticky_parameter", b"sticky_parameter", "timeout_ns", b"timeout_ns", "variants", b"variants"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["audit_bp", b"audit_bp", "copy_methods", b"copy_methods", "fallback", b"fallback", "limits", b"limits", "match_default", b"match_default", "match_method", b"match_method", "match_model", b"match_model", "match_service", b"match_service", "name", b"name", "noise_bp", b"noise_bp", "pinning", b"pinning", "shadows", b"shadows", "stateful", b"stateful", "sticky_id", b"sticky_id", "sticky_metadata", b"sticky_metadata", "sticky_parameter", b"sticky_parameter", "strict_version", b"strict_version", "timeout_ns", b"timeout_ns", "variants", b"variants"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
