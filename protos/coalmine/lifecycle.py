@@ -20,6 +20,7 @@ from coalmine.addresses import check_free, split_address
 from coalmine.errors import StartError
 from coalmine.hold import Hold
 from coalmine.memory import keep_large_blocks
+from coalmine.private_folder import hide_new_files
 
 _log = structlog.get_logger(__name__)
 
@@ -75,7 +76,8 @@ def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -
 
     SIGTERM and SIGINT ask it to stop, a second one ends the process at once. `with_parent` asks it
     to stop when standard input closes: whoever started this process is gone. A StartError is one
-    line on standard error (without a text, another process has said it) and exit code 2.
+    line on standard error (without a text, another process has said it) and exit code 2. Files that
+    it makes are for this user alone.
     """
 
     async def body() -> None:
@@ -87,12 +89,15 @@ def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -
 
     _open_standard_streams()
     keep_large_blocks()
+    mask = hide_new_files()
     cannot_start: list[BaseException] = []
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(body())
     except* StartError as group:
         cannot_start = _leaves(group)
+    finally:
+        os.umask(mask)
     for error in filter(str, cannot_start):
         print(f"coalmine: {error}", file=sys.stderr)  # noqa: T201 - the one line that is owed
     return EXIT_CANNOT_START if cannot_start else EXIT_OK

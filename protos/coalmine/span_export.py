@@ -16,6 +16,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 
 from coalmine.errors import StartError, reason_of
 from coalmine.export_outage import ExportOutage
+from coalmine.private_folder import open_private
 
 _QUEUE_SPANS_MAX: Final = 16_384
 _FILE_BYTES_MAX: Final = 16 * 1024 * 1024
@@ -46,7 +47,7 @@ def exporter_for(
     if folder is None:
         return None
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        open_private(folder, ["traces-*.jsonl"])
         return FileSpanExporter(stream=cast("IO[str]", RotatingFile(folder)))
     except OSError as error:
         raise StartError(f"trace folder {folder}: {reason_of(error)}") from None

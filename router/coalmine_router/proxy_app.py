@@ -31,6 +31,7 @@ from coalmine_router.proxy.reporter import Reporter, open_stream
 from coalmine_router.proxy.routing import routing_of
 from coalmine_router.proxy.service import DataPlane
 from coalmine_router.proxy.subscriber import Subscriber
+from coalmine_router.state_folder import open_state
 from coalmine_router.table import RouteTable
 
 # A backend that says nothing holds a proxy's start up so long.
@@ -155,7 +156,7 @@ def _sampler() -> HeadSampler:
 
 def _table_file(state: Path) -> Path:
     try:
-        state.mkdir(parents=True, exist_ok=True)
+        open_state(state)
     except OSError as error:
         raise StartError(f"state folder {state}: {error.strerror}") from None
     return state / "route-table.pb"

@@ -164,7 +164,9 @@ def _put(path: Path, content: bytes) -> None:
     """Write the file, or by an error leave what was there."""
     draft = path.with_name(f".{path.name}.new")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        draft.touch(mode=0o600)  # it holds what a caller sent
+        draft.chmod(0o600)
         draft.write_bytes(content)
         draft.replace(path)
     except OSError as error:

@@ -13,6 +13,7 @@ import structlog
 
 from coalmine.errors import StartError, Unavailable, reason_of
 from coalmine_router.control.history import Change, Split
+from coalmine_router.state_folder import open_state
 from coalmine_router.transaction import transaction
 
 _log = structlog.get_logger(__name__)
@@ -153,8 +154,8 @@ def newest_in(connection: sqlite3.Connection) -> list[Change]:
 def _locked(folder: Path) -> int:
     """Return a descriptor that holds the folder until it is closed, or its process is gone."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock = os.open(folder / "control.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        open_state(folder)
+        lock = os.open(folder / "control.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise StartError(f"state folder {folder}: {reason_of(error)}") from None
     try:

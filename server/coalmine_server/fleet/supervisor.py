@@ -20,9 +20,10 @@ from coalmine import lifecycle
 from coalmine.addresses import bound_address, check_free, reserve
 from coalmine.child_process import Child, Command
 from coalmine.cores import cores
-from coalmine.errors import StartError
+from coalmine.errors import StartError, reason_of
 from coalmine.exposition import Exposition
 from coalmine.lifecycle import Stop
+from coalmine.private_folder import open_private
 from coalmine_server.config import ServerConfig
 from coalmine_server.fleet.metrics import FleetMetrics, Known, any_serves
 from coalmine_server.fleet.seat import Orders, Seat, write_orders
@@ -62,6 +63,8 @@ class Fleet:
     async def serve(self, stop: Stop) -> None:
         """Keep the workers until `stop`. Raises StartError where one can't start."""
         config = self._config
+        if config.traces is not None:
+            _open_traces(config.traces)
         with contextlib.ExitStack() as held:
             # Held, not listened on: the ports stay ours while workers come and go.
             listen = held.enter_context(_held(config.listen))
@@ -132,6 +135,14 @@ class Fleet:
 async def _all_ready(workers: Sequence[Child]) -> None:
     for each in workers:
         await each.ready.wait()
+
+
+def _open_traces(folder: Path) -> None:
+    """Make the folder in which each worker has its own. Raises StartError."""
+    try:
+        open_private(folder, ["traces-*.jsonl"])
+    except OSError as error:
+        raise StartError(f"trace folder {folder}: {reason_of(error)}") from None
 
 
 @contextlib.contextmanager

@@ -1,0 +1,55 @@
+"""Folders that hold what callers sent: for this user alone, whoever made them."""
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+_OTHERS: Final = 0o077
+
+
+def hide_new_files() -> int:
+    """Let nobody else open what this process makes from now on; return the mask before."""
+    return os.umask(_OTHERS)
+
+
+def open_private(folder: Path, patterns: Sequence[str]) -> None:
+    """Make the folder where there is none, and take from others what they may do with it.
+
+    Of its files, those that match `patterns` are tightened: others may be somebody else's. What an
+    older coalmine left open is one line in the log. Raises OSError where there can't be a folder.
+    """
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    tightened = [path.name or str(path) for path in _ours(folder, patterns) if _tightened(path)]
+    if tightened:
+        _log.warning("modes_tightened", folder=str(folder), paths=len(tightened))
+
+
+def _ours(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
+    if folder.stat().st_mode & stat.S_ISVTX:  # as /tmp: it is everybody's, on purpose
+        _log.warning("folder_is_shared", folder=str(folder))
+    else:
+        yield folder
+    for pattern in patterns:
+        yield from folder.glob(pattern)
+
+
+def _tightened(path: Path) -> bool:
+    """Return whether others could do something with `path`, and no longer can."""
+    with contextlib.suppress(FileNotFoundError):  # another of our processes has removed it
+        mode = path.lstat().st_mode
+        if stat.S_ISLNK(mode) or not mode & _OTHERS:
+            return False
+        try:
+            path.chmod(stat.S_IMODE(mode) & ~_OTHERS)
+        except PermissionError:
+            _log.warning("mode_not_tightened", path=str(path), mode=f"{stat.S_IMODE(mode):o}")
+            return False
+        return True
+    return False
