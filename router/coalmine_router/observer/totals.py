@@ -10,6 +10,10 @@ from coalmine.control.v1 import control_pb2 as pb
 PROXIES_MAX: Final = 1_024
 REASONS_MAX: Final = 32
 OTHER: Final = "other"
+# What a proxy calls a reason: status, metrics and their readers have to hold it.
+REASON_CHARS_MAX: Final = 128
+# No proxy ever makes so many; status has 64 bits for the sum of all.
+_TOTAL_MAX: Final = 2**63 - 1
 
 
 class LaneKey(NamedTuple):
@@ -98,13 +102,15 @@ class ReportTotals:
         return True
 
     def _add(self, told: _Told, batch: pb.ReportBatch) -> None:
-        self.offered += max(0, batch.offered_total - told.offered)
+        more = max(0, batch.offered_total - told.offered)
+        self.offered = min(self.offered + more, _TOTAL_MAX)
         told.offered = max(told.offered, batch.offered_total)
         for each, total in batch.dropped_total.items():
             reason = bounded_reason(told.dropped, each)
             before = told.dropped.get(reason, 0)
             if total > before:
-                self.dropped[bounded_reason(self.dropped, reason)] += total - before
+                own = bounded_reason(self.dropped, reason)
+                self.dropped[own] = min(self.dropped[own] + total - before, _TOTAL_MAX)
                 told.dropped[reason] = total
 
     def _told(self, batch: pb.ReportBatch) -> _Told:
@@ -116,5 +122,6 @@ class ReportTotals:
 
 
 def bounded_reason(known: Mapping[str, int], reason: str) -> str:
-    """Return the reason to count under: OTHER where there are too many already."""
+    """Return the reason to count under: cut short, and OTHER where there are too many already."""
+    reason = reason[:REASON_CHARS_MAX]
     return reason if reason in known or len(known) < REASONS_MAX - 1 else OTHER

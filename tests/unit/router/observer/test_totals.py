@@ -110,3 +110,20 @@ def test_what_went_to_the_control_process_before_is_not_counted_again() -> None:
         totals.tell(batch)
     assert totals.offered == 60 + 40 + 20
     assert totals.dropped == {"connection_lost": 20}
+
+
+def test_totals_of_several_proxies_stay_within_what_status_can_hold() -> None:
+    totals = ReportTotals()
+    for proxy in "abc":
+        told(totals, proxy, 2**64 - 1, buffer_full=2**64 - 1)
+    pb.ReportBatch(
+        proxy_id="status", offered_total=totals.offered, dropped_total=dict(totals.dropped)
+    )
+    assert totals.offered == totals.dropped["buffer_full"] == 2**63 - 1
+
+
+def test_a_reason_is_cut_short_where_it_comes_in() -> None:
+    totals = ReportTotals()
+    told(totals, "a", 1, **{"r" * 100_000: 1})
+    told(totals, "a", 2, **{"r" * 100_000: 2})
+    assert totals.dropped == {"r" * 128: 2}
