@@ -49,8 +49,8 @@ def spend_one_time_warning() -> None:
 def arrays_of(answer: object, signature: Signature, inputs: Arrays) -> list[Array]:
     """Return a module's answer as arrays in the declared order, on the CPU.
 
-    It gives one output, several in order, or a dict by name; of strings, a flat list in row-major
-    order, which is shaped as declared. Raises ModelFailed.
+    It gives one output, several in order, or a dict or NamedTuple by name; of strings, a flat list
+    in row-major order, which is shaped as declared. Raises ModelFailed.
     """
     if isinstance(answer, torch.Tensor) and len(signature.outputs) == 1:
         return [_array(answer)]
@@ -64,6 +64,7 @@ def arrays_of(answer: object, signature: Signature, inputs: Arrays) -> list[Arra
 
 
 def _in_order(answer: object, specs: Sequence[TensorSpec]) -> Sequence[object]:
+    answer = _by_name(answer, specs)
     if isinstance(answer, Mapping):
         missing = [spec.name for spec in specs if spec.name not in answer]
         if missing:
@@ -74,12 +75,20 @@ def _in_order(answer: object, specs: Sequence[TensorSpec]) -> Sequence[object]:
     return answer if isinstance(answer, (list, tuple)) else [answer]
 
 
+def _by_name(answer: object, specs: Sequence[TensorSpec]) -> object:
+    """Return a NamedTuple as a dict; as it is where none of its fields is a declared output."""
+    fields = getattr(answer, "_fields", ())
+    if not isinstance(answer, tuple) or not any(spec.name in fields for spec in specs):
+        return answer
+    return dict(zip(fields, answer, strict=True))
+
+
 def _array(tensor: torch.Tensor) -> Array:
     if tensor.is_cuda:
         tensor = tensor.cpu()
     if tensor.dtype == torch.bfloat16:
         return tensor.contiguous().view(torch.int16).numpy().view(_BFLOAT16)
-    return tensor.numpy()
+    return tensor.resolve_conj().resolve_neg().numpy()
 
 
 def _text(spec: TensorSpec, value: object, signature: Signature, inputs: Arrays) -> Array:

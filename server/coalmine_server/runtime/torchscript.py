@@ -16,6 +16,7 @@ from coalmine.tensors import Array
 from coalmine_server.runtime.conversion import arrays_of, given, spend_one_time_warning
 from coalmine_server.runtime.devices import CPU, device_of
 from coalmine_server.runtime.program import Program
+from coalmine_server.runtime.samples import Answer, answers_of, are_alike
 from coalmine_server.runtime.schema import check_schema
 from coalmine_server.signature import Arrays, Signature
 
@@ -37,15 +38,18 @@ class TorchScript:
         torch.set_num_threads(count)
 
     def load(self, data: bytes, signature: Signature, device: str, instance: int) -> Program:
-        """Return the module in `data`, frozen where it can be. Raises StartError."""
+        """Return the module in `data`, frozen where that answers alike. Raises StartError.
+
+        Each form is loaded anew, one at a time: a module that keeps state begins where its file
+        does, and no two copies of its weights are held at once.
+        """
         chosen = device_of(device, instance=instance, cuda_count=self._cuda_count())
-        with _quiet():
-            spend_one_time_warning()
-            module = _module(data, chosen)
-            check_schema(module.forward.schema, signature)
-            nbytes = _nbytes(module)
-            frozen = _frozen(module)
-            return _Module(frozen.forward, signature, chosen, nbytes)
+        own = _answers(_opened(data, signature, chosen, freezes=False), signature)
+        frozen = _answers(_opened(data, signature, chosen, freezes=True), signature)
+        alike = are_alike(own, frozen)
+        if not alike:
+            _log.info("model_not_frozen", reason="its answers frozen are not those of its file")
+        return _opened(data, signature, chosen, freezes=alike)
 
 
 class _Module:
@@ -77,6 +81,25 @@ class _Module:
 
 
 # ---------------------------------------------------------------- loading
+
+
+def _opened(data: bytes, signature: Signature, device: str, *, freezes: bool) -> _Module:
+    with _quiet():
+        spend_one_time_warning()
+        module = _module(data, device)
+        check_schema(module.forward.schema, signature)
+        nbytes = _nbytes(module)
+        form = _frozen(module) if freezes else module
+        return _Module(form.forward, signature, device, nbytes)
+
+
+def _answers(program: _Module, signature: Signature) -> list[Answer]:
+    """Return a program's answers to the samples; random ones are drawn from one seed."""
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        found = answers_of(program.run, signature)
+    program.close()
+    return found
 
 
 @contextmanager

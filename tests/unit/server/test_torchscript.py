@@ -1,8 +1,10 @@
 import gc
+import io
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -81,6 +83,92 @@ def test_outputs_of_a_dict_are_taken_by_name_in_the_declared_order() -> None:
 def test_an_output_that_the_dict_lacks_is_the_models_failure() -> None:
     with pytest.raises(ModelFailed, match="the model gave no output 'tripled'"):
         run(Sequences(), np.array([[1]]), outputs=("tripled",))
+
+
+class _Named(NamedTuple):
+    labels: Tensor
+    scores: Tensor
+
+
+class _NamedOutputs(nn.Module):
+    def forward(self, x: Tensor) -> _Named:
+        return _Named(labels=x * 2, scores=x * 3)
+
+
+ONE: Array = np.ones((1, 1), dtype="f4")
+
+
+@pytest.mark.parametrize(
+    ("outputs", "values"),
+    [
+        (("scores", "labels"), [3.0, 2.0]),
+        (("labels", "scores"), [2.0, 3.0]),
+        (("scores",), [3.0]),
+        (("a", "b"), [2.0, 3.0]),
+    ],
+)
+def test_fields_are_taken_by_name_and_by_place_where_no_name_is_theirs(
+    outputs: tuple[str, ...], values: list[float]
+) -> None:
+    found = run(_NamedOutputs(), ONE, outputs=outputs)
+    assert [float(each[0, 0]) for each in found] == values
+
+
+def test_an_output_that_is_no_field_beside_one_that_is_is_the_models_failure() -> None:
+    with pytest.raises(ModelFailed, match="gave no output 'other'"):
+        run(_NamedOutputs(), ONE, outputs=("scores", "other"))
+
+
+class _Negative(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.conj(torch.complex(x, x)).imag
+
+
+def test_an_output_that_torch_holds_as_the_negative_of_another_is_resolved() -> None:
+    (found,) = run(_Negative(), ONE)
+    np.testing.assert_array_equal(found, -ONE)
+
+
+class _OwnStatistics(nn.Module):
+    """Normalised by what it is given, on purpose: freezing puts fixed numbers in their place."""
+
+    mean: Tensor
+    var: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv1d(1, 3, 1)
+        self.register_buffer("mean", torch.zeros(3))
+        self.register_buffer("var", torch.ones(3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.convolution(x)
+        return nn.functional.batch_norm(y, self.mean, self.var, None, None, True, 0.0)
+
+
+def _traced_in_training() -> nn.Module:
+    torch.manual_seed(0)
+    module = nn.Sequential(nn.Conv1d(1, 3, 1), nn.BatchNorm1d(3)).train()
+    trace: Any = torch.jit.trace
+    traced: nn.Module = trace(module, torch.randn(2, 1, 5), check_trace=False)
+    return traced
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("make", [_OwnStatistics, _traced_in_training])
+def test_answers_are_those_of_the_file_where_freezing_changes_them(
+    make: Callable[[], nn.Module],
+) -> None:
+    data = scripted(make())
+    x = np.random.default_rng(1).standard_normal((2, 1, 5)).astype("f4")
+    signature = Signature(
+        "m", 1, 8, (TensorSpec("x", "FP32", (-1, 1, 5)),), (TensorSpec("y", "FP32", (-1, 3, 5)),)
+    )
+    file: Any = torch.jit.load(io.BytesIO(data)).eval()  # type: ignore[no-untyped-call]
+    with torch.no_grad():
+        expected = file(torch.from_numpy(x.copy())).numpy()
+    (found,) = TorchScript().load(data, signature, "cpu", 0).run((x,))
+    np.testing.assert_allclose(found, expected, atol=1e-5)
 
 
 def test_a_scalar_output_has_no_dimension() -> None:
