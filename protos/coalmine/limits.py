@@ -31,6 +31,14 @@ def metadata_limits(bytes_max: int) -> tuple[tuple[str, int], ...]:
     )
 
 
+# A caller may ping each 5 s, with a call in flight or without. A ping that comes a little early is
+# no attack: a timer, or a network that catches up, moves two pings closer together.
+_PINGS_APART_MS: Final = 4_000
+PING_LIMITS: Final = (
+    ("grpc.http2.min_ping_interval_without_data_ms", _PINGS_APART_MS),
+    ("grpc.keepalive_permit_without_calls", 1),
+)
+
 _PENDING_MAX: Final = 100_000
 # Calls that gRPC has taken and no handler has: over its own bound of 1,000 it cancels them, in no
 # count and with a code that says nothing. The bound on what is in flight comes first here.

@@ -10,7 +10,7 @@ from coalmine.calling import Shown, shown_from
 from coalmine.clock import Clock
 from coalmine.credentials import channel_credentials
 from coalmine.errors import StartError
-from coalmine.limits import MESSAGE_LIMITS, metadata_limits
+from coalmine.limits import MESSAGE_LIMITS, PING_LIMITS, metadata_limits
 from coalmine.security import Tls
 from coalmine.watched import Watched
 from coalmine_router.table import Backend, BackendTls
@@ -52,8 +52,7 @@ CONTROL_SERVER_OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     ("grpc.keepalive_time_ms", _ALIVE_MS),
     ("grpc.keepalive_timeout_ms", _ALIVE_MS),
     ("grpc.http2.ping_timeout_ms", _ALIVE_MS),
-    # Else a server takes so many pings for an attack, and closes the connection.
-    ("grpc.http2.min_ping_interval_without_data_ms", _ALIVE_MS // 2),
+    *PING_LIMITS,
 )
 
 

@@ -15,7 +15,7 @@ from coalmine.health import Health
 from coalmine.hold import Hold
 from coalmine.inference import SERVICE, inference_pb2
 from coalmine.inference import inference_pb2_grpc as pb_grpc
-from coalmine.limits import PENDING_LIMITS, message_limits
+from coalmine.limits import PENDING_LIMITS, PING_LIMITS, message_limits
 from coalmine.listening import OPTIONS_REMEDY, listen
 from coalmine.reflection import reflect
 from coalmine_server.audit import audit_of
@@ -23,7 +23,6 @@ from coalmine_server.config import ServerConfig
 from coalmine_server.methods import handlers
 
 _PING_TIMEOUT_MS: Final = 20_000
-_PING_APART_MS: Final = 10_000
 
 
 class Door:
@@ -99,10 +98,8 @@ def options_of(config: ServerConfig) -> tuple[tuple[str, Any], ...]:
     options: list[tuple[str, Any]] = [
         *message_limits(config.bounds.message_bytes),
         *PENDING_LIMITS,
+        *PING_LIMITS,
         ("grpc.so_reuseport", int(config.workers > 1)),  # else a second server takes half
-        # A caller may ping this often, also without a call in flight; more often is turned away.
-        ("grpc.http2.min_recv_ping_interval_without_data_ms", _PING_APART_MS),
-        ("grpc.keepalive_permit_without_calls", 1),
     ]
     if connections.keepalive_s:
         options += [

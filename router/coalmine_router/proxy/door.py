@@ -19,6 +19,7 @@ from coalmine.limits import (
     MESSAGE_LIMITS,
     METADATA_BYTES_DEFAULT,
     PENDING_LIMITS,
+    PING_LIMITS,
     metadata_limits,
 )
 from coalmine.listening import listen
@@ -46,6 +47,7 @@ _CONNECTION_AGE_MS: Final = 5 * 60 * 1_000
 _OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     *MESSAGE_LIMITS,
     *PENDING_LIMITS,
+    *PING_LIMITS,
     # What is taken here must be taken by a backend too, with what is added on the way.
     *metadata_limits(METADATA_BYTES_MAX),
     # The port is shared by connection, not by call: connections must move now and then.
