@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pytest
 import torch
+from structlog.testing import capture_logs
 from torch import Tensor, nn
 
 from coalmine import memory
@@ -96,6 +97,19 @@ class _NamedOutputs(nn.Module):
 
 
 ONE: Array = np.ones((1, 1), dtype="f4")
+
+
+class _Noisy(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x + torch.rand_like(x)
+
+
+def test_a_module_that_draws_at_random_is_served_as_it_is_and_keeps_drawing() -> None:
+    # To compare it, both forms would need one seed, and that would be the whole process's.
+    with capture_logs() as said:
+        drawn = [run(_Noisy(), ONE)[0][0, 0] for _ in range(4)]
+    assert [each["event"] for each in said] == ["model_not_frozen"] * 4
+    assert len(set(map(float, drawn))) == 4
 
 
 @pytest.mark.parametrize(
