@@ -44,7 +44,7 @@ demo: $(STAMP)  ## the whole thing on this machine, on real handwriting, in unde
 
 test: $(STAMP) $(KSERVE) $(NODE)  ## unit, integration and end-to-end tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit tests/integration tests/conformance
-	$(BIN)/python -m pytest tests/e2e
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e
 
 soak: $(STAMP)  ## ten minutes of load with a fault each minute, and a table of what failed
 	$(BIN)/python -m tests.soak.run --minutes 10
