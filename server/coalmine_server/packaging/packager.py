@@ -129,7 +129,8 @@ class Packager:
         if tried.mixing and not order.allow_row_mixing:
             raise StartError(
                 f"{order.source}: {signature.label}: {tried.mixing}; batches would mix callers: "
-                "mend the model, declare --max-batch-size 0, or --allow-row-mixing"
+                "mend the model, package it as one of its own (another --name, with "
+                "--max-batch-size 0), or --allow-row-mixing"
             )
         return tried
 

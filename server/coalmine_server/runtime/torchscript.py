@@ -15,6 +15,7 @@ from coalmine.errors import ModelFailed, StartError
 from coalmine.tensors import Array
 from coalmine_server.runtime.conversion import arrays_of, given, spend_one_time_warning
 from coalmine_server.runtime.devices import CPU, device_of
+from coalmine_server.runtime.file_kind import kind_of
 from coalmine_server.runtime.program import Program
 from coalmine_server.runtime.samples import Answer, answers_of, are_alike
 from coalmine_server.runtime.schema import check_schema
@@ -117,7 +118,8 @@ def _module(data: bytes, device: str) -> Any:
         load: Any = torch.jit.load  # untyped in torch
         return load(io.BytesIO(data), map_location=device).eval()
     except Exception as error:
-        raise StartError(f"not a TorchScript file: {_cause(error)}") from error
+        kind = kind_of(data) or _cause(error)
+        raise StartError(f"not a TorchScript file: {kind}") from error
 
 
 def _frozen(module: Any) -> Any:

@@ -193,7 +193,8 @@ def test_a_model_that_mixes_rows_is_refused_unless_that_is_meant(desk: Desk) -> 
     assert desk.refusal() == (
         f"{desk.source}: model 'm' version 1: rows of a batch are not kept apart: output 'x' of "
         "row 2 differs by 1 of the largest value from what the row gives alone; batches would mix "
-        "callers: mend the model, declare --max-batch-size 0, or --allow-row-mixing"
+        "callers: mend the model, package it as one of its own (another --name, with "
+        "--max-batch-size 0), or --allow-row-mixing"
     )
     done = desk.package(1, allow_row_mixing=True)
     assert done.provenance["row_mixing"].startswith("rows of a batch are not kept apart")
