@@ -7,7 +7,7 @@ import structlog
 
 from coalmine_router.control.current import CurrentTable
 from coalmine_router.control.readiness import AsksReadiness, Readiness
-from coalmine_router.table import RouteTable
+from coalmine_router.table import STABLE, RouteTable
 
 _log = structlog.get_logger(__name__)
 
@@ -50,6 +50,19 @@ class ReadinessBoard:
     ) -> None:
         async with turns:
             heard = await self._check.ask(table, route, variant)
-        if heard.ready != self.of(route, variant).ready:
-            _log.info("variant_ready", route=route, variant=variant, ready=heard.ready)
+        before = self._heard.get((route, variant))
         self._heard[route, variant] = heard
+        _log_change(route, variant, before, heard)
+
+
+def _log_change(route: str, variant: str, before: Readiness | None, heard: Readiness) -> None:
+    """Log that a variant is ready now, or no longer. Where stable isn't, callers get errors."""
+    was_ready = before is not None and before.ready
+    if heard.ready and not was_ready:
+        _log.info("variant_ready", route=route, variant=variant, ready=True)
+    elif variant == STABLE and not heard.ready and (was_ready or before is None):
+        _log.error("reference_lost", route=route, variant=variant, reason=heard.reason)
+    elif was_ready and not heard.ready:
+        _log.warning(
+            "variant_ready", route=route, variant=variant, ready=False, reason=heard.reason
+        )

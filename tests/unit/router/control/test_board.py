@@ -3,6 +3,7 @@
 import asyncio
 
 from structlog.testing import capture_logs
+from structlog.typing import EventDict
 
 from coalmine_router.control.board import ReadinessBoard
 from coalmine_router.control.current import CurrentTable
@@ -76,13 +77,46 @@ async def test_it_asks_again_until_it_is_cancelled() -> None:
     assert task.cancelled()
 
 
-async def test_only_a_change_of_readiness_is_logged() -> None:
+def told(logs: list[EventDict]) -> list[tuple[object, ...]]:
+    keys = ("log_level", "event", "variant", "reason")
+    return [tuple(each.get(key) for key in keys) for each in logs]
+
+
+async def test_only_a_change_of_readiness_is_logged_with_its_reason() -> None:
     answers = Answers()
+    board = ReadinessBoard(CurrentTable(table_of(2)), answers)
+    with capture_logs() as logs:
+        for answers.sleeping in ({"v1"}, set[str](), set[str](), {"v1"}, {"v1"}):
+            await board.refresh()
+    assert told(logs) == [
+        ("info", "variant_ready", "stable", None),
+        ("info", "variant_ready", "v1", None),
+        ("warning", "variant_ready", "v1", "it sleeps"),
+    ]
+
+
+async def test_a_stable_that_is_lost_is_an_error_once_an_outage() -> None:
+    answers = Answers()
+    board = ReadinessBoard(CurrentTable(table_of(1)), answers)
+    lost, well = {"stable"}, set[str]()
+    with capture_logs() as logs:
+        for answers.sleeping in (well, lost, lost, well, lost):
+            await board.refresh()
+    assert (
+        told(logs)
+        == [
+            ("info", "variant_ready", "stable", None),
+            ("error", "reference_lost", "stable", "it sleeps"),
+        ]
+        * 2
+    )
+
+
+async def test_a_stable_that_is_not_there_at_the_start_is_lost_too() -> None:
+    answers = Answers()
+    answers.sleeping = {"stable"}
     board = ReadinessBoard(CurrentTable(table_of(1)), answers)
     with capture_logs() as logs:
         await board.refresh()
         await board.refresh()
-        answers.sleeping = {"stable"}
-        await board.refresh()
-
-    assert [each["ready"] for each in logs] == [True, False]
+    assert told(logs) == [("error", "reference_lost", "stable", "it sleeps")]
