@@ -1,7 +1,8 @@
 """`/metrics`, `/healthz` and `/readyz` over HTTP, in a thread of their own."""
 
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
@@ -48,6 +49,22 @@ class Exposition:
         if self._thread.is_alive():
             self._server.shutdown()
         self._server.server_close()
+
+
+@contextmanager
+def exposing(
+    address: str,
+    registry: CollectorRegistry,
+    ready: Callable[[], bool],
+    why_not: Callable[[], str] = lambda: "",
+) -> Iterator[str]:
+    """Yield the address of an Exposition that answers until the end. Raises StartError."""
+    exposition = Exposition(address, registry, ready, why_not)
+    exposition.start()
+    try:
+        yield exposition.address
+    finally:
+        exposition.stop()
 
 
 class _Server(ThreadingWSGIServer):

@@ -15,7 +15,7 @@ from coalmine import lifecycle
 from coalmine.addresses import bound_address, check_free, reserve
 from coalmine.child_process import Command
 from coalmine.errors import StartError
-from coalmine.exposition import Exposition
+from coalmine.exposition import exposing
 from coalmine.hangup import asked_by_hangup
 from coalmine.lifecycle import Stop
 from coalmine_router.config.file import RouterConfig
@@ -74,12 +74,8 @@ def _exposed(address: str, supervisor: Supervisor, stop: Stop) -> Iterator[str]:
     def why_not() -> str:
         return "the router ends" if stop.asked else supervisor.why_not()
 
-    exposition = Exposition(address, registry, lambda: not why_not(), why_not)
-    exposition.start()
-    try:
-        yield exposition.address
-    finally:
-        exposition.stop()
+    with exposing(address, registry, lambda: not why_not(), why_not) as http:
+        yield http
 
 
 def _serving(

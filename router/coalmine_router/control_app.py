@@ -15,7 +15,7 @@ from coalmine import lifecycle
 from coalmine.addresses import check_free
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2_grpc
-from coalmine.exposition import Exposition
+from coalmine.exposition import exposing
 from coalmine.lifecycle import Stop
 from coalmine.reflection import Methods
 from coalmine.span_export import CountedSpans, exporter_for, resource
@@ -65,12 +65,8 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
 
 @contextlib.contextmanager
 def _exposed(address: str, registry: CollectorRegistry, stop: Stop) -> Iterator[str]:
-    exposition = Exposition(address, registry, lambda: not stop.asked)
-    exposition.start()
-    try:
-        yield exposition.address
-    finally:
-        exposition.stop()
+    with exposing(address, registry, lambda: not stop.asked) as http:
+        yield http
 
 
 @contextlib.asynccontextmanager

@@ -18,7 +18,7 @@ from coalmine import lifecycle
 from coalmine.clock import SystemClock
 from coalmine.control.v1.control_pb2_grpc import TableFeedStub
 from coalmine.errors import StartError
-from coalmine.exposition import Exposition
+from coalmine.exposition import exposing
 from coalmine.lifecycle import Stop
 from coalmine.trace_context import HeadSampler, sampler_from
 from coalmine_router.proxy.backends.registry import Backends
@@ -133,12 +133,8 @@ async def _exposed(address: str, figures: Figures, stop: Stop) -> AsyncIterator[
     def why_not() -> str:
         return "the proxy ends" if stop.asked else figures.why_not()
 
-    exposition = Exposition(address, registry, lambda: not why_not(), why_not)
-    exposition.start()
-    try:
-        yield exposition.address
-    finally:
-        exposition.stop()
+    with exposing(address, registry, lambda: not why_not(), why_not) as http:
+        yield http
 
 
 async def _ready(subscriber: Subscriber, backends: Backends) -> None:

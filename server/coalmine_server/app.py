@@ -15,7 +15,7 @@ from coalmine import lifecycle, memory, telemetry
 from coalmine.access import Access
 from coalmine.clock import SystemClock
 from coalmine.errors import StartError
-from coalmine.exposition import Exposition
+from coalmine.exposition import exposing
 from coalmine.health import Health
 from coalmine.hold import Hold
 from coalmine.inference import SERVICE
@@ -142,12 +142,8 @@ class Process:
         def is_ready() -> bool:
             return self._registry.is_ready and not stop.asked
 
-        exposition = Exposition(self._config.http, self._metrics.registry, is_ready)
-        exposition.start()
-        try:
-            yield exposition.address
-        finally:
-            exposition.stop()
+        with exposing(self._config.http, self._metrics.registry, is_ready) as http:
+            yield http
 
     # ------------------------------------------------------------ parts
 

@@ -21,7 +21,7 @@ from coalmine.addresses import bound_address, check_free, reserve
 from coalmine.child_process import Child, Command
 from coalmine.cores import cores
 from coalmine.errors import StartError, reason_of
-from coalmine.exposition import Exposition
+from coalmine.exposition import exposing
 from coalmine.lifecycle import Stop
 from coalmine.private_folder import open_private
 from coalmine_server.config import ServerConfig
@@ -114,16 +114,12 @@ class Fleet:
         """Yield the address of /metrics and health over HTTP, which answers until the end."""
         registry = CollectorRegistry()
         registry.register(FleetMetrics(self._known))
-        exposition = Exposition(
+        with exposing(
             self._config.http,
             registry,
             lambda: not stop.asked and any_serves(self._known()),
-        )
-        exposition.start()
-        try:
-            yield exposition.address
-        finally:
-            exposition.stop()
+        ) as http:
+            yield http
 
     def _known(self) -> dict[int, Known]:
         return {

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coalmine.errors import ModelFailed, StartError
-from coalmine.tensors import BYTES, Array, numpy_dtype
-from coalmine_server.runtime.execution import VARIABLE_SIZE
+from coalmine.tensors import BYTES, Array
 from coalmine_server.runtime.program import Program
+from coalmine_server.runtime.samples import drawn
 from coalmine_server.signature import Signature, TensorSpec, check_outputs
 
 _SEED: Final = 0
@@ -61,28 +61,6 @@ def try_random(program: Program, signature: Signature) -> Tried:
     except ModelFailed as error:
         return Tried((f"failed on random values: {error}; only zeros were tried",))
     return Tried()
-
-
-def drawn(signature: Signature, rows: int, chance: np.random.Generator) -> list[Array]:
-    """Return random inputs, the optional ones too; variable sizes are VARIABLE_SIZE."""
-    lead = (rows,) if signature.batched else ()
-    return [
-        _values(spec.datatype, (*lead, *map(_size, spec.shape[signature.batched :])), chance)
-        for spec in signature.inputs
-    ]
-
-
-def _size(size: int) -> int:
-    return VARIABLE_SIZE if size < 0 else size
-
-
-def _values(datatype: str, shape: tuple[int, ...], chance: np.random.Generator) -> Array:
-    if datatype == BYTES:
-        return chance.integers(0, 2, shape).astype(str).astype(object)
-    dtype = numpy_dtype(datatype)
-    whole = dtype.kind in "iub"
-    values = chance.integers(0, 2, shape) if whole else chance.standard_normal(shape)
-    return np.asarray(values).astype(dtype)
 
 
 def _answers(

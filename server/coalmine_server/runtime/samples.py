@@ -37,14 +37,18 @@ def _samples(signature: Signature) -> Iterator[Arrays]:
     """Zeros and random values by turns: floats from the normal distribution, integers 0 and 1."""
     chance = np.random.default_rng(_SEED)
     for rows in sorted({min(each, signature.rows_max or 1) for each in _ROWS}):
-        yield tuple(_zeros(each) for each in _drawn(signature, rows, chance))
-        yield _drawn(signature, rows, chance)
+        yield tuple(_zeros(each) for each in drawn(signature, rows, chance))
+        yield drawn(signature, rows, chance)
     if any(spec.optional for spec in signature.inputs):
-        given = zip(signature.inputs, _drawn(signature, 1, chance), strict=True)
+        given = zip(signature.inputs, drawn(signature, 1, chance), strict=True)
         yield tuple(None if spec.optional else each for spec, each in given)
 
 
-def _drawn(signature: Signature, rows: int, chance: np.random.Generator) -> tuple[Array, ...]:
+def drawn(signature: Signature, rows: int, chance: np.random.Generator) -> tuple[Array, ...]:
+    """Return random inputs, the optional ones too; variable sizes are VARIABLE_SIZE.
+
+    Floats are drawn from the normal distribution, integers from 0 and 1: they may be indices.
+    """
     lead = (rows,) if signature.batched else ()
     return tuple(
         _values(spec, (*lead, *_sizes(spec.shape[signature.batched :])), chance)

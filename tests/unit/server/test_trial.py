@@ -7,7 +7,8 @@ import pytest
 from coalmine.errors import ModelFailed, StartError
 from coalmine.tensors import Array
 from coalmine_server.config import ModelConfig
-from coalmine_server.packaging.trial import Tried, drawn, try_random
+from coalmine_server.packaging.trial import Tried, try_random
+from coalmine_server.runtime.samples import drawn
 from coalmine_server.signature import Signature
 from tests.doubles.package_rig import Function, FunctionProgram
 from tests.models import config
