@@ -47,6 +47,7 @@ class Tending:
         self._checks: _Checks = address.channel.unary_unary(f"/{_SERVICE}/Check")
         self._watches: _Watches = address.channel.unary_stream(f"/{_SERVICE}/Watch")
         self._doubt = asyncio.Event()
+        self._speaks = asyncio.Event()  # anew for each connection
         address.when_doubted(self._doubt.set)
 
     async def run(self) -> None:
@@ -81,12 +82,17 @@ class Tending:
     async def _while_connected(self) -> None:
         """Watch and probe until the connection is lost."""
         async with asyncio.TaskGroup() as tasks:
-            # Models are asked for first: then nobody gets calls who will say that it has none.
-            parts = (self._models.run(), self._watch(), self._probe())
+            self._speaks = asyncio.Event()
+            parts = (self._watch(), self._watch_models(), self._probe())
             beside = [tasks.create_task(each) for each in parts]
             await self._channel.wait_for_state_change(_READY)
             for each in beside:
                 each.cancel()
+
+    async def _watch_models(self) -> None:
+        """Watch its models once it has spoken of itself: who has no health service isn't asked."""
+        await self._speaks.wait()
+        await self._models.run()
 
     # ------------------------------------------------------------ its own word
 
@@ -107,6 +113,7 @@ class Tending:
             again_s = min(2 * again_s, self._pace.watch_again_max_s)
 
     def _said(self, *, serving: bool) -> None:
+        self._speaks.set()
         self._address.stands(self._address.standing.said(serving=serving))
 
     def _said_nothing(self) -> None:
