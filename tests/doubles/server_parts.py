@@ -115,6 +115,7 @@ class FakeRuntime:
     def __init__(self, program: Callable[[], FakeProgram] = FakeProgram) -> None:
         self._program = program
         self.programs: list[FakeProgram] = []
+        self._by_file: dict[bytes, FakeProgram] = {}
         self.next_program: FakeProgram | None = None  # given out once, instead of a new one
         self.threads: list[int] = []
 
@@ -126,9 +127,14 @@ class FakeRuntime:
             raise StartError("not a model")
         program, self.next_program = self.next_program or self._program(), None
         self.programs.append(program)
+        self._by_file[data] = program
         if data == b"hangs":
             program.gate.clear()
         return program
+
+    def program_of(self, data: bytes) -> FakeProgram:
+        """Return the newest program of a file: models load side by side, in any order."""
+        return self._by_file[data]
 
     def let_all_run(self) -> None:
         for program in self.programs:

@@ -110,7 +110,7 @@ async def test_a_new_version_is_served_beside_those_that_go_on(root: Path) -> No
 async def test_what_a_request_began_with_is_what_answers_it(root: Path) -> None:
     async with open_rig(root) as rig:
         old = rig.find("b")
-        program = rig.runtime.programs[-1]
+        program = rig.runtime.program_of(b"7")
         program.gate.clear()
         running = rig.enter(old)
         waiting = rig.enter(old)
@@ -312,7 +312,7 @@ async def test_an_unloaded_model_is_unavailable_until_it_is_loaded_again(root: P
 
 async def test_an_unload_waits_for_what_is_in_flight(root: Path) -> None:
     async with open_rig(root) as rig:
-        program = rig.runtime.programs[-1]
+        program = rig.runtime.program_of(b"7")
         program.gate.clear()
         pending = rig.enter(rig.find("b"))
         async with asyncio.TaskGroup() as group:
@@ -418,7 +418,7 @@ async def test_an_end_while_an_old_version_drains_waits_for_its_thread_too(root:
     rig = ModelRig(root)
     rig.control.read(lenient=False)
     await rig.control.open(lenient=False)
-    old, stuck = rig.find("b"), rig.runtime.programs[-1]
+    old, stuck = rig.find("b"), rig.runtime.program_of(b"7")
     stuck.gate.clear()
     async with rig.control.taking_changes():
         running = rig.enter(old)
@@ -435,7 +435,7 @@ async def test_an_end_while_an_old_version_drains_waits_for_its_thread_too(root:
 
 async def test_a_thread_that_does_not_end_is_not_forgotten_with_its_version(root: Path) -> None:
     async with open_rig(root) as rig:
-        stuck = rig.runtime.programs[-1]
+        stuck = rig.runtime.program_of(b"7")
         stuck.gate.clear()
         rig.enter(rig.find("b"))
         for _ in range(2):
@@ -446,7 +446,7 @@ async def test_a_thread_that_does_not_end_is_not_forgotten_with_its_version(root
 
 async def test_closing_says_where_a_forward_never_returns(root: Path) -> None:
     async with open_rig(root) as rig:
-        stuck = rig.runtime.programs[-1]
+        stuck = rig.runtime.program_of(b"7")
         stuck.gate.clear()
         rig.enter(rig.find("b"))
         assert not rig.control.close(timeout_s=0.01)
