@@ -26,6 +26,11 @@ class ExportOutage(logging.Filter):
         self._is_on = False
         self._thread = 0
 
+    @property
+    def trouble(self) -> str:
+        """What operators are told, in one line; "" where spans are exported."""
+        return f"spans are not exported: {' '.join(self.reason.split())}" if self._is_on else ""
+
     @contextmanager
     def told_here(self) -> Iterator[None]:
         """Take what this thread's exporter says within as the reason: no line of its own."""

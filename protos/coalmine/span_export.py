@@ -91,6 +91,10 @@ class CountedSpans(SpanProcessor):
             "dropped_export_failed": self._counting.results[SpanExportResult.FAILURE],
         }
 
+    def trouble(self) -> str:
+        """Return why spans aren't exported, in one line; "" where they are."""
+        return self._counting.outage.trouble
+
     def shutdown(self, timeout_s: float = 2.0) -> None:
         """Export what is queued, for `timeout_s` at most: a dead collector holds up no stop."""
         worker = threading.Thread(target=self._batches.shutdown, daemon=True)
@@ -105,7 +109,7 @@ class CountedSpans(SpanProcessor):
 class _CountingExporter(SpanExporter):
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
-        self._outage = ExportOutage()
+        self.outage = ExportOutage()
         self.taken = 0
         self.results: Counter[SpanExportResult] = Counter()
 
@@ -113,13 +117,13 @@ class _CountingExporter(SpanExporter):
         self.taken += len(spans)
         result = SpanExportResult.FAILURE
         try:
-            with self._outage.told_here():
+            with self.outage.told_here():
                 result = self._exporter.export(spans)
         except Exception as error:  # noqa: BLE001 - the SDK would print its traceback for each batch
-            self._outage.reason = f"{type(error).__name__}: {error}"
+            self.outage.reason = f"{type(error).__name__}: {error}"
         finally:
             self.results[result] += len(spans)
-        self._outage.note(is_over=result is SpanExportResult.SUCCESS)
+        self.outage.note(is_over=result is SpanExportResult.SUCCESS)
         return result
 
     def shutdown(self) -> None:

@@ -1,6 +1,7 @@
 """Reading over a real socket: status, watch, history, mismatches, metrics."""
 
 import asyncio
+import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -62,6 +63,24 @@ async def test_the_status_holds_readiness_proxies_and_what_was_learned(rig: Cont
     assert [each.requests for each in status.variants] == [1, 1, 1]
     assert status.counting_since_ns == 1
     assert status.proxies[0].proxy_id == "p"
+
+
+async def test_a_disk_that_takes_no_changes_is_in_the_status_until_it_does(
+    rig: ControlRig, tmp_path: Path
+) -> None:
+    async def troubles() -> list[str]:
+        return list((await rig.stub.GetRoute(pb.GetRouteRequest(route="digits"))).troubles)
+
+    assert await troubles() == []
+    other = sqlite3.connect(tmp_path / "control.db")
+    other.execute("CREATE TRIGGER full BEFORE INSERT ON changes BEGIN SELECT RAISE(FAIL, 'x'); END")
+    with pytest.raises(grpc.aio.AioRpcError):
+        await rig.set_weights(canary=1)
+    assert await troubles() == [f"{tmp_path}/control.db: takes no changes: x"]
+    other.execute("DROP TRIGGER full")
+    other.close()
+    await rig.set_weights(canary=1)
+    assert await troubles() == []
 
 
 async def test_reading_a_status_asks_no_backend(rig: ControlRig, backend: OipBackend) -> None:

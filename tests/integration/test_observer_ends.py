@@ -39,6 +39,9 @@ class Watching:
     def totals(self) -> dict[str, int]:
         return {}
 
+    def trouble(self) -> str:
+        return ""
+
     def named(self, name: str) -> list[ReadableSpan]:
         return [each for each in self.spans if each.name == name]
 
@@ -88,12 +91,14 @@ async def test_a_verdict_is_told_although_the_disk_does_not_take_it(tmp_path: Pa
                 await rig.send(*shadowed(20))
                 await rig.settled(20)
                 await rig.plane.settled()
+            (trouble,) = rig.status().troubles
             locked.execute("ROLLBACK")
             locked.close()
             assert rig.status().verdict == "fail"
             assert (rig.metric("evidence_saves_failed_total") or 0) > 0
     assert len(watching.named(t.VERDICT_SPAN)) == 1
     assert "evidence_not_saved" in {each["event"] for each in logs}
+    assert trouble == f"{tmp_path}/evidence.db: evidence is not saved: database is locked"
     assert kept_verdicts(tmp_path) == ["fail"], "the last save was taken"
 
 

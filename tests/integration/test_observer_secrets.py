@@ -61,6 +61,9 @@ class Written:
     def totals(self) -> dict[str, int]:
         return {}
 
+    def trouble(self) -> str:
+        return ""
+
     def files(self) -> dict[str, bytes]:
         """Return what is on the disk, by the files' names."""
         return {each.name: each.read_bytes() for each in self.folder.rglob("*") if each.is_file()}

@@ -15,6 +15,7 @@ def status(of: pb.RouteStatus) -> Json:
     return {
         "revision": of.revision,
         "verdict": of.verdict,
+        "troubles": list(of.troubles),
         "counting_since": moment(of.counting_since_ns),
         "route": route(of.route),
         "variants": [_traffic(each, split_requests) for each in of.variants],

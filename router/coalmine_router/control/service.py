@@ -40,7 +40,10 @@ class Learned(Protocol):
     """What the observer knows."""
 
     def describe(self, route: Route, status: pb.RouteStatus) -> None:
-        """Fill in comparisons, reports, shadows, counting_since_ns, and each variant's traffic."""
+        """Fill in comparisons, reports, shadows, counting_since_ns, and each variant's traffic.
+
+        What is wrong with the observer's files is added to the troubles.
+        """
         ...
 
     async def trials(self, route: str, candidate: str, limit: int) -> list[pb.ComparisonCounts]:
@@ -212,6 +215,7 @@ class RouteControl(RouteControlServicer):
         for variant in route.by_name:
             heard = self._board.of(name, variant)
             status.variants.add(name=variant, ready=heard.ready, reason=heard.reason)
+        status.troubles.extend(filter(None, [self._store.trouble()]))
         self._learned.describe(route, status)
         return status
 

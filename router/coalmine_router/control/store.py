@@ -9,14 +9,11 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
-import structlog
-
 from coalmine.errors import StartError, Unavailable, reason_of
 from coalmine_router.control.history import Change, Split
+from coalmine_router.disk_outage import DiskOutage
 from coalmine_router.state_folder import open_state
 from coalmine_router.transaction import transaction
-
-_log = structlog.get_logger(__name__)
 
 Result = TypeVar("Result")
 
@@ -52,6 +49,9 @@ class Store:
         self._lock = lock
         self._thread = thread
         self._connection = connection
+        self._outage = DiskOutage(
+            path, "takes no changes", began="change_not_written", ended="changes_written_again"
+        )
 
     @classmethod
     async def open(cls, folder: Path) -> "Store":
@@ -79,8 +79,13 @@ class Store:
         try:
             await self._in_thread(lambda: _append(self._connection, changes))
         except sqlite3.Error as error:
-            _log.exception("change_not_written", file=str(self._path))
+            self._outage.note(error)
             raise Unavailable(f"the change could not be written to disk: {error}") from None
+        self._outage.note_over()
+
+    def trouble(self) -> str:
+        """Return what is wrong with the disk, in one line; "" where nothing is."""
+        return self._outage.trouble
 
     async def newest(self) -> dict[str, Change]:
         """Return each route's newest change, by name. Raises StartError for unreadable entries."""

@@ -18,6 +18,7 @@ from coalmine_router.observer.telling.route_status import (
     tell_traffic,
     tell_trials,
 )
+from coalmine_router.observer.telling.teller import Spans
 from coalmine_router.observer.telling.trial_status import trial_counts
 from coalmine_router.observer.totals import ReportTotals
 from coalmine_router.observer.traffic import Traffic
@@ -39,6 +40,7 @@ class Learned:
         trials: Trials,
         store: EvidenceStore,
         examples: Mismatches,
+        spans: Spans,
     ) -> None:
         self._since_ns = since_ns
         self._routes = routes
@@ -49,9 +51,10 @@ class Learned:
         self._trials = trials
         self._store = store
         self._examples = examples
+        self._spans = spans
 
     def describe(self, route: Route, status: pb.RouteStatus) -> None:
-        """Fill in what was counted of a route: traffic since this process began, and trials."""
+        """Fill in what was counted of a route since this process began, trials, and troubles."""
         status.counting_since_ns = self._since_ns
         status.reports.CopyFrom(report_counts(self._reports))
         for variant in status.variants:
@@ -65,6 +68,8 @@ class Learned:
             for key, totals in self._copies.totals()
             if key.route == route.name
         )
+        found = (each.trouble() for each in (self._store, self._examples, self._spans))
+        status.troubles.extend(filter(None, found))
 
     async def trials(self, route: str, candidate: str, limit: int) -> list[pb.ComparisonCounts]:
         """Return a route's trials, newest first; with `candidate`, only its. Raises Unavailable."""

@@ -148,6 +148,7 @@ class ObserverPlane:
             trials=self._trials,
             store=self._store,
             examples=self._examples,
+            spans=self._given.spans,
         )
 
     def _traffic_metrics(self) -> RouterMetrics:

@@ -182,12 +182,16 @@ def test_a_full_disk_is_told_with_its_reason_and_not_for_each_batch(
     spans = CountedSpans(FileSpanExporter(stream=file))
     with capture_logs() as logs:
         exported(spans, 5)
+        told = spans.trouble()
         file.is_full = False
         exported(spans)
     spans.shutdown()
 
     assert [each["event"] for each in logs] == ["spans_not_exported", "spans_exported_again"]
     assert "OSError: [Errno 28] No space left on device" in logs[0]["reason"]
+    assert told.startswith("spans are not exported: ")
+    assert told.endswith("No space left on device")
+    assert spans.trouble() == ""
     assert caplog.records == []
     assert spans.totals() == {"exported": 1, "dropped_queue_full": 0, "dropped_export_failed": 5}
 

@@ -848,6 +848,7 @@ class RouteStatus(_message.Message):
     TURNED_AWAY_FIELD_NUMBER: _builtins.int
     VERDICT_FIELD_NUMBER: _builtins.int
     COMPARING_FIELD_NUMBER: _builtins.int
+    TROUBLES_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     counting_since_ns: _builtins.int
     """Counts begin when the control process starts."""
@@ -871,6 +872,10 @@ class RouteStatus(_message.Message):
 
     @_builtins.property
     def comparing(self) -> Global___Comparing: ...
+    @_builtins.property
+    def troubles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What is wrong with the router itself, a line each: a disk that takes nothing. The same for all routes."""
+
     def __init__(
         self,
         *,
@@ -885,10 +890,11 @@ class RouteStatus(_message.Message):
         turned_away: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
         verdict: _builtins.str = ...,
         comparing: Global___Comparing | None = ...,
+        troubles: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["comparing", b"comparing", "reports", b"reports", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparing", b"comparing", "comparisons", b"comparisons", "counting_since_ns", b"counting_since_ns", "proxies", b"proxies", "reports", b"reports", "revision", b"revision", "route", b"route", "shadows", b"shadows", "turned_away", b"turned_away", "variants", b"variants", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparing", b"comparing", "comparisons", b"comparisons", "counting_since_ns", b"counting_since_ns", "proxies", b"proxies", "reports", b"reports", "revision", b"revision", "route", b"route", "shadows", b"shadows", "troubles", b"troubles", "turned_away", b"turned_away", "variants", b"variants", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

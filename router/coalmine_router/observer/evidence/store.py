@@ -14,6 +14,7 @@ import structlog
 
 from coalmine.clock import Clock
 from coalmine.errors import Unavailable
+from coalmine_router.disk_outage import DiskOutage
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.saved import Unreadable, from_text, to_text
 from coalmine_router.observer.evidence.trial import Trial
@@ -41,7 +42,9 @@ class EvidenceStore:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="evidence")
         # One at a time: an older state of a trial is never written over a newer one.
         self._saving = asyncio.Lock()
-        self._failing = False
+        self._outage = DiskOutage(
+            path, "evidence is not saved", began="evidence_not_saved", ended="evidence_saved_again"
+        )
         # Saves that failed, and the trials that wait for one that doesn't.
         self.saves_failed = 0
         self.not_saved = 0
@@ -100,6 +103,10 @@ class EvidenceStore:
         )
         return newest_first[:limit]
 
+    def trouble(self) -> str:
+        """Return what is wrong with the disk, in one line; "" where nothing is."""
+        return self._outage.trouble
+
     async def close(self) -> None:
         """Save what changed, and close the file."""
         await self.save()
@@ -130,7 +137,7 @@ class EvidenceStore:
         except FAILURES as error:
             self._note_failing(error)
             return False
-        self._note_working()
+        self._outage.note_over()
         return True
 
     async def _asked(self, read: Callable[[], Result]) -> Result:
@@ -144,17 +151,10 @@ class EvidenceStore:
 
     def _note_failing(self, error: Exception) -> None:
         self.saves_failed += 1
-        if not self._failing:  # once for each outage
-            _log.warning("evidence_not_saved", path=str(self._path), error=str(error))
-        self._failing = True
+        self._outage.note(error)
         if isinstance(error, Unreadable):  # damaged since: what memory has goes into a new one
             self._file.begin_anew()
             self._trials.still_changed(self._trials.open())
-
-    def _note_working(self) -> None:
-        if self._failing:
-            _log.info("evidence_saved_again", path=str(self._path))
-        self._failing = False
 
 
 def _row(trial: Trial) -> Row:

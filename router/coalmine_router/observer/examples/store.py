@@ -18,6 +18,7 @@ from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import NotFound, Unavailable
 from coalmine_router.database_file import FileIdentity, drop_journal, identity
+from coalmine_router.disk_outage import DiskOutage
 from coalmine_router.observer.examples import reading, reservoir
 from coalmine_router.observer.examples.reservoir import Routes
 from coalmine_router.observer.examples.schema import connected
@@ -69,7 +70,9 @@ class Mismatches:
         self._database: sqlite3.Connection | None = None
         self._opened: FileIdentity | None = None
         self._is_settled = False
-        self._failing = False
+        self._outage = DiskOutage(
+            path, "nothing is kept", began="mismatches_not_kept", ended="mismatches_kept_again"
+        )
         # Each is counted up by one thread alone, so the differences need no lock.
         self._queued, self._queued_bytes = 0, 0
         self._done, self._done_bytes = 0, 0
@@ -135,6 +138,10 @@ class Mismatches:
             "removed_size": self._results["size"],
         }
 
+    def trouble(self) -> str:
+        """Return what is wrong with the disk, in one line; "" where nothing is."""
+        return self._outage.trouble
+
     async def close(self) -> None:
         """Write what is queued, and close the file."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
@@ -152,7 +159,7 @@ class Mismatches:
         self._look_for_file()
         if self._database is None:
             # Once a write failed, the next ones don't wait: whoever reads stands behind them.
-            patience_s = 0.0 if self._failing else self._limits.busy_s
+            patience_s = 0.0 if self._outage.trouble else self._limits.busy_s
             self._database = connected(self._path, patience_s, self._take_in)
             self._opened = identity(self._path)
         if not self._is_settled:
@@ -231,14 +238,11 @@ class Mismatches:
 
     def _note_failing(self, error: Exception) -> None:
         self._disconnect()
-        if not self._failing:  # once for each outage: mismatches come by the thousand
-            _log.warning("mismatches_not_kept", path=str(self._path), error=str(error))
-        self._failing = True
+        self._outage.note(error)
 
     def _note_working(self) -> None:
-        if self._failing:
-            _log.info("mismatches_kept_again", path=str(self._path))
-            self._failing = False
+        if self._outage.trouble:
+            self._outage.note_over()
             self._disconnect()
 
 

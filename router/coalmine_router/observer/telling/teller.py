@@ -29,6 +29,10 @@ class Spans(Protocol):
         """Return what became of spans, by result."""
         ...
 
+    def trouble(self) -> str:
+        """Return why they aren't exported, in one line; "" where they are."""
+        ...
+
 
 class NoSpans:
     """For a process whose spans nobody reads."""
@@ -39,6 +43,10 @@ class NoSpans:
     def totals(self) -> Mapping[str, int]:
         """Return nothing."""
         return {}
+
+    def trouble(self) -> str:
+        """Return that nothing is wrong."""
+        return ""
 
 
 class Teller:

@@ -170,10 +170,10 @@ async def test_while_the_file_is_locked_the_queue_is_bounded_and_nobody_waits(
         other.rollback()
         other.close()
         assert kept.totals()["dropped_disk"] == 2
-        assert kept._failing
+        assert "locked" in kept.trouble()
         kept.offer(record(11))
         assert await ids(kept) == ["id-11", "id-0"]
-        assert not kept._failing
+        assert kept.trouble() == ""
 
 
 async def test_the_queue_is_bounded_in_bytes_too(tmp_path: Path) -> None:

@@ -33,6 +33,9 @@ class SpanList:
     def totals(self) -> dict[str, int]:
         return {}
 
+    def trouble(self) -> str:
+        return ""
+
 
 def told(of: Exchange, **route: Any) -> list[ReadableSpan]:
     config = router_config(route=route, stable=UNUSED, canary=UNUSED)

@@ -1,0 +1,38 @@
+"""A file that can't be written or read: a line in the log when that begins, one when it is over."""
+
+from pathlib import Path
+
+import structlog
+
+_log = structlog.get_logger(__name__)
+
+
+class DiskOutage:
+    """Knows whether one of the router's files is in trouble. Reading it from a thread is safe.
+
+    `began` and `ended` are the events in the log, `what` is what can't be done meanwhile.
+    """
+
+    def __init__(self, path: Path, what: str, *, began: str, ended: str) -> None:
+        self._path = path
+        self._what = what
+        self._began = began
+        self._ended = ended
+        self._reason = ""
+
+    @property
+    def trouble(self) -> str:
+        """What operators are told, in one line; "" where all is well."""
+        return f"{self._path}: {self._what}: {self._reason}" if self._reason else ""
+
+    def note(self, error: object) -> None:
+        """Note that it failed, and log that where it went well before: once an outage."""
+        was, self._reason = self._reason, " ".join(str(error).split()) or type(error).__name__
+        if not was:
+            _log.error(self._began, path=str(self._path), error=self._reason)
+
+    def note_over(self) -> None:
+        """Note that it went well, and log that where it failed before."""
+        was, self._reason = self._reason, ""
+        if was:
+            _log.info(self._ended, path=str(self._path))

@@ -1,0 +1,40 @@
+"""A file in trouble: what the log says of it, and what operators are told."""
+
+import sqlite3
+from pathlib import Path
+
+from structlog.testing import capture_logs
+
+from coalmine_router.disk_outage import DiskOutage
+
+FULL = sqlite3.OperationalError("database or disk\nis full")
+
+
+def an_outage() -> DiskOutage:
+    return DiskOutage(Path("state/x.db"), "takes nothing", began="not_written", ended="written")
+
+
+def test_each_outage_is_one_line_however_often_it_fails_and_one_when_it_is_over() -> None:
+    outage = an_outage()
+    with capture_logs() as logs:
+        outage.note_over()
+        for _ in range(2):
+            outage.note(FULL)
+            outage.note(OSError("read-only"))
+            outage.note_over()
+            outage.note_over()
+    assert [(each["event"], each["log_level"]) for each in logs] == [
+        ("not_written", "error"),
+        ("written", "info"),
+    ] * 2
+
+
+def test_what_operators_are_told_is_one_line_with_the_latest_reason() -> None:
+    outage = an_outage()
+    assert outage.trouble == ""
+    outage.note(FULL)
+    assert outage.trouble == "state/x.db: takes nothing: database or disk is full"
+    outage.note(OSError("read-only"))
+    assert outage.trouble == "state/x.db: takes nothing: read-only"
+    outage.note_over()
+    assert outage.trouble == ""
