@@ -9,6 +9,8 @@ Pair = tuple[str, str | bytes]
 _HOP_BY_HOP: Final = frozenset({"te", "content-type", "user-agent", "host"})
 # What the router says in its answers: nobody else may say it in its name.
 OWN: Final = "x-coalmine-"
+# What a caller says of its request, to be kept with an example of it.
+NOTE: Final = "x-coalmine-note"
 
 
 def travels_on(key: str) -> bool:

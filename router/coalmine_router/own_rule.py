@@ -15,12 +15,17 @@ ALL_DATATYPES: Final = frozenset(DATATYPES)
 
 
 class RowResult(NamedTuple):
-    """What was found of one row. The texts are shown to people; the score is the rule's own."""
+    """What was found of one row. The texts are shown to people; the score is the rule's own.
+
+    `badness` orders rows that mismatch, and kept examples: more is worse, NaN the worst. Without
+    it, the first row is shown, and examples are ordered by how many rows differ.
+    """
 
     is_mismatch: bool
     score: float | None = None
     expected: str = ""
     actual: str = ""
+    badness: float | None = None
 
 
 class OwnRule(Strict, ABC):

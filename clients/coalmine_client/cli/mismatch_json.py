@@ -26,6 +26,7 @@ def mismatch(of: pb.Mismatch) -> Json:
         "rows_mismatch": of.rows_mismatch,
         "segment": of.segment,
         "request_id": of.request_id,
+        "note": of.note,
         "reference_version": of.reference_version,
         "candidate_version": of.candidate_version,
         "trial": of.trial,
@@ -49,6 +50,7 @@ def _difference(of: pb.Difference) -> Json:
         "rows_mismatch": of.rows_mismatch,
         "rule": of.rule,
         "score": number(of.score) if of.HasField("score") else None,
+        "badness": number(of.badness) if of.HasField("badness") else None,
     }
 
 

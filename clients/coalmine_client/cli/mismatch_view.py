@@ -44,6 +44,8 @@ def mismatches_view(found: pb.ListMismatchesResponse) -> RenderableType:
 
 
 def _briefly(of: pb.Difference) -> str:
+    if of.HasField("badness") and of.HasField("score"):
+        return f"{of.output}: {of.rule} {of.score:.3g}"
     if of.kind == "value" and of.max_abs_diff:
         return f"{of.output} by {of.max_abs_diff:.3g}"
     return f"{of.output}: {of.kind}" if of.output else of.kind
@@ -54,8 +56,8 @@ def _share(part: int, whole: int) -> str:
 
 
 def mismatch_view(of: pb.Mismatch, kept: Kept) -> RenderableType:
-    """Return the mismatch's head, then each differing output with its tensors side by side."""
-    parts: list[RenderableType] = [_head(of, kept)]
+    """Return the head, the request's values, and those of each differing output side by side."""
+    parts: list[RenderableType] = [_head(of, kept), *_asked(kept.request)]
     for difference in of.differences:
         parts += [line(), _difference(of, difference), *_sides(of, difference, kept)]
     return stacked(parts)
@@ -71,6 +73,7 @@ def _head(of: pb.Mismatch, kept: Kept) -> RenderableType:
         "rows": f"{_share(of.rows_mismatch, of.rows)} differ" if of.rows else "",
         "segment": of.segment,
         "caller's": of.request_id,
+        "note": of.note,
         "request": _inputs(of, kept.request),
         "not kept": "; ".join(_not_kept(of)),
     }
@@ -94,6 +97,14 @@ def _inputs(of: pb.Mismatch, request: Body) -> str:
         return ", ".join(_shape(each) for each in shapes)
     described = ", ".join(_described(each) for each in request.tensors.values())
     return described or _why_missing(of, request)
+
+
+def _asked(request: Body) -> Iterator[RenderableType]:
+    """Yield the values of each input."""
+    if request.tensors:
+        yield line()
+    for each in request.tensors.values():
+        yield line("  ", (f"{each.name}: ", FAINT), _first_values(each, _ELEMENTS_SHOWN))
 
 
 def _not_kept(of: pb.Mismatch) -> Iterator[str]:
@@ -207,9 +218,14 @@ def _described(tensor: Tensor) -> str:
 
 def _beginning(tensor: Tensor) -> str:
     """Return what the tensor is, with its first elements."""
-    first = [element_text(tensor, at) for at in range(min(tensor.array.size, 8))]
-    more = ", …" if tensor.array.size > len(first) else ""
-    return f"{_described(tensor)}: {', '.join(first)}{more}"
+    return f"{_described(tensor)}: {_first_values(tensor, 8)}"
+
+
+def _first_values(tensor: Tensor, most: int) -> str:
+    """Return the first elements in row-major order, and of how many where there are more."""
+    size = tensor.array.size
+    first = ", ".join(element_text(tensor, at) for at in range(min(size, most)))
+    return f"{first}, … ({size:,} elements)" if size > most else first or "no elements"
 
 
 def _why_missing(of: pb.Mismatch, body: Body) -> str:

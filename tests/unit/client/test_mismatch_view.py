@@ -10,7 +10,7 @@ from rich.console import Console
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.kept import read_kept
 from coalmine_client.cli.mismatch_view import mismatch_view, mismatches_view
-from tests.doubles.control import a_mismatch, response_body
+from tests.doubles.control import a_mismatch, request_body, response_body
 
 
 def shown(view: Any) -> str:
@@ -58,6 +58,36 @@ def test_a_mismatch_shows_both_tensors_with_the_differing_element_marked() -> No
     assert row(text, "*") == ["*", "[0,", "3]", "0.375", "2.5", "2.12"]
     assert sum(line.startswith("*") for line in text.splitlines()) == 1
     assert "[0, 9]" in text
+
+
+def test_a_mismatch_shows_what_was_asked_and_what_the_caller_noted() -> None:
+    mismatch = a_mismatch(bodies=True)
+    mismatch.request = request_body(np.array([[0.5, np.nan, -0.0]], np.float32))
+    mismatch.note = "batch 7 of the nightly run"
+
+    text = one(mismatch)
+
+    assert "note     batch 7 of the nightly run" in text
+    assert "\n  pixels: 0.5, nan, -0.0\n" in text
+
+
+def test_of_a_large_input_the_first_elements_are_shown() -> None:
+    text = one(a_mismatch(bodies=True))
+
+    assert f"pixels: {', '.join(['0.0'] * 40)}, … (64 elements)" in " ".join(text.split())
+
+
+def test_without_bodies_no_input_is_shown() -> None:
+    assert "pixels:" not in one(a_mismatch())
+
+
+def test_the_list_shows_a_rules_own_score() -> None:
+    mismatch = a_judged_mismatch()
+    mismatch.differences[0].MergeFrom(pb.Difference(rule="cosine", score=0.25, badness=0.75))
+
+    text = shown(mismatches_view(pb.ListMismatchesResponse(mismatches=[mismatch])))
+
+    assert "logits: cosine 0.25" in text
 
 
 def test_of_a_large_tensor_the_elements_furthest_apart_are_shown() -> None:

@@ -1962,6 +1962,7 @@ class Mismatch(_message.Message):
     SHAPES_FIELD_NUMBER: _builtins.int
     TRIAL_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    NOTE_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     at_ns: _builtins.int
     route: _builtins.str
@@ -1987,7 +1988,9 @@ class Mismatch(_message.Message):
     candidate_version: _builtins.str
     trial: _builtins.int
     request_id: _builtins.str
-    """The caller's."""
+    """The caller's: the id that it gave its request, and its x-coalmine-note."""
+    note: _builtins.str
+    """Only from GetMismatch."""
     @_builtins.property
     def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Difference]: ...
     @_builtins.property
@@ -2024,10 +2027,11 @@ class Mismatch(_message.Message):
         shapes: _abc.Iterable[Global___TensorShape] | None = ...,
         trial: _builtins.int = ...,
         request_id: _builtins.str = ...,
+        note: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ns", b"at_ns", "bodies_dropped", b"bodies_dropped", "candidate", b"candidate", "candidate_response", b"candidate_response", "candidate_version", b"candidate_version", "capture", b"capture", "differences", b"differences", "id", b"id", "inputs_dropped", b"inputs_dropped", "kind", b"kind", "reference", b"reference", "reference_response", b"reference_response", "reference_version", b"reference_version", "request", b"request", "request_id", b"request_id", "role", b"role", "route", b"route", "rows", b"rows", "rows_mismatch", b"rows_mismatch", "segment", b"segment", "shapes", b"shapes", "trace_id", b"trace_id", "trial", b"trial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ns", b"at_ns", "bodies_dropped", b"bodies_dropped", "candidate", b"candidate", "candidate_response", b"candidate_response", "candidate_version", b"candidate_version", "capture", b"capture", "differences", b"differences", "id", b"id", "inputs_dropped", b"inputs_dropped", "kind", b"kind", "note", b"note", "reference", b"reference", "reference_response", b"reference_response", "reference_version", b"reference_version", "request", b"request", "request_id", b"request_id", "role", b"role", "route", b"route", "rows", b"rows", "rows_mismatch", b"rows_mismatch", "segment", b"segment", "shapes", b"shapes", "trace_id", b"trace_id", "trial", b"trial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -2081,6 +2085,7 @@ class Difference(_message.Message):
     ROWS_MISMATCH_FIELD_NUMBER: _builtins.int
     RULE_FIELD_NUMBER: _builtins.int
     SCORE_FIELD_NUMBER: _builtins.int
+    BADNESS_FIELD_NUMBER: _builtins.int
     output: _builtins.str
     kind: _builtins.str
     """status, malformed, missing, extra, datatype, shape, nan, label, value"""
@@ -2094,6 +2099,8 @@ class Difference(_message.Message):
     rule: _builtins.str
     """The rule that found it, and by its own measure how far the worst row lies: a similarity, a divergence, …"""
     score: _builtins.float
+    badness: _builtins.float
+    """How bad the worst is by the same measure: more is worse, infinity the worst. Only of rules that have one."""
     @_builtins.property
     def index(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """Of the worst element."""
@@ -2113,13 +2120,19 @@ class Difference(_message.Message):
         rows_mismatch: _builtins.int = ...,
         rule: _builtins.str = ...,
         score: _builtins.float | None = ...,
+        badness: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "score", b"score"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_badness", b"_badness", "_score", b"_score", "badness", b"badness", "score", b"score"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_score", b"_score", "actual", b"actual", "differing", b"differing", "elements", b"elements", "expected", b"expected", "index", b"index", "kind", b"kind", "max_abs_diff", b"max_abs_diff", "output", b"output", "rows", b"rows", "rows_mismatch", b"rows_mismatch", "rule", b"rule", "score", b"score"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_badness", b"_badness", "_score", b"_score", "actual", b"actual", "badness", b"badness", "differing", b"differing", "elements", b"elements", "expected", b"expected", "index", b"index", "kind", b"kind", "max_abs_diff", b"max_abs_diff", "output", b"output", "rows", b"rows", "rows_mismatch", b"rows_mismatch", "rule", b"rule", "score", b"score"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__badness: _TypeAlias = _typing.Literal["badness"]  # noqa: Y015
+    _WhichOneofArgType__badness: _TypeAlias = _typing.Literal["_badness", b"_badness"]  # noqa: Y015
     _WhichOneofReturnType__score: _TypeAlias = _typing.Literal["score"]  # noqa: Y015
     _WhichOneofArgType__score: _TypeAlias = _typing.Literal["_score", b"_score"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__badness) -> _WhichOneofReturnType__badness | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__score) -> _WhichOneofReturnType__score | None: ...
 
 Global___Difference: _TypeAlias = Difference  # noqa: Y015

@@ -261,6 +261,7 @@ class _Tally:
             worst=tuple(_element(reference, candidate, at) for _, at in self._worst),
             rows_differ=self._rows_differ,
             score=worst if has_score and worst < _LARGEST else None,
+            badness=worst if has_score else None,
         )
 
 

@@ -5,6 +5,7 @@ Rules take a reference and a candidate of the same dtype and of shape (rows, …
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import inf, isnan
 from typing import Any, Final, Literal
 
 import ml_dtypes
@@ -37,7 +38,8 @@ class Measured:
 
     `elements` are those that the rule judges: single values, or vectors. `worst` are those that
     differ, the worst first, eight at most; their indices begin with the row. `max_abs_diff` is over
-    all elements, those that match included, under the rules that measure it.
+    all elements, those that match included, under the rules that measure it. `badness` is how bad
+    the worst is by a rule's own measure, where it has one: more is worse, infinity the worst.
     """
 
     elements: int
@@ -47,6 +49,7 @@ class Measured:
     worst: tuple[Element, ...] = ()
     rows_differ: Mask | None = None
     score: float | None = None
+    badness: float | None = None
 
 
 def check_shapes(reference: Array, candidate: Array) -> None:
@@ -81,6 +84,11 @@ def text(value: Any) -> str:
 def finite(score: float) -> float | None:
     """Return a score that can be written down as a number."""
     return score if np.isfinite(score) else None
+
+
+def as_badness(badness: float) -> float:
+    """Return how bad something is as a number that can be ordered: NaN is the worst."""
+    return inf if isnan(badness) else badness
 
 
 def worst_first(badness: Floats, count: int) -> Places:
@@ -180,6 +188,7 @@ class _Vectors:
             worst=tuple(self._element(at, tell) for at in order),
             rows_differ=np.asarray(differ.reshape(self.shape[0], -1).any(axis=1)),
             score=None if is_nan else finite(float(self.judged.score[order[0]])),
+            badness=as_badness(float(self.judged.badness[order[0]])),
         )
 
     def _is_nan(self, at: int) -> bool:

@@ -131,6 +131,7 @@ def _difference(place: Place, found: Measured, *, is_batched: bool) -> Differenc
         rows_mismatch=int(np.count_nonzero(differ)),
         rule=place.rule.rule,
         score=found.score,
+        badness=found.badness,
     )
 
 

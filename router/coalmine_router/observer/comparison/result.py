@@ -53,7 +53,8 @@ class Difference:
     `worst` is never empty. Its first element has no index where no values were compared. `elements`
     are what the rule judges one by one, single values or vectors; `differing` of them differ.
     `max_abs_diff` is measured by close, exact and relative. `score` is the rule's own measure of
-    the worst row, where it has one.
+    the worst row, where it has one, and `badness` how bad that is: more is worse, infinity the
+    worst. None where a rule has no measure of its own, or no values were compared.
     """
 
     output: str
@@ -66,6 +67,7 @@ class Difference:
     rows_mismatch: int = 1
     rule: str = ""
     score: float | None = None
+    badness: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 Applying a rule never fails: what it raises is what it returns.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
 from typing import Any, Final, NamedTuple
@@ -14,7 +14,12 @@ from coalmine.tensors import BYTES, DATATYPES, Array
 from coalmine_router.config import compare as config
 from coalmine_router.config.compare import RuleConfig
 from coalmine_router.observer.comparison.closeness import close, exact, relative, tolerance
-from coalmine_router.observer.comparison.measured import WORST_MAX, Measured, text
+from coalmine_router.observer.comparison.measured import (
+    Measured,
+    as_badness,
+    text,
+    worst_first,
+)
 from coalmine_router.observer.comparison.ranking import argmax, top_k
 from coalmine_router.observer.comparison.result import Element
 from coalmine_router.observer.comparison.trees import Allowed, allowed, json_trees
@@ -179,7 +184,8 @@ def _own(rule: OwnRule, reference: Array, candidate: Array) -> Measured:
     differ = np.array([each.is_mismatch for each in results], dtype=bool)
     if not differ.any():
         return Measured(len(results))
-    worst = [int(each) for each in np.flatnonzero(differ)[:WORST_MAX]]
+    worst = _worst_rows(results)
+    badness = results[worst[0]].badness
     return Measured(
         elements=len(results),
         differing=int(np.count_nonzero(differ)),
@@ -189,7 +195,16 @@ def _own(rule: OwnRule, reference: Array, candidate: Array) -> Measured:
         ),
         rows_differ=differ,
         score=_score(results[worst[0]].score),
+        badness=None if badness is None else as_badness(float(badness)),
     )
+
+
+def _worst_rows(results: Sequence[RowResult]) -> list[int]:
+    """Return the rows that differ, the worst first, eight at most; of equals, the first."""
+    differ = [at for at, each in enumerate(results) if each.is_mismatch]
+    badness = [results[at].badness for at in differ]
+    known = np.array([-np.inf if each is None else each for each in badness], np.float64)
+    return [differ[place] for place in worst_first(known, len(differ))]
 
 
 def _read_only(array: Array) -> Array:

@@ -7,11 +7,11 @@ from typing import Final
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest
 from coalmine_router.observer.comparison.result import KINDS
+from coalmine_router.observer.examples.severity import RANKED, WORST_FIRST
 
 LISTED_DEFAULT: Final = 20
 
 _NEWEST: Final = "sequence DESC"
-_WORST: Final = "rows_mismatch DESC, max_abs_diff DESC, sequence"
 _HAS_OUTPUT: Final = (
     "EXISTS (SELECT 1 FROM mismatch_output AS o "
     "WHERE o.sequence = mismatch.sequence AND o.output = ?)"
@@ -30,9 +30,10 @@ def listed(
 ) -> list[pb.Mismatch]:
     """Return what is wanted, without bodies and without values; a limit of 0 is 20."""
     where, given = zip(*_conditions(wanted, now_ns), strict=True)
+    order = WORST_FIRST if wanted.worst else _NEWEST
     query = (
-        f"SELECT facts FROM mismatch WHERE {' AND '.join(where)} "  # noqa: S608 - constants
-        f"ORDER BY {_WORST if wanted.worst else _NEWEST} LIMIT ?"
+        f"SELECT facts FROM {RANKED} WHERE {' AND '.join(where)} "  # noqa: S608 - constants
+        f"ORDER BY {order} LIMIT ?"
     )
     rows = database.execute(query, (*given, wanted.limit or LISTED_DEFAULT))
     return [_without_values(pb.Mismatch.FromString(facts)) for (facts,) in rows]
@@ -51,6 +52,7 @@ def _conditions(wanted: pb.ListMismatchesRequest, now_ns: int) -> Iterator[tuple
 
 def _without_values(record: pb.Mismatch) -> pb.Mismatch:
     # Whoever may see that answers differ may not yet see what callers were answered.
+    record.ClearField("note")
     for difference in record.differences:
         difference.ClearField("expected")
         difference.ClearField("actual")

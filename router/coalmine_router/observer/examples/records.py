@@ -12,6 +12,7 @@ from coalmine.inference import MODEL_INFER
 from coalmine.inference import inference_pb2 as oip
 from coalmine.tensors import RANK_MAX
 from coalmine_router.config.copies import KeptConfig
+from coalmine_router.metadata import NOTE
 from coalmine_router.observer.comparison.result import Answer, Difference
 from coalmine_router.observer.examples.redaction import KeepSettings, redacted, request_without
 from coalmine_router.observer.exchange import Exchange, Found
@@ -57,6 +58,7 @@ def mismatch_record(
     )
     if capture != "none":
         record.request_id = cut(exchange.request_id())
+        record.note = cut(_note_of(exchange))
         _add_shapes(record, exchange, reference, candidate)
     if capture == "full":
         _bodies_of(exchange, reference, candidate, settings.kept).add_to(record)
@@ -79,12 +81,19 @@ def difference_message(difference: Difference) -> pb.Difference:
         rows_mismatch=difference.rows_mismatch,
         rule=difference.rule,
         score=difference.score,
+        badness=difference.badness,
     )
 
 
 def cut(text: str) -> str:
     """Return the text, or its first 1,024 characters: callers and models choose names."""
     return text if len(text) <= TEXT_MAX else f"{text[: TEXT_MAX - 1]}…"
+
+
+def _note_of(exchange: Exchange) -> str:
+    """Return what the caller noted of its request; the first, where there are several."""
+    notes = (each.value for each in exchange.report.metadata if each.key == NOTE)
+    return next(notes, b"").decode(errors="replace")
 
 
 # ---------------------------------------------------------------- bodies

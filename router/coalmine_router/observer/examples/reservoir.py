@@ -1,13 +1,11 @@
 """Which examples stay: the newest and the worst of each kind, for a time, and so many bytes.
 
-Of each route, candidate and kind a row stays while it is among the `newest` or among the `worst`:
-those with most rows that differ; of these with the largest absolute difference; of these the
-oldest. What was pushed out would be pushed out again, so what stays depends on what came, and not
-on when it was looked at.
+Of each route, candidate and kind a row stays while it is among the `newest` or among the `worst`,
+of its measure (severity.py). What was pushed out would be pushed out again, so what stays depends
+on what came, and not on when it was looked at.
 """
 
 import json
-import math
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
@@ -15,6 +13,12 @@ from typing import Final
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.config.copies import KeptConfig
 from coalmine_router.observer.examples.redaction import CAPTURES, KeepSettings, Policy, allows
+from coalmine_router.observer.examples.severity import (
+    PLACE,
+    RANKED,
+    largest_difference,
+    write_rank,
+)
 
 _INT64_MAX: Final = 2**63 - 1
 _BODIES: Final = ("request", "reference_response", "candidate_response")
@@ -26,13 +30,13 @@ INSERT INTO mismatch (id, route, candidate, kind, rows_mismatch, max_abs_diff,
   at_ns, expires_ns, policy, facts, bodies) VALUES (?,?,?,?,?,?,?,?,?,?,?)
 """
 _INSERT_OUTPUT: Final = "INSERT INTO mismatch_output (sequence, output) VALUES (?,?)"
-_PRUNE: Final = """
+_PRUNE: Final = f"""
 DELETE FROM mismatch WHERE route = ?1 AND candidate = ?2 AND kind = ?3
 AND sequence NOT IN (SELECT sequence FROM mismatch WHERE route = ?1 AND candidate = ?2 AND kind = ?3
   ORDER BY sequence DESC LIMIT ?4)
-AND sequence NOT IN (SELECT sequence FROM mismatch WHERE route = ?1 AND candidate = ?2 AND kind = ?3
-  ORDER BY rows_mismatch DESC, max_abs_diff DESC, sequence LIMIT ?5)
-"""
+AND sequence NOT IN (SELECT sequence FROM (SELECT sequence, {PLACE} AS place FROM {RANKED}
+  WHERE route = ?1 AND candidate = ?2 AND kind = ?3) WHERE place <= ?5)
+"""  # noqa: S608 - constants
 _GROUPS: Final = "SELECT DISTINCT route, candidate, kind FROM mismatch WHERE route = ?"
 _EXPIRE: Final = "DELETE FROM mismatch WHERE expires_ns <= ?"
 _REDATE: Final = (
@@ -53,6 +57,7 @@ def insert(
     groups: set[Group] = set()
     for record in records:
         cursor = database.execute(_INSERT, _row(record, routes))
+        write_rank(database, cursor.lastrowid, record)
         outputs = {each.output for each in record.differences}
         database.executemany(_INSERT_OUTPUT, [(cursor.lastrowid, output) for output in outputs])
         groups.add((record.route, record.candidate, record.kind))
@@ -68,17 +73,12 @@ def _row(record: pb.Mismatch, routes: Routes) -> tuple[object, ...]:
         record.candidate,
         record.kind,
         min(record.rows_mismatch, _INT64_MAX),
-        max((_size(each.max_abs_diff) for each in record.differences), default=0.0),
+        largest_difference(record),
         at_ns,
         min(at_ns + max_age_ns, _INT64_MAX),
         _policy_text(record.capture, routes.get(record.route)),
         *_halves(record),
     )
-
-
-def _size(max_abs_diff: float) -> float:
-    # SQLite has no NaN, and nothing is further off.
-    return math.inf if math.isnan(max_abs_diff) else max_abs_diff
 
 
 def _halves(record: pb.Mismatch) -> tuple[bytes, bytes]:

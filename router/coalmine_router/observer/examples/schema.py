@@ -8,9 +8,11 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.observer.examples.severity import write_rank
 from coalmine_router.transaction import transaction
 
-VERSION: Final = 2
+VERSION: Final = 3
+_WITHOUT_RANKS: Final = 2
 
 _JOURNAL_BYTES: Final = 4 * 1024 * 1024
 
@@ -33,14 +35,22 @@ CREATE TABLE mismatch (
 );
 CREATE INDEX mismatch_route ON mismatch (route);
 CREATE INDEX mismatch_newest ON mismatch (route, candidate, kind, sequence);
-CREATE INDEX mismatch_worst
-  ON mismatch (route, candidate, kind, rows_mismatch DESC, max_abs_diff DESC, sequence);
 CREATE INDEX mismatch_expiry ON mismatch (expires_ns);
 CREATE TABLE mismatch_output (
   sequence INTEGER NOT NULL REFERENCES mismatch ON DELETE CASCADE,
   output TEXT NOT NULL,
   PRIMARY KEY (sequence, output)
 ) WITHOUT ROWID;
+"""
+# By what an example is worse than others: in a table of its own, so that an older file gets it
+# without its bodies being written anew.
+_RANKS: Final = """
+CREATE TABLE mismatch_rank (
+  sequence INTEGER PRIMARY KEY REFERENCES mismatch ON DELETE CASCADE,
+  measure TEXT NOT NULL,
+  badness REAL NOT NULL
+);
+DROP INDEX IF EXISTS mismatch_worst;
 """
 
 _HAS_OLDER: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'mismatch'"
@@ -89,19 +99,39 @@ def _bring_up_to_date(database: sqlite3.Connection, take_in: TakeIn) -> None:
         raise sqlite3.NotSupportedError(
             f"made by a newer coalmine: version {version}, this one reads up to {VERSION}"
         )
-    has_older = database.execute(_HAS_OLDER).fetchone() is not None
-    if has_older:
-        database.execute("ALTER TABLE mismatch RENAME TO older")
-    for statement in filter(str.strip, _SCHEMA.split(";")):
-        database.execute(statement)
-    if has_older:
-        take_in(database, _older_records(database))
-        database.execute("DROP TABLE older")
+    if version == _WITHOUT_RANKS:
+        _run(database, _RANKS)
+        _rank_all(database)
+    else:
+        _make(database, take_in)
     database.execute(f"PRAGMA user_version={VERSION}")
 
 
+def _make(database: sqlite3.Connection, take_in: TakeIn) -> None:
+    """Make the tables; the records of a file of version 1, which had no number, are taken in."""
+    has_older = database.execute(_HAS_OLDER).fetchone() is not None
+    if has_older:
+        database.execute("ALTER TABLE mismatch RENAME TO older")
+    _run(database, _SCHEMA)
+    _run(database, _RANKS)
+    if has_older:
+        take_in(database, _older_records(database))
+        database.execute("DROP TABLE older")
+
+
+def _run(database: sqlite3.Connection, statements: str) -> None:
+    for statement in filter(str.strip, statements.split(";")):
+        database.execute(statement)
+
+
+def _rank_all(database: sqlite3.Connection) -> None:
+    rows = database.execute("SELECT sequence, facts FROM mismatch").fetchall()
+    for sequence, facts in rows:
+        write_rank(database, sequence, pb.Mismatch.FromString(facts))
+
+
 def _older_records(database: sqlite3.Connection) -> Iterator[pb.Mismatch]:
-    """Yield the records of a file of version 1, which had no number, oldest first."""
+    """Yield the records of a file of version 1, oldest first."""
     for (body,) in database.execute("SELECT record FROM older ORDER BY sequence"):
         try:
             record = pb.Mismatch.FromString(body)

@@ -119,7 +119,8 @@ def divergence(reference: Array, candidate: Array, source: Source) -> float:
 @given(st_np.arrays(np.float64, (2, 5), elements=st.floats(-50, 50)))
 def test_the_divergence_of_logits_is_that_of_scipy_in_bits(values: Array) -> None:
     r, c = values
-    distance = float(np.nan_to_num(jensenshannon(softmax(r), softmax(c), base=2)))
+    with np.errstate(invalid="ignore"):  # rounding alone makes scipy's sum negative
+        distance = float(np.nan_to_num(jensenshannon(softmax(r), softmax(c), base=2)))
     assert divergence(r, c, "logits") == pytest.approx(distance**2, abs=1e-9)
     assert divergence(softmax(r), softmax(c), "probabilities") == pytest.approx(
         divergence(r, c, "logits"), abs=1e-9

@@ -8,6 +8,7 @@ import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.config.route import RouteConfig
+from coalmine_router.metadata import NOTE
 from coalmine_router.observer.comparison.result import Answer, Comparison, Difference, Element
 from coalmine_router.observer.examples.records import SHAPES_MAX, TEXT_MAX, mismatch_record
 from coalmine_router.observer.examples.store import Mismatches
@@ -64,9 +65,11 @@ def made(
     candidate: bytes = CANDIDATE,
     differences: tuple[Difference, ...] = (),
     method: str | None = None,
+    note: bytes = b"batch 7",
     **fields: Any,
 ) -> pb.Mismatch:
-    exchange = Exchange.of(report(request, reference, shadows=["canary"]))
+    metadata = [("x-other", b"-"), (NOTE, note), (NOTE, b"a second one")]
+    exchange = Exchange.of(report(request, reference, shadows=["canary"], metadata=metadata))
     if method:
         exchange.report.method = method
     return mismatch_record(
@@ -96,7 +99,7 @@ def test_a_record_says_who_was_compared_and_how_they_differ() -> None:
     assert (record.reference, record.candidate) == ("stable", "canary")
     assert (record.reference_version, record.candidate_version, record.trial) == ("1", "2", 4)
     assert (record.rows, record.rows_mismatch, record.segment) == (8, 3, "acme")
-    assert (record.request_id, len(record.trace_id)) == ("r-1", 16)
+    assert (record.request_id, record.note, len(record.trace_id)) == ("r-1", "batch 7", 16)
     assert list(record.differences) == [
         pb.Difference(
             output="label",
@@ -112,6 +115,19 @@ def test_a_record_says_who_was_compared_and_how_they_differ() -> None:
             score=0.25,
         )
     ]
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [(b"", ""), (b"x" * 9_000, "x" * (TEXT_MAX - 1) + "…"), (b"\xff\xfe", "\ufffd\ufffd")],
+)
+def test_a_note_of_any_bytes_is_kept_as_text_and_is_bounded(value: bytes, kept: str) -> None:
+    assert made(note=value).note == kept
+
+
+@pytest.mark.parametrize(("capture", "kept"), [("shapes", "batch 7"), ("none", "")])
+def test_a_note_is_kept_where_the_callers_id_is(capture: str, kept: str) -> None:
+    assert made(kept={"capture": capture}).note == kept
 
 
 def test_by_default_all_three_bodies_are_kept_and_what_they_hold() -> None:

@@ -12,7 +12,8 @@ from coalmine_router.observer.examples import reservoir
 from coalmine_router.observer.examples.schema import connected
 from coalmine_router.transaction import transaction
 
-Came = tuple[str, int, float]  # kind, rows that differ, largest difference
+# kind, rows that differ, largest difference, rule, how bad by the rule's own measure
+Came = tuple[str, int, float, str, float | None]
 
 
 def routes(newest: int, worst: int) -> dict[str, RouteConfig]:
@@ -22,7 +23,8 @@ def routes(newest: int, worst: int) -> dict[str, RouteConfig]:
 
 
 def record(number: int, came: Came) -> pb.Mismatch:
-    kind, rows_mismatch, max_abs_diff = came
+    kind, rows_mismatch, max_abs_diff, rule, badness = came
+    difference = pb.Difference(output="y", max_abs_diff=max_abs_diff, rule=rule, badness=badness)
     return pb.Mismatch(
         id=str(number),
         route="r",
@@ -30,7 +32,7 @@ def record(number: int, came: Came) -> pb.Mismatch:
         kind=kind,
         capture="full",
         rows_mismatch=rows_mismatch,
-        differences=[pb.Difference(output="y", max_abs_diff=max_abs_diff)],
+        differences=[difference],
     )
 
 
@@ -40,8 +42,15 @@ def expected(came: list[Came], newest: int, worst: int) -> set[int]:
     for kind in {each[0] for each in came}:
         places = [at for at, each in enumerate(came) if each[0] == kind]
         stay |= set(places[-newest:] if newest else [])
-        stay |= set(sorted(places, key=lambda at: (-came[at][1], -came[at][2], at))[:worst])
+        for measure in {measure_of(came[at]) for at in places}:
+            own = [at for at in places if measure_of(came[at]) == measure]
+            own.sort(key=lambda at: (-(came[at][4] or 0.0), -came[at][1], -came[at][2], at))
+            stay |= set(own[:worst])
     return stay
+
+
+def measure_of(came: Came) -> str:
+    return "" if came[4] is None else came[3]
 
 
 def stayed(batches: list[list[pb.Mismatch]], newest: int, worst: int) -> tuple[set[int], int]:
@@ -65,6 +74,8 @@ def stayed(batches: list[list[pb.Mismatch]], newest: int, worst: int) -> tuple[s
             st.sampled_from(["value", "nan"]),
             st.integers(0, 3),
             st.sampled_from([0.0, 0.5, 1.0, float("inf")]),
+            st.sampled_from(["cosine", "argmax"]),
+            st.sampled_from([None, 0.25, 2.0, float("inf")]),
         ),
         max_size=40,
     ),
@@ -72,7 +83,7 @@ def stayed(batches: list[list[pb.Mismatch]], newest: int, worst: int) -> tuple[s
     worst=st.integers(0, 4),
     batch=st.integers(1, 7),
 )
-def test_a_row_stays_while_it_is_among_the_newest_or_the_worst_of_its_kind(
+def test_a_row_stays_while_it_is_among_the_newest_of_its_kind_or_the_worst_of_its_measure(
     came: list[Came], newest: int, worst: int, batch: int
 ) -> None:
     if not newest + worst:
@@ -87,7 +98,7 @@ def test_a_row_stays_while_it_is_among_the_newest_or_the_worst_of_its_kind(
 
 
 def test_of_equally_bad_ones_the_oldest_stay() -> None:
-    came: list[Came] = [("value", 1, 1.0)] * 9
+    came: list[Came] = [("value", 1, 1.0, "close", None)] * 9
 
     assert stayed([[record(at, each) for at, each in enumerate(came)]], 2, 3)[0] == {0, 1, 2, 7, 8}
 

@@ -51,3 +51,28 @@ async def test_the_records_of_an_older_file_are_taken_over(tmp_path: Path) -> No
     with closing(sqlite3.connect(path)) as database:
         assert database.execute("PRAGMA user_version").fetchone() == (VERSION,)
         assert database.execute("SELECT count(*) FROM mismatch").fetchone() == (2,)
+
+
+async def test_a_file_without_measures_gets_them_from_the_scores_that_it_has(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "m.sqlite"
+    kept = Mismatches(path, routes={}, clock=HandClock())
+    for number, score in enumerate([0.5, -0.25, 0.75]):
+        worst = pb.Difference(output="y", kind="value", rule="cosine", score=score)
+        kept.offer(
+            pb.Mismatch(
+                id=f"id-{number}", route="r", candidate="c", kind="value", differences=[worst]
+            )
+        )
+    await kept.close()
+    with closing(sqlite3.connect(path)) as database:
+        database.executescript("DROP TABLE mismatch_rank; PRAGMA user_version = 2")
+
+    kept = Mismatches(path, routes={}, clock=HandClock())
+    listed = await kept.listed(pb.ListMismatchesRequest(route="r", worst=True))
+    whole = await kept.get("r", "id-0")
+    await kept.close()
+
+    assert [each.id for each in listed] == ["id-1", "id-0", "id-2"]
+    assert whole.differences[0].score == 0.5

@@ -203,10 +203,23 @@ async def test_the_worst_come_first_where_they_are_asked_for(tmp_path: Path) -> 
         assert await ids(kept, worst=True) == ["id-2", "id-3", "id-1", "id-4"]
 
 
+async def test_the_worst_of_each_measure_come_first_in_turn(tmp_path: Path) -> None:
+    came = [("cosine", 0.5), ("argmax", 7.0), ("cosine", 1.5), ("argmax", 9.0), ("cosine", 1.0)]
+    async with store(tmp_path / "m.sqlite", routes=route(newest=0, worst=2)) as kept:
+        for number, (rule, badness) in enumerate(came):
+            example = record(number, rows_mismatch=9 - number)
+            example.differences[0].MergeFrom(pb.Difference(rule=rule, badness=badness))
+            kept.offer(example)
+        assert await ids(kept, worst=True) == ["id-2", "id-3", "id-1", "id-4"]
+
+
 async def test_a_list_shows_no_values(tmp_path: Path) -> None:
     async with store(tmp_path / "m.sqlite") as kept:
-        kept.offer(record(1, max_abs_diff=0.5))
+        secret = record(1, max_abs_diff=0.5)
+        secret.note = "what the caller says"
+        kept.offer(secret)
         (listed,) = await kept.listed(pb.ListMismatchesRequest(route="digits"))
+    assert listed.note == ""
     assert list(listed.differences) == [pb.Difference(output="y", kind="value", max_abs_diff=0.5)]
 
 
