@@ -39,10 +39,17 @@ PING_LIMITS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
 )
 
-_PENDING_MAX: Final = 100_000
-# Calls that gRPC has taken and no handler has: over its own bound of 1,000 it cancels them, in no
-# count and with a code that says nothing. The bound on what is in flight comes first here.
-PENDING_LIMITS: Final = (
+# Whoever opens streams and resets each at once leaves work behind. So many streams may be open on
+# a connection: a caller's calls over that wait in its own gRPC.
+STREAMS_MAX: Final = 1_000
+# Calls that gRPC has taken and no handler has: it cancels those over its bound, with a code that
+# says nothing. Its own, 1,000, would come before our bound on what is in flight.
+_PENDING_MAX: Final = 4_096
+FLOOD_LIMITS: Final = (
+    ("grpc.max_concurrent_streams", STREAMS_MAX),
+    # Else streams that have ended count until they are cleaned up after, and gRPC refuses calls of
+    # callers who keep to the bound.
+    ("grpc.http.overload_protection", 0),
     ("grpc.server.max_pending_requests", _PENDING_MAX),
     ("grpc.server.max_pending_requests_hard_limit", _PENDING_MAX),
 )

@@ -1,7 +1,11 @@
 """How this process's memory is kept: by the C library's allocator."""
 
+import asyncio
 import ctypes
+from collections.abc import Callable
 from typing import Final
+
+from coalmine.thread import in_thread
 
 # From malloc.h of glibc.
 _M_TRIM_THRESHOLD: Final = -1
@@ -9,6 +13,7 @@ _M_MMAP_THRESHOLD: Final = -3
 
 _BLOCK_BYTES_MAX: Final = 32 * 1024 * 1024
 _FREE_BYTES_MAX: Final = 64 * 1024 * 1024
+_GIVE_BACK_S: Final = 10.0
 
 
 def keep_large_blocks() -> bool:
@@ -34,3 +39,11 @@ def give_back() -> bool:
     except (AttributeError, OSError):
         return False
     return bool(trim(0))
+
+
+async def keep_giving_back(is_idle: Callable[[], bool]) -> None:
+    """Hand back now and then, while nobody asks, what a burst has left; until cancelled."""
+    while True:
+        await asyncio.sleep(_GIVE_BACK_S)
+        if is_idle():
+            await in_thread(give_back)

@@ -1,5 +1,6 @@
 """Channels to backends: the options that every hop shares."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +11,7 @@ from coalmine.calling import Shown, shown_from
 from coalmine.clock import Clock
 from coalmine.credentials import channel_credentials
 from coalmine.errors import StartError
-from coalmine.limits import MESSAGE_LIMITS, PING_LIMITS, metadata_limits
+from coalmine.limits import FLOOD_LIMITS, MESSAGE_LIMITS, PING_LIMITS, metadata_limits
 from coalmine.security import Tls
 from coalmine.watched import Watched
 from coalmine_router.table import Backend, BackendTls
@@ -24,6 +25,17 @@ REPORTS_BYTES_MAX: Final = 2 * COPY_BYTES_MAX
 # what callers can't take of it is cut on the way to them.
 _METADATA_BYTES_MAX: Final = 64 * 1024
 
+# A backend says how many streams a connection may have, often 100: over that, calls would wait in
+# our gRPC. It opens another connection then (gRFC A105; since gRPC 1.84), up to so many an address.
+_CONNECTIONS_MAX: Final = 64
+_SCALING: Final = (
+    ("grpc.max_connections_per_subchannel_cap", _CONNECTIONS_MAX),
+    (
+        "grpc.service_config",
+        json.dumps({"connectionScaling": {"maxConnectionsPerSubchannel": _CONNECTIONS_MAX}}),
+    ),
+)
+
 _OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     *MESSAGE_LIMITS,
     *metadata_limits(_METADATA_BYTES_MAX),
@@ -33,6 +45,7 @@ _OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     # Whoever answers is chosen by the router alone, never by a service config from DNS.
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.enable_retries", 0),
+    *_SCALING,
 )
 
 
@@ -52,6 +65,7 @@ CONTROL_SERVER_OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     ("grpc.keepalive_time_ms", _ALIVE_MS),
     ("grpc.keepalive_timeout_ms", _ALIVE_MS),
     ("grpc.http2.ping_timeout_ms", _ALIVE_MS),
+    *FLOOD_LIMITS,
     *PING_LIMITS,
 )
 

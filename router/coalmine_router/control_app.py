@@ -11,7 +11,7 @@ from typing import cast
 import grpc
 from prometheus_client import CollectorRegistry
 
-from coalmine import lifecycle
+from coalmine import lifecycle, memory
 from coalmine.addresses import check_free
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2_grpc
@@ -50,6 +50,7 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         background = [tasks.create_task(plane.run()), tasks.create_task(observer.run())]
         background.append(tasks.create_task(door.follow_tokens()))
+        background.append(tasks.create_task(memory.keep_giving_back(lambda: True)))
         address = await door.open(*_offers(plane, observer, door))
         lifecycle.announce(control=address, http=http)
         await stop.wait()

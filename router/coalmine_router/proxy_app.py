@@ -14,7 +14,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from coalmine import lifecycle
+from coalmine import lifecycle, memory
 from coalmine.clock import SystemClock
 from coalmine.control.v1.control_pb2_grpc import TableFeedStub
 from coalmine.errors import StartError
@@ -84,6 +84,7 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
             tasks.create_task(reporter.run(link.connected, lambda: open_stream(link.channel()))),
             tasks.create_task(link.follow_files()),
             tasks.create_task(door.follow_tokens()),
+            tasks.create_task(memory.keep_giving_back(lambda: not plane.admission.in_flight)),
         ]
         if await lifecycle.unless_stopped(stop, _ready(subscriber, backends)):
             data = await door.open()

@@ -21,7 +21,6 @@ from coalmine.hold import Hold
 from coalmine.inference import SERVICE
 from coalmine.lifecycle import Stop
 from coalmine.span_export import CountedSpans, exporter_for, resource
-from coalmine.thread import in_thread
 from coalmine.trace_context import sampler_from
 from coalmine_server.access import ROLES
 from coalmine_server.batching.timers import LoopTimer
@@ -43,7 +42,6 @@ from coalmine_server.service import InferenceService
 from coalmine_server.spans import NoSpans, Recorder, Spans
 
 _THREADS_END_S: Final = 1.0
-_GIVE_BACK_S: Final = 30.0
 
 _log = structlog.get_logger(__name__)
 
@@ -219,7 +217,7 @@ class Service(InferenceService, Extensions):
 async def _beside(calls: Calls, access: Access | None) -> AsyncIterator[None]:
     """Until the block ends, give memory back and keep to what the file of tokens says by then."""
     async with asyncio.TaskGroup() as tasks:
-        beside = [tasks.create_task(_giving_back(calls))]
+        beside = [tasks.create_task(memory.keep_giving_back(lambda: not calls.in_flight))]
         if access is not None:
             beside.append(tasks.create_task(access.follow()))
         try:
@@ -227,14 +225,6 @@ async def _beside(calls: Calls, access: Access | None) -> AsyncIterator[None]:
         finally:
             for task in beside:
                 task.cancel()
-
-
-async def _giving_back(calls: Calls) -> None:
-    """Hand back now and then, while nobody asks, what a burst of large messages has left."""
-    while True:
-        await asyncio.sleep(_GIVE_BACK_S)
-        if not calls.in_flight:
-            await in_thread(memory.give_back)
 
 
 @contextlib.contextmanager

@@ -15,7 +15,7 @@ from coalmine.health import Health
 from coalmine.hold import Hold
 from coalmine.inference import SERVICE, inference_pb2
 from coalmine.inference import inference_pb2_grpc as pb_grpc
-from coalmine.limits import PENDING_LIMITS, PING_LIMITS, message_limits
+from coalmine.limits import FLOOD_LIMITS, PING_LIMITS, message_limits
 from coalmine.listening import OPTIONS_REMEDY, listen
 from coalmine.reflection import reflect
 from coalmine_server.audit import audit_of
@@ -97,7 +97,7 @@ def options_of(config: ServerConfig) -> tuple[tuple[str, Any], ...]:
     connections = config.connections
     options: list[tuple[str, Any]] = [
         *message_limits(config.bounds.message_bytes),
-        *PENDING_LIMITS,
+        *FLOOD_LIMITS,
         *PING_LIMITS,
         ("grpc.so_reuseport", int(config.workers > 1)),  # else a second server takes half
     ]

@@ -1,12 +1,14 @@
-"""An HTTP/2 client of a few lines, for headers that no gRPC client would send."""
+"""An HTTP/2 client of a few lines, for what no gRPC client would do."""
 
 import asyncio
+import socket
 import struct
 from collections.abc import Sequence
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
 _END_STREAM, _END_HEADERS, _ACK = 0x1, 0x4, 0x1
+_CANCEL, _LAST = b"\0\0\0\x08", b"the last"
 
 Header = tuple[bytes, bytes]
 
@@ -28,6 +30,25 @@ async def call(address: str, method: str, body: bytes, headers: Sequence[Header]
             return await _end(reader, writer)
     finally:
         writer.close()
+
+
+def reset_streams(address: str, method: str, count: int) -> None:
+    """Open so many streams and reset each at once; return when all were read. Blocks the thread."""
+    host, _, port = address.rpartition(":")
+    head = _block(address, method, ())
+    with socket.create_connection((host, int(port)), timeout=60) as connected:
+        connected.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, b"") + _frame(_SETTINGS, _ACK, 0, b""))
+        for stream in range(1, 2 * count, 2):
+            connected.sendall(
+                _frame(_HEADERS, _END_HEADERS, stream, head)
+                + _frame(_RST_STREAM, 0, stream, _CANCEL)
+            )
+        connected.sendall(_frame(_PING, 0, 0, _LAST))
+        seen = b""
+        while _LAST not in seen:
+            more = connected.recv(1 << 16)
+            assert more, "the connection was closed"
+            seen += more
 
 
 def _block(address: str, method: str, headers: Sequence[Header]) -> bytes:

@@ -16,9 +16,9 @@ from coalmine.health import Health
 from coalmine.hold import Hold
 from coalmine.inference import SERVICE, inference_pb2
 from coalmine.limits import (
+    FLOOD_LIMITS,
     MESSAGE_LIMITS,
     METADATA_BYTES_DEFAULT,
-    PENDING_LIMITS,
     PING_LIMITS,
     metadata_limits,
 )
@@ -44,9 +44,9 @@ _ADDED_BYTES: Final = 1_024
 METADATA_BYTES_MAX: Final = METADATA_BYTES_DEFAULT - _ADDED_BYTES
 
 _CONNECTION_AGE_MS: Final = 5 * 60 * 1_000
-_OPTIONS: Final[Sequence[tuple[str, Any]]] = (
+DATA_SERVER_OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     *MESSAGE_LIMITS,
-    *PENDING_LIMITS,
+    *FLOOD_LIMITS,
     *PING_LIMITS,
     # What is taken here must be taken by a backend too, with what is added on the way.
     *metadata_limits(METADATA_BYTES_MAX),
@@ -105,7 +105,7 @@ class DataDoor:
             await self._access.follow()
 
     def _offering(self, routes: grpc.GenericRpcHandler) -> grpc.aio.Server:
-        server = grpc.aio.server(options=list(_OPTIONS))
+        server = grpc.aio.server(options=list(DATA_SERVER_OPTIONS))
         methods: Any = server
         if self._access is not None:
             methods = Guarded(server, self._access, unrecorded, ((ORIGIN_KEY, ORIGIN_ROUTER),))

@@ -1,0 +1,76 @@
+"""A backend that bounds the streams of a connection: the router opens more, and waits for none."""
+
+import asyncio
+
+import grpc
+import pytest
+
+from coalmine.clock import SystemClock
+from coalmine_router.channels import Channels
+from coalmine_router.table import Backend
+from tests.doubles.oip_backend import INFER, Answer, OipBackend, Seen
+from tests.doubles.proxy_rig import ProxyRig
+from tests.doubles.split_route import REQUEST, ended, split_route, table_of
+
+STREAMS = 10
+CALLS = 20 * STREAMS
+OPTIONS = [
+    ("grpc.max_concurrent_streams", STREAMS),
+    ("grpc.http.overload_protection", 0),
+]
+OK = grpc.StatusCode.OK
+
+
+class Gate:
+    """Answers nobody until it is opened."""
+
+    def __init__(self) -> None:
+        self.opened = asyncio.Event()
+
+    def __call__(self, _seen: Seen) -> Answer:
+        return Answer(until=self.opened)
+
+
+@pytest.mark.parametrize("health", [True, False])
+async def test_a_proxys_calls_dont_wait_for_a_backends_bound_on_streams(*, health: bool) -> None:
+    gate = Gate()
+    async with (
+        OipBackend(gate, options=OPTIONS, health=health) as backend,
+        ProxyRig(table_of(backend.address, backend.address, split_route(0))) as proxy,
+    ):
+        calls = [proxy.infer(REQUEST) for _ in range(CALLS)]
+        await backend.wait_seen(CALLS)
+        gate.opened.set()
+        assert [(await ended(call)).code for call in calls] == [OK] * CALLS
+
+
+async def test_copies_dont_wait_for_a_backends_bound_on_streams() -> None:
+    gate, channels = Gate(), Channels(SystemClock())
+    async with OipBackend(gate, options=OPTIONS) as backend:
+        blue = Backend("blue", (backend.address,))
+        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+        call = channels.channel(blue, backend.address).unary_unary(f"/{INFER}")
+        calls = [call(REQUEST, timeout=10.0) for _ in range(CALLS)]
+        await backend.wait_seen(CALLS)
+        gate.opened.set()
+        assert [(await ended(each)).code for each in calls] == [OK] * CALLS
+        await channels.close()
+
+
+async def test_a_backend_with_several_connections_that_goes_is_found_again() -> None:
+    gate = Gate()
+    async with (
+        OipBackend(gate, options=OPTIONS) as backend,
+        ProxyRig(table_of(backend.address, backend.address, split_route(0))) as proxy,
+    ):
+        calls = [proxy.infer(REQUEST) for _ in range(CALLS)]
+        await backend.wait_seen(CALLS)
+        await backend.stop()
+        codes = {(await ended(call)).code for call in calls}
+        assert codes == {grpc.StatusCode.UNAVAILABLE}
+        gate.opened.set()
+        await backend.start()
+        await proxy.backends.warmed(10)
+        async with asyncio.timeout(10):
+            while (await ended(proxy.infer(REQUEST))).code is not OK:
+                await proxy.backends.reach_changed()
