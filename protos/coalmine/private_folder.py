@@ -48,7 +48,9 @@ def _tightened(path: Path) -> bool:
             return False
         try:
             path.chmod(stat.S_IMODE(mode) & ~_OTHERS)
-        except PermissionError:
+        except FileNotFoundError:
+            return False
+        except OSError:  # somebody else's, or on a disk that can't be written to
             _log.warning("mode_not_tightened", path=str(path), mode=f"{stat.S_IMODE(mode):o}")
             return False
         return True

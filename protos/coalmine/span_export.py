@@ -31,12 +31,13 @@ def resource(service: str, environ: Mapping[str, str] = os.environ) -> Resource:
 
 
 def exporter_for(
-    folder: Path | None, environ: Mapping[str, str] = os.environ
+    folder: Path | None, environ: Mapping[str, str] = os.environ, *, at_once: bool = True
 ) -> SpanExporter | None:
     """Return the exporter that the OTEL_* variables ask for; by default, files in `folder`.
 
     None means that nobody reads spans: OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER=none, or neither an
-    endpoint nor a folder. Raises StartError where the folder can't be written.
+    endpoint nor a folder. Raises StartError where the folder can't be written; if not `at_once`,
+    it is tried again with each batch of spans instead.
     """
     if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
@@ -46,11 +47,14 @@ def exporter_for(
         return OTLPSpanExporter()
     if folder is None:
         return None
+    file = RotatingFile(folder)
     try:
         open_private(folder, ["traces-*.jsonl"])
-        return FileSpanExporter(stream=cast("IO[str]", RotatingFile(folder)))
+        file.open()
     except OSError as error:
-        raise StartError(f"trace folder {folder}: {reason_of(error)}") from None
+        if at_once:
+            raise StartError(f"trace folder {folder}: {reason_of(error)}") from None
+    return FileSpanExporter(stream=cast("IO[str]", file))
 
 
 class CountedSpans(SpanProcessor):
@@ -140,7 +144,8 @@ def _delay_ms() -> float:
 class RotatingFile(io.TextIOBase):
     """A text stream over `traces-NNNNNN.jsonl` files; the oldest go when there are too many.
 
-    Rotates only between writes, so every file holds whole lines.
+    Rotates only between writes, so every file holds whole lines. The first one is opened by `open`,
+    or by the first lines.
     """
 
     def __init__(
@@ -150,35 +155,42 @@ class RotatingFile(io.TextIOBase):
         self._bytes_max = bytes_max
         self._files_max = files_max
         self._number = max(map(_number, folder.glob("traces-*.jsonl")), default=0)
-        self._file = self._next()
+        self._file: IO[str] | None = None
+
+    def open(self) -> None:
+        """Begin the first file now. Raises OSError."""
+        self._file = self._file or self._next()
 
     def write(self, text: str) -> int:
         """Write whole lines; begin a new file first where they no longer fit, or it was deleted."""
-        if self._is_full(text) or not os.fstat(self._file.fileno()).st_nlink:
+        file = self._file
+        if file is None or self._is_full(file, text) or not os.fstat(file.fileno()).st_nlink:
             # Open the next one first: where that fails, it can be tried again with the next lines.
             following = self._next()
-            self._file.close()
-            self._file = following
-        return self._file.write(text)
+            self.close()
+            self._file = file = following
+        return file.write(text)
 
-    def _is_full(self, text: str) -> bool:
-        return 0 < self._file.tell() > self._bytes_max - len(text)
+    def _is_full(self, file: IO[str], text: str) -> bool:
+        return 0 < file.tell() > self._bytes_max - len(text)
 
     def flush(self) -> None:
         """Hand what was written to the system."""
-        self._file.flush()
+        if self._file is not None:
+            self._file.flush()
 
     def close(self) -> None:
         """Close the newest file."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
 
     @property
     def closed(self) -> bool:
         """Whether the stream was closed."""
-        return self._file.closed
+        return self._file is not None and self._file.closed
 
     def _next(self) -> IO[str]:
-        self._folder.mkdir(parents=True, exist_ok=True)
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         number = self._number + 1
         opened = (self._folder / f"traces-{number:06d}.jsonl").open("a", encoding="utf-8")
         self._number = number

@@ -2,25 +2,31 @@
 
 import asyncio
 import contextlib
+import errno
 import os
+import socket
+import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 from urllib.parse import quote
 
+import structlog
 from prometheus_client import CollectorRegistry
 
 from coalmine import lifecycle
 from coalmine.addresses import bound_address, check_free, reserve
 from coalmine.child_process import Command
-from coalmine.errors import StartError
+from coalmine.errors import StartError, reason_of
 from coalmine.exposition import exposing
 from coalmine.hangup import asked_by_hangup
 from coalmine.lifecycle import Stop
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.reload import Reload
 from coalmine_router.supervisor import Grace, Supervisor, command
+
+_log = structlog.get_logger(__name__)
 
 _SOCKET_PATH_MAX: Final = 100
 # Where a process answers its supervisor: a port that nobody else is told of.
@@ -53,11 +59,14 @@ async def run(settings: RunSettings, stop: Stop) -> None:
     asked = asked_by_hangup(stop)
     check_free(config.listen)
     # Held, not listened on: the port stays ours while proxies come and go.
-    with reserve(config.listen, shared=True) as data_port:
+    with (
+        reserve(config.listen, shared=True) as data_port,
+        _socket_folder(config.control.state) as folder,
+    ):
         places = Places(
             bound_address(data_port),
             _chosen(config.control.listen),
-            _socket(config.control.state),
+            _socket(folder),
         )
         control = _control(settings, settings.config_file, places)
         supervisor = Supervisor(control, _proxies(settings, places), settings.grace)
@@ -114,10 +123,41 @@ def _chosen(address: str) -> str:
         return bound_address(held)
 
 
-def _socket(state: Path) -> str:
-    """Return a Unix socket's target in the state folder; "" where the path is too long for one."""
-    path = os.fsencode(state.resolve() / "control.sock")
+@contextlib.contextmanager
+def _socket_folder(state: Path) -> Iterator[Path]:
+    """Yield where a socket can be made: in the state folder, unless its disk is in trouble."""
+    try:
+        _try_socket(state)
+    except OSError as error:
+        with contextlib.suppress(FileNotFoundError):  # there is no other place
+            with tempfile.TemporaryDirectory(prefix="coalmine-router-") as folder:
+                _log.warning("socket_elsewhere", folder=folder, error=reason_of(error))
+                yield Path(folder)
+            return
+    yield state
+
+
+def _try_socket(state: Path) -> None:
+    """Raise OSError where the state folder takes no socket because of its disk."""
+    trial = state / f"control.sock.{os.getpid()}"
+    if not state.exists():  # it is for the control process to make
+        above = next(each for each in state.resolve().parents if each.exists())
+        if os.statvfs(above).f_flag & os.ST_RDONLY:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+    elif state.is_dir() and len(_path_of(trial)) <= _SOCKET_PATH_MAX:
+        with contextlib.closing(socket.socket(socket.AF_UNIX)) as tried:
+            tried.bind(_path_of(trial))
+        trial.unlink()
+
+
+def _socket(folder: Path) -> str:
+    """Return a Unix socket's target in a folder; "" where the path is too long for one."""
+    path = _path_of(folder / "control.sock")
     return f"unix:{quote(path)}" if len(path) <= _SOCKET_PATH_MAX else ""
+
+
+def _path_of(file: Path) -> bytes:
+    return os.fsencode(file.parent.resolve() / file.name)
 
 
 def _control(settings: RunSettings, file: Path, places: Places) -> Command:

@@ -51,7 +51,9 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
         background = [tasks.create_task(plane.run()), tasks.create_task(observer.run())]
         background.append(tasks.create_task(door.follow_tokens()))
         background.append(tasks.create_task(memory.keep_giving_back(lambda: True)))
-        address = await door.open(*_offers(plane, observer, door))
+        offers = _offers(plane, observer, door)
+        address = await door.open(*offers, needs_socket=plane.is_usable)
+        background.append(tasks.create_task(door.follow_socket()))
         lifecycle.announce(control=address, http=http)
         await stop.wait()
         plane.end_streams()
@@ -96,7 +98,7 @@ async def _plane(
 async def _observer(
     config: RouterConfig, plane: ControlPlane, channels: Channels, registry: CollectorRegistry
 ) -> AsyncIterator[ObserverPlane]:
-    exporter = exporter_for(config.control.state / "traces")
+    exporter = exporter_for(config.control.state / "traces", at_once=False)
     spans = CountedSpans(exporter) if exporter else None
     observer = ObserverPlane(
         Surroundings(
@@ -111,7 +113,7 @@ async def _observer(
         )
     )
     try:
-        await observer.open(channels)
+        await observer.open(channels, is_strict=plane.is_usable)
         yield observer
     finally:
         await observer.close()

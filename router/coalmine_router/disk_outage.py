@@ -1,5 +1,6 @@
 """A file that can't be written or read: a line in the log when that begins, one when it is over."""
 
+import os
 from pathlib import Path
 
 import structlog
@@ -25,9 +26,11 @@ class DiskOutage:
         """What operators are told, in one line; "" where all is well."""
         return f"{self._path}: {self._what}: {self._reason}" if self._reason else ""
 
-    def note(self, error: object) -> None:
+    def note(self, error: object, *, meanwhile: str = "") -> None:
         """Note that it failed, and log that where it went well before: once an outage."""
-        was, self._reason = self._reason, " ".join(str(error).split()) or type(error).__name__
+        said = " ".join(str(error).split()) or type(error).__name__
+        said += _on_the_disk(self._path.parent, said)
+        was, self._reason = self._reason, f"{said}; {meanwhile}" if meanwhile else said
         if not was:
             _log.error(self._began, path=str(self._path), error=self._reason)
 
@@ -36,3 +39,16 @@ class DiskOutage:
         was, self._reason = self._reason, ""
         if was:
             _log.info(self._ended, path=str(self._path))
+
+
+def _on_the_disk(folder: Path, said: str) -> str:
+    """Return what the disk itself says, where that explains more: SQLite has "disk I/O error"."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return ""
+    if found.f_flag & os.ST_RDONLY and "read" not in said:
+        return " (the disk is read-only)"
+    if found.f_bavail == 0 and "full" not in said:
+        return " (the disk is full)"
+    return ""

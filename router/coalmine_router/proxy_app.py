@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import structlog
 from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -17,7 +18,7 @@ from prometheus_client.registry import Collector
 from coalmine import lifecycle, memory
 from coalmine.clock import SystemClock
 from coalmine.control.v1.control_pb2_grpc import TableFeedStub
-from coalmine.errors import StartError
+from coalmine.errors import StartError, reason_of
 from coalmine.exposition import exposing
 from coalmine.lifecycle import Stop
 from coalmine.trace_context import HeadSampler, sampler_from
@@ -31,8 +32,11 @@ from coalmine_router.proxy.reporter import Reporter, open_stream
 from coalmine_router.proxy.routing import routing_of
 from coalmine_router.proxy.service import DataPlane
 from coalmine_router.proxy.subscriber import Subscriber
-from coalmine_router.state_folder import open_state
+from coalmine_router.saved_table import FILE
+from coalmine_router.state_folder import check_place, open_state
 from coalmine_router.table import RouteTable
+
+_log = structlog.get_logger(__name__)
 
 # A backend that says nothing holds a proxy's start up so long.
 _WARM_S: Final = 5.0
@@ -155,5 +159,6 @@ def _table_file(state: Path) -> Path:
     try:
         open_state(state)
     except OSError as error:
-        raise StartError(f"state folder {state}: {error.strerror}") from None
-    return state / "route-table.pb"
+        check_place(state, error)
+        _log.error("state_folder_unusable", folder=str(state), error=reason_of(error))
+    return state / FILE

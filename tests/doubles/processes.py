@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,10 +70,13 @@ class Started:
 
 @contextlib.contextmanager
 def started(
-    *arguments: str | Path, folder: Path, environment: Mapping[str, str] | None = None
+    *arguments: str | Path,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    inside: Sequence[str] = (),
 ) -> Iterator[Started]:
     """Run `coalmine ARGUMENTS` and yield it once it is ready; at the end it is stopped."""
-    running = begin(*arguments, folder=folder, environment=environment)
+    running = begin(*arguments, folder=folder, environment=environment, inside=inside)
     try:
         running.said = announced(running)
         yield running
@@ -82,13 +85,19 @@ def started(
 
 
 def begin(
-    *arguments: str | Path, folder: Path, environment: Mapping[str, str] | None = None
+    *arguments: str | Path,
+    folder: Path,
+    environment: Mapping[str, str] | None = None,
+    inside: Sequence[str] = (),
 ) -> Started:
-    """Run `coalmine ARGUMENTS` without waiting; its log is a new file in `folder`."""
+    """Run `coalmine ARGUMENTS` without waiting; its log is a new file in `folder`.
+
+    `inside` is a command that runs another one.
+    """
     log = folder / f"{arguments[0]}-{len(list(folder.glob('*.log')))}.log"
     with log.open("w") as stderr:
         process = subprocess.Popen(
-            [sys.executable, "-m", "coalmine_client", *map(str, arguments)],
+            [*inside, sys.executable, "-m", "coalmine_client", *map(str, arguments)],
             stdout=subprocess.PIPE,
             stderr=stderr,
             text=True,

@@ -50,7 +50,11 @@ def configuration(folder: Path, backend: str, **route: Any) -> Path:
 
 @contextmanager
 def router(
-    file: Path, *, workers: int = 1, environment: Mapping[str, str] | None = None
+    file: Path,
+    *,
+    workers: int = 1,
+    environment: Mapping[str, str] | None = None,
+    inside: Sequence[str] = (),
 ) -> Iterator[Started]:
     arguments = (
         "router",
@@ -62,7 +66,7 @@ def router(
         "--grace",
         f"{GRACE_S}s",
     )
-    with started(*arguments, folder=file.parent, environment=environment) as running:
+    with started(*arguments, folder=file.parent, environment=environment, inside=inside) as running:
         yield running
 
 

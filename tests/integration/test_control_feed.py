@@ -19,6 +19,7 @@ from coalmine_router.control.feed import TableFeed
 from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
 from tests.doubles.control_rig import ControlRig, router_config
 from tests.doubles.proxy import FollowingProxy
+from tests.doubles.waiting import eventually
 
 
 def table_of(revision: int, routes: int = 1) -> RouteTable:
@@ -272,3 +273,31 @@ async def test_after_the_end_no_stream_opens(feed: Feed) -> None:
         await feed.follow().read()
 
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+# ---------------------------------------------------------------- without the state
+
+
+async def test_a_table_by_the_file_alone_is_sent_to_proxies_that_have_none_until_the_state_is_back(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "control.db").mkdir()
+    async with ControlRig(router_config(tmp_path, "127.0.0.1:1")) as rig:
+        serving, new = FollowingProxy("serving", revision=9), FollowingProxy("new")
+        rig.follow(serving)
+        rig.follow(new)
+        await new.serves(1)
+        asked = pb.GetRouteRequest(route="digits")
+        status = await rig.stub.GetRoute(asked)
+        assert {each.proxy_id: each.revision for each in status.proxies} == {"serving": 9, "new": 1}
+        assert "serves by the configuration file" in status.troubles[0]
+        assert serving.tables == []
+        assert rig.registry.get_sample_value("coalmine_router_state_usable") == 0
+        with pytest.raises(grpc.aio.AioRpcError) as refused:
+            await rig.set_weights(int8=0, canary=0, stable=10_000)
+        assert refused.value.details() == status.troubles[0]
+        (tmp_path / "control.db").rmdir()
+        await serving.serves(1)
+        assert rig.registry.get_sample_value("coalmine_router_state_usable") == 1
+        assert not (await rig.stub.GetRoute(asked)).troubles
+        await eventually((tmp_path / "route-table.pb").exists)

@@ -74,9 +74,10 @@ async def test_a_disk_that_takes_no_changes_is_in_the_status_until_it_does(
     assert await troubles() == []
     other = sqlite3.connect(tmp_path / "control.db")
     other.execute("CREATE TRIGGER full BEFORE INSERT ON changes BEGIN SELECT RAISE(FAIL, 'x'); END")
-    with pytest.raises(grpc.aio.AioRpcError):
+    with pytest.raises(grpc.aio.AioRpcError, match="could not be written to disk: x"):
         await rig.set_weights(canary=1)
-    assert await troubles() == [f"{tmp_path}/control.db: takes no changes: x"]
+    told = f"{tmp_path}/control.db: takes no changes: x; serves by the last table that was saved"
+    assert await troubles() == [f"{told}, revision 1"]
     other.execute("DROP TRIGGER full")
     other.close()
     await rig.set_weights(canary=1)

@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from coalmine.lifecycle import bind
-from coalmine_router.app import _socket
+from coalmine_router.app import _socket, _socket_folder
 
 
 @pytest.mark.parametrize("name", ["plain", "a b", "a#1", "a?b", "a%41b", "100%", "caf\xe9"])
@@ -21,3 +21,19 @@ async def test_a_state_folder_may_have_any_name(name: str, tmp_path: Path) -> No
     async with grpc.aio.insecure_channel(_socket(state)) as channel, asyncio.timeout(5):
         await channel.channel_ready()
     await server.stop(None)
+
+
+def test_where_the_state_folder_takes_no_socket_it_is_made_elsewhere(tmp_path: Path) -> None:
+    no_folder = Path("/proc/self/fdinfo")
+    with _socket_folder(no_folder) as folder:
+        assert folder not in {no_folder, tmp_path}
+        assert folder.stat().st_mode & 0o077 == 0
+    assert not folder.exists()
+
+
+def test_a_trial_of_the_state_folder_leaves_nothing(tmp_path: Path) -> None:
+    with _socket_folder(tmp_path) as folder:
+        assert list(folder.iterdir()) == []
+    assert folder == tmp_path
+    with _socket_folder(tmp_path / "state") as folder:
+        assert not folder.exists()

@@ -15,6 +15,7 @@ from coalmine.errors import InvalidRequest
 from coalmine_router.proxy.subscriber import Subscriber
 from coalmine_router.table import RouteTable
 from tests.doubles.control_process import ControlProcess
+from tests.doubles.waiting import eventually
 
 
 class Reached:
@@ -240,6 +241,24 @@ def test_no_table_or_a_torn_one_is_no_reason_not_to_start(tmp_path: Path) -> Non
     assert not follower.subscriber.start_from_disk()
     assert not follower.subscriber.serving.is_set()
     assert follower.taken == []
+
+
+async def test_a_table_that_the_disk_does_not_take_is_told_once_and_saved_later(
+    tmp_path: Path,
+) -> None:
+    async with ControlProcess() as control:
+        follower = Follower(tmp_path)
+        follower.file.mkdir()
+        with capture_logs() as logs:
+            async with follower.following(control.address):
+                for revision in (1, 2):
+                    await control.push(table(revision))
+                    await control.wait(lambda: control.states != [] and _acked(control, revision))  # noqa: B023
+                follower.file.rmdir()
+                await eventually(follower.file.exists)
+    assert pb.RouteTable.FromString(follower.file.read_bytes()) == table(2)
+    told = [each["event"] for each in logs if each["event"].startswith("table_")]
+    assert told == ["table_not_saved", "table_saved_again"]
 
 
 async def test_each_loss_of_control_is_said_once(tmp_path: Path) -> None:

@@ -23,6 +23,13 @@ WAITING_MAX: Final = 256
 class Journal(Protocol):
     """Where changes are written down."""
 
+    async def require_usable(self) -> None:
+        """Return where changes can be written now. Raises Unavailable.
+
+        The table in force may be another one afterwards.
+        """
+        ...
+
     async def append(self, changes: Sequence[Change]) -> None:
         """Return once all of them are safe. Raises Unavailable."""
         ...
@@ -121,6 +128,7 @@ class Conductor:
                 turn.answer.set_result(table)
 
     async def _commit(self, turn: _Turn) -> RouteTable | None:
+        await self._journal.require_usable()
         made = plan(self._current.table, turn.wish)
         if made.gaining - turn.ready:
             return None

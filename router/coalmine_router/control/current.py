@@ -5,11 +5,16 @@ from coalmine_router.table import RouteTable
 
 
 class CurrentTable:
-    """Holds the newest table. Whoever follows it may miss some in between, never the last."""
+    """Holds the newest table. Whoever follows it may miss some in between, never the last.
 
-    def __init__(self, table: RouteTable) -> None:
+    A provisional one is the configuration file's, for want of the state: a proxy that has a table
+    keeps it.
+    """
+
+    def __init__(self, table: RouteTable, *, is_provisional: bool = False) -> None:
         self._table = table
         self._news = News()
+        self.is_provisional = is_provisional
 
     @property
     def table(self) -> RouteTable:
@@ -18,7 +23,7 @@ class CurrentTable:
 
     def swap(self, table: RouteTable) -> None:
         """Put `table` in force and tell those who follow."""
-        self._table = table
+        self._table, self.is_provisional = table, False
         self._news.tell()
 
     async def other_than(self, seen: RouteTable) -> RouteTable:

@@ -17,6 +17,7 @@ from coalmine.audit import Audit
 from coalmine.calling import is_here
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2
+from coalmine.errors import StartError
 from coalmine.health import Health
 from coalmine.listening import listen
 from coalmine.reflection import Methods, reflect
@@ -45,6 +46,7 @@ ROLES: Final[Roles] = MappingProxyType(
 )
 
 _REMEDY: Final = "give control.tls with cert and key"
+_SOCKET_AGAIN_S: Final = 2.0
 _ONLY_MINE: Final = 0o177
 
 # Adds services to what answers at an address.
@@ -73,9 +75,14 @@ class ControlDoor:
         )
         self._health = Health()
         self._servers: list[grpc.aio.Server] = []
+        self._proxies: Offer
+        self._has_socket = False
 
-    async def open(self, operators: Offer, proxies: Offer) -> str:
-        """Listen and answer with what these offer; return the address. Raises StartError."""
+    async def open(self, operators: Offer, proxies: Offer, *, needs_socket: bool = True) -> str:
+        """Listen and answer with what these offer; return the address. Raises StartError.
+
+        A socket that can't be made and isn't needed at once is made by `follow_socket`.
+        """
         config = self._config
         server = self._server(guarded=True, offers=(operators, proxies, _reflected))
         address = await listen(
@@ -88,13 +95,33 @@ class ControlDoor:
         advice = unguarded(config)
         if advice:
             _log.warning("unguarded_listen", address=address, advice=advice)
+        self._servers.append(server)
+        self._proxies = proxies
+        try:
+            await self._open_socket()
+        except StartError as error:
+            if needs_socket:
+                raise
+            _log.error("socket_not_open", socket=self._socket, error=str(error))
+        await server.start()
+        return address
+
+    async def follow_socket(self) -> None:
+        """Make the socket, where that wasn't possible before, until it is there."""
+        while not self._has_socket:
+            await asyncio.sleep(_SOCKET_AGAIN_S)
+            with contextlib.suppress(StartError):
+                await self._open_socket()
+                _log.info("socket_open", socket=self._socket)
+
+    async def _open_socket(self) -> None:
         if self._socket:
-            beside = self._server(guarded=False, offers=(proxies,))
+            beside = self._server(guarded=False, offers=(self._proxies,))
             with _only_mine():
                 lifecycle.bind(beside, self._socket)
-        for each in self._servers:
-            await each.start()
-        return address
+            await beside.start()
+            self._servers.append(beside)
+        self._has_socket = True
 
     async def follow_tokens(self) -> None:
         """Let in whom the file of tokens names by then, until cancelled."""
@@ -111,7 +138,6 @@ class ControlDoor:
 
     def _server(self, *, guarded: bool, offers: Sequence[Offer]) -> grpc.aio.Server:
         server = grpc.aio.server(options=list(CONTROL_SERVER_OPTIONS))
-        self._servers.append(server)
         methods: Any = server
         if guarded and self._access is not None:
             methods = Guarded(server, self._access, self.audit.refused)

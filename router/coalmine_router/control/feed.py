@@ -41,6 +41,8 @@ class _Follower:
     refused_to: int = 0
     refused: str = ""
     saved_ns: int = 0
+    # Set once it has said who it is.
+    known: asyncio.Event = field(default_factory=asyncio.Event)
     # By route and variant, of the table that it was sent.
     reach: dict[tuple[str, str], pb.VariantReach] = field(default_factory=dict)
     wrong: list[CoalmineError] = field(default_factory=list)
@@ -67,6 +69,7 @@ class TableFeed(TableFeedServicer):
         self._streams = Streams("Follow", open_max=followers_max)
         self._followers: set[_Follower] = set()
         self._heard = News()
+        self._told = current.table
         self._message = table_message(current.table)
 
     @answering
@@ -144,18 +147,26 @@ class TableFeed(TableFeedServicer):
             group.create_task(self._push(follower, context))
 
     async def _push(self, follower: _Follower, context: _Context) -> None:
-        table = self._current.table
         try:
             while True:
-                follower.sent = table.revision
-                await write(context, self._message_of(table))
-                table = await self._current.other_than(table)
+                table = self._current.table
+                if not await self._keeps_its_own(follower):
+                    table = self._current.table
+                    follower.sent = table.revision
+                    await write(context, self._message_of(table))
+                await self._current.other_than(table)
         except grpc.aio.BaseError:  # the proxy went away meanwhile
             follower.end()
 
+    async def _keeps_its_own(self, follower: _Follower) -> bool:
+        """Return whether a proxy has a table that is better than the provisional one."""
+        if self._current.is_provisional:
+            await follower.known.wait()
+        return self._current.is_provisional and follower.revision > 0
+
     def _message_of(self, table: RouteTable) -> pb.RouteTable:
-        if self._message.revision != table.revision:
-            self._message = table_message(table)
+        if self._told is not table:
+            self._told, self._message = table, table_message(table)
         return self._message
 
     async def _hear(self, follower: _Follower, context: _Context) -> None:
@@ -177,6 +188,7 @@ class TableFeed(TableFeedServicer):
             self._replace_older(state.proxy_id)
         follower.proxy_id = state.proxy_id
         follower.revision = state.revision
+        follower.known.set()
         # Said before it was sent a table, and not afterwards.
         follower.saved_ns = follower.saved_ns or state.saved_ns
         follower.refused = state.refused[:_REFUSED_MAX]

@@ -1,6 +1,6 @@
 """The control's state as Prometheus sees it, read when it is scraped."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -24,10 +24,15 @@ class ControlMetrics(Collector):
     """Collects from the parts themselves. Scraped from another thread: it only reads."""
 
     def __init__(
-        self, current: CurrentTable, feed: TableFeed, turned_away: Mapping[str, TurnsAway]
+        self,
+        current: CurrentTable,
+        feed: TableFeed,
+        is_usable: Callable[[], bool],
+        turned_away: Mapping[str, TurnsAway],
     ) -> None:
         self._current = current
         self._feed = feed
+        self._is_usable = is_usable
         self._turned_away = turned_away
 
     def collect(self) -> Iterator[Metric]:
@@ -37,6 +42,11 @@ class ControlMetrics(Collector):
             "coalmine_router_table_revision",
             "Revision of the route table in force.",
             value=table.revision,
+        )
+        yield GaugeMetricFamily(
+            "coalmine_router_state_usable",
+            "Whether the state on disk takes changes; else the last saved table is served.",
+            value=self._is_usable(),
         )
         yield _weights(table)
         yield _shadows(table)

@@ -4,7 +4,6 @@ import asyncio
 from typing import Any, Final, cast
 
 import grpc
-import structlog
 from prometheus_client import CollectorRegistry
 
 from coalmine.audit import Audit, Recorded
@@ -13,23 +12,18 @@ from coalmine.control.v1.control_pb2_grpc import (
     add_RouteControlServicer_to_server,
     add_TableFeedServicer_to_server,
 )
-from coalmine.errors import CoalmineError, StartError
 from coalmine.reflection import Methods
 from coalmine_router.channels import Channels
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.control.board import ReadinessBoard
 from coalmine_router.control.conductor import Conductor
-from coalmine_router.control.current import CurrentTable
 from coalmine_router.control.feed import TableFeed
+from coalmine_router.control.keeper import StateKeeper
 from coalmine_router.control.metrics import ControlMetrics
 from coalmine_router.control.readiness import ReadinessCheck
-from coalmine_router.control.resume import resume
 from coalmine_router.control.service import Learned, RouteControl, nobody_known
-from coalmine_router.control.store import Store
 from coalmine_router.streams import Streams
 from coalmine_router.table import RouteTable
-
-_log = structlog.get_logger(__name__)
 
 WATCHERS_MAX: Final = 256
 
@@ -43,24 +37,24 @@ class ControlPlane:
 
     def __init__(
         self,
-        table: RouteTable,
-        store: Store,
+        state: StateKeeper,
         *,
         channels: Channels,
         clock: Clock,
         registry: CollectorRegistry,
     ) -> None:
-        self._store = store
+        self._state = state
         self._registry = registry
-        self._current = CurrentTable(table)
+        self._current = state.current
         check = ReadinessCheck(channels)
         self._board = ReadinessBoard(self._current, check)
-        self._conductor = Conductor(self._current, store, check, clock)
+        self._conductor = Conductor(self._current, state, check, clock)
         self._feed = TableFeed(self._current, clock)
         self._watchers = Streams("WatchRoute", open_max=WATCHERS_MAX)
         self._metrics = ControlMetrics(
             self._current,
             self._feed,
+            lambda: state.is_usable,
             {"change": self._conductor, "follow": self._feed, "watch": self._watchers},
         )
         registry.register(self._metrics)
@@ -69,18 +63,21 @@ class ControlPlane:
     async def open(
         cls, config: RouterConfig, *, channels: Channels, clock: Clock, registry: CollectorRegistry
     ) -> "ControlPlane":
-        """Return the plane, at the state that was saved. Raises StartError."""
-        store = await Store.open(config.control.state)
-        try:
-            table = await _taken_up(store, config.table(), clock)
-        except BaseException:
-            await store.close()
-            raise
-        return cls(table, store, channels=channels, clock=clock, registry=registry)
+        """Return the plane, at the state that was saved, or without it: see StateKeeper.
+
+        Raises StartError.
+        """
+        state = await StateKeeper.open(config.control.state, config.table(), clock)
+        return cls(state, channels=channels, clock=clock, registry=registry)
 
     def table(self) -> RouteTable:
         """Return the table in force."""
         return self._current.table
+
+    @property
+    def is_usable(self) -> bool:
+        """Whether there is a state that takes changes."""
+        return self._state.is_usable
 
     def add_to(self, methods: Methods, learned: Learned, audit: Audit | None = None) -> None:
         """Let a server answer RouteControl, with what the observer has learned.
@@ -92,7 +89,7 @@ class ControlPlane:
             conductor=self._conductor,
             feed=self._feed,
             board=self._board,
-            store=self._store,
+            state=self._state,
             learned=learned,
             watchers=self._watchers,
             known=audit.known if audit is not None else nobody_known,
@@ -109,6 +106,7 @@ class ControlPlane:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._conductor.run())
             group.create_task(self._board.run())
+            group.create_task(self._state.run())
 
     def end_streams(self) -> None:
         """End the calls that would never end by themselves; others are answered as before."""
@@ -118,18 +116,4 @@ class ControlPlane:
     async def close(self) -> None:
         """Let go of the state folder."""
         self._registry.unregister(self._metrics)
-        await self._store.close()
-
-
-async def _taken_up(store: Store, configured: RouteTable, clock: Clock) -> RouteTable:
-    """Return the table to begin with, once what is new in it is on disk. Raises StartError."""
-    newest = await store.newest()
-    revision = max((change.revision for change in newest.values()), default=0)
-    try:
-        resumed = resume(configured, newest, revision, clock.wall_ns())
-        await store.append(resumed.changes)
-    except CoalmineError as error:
-        raise StartError(f"the saved state can't be taken up: {error}") from None
-    for change in resumed.changes:
-        _log.info("configured", route=change.route, revision=change.revision, why=change.reason)
-    return resumed.table
+        await self._state.close()

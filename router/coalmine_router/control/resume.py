@@ -1,6 +1,6 @@
 """Where a router takes up again: the configured routes, with the splits that were saved. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -19,16 +19,71 @@ class Resumed:
     changes: tuple[Change, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Served:
+    """The table that is served before the history can be used.
+
+    A provisional one is the file's, for want of a better one: it says nothing of what was changed.
+    """
+
+    table: RouteTable
+    is_provisional: bool = False
+
+
+def take_up(
+    configured: RouteTable,
+    newest: Mapping[str, Change],
+    served: Served | None,
+    now_ns: int,
+    *,
+    lost: str = "",
+) -> Resumed:
+    """Return where to begin, at a revision that is not below that of what is served already.
+
+    What is served later than the history knows of is right, and is written down: the history has
+    lost it. `lost` says how, where that is known. Raises InvalidRequest as `resume` does.
+    """
+    revision = max((change.revision for change in newest.values()), default=0)
+    if served is None or (served.is_provisional and not newest):
+        return resume(configured, newest, revision, now_ns, why=lost)
+    base = max(revision, served.table.revision)
+    if served.is_provisional:
+        return resume(configured, newest, base, now_ns, why="the state can be used again")
+    if base == revision:
+        return resume(configured, newest, revision, now_ns)
+    ended = f"the history ended at revision {revision}" if newest else "the history was lost"
+    why = f"{lost or ended}; taken from the table that was served, revision {base}"
+    return resume(configured, {**newest, **_told_by(served.table)}, base, now_ns, why=why)
+
+
+def _told_by(table: RouteTable) -> Mapping[str, Change]:
+    """Return what a table tells of each route's newest change: its split and its definition."""
+    return {
+        route.name: _entry(
+            route.name, Split.of(route), Split.of(route), definition_of(table, route), ""
+        )
+        for route in table.routes
+    }
+
+
 def resume(
-    configured: RouteTable, newest: Mapping[str, Change], revision: int, now_ns: int
+    configured: RouteTable,
+    newest: Mapping[str, Change],
+    revision: int,
+    now_ns: int,
+    *,
+    why: str = "",
 ) -> Resumed:
     """Return where to begin: saved weights and shadows win over the configured ones.
 
     `newest` is each route's newest change, `revision` the highest ever given. A change is written,
-    with a revision of its own, for each route that is new, gone, or defined otherwise than it was.
-    Raises InvalidRequest where what is saved makes no valid route.
+    with a revision of its own, for each route that is new, gone, or defined otherwise than it was;
+    where there is a `why`, for every route. Raises InvalidRequest where what is saved makes no
+    valid route.
     """
-    merged = [_merged(configured, route, newest.get(route.name)) for route in configured.routes]
+    merged = [
+        _merged(configured, route, newest.get(route.name), why) for route in configured.routes
+    ]
     gone = [newest[name] for name in newest if name not in configured.by_route]
     entries = [each.entry for each in merged if each.entry.reason]
     entries += [_left(saved) for saved in gone if saved.definition != LEFT]
@@ -48,13 +103,18 @@ class _Merged:
     entry: Change
 
 
-def _merged(configured: RouteTable, route: Route, saved: Change | None) -> _Merged:
+def _merged(configured: RouteTable, route: Route, saved: Change | None, why: str) -> _Merged:
     definition = definition_of(configured, route)
     if saved is None:
-        return _Merged(route, _entry(route.name, Split(), Split.of(route), definition, "new route"))
+        reason = _joined([why, "new route"])
+        return _Merged(route, _entry(route.name, Split(), Split.of(route), definition, reason))
     kept = _with_split(route, saved.after)
-    reason = "; ".join(_reasons(route, saved, definition))
+    reason = _joined([why, *_reasons(route, saved, definition)])
     return _Merged(kept, _entry(route.name, saved.after, Split.of(kept), definition, reason))
+
+
+def _joined(reasons: Iterable[str]) -> str:
+    return "; ".join(filter(None, reasons))
 
 
 def _with_split(route: Route, saved: Split) -> Route:

@@ -18,8 +18,8 @@ from coalmine_router.control.conductor import Conductor
 from coalmine_router.control.current import CurrentTable
 from coalmine_router.control.feed import TableFeed
 from coalmine_router.control.history import change_message
+from coalmine_router.control.keeper import StateKeeper
 from coalmine_router.control.plan import ShadowShare, Weights, Wish
-from coalmine_router.control.store import Store
 from coalmine_router.snapshot import route_message
 from coalmine_router.streams import Streams, write
 from coalmine_router.table import Route, RouteTable
@@ -69,7 +69,7 @@ class RouteControl(RouteControlServicer):
         conductor: Conductor,
         feed: TableFeed,
         board: ReadinessBoard,
-        store: Store,
+        state: StateKeeper,
         learned: Learned,
         watchers: Streams,
         known: Known,
@@ -78,7 +78,7 @@ class RouteControl(RouteControlServicer):
         self._conductor = conductor
         self._feed = feed
         self._board = board
-        self._store = store
+        self._state = state
         self._learned = learned
         self._watchers = watchers
         self._known = known
@@ -121,7 +121,7 @@ class RouteControl(RouteControlServicer):
     ) -> pb.GetHistoryResponse:
         """Return a route's changes, newest first; also of a route that is gone."""
         route = checked.name("route", request.route)
-        changes = await self._store.history(route, checked.limit(request.limit, _HISTORY))
+        changes = await self._state.history(route, checked.limit(request.limit, _HISTORY))
         if not changes:
             self._current.table.route(route)
         return pb.GetHistoryResponse(changes=[change_message(change) for change in changes])
@@ -215,7 +215,7 @@ class RouteControl(RouteControlServicer):
         for variant in route.by_name:
             heard = self._board.of(name, variant)
             status.variants.add(name=variant, ready=heard.ready, reason=heard.reason)
-        status.troubles.extend(filter(None, [self._store.trouble()]))
+        status.troubles.extend(self._state.troubles())
         self._learned.describe(route, status)
         return status
 

@@ -8,12 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import structlog
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry
 
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2_grpc as pb_grpc
 from coalmine.cores import cores
+from coalmine.errors import StartError
 from coalmine_router.channels import Channels
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.comparison.busy import pool_size
@@ -43,6 +45,8 @@ from coalmine_router.observer.totals import ReportTotals
 from coalmine_router.observer.traffic import Traffic
 from coalmine_router.observer.warned import WarningCounts
 from coalmine_router.table import RouteTable
+
+_log = structlog.get_logger(__name__)
 
 _OUTPUTS_FILE: Final = "outputs-known.json"
 
@@ -174,11 +178,19 @@ class ObserverPlane:
 
     # ------------------------------------------------------------ its life
 
-    async def open(self, channels: Channels) -> None:
-        """Take up the evidence of before. Raises StartError where rules name no output there is."""
+    async def open(self, channels: Channels, *, is_strict: bool = True) -> None:
+        """Take up the evidence of before.
+
+        Raises StartError where rules name no output there is; not strict, it is logged.
+        """
         table = self._given.tables()
         check = OutputsCheck(channels, self._given.folder / _OUTPUTS_FILE)
-        await check.run(table, self._routes)
+        try:
+            await check.run(table, self._routes)
+        except StartError as error:
+            if is_strict:
+                raise
+            _log.error("rules_name_no_output", error=str(error))
         await self._store.load(partial(_has, table))
 
     def servicer(self) -> pb_grpc.ReportsServicer:

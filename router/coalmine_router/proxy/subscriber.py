@@ -1,7 +1,6 @@
 """Follows the control process's tables; keeps the last on disk, enough to start without it."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final, Protocol
@@ -12,7 +11,9 @@ import structlog
 from coalmine.calling import turned_away
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine.errors import CoalmineError, InvalidRequest
+from coalmine.errors import CoalmineError, reason_of
+from coalmine_router.disk_outage import DiskOutage
+from coalmine_router.saved_table import SavedTable
 from coalmine_router.snapshot import table_from
 from coalmine_router.table import RouteTable
 
@@ -60,7 +61,12 @@ class Subscriber:
         again_s: float = _AGAIN_S,
     ) -> None:
         self._proxy_id = proxy_id
-        self._saved = saved
+        self._saved = SavedTable(saved)
+        self._outage = DiskOutage(
+            saved, "is not saved", began="table_not_saved", ended="table_saved_again"
+        )
+        # What the disk didn't take.
+        self._unsaved: pb.RouteTable | None = None
         self._swap = swap
         self._reach = reach
         self._clock = clock
@@ -81,21 +87,17 @@ class Subscriber:
 
     def start_from_disk(self) -> bool:
         """Serve by the table kept on disk; return whether there is a good one."""
-        message = pb.RouteTable()
+        message = self._saved.read()
+        if message is None:
+            return False
+        self._refused_table = message  # until it is taken
         try:
-            message.ParseFromString(self._saved.read_bytes())
-            table = table_from(message)
-            if not table.routes:
-                raise InvalidRequest("no routes")  # noqa: TRY301 - an empty file reads as this
-            self._refused_table = message  # until it is taken
-            self._take(table)
-            self._saved_since_ns = self._clock.monotonic_ns()
-        except FileNotFoundError:
+            self._take(table_from(message))
+        except CoalmineError as error:
+            _log.warning("saved_table_unusable", file=str(self._saved.path), error=str(error))
             return False
-        except Exception as error:  # noqa: BLE001 - a torn file is no reason not to start
-            _log.warning("saved_table_unusable", file=str(self._saved), error=str(error))
-            return False
-        _log.info("serving_saved_table", revision=table.revision)
+        self._saved_since_ns = self._clock.monotonic_ns()
+        _log.info("serving_saved_table", revision=message.revision)
         return True
 
     async def run(self, follow: Follow) -> None:
@@ -159,11 +161,13 @@ class Subscriber:
         self._say()
 
     async def _try_again(self) -> None:
-        """Try what was refused again, now and then: no other table may come for months."""
+        """Try what failed again, now and then: no other table may come for months."""
         while True:
             await asyncio.sleep(self._again_s)
             if self._refused_table is not None:
                 self._take_up(self._refused_table)
+            if self._unsaved is not None:
+                self._save(self._unsaved)
 
     def _take(self, table: RouteTable) -> None:
         self._swap(table)
@@ -200,12 +204,14 @@ class Subscriber:
         return 0 if since_ns is None else self._clock.monotonic_ns() - since_ns
 
     def _save(self, message: pb.RouteTable) -> None:
-        draft = self._saved.with_name(f"{self._saved.name}.{os.getpid()}")
         try:
-            draft.write_bytes(message.SerializeToString())
-            draft.replace(self._saved)
+            self._saved.write(message)
         except OSError as error:
-            _log.warning("table_not_saved", file=str(self._saved), error=str(error))
+            self._unsaved = message
+            self._outage.note(reason_of(error))
+        else:
+            self._unsaved = None
+            self._outage.note_over()
 
 
 async def _spoken(states: States) -> AsyncIterator[pb.ProxyState]:

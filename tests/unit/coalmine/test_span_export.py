@@ -376,6 +376,8 @@ def test_files_of_others_in_the_folder_stay(tmp_path: Path) -> None:
 
 def test_what_was_flushed_can_be_read_while_the_file_is_open(tmp_path: Path) -> None:
     with RotatingFile(tmp_path) as file:
+        file.open()
+        assert written(tmp_path) == {"traces-000001.jsonl": ""}
         file.write("a\n")
         file.flush()
         assert written(tmp_path) == {"traces-000001.jsonl": "a\n"}
@@ -415,3 +417,19 @@ def test_a_trace_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "traces").write_text("")
     with pytest.raises(StartError, match="traces: file exists"):
         exporter_for(tmp_path / "traces", {})
+
+
+def test_a_trace_folder_that_can_wait_is_made_once_that_is_possible(tmp_path: Path) -> None:
+    (tmp_path / "traces").write_text("")
+    exporter = exporter_for(tmp_path / "traces", {}, at_once=False)
+    assert exporter is not None
+    spans = CountedSpans(exporter)
+    with capture_logs() as logs:
+        exported(spans, 2)
+        assert "File exists" in spans.trouble()
+        (tmp_path / "traces").unlink()
+        exported(spans)
+    spans.shutdown()
+
+    assert [each["event"] for each in logs] == ["spans_not_exported", "spans_exported_again"]
+    assert len((tmp_path / "traces" / "traces-000001.jsonl").read_text().splitlines()) == 1

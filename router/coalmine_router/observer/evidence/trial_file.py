@@ -10,7 +10,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple, Self
 
-from coalmine_router.database_file import FileIdentity, drop_journal, identity
+from coalmine_router.database_file import (
+    FileIdentity,
+    drop_journal,
+    identity,
+    is_damage,
+    set_aside,
+)
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.saved import Unreadable
 from coalmine_router.transaction import transaction
@@ -57,8 +63,6 @@ _PRUNE_ALL: Final = """
 DELETE FROM trial WHERE ended_ns > 0 AND ended_ns <= (
   SELECT ended_ns FROM trial WHERE ended_ns > 0 ORDER BY ended_ns DESC LIMIT 1 OFFSET ?)
 """
-# What SQLite says of a file that another attempt won't read any better.
-_DAMAGED: Final = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
 FAILURES: Final = (sqlite3.Error, OSError, Unreadable)
 
 
@@ -154,7 +158,7 @@ class TrialFile:
     def _connected(self) -> sqlite3.Connection:
         if self._database is None:
             if self._begins_anew:
-                _set_aside(self._path)
+                set_aside(self._path, f"{self._path.name}.unreadable")
                 self._begins_anew, self._opened = False, None
             self._path.parent.mkdir(parents=True, exist_ok=True)
             self._database = _opened(self._path, self._patience_s)
@@ -179,8 +183,7 @@ def _opened(path: Path, busy_s: float) -> sqlite3.Connection:
         _prepare(database)
     except sqlite3.DatabaseError as error:
         database.close()
-        # The last byte of a code is the code itself, the others say more of it.
-        if getattr(error, "sqlite_errorcode", 0) & 0xFF in _DAMAGED:
+        if is_damage(error):
             raise Unreadable(str(error)) from None
         raise
     except BaseException:
@@ -200,11 +203,3 @@ def _prepare(database: sqlite3.Connection) -> None:
     database.execute("PRAGMA synchronous = FULL")
     database.executescript(_SCHEMA)
     database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-
-
-def _set_aside(path: Path) -> None:
-    """Move the file and what belongs to it out of the way; the one that was there before goes."""
-    for suffix in ("", "-wal", "-shm"):
-        with contextlib.suppress(FileNotFoundError):
-            beside = path.with_name(path.name + suffix)
-            beside.replace(path.with_name(f"{path.name}.unreadable{suffix}"))

@@ -35,6 +35,11 @@ class Journal:
         self.gate.set()
         self.entered = asyncio.Event()
         self.error: Exception | None = None
+        self.unusable: Exception | None = None
+
+    async def require_usable(self) -> None:
+        if self.unusable is not None:
+            raise self.unusable
 
     async def append(self, changes: Sequence[Change]) -> None:
         self.entered.set()

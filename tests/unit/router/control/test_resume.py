@@ -1,6 +1,7 @@
 """Taking up again: what is saved wins, and what the configuration changed is written down."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -8,7 +9,7 @@ from hypothesis import strategies as st
 
 from coalmine.errors import InvalidRequest
 from coalmine_router.control.history import LEFT, Change, Split, definition_of
-from coalmine_router.control.resume import ACTOR, Resumed, resume
+from coalmine_router.control.resume import ACTOR, Resumed, Served, resume, take_up
 from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Variant
 
 NOW_NS = 1_700_000_000_000_000_000
@@ -158,3 +159,60 @@ def test_any_row_of_configurations_resumes_to_a_whole_split_and_then_holds_still
 
         still = resume(configured, newest, revision, NOW_NS)
         assert still == Resumed(began.table, ())
+
+
+# ---------------------------------------------------------------- beside what is served
+
+CONFIGURED = table_of(route_of(stable=10_000, canary=0))
+OF_THE_HISTORY = {"stable": 3_000, "canary": 7_000}
+OF_THE_TABLE = {"stable": 0, "canary": 10_000}
+
+
+def served(revision: int, *, is_provisional: bool = False) -> Served:
+    weights_bp = {"stable": 10_000, "canary": 0} if is_provisional else OF_THE_TABLE
+    table = table_of(split_route("digits", weights_bp))
+    return Served(replace(table, revision=revision), is_provisional)
+
+
+@pytest.mark.parametrize(
+    ("history_to", "served_before", "revision", "weights_bp", "why"),
+    [
+        (5, None, 5, OF_THE_HISTORY, []),
+        (5, served(4), 5, OF_THE_HISTORY, []),
+        (5, served(5), 5, OF_THE_HISTORY, []),
+        (5, served(6), 7, OF_THE_TABLE, ["the history ended at revision 5"]),
+        (0, served(6), 7, OF_THE_TABLE, ["the history was lost"]),
+        (5, served(1, is_provisional=True), 6, OF_THE_HISTORY, ["the state can be used again"]),
+        (5, served(9, is_provisional=True), 10, OF_THE_HISTORY, ["the state can be used again"]),
+        (0, served(1, is_provisional=True), 1, {"stable": 10_000, "canary": 0}, ["new route"]),
+    ],
+)
+def test_what_was_served_later_than_the_history_knows_of_wins_and_no_revision_goes_back(
+    history_to: int,
+    served_before: Served | None,
+    revision: int,
+    weights_bp: Mapping[str, int],
+    why: list[str],
+) -> None:
+    newest = {"digits": saved(history_to, CONFIGURED, OF_THE_HISTORY)} if history_to else {}
+    began = take_up(CONFIGURED, newest, served_before, NOW_NS)
+    assert began.table.revision == revision
+    assert began.table.route("digits").weights_bp == weights_bp
+    assert [each.reason.partition(";")[0] for each in began.changes] == why
+    assert again(CONFIGURED, began, newest).changes == ()
+
+
+@given(
+    st.integers(0, 9),
+    st.one_of(st.none(), st.builds(served, st.integers(1, 9), is_provisional=st.booleans())),
+)
+def test_a_table_is_never_told_by_a_revision_that_another_one_had(
+    history_to: int, served_before: Served | None
+) -> None:
+    newest = {"digits": saved(history_to, CONFIGURED, OF_THE_HISTORY)} if history_to else {}
+    began = take_up(CONFIGURED, newest, served_before, NOW_NS)
+    assert began.table.revision >= history_to
+    if served_before is not None and newest:
+        assert began.table.revision >= served_before.table.revision
+        if served_before.is_provisional:
+            assert began.table.revision > max(history_to, served_before.table.revision)

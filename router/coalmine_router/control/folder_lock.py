@@ -1,0 +1,55 @@
+"""The state folder, held for one router at a time."""
+
+import fcntl
+import os
+from pathlib import Path
+from typing import Final
+
+from coalmine.errors import StartError, reason_of
+from coalmine_router.control.state_file import StateUnusable
+from coalmine_router.state_folder import check_place, open_state
+
+_FILE: Final = "control.lock"
+
+
+class FolderLock:
+    """Holds a folder until it is given back, or its process is gone."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._descriptor: int | None = None
+
+    def take(self) -> None:
+        """Hold the folder, which is made where it is missing. Held already, nothing happens.
+
+        Raises StateUnusable where the disk doesn't let it be held, StartError where another router
+        holds it, or where there can't be a folder.
+        """
+        if self._descriptor is not None:
+            return
+        lock = self._opened()
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(lock)
+            raise StartError(f"state folder {self._folder}: in use by another router") from None
+        self._descriptor = lock
+
+    def give_back(self) -> None:
+        """Let another router use the folder."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+    def _opened(self) -> int:
+        path = self._folder / _FILE
+        try:
+            open_state(self._folder)
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            check_place(self._folder, error)
+            reason = reason_of(error)
+        try:  # of a disk that can't be written to, it can be held all the same
+            return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
+            raise StateUnusable(f"the folder can't be used: {reason}") from None
