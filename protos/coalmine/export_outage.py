@@ -22,22 +22,24 @@ class ExportOutage(logging.Filter):
 
     def __init__(self) -> None:
         super().__init__()
-        self.reason = ""
+        self.reason = ""  # of the export that was last
+        self._trouble = ""
         self._is_on = False
         self._thread = 0
 
     @property
     def trouble(self) -> str:
         """What operators are told, in one line; "" where spans are exported."""
-        return f"spans are not exported: {' '.join(self.reason.split())}" if self._is_on else ""
+        return f"spans are not exported: {' '.join(self._trouble.split())}" if self._is_on else ""
 
     @contextmanager
     def told_here(self) -> Iterator[None]:
         """Take what this thread's exporter says within as the reason: no line of its own."""
         self._thread = threading.get_ident()
+        self.reason = ""
         tellers = [logging.getLogger(name) for name in _TELLERS]
         for each in tellers:
-            each.addFilter(self)
+            each.filters.insert(0, self)  # the SDK's own filter keeps back what repeats itself
         try:
             yield
         finally:
@@ -59,4 +61,4 @@ class ExportOutage(logging.Filter):
             _log.info("spans_exported_again")
         if not is_over and not self._is_on:
             _log.warning("spans_not_exported", reason=self.reason)
-        self._is_on = not is_over
+        self._is_on, self._trouble = not is_over, self.reason

@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
@@ -41,18 +42,24 @@ class Stop:
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
+        self._asked_s = 0.0
         self.reason = ""
 
     def ask(self, reason: str) -> None:
         """Begin the end. Asked again by a signal, the process ends at once."""
         if not self.reason:
             self.reason = reason
+            self._asked_s = time.monotonic()
             self._event.set()
 
     @property
     def asked(self) -> bool:
         """Whether the end has begun."""
         return self._event.is_set()
+
+    def left_s(self, grace_s: float) -> float:
+        """Return what is left of a grace period that began with the end; 0 where none is."""
+        return max(0.0, grace_s - (time.monotonic() - self._asked_s)) if self.asked else grace_s
 
     async def wait(self) -> str:
         """Return the reason, once there is one."""

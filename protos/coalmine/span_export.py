@@ -3,11 +3,14 @@
 import io
 import os
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO, Final, cast
 
+import grpc
+import structlog
 from opentelemetry.exporter.otlp.json.file import FileSpanExporter
 from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
 from opentelemetry.sdk.resources import SERVICE_NAME, Resource
@@ -17,12 +20,38 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, Spa
 from coalmine.errors import StartError, reason_of
 from coalmine.export_outage import ExportOutage
 from coalmine.private_folder import open_private
+from coalmine.span_settings import (
+    BatchSettings,
+    batch_settings,
+    check_otlp,
+    compression_of,
+    endpoint_of,
+    means_tls_unsaid,
+)
+from coalmine.span_size import parts_of, size_of
 
-_QUEUE_SPANS_MAX: Final = 16_384
+_log = structlog.get_logger(__name__)
+
+# A collector takes 4 MiB unless it is told otherwise; sizes here are estimates.
+_REQUEST_BYTES_MAX: Final = 3 * 1024 * 1024
+_QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
+# Of what becomes too large in one place or another, as gRPC in C, Go, Java and Rust word it.
+_TOO_LARGE: Final = ("larger than max", "exceeds maximum", "too large")
+# What the exporter itself tries again. A request that is too large never gets smaller by waiting.
+_AGAIN: Final = (
+    grpc.StatusCode.CANCELLED,
+    grpc.StatusCode.DEADLINE_EXCEEDED,
+    grpc.StatusCode.ABORTED,
+    grpc.StatusCode.UNAVAILABLE,
+    grpc.StatusCode.DATA_LOSS,
+)
+# A collector that is throttling is asked again after so long.
+_AGAIN_AFTER_S: Final = (1.0, 2.0, 4.0)
+# How long a process exports at its end where it has no more time, or the collector takes nothing.
+ENDS_S: Final = 2.0
+_LOOK_S: Final = 0.05
 _FILE_BYTES_MAX: Final = 16 * 1024 * 1024
-_BATCH_SPANS_MAX: Final = 128
 _FILES_MAX: Final = 8
-_ENDPOINTS: Final = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 
 
 def resource(service: str, environ: Mapping[str, str] = os.environ) -> Resource:
@@ -36,15 +65,15 @@ def exporter_for(
     """Return the exporter that the OTEL_* variables ask for; by default, files in `folder`.
 
     None means that nobody reads spans: OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER=none, or neither an
-    endpoint nor a folder. Raises StartError where the folder can't be written; if not `at_once`,
-    it is tried again with each batch of spans instead.
+    endpoint nor a folder. Raises StartError for a variable that can't be read, and for a folder
+    that can't be written; if not `at_once`, that is tried again with each batch of spans instead.
     """
     if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return None
     if environ.get("OTEL_TRACES_EXPORTER", "").strip() == "none":
         return None
-    if any(environ.get(name) for name in _ENDPOINTS):
-        return OTLPSpanExporter()
+    if endpoint_of(environ):
+        return _otlp_exporter(environ)
     if folder is None:
         return None
     file = RotatingFile(folder)
@@ -57,53 +86,96 @@ def exporter_for(
     return FileSpanExporter(stream=cast("IO[str]", file))
 
 
+def _otlp_exporter(environ: Mapping[str, str]) -> SpanExporter:
+    check_otlp(environ)
+    if means_tls_unsaid(environ):
+        endpoint = endpoint_of(environ)
+        _log.warning("otlp_endpoint_means_tls", endpoint=endpoint, without_tls=f"http://{endpoint}")
+    return OTLPSpanExporter(
+        endpoint_of(environ),
+        retryable_error_codes=_AGAIN,
+        compression=compression_of(environ),
+    )
+
+
 class CountedSpans(SpanProcessor):
-    """A batch processor with a bound that is counted: spans over it, and those not exported.
+    """A batch processor with bounds that are counted: spans over them, and those not exported.
 
     The SDK's own processor drops in silence. Thread-safe.
     """
 
-    def __init__(self, exporter: SpanExporter, *, queue_spans_max: int = _QUEUE_SPANS_MAX) -> None:
+    def __init__(
+        self,
+        exporter: SpanExporter,
+        settings: BatchSettings | None = None,
+        *,
+        queue_bytes_max: int = _QUEUE_BYTES_MAX,
+    ) -> None:
+        settings = settings or batch_settings(os.environ)
         self._counting = _CountingExporter(exporter)
-        self._queue_spans_max = queue_spans_max
+        self._queue_spans_max = settings.queue_spans_max
+        self._queue_bytes_max = queue_bytes_max
         self._lock = threading.Lock()
-        self._accepted = 0
+        self._accepted, self._accepted_bytes = 0, 0
         self._refused = 0
         self._batches = BatchSpanProcessor(
             self._counting,
-            max_queue_size=queue_spans_max,
-            max_export_batch_size=min(_BATCH_SPANS_MAX, queue_spans_max),
-            schedule_delay_millis=_delay_ms(),
+            max_queue_size=settings.queue_spans_max,
+            max_export_batch_size=settings.batch_spans_max,
+            schedule_delay_millis=settings.delay_ms,
         )
 
     def on_end(self, span: ReadableSpan) -> None:
         """Queue a finished span, or count it as dropped; one that isn't sampled is nobody's."""
         if not (span.context and span.context.trace_flags.sampled):
             return  # the SDK's processor would not queue it, and it would be waited for
+        size = size_of(span)
         with self._lock:
-            if self._accepted - self._counting.taken >= self._queue_spans_max:
+            if not self._has_room(size):
                 self._refused += 1
                 return
             self._accepted += 1
+            self._accepted_bytes += size
         self._batches.on_end(span)
+
+    def _has_room(self, size: int) -> bool:
+        waiting = self._accepted - self._counting.taken
+        waiting_bytes = self._accepted_bytes - self._counting.taken_bytes
+        return waiting < self._queue_spans_max and waiting_bytes + size <= self._queue_bytes_max
 
     def totals(self) -> dict[str, int]:
         """Return how many spans were exported, and how many dropped, by reason."""
+        results = self._counting.results
         return {
-            "exported": self._counting.results[SpanExportResult.SUCCESS],
+            "exported": results["exported"],
             "dropped_queue_full": self._refused,
-            "dropped_export_failed": self._counting.results[SpanExportResult.FAILURE],
+            "dropped_export_failed": results["failed"],
+            "dropped_too_large": results["too_large"],
         }
 
     def trouble(self) -> str:
         """Return why spans aren't exported, in one line; "" where they are."""
         return self._counting.outage.trouble
 
-    def shutdown(self, timeout_s: float = 2.0) -> None:
-        """Export what is queued, for `timeout_s` at most: a dead collector holds up no stop."""
+    def shutdown(self, timeout_s: float = ENDS_S) -> None:
+        """Export what is queued, for `timeout_s` at most, and log how many spans are given up.
+
+        Where the collector takes nothing, two seconds are enough: it holds up no stop.
+        """
+        began_s = time.monotonic()
         worker = threading.Thread(target=self._batches.shutdown, daemon=True)
         worker.start()
-        worker.join(timeout_s)
+        worker.join(min(timeout_s, ENDS_S))
+        while worker.is_alive() and not self.trouble() and time.monotonic() < began_s + timeout_s:
+            worker.join(_LOOK_S)
+        self._counting.end()
+        self._tell_given_up(time.monotonic() - began_s)
+
+    def _tell_given_up(self, after_s: float) -> None:
+        left = self._accepted - sum(self._counting.results.values())
+        if left > 0:
+            reason = self.trouble() or "the collector was too slow"
+            _log.warning("spans_given_up", spans=left, after_s=round(after_s, 1), reason=reason)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:
         """Export what is queued; return whether it was done in time."""
@@ -111,24 +183,59 @@ class CountedSpans(SpanProcessor):
 
 
 class _CountingExporter(SpanExporter):
+    """Exports in requests that a collector takes, and counts what became of each span."""
+
     def __init__(self, exporter: SpanExporter) -> None:
         self._exporter = exporter
+        self._ended = threading.Event()
+        self._has_told_too_large = False
         self.outage = ExportOutage()
-        self.taken = 0
-        self.results: Counter[SpanExportResult] = Counter()
+        self.taken, self.taken_bytes = 0, 0
+        self.results: Counter[str] = Counter()
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         self.taken += len(spans)
-        result = SpanExportResult.FAILURE
+        self.taken_bytes += sum(map(size_of, spans))
+        for part in parts_of(spans, _REQUEST_BYTES_MAX):
+            self._export_part(part)
+        return SpanExportResult.SUCCESS  # nobody asks: it is counted here
+
+    def end(self) -> None:
+        """Try nothing again from now on."""
+        self._ended.set()
+
+    def _export_part(self, part: Sequence[ReadableSpan]) -> None:
+        """Export, in halves what is refused as too large: the others are none the worse for it."""
+        result = self._exported(part)
+        for wait_s in _AGAIN_AFTER_S:
+            if result != "throttled" or self._ended.wait(wait_s):
+                break
+            result = self._exported(part)
+        if result == "too_large" and len(part) > 1:
+            half = len(part) // 2
+            self._export_part(part[:half])
+            self._export_part(part[half:])
+            return
+        if result == "too_large":
+            self._tell_too_large(part[0])
+        self.results["failed" if result == "throttled" else result] += len(part)
+        # What refuses one span takes others.
+        self.outage.note(is_over=result in {"exported", "too_large"})
+
+    def _exported(self, part: Sequence[ReadableSpan]) -> str:
+        """Return exported, too_large, throttled or failed."""
         try:
             with self.outage.told_here():
-                result = self._exporter.export(spans)
+                if self._exporter.export(part) is SpanExportResult.SUCCESS:
+                    return "exported"
         except Exception as error:  # noqa: BLE001 - the SDK would print its traceback for each batch
             self.outage.reason = f"{type(error).__name__}: {error}"
-        finally:
-            self.results[result] += len(spans)
-        self.outage.note(is_over=result is SpanExportResult.SUCCESS)
-        return result
+        return _refusal(self.outage.reason)
+
+    def _tell_too_large(self, span: ReadableSpan) -> None:
+        if not self._has_told_too_large:  # once: it is counted, and the next ones are alike
+            _log.warning("span_too_large", name=span.name, reason=self.outage.reason)
+        self._has_told_too_large = True
 
     def shutdown(self) -> None:
         self._exporter.shutdown()
@@ -137,8 +244,12 @@ class _CountingExporter(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
-def _delay_ms() -> float:
-    return float(os.environ.get("OTEL_BSP_SCHEDULE_DELAY") or 1_000)
+def _refusal(reason: str) -> str:
+    """Return what a failed export means, by what the exporter logged of it."""
+    if not any(code in reason for code in ("RESOURCE_EXHAUSTED", "OUT_OF_RANGE")):
+        return "failed"
+    is_too_large = any(words in reason.lower() for words in _TOO_LARGE)
+    return "too_large" if is_too_large else "throttled"
 
 
 class RotatingFile(io.TextIOBase):

@@ -18,7 +18,7 @@ from coalmine.control.v1 import control_pb2_grpc
 from coalmine.exposition import exposing
 from coalmine.lifecycle import Stop
 from coalmine.reflection import Methods
-from coalmine.span_export import CountedSpans, exporter_for, resource
+from coalmine.span_export import ENDS_S, CountedSpans, exporter_for, resource
 from coalmine.telemetry import ROUTER_SERVICE
 from coalmine_router.channels import Channels
 from coalmine_router.config.file import RouterConfig
@@ -46,7 +46,9 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
         http = stack.enter_context(_exposed(config.http, registry, stop))
         channels = await stack.enter_async_context(_channels())
         plane = await stack.enter_async_context(_plane(config, channels, registry))
-        observer = await stack.enter_async_context(_observer(config, plane, channels, registry))
+        observer = await stack.enter_async_context(
+            _observer(settings, plane, channels, registry, stop)
+        )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         background = [tasks.create_task(plane.run()), tasks.create_task(observer.run())]
         background.append(tasks.create_task(door.follow_tokens()))
@@ -96,8 +98,13 @@ async def _plane(
 
 @contextlib.asynccontextmanager
 async def _observer(
-    config: RouterConfig, plane: ControlPlane, channels: Channels, registry: CollectorRegistry
+    settings: ControlSettings,
+    plane: ControlPlane,
+    channels: Channels,
+    registry: CollectorRegistry,
+    stop: Stop,
 ) -> AsyncIterator[ObserverPlane]:
+    config = settings.config
     exporter = exporter_for(config.control.state / "traces", at_once=False)
     spans = CountedSpans(exporter) if exporter else None
     observer = ObserverPlane(
@@ -118,7 +125,8 @@ async def _observer(
     finally:
         await observer.close()
         if spans:
-            await asyncio.to_thread(spans.shutdown)
+            left_s = max(ENDS_S, stop.left_s(settings.grace_s))
+            await asyncio.to_thread(spans.shutdown, left_s)
 
 
 def _offers(plane: ControlPlane, observer: ObserverPlane, door: ControlDoor) -> tuple[Offer, Offer]:

@@ -6,6 +6,7 @@ import os
 import random
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -20,7 +21,7 @@ from coalmine.health import Health
 from coalmine.hold import Hold
 from coalmine.inference import SERVICE
 from coalmine.lifecycle import Stop
-from coalmine.span_export import CountedSpans, exporter_for, resource
+from coalmine.span_export import ENDS_S, CountedSpans, exporter_for, resource
 from coalmine.trace_context import sampler_from
 from coalmine_server.access import ROLES
 from coalmine_server.batching.timers import LoopTimer
@@ -87,7 +88,9 @@ class Process:
         await poller.start()
         unloaded = member.unloaded()
         control.read(lenient=config.is_lenient)
-        with _exporting(config.traces, self._metrics) as spans, self._exposing(stop) as http:
+        ending = partial(stop.left_s, config.grace_s)
+        exporting = _exporting(config.traces, self._metrics, ending)
+        with exporting as spans, self._exposing(stop) as http:
             calls = self._account(spans)
             service = self._maker(calls)
             own = Own(self._registry, self._metrics.memory)
@@ -228,8 +231,10 @@ async def _beside(calls: Calls, access: Access | None) -> AsyncIterator[None]:
 
 
 @contextlib.contextmanager
-def _exporting(traces: Path | None, metrics: Metrics) -> Iterator[Recorder]:
-    """Yield where exchanges go; export what is left at the end."""
+def _exporting(
+    traces: Path | None, metrics: Metrics, ending_s: Callable[[], float]
+) -> Iterator[Recorder]:
+    """Yield where exchanges go; export what is left at the end, in the time that is left then."""
     try:
         sampler = sampler_from(os.environ)
     except ValueError as error:
@@ -244,4 +249,4 @@ def _exporting(traces: Path | None, metrics: Metrics) -> Iterator[Recorder]:
         rng = random.Random(os.urandom(16))  # noqa: S311 - span ids, no secrets
         yield Spans(resource(telemetry.SERVER_SERVICE), counted, sampler=sampler, rng=rng)
     finally:
-        counted.shutdown()
+        counted.shutdown(max(ENDS_S, ending_s()))

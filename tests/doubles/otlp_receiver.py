@@ -61,11 +61,14 @@ class OtlpReceiver:
     `take` is called with each batch before it is acknowledged, one after the other.
     """
 
-    def __init__(self, address: str = "127.0.0.1:0", *, take: Take = nothing) -> None:
+    def __init__(
+        self, address: str = "127.0.0.1:0", *, take: Take = nothing, message_bytes: int = 0
+    ) -> None:
         self._take_too = take
         self._changed = threading.Condition()
         self._spans: list[ReceivedSpan] = []
-        self._server = grpc.server(ThreadPoolExecutor(max_workers=2))
+        bounds = [("grpc.max_receive_message_length", message_bytes)] if message_bytes else []
+        self._server = grpc.server(ThreadPoolExecutor(max_workers=2), options=bounds)
         service_grpc.add_TraceServiceServicer_to_server(  # type: ignore[no-untyped-call]  # no types in the library
             _Servicer(self._take), self._server
         )

@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from structlog.testing import capture_logs
 
 from coalmine.errors import StartError
 from coalmine.span_export import CountedSpans, RotatingFile, exporter_for, resource
+from coalmine.span_settings import BatchSettings
 from tests.doubles.split_route import closed_port
 
 
@@ -57,10 +59,17 @@ def collector() -> Collector:
 
 @pytest.fixture
 def spans(collector: Collector) -> Iterator[CountedSpans]:
-    counted = CountedSpans(collector, queue_spans_max=4)
+    counted = CountedSpans(collector, BatchSettings(4, 4))
     yield counted
     collector.open.set()
     counted.shutdown()
+
+
+def totals(spans: CountedSpans) -> tuple[int, int, int]:
+    """Return how many were exported, dropped as too many, and failed; none was too large."""
+    found = spans.totals()
+    assert found["dropped_too_large"] == 0
+    return found["exported"], found["dropped_queue_full"], found["dropped_export_failed"]
 
 
 # ---------------------------------------------------------------- counting
@@ -72,7 +81,7 @@ def test_spans_that_were_exported_are_counted(spans: CountedSpans, collector: Co
     spans.force_flush()
 
     assert collector.names == ["a", "b", "c"]
-    assert spans.totals() == {"exported": 3, "dropped_queue_full": 0, "dropped_export_failed": 0}
+    assert totals(spans) == (3, 0, 0)
 
 
 def test_spans_over_the_bound_are_dropped_and_counted(
@@ -89,7 +98,7 @@ def test_spans_over_the_bound_are_dropped_and_counted(
     collector.open.set()
     spans.force_flush()
 
-    assert spans.totals() == {"exported": 8, "dropped_queue_full": 3, "dropped_export_failed": 0}
+    assert totals(spans) == (8, 3, 0)
     assert collector.names == ["held"] * 4 + ["queued"] * 4
 
 
@@ -113,7 +122,7 @@ def test_spans_that_arent_sampled_neither_count_nor_fill_the_queue(
     spans.force_flush()
 
     assert collector.names == ["kept"]
-    assert spans.totals() == {"exported": 1, "dropped_queue_full": 0, "dropped_export_failed": 0}
+    assert totals(spans) == (1, 0, 0)
 
 
 def test_a_refusing_collector_is_counted(spans: CountedSpans, collector: Collector) -> None:
@@ -134,7 +143,7 @@ def test_an_exporter_that_raises_is_counted_as_failed(
     spans.on_end(span("after"))
     spans.force_flush()
 
-    assert spans.totals() == {"exported": 1, "dropped_queue_full": 0, "dropped_export_failed": 1}
+    assert totals(spans) == (1, 0, 1)
 
 
 # ---------------------------------------------------------------- outages
@@ -193,7 +202,7 @@ def test_a_full_disk_is_told_with_its_reason_and_not_for_each_batch(
     assert told.endswith("No space left on device")
     assert spans.trouble() == ""
     assert caplog.records == []
-    assert spans.totals() == {"exported": 1, "dropped_queue_full": 0, "dropped_export_failed": 5}
+    assert totals(spans) == (1, 0, 5)
 
 
 def test_a_collector_that_is_gone_is_told_with_its_reason_and_not_for_each_batch(
@@ -247,8 +256,50 @@ def test_a_collector_that_hangs_doesnt_hold_up_a_shutdown(collector: Collector) 
     collector.open.set()
 
 
+def test_a_slow_collector_has_the_time_that_is_given(collector: Collector) -> None:
+    class Slow(Collector):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            time.sleep(0.3)
+            return super().export(spans)
+
+    slow = Slow()
+    spans = CountedSpans(slow, BatchSettings(100, 1, 3_600_000))
+    for _ in range(9):
+        spans.on_end(span())
+    spans.shutdown(30)
+
+    assert len(slow.names) == 9, "though it took longer than two seconds"
+
+
+def test_what_is_given_up_at_the_end_is_said(collector: Collector) -> None:
+    spans = CountedSpans(collector, BatchSettings(8, 4, 3_600_000))
+    collector.open.clear()
+    for _ in range(6):
+        spans.on_end(span())
+    with capture_logs() as logs:
+        spans.shutdown(0.05)
+    collector.open.set()
+
+    (given_up,) = (each for each in logs if each["event"] == "spans_given_up")
+    assert (given_up["spans"], given_up["reason"]) == (6, "the collector was too slow")
+
+
+def test_a_collector_that_takes_nothing_is_given_two_seconds_of_the_grace_period() -> None:
+    exporter = OTLPSpanExporter(endpoint=f"http://{closed_port()}", insecure=True)
+    spans = CountedSpans(exporter, BatchSettings(100, 1, 3_600_000))
+    for _ in range(20):
+        spans.on_end(span())
+    exported(spans, 0)
+    began_s = time.monotonic()
+    with capture_logs() as logs:
+        spans.shutdown(60)
+
+    assert time.monotonic() - began_s < 30
+    assert "spans_given_up" in [each["event"] for each in logs]
+
+
 def test_every_span_of_many_threads_is_counted_once(collector: Collector) -> None:
-    spans = CountedSpans(collector, queue_spans_max=64)
+    spans = CountedSpans(collector, BatchSettings(64, 64))
 
     def end_many() -> None:
         for _ in range(200):
