@@ -8,7 +8,7 @@ from rich.console import Console, RenderableType
 def shown(view: RenderableType, width: int = 100) -> str:
     """Return it as printed on so many columns."""
     file = io.StringIO()
-    Console(file=file, width=width, markup=False, highlight=False).print(view)
+    Console(file=file, width=width, markup=False, highlight=False).print(view, crop=False)
     return file.getvalue()
 
 

@@ -16,7 +16,7 @@ from typer.testing import CliRunner, Result
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.root import program
-from tests.doubles.control import FakeControl, a_mismatch, a_route, a_status, serving
+from tests.doubles.control import FakeControl, a_mismatch, a_route, a_status, made_well, serving
 
 Run = Callable[..., Result]
 
@@ -152,20 +152,25 @@ def test_a_shadow_that_is_switched_off_shows_its_share_as_zero_after(
     ("line", "text"),
     [
         ("routes", "stable 100%, canary 0%, int8 0%"),
-        ("status digits", "canary is not ready: model 'digits' version 2 is loading"),
+        ("status digits", "canary answered UNAVAILABLE 2, INTERNAL 1"),
+        ("status digits --all", "canary is not ready: model 'digits' version 2 is loading"),
         ("history digits", "canary 0% → 10%, stable 100% → 90%"),
         ("trials digits", "int8 against stable"),
         ("mismatches digits", "0af7651916cd43dd8448eb211c80319c"),
         ("mismatches digits --show m-17", "worst at [0, 3]: expected 0.375, got 2.5"),
     ],
 )
-def test_piped_output_is_plain_and_whole(run: Run, line: Any, text: Any) -> None:
+def test_piped_output_is_plain_and_whole(
+    run: Run, control: FakeControl, line: Any, text: Any
+) -> None:
+    made_well(control.answers["GetRoute"])
     result = run(line)
 
     assert result.exit_code == 0, result.output
     assert text in result.stdout
     assert "\x1b" not in result.stdout
-    assert "…" not in result.stdout
+    # Of many values the first are shown, with their number.
+    assert "…" not in result.stdout.replace(", … (64 elements)", "")
     assert not any(line.endswith(" ") for line in result.stdout.splitlines())
 
 
@@ -229,6 +234,8 @@ def test_status_as_json(run: Run) -> None:
         "fallbacks": {"UNAVAILABLE": 2, "not_ready": 40},
         "latency_p50_ms": 1.31,
         "latency_p99_ms": 14.02,
+        "recent_requests": 0,
+        "recent_errors": 0,
     }
     assert found["shadows"][0]["dropped"] == {"deadline": 0, "queue_full": 7, "too_large": 3}
     assert found["comparisons"][0]["mismatch_rate"] == 100 / 9_975
@@ -252,7 +259,12 @@ def test_status_as_json(run: Run) -> None:
         "troubles": ["127.0.0.1:8001 does not answer"],
     }
     assert found["turned_away"] == {"bytes": 0, "in_flight": 12}
-    assert found["reports"] == {"offered": 10_000, "received": 9_998, "dropped": {"buffer_full": 2}}
+    assert found["reports"] == {
+        "offered": 10_000,
+        "received": 9_998,
+        "dropped": {"buffer_full": 2},
+        "recent_dropped": 0,
+    }
 
 
 def test_status_as_json_of_a_route_without_traffic_has_nulls_for_rates(

@@ -8,15 +8,22 @@ import grpc
 import pytest
 from typer.testing import CliRunner, Result
 
+from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.root import program
-from tests.doubles.control import FakeControl, a_judged_status, a_status, serving
+from tests.doubles.control import FakeControl, a_judged_status, a_status, made_well, serving
 
 Run = Callable[..., Result]
 
 
+def judged_and_well(verdict: str = "fail") -> pb.RouteStatus:
+    return made_well(a_judged_status(verdict))
+
+
 @pytest.fixture
 def control() -> FakeControl:
-    return FakeControl()
+    found = FakeControl()
+    found.answers["GetRoute"] = made_well(a_status())
+    return found
 
 
 @pytest.fixture
@@ -35,29 +42,70 @@ def run(control: FakeControl) -> Iterator[Run]:
 def test_the_exit_code_of_status_follows_the_verdict(
     run: Run, control: FakeControl, verdict: str, code: int
 ) -> None:
-    control.answers["GetRoute"] = a_judged_status(verdict)
+    control.answers["GetRoute"] = judged_and_well(verdict)
     result = run("status digits")
     assert result.exit_code == code
-    assert f"{verdict.upper()}  int8 against stable" in result.stdout
+    assert result.stdout.startswith("SERVING\n")
+    assert f"digits   {verdict.upper()}   " in result.stdout
+
+
+@pytest.mark.parametrize("verb", ["status digits", "status digits --until-verdict"])
+def test_a_pass_of_a_route_that_is_not_well_exits_with_5_and_says_why(
+    run: Run, control: FakeControl, verb: str
+) -> None:
+    status = judged_and_well("pass")
+    status.troubles.append("control.db: takes no changes: disk full")
+    control.answers["GetRoute"], control.watched = status, [status]
+    why = "DEGRADED: control.db: takes no changes: disk full"
+    for line in (verb, f"{verb} --json", f"{verb} --all"):
+        result = run(line)
+        assert result.exit_code == 5
+        assert result.stderr == f"coalmine: status: {why}\n"
+        assert result.stdout.startswith(why) is ("--json" not in line)
+
+
+def test_a_fail_is_told_before_what_else_is_wrong(run: Run, control: FakeControl) -> None:
+    control.answers["GetRoute"] = a_judged_status()
+    result = run("status digits")
+    assert result.exit_code == 3
+    assert result.stdout.startswith("DEGRADED: ")
+
+
+def test_who_waits_in_vain_hears_what_is_wrong(run: Run, control: FakeControl) -> None:
+    status = judged_and_well("inconclusive")
+    del status.proxies[:]
+    control.watched, control.watch_ends = [status], False
+    result = run("status digits --until-verdict --timeout 200ms")
+    assert result.exit_code == 4
+    assert result.stderr.endswith("; DOWN: no proxy is connected to the control process\n")
+
+
+def test_what_is_wrong_can_forge_no_line(run: Run, control: FakeControl) -> None:
+    status = made_well(a_status())
+    status.variants[0].ready, status.variants[0].reason = False, "\x1b[2Jgone\ncoalmine: fine"
+    control.answers["GetRoute"] = status
+    result = run("status digits")
+    assert "\x1b" not in result.output
+    assert result.stderr.count("\n") == 1
 
 
 def test_a_failed_verdict_says_why_in_one_line(run: Run, control: FakeControl) -> None:
-    control.answers["GetRoute"] = a_judged_status()
+    control.answers["GetRoute"] = judged_and_well()
     assert run("status digits").stderr == (
-        "coalmine: status: the verdict is FAIL: "
-        "int8 against stable: 3.1 % of 9,975 requests mismatch, allowed 1 %\n"
+        "coalmine: status: the verdict is FAIL: int8 against stable: "
+        "at 2026-09-21 14:13:20Z: 3.1 % of 9,975 requests mismatch, allowed 1 %\n"
     )
 
 
 def test_as_json_the_exit_code_is_the_same(run: Run, control: FakeControl) -> None:
-    control.answers["GetRoute"] = a_judged_status()
+    control.answers["GetRoute"] = judged_and_well()
     result = run("status digits --json")
     assert result.exit_code == 3
     assert json.loads(result.stdout)["verdict"] == "fail"
 
 
 def test_of_one_candidate_only_its_own_verdict_counts(run: Run, control: FakeControl) -> None:
-    control.answers["GetRoute"] = a_judged_status()
+    control.answers["GetRoute"] = judged_and_well()
     assert run("status digits --candidate canary").exit_code == 0
     assert run("status digits --candidate int8").exit_code == 3
 
@@ -76,16 +124,16 @@ def test_a_candidate_that_the_route_does_not_have_is_wrong_usage(run: Run) -> No
 def test_until_verdict_waits_for_it_and_shows_the_status_that_has_it(
     run: Run, control: FakeControl, verdict: str, code: int
 ) -> None:
-    control.watched = [a_judged_status("inconclusive"), a_judged_status(verdict)]
+    control.watched = [judged_and_well("inconclusive"), judged_and_well(verdict)]
     control.watch_ends = False
     result = run("status digits --until-verdict")
     assert result.exit_code == code
-    assert f"{verdict.upper()}  int8 against stable" in result.stdout
+    assert f"digits   {verdict.upper()}   " in result.stdout
     assert "INCONCLUSIVE" not in result.stdout
 
 
 def test_until_verdict_gives_up_when_the_time_is_over(run: Run, control: FakeControl) -> None:
-    control.watched = [a_judged_status("inconclusive")]
+    control.watched = [judged_and_well("inconclusive")]
     control.watch_ends = False
     result = run("status digits --until-verdict --timeout 300ms")
     assert result.exit_code == 4
@@ -98,7 +146,7 @@ def test_until_verdict_gives_up_when_the_time_is_over(run: Run, control: FakeCon
 def test_as_json_the_last_status_is_there_also_where_the_time_is_over(
     run: Run, control: FakeControl
 ) -> None:
-    control.watched = [a_status(), a_judged_status("inconclusive")]
+    control.watched = [a_status(), judged_and_well("inconclusive")]
     control.watch_ends = False
     result = run("status digits --until-verdict --json --timeout 300ms")
     assert result.exit_code == 4
@@ -120,7 +168,7 @@ def test_a_route_without_a_candidate_has_no_verdict_to_wait_for_in_time(
 def test_until_verdict_of_one_candidate_does_not_wait_for_others(
     run: Run, control: FakeControl
 ) -> None:
-    status = a_judged_status("pass")
+    status = judged_and_well("pass")
     status.verdict = "inconclusive"
     control.watched, control.watch_ends = [status], False
     assert run("status digits --until-verdict --candidate int8").exit_code == 0
@@ -131,8 +179,8 @@ def test_until_verdict_of_one_candidate_does_not_wait_for_others(
 def test_a_router_that_is_started_anew_does_not_end_the_wait(
     run: Run, control: FakeControl
 ) -> None:
-    control.watched = [a_judged_status("inconclusive")]
-    control.watched_again = [a_judged_status("pass")]
+    control.watched = [judged_and_well("inconclusive")]
+    control.watched_again = [judged_and_well("pass")]
     control.watch_breaks = True
     assert run("status digits --until-verdict").exit_code == 0
 
@@ -147,7 +195,7 @@ def test_a_router_that_was_never_there_ends_the_wait_at_once(
 
 
 def test_until_verdict_prints_one_json_object(run: Run, control: FakeControl) -> None:
-    control.watched = [a_judged_status("inconclusive"), a_judged_status("pass")]
+    control.watched = [judged_and_well("inconclusive"), judged_and_well("pass")]
     found = json.loads(run("status digits --until-verdict --json").stdout)
     assert found["verdict"] == "pass"
 
@@ -172,13 +220,14 @@ def test_the_help_says_what_the_exit_codes_are() -> None:
     text = " ".join(CliRunner().invoke(program(), ["status", "--help"]).output.split())
     assert "Exits with 3 where the verdict is FAIL" in text
     assert "4 where --until-verdict has none in time" in text
+    assert "5 where the health is not SERVING" in text
 
 
 # ---------------------------------------------------------------- as JSON
 
 
 def test_a_judgement_as_json(run: Run, control: FakeControl) -> None:
-    control.answers["GetRoute"] = a_judged_status()
+    control.answers["GetRoute"] = judged_and_well()
     found: Any = json.loads(run("status digits --json").stdout)["comparisons"][0]
     assert found["verdict"]["verdict"] == "fail"
     assert found["verdict"]["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
@@ -190,6 +239,7 @@ def test_a_judgement_as_json(run: Run, control: FakeControl) -> None:
         "log_pass": 0.0,
         "log_needed": 3.0,
         "observed": 5,
+        "at": None,
     }
     assert found["trial"] == {
         "number": 3,
@@ -209,6 +259,19 @@ def test_a_judgement_as_json(run: Run, control: FakeControl) -> None:
         "error": 1,
         "rate": {"value": 0.03, "low": 0.015, "high": 0.06, "requests": 0},
     }
+
+
+def test_health_as_json(run: Run, control: FakeControl) -> None:
+    assert json.loads(run("status digits --json").stdout)["health"] == {
+        "state": "SERVING",
+        "reasons": [],
+    }
+    control.answers["GetRoute"] = a_status()
+    found = json.loads(run("status digits --json").stdout)["health"]
+    assert found["state"] == "DEGRADED"
+    assert found["reasons"] == [
+        "1 of 2 proxies don't serve revision 7: p-4712 has revision 6, it refused: no such backend"
+    ]
 
 
 def test_copies_and_how_comparing_keeps_up_as_json(run: Run) -> None:

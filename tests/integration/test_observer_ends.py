@@ -12,6 +12,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from structlog.testing import capture_logs
 
 from coalmine import telemetry as t
+from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.comparison.pool import PoolLimits
 from tests.doubles.observing import Observing, observing
@@ -129,6 +130,28 @@ async def test_errors_and_shares_of_the_split_bear_a_verdict_without_a_single_co
     assert (tipped.attributes or {})[t.TIPPED] == "fail"
     assert tipped.context is not None
     assert verdict.links[0].context.span_id == tipped.context.span_id
+
+
+async def test_what_went_wrong_within_the_last_minute_is_told_apart(tmp_path: Path) -> None:
+    config = router_config(stable=UNUSED, canary=UNUSED)
+    codes = {0: 5, 3: 2, 13: 4, 14: 1}
+    made = [report(status_code=code) for code, count in codes.items() for _ in range(count)]
+    refused = report(status_code=8, turned_away="in_flight")
+    async with observing(config, tmp_path) as rig:
+        await rig.send(*made, refused)
+        dropping = pb.ReportBatch(proxy_id="p2", number=1, dropped_total={"buffer_full": 3})
+        await rig.send_batch(dropping)
+        first = rig.status()
+        for minute in (1, 2):
+            rig.plane.learned.note_counts(SystemClock().monotonic_ns() + minute * 60 * 10**9)
+        later = rig.status()
+    (stable, canary) = first.variants
+    assert (stable.recent_requests, stable.recent_errors) == (13, 5)
+    assert (canary.recent_requests, canary.recent_errors) == (0, 0)
+    assert (first.recent_turned_away, first.reports.recent_dropped) == (1, 3)
+    assert (later.variants[0].requests, later.reports.dropped["buffer_full"]) == (13, 3)
+    assert later.variants[0].recent_requests == later.variants[0].recent_errors == 0
+    assert later.recent_turned_away == later.reports.recent_dropped == 0
 
 
 # ---------------------------------------------------------------- what goes wrong in the middle

@@ -7,14 +7,18 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import typer
-from rich.console import Console, Group, JustifyMethod, RenderableType
-from rich.table import Table
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType, RenderResult
+from rich.table import Column, Table
 from rich.text import Text
 
 from coalmine_client.cli.failure import printable
 
-# A narrower terminal wraps the tables' lines, rather than losing figures.
+# A narrower terminal wraps lines by itself.
 _TERMINAL_WIDTH_MIN: Final = 80
+# So far a column of names shrinks, folding them, before a table gets wider than the terminal.
+_FOLDED_WIDTH_MIN: Final = 12
+_GAP: Final = 2
 # Wider than any row, so that nothing is cut or wrapped where a program reads.
 _PIPE_WIDTH: Final = 4_000
 
@@ -51,7 +55,7 @@ def show(*parts: RenderableType) -> None:
     console.width = max(console.width, _TERMINAL_WIDTH_MIN)
     with console.capture() as capture:
         for part in parts:
-            console.print(part)
+            console.print(part, crop=False)
     lines = [line.rstrip() for line in capture.get().splitlines()]
     sys.stdout.write("\n".join([*lines, ""]))
     sys.stdout.flush()
@@ -63,13 +67,45 @@ def show_json(value: Any, *, indent: int | None = 2) -> None:
     sys.stdout.flush()
 
 
+class UncutTable(Table):
+    """A table that loses no figure: where they need it, it is wider than there is room for."""
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        needed = sum(map(_needed, self.columns)) + _GAP * (len(self.columns) - 1)
+        width = max(options.max_width, needed)
+        return super().__rich_console__(console, options.update(width=width))
+
+
+def _needed(column: Column) -> int:
+    """Return how wide a column must be at least."""
+    texts = (column.header, *column.cells)
+    widest = max(cell_len(each.plain if isinstance(each, Text) else str(each)) for each in texts)
+    return widest if column.no_wrap else min(widest, _FOLDED_WIDTH_MIN)
+
+
+class IndentedText:
+    """A text whose second and further lines, where it wraps, are indented by so many cells."""
+
+    def __init__(self, text: Text, indent: int) -> None:
+        self._text = text
+        self._indent = indent
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        width = max(options.max_width - self._indent, _FOLDED_WIDTH_MIN)
+        first, *others = self._text.wrap(console, width, overflow="fold")
+        yield first
+        for each in others:
+            each.pad_left(self._indent)
+            yield each
+
+
 def table(*columns: str) -> Table:
     """Return a table without rules.
 
     A column's name begins with `>` where it holds numbers, with `=` where it holds what must stay
     on one line, to be copied.
     """
-    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style=FAINT)
+    made = UncutTable(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style=FAINT)
     for column in columns:
         if column.startswith((">", "=")):
             justify: JustifyMethod = "right" if column.startswith(">") else "left"
@@ -87,6 +123,11 @@ def add(to: Table, *cells: Cell) -> None:
 def line(*parts: Cell) -> Text:
     """Return one line of parts, each a text or a (text, style)."""
     return Text.assemble(*(_safe(part) for part in parts))
+
+
+def indented(indent: int, *parts: Cell) -> RenderableType:
+    """Return one line of parts; where it wraps, what follows is indented."""
+    return IndentedText(line(*parts), indent)
 
 
 def _safe(cell: Cell) -> Text:

@@ -17,7 +17,7 @@ from coalmine_client.cli.console import (
     nonzero,
     table,
 )
-from coalmine_client.cli.policy import STABLE
+from coalmine_client.cli.policy import copy_shares
 
 _CIRCUITS = {
     "open": "no calls are made: they failed too often",
@@ -34,7 +34,7 @@ def copies(status: pb.RouteStatus) -> Iterator[RenderableType]:
     offered = on their way + sent + dropped; sent = answered + failed.
     """
     counts = {(_role(of), of.variant): of for of in status.shadows}
-    shares = _shares(status.route)
+    shares = copy_shares(status.route)
     lanes = list({**shares, **counts})
     if not lanes:
         return
@@ -87,23 +87,5 @@ def _troubles(of: pb.ShadowCounts) -> Iterator[tuple[str, str]]:
         yield f"{of.uncompared:,} of those sent were not compared", DOUBTFUL
 
 
-def _shares(route: pb.Route) -> dict[_Lane, int]:
-    """Return the share of each lane that the route has."""
-    shares = {("shadow", each.variant): each.share_bp for each in route.shadows}
-    shares |= {("audit", name): route.audit_bp for name in _audited(route)}
-    if route.noise_bp:
-        shares["noise", STABLE] = route.noise_bp
-    return shares
-
-
 def _role(of: pb.ShadowCounts) -> str:
     return of.role or "shadow"
-
-
-def _audited(route: pb.Route) -> list[str]:
-    """Return who gets audits: stable, of what the others answer; the others, of what it answers."""
-    weighted = {each.name for each in route.variants if each.weight_bp}
-    asked = {STABLE} if weighted - {STABLE} else set()
-    if STABLE in weighted:
-        asked |= weighted - {STABLE}
-    return [each.name for each in route.variants if each.name in asked and route.audit_bp]

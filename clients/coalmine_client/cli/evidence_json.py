@@ -68,6 +68,7 @@ def _gate(of: pb.Gate) -> Json:
         "log_pass": number(of.log_pass),
         "log_needed": number(of.log_needed),
         "observed": of.observed,
+        "at": moment(of.at_ns),
     }
 
 

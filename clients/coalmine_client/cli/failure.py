@@ -10,6 +10,7 @@ EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_VERDICT_FAIL = 3
 EXIT_NO_VERDICT = 4
+EXIT_NOT_SERVING = 5
 
 
 class Failure(Exception):
@@ -34,6 +35,12 @@ class NoVerdict(Failure):
     """There was no verdict in time."""
 
     exit_code = EXIT_NO_VERDICT
+
+
+class NotServing(Failure):
+    """Something is wrong with the route: its health is DEGRADED or DOWN."""
+
+    exit_code = EXIT_NOT_SERVING
 
 
 class Unreachable(Failure):

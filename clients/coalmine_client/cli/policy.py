@@ -56,3 +56,21 @@ def _limits(limits: pb.Limits) -> Iterator[str]:
         yield f"{limits.in_flight_max:,} in flight at most"
     if limits.bytes_max:
         yield f"{limits.bytes_max / 2**20:g} MiB in flight at most"
+
+
+def copy_shares(route: pb.Route) -> dict[tuple[str, str], int]:
+    """Return the share that is copied, by role and variant: shadow, audit and noise."""
+    shares = {("shadow", each.variant): each.share_bp for each in route.shadows}
+    shares |= {("audit", name): route.audit_bp for name in _audited(route)}
+    if route.noise_bp:
+        shares["noise", STABLE] = route.noise_bp
+    return shares
+
+
+def _audited(route: pb.Route) -> list[str]:
+    """Return who gets audits: stable, of what the others answer; the others, of what it answers."""
+    weighted = {each.name for each in route.variants if each.weight_bp}
+    asked = {STABLE} if weighted - {STABLE} else set()
+    if STABLE in weighted:
+        asked |= weighted - {STABLE}
+    return [each.name for each in route.variants if each.name in asked and route.audit_bp]

@@ -5,7 +5,16 @@ from collections.abc import Iterator
 from rich.console import RenderableType
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_client.cli.console import BAD, DOUBTFUL, FAINT, counted, line, moment, nonzero
+from coalmine_client.cli.console import (
+    BAD,
+    DOUBTFUL,
+    FAINT,
+    counted,
+    indented,
+    line,
+    moment,
+    nonzero,
+)
 
 _INDENT = " " * 10
 # In less than that a proxy has found the control process.
@@ -14,14 +23,15 @@ _ALONE_NS = 1_000_000_000
 
 def processes(status: pb.RouteStatus) -> Iterator[RenderableType]:
     """Yield the line of the proxies, one for each that is behind or out of reach, and reports."""
-    yield _proxies(status)
+    yield proxies_line(status)
     yield from _strays(status)
     yield from _alone(status)
     yield from _unreached(status)
-    yield _reports(status.reports)
+    yield reports_line(status.reports)
 
 
-def _proxies(status: pb.RouteStatus) -> RenderableType:
+def proxies_line(status: pb.RouteStatus) -> RenderableType:
+    """Return how many proxies serve by the table in force."""
     current = sum(each.revision == status.revision for each in status.proxies)
     words = f"{current} of {len(status.proxies)} serve revision {status.revision}"
     everywhere = 0 < len(status.proxies) == current
@@ -35,7 +45,7 @@ def _strays(status: pb.RouteStatus) -> Iterator[RenderableType]:
             serves = f"serves revision {of.revision}" if of.revision else "serves no table yet"
             why = f", refused: {of.refused}" if of.refused else ""
             since = f", connected since {moment(of.connected_since_ns)}"
-            yield line((f"{_INDENT}{of.proxy_id} {serves}{why}{since}", DOUBTFUL))
+            yield indented(len(_INDENT), (f"{_INDENT}{of.proxy_id} {serves}{why}{since}", DOUBTFUL))
 
 
 def _alone(status: pb.RouteStatus) -> Iterator[RenderableType]:
@@ -43,7 +53,9 @@ def _alone(status: pb.RouteStatus) -> Iterator[RenderableType]:
     for of in status.proxies:
         if of.saved_ns >= _ALONE_NS:
             began = f"{of.proxy_id} began by its saved table, for {of.saved_ns / 1e9:.0f} s"
-            yield line((f"{_INDENT}{began}, until {moment(of.connected_since_ns)}", DOUBTFUL))
+            yield indented(
+                len(_INDENT), (f"{_INDENT}{began}, until {moment(of.connected_since_ns)}", DOUBTFUL)
+            )
 
 
 def _unreached(status: pb.RouteStatus) -> Iterator[RenderableType]:
@@ -54,13 +66,17 @@ def _unreached(status: pb.RouteStatus) -> Iterator[RenderableType]:
                 found = f"{reach.variant}: {reach.available} of {reach.addresses} addresses"
                 why = f": {'; '.join(reach.troubles)}" if reach.troubles else ""
                 style = DOUBTFUL if reach.available else BAD
-                yield line((f"{_INDENT}{found} on proxy {of.proxy_id}{why}", style))
+                yield indented(
+                    len(_INDENT), (f"{_INDENT}{found} on proxy {of.proxy_id}{why}", style)
+                )
 
 
-def _reports(of: pb.ReportCounts) -> RenderableType:
+def reports_line(of: pb.ReportCounts) -> RenderableType:
+    """Return what became of the proxies' reports."""
     dropped = sum(of.dropped.values())
     reasons = f" ({counted(nonzero(of.dropped))})" if dropped else ""
-    return line(
+    return indented(
+        len(_INDENT),
         ("reports   ", FAINT),
         f"{of.offered:,} offered · {of.received:,} received · ",
         (f"{dropped:,} dropped{reasons}", DOUBTFUL if dropped else ""),

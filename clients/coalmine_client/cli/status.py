@@ -4,13 +4,16 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from rich.console import RenderableType
 from rich.live import Live
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.units import duration_ns
 from coalmine_client.cli.console import AsJson, show, show_json, terminal_or_pipe
 from coalmine_client.cli.control import TIMEOUT_S, Control, calling
-from coalmine_client.cli.failure import Failure, NoVerdict, WrongUsage
+from coalmine_client.cli.failure import Failure, NoVerdict, WrongUsage, one_line
+from coalmine_client.cli.health import health_of
+from coalmine_client.cli.status_brief import status_brief
 from coalmine_client.cli.status_json import status as as_json
 from coalmine_client.cli.status_view import status_view
 from coalmine_client.cli.verdict_wait import Ruling, ruling, wait_for_verdict
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
 
 _TIMEOUT: Final = "10m"
+
+View = Callable[[pb.RouteStatus], RenderableType]
 
 
 @calling
@@ -36,42 +41,61 @@ def status(
         str | None,
         typer.Option(metavar="TIME", help=f"How long to wait, such as 90s or {_TIMEOUT}."),
     ] = None,
+    everything: Annotated[
+        bool, typer.Option("--all", help="Show gates, outputs, segments, copies and proxies too.")
+    ] = False,
     control: Control,
     json: AsJson = False,
 ) -> None:
-    """Show a route's verdicts, weights, traffic, latency, copies and comparisons.
+    """Show a route's health, the verdict on each candidate, weights, traffic and latency.
 
-    Exits with 3 where the verdict is FAIL, and with 4 where --until-verdict has none in time.
+    Exits with 3 where the verdict is FAIL, with 4 where --until-verdict has none in time, and
+    else with 5 where the health is not SERVING.
 
     Example: coalmine status digits --until-verdict --timeout 10m
     """
     timeout_s = _timeout_s(timeout, is_waiting=until_verdict)
     if watch and until_verdict:
         raise WrongUsage("--watch and --until-verdict exclude each other")
+    view = status_view if everything else status_brief
     if watch:
-        _watch(route, control, json=json)
+        _watch(route, control, None if json else view)
     elif until_verdict:
         found, ruled = wait_for_verdict(control, route, candidate, timeout_s)
         if json or ruled.is_decided:
-            _tell(found, ruled, json=json)
+            _show(found, None if json else view)
         if not ruled.is_decided:
-            raise NoVerdict(f"no verdict within {timeout_s:g} s: {ruled.said}")
+            raise NoVerdict(_undecided(found, ruled, timeout_s))
+        _judge(found, ruled)
     else:
         found = control.ask(lambda router: _got(router, route))
-        _tell(found, ruling(found, candidate), json=json)
+        ruled = ruling(found, candidate)
+        _show(found, None if json else view)
+        _judge(found, ruled)
 
 
 async def _got(router: "RouteControlAsyncStub", route: str) -> pb.RouteStatus:
     return await router.GetRoute(pb.GetRouteRequest(route=route), timeout=TIMEOUT_S)
 
 
-def _tell(found: pb.RouteStatus, ruled: Ruling, *, json: bool) -> None:
-    """Show the status. Raises VerdictFailed where that is what was found."""
-    if json:
+def _show(found: pb.RouteStatus, view: View | None) -> None:
+    """Show the status, as JSON without a view."""
+    if view is None:
         show_json(as_json(found))
     else:
-        show(status_view(found))
+        show(view(found))
+
+
+def _judge(found: pb.RouteStatus, ruled: Ruling) -> None:
+    """Raise VerdictFailed or NotServing where not all is well."""
     ruled.check()
+    health_of(found).check()
+
+
+def _undecided(found: pb.RouteStatus, ruled: Ruling, timeout_s: float) -> str:
+    health = health_of(found)
+    wrong = "" if health.word == "SERVING" else f"; {health.word}: {'; '.join(health.reasons)}"
+    return one_line(f"no verdict within {timeout_s:g} s: {ruled.said}{wrong}")
 
 
 def _timeout_s(timeout: str | None, *, is_waiting: bool) -> float:
@@ -86,15 +110,15 @@ def _timeout_s(timeout: str | None, *, is_waiting: bool) -> float:
     return timeout_ns / 10**9
 
 
-def _watch(route: str, control: Control, *, json: bool) -> None:
+def _watch(route: str, control: Control, view: View | None) -> None:
     """Show the route again with every change. Raises Failure once the router ends it."""
-    if json:
+    if view is None:
         _follow(route, control, lambda found: show_json(as_json(found), indent=None))
     elif not terminal_or_pipe().is_terminal:
-        _follow(route, control, lambda found: show(status_view(found), ""))
+        _follow(route, control, lambda found: show(view(found), ""))
     else:
         with Live(console=terminal_or_pipe(), auto_refresh=False) as live:
-            _follow(route, control, lambda found: live.update(status_view(found), refresh=True))
+            _follow(route, control, lambda found: live.update(view(found), refresh=True))
     raise Failure("the router ended the watch")
 
 

@@ -3,16 +3,19 @@
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.as_json import Json, by_name, moment, number, rate, route
 from coalmine_client.cli.evidence_json import comparison
+from coalmine_client.cli.health import health_of
 
 
 def status(of: pb.RouteStatus) -> Json:
-    """Return {revision, verdict, counting_since, route, variants, …, reports, turned_away}.
+    """Return {health, revision, verdict, counting_since, route, variants, …, reports, turned_away}.
 
     `route` is what was asked for; the lists beside it are what was counted. `comparisons` are of
     the current trials, whenever those began.
     """
+    health = health_of(of)
     split_requests = sum(each.split_requests for each in of.variants)
     return {
+        "health": {"state": health.word, "reasons": list(health.reasons)},
         "revision": of.revision,
         "verdict": of.verdict,
         "troubles": list(of.troubles),
@@ -27,8 +30,10 @@ def status(of: pb.RouteStatus) -> Json:
             "offered": of.reports.offered,
             "received": of.reports.received,
             "dropped": by_name(of.reports.dropped),
+            "recent_dropped": of.reports.recent_dropped,
         },
         "turned_away": by_name(of.turned_away),
+        "recent_turned_away": of.recent_turned_away,
     }
 
 
@@ -42,6 +47,8 @@ def _traffic(of: pb.VariantStatus, split_requests: int) -> Json:
         "split_requests": of.split_requests,
         "split_share": rate(of.split_requests, split_requests),
         "fallbacks": by_name(of.fallbacks),
+        "recent_requests": of.recent_requests,
+        "recent_errors": of.recent_errors,
         "latency_p50_ms": number(of.latency_p50_ms),
         "latency_p99_ms": number(of.latency_p99_ms),
     }

@@ -1,6 +1,6 @@
 """How a route's status looks to the operator. Pure: from the message to what rich prints."""
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 
 from rich.console import RenderableType
 
@@ -15,6 +15,7 @@ from coalmine_client.cli.console import (
     Cell,
     add,
     counted,
+    indented,
     line,
     moment,
     nonzero,
@@ -22,6 +23,8 @@ from coalmine_client.cli.console import (
     table,
 )
 from coalmine_client.cli.copies_view import copies
+from coalmine_client.cli.health import health_of
+from coalmine_client.cli.health_view import health_lines
 from coalmine_client.cli.policy import match, policy
 from coalmine_client.cli.processes_view import processes
 from coalmine_client.cli.shares import rate
@@ -31,9 +34,11 @@ _OK = "OK"
 
 
 def status_view(status: pb.RouteStatus) -> RenderableType:
-    """Return the route's head, verdicts, variants, copies, comparisons, proxies and reports."""
-    parts: list[RenderableType] = [_head(status), *verdicts(status), line(), _variants(status)]
-    parts += _troubles(status)
+    """Return all there is: health, verdicts, variants, copies, comparisons, proxies, reports."""
+    since = line((f"counting since {moment(status.counting_since_ns)}", FAINT))
+    parts: list[RenderableType] = [*health_lines(health_of(status)), head(status), since]
+    parts += [*verdicts(status), line(), _variants(status), *_unready(status)]
+    parts += answered(status, {each.name for each in status.variants})
     if lanes := list(copies(status)):
         parts += [line(), *lanes]
     if status.comparisons:
@@ -42,13 +47,12 @@ def status_view(status: pb.RouteStatus) -> RenderableType:
     return stacked(parts)
 
 
-def _head(status: pb.RouteStatus) -> RenderableType:
+def head(status: pb.RouteStatus) -> RenderableType:
+    """Return the route's name and verdict, what it matches, and how it treats its requests."""
     route = status.route
     facts = [match(route), f"revision {status.revision}", *policy(route)]
-    since = f"counting since {moment(status.counting_since_ns)}"
     said: list[Cell] = [word(status.verdict), "   "] if status.verdict else []
-    head = line((route.name, STRONG), "   ", *said, " · ".join(facts))
-    return stacked([head, line((since, FAINT))])
+    return indented(2, (route.name, STRONG), "   ", *said, " · ".join(facts))
 
 
 # ---------------------------------------------------------------- variants
@@ -73,19 +77,19 @@ def _variants(status: pb.RouteStatus) -> RenderableType:
         add(
             rows,
             (variant.name, STRONG),
-            _served_by(variant),
+            served_by(variant),
             percent(variant.weight_bp),
             rate(of.split_requests, split_requests),
             f"{of.requests:,}",
             _errors(of),
-            _latency(of.latency_p50_ms, of.requests),
-            _latency(of.latency_p99_ms, of.requests),
+            latency(of.latency_p50_ms, of.requests),
+            latency(of.latency_p99_ms, of.requests),
             ("yes", GOOD) if of.ready else ("no", BAD),
         )
     return rows
 
 
-def _served_by(variant: pb.Variant) -> str:
+def served_by(variant: pb.Variant) -> str:
     """Return the backend, and the model and version where the variant sets them."""
     parts = [variant.backend, variant.model]
     if variant.version:
@@ -94,30 +98,42 @@ def _served_by(variant: pb.Variant) -> str:
 
 
 def _errors(of: pb.VariantStatus) -> tuple[str, str]:
-    errors = sum(_errors_by_status(of).values())
+    errors = status_errors(of)
     if not errors:
         return "0", ""
     return f"{errors:,} ({rate(errors, of.requests)})", BAD
+
+
+def status_errors(of: pb.VariantStatus) -> int:
+    """Return how many requests ended with another status than OK."""
+    return sum(_errors_by_status(of).values())
 
 
 def _errors_by_status(of: pb.VariantStatus) -> dict[str, int]:
     return {name: count for name, count in of.requests_by_status.items() if count and name != _OK}
 
 
-def _latency(ms: float, requests: int) -> str:
+def latency(ms: float, requests: int) -> str:
+    """Return milliseconds; a dash where nothing was answered."""
     return f"{ms:,.2f}" if requests else "-"
 
 
-def _troubles(status: pb.RouteStatus) -> Iterator[RenderableType]:
-    """Yield a line for each variant that isn't ready, failed or fell back; and what was refused."""
+def _unready(status: pb.RouteStatus) -> Iterator[RenderableType]:
     for of in status.variants:
         if not of.ready:
-            yield line((f"{of.name} is not ready: {of.reason or 'no reason given'}", BAD))
+            yield indented(2, (f"{of.name} is not ready: {of.reason or 'no reason given'}", BAD))
+
+
+def answered(status: pb.RouteStatus, names: Container[str]) -> Iterator[RenderableType]:
+    """Yield a line for each variant of these that failed or fell back; and what was refused."""
+    for of in status.variants:
+        if of.name not in names:
+            continue
         if errors := _errors_by_status(of):
-            yield line((f"{of.name} answered {counted(errors)}", BAD))
+            yield indented(2, (f"{of.name} answered {counted(errors)}", BAD))
         if fallbacks := nonzero(of.fallbacks):
             fell = f"{of.name}: {sum(fallbacks.values()):,} fell back"
-            yield line((f"{fell} ({counted(fallbacks)})", DOUBTFUL))
+            yield indented(2, (f"{fell} ({counted(fallbacks)})", DOUBTFUL))
     if refused := nonzero(status.turned_away):
         total = sum(refused.values())
         yield line((f"{total:,} turned away by the router ({counted(refused)})", DOUBTFUL))

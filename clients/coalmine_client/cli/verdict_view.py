@@ -13,6 +13,7 @@ from coalmine_client.cli.console import (
     STRONG,
     Cell,
     add,
+    indented,
     line,
     moment,
     table,
@@ -23,6 +24,10 @@ SEGMENTS_SHOWN = 10
 
 _STYLES = {"pass": GOOD, "fail": BAD, "alarm": BAD, "inconclusive": DOUBTFUL}
 _BADNESS = {"fail": 0, "inconclusive": 1, "pass": 2}
+# The findings whose reasons make that of a verdict.
+_TELLING = {"fail": {"fail", "alarm"}, "pass": {"pass"}, "inconclusive": {"alarm"}}
+# The gates without which there is no PASS.
+_NEEDED = {"mismatch", "errors"}
 _INDENT = "  "
 _BAR_CELLS = 10
 
@@ -41,8 +46,9 @@ def verdicts(status: pb.RouteStatus) -> Iterator[RenderableType]:
 def verdict(found: pb.ComparisonCounts) -> Iterator[RenderableType]:
     """Yield the block of one candidate."""
     pair = f"{found.candidate} against {found.reference}"
-    yield line(word(found.verdict.verdict), "  ", (pair, STRONG), "  ", found.verdict.reason)
-    yield line((f"{_INDENT}{_trial(found)}", FAINT))
+    said = dated_reason(found.verdict)
+    yield indented(2, word(found.verdict.verdict), "  ", (pair, STRONG), "  ", said)
+    yield indented(4, (f"{_INDENT}{_trial(found)}", FAINT))
     if found.verdict.gates:
         yield _gates(found.verdict)
     if found.HasField("mismatch_rate"):
@@ -53,6 +59,38 @@ def verdict(found: pb.ComparisonCounts) -> Iterator[RenderableType]:
 def word(verdict: str) -> tuple[str, str]:
     """Return a verdict in capitals, with its style."""
     return verdict.upper() or "-", f"{STRONG} {_STYLES.get(verdict, FAINT)}"
+
+
+def badness(verdict: str) -> int:
+    """Return the place of a verdict in a list that has the worst first."""
+    return _BADNESS.get(verdict, len(_BADNESS))
+
+
+def dated_reason(of: pb.Verdict) -> str:
+    """Return why it is what it is; where the figures are not of now, it says of when.
+
+    What a gate has decided stays, with the figures of that moment; while it is open, they are of
+    now.
+    """
+    told = [gate for gate in of.gates if gate.finding in _TELLING.get(of.verdict, ())]
+    if "; ".join(gate.reason for gate in told) != of.reason:
+        return _dated(of.reason, of.at_ns if of.verdict in {"pass", "fail"} else 0)
+    at_ns = {gate.at_ns or of.at_ns for gate in told}
+    if len(at_ns) == 1:
+        return _dated(of.reason, *at_ns)
+    return "; ".join(_dated(gate.reason, gate.at_ns or of.at_ns) for gate in told)
+
+
+def _dated(reason: str, at_ns: int) -> str:
+    return f"at {moment(at_ns)}: {reason}" if at_ns and reason else reason
+
+
+def needed(of: pb.Verdict) -> str:
+    """Return how far it is to a verdict; "" for one that is decided, or hangs on nothing open."""
+    if of.verdict != "inconclusive" or any(gate.finding == "alarm" for gate in of.gates):
+        return ""
+    ways = (way(gate) for gate in of.gates if gate.gate in _NEEDED)
+    return next(filter(None, ways), "")
 
 
 def _trial(found: pb.ComparisonCounts) -> str:
@@ -84,21 +122,32 @@ def _gates(of: pb.Verdict) -> RenderableType:
             (gate.finding, _STYLES.get(gate.finding, "")),
             progress(gate),
             f"{gate.observed:,}",
-            gate.reason if gate.reason != of.reason else "",
+            _dated(gate.reason, gate.at_ns) if gate.reason != of.reason else "",
         )
     return rows
 
 
 def progress(gate: pb.Gate) -> str:
     """Return how far the evidence of an open gate is: `█████░░░  63 % of the way to PASS`."""
+    if not (words := way(gate)):
+        return ""
+    full = round(_way(gate)[1] * _BAR_CELLS)
+    return f"{'█' * full}{'░' * (_BAR_CELLS - full)} {words}"
+
+
+def way(gate: pb.Gate) -> str:
+    """Return how far the evidence of an open gate is, in words; "" for one that is decided."""
     if gate.finding != "open" or gate.log_needed <= 0:
         return ""
+    end, share = _way(gate)
+    return f"{share:.0%} of the way to {end}"
+
+
+def _way(gate: pb.Gate) -> tuple[str, float]:
+    """Return the end that the evidence is nearer to, and the share of the way: never all of it."""
     end, log = max((("FAIL", gate.log_fail), ("PASS", gate.log_pass)), key=lambda each: each[1])
-    way = min(max(log / gate.log_needed, 0.0), 0.99)
-    if gate.gate == "split":
-        end = "an alarm"
-    full = round(way * _BAR_CELLS)
-    return f"{'█' * full}{'░' * (_BAR_CELLS - full)} {way:.0%} of the way to {end}"
+    share = min(max(log / gate.log_needed, 0.0), 0.99)
+    return ("an alarm" if gate.gate == "split" else end), share
 
 
 # ---------------------------------------------------------------- rates
@@ -151,7 +200,7 @@ def _segments(segments: Sequence[pb.Segment]) -> Iterator[RenderableType]:
 
 
 def _badness(of: pb.Segment) -> tuple[int, float, float, str]:
-    return _BADNESS.get(of.verdict, 3), -of.mismatch_rate.low, -of.mismatch_rate.value, of.name
+    return badness(of.verdict), -of.mismatch_rate.low, -of.mismatch_rate.value, of.name
 
 
 # ---------------------------------------------------------------- keeping up

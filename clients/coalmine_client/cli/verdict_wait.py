@@ -14,9 +14,9 @@ from rich.live import Live
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.console import Cell, line, stacked
 from coalmine_client.cli.control import Control
-from coalmine_client.cli.failure import Failure, VerdictFailed, WrongUsage
+from coalmine_client.cli.failure import Failure, VerdictFailed, WrongUsage, one_line
 from coalmine_client.cli.policy import STABLE
-from coalmine_client.cli.verdict_view import progress, word
+from coalmine_client.cli.verdict_view import dated_reason, progress, word
 
 if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
@@ -42,7 +42,7 @@ class Ruling:
     def check(self) -> None:
         """Raise VerdictFailed where the verdict is FAIL."""
         if self.verdict == "fail":
-            raise VerdictFailed(f"the verdict is FAIL: {self.said}")
+            raise VerdictFailed(one_line(f"the verdict is FAIL: {self.said}"))
 
 
 def ruling(status: pb.RouteStatus, candidate: str) -> Ruling:
@@ -58,7 +58,7 @@ def ruling(status: pb.RouteStatus, candidate: str) -> Ruling:
     found = list(_of(status, candidate))
     verdict = _worst([each.verdict.verdict for each in found]) if candidate else status.verdict
     said = [
-        f"{each.candidate} against {each.reference}: {each.verdict.reason}"
+        f"{each.candidate} against {each.reference}: {dated_reason(each.verdict)}"
         for each in found
         if each.verdict.verdict == verdict
     ]

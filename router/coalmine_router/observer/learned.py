@@ -1,6 +1,7 @@
 """What operators ask the observer: how a route does, its trials, the kept mismatches."""
 
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Callable, Hashable, Mapping
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.comparison.pool import ComparingCounts
@@ -10,6 +11,7 @@ from coalmine_router.observer.evidence.store import EvidenceStore
 from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.evidence.trials import Trials
 from coalmine_router.observer.examples.store import Mismatches
+from coalmine_router.observer.recent import RecentGrowth
 from coalmine_router.observer.settings import UNSET, RouteSettings
 from coalmine_router.observer.telling.route_status import (
     comparing,
@@ -41,6 +43,7 @@ class Learned:
         store: EvidenceStore,
         examples: Mismatches,
         spans: Spans,
+        now_ns: int,
     ) -> None:
         self._since_ns = since_ns
         self._routes = routes
@@ -52,6 +55,7 @@ class Learned:
         self._store = store
         self._examples = examples
         self._spans = spans
+        self._recent = RecentGrowth(self._counts, now_ns)
 
     def describe(self, route: Route, status: pb.RouteStatus) -> None:
         """Fill in what was counted of a route since this process began, trials, and troubles."""
@@ -59,6 +63,7 @@ class Learned:
         status.reports.CopyFrom(report_counts(self._reports))
         for variant in status.variants:
             tell_traffic(variant, self._traffic.variant(route.name, variant.name))
+        self._tell_recent(route.name, status)
         status.turned_away.update(self._traffic.refusals_of(route.name))
         current = [each for each in self._trials.currents(route.name) if _is_of(route, each)]
         tell_trials(status, current, self._gates(route.name))
@@ -83,6 +88,30 @@ class Learned:
     async def mismatch(self, route: str, record_id: str) -> pb.Mismatch:
         """Return a kept mismatch, whole. Raises NotFound."""
         return await self._examples.get(route, record_id)
+
+    def note_counts(self, now_ns: int) -> None:
+        """Remember the counts of now: what grows from here on is recent for a minute."""
+        self._recent.note(now_ns)
+
+    def _tell_recent(self, route: str, status: pb.RouteStatus) -> None:
+        grown = self._recent.grown
+        for variant in status.variants:
+            traffic, key = self._traffic.variant(route, variant.name), (route, variant.name)
+            variant.recent_requests = grown((*key, "requests"), traffic.requests)
+            variant.recent_errors = grown((*key, "errors"), traffic.errors)
+        turned_away = sum(self._traffic.refusals_of(route).values())
+        status.recent_turned_away = grown((route, "turned_away"), turned_away)
+        status.reports.recent_dropped = grown("dropped", self._reports.dropped.total())
+
+    def _counts(self) -> Mapping[Hashable, int]:
+        """Return the counts of which it matters whether they still grow."""
+        counts: Counter[Hashable] = Counter({"dropped": self._reports.dropped.total()})
+        for (route, variant), traffic in self._traffic.variants():
+            counts[route, variant, "requests"] = traffic.requests
+            counts[route, variant, "errors"] = traffic.errors
+        for route, refused in self._traffic.refusals():
+            counts[route, "turned_away"] = sum(refused.values())
+        return counts
 
     def _gates(self, route: str) -> GateSettings:
         return self._routes.get(route, UNSET).gates

@@ -37,6 +37,7 @@ from coalmine_router.observer.learned import Learned
 from coalmine_router.observer.learning import Learning
 from coalmine_router.observer.observer import Observer
 from coalmine_router.observer.outputs import OutputsCheck
+from coalmine_router.observer.recent import INTERVAL_S
 from coalmine_router.observer.settings import settings_of
 from coalmine_router.observer.telling.evidence_metrics import EvidenceMetrics
 from coalmine_router.observer.telling.metrics import RouterMetrics
@@ -153,6 +154,7 @@ class ObserverPlane:
             store=self._store,
             examples=self._examples,
             spans=self._given.spans,
+            now_ns=self._given.clock.monotonic_ns(),
         )
 
     def _traffic_metrics(self) -> RouterMetrics:
@@ -204,6 +206,12 @@ class ObserverPlane:
             tasks.create_task(self._comparing.run())
             tasks.create_task(self._store.run())
             tasks.create_task(self._examples.run())
+            tasks.create_task(self._note_counts())
+
+    async def _note_counts(self) -> None:
+        while True:
+            await asyncio.sleep(INTERVAL_S)
+            self.learned.note_counts(self._given.clock.monotonic_ns())
 
     def end_streams(self) -> None:
         """End the proxies' streams, so that a graceful stop needn't wait for them."""

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from coalmine_router.blame import is_models_error
 from coalmine_router.observer.totals import bounded_reason
 
 # Ten microseconds to a hundred seconds. Source of the steps: ISO 3, series R20.
@@ -76,6 +77,11 @@ class VariantTraffic:
     def requests(self) -> int:
         """All that it answered or failed, whatever their status."""
         return sum(self.by_code.values())
+
+    @property
+    def errors(self) -> int:
+        """Those of them that ended with an error that is charged to the variant."""
+        return sum(count for code, count in self.by_code.items() if is_models_error(code))
 
 
 class Traffic:

@@ -8,9 +8,9 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.shares import interval, share
 from coalmine_client.cli.status_view import status_view
 from coalmine_client.cli.trials import trials_view
-from coalmine_client.cli.verdict_view import comparing, progress
+from coalmine_client.cli.verdict_view import comparing, dated_reason, progress
 from coalmine_client.cli.verdict_wait import progress_lines, ruling
-from tests.doubles.control import a_judged_status, a_judgement, a_list_of_trials, a_status
+from tests.doubles.control import AT_NS, a_judged_status, a_judgement, a_list_of_trials, a_status
 from tests.doubles.printed import row, shown
 
 
@@ -21,13 +21,13 @@ def told(verdict: str = "fail") -> Any:
 @pytest.mark.parametrize(
     ("verdict", "why"),
     [
-        ("fail", "3.1 % of 9,975 requests mismatch, allowed 1 %"),
-        ("pass", "enough matched"),
+        ("fail", "at 2026-09-21 14:13:20Z: 3.1 % of 9,975 requests mismatch, allowed 1 %"),
+        ("pass", "at 2026-09-21 14:13:20Z: enough matched"),
         ("inconclusive", "not enough evidence yet"),
     ],
 )
 def test_the_verdict_comes_before_all_figures_with_its_reason(verdict: str, why: str) -> None:
-    text = told(verdict)
+    text = shown(status_view(a_judged_status(verdict)), width=200)
 
     assert f"digits   {verdict.upper()}   model digits" in text
     assert text.index(f"{verdict.upper()}  int8 against stable  {why}") < text.index("variant ")
@@ -104,6 +104,47 @@ def test_a_router_that_judges_nothing_shows_no_verdict() -> None:
 
     assert "INCONCLUSIVE" not in text
     assert "trial" not in text
+
+
+def decided(*gates: pb.Gate, verdict: str, reason: str = "", at_ns: int = 0) -> str:
+    made = pb.Verdict(verdict=verdict, gates=gates, at_ns=at_ns)
+    made.reason = reason or "; ".join(each.reason for each in gates if each.finding != "open")
+    return dated_reason(made)
+
+
+def test_a_reason_of_what_was_decided_at_different_times_says_each() -> None:
+    mismatch = pb.Gate(finding="pass", reason="6 % of 100 mismatch", at_ns=AT_NS)
+    errors = pb.Gate(finding="pass", reason="0 % failed", at_ns=AT_NS + 61 * 10**9)
+
+    assert decided(mismatch, errors, verdict="pass", at_ns=errors.at_ns) == (
+        "at 2026-09-21 14:13:20Z: 6 % of 100 mismatch; at 2026-09-21 14:14:21Z: 0 % failed"
+    )
+    errors.at_ns = AT_NS
+    assert decided(mismatch, errors, verdict="pass", at_ns=AT_NS) == (
+        "at 2026-09-21 14:13:20Z: 6 % of 100 mismatch; 0 % failed"
+    )
+
+
+def test_a_reason_with_figures_of_now_says_no_time() -> None:
+    gate = pb.Gate(finding="open", reason="6 % of 100 mismatch")
+
+    assert decided(gate, verdict="inconclusive", reason="not decided yet: 6 %") == (
+        "not decided yet: 6 %"
+    )
+
+
+def test_an_alarm_says_when_it_was_raised_though_the_word_was_the_same_before() -> None:
+    gate = pb.Gate(gate="split", finding="alarm", reason="9 of 10 requests", at_ns=AT_NS)
+
+    said = decided(gate, verdict="inconclusive")
+    assert said == "at 2026-09-21 14:13:20Z: 9 of 10 requests"
+
+
+def test_what_an_older_router_decided_is_of_the_time_of_its_verdict() -> None:
+    gate = pb.Gate(finding="fail", reason="too many")
+
+    assert decided(gate, verdict="fail", at_ns=AT_NS) == "at 2026-09-21 14:13:20Z: too many"
+    assert decided(verdict="fail", reason="bad", at_ns=AT_NS) == "at 2026-09-21 14:13:20Z: bad"
 
 
 @pytest.mark.parametrize(

@@ -849,11 +849,14 @@ class RouteStatus(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     COMPARING_FIELD_NUMBER: _builtins.int
     TROUBLES_FIELD_NUMBER: _builtins.int
+    RECENT_TURNED_AWAY_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     counting_since_ns: _builtins.int
     """Counts begin when the control process starts."""
     verdict: _builtins.str
     """pass, fail, inconclusive; of all candidates: one that fails fails the route, all must pass for it to pass."""
+    recent_turned_away: _builtins.int
+    """Requests of the route that the router itself turned away within the last minute."""
     @_builtins.property
     def route(self) -> Global___Route: ...
     @_builtins.property
@@ -891,10 +894,11 @@ class RouteStatus(_message.Message):
         verdict: _builtins.str = ...,
         comparing: Global___Comparing | None = ...,
         troubles: _abc.Iterable[_builtins.str] | None = ...,
+        recent_turned_away: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["comparing", b"comparing", "reports", b"reports", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparing", b"comparing", "comparisons", b"comparisons", "counting_since_ns", b"counting_since_ns", "proxies", b"proxies", "reports", b"reports", "revision", b"revision", "route", b"route", "shadows", b"shadows", "troubles", b"troubles", "turned_away", b"turned_away", "variants", b"variants", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparing", b"comparing", "comparisons", b"comparisons", "counting_since_ns", b"counting_since_ns", "proxies", b"proxies", "recent_turned_away", b"recent_turned_away", "reports", b"reports", "revision", b"revision", "route", b"route", "shadows", b"shadows", "troubles", b"troubles", "turned_away", b"turned_away", "variants", b"variants", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -995,6 +999,8 @@ class VariantStatus(_message.Message):
     LATENCY_P99_MS_FIELD_NUMBER: _builtins.int
     SPLIT_REQUESTS_FIELD_NUMBER: _builtins.int
     FALLBACKS_FIELD_NUMBER: _builtins.int
+    RECENT_REQUESTS_FIELD_NUMBER: _builtins.int
+    RECENT_ERRORS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     ready: _builtins.bool
     reason: _builtins.str
@@ -1004,6 +1010,9 @@ class VariantStatus(_message.Message):
     latency_p99_ms: _builtins.float
     split_requests: _builtins.int
     """Of requests by split alone, how many it was assigned, be it that another answered."""
+    recent_requests: _builtins.int
+    """Of the last minute: its requests, and those of them that ended with an error that is charged to it."""
+    recent_errors: _builtins.int
     @_builtins.property
     def requests_by_status(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """By name of grpc.StatusCode."""
@@ -1026,10 +1035,12 @@ class VariantStatus(_message.Message):
         latency_p99_ms: _builtins.float = ...,
         split_requests: _builtins.int = ...,
         fallbacks: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        recent_requests: _builtins.int = ...,
+        recent_errors: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallbacks", b"fallbacks", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "name", b"name", "ready", b"ready", "reason", b"reason", "requests", b"requests", "requests_by_status", b"requests_by_status", "split_requests", b"split_requests"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["fallbacks", b"fallbacks", "latency_p50_ms", b"latency_p50_ms", "latency_p99_ms", b"latency_p99_ms", "name", b"name", "ready", b"ready", "reason", b"reason", "recent_errors", b"recent_errors", "recent_requests", b"recent_requests", "requests", b"requests", "requests_by_status", b"requests_by_status", "split_requests", b"split_requests"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1303,6 +1314,7 @@ class Gate(_message.Message):
     LOG_PASS_FIELD_NUMBER: _builtins.int
     LOG_NEEDED_FIELD_NUMBER: _builtins.int
     OBSERVED_FIELD_NUMBER: _builtins.int
+    AT_NS_FIELD_NUMBER: _builtins.int
     gate: _builtins.str
     """mismatch, errors, slow, split"""
     finding: _builtins.str
@@ -1314,6 +1326,8 @@ class Gate(_message.Message):
     log_needed: _builtins.float
     observed: _builtins.int
     """Observations that it rests on."""
+    at_ns: _builtins.int
+    """When it was decided: its reason has the figures of that moment. 0: open, or not known."""
     def __init__(
         self,
         *,
@@ -1324,10 +1338,11 @@ class Gate(_message.Message):
         log_pass: _builtins.float = ...,
         log_needed: _builtins.float = ...,
         observed: _builtins.int = ...,
+        at_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["finding", b"finding", "gate", b"gate", "log_fail", b"log_fail", "log_needed", b"log_needed", "log_pass", b"log_pass", "observed", b"observed", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ns", b"at_ns", "finding", b"finding", "gate", b"gate", "log_fail", b"log_fail", "log_needed", b"log_needed", "log_pass", b"log_pass", "observed", b"observed", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1437,9 +1452,12 @@ class ReportCounts(_message.Message):
     OFFERED_FIELD_NUMBER: _builtins.int
     RECEIVED_FIELD_NUMBER: _builtins.int
     DROPPED_FIELD_NUMBER: _builtins.int
+    RECENT_DROPPED_FIELD_NUMBER: _builtins.int
     offered: _builtins.int
     """What the proxies made, and gave up, by reason."""
     received: _builtins.int
+    recent_dropped: _builtins.int
+    """Of the last minute, of all routes."""
     @_builtins.property
     def dropped(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]: ...
     def __init__(
@@ -1448,10 +1466,11 @@ class ReportCounts(_message.Message):
         offered: _builtins.int = ...,
         received: _builtins.int = ...,
         dropped: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        recent_dropped: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "offered", b"offered", "received", b"received"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["dropped", b"dropped", "offered", b"offered", "received", b"received", "recent_dropped", b"recent_dropped"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -40,7 +40,7 @@ def judged(
     """
     if before.verdict == "fail":
         return before
-    found = _looked(evidence, gates, before)
+    found = _looked(evidence, gates, before, at_ns)
     if len(found) == len(before.gates) and all(map(_is_same, found, before.gates)):
         # What failed or was skipped is seen by no gate, as long as nothing was compared.
         return before if evidence.shares.requests else _retold(before, evidence, gates)
@@ -60,7 +60,9 @@ def _retold(before: Verdict, evidence: Evidence, gates: GateSettings) -> Verdict
     return before if reason == before.reason else replace(before, reason=reason)
 
 
-def _looked(evidence: Evidence, gates: GateSettings, before: Verdict) -> tuple[Gate, ...]:
+def _looked(
+    evidence: Evidence, gates: GateSettings, before: Verdict, at_ns: int
+) -> tuple[Gate, ...]:
     seen = {**_UNSEEN, **{gate.gate: gate for gate in before.gates}}
     found = []
     if gates.max_mismatch_rate is not None:
@@ -69,7 +71,12 @@ def _looked(evidence: Evidence, gates: GateSettings, before: Verdict) -> tuple[G
         found.append(errors_gate(evidence, gates, seen["errors"]))
     if gates.slow:
         found.append(slow_gate(evidence, gates, seen["slow"]))
-    return *found, split_gate(evidence, seen["split"])
+    found.append(split_gate(evidence, seen["split"]))
+    return tuple(_dated(each, seen[each.gate], at_ns) for each in found)
+
+
+def _dated(gate: Gate, before: Gate, at_ns: int) -> Gate:
+    return gate if gate.finding == before.finding else replace(gate, at_ns=at_ns)
 
 
 def _word(found: tuple[Gate, ...], gates: GateSettings, before: Word) -> Word:

@@ -33,4 +33,6 @@ def looked(before: Gate, look: Look, log_needed: float, reason: Callable[[Findin
     elif finding == "open" and look.may_pass and log_pass >= log_needed:
         finding = "pass"
     told = before.reason if finding == before.finding != "open" else reason(finding)
-    return Gate(before.gate, finding, told, log_fail, log_pass, log_needed, look.observed)
+    return Gate(
+        before.gate, finding, told, log_fail, log_pass, log_needed, look.observed, before.at_ns
+    )

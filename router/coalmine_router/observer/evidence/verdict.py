@@ -13,7 +13,7 @@ class Gate:
     """One gate, and how strong the evidence is against "no worse" and against "worse".
 
     Logarithms are natural, and the greatest so far; `log_needed` ends it. `observed` are the
-    observations that it rests on.
+    observations that it rests on. `at_ns` is when it was decided; 0: it is open.
     """
 
     gate: GateName
@@ -23,6 +23,7 @@ class Gate:
     log_pass: float = 0.0
     log_needed: float = 0.0
     observed: int = 0
+    at_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -224,17 +224,24 @@ class Mismatches:
             self._results["size"] += reservoir.shrink(database, self._limits.file_bytes_max)
 
     def _sweep(self) -> None:
-        if not self._path.exists():
+        if not self._path.exists() and not self._outage.trouble:
             return
         try:
-            database = self._connected()
-            with transaction(database):
-                removed = reservoir.expire(database, self._clock.wall_ns())
-            self._results["age"] += removed
-            if removed:
-                _forget_journal(database)
+            self._results["age"] += self._expire()
         except (sqlite3.Error, OSError) as error:
             self._note_failing(error)
+        else:
+            self._note_working()
+
+    def _expire(self) -> int:
+        database = self._connected()
+        with transaction(database):
+            removed = reservoir.expire(database, self._clock.wall_ns())
+            if self._outage.trouble:
+                _rewrite_version(database)
+        if removed:
+            _forget_journal(database)
+        return removed
 
     def _note_failing(self, error: Exception) -> None:
         self._disconnect()
@@ -244,6 +251,12 @@ class Mismatches:
         if self._outage.trouble:
             self._outage.note_over()
             self._disconnect()
+
+
+def _rewrite_version(database: sqlite3.Connection) -> None:
+    """Write what is there already: the commit fails as long as the disk takes nothing."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    database.execute(f"PRAGMA user_version = {version}")
 
 
 def _forget_journal(database: sqlite3.Connection) -> None:

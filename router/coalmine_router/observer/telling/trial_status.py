@@ -73,6 +73,7 @@ def _gate(gate: Gate) -> pb.Gate:
         log_pass=gate.log_pass,
         log_needed=gate.log_needed,
         observed=gate.observed,
+        at_ns=gate.at_ns,
     )
 
 

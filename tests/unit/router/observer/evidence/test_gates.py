@@ -175,6 +175,18 @@ def test_a_candidate_that_breaks_after_it_passed_fails() -> None:
     assert "8.2 % of 489 requests mismatch" in found.reason
 
 
+def test_each_gate_keeps_the_time_at_which_it_was_decided() -> None:
+    failures_known = compared(449)
+    unknown = replace(compared(449), failures=Shares())
+    first = verdict_of(unknown)
+    assert [gate_of(first, name).at_ns for name in ("mismatch", "errors")] == [7, 0]
+    later = judged(failures_known, ONE_PERCENT, first, at_ns=99, trace_id=TRACE)
+    assert later.verdict == "pass"
+    assert [gate_of(later, name).at_ns for name in ("mismatch", "errors", "split")] == [7, 99, 0]
+    failed = judged(compared(449, 40), ONE_PERCENT, later, at_ns=120, trace_id=TRACE)
+    assert [gate_of(failed, name).at_ns for name in ("mismatch", "errors")] == [120, 99]
+
+
 def test_fail_is_final() -> None:
     failed = verdict_of(compared(0, 10))
     assert verdict_of(compared(100_000, 10), before=failed) is failed

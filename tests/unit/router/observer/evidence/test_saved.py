@@ -50,6 +50,14 @@ def test_evidence_that_was_saved_before_a_sum_was_added_has_none_of_it() -> None
     assert found.evidence.rows == a_trial().evidence.rows
 
 
+def test_a_gate_that_was_saved_before_it_had_a_time_has_none() -> None:
+    text = json.loads(to_text(a_trial()))
+    for gate in text["verdict"]["gates"]:
+        del gate["at_ns"]
+    found = from_text(json.dumps(text), PAIR, 1, began_ns=1, ended_ns=0)
+    assert [each.at_ns for each in found.verdict.gates] == [0, 0]
+
+
 @pytest.mark.parametrize(
     ("change", "why"),
     [

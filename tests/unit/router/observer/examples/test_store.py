@@ -154,6 +154,41 @@ async def test_a_disk_that_works_again_is_used_again(tmp_path: Path) -> None:
         assert kept.totals() == totals(kept=1, dropped_disk=1)
 
 
+async def test_a_disk_that_works_again_is_found_without_a_further_mismatch(tmp_path: Path) -> None:
+    path = tmp_path / "m.sqlite"
+    with capture_logs() as logs:
+        async with store(path) as kept:
+            kept.offer(record(0))
+            assert await ids(kept) == ["id-0"]
+            with closing(sqlite3.connect(path, isolation_level=None)) as other:
+                other.execute("BEGIN IMMEDIATE")
+                kept.offer(record(1))
+                for _ in range(3):
+                    await kept.sweep()
+                    assert "locked" in kept.trouble()
+                other.execute("ROLLBACK")
+            await kept.sweep()
+            assert kept.trouble() == ""
+    assert [(each["event"], each["log_level"]) for each in logs] == [
+        ("mismatches_not_kept", "error"),
+        ("mismatches_kept_again", "info"),
+    ]
+
+
+async def test_a_disk_whose_folder_comes_back_is_found_without_a_further_mismatch(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "state"
+    folder.write_text("in the way")
+    async with store(folder / "m.sqlite") as kept:
+        kept.offer(record(1))
+        await kept.sweep()
+        assert kept.trouble()
+        folder.unlink()
+        await kept.sweep()
+        assert kept.trouble() == ""
+
+
 async def test_while_the_file_is_locked_the_queue_is_bounded_and_nobody_waits(
     tmp_path: Path,
 ) -> None:

@@ -1,0 +1,191 @@
+"""Whether the callers of a route are answered, and what is wrong there. Pure: by its status alone.
+
+It goes by what is true now, or was within the last minute: not by counts since the start.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.shares import percent
+from coalmine_client.cli.console import counted, nonzero
+from coalmine_client.cli.failure import NotServing, one_line
+from coalmine_client.cli.policy import STABLE, copy_shares
+from coalmine_client.cli.verdict_view import comparing
+
+_WHOLE_BP: Final = 10_000
+# A variant fails its callers where, within a minute, so many of its requests end with errors that
+# are charged to it: at least this number, and this share.
+_ERRORS_MIN: Final = 5
+_ERRORS_SHARE: Final = 0.01
+_CIRCUITS_OUT: Final = {"open", "half_open"}
+
+HealthWord = Literal["SERVING", "DEGRADED", "DOWN"]
+
+
+@dataclass(frozen=True, slots=True)
+class RouteHealth:
+    """How a route is, and why: a line for each thing that is wrong, the worst first.
+
+    SERVING: nothing is wrong. DEGRADED: something is, but most requests are answered. DOWN: no
+    request is, or fewer than half of them.
+    """
+
+    word: HealthWord
+    reasons: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """Raise NotServing where anything is wrong."""
+        if self.word != "SERVING":
+            raise NotServing(one_line(f"{self.word}: {'; '.join(self.reasons)}"))
+
+
+def health_of(status: pb.RouteStatus) -> RouteHealth:
+    """Return how a route is, by its status."""
+    found = _Found.in_status(status)
+    down = list(_why_down(found))
+    wrong = (each for each in _wrong(found) if not any(each in worse for worse in down))
+    reasons = tuple(dict.fromkeys([*down, *wrong]))
+    if down:
+        return RouteHealth("DOWN", reasons)
+    return RouteHealth("DEGRADED" if reasons else "SERVING", reasons)
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A status, with what it says of each variant by name."""
+
+    status: pb.RouteStatus
+    variants: Mapping[str, pb.VariantStatus]
+    # What each proxy that serves says of a variant, with the proxy's id.
+    reach: Mapping[str, Sequence[tuple[str, pb.VariantReach]]]
+
+    @classmethod
+    def in_status(cls, status: pb.RouteStatus) -> "_Found":
+        reach: defaultdict[str, list[tuple[str, pb.VariantReach]]] = defaultdict(list)
+        for proxy in status.proxies:
+            for each in proxy.reach if proxy.revision else ():
+                reach[each.variant].append((proxy.proxy_id, each))
+        return cls(status, {each.name: each for each in status.variants}, reach)
+
+    def reached(self, name: str) -> list[bool]:
+        """Return of each proxy that says something of a variant whether it can call it."""
+        return [each.available > 0 for _, each in self.reach.get(name, ())]
+
+    def can_answer(self, name: str) -> bool:
+        """Return whether a variant answers callers, as far as the router knows.
+
+        Where proxies have an address and the control process finds nobody ready, its answers tell:
+        one of the two may not reach a backend that the other does.
+        """
+        of, reached = self.variants.get(name), self.reached(name)
+        if of is None or (reached and not any(reached)):
+            return False
+        return of.ready or (bool(reached) and of.recent_requests > of.recent_errors)
+
+    def failing_bp(self) -> int:
+        """Return the share of requests that nobody can answer: for stable, nobody stands in."""
+        if self.can_answer(STABLE):
+            return 0
+        variants = self.status.route.variants
+        return sum(each.weight_bp for each in variants if not self.can_answer(each.name))
+
+    def why_not(self, name: str) -> str:
+        """Return why a variant can't be called; "" where every proxy can call it."""
+        of, reached = self.variants.get(name), self.reached(name)
+        if of is None or not of.ready:
+            return f"{name} is not ready: {(of and of.reason) or 'no reason given'}"
+        if all(reached):
+            return ""
+        some = f"{reached.count(False)} of {len(reached)} proxies can't" if any(reached) else ""
+        troubles = (each.troubles for _, each in self.reach[name] if not each.available)
+        why = next((list(each) for each in troubles if each), ["its backend has no address"])
+        return f"{some or 'no proxy can'} call {name}: {'; '.join(why)}"
+
+
+def _why_down(found: _Found) -> Iterator[str]:
+    """Yield why no request is answered, or fewer than half of them are."""
+    proxies, failing_bp = found.status.proxies, found.failing_bp()
+    if not proxies:
+        yield "no proxy is connected to the control process"
+    elif not any(each.revision for each in proxies):
+        refused = next((f": {each.refused}" for each in proxies if each.refused), "")
+        yield f"no proxy has a route table{refused}"
+    elif failing_bp > _WHOLE_BP // 2:
+        share = "" if failing_bp == _WHOLE_BP else f"{percent(failing_bp)} of requests fail: "
+        yield f"{share}{found.why_not(STABLE)}"
+
+
+# ---------------------------------------------------------------- what is wrong
+
+
+def _wrong(found: _Found) -> Iterator[str]:
+    """Yield what is wrong, the worst first."""
+    status, used = found.status, _used(found.status.route)
+    yield from filter(None, map(found.why_not, used))
+    yield from _failing(status)
+    yield from _turned_away(status)
+    yield from _late(status)
+    yield from (why for name in used for why in _partly(found, name))
+    yield from _circuits(found)
+    yield from status.troubles
+    yield from _lost(status.reports)
+    if status.comparing.share_bp < _WHOLE_BP and (words := comparing(status.comparing)):
+        yield words
+
+
+def _used(route: pb.Route) -> list[str]:
+    """Return the variants that callers or comparisons depend on: stable, then the others."""
+    used = {each.name for each in route.variants if each.weight_bp}
+    used |= {name for (_, name), share_bp in copy_shares(route).items() if share_bp}
+    return [STABLE, *(each.name for each in route.variants if each.name in used - {STABLE})]
+
+
+def _failing(status: pb.RouteStatus) -> Iterator[str]:
+    for of in status.variants:
+        errors, requests = of.recent_errors, of.recent_requests
+        if errors >= _ERRORS_MIN and errors >= _ERRORS_SHARE * requests:
+            yield f"{of.name} failed {errors:,} of {requests:,} requests within a minute"
+
+
+def _turned_away(status: pb.RouteStatus) -> Iterator[str]:
+    if refused := status.recent_turned_away:
+        reasons = counted(nonzero(status.turned_away))
+        yield f"{refused:,} requests turned away within a minute; since the start: {reasons}"
+
+
+def _late(status: pb.RouteStatus) -> Iterator[str]:
+    """Yield that proxies don't serve by the table in force, with the first of them."""
+    late = [each for each in status.proxies if each.revision != status.revision or each.refused]
+    if not late or not any(each.revision for each in status.proxies):
+        return
+    among = f"{len(late)} of {len(status.proxies)} proxies don't serve revision {status.revision}"
+    has = f"revision {late[0].revision}" if late[0].revision else "no table"
+    refused = f", it refused: {late[0].refused}" if late[0].refused else ""
+    yield f"{among}: {late[0].proxy_id} has {has}{refused}"
+
+
+def _partly(found: _Found, name: str) -> Iterator[str]:
+    """Yield that a proxy calls only some addresses of a variant: of the first such proxy."""
+    for proxy_id, each in found.reach.get(name, ()):
+        if 0 < each.available < each.addresses:
+            why = f": {'; '.join(each.troubles)}" if each.troubles else ""
+            some = f"{each.available} of {each.addresses} addresses"
+            yield f"{name} is called at {some} by proxy {proxy_id}{why}"
+            return
+
+
+def _circuits(found: _Found) -> Iterator[str]:
+    shares = copy_shares(found.status.route)
+    for of in found.status.shadows:
+        role = of.role or "shadow"
+        is_out = of.circuit in _CIRCUITS_OUT and shares.get((role, of.variant))
+        if is_out and not found.why_not(of.variant):
+            yield f"{of.variant} gets no copies ({role}): its calls kept failing"
+
+
+def _lost(reports: pb.ReportCounts) -> Iterator[str]:
+    if lost := reports.recent_dropped:
+        yield f"{lost:,} reports lost within a minute: counts and evidence lack them"
