@@ -16,7 +16,8 @@ from coalmine.control.v1.control_pb2_grpc import RouteControlStub
 from coalmine.limits import MESSAGE_BYTES_MAX
 from coalmine.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext, in_place_of
 from coalmine.security import Tls
-from coalmine_client.cli.failure import Failure, from_silence, from_status
+from coalmine_client.cli.failure import Failure, from_no_answer, from_silence, from_status
+from coalmine_client.cli.signs_of_life import SILENT_S, Silent, unless_silent
 
 if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
@@ -54,19 +55,22 @@ class Control:
     token: str | None
     token_in_plaintext: bool
 
-    def ask(self, question: Question[Found]) -> Found:
-        """Return what it answers to `question`.
+    def ask(self, question: Question[Found], *, is_patient: bool = False) -> Found:
+        """Return what it answers to `question`, which may take as long as the router lives.
 
-        Raises Failure with its error, Unreachable where nobody answers, StartError for options
-        that can't be used.
+        Patient, it also waits for a router that fell silent after it had answered. Raises Failure
+        with its error, Unreachable where nobody answers, StartError for options that can't be used.
         """
-        return asyncio.run(self._asked(question))
+        return asyncio.run(self._asked(question, is_patient=is_patient))
 
-    async def _asked(self, question: Question[Found]) -> Found:
+    async def _asked(self, question: Question[Found], *, is_patient: bool) -> Found:
         metadata = shown(self.token, self.address, self.tls, in_plaintext=self.token_in_plaintext)
         async with open_aio_channel(self.address, self.tls, _OPTIONS) as channel:
+            asked = question(RouteControlStub(showing(channel, metadata)))
             try:
-                return await question(RouteControlStub(showing(channel, metadata)))
+                return await unless_silent(channel, asked, is_patient=is_patient)
+            except Silent:
+                raise from_no_answer(_WHAT, self.address, SILENT_S) from None
             except grpc.aio.AioRpcError as error:
                 raise _failure(error, channel, self.address) from None
 

@@ -59,6 +59,11 @@ def from_silence(what: str, address: str, error: grpc.aio.AioRpcError) -> Unreac
     return Unreachable(_with_advice(said, error))
 
 
+def from_no_answer(what: str, address: str, silent_s: float) -> Unreachable:
+    """Return the line for `what`, at `address`, that says nothing at all."""
+    return Unreachable(f"{what} at {address} does not answer: nothing came within {silent_s:g} s")
+
+
 def _with_advice(said: str, error: grpc.aio.AioRpcError) -> str:
     advice = turned_away(error)
     return f"{said}; {advice}" if advice else said

@@ -86,7 +86,9 @@ def wait_for_verdict(
     Where there is none in time, it is the last one, undecided. Raises Failure as any question does.
     """
     with _progress(candidate) as tell:
-        return control.ask(lambda router: _waited(router, route, candidate, timeout_s, tell))
+        return control.ask(
+            lambda router: _waited(router, route, candidate, timeout_s, tell), is_patient=True
+        )
 
 
 async def _waited(
