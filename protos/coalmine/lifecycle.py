@@ -22,6 +22,7 @@ from coalmine.errors import StartError
 from coalmine.hold import Hold
 from coalmine.memory import keep_large_blocks
 from coalmine.private_folder import hide_new_files
+from coalmine.standard_streams import lose_output, open_standard_streams, own_stream
 
 _log = structlog.get_logger(__name__)
 
@@ -32,7 +33,6 @@ EXIT_CANNOT_START: Final = 2
 # Longer than it takes a caller that has its answer to send its next call.
 _HELD_S: Final = 0.1
 _CLOSING_S: Final = 0.05
-_STDERR: Final = 2
 # Objects more than went, before garbage is looked for: a request makes hundreds and leaves none.
 _COLLECT_AFTER: Final = (5_000, 20, 20)
 
@@ -94,7 +94,7 @@ def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -
             _on_parent_gone(stop)
         await main(stop)
 
-    _open_standard_streams()
+    open_standard_streams()
     keep_large_blocks()
     mask = hide_new_files()
     cannot_start: list[BaseException] = []
@@ -106,7 +106,8 @@ def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -
     finally:
         os.umask(mask)
     for error in filter(str, cannot_start):
-        print(f"coalmine: {error}", file=sys.stderr)  # noqa: T201 - the one line that is owed
+        line = f"coalmine: {error}"
+        print(line, file=own_stream(sys.stderr))
     return EXIT_CANNOT_START if cannot_start else EXIT_OK
 
 
@@ -120,7 +121,11 @@ def announce(**addresses: str) -> None:
     gc.freeze()
     gc.set_threshold(*_COLLECT_AFTER)
     line = json.dumps({"event": "ready", "pid": os.getpid(), **addresses})
-    print(line, flush=True)  # noqa: T201 - for whoever started us: scripts, supervisors, tests
+    # For whoever started us: scripts, supervisors, tests. One that has gone stops no process.
+    try:
+        print(line, file=own_stream(sys.stdout), flush=True)
+    except OSError:
+        lose_output()
     _log.info("ready", **addresses)
 
 
@@ -189,18 +194,7 @@ async def set_serving(health: health_aio.HealthServicer, service: str, *, servin
     await health.set(service, status.SERVING if serving else status.NOT_SERVING)
 
 
-# ---------------------------------------------------------------- streams and signals
-
-
-def _open_standard_streams() -> None:
-    """Open what whoever started us has closed of descriptors 0 to 2, or the next file would be it.
-
-    libuv ends a process in which a pipe of its own is a standard stream.
-    """
-    descriptor = os.open(os.devnull, os.O_RDWR)
-    while descriptor <= _STDERR:
-        descriptor = os.dup(descriptor)
-    os.close(descriptor)
+# ---------------------------------------------------------------- signals
 
 
 def _on_signals(stop: Stop) -> None:

@@ -1,6 +1,7 @@
 """A wrong value as a line of text shows it. Pure."""
 
 import reprlib
+from collections.abc import Iterable
 from typing import Final
 
 _SHOWN_CHARS_MAX: Final = 100
@@ -12,6 +13,16 @@ def shortly(value: object) -> str:
         value = value[: _SHOWN_CHARS_MAX + 1]
     text = _REPR.repr(value)
     return text if len(text) <= _SHOWN_CHARS_MAX else f"{text[:_SHOWN_CHARS_MAX]}…"
+
+
+def printable(text: str) -> str:
+    """Return `text` with what a terminal would obey, rather than show, spelt out."""
+    return text if text.isprintable() else "".join(_shown(text))
+
+
+def _shown(text: str) -> Iterable[str]:
+    for char in text:
+        yield char if char.isprintable() else char.encode("unicode_escape").decode()
 
 
 _REPR: Final = reprlib.Repr()

@@ -8,6 +8,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
@@ -15,6 +16,7 @@ from typing import Any, Final
 import structlog
 
 from coalmine.errors import reason_of
+from coalmine.standard_streams import own_descriptor
 
 _log = structlog.get_logger(__name__)
 
@@ -115,6 +117,7 @@ class StartedProcess:
             *(*self._command.program, *self._command.arguments, "--with-parent"),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
+            stderr=own_descriptor(sys.stderr),
             # Ctrl-C goes to the whole group: the order in which processes end is ours to choose.
             start_new_session=True,
         )

@@ -3,9 +3,10 @@
 import logging
 import os
 import sys
-from typing import Any, Final
+from typing import Any, Final, TextIO
 
 from coalmine.errors import StartError
+from coalmine.standard_streams import own_stream
 
 ROUTER_SERVICE: Final = "coalmine-router"
 SERVER_SERVICE: Final = "coalmine-server"
@@ -128,6 +129,23 @@ def _shared() -> list[Any]:
     ]
 
 
+class LogHandler(logging.StreamHandler[TextIO]):
+    """Writes to standard error as it is by then; where that takes nothing, the line is lost."""
+
+    def __init__(self) -> None:
+        logging.Handler.__init__(self)
+
+    @property
+    def stream(self) -> TextIO:  # type: ignore[override]  # as logging's own last resort has it
+        """Where the next line goes."""
+        return own_stream(sys.stderr)
+
+    def handleError(self, record: logging.LogRecord) -> None:
+        """Be quiet where a reader is gone or a disk full; else complain, as logging does."""
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handleError(record)
+
+
 def configure_logging(service: str) -> None:
     """Log to standard error: for people on a terminal, else one JSON object a line.
 
@@ -145,7 +163,7 @@ def configure_logging(service: str) -> None:
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LogHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=_shared(),
@@ -161,7 +179,9 @@ def configure_logging(service: str) -> None:
 def _renderers(service: str) -> list[Any]:
     import structlog  # noqa: PLC0415 - see above
 
-    wanted = os.environ.get("COALMINE_LOG_FORMAT") or ("console" if sys.stderr.isatty() else "json")
+    wanted = os.environ.get("COALMINE_LOG_FORMAT") or (
+        "console" if own_stream(sys.stderr).isatty() else "json"
+    )
     if wanted == "console":
         # Not rich's: it shows what every variable held, thus callers' data, and takes 20 ms.
         return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]

@@ -9,6 +9,7 @@ import typer
 from coalmine import lifecycle
 from coalmine.errors import StartError
 from coalmine.lifecycle import Stop
+from coalmine.output_capture import capturing_output
 from coalmine.secured import (
     Ca,
     Cert,
@@ -200,7 +201,9 @@ def _own_splits(config: RouterConfig) -> Saved:
 
 def _run(body: Callable[[Stop], Coroutine[Any, Any, None]], *, with_parent: bool) -> None:
     configure_logging(ROUTER_SERVICE)
-    raise typer.Exit(lifecycle.run(body, with_parent=with_parent))
+    with capturing_output():
+        code = lifecycle.run(body, with_parent=with_parent)
+    raise typer.Exit(code)
 
 
 def _placed(config: RouterConfig, listen: str, http: str, state: Path | None) -> RouterConfig:

@@ -8,12 +8,15 @@ from pathlib import Path
 
 from structlog.contextvars import bind_contextvars
 
+from coalmine.output_capture import capturing_output
+from coalmine.standard_streams import open_standard_streams
 from coalmine_server.cli.starting import prepare
 from coalmine_server.fleet.seat import read_orders
 
 
 def main(arguments: list[str]) -> int:
     """Serve as the file says until a signal, or the supervisor is gone; return the exit code."""
+    open_standard_streams()
     parser = argparse.ArgumentParser(prog="python -m coalmine_server")
     parser.add_argument("orders", type=Path)
     parser.add_argument("--with-parent", action="store_true", required=True)
@@ -21,9 +24,10 @@ def main(arguments: list[str]) -> int:
     orders = read_orders(parser.parse_args(arguments).orders)
     prepare()
     bind_contextvars(worker=orders.seat.index)
-    from coalmine_server import app  # noqa: PLC0415 - brings torch
+    with capturing_output():
+        from coalmine_server import app  # noqa: PLC0415 - brings torch
 
-    code = app.run(orders.config, orders.seat)
+        code = app.run(orders.config, orders.seat)
     if os.getppid() != supervisor:  # killed: it can't tidy up
         shutil.rmtree(orders.seat.folder, ignore_errors=True)
     return code

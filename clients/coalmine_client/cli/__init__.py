@@ -5,6 +5,8 @@ import os
 import sys
 from typing import Final, NoReturn
 
+from coalmine.standard_streams import open_standard_streams
+
 _INTERRUPTED: Final = 130
 _FAILED: Final = 1
 # What a standard output that takes no more answers with; its reader is gone, or its disk is full.
@@ -13,12 +15,12 @@ _OUTPUT_LOST: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBA
 
 def main() -> None:
     """Run the program, and exit: 130 after Ctrl-C at any moment, 1 where the output is lost."""
+    open_standard_streams()
     try:
         try:
             _run()
         finally:
-            if sys.stdout is not None:  # None: it was closed from the start
-                sys.stdout.flush()
+            sys.stdout.flush()
     except KeyboardInterrupt:
         _end(_INTERRUPTED, "")
     except OSError as error:
@@ -39,7 +41,7 @@ def _run() -> None:
 
 def _end(exit_code: int, reason: str) -> NoReturn:
     """Exit at once: Python's own way would flush the lost output again, and complain."""
-    if reason and sys.stderr is not None:
+    if reason:
         line = f"coalmine: the output can't be written: {reason}\n"
         os.write(sys.stderr.fileno(), line.encode())
     os._exit(exit_code)

@@ -12,7 +12,7 @@ from rich.console import Console, ConsoleOptions, Group, JustifyMethod, Renderab
 from rich.table import Column, Table
 from rich.text import Text
 
-from coalmine_client.cli.failure import printable
+from coalmine.shown_value import printable
 
 # A narrower terminal wraps lines by itself.
 _TERMINAL_WIDTH_MIN: Final = 80

@@ -1,10 +1,9 @@
 """What a failed verb says: one line on standard error, and an exit code."""
 
-from collections.abc import Iterable
-
 import grpc
 
 from coalmine.calling import turned_away
+from coalmine.shown_value import printable
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
@@ -72,13 +71,3 @@ def _with_advice(said: str, error: grpc.aio.AioRpcError) -> str:
 def one_line(text: str) -> str:
     """Return `text` without line breaks, and with control characters spelt out."""
     return printable(" ".join(text.split()))
-
-
-def printable(text: str) -> str:
-    """Return `text` with what a terminal would obey, rather than show, spelt out."""
-    return text if text.isprintable() else "".join(_shown(text))
-
-
-def _shown(text: str) -> Iterable[str]:
-    for char in text:
-        yield char if char.isprintable() else char.encode("unicode_escape").decode()

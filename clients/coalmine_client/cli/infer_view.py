@@ -6,11 +6,11 @@ import numpy as np
 from rich.console import RenderableType
 from rich.text import Text
 
+from coalmine.shown_value import printable
 from coalmine.tensors import Tensor, datatype_of
 from coalmine_client.cli.as_json import number
 from coalmine_client.cli.bulk import Tally
 from coalmine_client.cli.console import BAD, FAINT, STRONG, add, counted, line, stacked, table
-from coalmine_client.cli.failure import printable
 from coalmine_client.cli.kept import tensor_json, text_of
 from coalmine_client.cli.shares import rate
 from coalmine_client.client import Answer, Array

@@ -1,15 +1,18 @@
 """One thread with its own copy of a model: torch runs here, never on the loop."""
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
+from typing import Any
 
 import structlog
+from structlog.contextvars import get_contextvars
 
 from coalmine.clock import Clock
 from coalmine.errors import ModelFailed
+from coalmine.output_capture import printing_as
 from coalmine_server.runtime.execution import Execution, Ran
 from coalmine_server.runtime.program import Program
 from coalmine_server.signature import Checked, Signature
@@ -49,7 +52,11 @@ class Worker:
         """Open the program on the thread; `opened` gets None, or why it can't be opened."""
         name = f"{self._signature.model}-{self._signature.version}"
         # Daemon: a forward that never returns must not keep the process alive.
-        self._thread = threading.Thread(target=self._work, args=(opened,), name=name, daemon=True)
+        words = {**get_contextvars(), "model": self._signature.model}
+        words["version"] = self._signature.version
+        self._thread = threading.Thread(
+            target=self._work, args=(opened, words), name=name, daemon=True
+        )
         self._thread.start()
 
     def submit(self, batch: Sequence[Checked], done: Callable[[Ran], None]) -> None:
@@ -67,7 +74,11 @@ class Worker:
         self._thread.join(timeout_s)
         return not self._thread.is_alive()
 
-    def _work(self, opened: Callable[[Exception | None], None]) -> None:
+    def _work(self, opened: Callable[[Exception | None], None], words: Mapping[str, Any]) -> None:
+        with printing_as(**words):
+            self._open_and_serve(opened)
+
+    def _open_and_serve(self, opened: Callable[[Exception | None], None]) -> None:
         try:
             program = self._opening.pop()()  # gone with it are the file's bytes
         except Exception as error:  # noqa: BLE001 - handed on to whoever waits

@@ -1,6 +1,7 @@
 """The verbs that need no server: `coalmine package`, and `coalmine server check`."""
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +14,8 @@ from rich.text import Text
 
 from coalmine.errors import StartError
 from coalmine.lifecycle import EXIT_CANNOT_START
+from coalmine.output_capture import capturing_output
+from coalmine.standard_streams import own_stream
 from coalmine_server import provenance
 from coalmine_server.cli.starting import end_on_interrupt, fail, prepare, say
 from coalmine_server.packaging.check import Finding, findings_in
@@ -113,12 +116,14 @@ def package(
 
 
 def _packaged(order: Order) -> Packaged:
-    from coalmine_server.runtime.torchscript import TorchScript  # noqa: PLC0415 - is torch
+    with capturing_output():
+        from coalmine_server.runtime.torchscript import TorchScript  # noqa: PLC0415 - is torch
 
-    # Seen only on a terminal; the lines of a log would be no use.
-    with Console(stderr=True).status(f"reading {order.source}") as shown:
-        packager = Packager(TorchScript(), progress=lambda line: shown.update(Text(line)))
-        return packager.package(order)
+        # Seen only on a terminal; the lines of a log would be no use.
+        console = Console(file=own_stream(sys.stderr))
+        with console.status(f"reading {order.source}") as shown:
+            packager = Packager(TorchScript(), progress=lambda line: shown.update(Text(line)))
+            return packager.package(order)
 
 
 def _tell(order: Order, done: Packaged, *, as_json: bool) -> None:
@@ -145,10 +150,9 @@ def check(
     """
     prepare()
     end_on_interrupt()
-    from coalmine_server.runtime.torchscript import TorchScript  # noqa: PLC0415 - is torch
-
     try:
-        findings = list(findings_in(Repository(repository), TorchScript()))
+        with capturing_output():
+            findings = _findings(repository)
     except StartError as error:
         fail(str(error))
     if as_json:
@@ -156,6 +160,12 @@ def check(
     else:
         _print(findings)
     _end(findings)
+
+
+def _findings(repository: Path) -> list[Finding]:
+    from coalmine_server.runtime.torchscript import TorchScript  # noqa: PLC0415 - is torch
+
+    return list(findings_in(Repository(repository), TorchScript()))
 
 
 def _print(findings: Sequence[Finding]) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from coalmine.errors import StartError
+from coalmine.output_capture import capturing_output
 from coalmine.secured import TlsCert, TlsClientCa, TlsKey, Tokens
 from coalmine.security import TlsFiles
 from coalmine.units import duration_ns
@@ -118,7 +119,9 @@ def run(
         ),
         loads=LoadLimits(timeout_s=_above_zero("--load-timeout", load_timeout)),
     )
-    raise typer.Exit(_served(config))
+    with capturing_output():
+        code = _served(config)
+    raise typer.Exit(code)
 
 
 for _verb in (check, models, load, unload, token):

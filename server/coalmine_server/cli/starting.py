@@ -10,6 +10,7 @@ import typer
 from coalmine import telemetry
 from coalmine.errors import StartError
 from coalmine.lifecycle import EXIT_CANNOT_START
+from coalmine.standard_streams import own_stream
 
 _NO_TORCH: Final = "torch is not installed; pip install 'coalmine[server]'"
 
@@ -34,7 +35,8 @@ def end_on_interrupt() -> None:
 
 def say(line: str) -> None:
     """Print one line for people to standard error."""
-    print(f"coalmine: {line}", file=sys.stderr)  # noqa: T201 - the one line that is owed
+    owed = f"coalmine: {line}"
+    print(owed, file=own_stream(sys.stderr))
 
 
 def fail(line: str) -> NoReturn:

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Final
 
 from coalmine.errors import StartError
+from coalmine.output_capture import printing_as
 from coalmine_server.provenance import PROVENANCE_FILE
 from coalmine_server.repository import CONFIG_FILE, Model, Repository, VersionFile
 from coalmine_server.runtime.execution import open_program
@@ -102,7 +103,8 @@ def _tried(model: Model, file: VersionFile, runtime: Runtime) -> Finding:
         warnings=tuple(_doubts(file, data)),
     )
     try:
-        open_program(runtime, signature, model.config, data, source=file.path).close()
+        with printing_as(model=model.name, version=file.version):
+            open_program(runtime, signature, model.config, data, source=file.path).close()
     except StartError as error:
         return replace(read, problem=str(error))
     return read

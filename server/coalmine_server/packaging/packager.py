@@ -9,6 +9,7 @@ from typing import Final
 from coalmine import config_file
 from coalmine.clock import Clock, SystemClock
 from coalmine.errors import StartError, reason_of
+from coalmine.output_capture import printing_as
 from coalmine_server import provenance
 from coalmine_server.config import VERSION_MAX, ModelConfig
 from coalmine_server.packaging import declaration, origin, placement, trial
@@ -101,7 +102,8 @@ class Packager:
         data = _bytes_of(order.source)
         sha256 = hashlib.sha256(data).hexdigest()
         config = _parsed(order, _config_text(order, sha256))
-        tried = self._tried(order, config, data)
+        with printing_as(model=order.name, version=order.version):
+            tried = self._tried(order, config, data)
         properties = {**self._origin(order), **_told_of(tried, data, sha256), **order.metadata}
         files = {MODEL_FILE: data, provenance.PROVENANCE_FILE: provenance.written(properties)}
         self._progress(f"writing {order.place}")

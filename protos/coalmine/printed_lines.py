@@ -1,0 +1,69 @@
+"""What is printed, as lines: how long one may be, and how many there may be. Pure."""
+
+from typing import Final
+
+from coalmine.shown_value import printable
+
+LINE_CHARS_MAX: Final = 2_000
+_BURST: Final = 200
+_PER_SECOND: Final = 10.0
+
+
+class LineCutter:
+    """Makes lines of what comes in pieces; keeps no more than the beginning of one."""
+
+    def __init__(self) -> None:
+        self._rest = ""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no line has begun."""
+        return not self._rest
+
+    def lines_with(self, text: str) -> list[str]:
+        """Take `text` in; return the lines that end in it, without those that show nothing."""
+        first, *others = text.split("\n")
+        self._keep(first)
+        lines = []
+        for each in others:
+            lines.append(self.rest())
+            self._keep(each)
+        return [line for line in lines if line]
+
+    def rest(self) -> str:
+        """Give up, and return, what has come of a line so far."""
+        line, self._rest = self._rest.rstrip(), ""
+        return line
+
+    def _keep(self, part: str) -> None:
+        self._rest = (self._rest + part[: LINE_CHARS_MAX + 1])[: LINE_CHARS_MAX + 1]
+
+
+def shown_line(line: str) -> str:
+    """Return a line with what a terminal would obey spelt out, cut where it is too long."""
+    shown = printable(line)
+    return shown if len(shown) <= LINE_CHARS_MAX else f"{shown[:LINE_CHARS_MAX]}…"
+
+
+class LineRate:
+    """How many lines are taken: 200 at once, and 10 a second in the long run."""
+
+    def __init__(self, now_s: float) -> None:
+        self._room = float(_BURST)
+        self._at_s = now_s
+        self._dropped = 0
+
+    def take(self, now_s: float) -> bool:
+        """Take a line where there is room for it; return whether there was."""
+        self._room = min(_BURST, self._room + (now_s - self._at_s) * _PER_SECOND)
+        self._at_s = now_s
+        if self._room < 1.0:
+            self._dropped += 1
+            return False
+        self._room -= 1.0
+        return True
+
+    def take_dropped(self) -> int:
+        """Return how many lines were not taken, since this was asked last."""
+        dropped, self._dropped = self._dropped, 0
+        return dropped

@@ -1,0 +1,48 @@
+"""Descriptors 0 to 2: open from the start, and where a process itself writes to."""
+
+import os
+import sys
+from typing import Final, TextIO
+
+_STDERR: Final = 2
+
+
+def open_standard_streams() -> None:
+    """Open what whoever started us has closed of descriptors 0 to 2, or the next file would be it.
+
+    libuv ends a process in which a pipe of its own is a standard stream; what is printed would end
+    up in a socket. Python has None in the place of such a stream: that becomes a file too.
+    """
+    descriptor = os.open(os.devnull, os.O_RDWR)
+    while descriptor <= _STDERR:
+        descriptor = os.dup(descriptor)
+    os.close(descriptor)
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            mode = "w" if number else "r"
+            setattr(sys, name, os.fdopen(number, mode, errors="backslashreplace", closefd=False))
+
+
+def own_stream(stream: TextIO) -> TextIO:
+    """Return where this process's own words go; not the same while `stream` is captured."""
+    own: TextIO = getattr(stream, "own", stream)
+    return own
+
+
+def own_descriptor(stream: TextIO) -> int | None:
+    """Return the descriptor of a captured stream's own words; None where it isn't captured.
+
+    For children, whose words are their own: they would be taken for what a model prints.
+    """
+    own = own_stream(stream)
+    return None if own is stream else own.fileno()
+
+
+def lose_output() -> None:
+    """Send what is still written to standard output nowhere: its reader is gone, or its disk full.
+
+    Else Python would try again when it ends, complain, and exit with 120.
+    """
+    descriptor = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(descriptor, own_stream(sys.stdout).fileno())
+    os.close(descriptor)

@@ -1,0 +1,39 @@
+"""A repository of models that print: `python -m tests.doubles.printing_models FOLDER`."""
+
+import sys
+import warnings
+from pathlib import Path
+
+from torch import Tensor, nn
+
+from tests.models import config, write_model
+
+OUTPUT = [{"name": "logits", "datatype": "FP32", "shape": [64]}]
+
+
+class Loud(nn.Module):
+    """[64] -> [64], and prints what it is asked for."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        print("loud", pixels.shape)
+        print("asked for", int(pixels.sum().item()))
+        return pixels + 1.0
+
+
+class Warns(nn.Module):
+    """[64] -> [64], with a warning in red."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        warnings.warn("\x1b[31mcareful", stacklevel=1)
+        return pixels + 1.0
+
+
+def write_repository(root: Path) -> None:
+    for name, module in (("loud", Loud()), ("warns", Warns())):
+        write_model(root, name, {1: module}, config(outputs=OUTPUT))
+
+
+if __name__ == "__main__":
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_repository(Path(sys.argv[1]))
