@@ -9,6 +9,7 @@ from typing import Any
 import grpc
 
 from coalmine.inference import inference_pb2 as pb
+from coalmine.uninterrupted import uninterrupted
 from tests.doubles.oip_backend import SERVICE, Metadata
 
 STREAM = f"{SERVICE}/ModelStreamInfer"
@@ -27,7 +28,7 @@ class Stream:
 
     async def next(self) -> pb.ModelInferRequest | None:
         """Return the next request; None: the caller has no more."""
-        body = await self.context.read()
+        body = await uninterrupted(self.context.read())
         if not isinstance(body, bytes):
             self.is_half_closed = True
             return None

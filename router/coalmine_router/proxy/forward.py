@@ -9,6 +9,7 @@ from typing import Final
 
 import grpc
 
+from coalmine.uninterrupted import answer_to
 from coalmine_router.metadata import Pair, answered, unsendable_key
 from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.routing import BoundVariant
@@ -113,7 +114,7 @@ async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metad
     )
     address.outstanding += 1
     try:
-        response = await call
+        response = await answer_to(call)
     except grpc.aio.AioRpcError as error:
         outcome = attempt.end(failure(attempt, error))
         if outcome.is_untouched:

@@ -9,6 +9,7 @@ import grpc
 
 from coalmine.errors import CoalmineError, InvalidRequest, NotFound, Unavailable
 from coalmine.inference import SERVICE
+from coalmine.uninterrupted import end_call, uninterrupted
 from coalmine_router import wire
 from coalmine_router.metadata import answered
 from coalmine_router.proxy.admission import Admission, TurnedAway
@@ -79,7 +80,7 @@ class Streams:
         try:
             async with asyncio.TaskGroup() as tasks:
                 over = tasks.create_task(self._plane.ending.wait())
-                first = await _read(context, tasks, over)
+                first = await _read(context, over)
                 over.cancel()
         finally:
             self._silent.release(0)
@@ -129,14 +130,14 @@ class _Stream:
         try:
             return await self._both_ways(call)
         finally:
-            call.cancel()
+            end_call(call)
 
     async def _both_ways(self, call: RawStream) -> Outcome:
         outcome: Outcome | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 over = tasks.create_task(self._ending.wait())
-                up = tasks.create_task(self._up(call, tasks, over))
+                up = tasks.create_task(self._up(call, over))
                 outcome = await self._down(call)
                 up.cancel()
                 over.cancel()
@@ -164,16 +165,14 @@ class _Stream:
 
     # ------------------------------------------------------------ from the caller
 
-    async def _up(
-        self, call: RawStream, tasks: asyncio.TaskGroup, over: "asyncio.Task[bool]"
-    ) -> None:
+    async def _up(self, call: RawStream, over: "asyncio.Task[bool]") -> None:
         """Pass requests on; gRPC holds the caller back while the backend reads none."""
         request: object = self._exchange.request
         # What ends the call before its time, `_down` hears of.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             while isinstance(request, bytes):
                 await call.write(self._of_the_same(request))
-                request = await _read(self._context, tasks, over)
+                request = await _read(self._context, over)
                 # What was asked by then is answered.
                 self._was_cut = request is None
             await call.done_writing()
@@ -203,7 +202,7 @@ class _Stream:
                 return refused
             if initial:
                 await self._context.send_initial_metadata(tuple(initial))
-            async for answer in call:
+            while isinstance(answer := await uninterrupted(call.read()), bytes):
                 await self._context.write(answer)
         except asyncio.CancelledError:
             if is_given_up():
@@ -212,12 +211,11 @@ class _Stream:
         return None
 
 
-async def _read(context: Context, tasks: asyncio.TaskGroup, over: "asyncio.Task[bool]") -> object:
+async def _read(context: Context, over: "asyncio.Task[bool]") -> object:
     """Return the caller's next message, or gRPC's mark of the end; None once `over` is."""
-    reading = tasks.create_task(context.read())
+    reading: asyncio.Future[object] = uninterrupted(context.read())
     try:
-        await asyncio.wait({reading, over}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((reading, over), return_when=asyncio.FIRST_COMPLETED)
         return reading.result() if reading.done() else None
     finally:
-        # Left alone, it would hold up the end until the caller says more, or hangs up.
         reading.cancel()
