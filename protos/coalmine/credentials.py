@@ -66,6 +66,11 @@ def _pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
         context.load_cert_chain(cert, key, password=lambda: b"")
     except ssl.SSLError as error:
         if error.reason == _MISMATCH:
+            if place := _place_of(found[0], found[1]):
+                raise StartError(
+                    f"{cert}: certificate {place} in it is that of {key}: it has to be the first, "
+                    "before those that signed it"
+                ) from None
             raise StartError(f"{key}: not the key of {cert}") from None
         raise StartError(f"{key}: not a private key, PEM and not encrypted") from None
     except (OSError, ValueError) as error:
@@ -73,6 +78,18 @@ def _pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
     if found != (_bytes(key), _bytes(cert)):  # OpenSSL has read them for itself
         raise StartError(f"{cert}: changed while it was read")
     return found
+
+
+def _place_of(key: bytes, certificates: bytes) -> int:
+    """Return which of the certificates is that of a key, counted from 1; 0 where none is."""
+    try:
+        from cryptography import x509  # noqa: PLC0415 - a caller alone does without it
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    except ImportError:
+        return 0
+    public = serialization.load_pem_private_key(key, None).public_key()
+    found = x509.load_pem_x509_certificates(certificates)
+    return next((at for at, each in enumerate(found, 1) if each.public_key() == public), 0)
 
 
 def _certificates(path: Path) -> bytes:

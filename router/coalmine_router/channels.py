@@ -120,6 +120,11 @@ def address_of(target: str) -> str:
     return target.rpartition("/")[2] or target
 
 
+def tls_of(backend: Backend) -> Tls | None:
+    """Return the files by which a backend is called; None: plaintext."""
+    return None if backend.tls is None else _tls(backend.tls)
+
+
 def _tls(tls: BackendTls) -> Tls:
     ca, cert, key = (Path(each) if each else None for each in (tls.ca, tls.cert, tls.key))
     return Tls(ca, cert, key, tls.server_name or None)

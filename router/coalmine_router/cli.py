@@ -1,6 +1,7 @@
 """`coalmine router …`: run, check, and the parts that run is made of."""
 
 from collections.abc import Callable, Coroutine
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -29,7 +30,7 @@ from coalmine.units import duration_ns
 from coalmine_router import app, control_app, proxy_app
 from coalmine_router.check import Saved, saved_splits, split_lines
 from coalmine_router.config.file import RouterConfig, checked, read
-from coalmine_router.files import check_files
+from coalmine_router.files import certificate_problems, check_files
 from coalmine_router.proxy.door import DoorSettings
 from coalmine_router.proxy.link import ControlAddress
 from coalmine_router.supervisor import Grace
@@ -174,6 +175,8 @@ def check(
 ) -> None:
     """Read a configuration and the files that it names; say what it means, or what is wrong.
 
+    Exit code 2: it can't be used. 1: a certificate has expired, or isn't valid yet.
+
     Example: coalmine router check router.yaml --state state
     """
     try:
@@ -187,6 +190,11 @@ def check(
     typer.echo(f"{file}: good: {len(config.backends)} backends, {len(config.routes)} routes")
     for line in lines:
         typer.echo(f"  {line}")
+    problems = certificate_problems(config, datetime.now(UTC))
+    for problem in problems:
+        typer.echo(f"coalmine: {problem}", err=True)
+    if problems:
+        raise typer.Exit(lifecycle.EXIT_FAILED)
 
 
 def _own_splits(config: RouterConfig) -> Saved:

@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from coalmine import lifecycle, memory
 from coalmine.addresses import check_free
+from coalmine.certificate_dates import CertificateDates
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2_grpc
 from coalmine.exposition import exposing
@@ -24,6 +25,7 @@ from coalmine_router.channels import Channels
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.control.door import ControlDoor, Offer
 from coalmine_router.control.plane import ControlPlane
+from coalmine_router.files import CERTIFICATE_METRIC, certificate_files
 from coalmine_router.observer.plane import ObserverPlane, Surroundings
 from coalmine_router.observer.telling.teller import NoSpans
 
@@ -52,6 +54,7 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         background = [tasks.create_task(plane.run()), tasks.create_task(observer.run())]
         background.append(tasks.create_task(door.follow_tokens()))
+        background.append(tasks.create_task(_certificates(config, registry).follow()))
         background.append(tasks.create_task(memory.keep_giving_back(lambda: True)))
         offers = _offers(plane, observer, door)
         address = await door.open(*offers, needs_socket=plane.is_usable)
@@ -66,6 +69,13 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
                 await observer.settled()
         for task in background:
             task.cancel()
+
+
+def _certificates(config: RouterConfig, registry: CollectorRegistry) -> CertificateDates:
+    """Return what tells when the control port's certificates end, and those of the backends."""
+    dates = CertificateDates(certificate_files(config), CERTIFICATE_METRIC, SystemClock())
+    registry.register(dates)
+    return dates
 
 
 @contextlib.contextmanager

@@ -1,9 +1,33 @@
 """The files that router.yaml names, read as the processes will read them: before they start."""
 
+from datetime import datetime
+from typing import Final
+
+from coalmine.certificate_dates import CertificateFile, files_called_with, files_shown, times_of
 from coalmine.credentials import server_credentials
 from coalmine.tokens import read_tokens
-from coalmine_router.channels import BackendFiles
-from coalmine_router.config.file import RouterConfig
+from coalmine_router.channels import BackendFiles, tls_of
+from coalmine_router.config.file import RouterConfig, TlsConfig
+
+CERTIFICATE_METRIC: Final = "coalmine_router_certificate_not_after_seconds"
+
+
+def certificate_files(config: RouterConfig) -> list[CertificateFile]:
+    """Return the certificate files that a configuration names, those of the backends too."""
+    files = [each for listener in (config, config.control) for each in _shown(listener.tls)]
+    for backend in config.table().backends:
+        files += files_called_with(tls_of(backend))
+    return files
+
+
+def _shown(tls: TlsConfig | None) -> list[CertificateFile]:
+    return files_shown(None if tls is None else tls.files())
+
+
+def certificate_problems(config: RouterConfig, now: datetime) -> list[str]:
+    """Return a line for each file whose certificate nobody takes now."""
+    times = times_of(certificate_files(config))
+    return [f"{each.path}: {problem}" for each in times if (problem := each.problem(now))]
 
 
 def check_files(config: RouterConfig) -> None:

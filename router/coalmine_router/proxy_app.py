@@ -16,12 +16,19 @@ from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from coalmine import lifecycle, memory
+from coalmine.certificate_dates import (
+    CertificateDates,
+    CertificateFile,
+    files_called_with,
+    files_shown,
+)
 from coalmine.clock import SystemClock
 from coalmine.control.v1.control_pb2_grpc import TableFeedStub
 from coalmine.errors import StartError, reason_of
 from coalmine.exposition import exposing
 from coalmine.lifecycle import Stop
 from coalmine.trace_context import HeadSampler, sampler_from
+from coalmine_router.files import CERTIFICATE_METRIC
 from coalmine_router.proxy.backends.registry import Backends
 from coalmine_router.proxy.backends.resolve import Resolver
 from coalmine_router.proxy.door import DataDoor, DoorSettings
@@ -79,7 +86,11 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
     link = ControlLink(settings.control)
     subscriber.start_from_disk()
     figures = Figures(subscriber.serving.is_set)
-    async with _exposed(settings.http, figures, stop) as http, asyncio.TaskGroup() as tasks:
+    certificates = CertificateDates(_certificates(settings), CERTIFICATE_METRIC, SystemClock())
+    async with (
+        _exposed(settings.http, figures, certificates, stop) as http,
+        asyncio.TaskGroup() as tasks,
+    ):
         background = [
             tasks.create_task(backends.run()),
             tasks.create_task(
@@ -88,6 +99,7 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
             tasks.create_task(reporter.run(link.connected, lambda: open_stream(link.channel()))),
             tasks.create_task(link.follow_files()),
             tasks.create_task(door.follow_tokens()),
+            tasks.create_task(certificates.follow()),
             tasks.create_task(memory.keep_giving_back(lambda: not plane.admission.in_flight)),
         ]
         if await lifecycle.unless_stopped(stop, _ready(subscriber, backends)):
@@ -127,19 +139,30 @@ class Figures(Collector):
 
 
 @contextlib.asynccontextmanager
-async def _exposed(address: str, figures: Figures, stop: Stop) -> AsyncIterator[str]:
+async def _exposed(
+    address: str, figures: Figures, certificates: CertificateDates, stop: Stop
+) -> AsyncIterator[str]:
     """Yield where /metrics and health answer until the end; "" where there is no address."""
     if not address:
         yield ""
         return
     registry = CollectorRegistry()
     registry.register(figures)
+    registry.register(certificates)
 
     def why_not() -> str:
         return "the proxy ends" if stop.asked else figures.why_not()
 
     with exposing(address, registry, lambda: not why_not(), why_not) as http:
         yield http
+
+
+def _certificates(settings: ProxySettings) -> list[CertificateFile]:
+    """Return the certificate files of the data port, and of the way to the control process.
+
+    Those of the backends are told of by the control process.
+    """
+    return [*files_shown(settings.door.tls), *files_called_with(settings.control.tls)]
 
 
 async def _ready(subscriber: Subscriber, backends: Backends) -> None:

@@ -14,6 +14,7 @@ import structlog
 
 from coalmine import lifecycle, memory, telemetry
 from coalmine.access import Access
+from coalmine.certificate_dates import CertificateDates, files_shown
 from coalmine.clock import SystemClock
 from coalmine.errors import StartError
 from coalmine.exposition import exposing
@@ -45,6 +46,8 @@ from coalmine_server.spans import NoSpans, Recorder, Spans
 _THREADS_END_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
+
+_CERTIFICATE_METRIC: Final = "coalmine_server_certificate_not_after_seconds"
 
 
 def run(config: ServerConfig, seat: Seat | None = None) -> int:
@@ -103,7 +106,11 @@ class Process:
                 if await lifecycle.unless_stopped(stop, opening):
                     await self._tell_health()
                     joined = member.joined(control, service(control, own))
-                    async with control.taking_changes(), joined, _beside(calls, access):
+                    async with (
+                        control.taking_changes(),
+                        joined,
+                        _beside(calls, access, self._certificates()),
+                    ):
                         addresses = addresses or await door.open()
                         self._ready(http=http, **addresses)
                         await lifecycle.unless_stopped(stop, poller.run(config.poll_s))
@@ -187,6 +194,11 @@ class Process:
 
         return service
 
+    def _certificates(self) -> CertificateDates:
+        dates = CertificateDates(files_shown(self._config.tls), _CERTIFICATE_METRIC, self._clock)
+        self._metrics.registry.register(dates)
+        return dates
+
     def _door(
         self,
         changes: Changes,
@@ -217,10 +229,16 @@ class Service(InferenceService, Extensions):
 
 
 @contextlib.asynccontextmanager
-async def _beside(calls: Calls, access: Access | None) -> AsyncIterator[None]:
-    """Until the block ends, give memory back and keep to what the file of tokens says by then."""
+async def _beside(
+    calls: Calls, access: Access | None, certificates: CertificateDates
+) -> AsyncIterator[None]:
+    """Until the block ends, give memory back and keep to what files say by then.
+
+    They are the file of tokens, and the certificates, whose end is told in time.
+    """
     async with asyncio.TaskGroup() as tasks:
         beside = [tasks.create_task(memory.keep_giving_back(lambda: not calls.in_flight))]
+        beside.append(tasks.create_task(certificates.follow()))
         if access is not None:
             beside.append(tasks.create_task(access.follow()))
         try:

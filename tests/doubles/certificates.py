@@ -11,7 +11,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-_LIVES = timedelta(days=2)
+_STARTED = datetime.now(UTC)
 
 
 @dataclass(frozen=True)
@@ -22,15 +22,39 @@ class Pair:
     key: Path
 
 
+@dataclass(frozen=True)
+class Times:
+    """From when until when a certificate is good, from the start of the tests."""
+
+    begins_h: float = -1.0
+    ends_h: float = 48.0
+
+    @property
+    def begins(self) -> datetime:
+        return _STARTED + timedelta(hours=self.begins_h)
+
+    @property
+    def ends(self) -> datetime:
+        return _STARTED + timedelta(hours=self.ends_h)
+
+
+_NOW = Times()
+EXPIRED = Times(-48.0, -24.0)
+EARLY = Times(24.0, 48.0)
+
+
 class Authority:
     """Signs certificates; `ca` is the file that makes others trust them."""
 
-    def __init__(self, folder: Path, name: str = "test authority") -> None:
+    def __init__(
+        self, folder: Path, name: str = "test authority", *, above: "Authority | None" = None
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
         self._name = _name(name)
-        self._certificate = _signed(self._name, self._name, self._key, self._key, is_authority=True)
+        issuer, by = (self._name, self._key) if above is None else (above._name, above._key)
+        self._certificate = _signed(self._name, issuer, self._key, by, is_authority=True)
 
     @cached_property
     def ca(self) -> Path:
@@ -49,9 +73,24 @@ class Authority:
         """Write NAME.pem and NAME-key.pem for a caller whose common name is NAME."""
         return self.pair(name, name)
 
-    def pair(self, name: str, subject: str) -> Pair:
+    def pair(
+        self,
+        name: str,
+        subject: str,
+        *,
+        times: Times | None = None,
+        host: str = "localhost",
+    ) -> Pair:
         key = ec.generate_private_key(ec.SECP256R1())
-        certificate = _signed(_name(subject), self._name, key, self._key, is_authority=False)
+        certificate = _signed(
+            _name(subject),
+            self._name,
+            key,
+            self._key,
+            is_authority=False,
+            times=times or _NOW,
+            host=host,
+        )
         made = Pair(self._folder / f"{name}.pem", self._folder / f"{name}-key.pem")
         _replace(made.key, _key_pem(key))
         _replace(made.cert, _pem(certificate))
@@ -74,20 +113,20 @@ def _signed(
     by: ec.EllipticCurvePrivateKey,
     *,
     is_authority: bool,
+    times: Times = _NOW,
+    host: str = "localhost",
 ) -> x509.Certificate:
-    now = datetime.now(UTC)
-    loopback = [ipaddress.ip_address(each) for each in ("127.0.0.1", "::1")]
-    names = [x509.DNSName("localhost"), *map(x509.IPAddress, loopback)]
-    length = 0 if is_authority else None
+    loopback = ("127.0.0.1", "::1") if host == "localhost" else ()
+    names = [x509.DNSName(host), *(x509.IPAddress(ipaddress.ip_address(each)) for each in loopback)]
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(hours=1))
-        .not_valid_after(now + _LIVES)
-        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=length), critical=True)
+        .not_valid_before(times.begins)
+        .not_valid_after(times.ends)
+        .add_extension(x509.BasicConstraints(ca=is_authority, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName(names), critical=False)
         .sign(by, hashes.SHA256())
     )

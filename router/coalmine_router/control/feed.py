@@ -17,6 +17,7 @@ from coalmine_router.news import News
 from coalmine_router.snapshot import table_message
 from coalmine_router.streams import End, Streams, write
 from coalmine_router.table import RouteTable
+from coalmine_router.unreachable import cut_in_the_middle
 
 FOLLOWERS_MAX: Final = 256
 
@@ -211,7 +212,9 @@ def _reach(state: pb.ProxyState, table: RouteTable) -> dict[tuple[str, str], pb.
             variant=each.variant,
             addresses=each.addresses,
             available=each.available,
-            troubles=[text[:_TROUBLE_MAX] for text in each.troubles[:_TROUBLES_MAX]],
+            troubles=[
+                cut_in_the_middle(text, _TROUBLE_MAX) for text in each.troubles[:_TROUBLES_MAX]
+            ],
         )
         for each in state.reach
         if (each.route, each.variant) in known

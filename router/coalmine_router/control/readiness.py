@@ -12,6 +12,7 @@ from coalmine.inference import inference_pb2 as oip
 from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceStub
 from coalmine_router.channels import Channels, address_of
 from coalmine_router.table import Backend, RouteTable
+from coalmine_router.unreachable import why_unreachable
 
 _REASONS_MAX: Final = 3
 _DETAILS_MAX: Final = 200
@@ -101,10 +102,14 @@ class ReadinessCheck:
             return f"{where} can't be called: {error}"
         except grpc.aio.AioRpcError as error:
             verb = "is unreachable" if error.code() in _UNREACHABLE else "can't say"
-            return f"{where} {verb}: {error.code().name}: {(error.details() or '')[:_DETAILS_MAX]}"
+            return f"{where} {verb}: {error.code().name}: {_details(error)}"
         except grpc.aio.UsageError:  # the channel was closed meanwhile
             return f"{where} is unreachable: the router is stopping"
         return f"{why} on {where}" if why else ""
+
+
+def _details(error: grpc.aio.AioRpcError) -> str:
+    return why_unreachable(error.details() or "", _DETAILS_MAX)
 
 
 async def _unready(

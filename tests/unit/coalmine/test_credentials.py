@@ -35,6 +35,21 @@ def test_a_key_of_another_certificate_is_refused(authority: Authority) -> None:
     assert refused(TlsFiles(one.cert, other.key)) == f"{other.key}: not the key of {one.cert}"
 
 
+def test_a_chain_whose_own_certificate_is_not_the_first_is_named_as_that(
+    authority: Authority, tmp_path: Path
+) -> None:
+    between = Authority(tmp_path / "between", "between", above=authority)
+    pair = between.server()
+    chain = tmp_path / "chain.pem"
+    chain.write_bytes(between.ca.read_bytes() + pair.cert.read_bytes())
+    assert refused(TlsFiles(chain, pair.key)) == (
+        f"{chain}: certificate 2 in it is that of {pair.key}: "
+        "it has to be the first, before those that signed it"
+    )
+    chain.write_bytes(pair.cert.read_bytes() + between.ca.read_bytes())
+    assert isinstance(server_credentials(TlsFiles(chain, pair.key)), grpc.ServerCredentials)
+
+
 @pytest.mark.parametrize("missing", ["cert", "key", "client_ca"])
 def test_a_missing_file_is_named(authority: Authority, tmp_path: Path, missing: str) -> None:
     pair = authority.server()

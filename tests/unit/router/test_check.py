@@ -10,6 +10,7 @@ from coalmine_router.cli import router
 from coalmine_router.config.file import read
 from coalmine_router.control.history import Change, Split, definition_of
 from coalmine_router.control.store import Store
+from tests.doubles.certificates import EARLY, EXPIRED, Authority
 
 TEXT = """
 backends: {{blue: {{targets: ["127.0.0.1:1"]}}}}
@@ -105,3 +106,26 @@ def test_reading_changes_nothing_under_a_router_that_runs(file: Path, tmp_path: 
             await store.close()
 
     assert asyncio.run(shown())[0] == 0
+
+
+def test_a_certificate_that_has_expired_is_named_and_exits_1(file: Path, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "certificates")
+    pair = authority.pair("old", "old", times=EXPIRED)
+    file.write_text(f"{file.read_text()}tls: {{cert: {pair.cert}, key: {pair.key}}}\n")
+
+    code, said, wrong = check(file)
+
+    assert (code, wrong) == (1, f"coalmine: {pair.cert}: expired on {EXPIRED.ends:%Y-%m-%d}\n")
+    assert "good: 1 backends" in said
+
+
+def test_a_backends_certificate_that_is_not_valid_yet_is_named(file: Path, tmp_path: Path) -> None:
+    authority = Authority(tmp_path / "certificates")
+    pair = authority.pair("early", "early", times=EARLY)
+    tls = f"tls: {{ca: {authority.ca}, cert: {pair.cert}, key: {pair.key}}}"
+    file.write_text(file.read_text().replace('1"]}', f'1"], {tls}}}'))
+
+    code, _, wrong = check(file)
+
+    assert code == 1
+    assert wrong == f"coalmine: {pair.cert}: not valid before {EARLY.begins:%Y-%m-%d}\n"

@@ -13,6 +13,7 @@ from coalmine_router.metadata import Pair
 from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.backends.models import ModelWords, status_of
 from coalmine_router.proxy.backends.pace import Pace
+from coalmine_router.unreachable import why_unreachable
 
 _READY: Final = grpc.ChannelConnectivity.READY
 _FAILED: Final = grpc.ChannelConnectivity.TRANSIENT_FAILURE
@@ -74,8 +75,7 @@ class Tending:
         try:
             await self._check()
         except grpc.aio.AioRpcError as error:
-            # gRPC says first that all addresses failed, of which there is one.
-            why = (error.details() or "").rpartition("last error: ")[2][:_DETAILS_MAX]
+            why = why_unreachable(error.details() or "", _DETAILS_MAX)
             if self._address.is_out_of_reach():
                 self._address.stands(self._address.standing.unreached(why))
 

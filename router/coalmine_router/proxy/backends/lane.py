@@ -11,11 +11,12 @@ from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.backends.balance import Chance, less_loaded
 from coalmine_router.proxy.backends.ejection import Ejections, Rules, excluded
 from coalmine_router.proxy.backends.pool import Pool
+from coalmine_router.unreachable import cut_in_the_middle
 
 _log = structlog.get_logger(__name__)
 
 _TROUBLES_MAX: Final = 3
-_TROUBLE_CHARS_MAX: Final = 200
+_TROUBLE_CHARS_MAX: Final = 300
 
 
 class Lane:
@@ -166,8 +167,8 @@ class Lane:
     def troubles(self) -> list[str]:
         """Why addresses get no calls, "ADDRESS: REASON" each; the first few, each cut short."""
         out = [each for each in self._pool.wanted if each not in self._available]
-        lines = [f"{each.name}: {self._trouble(each)}" for each in out]
-        lines = [line[:_TROUBLE_CHARS_MAX] for line in (*self._pool.troubles, *lines)]
+        lines = [*self._pool.troubles, *(f"{each.name}: {self._trouble(each)}" for each in out)]
+        lines = [cut_in_the_middle(line, _TROUBLE_CHARS_MAX) for line in lines]
         more = len(lines) - _TROUBLES_MAX
         return lines[:_TROUBLES_MAX] + ([f"and {more} more"] if more > 0 else [])
 

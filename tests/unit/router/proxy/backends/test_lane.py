@@ -141,7 +141,7 @@ def test_troubles_are_the_first_few_and_each_is_cut_short() -> None:
         address.stands(Standing().unreached("x" * 500))
     assert len(stable.troubles) == 4
     assert stable.troubles[-1] == "and 3 more"
-    assert max(map(len, stable.troubles)) == 200
+    assert max(map(len, stable.troubles)) == 300
     assert stable.trouble.startswith("backend 'blue': 10.0.0.0:80: no connection: xxx")
 
 
