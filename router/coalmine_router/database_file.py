@@ -51,10 +51,19 @@ def schema_version(path: Path) -> int:
         return 0
     if not _has_log(path):
         return int.from_bytes(header[_VERSION_AT])
-    uri = f"file:{quote(str(path.resolve()))}?mode=ro"
-    with contextlib.closing(sqlite3.connect(uri, uri=True)) as database:
+    with contextlib.closing(open_read_only(path)) as database:
         (version,) = database.execute("PRAGMA user_version").fetchone()
         return int(version)
+
+
+def open_read_only(path: Path) -> sqlite3.Connection:
+    """Return a connection that only reads, also from a disk that takes nothing.
+
+    For files that nobody else writes to meanwhile. Raises sqlite3.Error.
+    """
+    # Without a log there is nothing that SQLite needs to write beside the file in order to read it.
+    options = "mode=ro" if _has_log(path) else "mode=ro&immutable=1"
+    return sqlite3.connect(f"file:{quote(str(path.resolve()))}?{options}", uri=True)
 
 
 def _header(path: Path) -> bytes:

@@ -27,6 +27,8 @@ Result = TypeVar("Result")
 
 LISTED_DEFAULT: Final = 20
 
+Restore = Callable[[Iterable[Trial], dict[Pair, int], int], None]
+
 
 class EvidenceStore:
     """Keeps `trials` in a file; `load` comes before anything else."""
@@ -42,6 +44,9 @@ class EvidenceStore:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="evidence")
         # One at a time: an older state of a trial is never written over a newer one.
         self._saving = asyncio.Lock()
+        self._known: Callable[[Pair], bool] = lambda _pair: True
+        # Until then nothing is written: it would take the place of what is there.
+        self._is_loaded = False
         self._outage = DiskOutage(
             path, "evidence is not saved", began="evidence_not_saved", ended="evidence_saved_again"
         )
@@ -52,16 +57,34 @@ class EvidenceStore:
     async def load(self, known: Callable[[Pair], bool]) -> None:
         """Let the trials of `known` pairs go on; those of pairs that are gone end, as history.
 
-        A file that can't be read is logged and set aside, and evidence begins anew.
+        A file that is damaged is logged and set aside, and evidence begins anew. One that can't be
+        written to is read, and written to later; one that can't be read either is read later.
         """
+        self._known = known
+        try:
+            await self._load(self._trials.restore)
+        except FAILURES as error:
+            self._note_failing(error)
+            await self._read_only(known)
+
+    async def _load(self, restore: Restore) -> None:
         now_ns = self._clock.wall_ns()
         try:
-            rows, numbered = await self._in_thread(lambda: self._file.opened(known, now_ns))
-        except FAILURES as error:
+            rows, numbered = await self._in_thread(lambda: self._file.opened(self._known, now_ns))
+        except Unreadable as error:
             _log.warning("evidence_begins_anew", path=str(self._path), error=str(error))
             self._file.begin_anew()
         else:
-            self._trials.restore(_readable(rows), numbered, now_ns)
+            restore(_readable(rows), numbered, now_ns)
+        self._is_loaded = True
+
+    async def _read_only(self, known: Callable[[Pair], bool]) -> None:
+        try:
+            rows, numbered = await self._in_thread(lambda: self._file.read(known))
+        except FAILURES:  # for the same reason, as a rule
+            return
+        self._trials.restore(_readable(rows), numbered, self._clock.wall_ns())
+        self._is_loaded = True
 
     async def run(self) -> None:
         """Save what changed about once a second, until cancelled."""
@@ -77,10 +100,12 @@ class EvidenceStore:
         self._trials.still_changed(trials)
         async with self._saving:
             await self._look_for_file()
+            await self._load_late()
             taken = self._trials.take_changed()
             is_saved = False
             try:
-                is_saved = not taken or await self._saved(taken)
+                is_well = not taken and not self._outage.trouble
+                is_saved = is_well or await self._saved(taken)
             finally:
                 if not is_saved:
                     self._trials.still_changed(taken)
@@ -119,6 +144,13 @@ class EvidenceStore:
             self._trials.still_changed(self._trials.open())
             await self._in_thread(self._file.forget)
 
+    async def _load_late(self) -> None:
+        if not self._is_loaded:
+            try:
+                await self._load(self._trials.restore_late)
+            except FAILURES as error:
+                self._note_failing(error)
+
     async def _saved(self, taken: Sequence[Trial]) -> bool:
         rows, verdicts = [], []
         for trial in taken:
@@ -132,6 +164,8 @@ class EvidenceStore:
         return is_saved
 
     async def _tried(self, rows: Sequence[Row]) -> bool:
+        if not self._is_loaded:
+            return False
         try:
             await self._in_thread(lambda: self._file.write(rows))
         except FAILURES as error:

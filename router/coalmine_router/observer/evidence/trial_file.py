@@ -4,6 +4,8 @@ What the file holds of a trial is its text, which is not looked at here.
 """
 
 import contextlib
+import errno
+import os
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,6 +17,8 @@ from coalmine_router.database_file import (
     drop_journal,
     identity,
     is_damage,
+    open_read_only,
+    schema_version,
     set_aside,
 )
 from coalmine_router.observer.evidence.pair import Pair
@@ -115,14 +119,22 @@ class TrialFile:
         self._patience_s = self._limits.load_busy_s
         try:
             with self._writing() as database:
-                found = [Row.of(*each) for each in database.execute(_OPEN)]
-                numbered = {Pair(*each[:3]): each[3] for each in database.execute(_NUMBERED)}
+                found, numbered = _open_trials(database)
                 gone = {row.pair for row in found if not known(row.pair)}
                 database.executemany(_END, [(now_ns, *pair) for pair in gone])
         finally:
             self._patience_s = self._limits.busy_s
             self.close()  # a connection keeps the patience that it was opened with
         return [row for row in found if row.pair not in gone], numbered
+
+    def read(self, known: Callable[[Pair], bool]) -> tuple[list[Row], dict[Pair, int]]:
+        """Return the same of a file on a disk that takes nothing; other pairs' trials stay open."""
+        if not self._path.exists():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+        _check_version(self._path)
+        with contextlib.closing(open_read_only(self._path)) as database:
+            found, numbered = _open_trials(database)
+        return [row for row in found if known(row.pair)], numbered
 
     def is_gone(self) -> bool:
         """Return whether the file that was opened last is no longer at its path."""
@@ -176,8 +188,17 @@ class TrialFile:
             raise
 
 
+def _open_trials(database: sqlite3.Connection) -> tuple[list[Row], dict[Pair, int]]:
+    found = [Row.of(*each) for each in database.execute(_OPEN)]
+    return found, {Pair(*each[:3]): each[3] for each in database.execute(_NUMBERED)}
+
+
 def _opened(path: Path, busy_s: float) -> sqlite3.Connection:
-    """Return the file, made where it is missing. Raises sqlite3.Error, or Unreadable."""
+    """Return the file, made where it is missing; a newer coalmine's is left untouched.
+
+    Raises sqlite3.Error or OSError, and Unreadable for one that is damaged.
+    """
+    _check_version(path)
     database = sqlite3.connect(path, timeout=busy_s, isolation_level=None)
     try:
         _prepare(database)
@@ -192,13 +213,18 @@ def _opened(path: Path, busy_s: float) -> sqlite3.Connection:
     return database
 
 
+def _check_version(path: Path) -> None:
+    version = schema_version(path)
+    if version > SCHEMA_VERSION:
+        raise sqlite3.NotSupportedError(
+            f"schema {version} is newer than this coalmine's, {SCHEMA_VERSION}: it stays as it is"
+        )
+
+
 def _prepare(database: sqlite3.Connection) -> None:
     (damage,) = database.execute("PRAGMA quick_check(1)").fetchone()
     if damage != "ok":
         raise Unreadable(f"damaged: {' '.join(damage.split())}")
-    (version,) = database.execute("PRAGMA user_version").fetchone()
-    if version > SCHEMA_VERSION:
-        raise Unreadable(f"schema {version} is newer than this coalmine's, {SCHEMA_VERSION}")
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("PRAGMA synchronous = FULL")
     database.executescript(_SCHEMA)

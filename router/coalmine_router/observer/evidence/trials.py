@@ -176,6 +176,27 @@ class Trials:
             else:
                 self.left_out += 1
 
+    def restore_late(self, trials: Iterable[Trial], numbered: dict[Pair, int], now_ns: int) -> None:
+        """Do the same for trials that could not be read when evidence began to come.
+
+        A pair that has evidence by now keeps that, by the numbers after the older trials', which
+        end.
+        """
+        begun = set(self._pairs)
+        changed = self.take_changed()
+        for pair in begun & numbered.keys():
+            _renumber(
+                self._pairs[pair], [each for each in changed if each.pair == pair], numbered[pair]
+            )
+        known = list(trials)
+        for trial in known:
+            if trial.pair in begun:
+                trial.ended_ns = now_ns
+                changed.append(trial)
+        self.still_changed(changed)
+        others = {pair: number for pair, number in numbered.items() if pair not in begun}
+        self.restore([each for each in known if each.pair not in begun], others, now_ns)
+
     def _changes(self, trial: Trial) -> Trial:
         if trial.number:
             self._changed[trial.pair, trial.number] = trial
@@ -190,6 +211,14 @@ def _belongs(found: _OfPair, key: TrialKey) -> Trial | None:
     exact = (each for each in latest_first if each.key == key)
     fitting = (each for each in latest_first if each.key.fits(key))
     return next(exact, None) or next(fitting, None)
+
+
+def _renumber(found: _OfPair, changed: list[Trial], after: int) -> None:
+    """Let the numbers of a pair's trials, be they open or ended, begin after another one."""
+    for trial in {id(each): each for each in (*found.open, *changed)}.values():
+        trial.number += after
+    found.numbered += after
+    found.since = {number + after: count for number, count in found.since.items()}
 
 
 def _used(found: _OfPair, trial: Trial) -> None:

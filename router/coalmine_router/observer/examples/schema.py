@@ -8,6 +8,7 @@ from typing import Final
 from google.protobuf.message import DecodeError
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.database_file import schema_version
 from coalmine_router.observer.examples.severity import write_rank
 from coalmine_router.transaction import transaction
 
@@ -66,6 +67,7 @@ def connected(path: Path, patience_s: float, take_in: TakeIn) -> sqlite3.Connect
     OSError.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
+    _check_version(schema_version(path))
     database = sqlite3.connect(path, timeout=patience_s, isolation_level=None)
     try:
         _prepare(database, take_in)
@@ -93,12 +95,15 @@ def _version(database: sqlite3.Connection) -> int:
     return int(version)
 
 
-def _bring_up_to_date(database: sqlite3.Connection, take_in: TakeIn) -> None:
-    version = _version(database)
+def _check_version(version: int) -> None:
     if version > VERSION:
         raise sqlite3.NotSupportedError(
             f"made by a newer coalmine: version {version}, this one reads up to {VERSION}"
         )
+
+
+def _bring_up_to_date(database: sqlite3.Connection, take_in: TakeIn) -> None:
+    version = _version(database)
     if version == _WITHOUT_RANKS:
         _run(database, _RANKS)
         _rank_all(database)

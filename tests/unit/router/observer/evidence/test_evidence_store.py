@@ -23,6 +23,7 @@ from coalmine_router.observer.evidence.trial import Trial, TrialKey
 from coalmine_router.observer.evidence.trial_file import FILE, StoreLimits, TrialFile
 from coalmine_router.observer.evidence.trials import TrialLimits, Trials
 from coalmine_router.observer.evidence.verdict import NO_VERDICT
+from tests.doubles.disk import contents
 from tests.doubles.evidence import FAIL, KEY, PAIR, a_comparison
 from tests.doubles.hand_clock import HandClock
 from tests.doubles.waiting import eventually
@@ -206,6 +207,18 @@ async def test_a_disk_that_takes_nothing_is_logged_once_and_evidence_grows_on(
     assert [each["event"] for each in logs] == ["evidence_not_saved", "evidence_saved_again"]
 
 
+async def test_a_disk_that_takes_something_again_is_well_though_nothing_is_to_be_saved(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "state").write_text("in the way")
+    async with kept(tmp_path / "state" / FILE) as found:
+        assert found.store.trouble()
+        assert not await found.store.save()
+        (tmp_path / "state").unlink()
+        assert await found.store.save()
+        assert found.store.trouble() == ""
+
+
 async def test_a_state_folder_that_comes_back_is_used_again(tmp_path: Path) -> None:
     folder = tmp_path / "state"
     folder.write_text("in the way")
@@ -223,11 +236,6 @@ def not_a_database(path: Path) -> None:
     path.write_bytes(b"not a database" * 100)
 
 
-def newer_schema(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as database:
-        database.execute("PRAGMA user_version = 7")
-
-
 def a_hole(path: Path) -> None:
     content = bytearray(path.read_bytes())
     content[4_096:] = bytes(len(content) - 4_096)
@@ -236,7 +244,7 @@ def a_hole(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("harm", "why"),
-    [(not_a_database, "not a database"), (newer_schema, "newer"), (a_hole, "damaged|malformed")],
+    [(not_a_database, "not a database"), (a_hole, "damaged|malformed")],
 )
 async def test_a_file_that_cant_be_read_is_set_aside_and_evidence_begins_anew(
     tmp_path: Path, harm: Any, why: str
@@ -253,6 +261,81 @@ async def test_a_file_that_cant_be_read_is_set_aside_and_evidence_begins_anew(
     assert any(word in logs[0]["error"] for word in why.split("|"))
     assert saved(tmp_path) == {1: 4}
     assert (tmp_path / f"{FILE}.unreadable").read_bytes() == harmed
+
+
+def set_version(path: Path, version: int) -> None:
+    with closing(sqlite3.connect(path)) as database:
+        database.execute(f"PRAGMA user_version = {version}")
+
+
+async def test_a_newer_file_is_left_as_it_is_and_evidence_stays_in_memory(tmp_path: Path) -> None:
+    path = tmp_path / FILE
+    async with kept(path) as before:
+        before.compared(times=9)
+    set_version(path, 7)
+    newer = path.read_bytes()
+    with capture_logs() as logs:
+        async with kept(path) as found:
+            trial = found.compared()
+            assert not await found.store.save(trial)
+            assert "schema 7 is newer" in found.store.trouble()
+            with pytest.raises(Unavailable, match="newer"):
+                await found.listed()
+    assert [each["event"] for each in logs] == ["evidence_not_saved"]
+    assert contents(tmp_path) == newer
+
+
+async def test_what_could_not_be_read_at_the_start_is_history_once_it_can_and_not_written_over(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / FILE
+    async with kept(path) as before:
+        before.compared(times=9)
+        before.compared(key=version(9))
+        before.compared(INT8, times=5)
+    set_version(path, 7)
+    async with kept(path) as found:
+        found.compared(times=2)
+        found.compared(key=version(3))
+        assert not await found.store.save()
+        set_version(path, 1)
+        assert await found.store.save()
+        assert found.store.trouble() == ""
+        assert [each.number for each in found.trials.open()] == [3, 4, 1]
+        assert found.compared(key=version(4)).number == 5
+        assert found.compared(INT8).evidence.rows == 24
+        assert await found.store.save()
+        ends = {
+            (each.pair.candidate, each.number): (each.ended_ns > 0, each.evidence.rows)
+            for each in await found.store.listed("digits", "", 0)
+        }
+    assert ends == {
+        ("canary", 1): (True, 36),
+        ("canary", 2): (True, 4),
+        ("canary", 3): (False, 8),
+        ("canary", 4): (False, 4),
+        ("canary", 5): (False, 4),
+        ("int8", 1): (False, 24),
+    }
+
+
+async def test_a_file_that_is_locked_at_the_start_is_read_and_written_to_later(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / FILE
+    async with kept(path) as before:
+        before.compared(times=9)
+    with closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        made = Kept(path, QUICK, Trials())
+        await made.store.load(anybody)
+        assert made.compared().evidence.rows == 40
+        assert not await made.store.save()
+        assert "locked" in made.store.trouble()
+    assert await made.store.save()
+    await made.store.close()
+    assert saved(tmp_path) == {1: 40}
+    assert not (tmp_path / f"{FILE}.unreadable").exists()
 
 
 async def test_a_file_that_is_damaged_while_it_is_used_is_replaced_by_what_memory_has(

@@ -396,11 +396,13 @@ async def test_a_file_of_a_newer_program_is_left_as_it_is(tmp_path: Path) -> Non
     path = tmp_path / "m.sqlite"
     with closing(sqlite3.connect(path)) as newer:
         newer.execute("PRAGMA user_version=99")
+    before = contents(tmp_path)
     async with store(path) as kept:
         kept.offer(record(1))
         with pytest.raises(Unavailable, match="newer coalmine: version 99"):
             await ids(kept)
         assert kept.totals() == totals(dropped_disk=1)
+    assert contents(tmp_path) == before
 
 
 _WRITER = """
