@@ -185,6 +185,17 @@ def test_a_router_that_is_started_anew_does_not_end_the_wait(
     assert run("status digits --until-verdict").exit_code == 0
 
 
+def test_the_wait_goes_on_until_a_router_that_has_just_started_knows_its_proxies(
+    run: Run, control: FakeControl
+) -> None:
+    first, later = judged_and_well("pass"), judged_and_well("pass")
+    first.at_ns, later.at_ns = first.counting_since_ns + 10**9, first.counting_since_ns + 2 * 10**9
+    del first.proxies[:]
+    control.watched, control.watch_ends = [first, later], False
+    result = run("status digits --until-verdict")
+    assert (result.exit_code, result.stderr) == (0, "")
+
+
 def test_a_router_that_was_never_there_ends_the_wait_at_once(
     run: Run, control: FakeControl
 ) -> None:

@@ -213,6 +213,15 @@ async def test_what_a_proxy_says_it_reaches_is_bounded_by_the_table(feed: Feed) 
     assert proxy.ByteSize() < 5_000
 
 
+async def test_what_is_wrong_with_a_proxy_is_told_and_bounded(feed: Feed) -> None:
+    call = feed.follow()
+    await call.write(pb.ProxyState(proxy_id="p", trouble="t.pb: is not saved: " + "x" * 10_000))
+    await known(feed)
+    (proxy,) = feed.feed.proxies()
+    assert proxy.trouble.startswith("t.pb: is not saved: xxx")
+    assert len(proxy.trouble) == 300
+
+
 async def test_a_refusal_that_is_said_again_does_not_stand_for_a_newer_table(feed: Feed) -> None:
     call = feed.follow()
     await read(call)

@@ -254,8 +254,10 @@ async def test_a_table_that_the_disk_does_not_take_is_told_once_and_saved_later(
                 for revision in (1, 2):
                     await control.push(table(revision))
                     await control.wait(lambda: control.states != [] and _acked(control, revision))  # noqa: B023
+                await control.wait(lambda: "is not saved" in control.states[-1].trouble)
                 follower.file.rmdir()
                 await eventually(follower.file.exists)
+                await control.wait(lambda: control.states[-1].trouble == "")
     assert pb.RouteTable.FromString(follower.file.read_bytes()) == table(2)
     told = [each["event"] for each in logs if each["event"].startswith("table_")]
     assert told == ["table_not_saved", "table_saved_again"]

@@ -20,6 +20,9 @@ _WHOLE_BP: Final = 10_000
 # are charged to it: at least this number, and this share.
 _ERRORS_MIN: Final = 5
 _ERRORS_SHARE: Final = 0.01
+# So long a process that has just started, or connected, is given to find the others.
+_NEW_NS: Final = 5 * 10**9
+_NO_PROXY: Final = "no proxy is connected to the control process"
 _CIRCUITS_OUT: Final = {"open", "half_open"}
 
 HealthWord = Literal["SERVING", "DEGRADED", "DOWN"]
@@ -39,18 +42,29 @@ class RouteHealth:
     def check(self) -> None:
         """Raise NotServing where anything is wrong."""
         if self.word != "SERVING":
-            raise NotServing(one_line(f"{self.word}: {'; '.join(self.reasons)}"))
+            raise NotServing(self.line)
+
+    @property
+    def line(self) -> str:
+        """The word and the first reason in one line, and how many more there are."""
+        more = f"; and {len(self.reasons) - 1:,} more" if len(self.reasons) > 1 else ""
+        return one_line(": ".join([self.word, *self.reasons[:1]])) + more
 
 
 def health_of(status: pb.RouteStatus) -> RouteHealth:
     """Return how a route is, by its status."""
     found = _Found.in_status(status)
-    down = list(_why_down(found))
+    down = [] if is_new(status, status.counting_since_ns) else list(_why_down(found))
     wrong = (each for each in _wrong(found) if not any(each in worse for worse in down))
     reasons = tuple(dict.fromkeys([*down, *wrong]))
     if down:
         return RouteHealth("DOWN", reasons)
     return RouteHealth("DEGRADED" if reasons else "SERVING", reasons)
+
+
+def is_new(status: pb.RouteStatus, since_ns: int) -> bool:
+    """Return whether a process is so new that what is known by it is not yet whole."""
+    return since_ns > 0 and 0 <= status.at_ns - since_ns < _NEW_NS
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,15 +73,16 @@ class _Found:
 
     status: pb.RouteStatus
     variants: Mapping[str, pb.VariantStatus]
-    # What each proxy that serves says of a variant, with the proxy's id.
+    # What each proxy that serves, and had the time to connect, says of a variant; with its id.
     reach: Mapping[str, Sequence[tuple[str, pb.VariantReach]]]
 
     @classmethod
     def in_status(cls, status: pb.RouteStatus) -> "_Found":
         reach: defaultdict[str, list[tuple[str, pb.VariantReach]]] = defaultdict(list)
         for proxy in status.proxies:
-            for each in proxy.reach if proxy.revision else ():
-                reach[each.variant].append((proxy.proxy_id, each))
+            if proxy.revision and not is_new(status, proxy.connected_since_ns):
+                for each in proxy.reach:
+                    reach[each.variant].append((proxy.proxy_id, each))
         return cls(status, {each.name: each for each in status.variants}, reach)
 
     def reached(self, name: str) -> list[bool]:
@@ -109,7 +124,7 @@ def _why_down(found: _Found) -> Iterator[str]:
     """Yield why no request is answered, or fewer than half of them are."""
     proxies, failing_bp = found.status.proxies, found.failing_bp()
     if not proxies:
-        yield "no proxy is connected to the control process"
+        yield _NO_PROXY
     elif not any(each.revision for each in proxies):
         refused = next((f": {each.refused}" for each in proxies if each.refused), "")
         yield f"no proxy has a route table{refused}"
@@ -124,6 +139,8 @@ def _why_down(found: _Found) -> Iterator[str]:
 def _wrong(found: _Found) -> Iterator[str]:
     """Yield what is wrong, the worst first."""
     status, used = found.status, _used(found.status.route)
+    if not status.proxies:
+        yield _NO_PROXY
     yield from filter(None, map(found.why_not, used))
     yield from _failing(status)
     yield from _turned_away(status)
@@ -131,6 +148,7 @@ def _wrong(found: _Found) -> Iterator[str]:
     yield from (why for name in used for why in _partly(found, name))
     yield from _circuits(found)
     yield from status.troubles
+    yield from (f"proxy {each.proxy_id}: {each.trouble}" for each in status.proxies if each.trouble)
     yield from _lost(status.reports)
     if status.comparing.share_bp < _WHOLE_BP and (words := comparing(status.comparing)):
         yield words
@@ -158,13 +176,18 @@ def _turned_away(status: pb.RouteStatus) -> Iterator[str]:
 
 def _late(status: pb.RouteStatus) -> Iterator[str]:
     """Yield that proxies don't serve by the table in force, with the first of them."""
-    late = [each for each in status.proxies if each.revision != status.revision or each.refused]
-    if not late or not any(each.revision for each in status.proxies):
+    late = [each for each in status.proxies if _is_late(status, each)]
+    if not late:
         return
     among = f"{len(late)} of {len(status.proxies)} proxies don't serve revision {status.revision}"
     has = f"revision {late[0].revision}" if late[0].revision else "no table"
     refused = f", it refused: {late[0].refused}" if late[0].refused else ""
     yield f"{among}: {late[0].proxy_id} has {has}{refused}"
+
+
+def _is_late(status: pb.RouteStatus, proxy: pb.ProxyStatus) -> bool:
+    is_behind = proxy.revision != status.revision
+    return bool(proxy.refused) or (is_behind and not is_new(status, proxy.connected_since_ns))
 
 
 def _partly(found: _Found, name: str) -> Iterator[str]:

@@ -26,6 +26,7 @@ def processes(status: pb.RouteStatus) -> Iterator[RenderableType]:
     yield proxies_line(status)
     yield from _strays(status)
     yield from _alone(status)
+    yield from _troubled(status)
     yield from _unreached(status)
     yield reports_line(status.reports)
 
@@ -56,6 +57,12 @@ def _alone(status: pb.RouteStatus) -> Iterator[RenderableType]:
             yield indented(
                 len(_INDENT), (f"{_INDENT}{began}, until {moment(of.connected_since_ns)}", DOUBTFUL)
             )
+
+
+def _troubled(status: pb.RouteStatus) -> Iterator[RenderableType]:
+    for of in status.proxies:
+        if of.trouble:
+            yield indented(len(_INDENT), (f"{_INDENT}{of.proxy_id}: {of.trouble}", DOUBTFUL))
 
 
 def _unreached(status: pb.RouteStatus) -> Iterator[RenderableType]:

@@ -94,8 +94,8 @@ def _judge(found: pb.RouteStatus, ruled: Ruling) -> None:
 
 def _undecided(found: pb.RouteStatus, ruled: Ruling, timeout_s: float) -> str:
     health = health_of(found)
-    wrong = "" if health.word == "SERVING" else f"; {health.word}: {'; '.join(health.reasons)}"
-    return one_line(f"no verdict within {timeout_s:g} s: {ruled.said}{wrong}")
+    wrong = f"; {health.line}" if health.reasons else ""
+    return f"no verdict within {timeout_s:g} s: {one_line(ruled.said)}{wrong}"
 
 
 def _timeout_s(timeout: str | None, *, is_waiting: bool) -> float:

@@ -112,15 +112,16 @@ def _variants(status: pb.RouteStatus) -> list[RenderableType]:
 
 
 def _used(status: pb.RouteStatus, counts: dict[str, pb.VariantStatus]) -> list[pb.Variant]:
-    """Return the variants that get requests, or copies, or got some; at least stable."""
+    """Return the variants that get requests, or copies, or got some: stable, then the others."""
     copied = {name for (_, name), share_bp in copy_shares(status.route).items() if share_bp}
-    return [
+    used = [
         each
         for each in status.route.variants
         if each.weight_bp
         or each.name in {STABLE, *copied}
         or (each.name in counts and counts[each.name].requests)
     ]
+    return sorted(used, key=lambda each: each.name != STABLE)
 
 
 def _by_weight(of: pb.Variant) -> int:

@@ -19,6 +19,7 @@ def status(of: pb.RouteStatus) -> Json:
         "revision": of.revision,
         "verdict": of.verdict,
         "troubles": list(of.troubles),
+        "at": moment(of.at_ns),
         "counting_since": moment(of.counting_since_ns),
         "route": route(of.route),
         "variants": [_traffic(each, split_requests) for each in of.variants],
@@ -90,6 +91,7 @@ def _proxy(of: pb.ProxyStatus) -> Json:
         "connected_since": moment(of.connected_since_ns),
         "refused": of.refused,
         "saved_ms": of.saved_ns / 1e6,
+        "trouble": of.trouble,
         "reach": [_reach(each) for each in of.reach],
     }
 

@@ -15,6 +15,7 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.console import Cell, line, stacked
 from coalmine_client.cli.control import Control
 from coalmine_client.cli.failure import Failure, VerdictFailed, WrongUsage, one_line
+from coalmine_client.cli.health import health_of, is_new
 from coalmine_client.cli.policy import STABLE
 from coalmine_client.cli.verdict_view import dated_reason, progress, word
 
@@ -102,7 +103,7 @@ async def _waited(
                     async for status in router.WatchRoute(pb.WatchRouteRequest(route=route)):
                         tell(status)
                         found = status, ruling(status, candidate)
-                        if found[1].is_decided:
+                        if found[1].is_decided and _is_known(status):
                             return found
                 except grpc.aio.AioRpcError as error:
                     if found is None or error.code() is not grpc.StatusCode.UNAVAILABLE:
@@ -111,6 +112,11 @@ async def _waited(
     if found is None:
         raise Failure(f"the router did not answer within {timeout_s:g} s")
     return found
+
+
+def _is_known(status: pb.RouteStatus) -> bool:
+    """Return whether the health holds: of a router that has just started, it gets better."""
+    return not health_of(status).reasons or not is_new(status, status.counting_since_ns)
 
 
 @contextlib.contextmanager

@@ -42,6 +42,7 @@ class _Follower:
     refused_to: int = 0
     refused: str = ""
     saved_ns: int = 0
+    trouble: str = ""
     # Set once it has said who it is.
     known: asyncio.Event = field(default_factory=asyncio.Event)
     # By route and variant, of the table that it was sent.
@@ -113,6 +114,7 @@ class TableFeed(TableFeedServicer):
                 connected_since_ns=each.since_ns,
                 refused=each.refused,
                 saved_ns=each.saved_ns,
+                trouble=each.trouble,
                 reach=[found for (of, _), found in each.reach.items() if of == route],
             )
             for each in sorted(self._known(), key=lambda each: (each.since_ns, each.proxy_id))
@@ -193,6 +195,7 @@ class TableFeed(TableFeedServicer):
         # Said before it was sent a table, and not afterwards.
         follower.saved_ns = follower.saved_ns or state.saved_ns
         follower.refused = state.refused[:_REFUSED_MAX]
+        follower.trouble = state.trouble[:_TROUBLE_MAX]
         follower.refused_to = min(state.refused_revision, follower.sent) if state.refused else 0
         follower.reach = _reach(state, self._current.table)
 

@@ -44,6 +44,7 @@ class ControlPlane:
         registry: CollectorRegistry,
     ) -> None:
         self._state = state
+        self._clock = clock
         self._registry = registry
         self._current = state.current
         check = ReadinessCheck(channels)
@@ -93,6 +94,7 @@ class ControlPlane:
             learned=learned,
             watchers=self._watchers,
             known=audit.known if audit is not None else nobody_known,
+            clock=self._clock,
         )
         recorded: Any = service if audit is None else Recorded(service, audit)
         add_RouteControlServicer_to_server(recorded, cast("grpc.aio.Server", methods))

@@ -8,6 +8,7 @@ from urllib.parse import unquote
 
 import grpc
 
+from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1.control_pb2_grpc import RouteControlServicer
 from coalmine.errors import InvalidRequest
@@ -73,6 +74,7 @@ class RouteControl(RouteControlServicer):
         learned: Learned,
         watchers: Streams,
         known: Known,
+        clock: Clock,
     ) -> None:
         self._current = current
         self._conductor = conductor
@@ -82,6 +84,7 @@ class RouteControl(RouteControlServicer):
         self._learned = learned
         self._watchers = watchers
         self._known = known
+        self._clock = clock
 
     # ------------------------------------------------------------ reading
 
@@ -210,7 +213,10 @@ class RouteControl(RouteControlServicer):
     def _status(self, table: RouteTable, name: str) -> pb.RouteStatus:
         route = table.route(name)
         status = pb.RouteStatus(
-            route=route_message(route), revision=table.revision, proxies=self._feed.proxies(name)
+            route=route_message(route),
+            revision=table.revision,
+            proxies=self._feed.proxies(name),
+            at_ns=self._clock.wall_ns(),
         )
         for variant in route.by_name:
             heard = self._board.of(name, variant)

@@ -196,6 +196,7 @@ class Subscriber:
                 refused_revision=self._refused_revision,
                 reach=self._reach_said,
                 saved_ns=self._saved_ns(),
+                trouble=self._outage.trouble,
             ),
         )
 
@@ -204,6 +205,7 @@ class Subscriber:
         return 0 if since_ns is None else self._clock.monotonic_ns() - since_ns
 
     def _save(self, message: pb.RouteTable) -> None:
+        before = self._outage.trouble
         try:
             self._saved.write(message)
         except OSError as error:
@@ -212,6 +214,8 @@ class Subscriber:
         else:
             self._unsaved = None
             self._outage.note_over()
+        if self._outage.trouble != before:
+            self._say()
 
 
 async def _spoken(states: States) -> AsyncIterator[pb.ProxyState]:

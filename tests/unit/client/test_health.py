@@ -213,6 +213,7 @@ def test_a_route_that_answers_fewer_than_half_of_its_callers_is_down(
             with_copies(variant="int8", role="shadow", circuit="open"),
             "int8 gets no copies (shadow): its calls kept failing",
         ),
+        (proxies(trouble="t.pb: is not saved: full"), "proxy p2: t.pb: is not saved: full"),
         (setting(troubles=["x.db: nothing is kept: full"]), "x.db: nothing is kept: full"),
         (
             setting(reports=pb.ReportCounts(recent_dropped=1_200)),
@@ -230,6 +231,37 @@ def test_a_route_with_something_wrong_that_answers_its_callers_is_degraded(
     status = well()
     change(status)
     assert health_of(status) == RouteHealth("DEGRADED", (why,))
+
+
+def at(seconds: float, **since: float) -> Change:
+    """Let it be so late, with the control process, and proxies by number, there since then."""
+
+    def change(status: pb.RouteStatus) -> None:
+        status.at_ns = AT_NS + round(seconds * 10**9)
+        status.counting_since_ns = AT_NS + round(since.get("control", -3_600) * 10**9)
+        for number, proxy in enumerate(status.proxies, 1):
+            proxy.connected_since_ns = AT_NS + round(since.get(f"p{number}", -3_600) * 10**9)
+
+    return change
+
+
+def test_a_proxy_that_has_just_connected_is_given_time_to_find_the_backends() -> None:
+    status = well()
+    both(unreached("stable", "p2"), proxies(revision=6), at(4.9, p2=0))(status)
+    assert health_of(status).word == "SERVING"
+    at(5, p2=0)(status)
+    assert len(health_of(status).reasons) == 2
+    both(at(1, p2=0), proxies(refused="no such file"))(status)
+    assert len(health_of(status).reasons) == 1
+
+
+@pytest.mark.parametrize("change", [no_proxies, unready("stable", "not asked yet"), no_tables])
+def test_a_control_process_that_has_just_started_calls_nothing_down(change: Change) -> None:
+    status = well()
+    both(change, at(4.9, control=0, p1=0, p2=0))(status)
+    assert health_of(status).word == "DEGRADED"
+    at(5, control=0, p1=0, p2=0)(status)
+    assert health_of(status).word == "DOWN"
 
 
 def test_a_stable_without_weight_that_is_lost_degrades_the_route_it_stands_behind() -> None:

@@ -345,6 +345,7 @@ class ProxyState(_message.Message):
     REACH_FIELD_NUMBER: _builtins.int
     REFUSED_REVISION_FIELD_NUMBER: _builtins.int
     SAVED_NS_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
     proxy_id: _builtins.str
     """New for every start of a proxy."""
     revision: _builtins.int
@@ -355,6 +356,8 @@ class ProxyState(_message.Message):
     """Of the table that was refused."""
     saved_ns: _builtins.int
     """How long, since its start, it has served by the table on its disk; 0: by one that it was sent."""
+    trouble: _builtins.str
+    """What is wrong with the proxy itself, in a line: a disk that takes no table. Empty: nothing."""
     @_builtins.property
     def reach(self) -> _containers.RepeatedCompositeFieldContainer[Global___VariantReach]:
         """What the proxy's calls can reach, when it last was another."""
@@ -368,10 +371,11 @@ class ProxyState(_message.Message):
         reach: _abc.Iterable[Global___VariantReach] | None = ...,
         refused_revision: _builtins.int = ...,
         saved_ns: _builtins.int = ...,
+        trouble: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["proxy_id", b"proxy_id", "reach", b"reach", "refused", b"refused", "refused_revision", b"refused_revision", "revision", b"revision", "saved_ns", b"saved_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["proxy_id", b"proxy_id", "reach", b"reach", "refused", b"refused", "refused_revision", b"refused_revision", "revision", b"revision", "saved_ns", b"saved_ns", "trouble", b"trouble"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -850,6 +854,7 @@ class RouteStatus(_message.Message):
     COMPARING_FIELD_NUMBER: _builtins.int
     TROUBLES_FIELD_NUMBER: _builtins.int
     RECENT_TURNED_AWAY_FIELD_NUMBER: _builtins.int
+    AT_NS_FIELD_NUMBER: _builtins.int
     revision: _builtins.int
     counting_since_ns: _builtins.int
     """Counts begin when the control process starts."""
@@ -857,6 +862,8 @@ class RouteStatus(_message.Message):
     """pass, fail, inconclusive; of all candidates: one that fails fails the route, all must pass for it to pass."""
     recent_turned_away: _builtins.int
     """Requests of the route that the router itself turned away within the last minute."""
+    at_ns: _builtins.int
+    """When all this was so, by the router's clock."""
     @_builtins.property
     def route(self) -> Global___Route: ...
     @_builtins.property
@@ -895,10 +902,11 @@ class RouteStatus(_message.Message):
         comparing: Global___Comparing | None = ...,
         troubles: _abc.Iterable[_builtins.str] | None = ...,
         recent_turned_away: _builtins.int = ...,
+        at_ns: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["comparing", b"comparing", "reports", b"reports", "route", b"route"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["comparing", b"comparing", "comparisons", b"comparisons", "counting_since_ns", b"counting_since_ns", "proxies", b"proxies", "recent_turned_away", b"recent_turned_away", "reports", b"reports", "revision", b"revision", "route", b"route", "shadows", b"shadows", "troubles", b"troubles", "turned_away", b"turned_away", "variants", b"variants", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ns", b"at_ns", "comparing", b"comparing", "comparisons", b"comparisons", "counting_since_ns", b"counting_since_ns", "proxies", b"proxies", "recent_turned_away", b"recent_turned_away", "reports", b"reports", "revision", b"revision", "route", b"route", "shadows", b"shadows", "troubles", b"troubles", "turned_away", b"turned_away", "variants", b"variants", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -1397,12 +1405,14 @@ class ProxyStatus(_message.Message):
     REFUSED_FIELD_NUMBER: _builtins.int
     REACH_FIELD_NUMBER: _builtins.int
     SAVED_NS_FIELD_NUMBER: _builtins.int
+    TROUBLE_FIELD_NUMBER: _builtins.int
     proxy_id: _builtins.str
     revision: _builtins.int
     connected_since_ns: _builtins.int
     refused: _builtins.str
     saved_ns: _builtins.int
     """How long it served by the table on its disk before it followed."""
+    trouble: _builtins.str
     @_builtins.property
     def reach(self) -> _containers.RepeatedCompositeFieldContainer[Global___VariantReach]:
         """Of the route that was asked for."""
@@ -1416,10 +1426,11 @@ class ProxyStatus(_message.Message):
         refused: _builtins.str = ...,
         reach: _abc.Iterable[Global___VariantReach] | None = ...,
         saved_ns: _builtins.int = ...,
+        trouble: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_since_ns", b"connected_since_ns", "proxy_id", b"proxy_id", "reach", b"reach", "refused", b"refused", "revision", b"revision", "saved_ns", b"saved_ns"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["connected_since_ns", b"connected_since_ns", "proxy_id", b"proxy_id", "reach", b"reach", "refused", b"refused", "revision", b"revision", "saved_ns", b"saved_ns", "trouble", b"trouble"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
