@@ -1,7 +1,16 @@
 """What the program makes of a verdict: what it prints, and the code it exits with."""
 
+import fcntl
 import json
+import os
+import pty
+import re
+import struct
+import subprocess
+import sys
+import termios
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import grpc
@@ -115,6 +124,37 @@ def test_a_candidate_that_the_route_does_not_have_is_wrong_usage(run: Run) -> No
         result = run(verb)
         assert result.exit_code == 2
         assert "route 'digits' has no variant 'nix', but stable, canary, int8" in result.stderr
+
+
+@contextmanager
+def terminal(rows: int, columns: int) -> Iterator[tuple[int, int]]:
+    """Yield what a program writes to, and what shows it: a terminal of this size."""
+    shows, program_side = pty.openpty()
+    fcntl.ioctl(program_side, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+    try:
+        yield program_side, shows
+    finally:
+        os.close(shows)
+        os.close(program_side)
+
+
+@pytest.mark.parametrize("columns", [80, 60, 200])
+def test_on_a_terminal_of_24_rows_the_first_line_stays_in_sight(
+    control: FakeControl, columns: int
+) -> None:
+    control.answers["GetRoute"] = judged_and_well("pass")
+    command = [sys.executable, "-m", "coalmine_client", "status", "digits", "--control"]
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    environment.pop("COLUMNS", None)
+    with serving(control) as address, terminal(24, columns) as (program_side, shows):
+        done = subprocess.run([*command, address], stdout=program_side, env=environment, check=True)
+        text = os.read(shows, 65_536).decode()
+    assert done.returncode == 0
+    assert text.startswith("\x1b[1;32mSERVING\x1b[0m\r\n")
+    plain = re.sub(r"\x1b\[[0-9;]*m", "", text).splitlines()
+    assert len(plain) < 24
+    assert max(map(len, plain)) <= max(columns, 80)
+    assert "…" not in text
 
 
 # ---------------------------------------------------------------- --until-verdict

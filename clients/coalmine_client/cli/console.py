@@ -71,12 +71,12 @@ class UncutTable(Table):
     """A table that loses no figure: where they need it, it is wider than there is room for."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        needed = sum(map(_needed, self.columns)) + _GAP * (len(self.columns) - 1)
+        needed = sum(map(_width_needed, self.columns)) + _GAP * (len(self.columns) - 1)
         width = max(options.max_width, needed)
         return super().__rich_console__(console, options.update(width=width))
 
 
-def _needed(column: Column) -> int:
+def _width_needed(column: Column) -> int:
     """Return how wide a column must be at least."""
     texts = (column.header, *column.cells)
     widest = max(cell_len(each.plain if isinstance(each, Text) else str(each)) for each in texts)
@@ -125,7 +125,7 @@ def line(*parts: Cell) -> Text:
     return Text.assemble(*(_safe(part) for part in parts))
 
 
-def indented(indent: int, *parts: Cell) -> RenderableType:
+def indented_line(indent: int, *parts: Cell) -> RenderableType:
     """Return one line of parts; where it wraps, what follows is indented."""
     return IndentedText(line(*parts), indent)
 

@@ -53,7 +53,7 @@ class RouteHealth:
 
 def health_of(status: pb.RouteStatus) -> RouteHealth:
     """Return how a route is, by its status."""
-    found = _Found.in_status(status)
+    found = _Facts.in_status(status)
     down = [] if is_new(status, status.counting_since_ns) else list(_why_down(found))
     wrong = (each for each in _wrong(found) if not any(each in worse for worse in down))
     reasons = tuple(dict.fromkeys([*down, *wrong]))
@@ -68,7 +68,7 @@ def is_new(status: pb.RouteStatus, since_ns: int) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
+class _Facts:
     """A status, with what it says of each variant by name."""
 
     status: pb.RouteStatus
@@ -77,7 +77,7 @@ class _Found:
     reach: Mapping[str, Sequence[tuple[str, pb.VariantReach]]]
 
     @classmethod
-    def in_status(cls, status: pb.RouteStatus) -> "_Found":
+    def in_status(cls, status: pb.RouteStatus) -> "_Facts":
         reach: defaultdict[str, list[tuple[str, pb.VariantReach]]] = defaultdict(list)
         for proxy in status.proxies:
             if proxy.revision and not is_new(status, proxy.connected_since_ns):
@@ -85,7 +85,7 @@ class _Found:
                     reach[each.variant].append((proxy.proxy_id, each))
         return cls(status, {each.name: each for each in status.variants}, reach)
 
-    def reached(self, name: str) -> list[bool]:
+    def calls_of(self, name: str) -> list[bool]:
         """Return of each proxy that says something of a variant whether it can call it."""
         return [each.available > 0 for _, each in self.reach.get(name, ())]
 
@@ -95,7 +95,7 @@ class _Found:
         Where proxies have an address and the control process finds nobody ready, its answers tell:
         one of the two may not reach a backend that the other does.
         """
-        of, reached = self.variants.get(name), self.reached(name)
+        of, reached = self.variants.get(name), self.calls_of(name)
         if of is None or (reached and not any(reached)):
             return False
         return of.ready or (bool(reached) and of.recent_requests > of.recent_errors)
@@ -109,7 +109,7 @@ class _Found:
 
     def why_not(self, name: str) -> str:
         """Return why a variant can't be called; "" where every proxy can call it."""
-        of, reached = self.variants.get(name), self.reached(name)
+        of, reached = self.variants.get(name), self.calls_of(name)
         if of is None or not of.ready:
             return f"{name} is not ready: {(of and of.reason) or 'no reason given'}"
         if all(reached):
@@ -120,7 +120,7 @@ class _Found:
         return f"{some or 'no proxy can'} call {name}: {'; '.join(why)}"
 
 
-def _why_down(found: _Found) -> Iterator[str]:
+def _why_down(found: _Facts) -> Iterator[str]:
     """Yield why no request is answered, or fewer than half of them are."""
     proxies, failing_bp = found.status.proxies, found.failing_bp()
     if not proxies:
@@ -136,20 +136,20 @@ def _why_down(found: _Found) -> Iterator[str]:
 # ---------------------------------------------------------------- what is wrong
 
 
-def _wrong(found: _Found) -> Iterator[str]:
+def _wrong(found: _Facts) -> Iterator[str]:
     """Yield what is wrong, the worst first."""
     status, used = found.status, _used(found.status.route)
     if not status.proxies:
         yield _NO_PROXY
     yield from filter(None, map(found.why_not, used))
     yield from _failing(status)
-    yield from _turned_away(status)
+    yield from _refusals(status)
     yield from _late(status)
     yield from (why for name in used for why in _partly(found, name))
     yield from _circuits(found)
     yield from status.troubles
     yield from (f"proxy {each.proxy_id}: {each.trouble}" for each in status.proxies if each.trouble)
-    yield from _lost(status.reports)
+    yield from _lost_reports(status.reports)
     if status.comparing.share_bp < _WHOLE_BP and (words := comparing(status.comparing)):
         yield words
 
@@ -168,7 +168,7 @@ def _failing(status: pb.RouteStatus) -> Iterator[str]:
             yield f"{of.name} failed {errors:,} of {requests:,} requests within a minute"
 
 
-def _turned_away(status: pb.RouteStatus) -> Iterator[str]:
+def _refusals(status: pb.RouteStatus) -> Iterator[str]:
     if refused := status.recent_turned_away:
         reasons = counted(nonzero(status.turned_away))
         yield f"{refused:,} requests turned away within a minute; since the start: {reasons}"
@@ -190,7 +190,7 @@ def _is_late(status: pb.RouteStatus, proxy: pb.ProxyStatus) -> bool:
     return bool(proxy.refused) or (is_behind and not is_new(status, proxy.connected_since_ns))
 
 
-def _partly(found: _Found, name: str) -> Iterator[str]:
+def _partly(found: _Facts, name: str) -> Iterator[str]:
     """Yield that a proxy calls only some addresses of a variant: of the first such proxy."""
     for proxy_id, each in found.reach.get(name, ()):
         if 0 < each.available < each.addresses:
@@ -200,7 +200,7 @@ def _partly(found: _Found, name: str) -> Iterator[str]:
             return
 
 
-def _circuits(found: _Found) -> Iterator[str]:
+def _circuits(found: _Facts) -> Iterator[str]:
     shares = copy_shares(found.status.route)
     for of in found.status.shadows:
         role = of.role or "shadow"
@@ -209,6 +209,6 @@ def _circuits(found: _Found) -> Iterator[str]:
             yield f"{of.variant} gets no copies ({role}): its calls kept failing"
 
 
-def _lost(reports: pb.ReportCounts) -> Iterator[str]:
+def _lost_reports(reports: pb.ReportCounts) -> Iterator[str]:
     if lost := reports.recent_dropped:
         yield f"{lost:,} reports lost within a minute: counts and evidence lack them"

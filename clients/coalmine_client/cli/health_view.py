@@ -5,7 +5,7 @@ from typing import Final
 
 from rich.console import RenderableType
 
-from coalmine_client.cli.console import BAD, DOUBTFUL, FAINT, GOOD, STRONG, indented, line
+from coalmine_client.cli.console import BAD, DOUBTFUL, FAINT, GOOD, STRONG, indented_line, line
 from coalmine_client.cli.health import HealthWord, RouteHealth
 
 _STYLES: Final[dict[HealthWord, str]] = {"SERVING": GOOD, "DEGRADED": DOUBTFUL, "DOWN": BAD}
@@ -19,8 +19,8 @@ def health_lines(health: RouteHealth, reasons_max: int | None = None) -> Iterato
         return
     first, *others = health.reasons[:reasons_max]
     indent = len(health.word) + 2
-    yield indented(indent, (f"{health.word}:", style), " ", first)
+    yield indented_line(indent, (f"{health.word}:", style), " ", first)
     for each in others:
-        yield indented(indent, " " * indent, each)
+        yield indented_line(indent, " " * indent, each)
     if folded := len(health.reasons) - 1 - len(others):
         yield line((f"{' ' * indent}and {folded:,} more: --all shows them", FAINT))

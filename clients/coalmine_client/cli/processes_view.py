@@ -10,7 +10,7 @@ from coalmine_client.cli.console import (
     DOUBTFUL,
     FAINT,
     counted,
-    indented,
+    indented_line,
     line,
     moment,
     nonzero,
@@ -46,7 +46,9 @@ def _strays(status: pb.RouteStatus) -> Iterator[RenderableType]:
             serves = f"serves revision {of.revision}" if of.revision else "serves no table yet"
             why = f", refused: {of.refused}" if of.refused else ""
             since = f", connected since {moment(of.connected_since_ns)}"
-            yield indented(len(_INDENT), (f"{_INDENT}{of.proxy_id} {serves}{why}{since}", DOUBTFUL))
+            yield indented_line(
+                len(_INDENT), (f"{_INDENT}{of.proxy_id} {serves}{why}{since}", DOUBTFUL)
+            )
 
 
 def _alone(status: pb.RouteStatus) -> Iterator[RenderableType]:
@@ -54,7 +56,7 @@ def _alone(status: pb.RouteStatus) -> Iterator[RenderableType]:
     for of in status.proxies:
         if of.saved_ns >= _ALONE_NS:
             began = f"{of.proxy_id} began by its saved table, for {of.saved_ns / 1e9:.0f} s"
-            yield indented(
+            yield indented_line(
                 len(_INDENT), (f"{_INDENT}{began}, until {moment(of.connected_since_ns)}", DOUBTFUL)
             )
 
@@ -62,7 +64,7 @@ def _alone(status: pb.RouteStatus) -> Iterator[RenderableType]:
 def _troubled(status: pb.RouteStatus) -> Iterator[RenderableType]:
     for of in status.proxies:
         if of.trouble:
-            yield indented(len(_INDENT), (f"{_INDENT}{of.proxy_id}: {of.trouble}", DOUBTFUL))
+            yield indented_line(len(_INDENT), (f"{_INDENT}{of.proxy_id}: {of.trouble}", DOUBTFUL))
 
 
 def _unreached(status: pb.RouteStatus) -> Iterator[RenderableType]:
@@ -73,7 +75,7 @@ def _unreached(status: pb.RouteStatus) -> Iterator[RenderableType]:
                 found = f"{reach.variant}: {reach.available} of {reach.addresses} addresses"
                 why = f": {'; '.join(reach.troubles)}" if reach.troubles else ""
                 style = DOUBTFUL if reach.available else BAD
-                yield indented(
+                yield indented_line(
                     len(_INDENT), (f"{_INDENT}{found} on proxy {of.proxy_id}{why}", style)
                 )
 
@@ -82,7 +84,7 @@ def reports_line(of: pb.ReportCounts) -> RenderableType:
     """Return what became of the proxies' reports."""
     dropped = sum(of.dropped.values())
     reasons = f" ({counted(nonzero(of.dropped))})" if dropped else ""
-    return indented(
+    return indented_line(
         len(_INDENT),
         ("reports   ", FAINT),
         f"{of.offered:,} offered · {of.received:,} received · ",

@@ -65,7 +65,7 @@ def status(
         if json or ruled.is_decided:
             _show(found, None if json else view)
         if not ruled.is_decided:
-            raise NoVerdict(_undecided(found, ruled, timeout_s))
+            raise NoVerdict(_no_verdict_line(found, ruled, timeout_s))
         _judge(found, ruled)
     else:
         found = control.ask(lambda router: _got(router, route))
@@ -92,7 +92,7 @@ def _judge(found: pb.RouteStatus, ruled: Ruling) -> None:
     health_of(found).check()
 
 
-def _undecided(found: pb.RouteStatus, ruled: Ruling, timeout_s: float) -> str:
+def _no_verdict_line(found: pb.RouteStatus, ruled: Ruling, timeout_s: float) -> str:
     health = health_of(found)
     wrong = f"; {health.line}" if health.reasons else ""
     return f"no verdict within {timeout_s:g} s: {one_line(ruled.said)}{wrong}"

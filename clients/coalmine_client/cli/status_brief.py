@@ -17,7 +17,7 @@ from coalmine_client.cli.console import (
     FAINT,
     STRONG,
     add,
-    indented,
+    indented_line,
     line,
     moment,
     stacked,
@@ -28,8 +28,8 @@ from coalmine_client.cli.health_view import health_lines
 from coalmine_client.cli.policy import STABLE, copy_shares
 from coalmine_client.cli.processes_view import proxies_line, reports_line
 from coalmine_client.cli.shares import rate
-from coalmine_client.cli.status_view import answered, head, latency, served_by, status_errors
-from coalmine_client.cli.verdict_view import badness, dated_reason, needed, word
+from coalmine_client.cli.status_view import failure_lines, head, latency, served_by, status_errors
+from coalmine_client.cli.verdict_view import badness, dated_reason, way_to_verdict, word
 
 _REASONS_MAX: Final = 5
 _ROWS_MAX: Final = 5
@@ -62,7 +62,7 @@ def _candidates(status: pb.RouteStatus) -> list[RenderableType]:
                 f"{found.match:,}",
                 (f"{found.mismatch:,}", BAD if found.mismatch else ""),
                 (f"{found.error:,}", BAD if found.error else ""),
-                needed(found.verdict),
+                way_to_verdict(found.verdict),
             )
         parts += [rows, *chain.from_iterable(map(_reason, own[:_ROWS_MAX]))]
     if folded := len(status.comparisons) - len(own[:_ROWS_MAX]):
@@ -76,10 +76,14 @@ def _pairs(count: int) -> str:
 
 def _reason(found: pb.ComparisonCounts) -> Iterator[RenderableType]:
     """Yield why it is no PASS, where a word about what is needed doesn't say that."""
-    if found.verdict.verdict != "pass" and not needed(found.verdict) and found.verdict.reason:
+    if (
+        found.verdict.verdict != "pass"
+        and not way_to_verdict(found.verdict)
+        and found.verdict.reason
+    ):
         pair = f"{found.candidate} against {found.reference}"
         said = dated_reason(found.verdict)
-        yield indented(2, word(found.verdict.verdict), "  ", (pair, STRONG), "  ", said)
+        yield indented_line(2, word(found.verdict.verdict), "  ", (pair, STRONG), "  ", said)
 
 
 # ---------------------------------------------------------------- variants
@@ -108,7 +112,7 @@ def _variants(status: pb.RouteStatus) -> list[RenderableType]:
             latency(of.latency_p99_ms, of.requests),
         )
     names = {each.name for each in shown}
-    return [rows, *answered(status, names), *_others(status.route.variants, names, counts)]
+    return [rows, *failure_lines(status, names), *_others(status.route.variants, names, counts)]
 
 
 def _used(status: pb.RouteStatus, counts: dict[str, pb.VariantStatus]) -> list[pb.Variant]:
@@ -154,7 +158,7 @@ def _copies(status: pb.RouteStatus) -> Iterator[RenderableType]:
         return
     failed = sum(each.failed + each.timed_out for each in lanes)
     dropped = sum(sum(each.dropped.values()) for each in lanes)
-    yield indented(
+    yield indented_line(
         10,
         ("copies    ", FAINT),
         f"{sum(each.offered for each in lanes):,} offered · ",

@@ -15,7 +15,7 @@ from coalmine_client.cli.console import (
     Cell,
     add,
     counted,
-    indented,
+    indented_line,
     line,
     moment,
     nonzero,
@@ -38,7 +38,7 @@ def status_view(status: pb.RouteStatus) -> RenderableType:
     since = line((f"counting since {moment(status.counting_since_ns)}", FAINT))
     parts: list[RenderableType] = [*health_lines(health_of(status)), head(status), since]
     parts += [*verdicts(status), line(), _variants(status), *_unready(status)]
-    parts += answered(status, {each.name for each in status.variants})
+    parts += failure_lines(status, {each.name for each in status.variants})
     if lanes := list(copies(status)):
         parts += [line(), *lanes]
     if status.comparisons:
@@ -52,7 +52,7 @@ def head(status: pb.RouteStatus) -> RenderableType:
     route = status.route
     facts = [match(route), f"revision {status.revision}", *policy(route)]
     said: list[Cell] = [word(status.verdict), "   "] if status.verdict else []
-    return indented(2, (route.name, STRONG), "   ", *said, " · ".join(facts))
+    return indented_line(2, (route.name, STRONG), "   ", *said, " · ".join(facts))
 
 
 # ---------------------------------------------------------------- variants
@@ -121,19 +121,21 @@ def latency(ms: float, requests: int) -> str:
 def _unready(status: pb.RouteStatus) -> Iterator[RenderableType]:
     for of in status.variants:
         if not of.ready:
-            yield indented(2, (f"{of.name} is not ready: {of.reason or 'no reason given'}", BAD))
+            yield indented_line(
+                2, (f"{of.name} is not ready: {of.reason or 'no reason given'}", BAD)
+            )
 
 
-def answered(status: pb.RouteStatus, names: Container[str]) -> Iterator[RenderableType]:
+def failure_lines(status: pb.RouteStatus, names: Container[str]) -> Iterator[RenderableType]:
     """Yield a line for each variant of these that failed or fell back; and what was refused."""
     for of in status.variants:
         if of.name not in names:
             continue
         if errors := _errors_by_status(of):
-            yield indented(2, (f"{of.name} answered {counted(errors)}", BAD))
+            yield indented_line(2, (f"{of.name} answered {counted(errors)}", BAD))
         if fallbacks := nonzero(of.fallbacks):
             fell = f"{of.name}: {sum(fallbacks.values()):,} fell back"
-            yield indented(2, (f"{fell} ({counted(fallbacks)})", DOUBTFUL))
+            yield indented_line(2, (f"{fell} ({counted(fallbacks)})", DOUBTFUL))
     if refused := nonzero(status.turned_away):
         total = sum(refused.values())
         yield line((f"{total:,} turned away by the router ({counted(refused)})", DOUBTFUL))

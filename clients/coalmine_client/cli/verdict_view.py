@@ -13,7 +13,7 @@ from coalmine_client.cli.console import (
     STRONG,
     Cell,
     add,
-    indented,
+    indented_line,
     line,
     moment,
     table,
@@ -47,8 +47,8 @@ def verdict(found: pb.ComparisonCounts) -> Iterator[RenderableType]:
     """Yield the block of one candidate."""
     pair = f"{found.candidate} against {found.reference}"
     said = dated_reason(found.verdict)
-    yield indented(2, word(found.verdict.verdict), "  ", (pair, STRONG), "  ", said)
-    yield indented(4, (f"{_INDENT}{_trial(found)}", FAINT))
+    yield indented_line(2, word(found.verdict.verdict), "  ", (pair, STRONG), "  ", said)
+    yield indented_line(4, (f"{_INDENT}{_trial(found)}", FAINT))
     if found.verdict.gates:
         yield _gates(found.verdict)
     if found.HasField("mismatch_rate"):
@@ -74,18 +74,18 @@ def dated_reason(of: pb.Verdict) -> str:
     """
     told = [gate for gate in of.gates if gate.finding in _TELLING.get(of.verdict, ())]
     if "; ".join(gate.reason for gate in told) != of.reason:
-        return _dated(of.reason, of.at_ns if of.verdict in {"pass", "fail"} else 0)
+        return _with_time(of.reason, of.at_ns if of.verdict in {"pass", "fail"} else 0)
     at_ns = {gate.at_ns or of.at_ns for gate in told}
     if len(at_ns) == 1:
-        return _dated(of.reason, *at_ns)
-    return "; ".join(_dated(gate.reason, gate.at_ns or of.at_ns) for gate in told)
+        return _with_time(of.reason, *at_ns)
+    return "; ".join(_with_time(gate.reason, gate.at_ns or of.at_ns) for gate in told)
 
 
-def _dated(reason: str, at_ns: int) -> str:
+def _with_time(reason: str, at_ns: int) -> str:
     return f"at {moment(at_ns)}: {reason}" if at_ns and reason else reason
 
 
-def needed(of: pb.Verdict) -> str:
+def way_to_verdict(of: pb.Verdict) -> str:
     """Return how far it is to a verdict; "" for one that is decided, or hangs on nothing open."""
     if of.verdict != "inconclusive" or any(gate.finding == "alarm" for gate in of.gates):
         return ""
@@ -122,7 +122,7 @@ def _gates(of: pb.Verdict) -> RenderableType:
             (gate.finding, _STYLES.get(gate.finding, "")),
             progress(gate),
             f"{gate.observed:,}",
-            _dated(gate.reason, gate.at_ns) if gate.reason != of.reason else "",
+            _with_time(gate.reason, gate.at_ns) if gate.reason != of.reason else "",
         )
     return rows
 

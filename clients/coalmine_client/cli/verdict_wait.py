@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.live import Live
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_client.cli.console import Cell, line, stacked
+from coalmine_client.cli.console import DOUBTFUL, Cell, line, stacked
 from coalmine_client.cli.control import Control
 from coalmine_client.cli.failure import Failure, VerdictFailed, WrongUsage, one_line
 from coalmine_client.cli.health import health_of, is_new
@@ -133,11 +133,14 @@ def _progress(candidate: str) -> Iterator[Tell]:
 
 
 def progress_lines(status: pb.RouteStatus, candidate: str) -> list[list[Cell]]:
-    """Return a line for each candidate that is waited for: the word, and its open gates."""
-    found = list(_of(status, candidate))
+    """Return what is wrong, and a line for each candidate that is waited for: its open gates."""
+    found, health = list(_of(status, candidate)), health_of(status)
+    wrong: list[list[Cell]] = [[(health.line, DOUBTFUL)]] if health.reasons else []
     if not found:
-        return [["waiting for the first comparison"]]
-    return [[word(each.verdict.verdict), f"  {each.candidate}  ", _open(each)] for each in found]
+        return [*wrong, ["waiting for the first comparison"]]
+    return wrong + [
+        [word(each.verdict.verdict), f"  {each.candidate}  ", _open(each)] for each in found
+    ]
 
 
 def _open(found: pb.ComparisonCounts) -> str:

@@ -94,14 +94,14 @@ class Learned:
         self._recent.note(now_ns)
 
     def _tell_recent(self, route: str, status: pb.RouteStatus) -> None:
-        grown = self._recent.grown
+        growth = self._recent.growth
         for variant in status.variants:
             traffic, key = self._traffic.variant(route, variant.name), (route, variant.name)
-            variant.recent_requests = grown((*key, "requests"), traffic.requests)
-            variant.recent_errors = grown((*key, "errors"), traffic.errors)
+            variant.recent_requests = growth((*key, "requests"), traffic.requests)
+            variant.recent_errors = growth((*key, "errors"), traffic.errors)
         turned_away = sum(self._traffic.refusals_of(route).values())
-        status.recent_turned_away = grown((route, "turned_away"), turned_away)
-        status.reports.recent_dropped = grown("dropped", self._reports.dropped.total())
+        status.recent_turned_away = growth((route, "turned_away"), turned_away)
+        status.reports.recent_dropped = growth("dropped", self._reports.dropped.total())
 
     def _counts(self) -> Mapping[Hashable, int]:
         """Return the counts of which it matters whether they still grow."""

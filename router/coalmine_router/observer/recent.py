@@ -24,6 +24,6 @@ class RecentGrowth:
         while now_ns - self._noted[1][0] >= _WINDOW_NS:
             self._noted.popleft()
 
-    def grown(self, key: Hashable, count: int) -> int:
+    def growth(self, key: Hashable, count: int) -> int:
         """Return by how much a count, which is `count` now, grew in the last minute."""
         return max(0, count - self._noted[0][1].get(key, 0))

@@ -10,7 +10,14 @@ from coalmine_client.cli.status_view import status_view
 from coalmine_client.cli.trials import trials_view
 from coalmine_client.cli.verdict_view import comparing, dated_reason, progress
 from coalmine_client.cli.verdict_wait import progress_lines, ruling
-from tests.doubles.control import AT_NS, a_judged_status, a_judgement, a_list_of_trials, a_status
+from tests.doubles.control import (
+    AT_NS,
+    a_judged_status,
+    a_judgement,
+    a_list_of_trials,
+    a_status,
+    made_well,
+)
 from tests.doubles.printed import row, shown
 
 
@@ -222,11 +229,19 @@ def test_a_shadow_beside_a_bad_canary_is_not_held_against_it() -> None:
 
 
 def test_what_is_waited_for_is_told_a_line_a_candidate() -> None:
-    (told,) = progress_lines(a_judged_status("inconclusive"), "int8")
+    status = made_well(a_judged_status("inconclusive"))
+    (told,) = progress_lines(status, "int8")
 
     assert told[0] == ("INCONCLUSIVE", "bold yellow")
     assert "mismatch ██████░░░░ 63% of the way to PASS · errors" in str(told[2])
-    assert progress_lines(a_judged_status(), "canary") == [["waiting for the first comparison"]]
+    assert progress_lines(status, "canary") == [["waiting for the first comparison"]]
+
+
+def test_who_waits_sees_what_is_wrong_meanwhile() -> None:
+    first, second = progress_lines(a_judged_status("inconclusive"), "int8")
+
+    assert "DEGRADED: 1 of 2 proxies don't serve revision 7" in str(first)
+    assert second[0] == ("INCONCLUSIVE", "bold yellow")
 
 
 # ---------------------------------------------------------------- trials
@@ -240,6 +255,13 @@ def test_trials_tell_versions_times_why_and_what_came_out() -> None:
     assert row(text, "    2")[9:] == [
         *["2026-09-21", "14:13:20Z", "rules", "9,875", "100", "5", "3.10%", "PASS"]
     ]
+
+
+def test_no_figure_of_a_trial_is_cut_off_on_a_narrow_terminal() -> None:
+    text = shown(trials_view(a_list_of_trials()), width=80)
+
+    assert "…" not in text
+    assert text.count("9,875") == text.count("3.10%") == 2
 
 
 def test_a_route_that_was_never_compared_has_no_trials() -> None:

@@ -72,10 +72,10 @@ def _looked(
     if gates.slow:
         found.append(slow_gate(evidence, gates, seen["slow"]))
     found.append(split_gate(evidence, seen["split"]))
-    return tuple(_dated(each, seen[each.gate], at_ns) for each in found)
+    return tuple(_with_time(each, seen[each.gate], at_ns) for each in found)
 
 
-def _dated(gate: Gate, before: Gate, at_ns: int) -> Gate:
+def _with_time(gate: Gate, before: Gate, at_ns: int) -> Gate:
     return gate if gate.finding == before.finding else replace(gate, at_ns=at_ns)
 
 

@@ -22,7 +22,7 @@ class Counted:
             self.recent.note(self.now_ns)
 
     def grown(self, key: str) -> int:
-        return self.recent.grown(key, self.counts[key])
+        return self.recent.growth(key, self.counts[key])
 
 
 def test_what_was_counted_before_is_not_recent() -> None:
