@@ -99,13 +99,17 @@ def server(
     max_delay: str = "0s",
     traced: bool = False,
 ) -> Iterator[Contestant]:
-    """Yield the inference server, with the same model; `traced`, it records every request."""
+    """Yield the inference server, with the same model; `traced`, it records every request.
+
+    With a `max_batch` of 0 the model has no batch dimension: it is declared with its one row.
+    """
     repository = folder / f"{name}-{max_batch}-{'traced-' if traced else ''}models"
     subprocess.run(
         [
             *(sys.executable, "-m", "coalmine_client", "package", str(model(folder, name))),
             *("--repository", str(repository), "--name", "bench", "--version", "1"),
-            *("--input", f"x:FP32:{shape}", "--output", "y:FP32:[10]"),
+            *("--input", f"x:FP32:{_declared(shape, max_batch)}"),
+            *("--output", f"y:FP32:{_declared('[10]', max_batch)}"),
             *("--max-batch-size", str(max_batch), "--max-delay", max_delay),
         ],
         check=True,
@@ -117,8 +121,14 @@ def server(
     arguments = ("server", "run", "--model-repository", str(repository), *listen, *traces)
     with python("coalmine_client", *arguments) as process:
         said = json.loads(line(process))
-        title = "coalmine server, every request traced" if traced else "coalmine server"
+        title = "coalmine server" + (", every request traced" if traced else "")
+        if max_batch <= 1:
+            title += f", `max_batch_size: {max_batch}`"
         yield Contestant(title, said["grpc"], {"server": [process.pid]})
+
+
+def _declared(row: str, max_batch: int) -> str:
+    return row if max_batch else row.replace("[", "[1,")
 
 
 class Loop:

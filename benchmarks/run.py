@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import grpc
@@ -79,6 +79,7 @@ def _sections(rounds: int, scale: float) -> dict[str, Callable[[], str]]:
     return {
         "routers": lambda: "\n".join(_routers(case, rounds, scale) for case in (SMALL, IMAGE)),
         "servers": lambda: "\n".join(_servers(case, rounds, scale) for case in (SMALL, IMAGE)),
+        "unbatched": lambda: "\n".join(_unbatched(each, rounds, scale) for each in (16, 64)),
         "batching": lambda: _batching(rounds, scale),
         "memory": lambda: memory.section(scale),
         "comparing": comparing.section,
@@ -119,6 +120,22 @@ def _servers(case: Case, rounds: int, scale: float) -> str:
         found = _alternated(case, started, folder, rounds, scale, expected=expected)
     title = f"Servers, {case.name}, concurrency {case.concurrency}"
     return _table(title, found, floor=found[started[0].name], part="server")
+
+
+def _unbatched(concurrency: int, rounds: int, scale: float) -> str:
+    """Compare what a small model costs that can't batch: each request runs alone."""
+    case = replace(SMALL, concurrency=concurrency)
+    with contextlib.ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        started = [stack.enter_context(contestants.minimal_server(folder, case.model))]
+        for size in (1, 0):
+            server = contestants.server(folder, case.model, case.row, max_batch=size)
+            started.append(stack.enter_context(server))
+        expected = _answer_of(started[0], case.body())
+        found = _alternated(case, started, folder, rounds, scale, expected=expected)
+    title = f"Servers, small, without batching, concurrency {concurrency}"
+    made = "Alone: `python -m benchmarks.run --only unbatched --dry`."
+    return _table(title, found, floor=found[started[0].name], part="server", text=made)
 
 
 def _batching(rounds: int, scale: float) -> str:
@@ -222,11 +239,17 @@ def _alike(got: bytes, expected: bytes) -> bool:
 
 
 def _table(
-    title: str, found: dict[str, list[Measured]], *, floor: Sequence[Measured], part: str
+    title: str,
+    found: dict[str, list[Measured]],
+    *,
+    floor: Sequence[Measured],
+    part: str,
+    text: str = "",
 ) -> str:
     lines = [
         f"## {title}",
         "",
+        *([text, ""] if text else []),
         "| what | CPU µs a request | ratio to the first, by round | requests/s | p50 ms | p99 ms |",
         "|---|---|---|---|---|---|",
     ]

@@ -8,6 +8,7 @@ import numpy as np
 
 from coalmine.errors import ModelFailed, StartError
 from coalmine.tensors import Array
+from coalmine_server.batching.burst import Burst
 from coalmine_server.runtime.execution import Ran, Result
 from coalmine_server.runtime.program import Program
 from coalmine_server.signature import Arrays, Checked, Signature
@@ -43,6 +44,11 @@ class FakeTime:
         self._timers.append(timer)
         return timer
 
+    @property
+    def is_silent(self) -> bool:
+        """Whether no timer will go off any more."""
+        return all(each.is_cancelled for each in self._timers)
+
     def advance(self, by_ns: int) -> None:
         """Let time pass, and everything due in it happen in order."""
         until_ns = self.now_ns + by_ns
@@ -60,28 +66,40 @@ class FakeTime:
 
 @dataclass
 class FakeWorker:
-    """Holds what it is given until the test finishes it."""
+    """Holds what it is given until the test finishes it; tells of each batch, or of all at once."""
 
     time: FakeTime
+    tells_each: bool = True
     running: Sequence[Checked] | None = None
     batches: list[Sequence[Checked]] = field(default_factory=list)
-    _done: Callable[[Ran], None] | None = None
+    _burst: Burst | None = None
+    _told: Callable[[bool], object] = lambda _: None
     _started_ns: int = 0
 
-    def submit(self, batch: Sequence[Checked], done: Callable[[Ran], None]) -> None:
-        assert self.running is None, "a busy worker was given another batch"
-        self.running, self._done, self._started_ns = batch, done, self.time.now_ns
-        self.batches.append(batch)
+    def submit(self, burst: Burst, told: Callable[[bool], object]) -> None:
+        assert self._burst is None, "a busy worker was given another burst"
+        self._burst, self._told = burst, told
+        self._begin(burst)
 
     def finish(self, results: Sequence[Result] | None = None) -> None:
         """End the running batch; each request's answer is its own input's bytes, or as told."""
         assert self.running is not None
-        assert self._done is not None
+        assert self._burst is not None
         started_ns, now_ns = self._started_ns, self.time.now_ns
         echoed = [first.tobytes() for each in self.running if (first := each.arrays[0]) is not None]
-        ran = Ran(results or echoed, started_ns, started_ns, now_ns, now_ns)
-        self.running = None
-        self._done(ran)
+        self._burst.add(Ran(results or echoed, started_ns, started_ns, now_ns, now_ns))
+        self._begin(self._burst)
+        if self.running and self.tells_each:
+            self._told(False)
+
+    def _begin(self, burst: Burst) -> None:
+        batch = burst.next_batch()
+        if batch:
+            self.running, self._started_ns = batch, self.time.now_ns
+            self.batches.append(batch)
+        else:
+            self.running = self._burst = None
+            self._told(True)
 
 
 class FakeProgram:

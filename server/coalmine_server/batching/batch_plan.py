@@ -101,7 +101,7 @@ class Line(Generic[R]):
 
     A group is due when its rows fill a batch, or when its oldest request has waited `max_delay_ns`.
     Of several that are due, the one with the first request goes: by priority, then by arrival; in
-    that order its batch is filled.
+    that order its batch is filled. Where a batch is one row, all requests are one group.
     """
 
     def __init__(self, *, rows_max: int, max_delay_ns: int) -> None:
@@ -118,19 +118,21 @@ class Line(Generic[R]):
 
     def add(self, request: R) -> bool:
         """Let a request wait; return whether its group now fills a batch."""
-        group = self._groups.get(request.shape_key)
+        key = self._key(request)
+        group = self._groups.get(key)
         if group is None:
-            group = self._groups[request.shape_key] = _Group()
+            group = self._groups[key] = _Group()
         group.add(request)
         return group.rows >= self._rows_max
 
     def remove(self, request: R) -> bool:
         """Let a request wait no more; return whether it did."""
-        group = self._groups.get(request.shape_key)
+        key = self._key(request)
+        group = self._groups.get(key)
         if group is None or not group.remove(request):
             return False
         if not group.rows:
-            del self._groups[request.shape_key]
+            del self._groups[key]
         return True
 
     def take(self, now_ns: int) -> Taken[R]:
@@ -143,6 +145,21 @@ class Line(Generic[R]):
             self.remove(request)
         # Without the expired the group may no longer be due: it is looked at afresh.
         return Taken(expired=tuple(expired)) if expired else Taken(tuple(batch))
+
+    def take_one(self, now_ns: int) -> R | None:
+        """Take the next request of a line whose batches are one row: what a busy worker runs next.
+
+        None where nothing waits, or the first has expired: what is to be done then, `take` says.
+        """
+        for group in self._groups.values():
+            request = next(group.in_order())
+            if request.deadline_ns is None or request.deadline_ns > now_ns:
+                self.remove(request)
+                return request
+        return None
+
+    def _key(self, request: R) -> Hashable:
+        return None if self._rows_max == 1 else request.shape_key
 
     def _due(self, now_ns: int) -> tuple[_Group[R] | None, int | None]:
         """Return the group to take from, else when the first is due."""

@@ -3,12 +3,13 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 import structlog
 
 from coalmine.clock import Clock
 from coalmine.errors import DeadlineSpent, Unavailable
+from coalmine_server.batching.burst import Burst
 from coalmine_server.batching.timers import Alarm, Timer
 from coalmine_server.batching.waiting import Batch, Limits, Pending, Waiting
 from coalmine_server.figures.statistics import VersionStatistics
@@ -19,16 +20,25 @@ from coalmine_server.spans import Traced
 _log = structlog.get_logger(__name__)
 
 
-class Runs(Protocol):
-    """Something that runs one batch at a time."""
+# An answer is held back no longer than this while its worker runs the next request.
+_HELD_NS: Final = 5_000_000
 
-    def submit(self, batch: Sequence[Checked], done: Callable[[Ran], None]) -> None:
-        """Run `batch` elsewhere, then call `done` on the loop."""
+
+class Runs(Protocol):
+    """Something that runs one burst at a time."""
+
+    def submit(self, burst: Burst, told: Callable[[bool], object]) -> None:
+        """Run `burst` elsewhere; call `told` on the loop now and then, at its end with True."""
         ...
 
 
 class Batcher:
-    """Collects requests into batches. Everything here happens on the loop."""
+    """Collects requests into batches. Everything here happens on the loop.
+
+    A model that takes one row at a time can't batch, and to hand each request to a worker and back
+    would cost more than a small model does. So there a busy worker takes the next request itself,
+    from what waits, and the loop hears of several together.
+    """
 
     def __init__(
         self,
@@ -42,13 +52,15 @@ class Batcher:
     ) -> None:
         self._label = label
         self._limits = limits
-        self._workers_count = len(workers)
         self._idle = list(workers)
+        self._bursts: set[Burst] = set()
         self._clock = clock
         self._statistics = metrics
         self._waiting = Waiting(label, limits)
         self._due = Alarm(timer, self._dispatch)
         self._expiry = Alarm(timer, self._expire_due)
+        self._held = Alarm(timer, self._collect_held)
+        self._take_next = self._waiting.take_one if limits.rows_max == 1 else None
         self._emptied = asyncio.Event()
         self._is_closed = False
 
@@ -105,26 +117,21 @@ class Batcher:
 
     async def drained(self) -> None:
         """Return once nothing waits and nothing runs: never, where a forward never returns."""
-        while self._waiting or self._running:
+        while self._waiting or self._bursts:
             self._emptied.clear()
             await self._emptied.wait()
 
     def close(self) -> None:
         """Take no more, and turn away what waits."""
         self._is_closed = True
-        for pending in list(self._waiting):
-            self._waiting.leave(pending)
+        for pending in self._waiting.leave_all():
             _settle(pending.future, Unavailable(f"{self._label}: is being unloaded"))
         self._due.off()
         self._expiry.off()
         self._tell_emptied()
 
-    @property
-    def _running(self) -> int:
-        return self._workers_count - len(self._idle)
-
     def _tell_emptied(self) -> None:
-        if not self._waiting and not self._running:
+        if not self._waiting and not self._bursts:
             self._emptied.set()
 
     # ------------------------------------------------------------ in and out of the queue
@@ -147,9 +154,8 @@ class Batcher:
             self._due.ring_by(pending.arrived_ns + self._limits.max_delay_ns)
 
     def _expire_due(self) -> None:
-        expired, next_ns = self._waiting.expired(self._clock.monotonic_ns())
+        expired, next_ns = self._waiting.leave_expired(self._clock.monotonic_ns())
         for pending in expired:
-            self._waiting.leave(pending)
             self._expire(pending)
         if next_ns is not None:
             self._expiry.ring_by(next_ns)
@@ -180,17 +186,35 @@ class Batcher:
 
     def _start(self, requests: Sequence[Pending]) -> None:
         worker = self._idle.pop()
-        batch = Batch(self._clock.monotonic_ns())
-        for each in requests:
-            each.batch = batch
-            batch.rows += each.rows
-            if each.traced is not None:
-                batch.traced.append(each.traced)
-        done = partial(self._done, worker, batch, requests)
-        worker.submit([each.request for each in requests], done)
+        burst = Burst(requests, self._take_next, self._clock.monotonic_ns)
+        self._bursts.add(burst)
+        if self._take_next is not None:
+            self._held.ring_by(burst.told_ns + _HELD_NS)
+        worker.submit(burst, partial(self._hear, worker, burst))
 
-    def _done(self, worker: Runs, batch: Batch, requests: Sequence[Pending], ran: Ran) -> None:
-        self._idle.append(worker)
+    def _hear(self, worker: Runs, burst: Burst, is_over: bool) -> None:  # noqa: FBT001 - a callback's
+        self._collect(burst)
+        if is_over:
+            self._bursts.discard(burst)
+            self._idle.append(worker)
+            self._dispatch()
+        else:
+            burst.told_ns = self._clock.monotonic_ns()
+            self._held.ring_by(burst.told_ns + _HELD_NS)
+
+    def _collect_held(self) -> None:
+        """Look for answers behind a forward that takes long: their worker can't tell of them."""
+        now_ns = self._clock.monotonic_ns()
+        for burst in self._bursts:
+            self._collect(burst)
+            if burst.told_ns + _HELD_NS > now_ns:
+                self._held.ring_by(burst.told_ns + _HELD_NS)
+
+    def _collect(self, burst: Burst) -> None:
+        for batch, requests, ran in burst.collect():
+            self._conclude(batch, requests, ran)
+
+    def _conclude(self, batch: Batch, requests: Sequence[Pending], ran: Ran) -> None:
         batch.started_ns, batch.ended_ns = ran.started_ns, ran.ended_ns
         rows = 0
         waited_ns: list[int] = []
@@ -203,7 +227,6 @@ class Batcher:
             _settle(pending.future, result)
         if rows:
             self._count(rows, waited_ns, ran)
-        self._dispatch()
 
     def _count(self, rows: int, waited_ns: Sequence[int], ran: Ran) -> None:
         self._statistics.executed(

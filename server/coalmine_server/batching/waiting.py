@@ -1,7 +1,8 @@
 """The bounded queue of one model version: what waits, and how much of it may."""
 
 import asyncio
-from collections.abc import Iterator
+import threading
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from coalmine.errors import Overloaded
@@ -45,6 +46,17 @@ class Batch:
     rows: int = 0
     traced: list[Traced] = field(default_factory=list)
 
+    @classmethod
+    def of(cls, requests: "Sequence[Pending]", started_ns: int) -> "Batch":
+        """Return the batch that `requests` are from now on."""
+        batch = cls(started_ns)
+        for each in requests:
+            each.batch = batch
+            batch.rows += each.rows
+            if each.traced is not None:
+                batch.traced.append(each.traced)
+        return batch
+
 
 @dataclass(slots=True, eq=False)
 class Pending:
@@ -62,51 +74,75 @@ class Pending:
 
 
 class Waiting:
-    """What waits, within the limits."""
+    """What waits, within the limits. Workers may take from it: each step is made under a lock."""
 
     def __init__(self, label: str, limits: Limits) -> None:
         self._label = label
         self._limits = limits
         self._line: Line[Pending] = Line(rows_max=limits.rows_max, max_delay_ns=limits.max_delay_ns)
+        self._lock = threading.Lock()
         self.rows = 0
         self.bytes = 0
 
     def __bool__(self) -> bool:
         return self.rows > 0
 
-    def __iter__(self) -> Iterator[Pending]:
-        return iter(self._line)
-
     def admit(self, pending: Pending) -> bool:
         """Let a request wait; return whether those of its shape fill a batch. Raises Overloaded."""
         limits, size = self._limits, pending.request.nbytes
-        if self.rows + pending.rows > limits.queue_rows_max:
-            raise self._full(f"{self.rows} rows wait, at most {limits.queue_rows_max} may")
-        if self.bytes + size > limits.queue_bytes_max:
-            raise self._full(f"{self.bytes} bytes wait, at most {limits.queue_bytes_max} may")
-        self.rows += pending.rows
-        self.bytes += size
-        return self._line.add(pending)
+        with self._lock:
+            if self.rows + pending.rows > limits.queue_rows_max:
+                raise self._full(f"{self.rows} rows wait, at most {limits.queue_rows_max} may")
+            if self.bytes + size > limits.queue_bytes_max:
+                raise self._full(f"{self.bytes} bytes wait, at most {limits.queue_bytes_max} may")
+            self.rows += pending.rows
+            self.bytes += size
+            return self._line.add(pending)
 
     def leave(self, pending: Pending) -> bool:
         """Let a request wait no more; return whether it did."""
-        if not self._line.remove(pending):
-            return False
-        self._release(pending)
-        return True
+        with self._lock:
+            if not self._line.remove(pending):
+                return False
+            self._release(pending)
+            return True
+
+    def leave_all(self) -> list[Pending]:
+        """Let nothing wait any more; return what did."""
+        with self._lock:
+            found = list(self._line)
+            for pending in found:
+                self._line.remove(pending)
+                self._release(pending)
+            return found
 
     def take(self, now_ns: int) -> Taken[Pending]:
         """Take what an idle worker is to run, or what must be answered first."""
-        taken = self._line.take(now_ns)
-        for pending in taken.batch or taken.expired:
-            self._release(pending)
-        return taken
+        with self._lock:
+            taken = self._line.take(now_ns)
+            for pending in taken.batch or taken.expired:
+                self._release(pending)
+            return taken
 
-    def expired(self, now_ns: int) -> tuple[list[Pending], int | None]:
-        """Return the requests whose deadline has passed, and when the next one passes."""
-        dated = [(each.deadline_ns, each) for each in self._line if each.deadline_ns is not None]
+    def take_one(self, now_ns: int) -> Pending | None:
+        """Take the request that a busy worker runs next; None: that is for `take` to say."""
+        with self._lock:
+            pending = self._line.take_one(now_ns)
+            if pending is not None:
+                self._release(pending)
+            return pending
+
+    def leave_expired(self, now_ns: int) -> tuple[list[Pending], int | None]:
+        """Drop those whose deadline has passed; return them, and when the next one passes."""
+        with self._lock:
+            dated = [
+                (each.deadline_ns, each) for each in self._line if each.deadline_ns is not None
+            ]
+            expired = [each for deadline_ns, each in dated if deadline_ns <= now_ns]
+            for pending in expired:
+                self._line.remove(pending)
+                self._release(pending)
         later = [deadline_ns for deadline_ns, _ in dated if deadline_ns > now_ns]
-        expired = [each for deadline_ns, each in dated if deadline_ns <= now_ns]
         return expired, min(later, default=None)
 
     def _release(self, pending: Pending) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Final
 
 import structlog
 from structlog.contextvars import get_contextvars
@@ -13,6 +13,7 @@ from structlog.contextvars import get_contextvars
 from coalmine.clock import Clock
 from coalmine.errors import ModelFailed
 from coalmine.output_capture import printing_as
+from coalmine_server.batching.burst import Burst
 from coalmine_server.runtime.execution import Execution, Ran
 from coalmine_server.runtime.program import Program
 from coalmine_server.signature import Checked, Signature
@@ -21,15 +22,18 @@ _log = structlog.get_logger(__name__)
 
 Post = Callable[[Callable[[], object]], object]
 
+# What has ended is told once it has taken this long together, or there is nothing more to run.
+_TOLD_EACH_NS: Final = 1_000_000
+
 
 @dataclass(slots=True, eq=False)
 class _Job:
-    batch: Sequence[Checked]
-    done: Callable[[Ran], None]
+    burst: Burst
+    told: Callable[[bool], object]
 
 
 class Worker:
-    """Runs one batch at a time on a thread of its own.
+    """Runs one burst at a time on a thread of its own.
 
     `post` brings a callback from the thread to whoever waits, in practice onto the loop. Once the
     program is open, `nbytes` is what its parameters and buffers take, on `device`.
@@ -42,7 +46,7 @@ class Worker:
         self._opening: list[Callable[[], Program]] = [open_program]  # until it has been called
         self._clock = clock
         self._post = post
-        # Unbounded by type, but the batcher hands a batch only to an idle worker.
+        # Unbounded by type, but the batcher hands a burst only to an idle worker.
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
         self.nbytes = 0
@@ -59,9 +63,9 @@ class Worker:
         )
         self._thread.start()
 
-    def submit(self, batch: Sequence[Checked], done: Callable[[Ran], None]) -> None:
-        """Run `batch`, then post its results to `done`."""
-        self._jobs.put(_Job(batch, done))
+    def submit(self, burst: Burst, told: Callable[[bool], object]) -> None:
+        """Run `burst`; post `told` when there is something to collect, with True at the end."""
+        self._jobs.put(_Job(burst, told))
 
     def stop(self) -> None:
         """End the thread after what it is doing."""
@@ -93,9 +97,20 @@ class Worker:
 
     def _serve(self, execution: Execution) -> None:
         while (job := self._jobs.get()) is not None:
-            ran = self._ran(execution, job.batch)
-            self._tell(partial(job.done, ran))
-            del job, ran  # or it would keep a batch's memory until the next one comes
+            self._run(execution, job)
+            del job  # or it would keep a batch's memory until the next one comes
+
+    def _run(self, execution: Execution, job: _Job) -> None:
+        burst, untold_since_ns = job.burst, self._clock.monotonic_ns()
+        batch = burst.next_batch()
+        while batch:
+            ran = self._ran(execution, batch)
+            burst.add(ran)
+            batch = burst.next_batch()
+            if batch and ran.ended_ns - untold_since_ns >= _TOLD_EACH_NS:
+                untold_since_ns = ran.ended_ns
+                self._tell(partial(job.told, False))  # noqa: FBT003 - a callback's
+        self._tell(partial(job.told, True))  # noqa: FBT003 - a callback's
 
     def _ran(self, execution: Execution, batch: Sequence[Checked]) -> Ran:
         started_ns = self._clock.monotonic_ns()

@@ -88,7 +88,10 @@ def _array(tensor: torch.Tensor) -> Array:
         tensor = tensor.cpu()
     if tensor.dtype == torch.bfloat16:
         return tensor.contiguous().view(torch.int16).numpy().view(_BFLOAT16)
-    return tensor.resolve_conj().resolve_neg().numpy()
+    try:
+        return tensor.numpy()
+    except RuntimeError:  # it has the conjugate or negative bit; to ask lets go of Python's lock
+        return tensor.resolve_conj().resolve_neg().numpy()
 
 
 def _text(spec: TensorSpec, value: object, signature: Signature, inputs: Arrays) -> Array:

@@ -133,6 +133,12 @@ def test_a_model_without_a_batch_dimension_runs_each_request_alone() -> None:
     assert take(first, second, rows_max=1).batch == (first,)
 
 
+def test_a_busy_worker_is_given_no_request_where_the_first_has_expired() -> None:
+    waiting = line(Item(deadline_ns=5), Item(), rows_max=1)
+    assert waiting.take_one(5) is None
+    assert len(list(waiting)) == 2, "the loop has to tell the one, and runs the other"
+
+
 # ---------------------------------------------------------------- any queue
 
 drawn = st.tuples(
@@ -208,3 +214,16 @@ def test_expired_requests_alone_leave_nothing_to_wait_for(delay_ns: int) -> None
         assert waiting.take(0) == Taken(look_again_ns=10), "its deadline has a watch of its own"
     assert waiting.take(10) == Taken(expired=(late,))
     assert waiting.take(10) == Taken()
+
+
+@given(st.lists(drawn, max_size=24))
+def test_a_busy_worker_is_given_what_an_idle_one_would_be(
+    found: list[tuple[int, str, int | None, int]],
+) -> None:
+    items = [Item(1, shape, at, None, rank) for at, (_, shape, _, rank) in enumerate(found)]
+    idle, busy = (line(*items, rows_max=1) for _ in range(2))
+    for _ in items:
+        (expected,) = idle.take(24).batch
+        assert busy.take_one(24) is expected
+    assert not busy
+    assert busy.take_one(24) is None

@@ -31,12 +31,14 @@ def checked(value: float, rows: int, width: int, priority: int) -> Checked:
 class Callers:
     """Callers of one batcher, and what each of them got."""
 
-    def __init__(self, seed: int, *, workers: int, max_delay_ns: int) -> None:
+    def __init__(self, seed: int, *, workers: int, max_delay_ns: int, rows_max: int) -> None:
         self.chance = Random(seed)
         self.time = FakeTime()
-        self.workers = [FakeWorker(self.time) for _ in range(workers)]
+        tells_each = self.chance.choice([True, False])
+        self.workers = [FakeWorker(self.time, tells_each) for _ in range(workers)]
         self.counted = VersionStatistics()
-        limits = Limits(8, 24, max_delay_ns, 600)
+        self.rows_max = rows_max
+        limits = Limits(rows_max, 24, max_delay_ns, 600)
         self.batcher = Batcher(
             label="model 'm' version 1",
             limits=limits,
@@ -50,7 +52,7 @@ class Callers:
     async def call(self, value: float) -> str:
         request = checked(
             value,
-            self.chance.randint(1, 8),
+            self.chance.randint(1, self.rows_max),
             self.chance.randint(1, 3),
             self.chance.choice([0, 0, 0, 1, 2]),
         )
@@ -104,11 +106,12 @@ def _result(request: Checked) -> Result:
     st.lists(st.sampled_from("bbbbffcat"), max_size=60),
     st.sampled_from([1, 2]),
     st.sampled_from([0, 5 * MS]),
+    st.sampled_from([1, 8]),
 )
 async def test_every_caller_that_stays_is_answered_and_the_counters_add_up(
-    seed: int, steps: list[str], workers: int, delay_ns: int
+    seed: int, steps: list[str], workers: int, delay_ns: int, rows_max: int
 ) -> None:
-    callers = Callers(seed, workers=workers, max_delay_ns=delay_ns)
+    callers = Callers(seed, workers=workers, max_delay_ns=delay_ns, rows_max=rows_max)
     with capture_logs():
         await follow(callers, steps)
     add_up(callers)

@@ -1,5 +1,6 @@
 import queue
 from collections.abc import Callable
+from concurrent.futures import Future
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,8 @@ import pytest
 from coalmine.errors import ModelFailed, StartError
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Array, decode_outputs
+from coalmine_server.batching.burst import Burst
+from coalmine_server.batching.waiting import Pending
 from coalmine_server.batching.worker import Worker
 from coalmine_server.runtime.execution import Ran
 from coalmine_server.runtime.program import Program
@@ -21,10 +24,13 @@ SIGNATURE = Signature("m", 1, 8, (SPEC,), (SPEC,))
 class Bench:
     """A worker, and what it posts."""
 
-    def __init__(self, opening: Callable[[], Program]) -> None:
+    def __init__(self, opening: Callable[[], Program], time: FakeTime | None = None) -> None:
         self.posted: queue.Queue[Callable[[], object]] = queue.Queue()
         self.worker = Worker(
-            signature=SIGNATURE, open_program=opening, clock=FakeTime(), post=self.posted.put
+            signature=SIGNATURE,
+            open_program=opening,
+            clock=time or FakeTime(),
+            post=self.posted.put,
         )
 
     def open(self) -> Exception | None:
@@ -34,13 +40,21 @@ class Bench:
         return found[0]
 
     def run(self, *batch: Checked) -> Ran:
-        found: list[Ran] = []
-        self.worker.submit(batch, found.append)
+        burst = Burst([pending(each) for each in batch], None, FakeTime().monotonic_ns)
+        told: list[bool] = []
+        self.worker.submit(burst, told.append)
         self._next()
-        return found[0]
+        assert told == [True]
+        ((_, _, ran),) = burst.collect()
+        return ran
 
     def _next(self) -> None:
         self.posted.get(timeout=10)()
+
+
+def pending(request: Checked) -> Pending:
+    future: Future[Any] = Future()
+    return Pending(request, 1, ((1,),), 0, 0, None, future, None)  # type: ignore[arg-type]  # no loop here
 
 
 def asked(value: float) -> Checked:
@@ -105,6 +119,56 @@ def test_a_bug_of_ours_fails_its_batch_and_the_thread_lives_on() -> None:
     assert all(isinstance(each, ModelFailed) for each in failures)
     assert isinstance(bench.run(asked(1)).results[0], bytes)
     bench.worker.stop()
+
+
+class Takes:
+    """A program whose forwards take some time, on the clock of a test."""
+
+    def __init__(self, time: FakeTime, took_ns: int) -> None:
+        self._time = time
+        self._took_ns = took_ns
+        self.program = FakeProgram(self._pass)
+
+    def _pass(self, _: object) -> bool:
+        self._time.now_ns += self._took_ns
+        return False
+
+
+@pytest.mark.parametrize(("took_us", "told"), [(100, [True]), (600, [False, True])])
+def test_a_worker_tells_of_several_requests_together_but_not_later_than_a_millisecond_of_work(
+    took_us: int, told: list[bool]
+) -> None:
+    time = FakeTime()
+    takes = Takes(time, took_us * 1_000)
+    bench = Bench(lambda: takes.program, time)
+    bench.open()
+    waiting = [pending(asked(value)) for value in (2, 3)]
+    burst = Burst(
+        [pending(asked(1))], lambda _: waiting.pop(0) if waiting else None, time.monotonic_ns
+    )
+    heard: list[bool] = []
+    bench.worker.submit(burst, heard.append)
+    bench.worker.stop()
+    assert bench.worker.ended(10)
+    while not bench.posted.empty():
+        bench.posted.get()()
+    assert heard == told
+    assert len(takes.program.runs) == len(burst.collect()) == 3
+
+
+def test_a_request_that_is_over_when_its_turn_comes_is_not_run() -> None:
+    program = FakeProgram()
+    bench = Bench(lambda: program)
+    bench.open()
+    over, last = pending(asked(2)), pending(asked(3))
+    over.future.cancel()
+    waiting = [over, last]
+    bench.worker.submit(
+        Burst([pending(asked(1))], lambda _: waiting.pop(0) if waiting else None, lambda: 0), print
+    )
+    bench.worker.stop()
+    assert bench.worker.ended(10)
+    assert len(program.runs) == 2
 
 
 @pytest.mark.parametrize("started", [True, False])
