@@ -5,6 +5,8 @@ from pathlib import Path
 
 import structlog
 
+from coalmine.errors import reason_of
+
 _log = structlog.get_logger(__name__)
 
 
@@ -28,7 +30,7 @@ class DiskOutage:
 
     def note(self, error: object, *, meanwhile: str = "") -> None:
         """Note that it failed, and log that where it went well before: once an outage."""
-        said = " ".join(str(error).split()) or type(error).__name__
+        said = reason_of(error) if isinstance(error, OSError) else " ".join(str(error).split())
         said += _on_the_disk(self._path.parent, said)
         was, self._reason = self._reason, f"{said}; {meanwhile}" if meanwhile else said
         if not was:

@@ -45,7 +45,12 @@ class Reload:
 
     def keep_copy(self) -> bool:
         """Write the copy; return whether that was possible."""
-        return self._written(self._text)
+        try:
+            self._write(self._text)
+        except OSError as error:
+            _log.error("config_not_copied", file=str(self._in_force), reason=reason_of(error))
+            return False
+        return True
 
     async def run(self, asked: asyncio.Event) -> None:
         """Do `once` whenever it is asked for, until cancelled; asked for meanwhile, once more."""
@@ -80,26 +85,24 @@ class Reload:
             if not self._in_force.exists():  # whoever tidied up took the control process's with it
                 self.keep_copy()
             return True
-        if not self._written(text):
+        try:
+            self._write(text)
+        except OSError as error:
+            _refused(f"{self._in_force}: {reason_of(error)}")
             return False
         if not await self._restart_control():
             _refused(f"{self._file}: the control process did not start with it")
-            self._written(self._text)
+            self.keep_copy()
             return False
         self._text, self._config = text, config
         _log.info("config_taken", file=str(self._file))
         return True
 
-    def _written(self, text: str) -> bool:
+    def _write(self, text: str) -> None:
         draft = self._in_force.with_name(f"{self._in_force.name}.new")
-        try:
-            draft.parent.mkdir(parents=True, exist_ok=True)
-            draft.write_text(text, encoding="utf-8")
-            draft.replace(self._in_force)
-        except OSError as error:
-            _refused(f"{self._in_force}: {reason_of(error)}")
-            return False
-        return True
+        draft.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_text(text, encoding="utf-8")
+        draft.replace(self._in_force)
 
 
 def moved(before: RouterConfig, after: RouterConfig) -> Mapping[str, tuple[str, str]]:

@@ -102,3 +102,22 @@ def test_without_a_disk_the_promoted_canary_is_served_and_no_change_is_taken_unt
         assert float(usable(running)) == 1
     assert log.count('"state_unusable"') == 1
     assert running.log.read_text().count('"state_usable_again"') == 1
+
+
+def test_a_first_start_on_a_read_only_disk_serves_by_the_file_and_says_that_no_table_was_saved(
+    disk: SmallDisk, file: Path
+) -> None:
+    below = str(disk.place / "below")
+    file.write_text(file.read_text().replace(str(disk.place), below))
+    make_read_only(disk)
+    with (
+        router(file, inside=disk.inside) as running,
+        caller_of(running) as caller,
+        control_of(running) as control,
+    ):
+        assert caller.variants(20) == {"stable": 20}
+        until(lambda: status(control).proxies[0].revision == 1, 20)
+        assert status(control).troubles[0].endswith("the configuration file: no table was saved")
+        mend(disk)
+        until(lambda: takes_changes(control), 20)
+        assert caller.variants(100) == {"stable": 50, "canary": 50}

@@ -6,8 +6,13 @@ from pathlib import Path
 import grpc
 import pytest
 
+from coalmine.clock import SystemClock
+from coalmine.errors import StartError
 from coalmine.lifecycle import bind
+from coalmine.reflection import Methods
 from coalmine_router.app import _socket, _socket_folder
+from coalmine_router.config.file import ControlConfig
+from coalmine_router.control.door import ControlDoor
 
 
 @pytest.mark.parametrize("name", ["plain", "a b", "a#1", "a?b", "a%41b", "100%", "caf\xe9"])
@@ -37,3 +42,25 @@ def test_a_trial_of_the_state_folder_leaves_nothing(tmp_path: Path) -> None:
     assert folder == tmp_path
     with _socket_folder(tmp_path / "state") as folder:
         assert not folder.exists()
+
+
+async def test_a_socket_that_can_wait_is_made_once_that_is_possible(tmp_path: Path) -> None:
+    (tmp_path / "control.sock").mkdir()
+    config = ControlConfig(listen="127.0.0.1:0", state=tmp_path)
+    with pytest.raises(StartError, match=r"control\.sock"):
+        await ControlDoor(config, _socket(tmp_path), SystemClock()).open(nothing, nothing)
+    door = ControlDoor(config, _socket(tmp_path), SystemClock())
+    address = await door.open(nothing, nothing, needs_socket=False)
+    following = asyncio.create_task(door.follow_socket())
+    async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(5):
+        await channel.channel_ready()
+    (tmp_path / "control.sock").rmdir()
+    async with grpc.aio.insecure_channel(_socket(tmp_path)) as channel, asyncio.timeout(20):
+        await following
+        await channel.channel_ready()
+    assert (tmp_path / "control.sock").stat().st_mode & 0o077 == 0
+    await door.close(1)
+
+
+def nothing(_methods: Methods) -> None:
+    """Offer nothing."""

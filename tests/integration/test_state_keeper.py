@@ -268,6 +268,21 @@ async def test_without_a_state_the_last_table_is_served_and_changes_are_refused_
     ]
 
 
+async def test_a_file_that_was_changed_waits_until_the_state_is_back(tmp_path: Path) -> None:
+    revision = await promoted(tmp_path)
+    newer(tmp_path)
+    async with kept(tmp_path, configured("digits", "faces")) as keeper:
+        assert list(keeper.current.table.by_route) == ["digits"]
+        assert keeper.troubles()[0].endswith(
+            "the configuration file says otherwise, and has to wait"
+        )
+        older_again(tmp_path)
+        await eventually(lambda: keeper.is_usable)
+        assert weights(keeper) == CANARY
+        assert weights(keeper, "faces") == BY_THE_FILE
+        assert keeper.current.table.revision == revision + 1
+
+
 async def test_a_first_start_without_a_state_serves_by_the_file_and_says_so(
     tmp_path: Path,
 ) -> None:

@@ -20,7 +20,7 @@ from coalmine.errors import CoalmineError, StartError, reason_of
 from coalmine_router.control.current import CurrentTable
 from coalmine_router.control.folder_lock import FolderLock
 from coalmine_router.control.history import Change
-from coalmine_router.control.resume import Resumed, Served, resume, take_up
+from coalmine_router.control.resume import Resumed, Served, resume, says_otherwise, take_up
 from coalmine_router.control.state_file import StateDamaged, StateUnusable
 from coalmine_router.control.store import FILE, Store
 from coalmine_router.database_file import set_aside
@@ -211,7 +211,10 @@ class StateKeeper:
             await store.close()
 
     def _note(self, why: Exception) -> None:
-        self._outage.note(why, meanwhile=f"serves by {_words(self._served())}")
+        meanwhile = f"serves by {_words(self._served())}"
+        if says_otherwise(self._configured, self.current.table):
+            meanwhile += "; the configuration file says otherwise, and has to wait"
+        self._outage.note(why, meanwhile=meanwhile)
 
     async def _look_after(self) -> None:
         while True:

@@ -56,6 +56,15 @@ def take_up(
     return resume(configured, {**newest, **_told_by(served.table)}, base, now_ns, why=why)
 
 
+def says_otherwise(configured: RouteTable, table: RouteTable) -> bool:
+    """Return whether the configuration defines other routes than the table, whatever the split."""
+    return _definitions(configured) != _definitions(table)
+
+
+def _definitions(table: RouteTable) -> Mapping[str, str]:
+    return {route.name: definition_of(table, route) for route in table.routes}
+
+
 def _told_by(table: RouteTable) -> Mapping[str, Change]:
     """Return what a table tells of each route's newest change: its split and its definition."""
     return {

@@ -36,5 +36,9 @@ def test_what_operators_are_told_is_one_line_with_the_latest_reason() -> None:
     assert outage.trouble == "state/x.db: takes nothing: database or disk is full"
     outage.note(OSError("read-only"))
     assert outage.trouble == "state/x.db: takes nothing: read-only"
+    outage.note(OSError(28, "No space left on device", "x.db"))
+    assert outage.trouble == "state/x.db: takes nothing: no space left on device"
+    outage.note(FULL, meanwhile="goes on without")
+    assert outage.trouble.endswith("is full; goes on without")
     outage.note_over()
     assert outage.trouble == ""

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 
 import pytest
 
@@ -36,8 +37,10 @@ class Journal:
         self.entered = asyncio.Event()
         self.error: Exception | None = None
         self.unusable: Exception | None = None
+        self.taken_up: Callable[[], None] = lambda: None
 
     async def require_usable(self) -> None:
+        self.taken_up()
         if self.unusable is not None:
             raise self.unusable
 
@@ -126,6 +129,25 @@ async def test_a_change_that_cannot_be_written_changes_nothing_and_the_next_one_
         assert rig.current.table.revision == 7
         rig.journal.error = None
         assert (await rig.weights(canary=100)).revision == 8
+
+
+async def test_a_change_while_there_is_no_state_is_refused_with_the_reason() -> None:
+    rig = Rig()
+    rig.journal.unusable = Unavailable("control.db is newer")
+    async with running(rig):
+        with pytest.raises(Unavailable, match=r"control\.db is newer"):
+            await rig.weights(canary=100)
+    assert rig.current.table.revision == 7
+
+
+async def test_a_change_that_finds_the_state_back_is_made_on_what_the_state_says() -> None:
+    rig = Rig()
+    saved = replace(rig.current.table, revision=20)
+    rig.journal.taken_up = lambda: rig.current.swap(saved)
+    async with running(rig):
+        assert (await rig.weights(canary=100)).revision == 21
+        with pytest.raises(StaleRevision):
+            await rig.weights(expect_revision=7, canary=200)
 
 
 async def test_a_caller_who_leaves_in_the_middle_does_not_part_table_and_journal() -> None:
