@@ -3,6 +3,7 @@
 `Duration`, `Percent` and `Size` are the field types that coalmine's files share.
 """
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
@@ -10,7 +11,9 @@ from typing import Annotated, Any, Final, TypeVar
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
-from yaml.constructor import ConstructorError
+from yaml.composer import Composer
+from yaml.constructor import ConstructorError, SafeConstructor
+from yaml.resolver import Resolver
 
 from coalmine.errors import StartError
 from coalmine.shares import percent_bp
@@ -64,7 +67,13 @@ def parse(text: str, model: type[Model], *, path: Path) -> Model:
 
 def _content(text: str) -> Any:
     """Return what YAML says. Raises YAMLError where its aliases make much more than its text."""
-    loader = _Loader(text)
+    if _FastLoader is not None:
+        with contextlib.suppress(yaml.YAMLError):  # told below, in the words that are documented
+            return _loaded(_FastLoader(text), text)
+    return _loaded(_Loader(text), text)
+
+
+def _loaded(loader: Any, text: str) -> Any:
     try:
         root = loader.get_single_node()
         if root is None:
@@ -98,7 +107,7 @@ def _parts(entry: Any) -> tuple[yaml.Node, ...]:
     return entry if isinstance(entry, tuple) else (entry,)
 
 
-class _Loader(yaml.SafeLoader):
+class _OneKeyOnce(SafeConstructor):
     """YAML as its standard has it: a key that comes twice is an error; PyYAML takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:  # noqa: FBT001, FBT002 - PyYAML's signature
@@ -112,6 +121,26 @@ class _Loader(yaml.SafeLoader):
                 raise ConstructorError(None, None, problem, key.start_mark)
             seen[key.value] = key.start_mark.line + 1
         return super().construct_mapping(node, deep)
+
+
+class _Loader(_OneKeyOnce, yaml.SafeLoader):
+    """Reads in Python alone."""
+
+
+_FastLoader: Any = None
+with contextlib.suppress(ImportError):  # where PyYAML was built without libyaml
+    from yaml._yaml import CParser
+
+    class _ByLibyaml(Composer, CParser, _OneKeyOnce, Resolver):
+        """Reads in half the time. PyYAML's own composer: libyaml's overflows the stack."""
+
+        def __init__(self, text: str) -> None:
+            CParser.__init__(self, text)
+            Composer.__init__(self)
+            _OneKeyOnce.__init__(self)
+            Resolver.__init__(self)
+
+    _FastLoader = _ByLibyaml
 
 
 def _yaml_place(error: yaml.YAMLError) -> str:

@@ -18,7 +18,7 @@ def table_message(table: RouteTable) -> pb.RouteTable:
     """Return the table as a message."""
     return pb.RouteTable(
         revision=table.revision,
-        backends=[_backend_message(backend) for backend in table.backends],
+        backends=[backend_message(backend) for backend in table.backends],
         routes=[route_message(route) for route in table.routes],
         limits=_limits_message(table.limits),
     )
@@ -92,7 +92,8 @@ def _route_from(message: pb.Route) -> Route:
     )
 
 
-def _backend_message(backend: Backend) -> pb.Backend:
+def backend_message(backend: Backend) -> pb.Backend:
+    """Return the backend as a message."""
     message = pb.Backend(name=backend.name, targets=backend.targets, token_file=backend.token_file)
     if backend.tls is not None:
         tls = backend.tls

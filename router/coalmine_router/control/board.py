@@ -12,6 +12,8 @@ from coalmine_router.table import STABLE, RouteTable
 _log = structlog.get_logger(__name__)
 
 _PERIOD_S: Final = 2.0
+# Of the time that it took to ask all of them.
+_REST: Final = 3
 _ASKED_AT_ONCE_MAX: Final = 16
 
 
@@ -31,10 +33,15 @@ class ReadinessBoard:
         return self._heard.get((route, variant), Readiness(ready=False, reason="not asked yet"))
 
     async def run(self) -> None:
-        """Ask again and again until cancelled."""
+        """Ask again and again until cancelled.
+
+        Asking takes at most a quarter of the time: changes and reports wait for the same loop.
+        """
+        loop = asyncio.get_running_loop()
         while True:
+            began_s = loop.time()
             await self.refresh()
-            await asyncio.sleep(self._period_s)
+            await asyncio.sleep(max(self._period_s, _REST * (loop.time() - began_s)))
 
     async def refresh(self) -> None:
         """Ask once for every variant of every route."""

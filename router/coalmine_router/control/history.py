@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, Literal
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.snapshot import route_message, table_message
+from coalmine_router.snapshot import backend_message, route_message
 from coalmine_router.table import Route, RouteTable
 
 Action = Literal["configured", "weights", "shadow"]
@@ -70,9 +70,9 @@ def definition_of(table: RouteTable, route: Route) -> str:
     bare.ClearField("shadows")
     for variant in bare.variants:
         variant.ClearField("weight_bp")
-    used = {variant.backend for variant in route.variants}
-    backends = [each for each in table_message(table).backends if each.name in used]
-    whole = pb.RouteTable(backends=sorted(backends, key=lambda each: each.name), routes=[bare])
+    used = sorted({variant.backend for variant in route.variants})
+    backends = [backend_message(table.by_backend[name]) for name in used]
+    whole = pb.RouteTable(backends=backends, routes=[bare])
     return hashlib.blake2b(whole.SerializeToString(deterministic=True), digest_size=16).hexdigest()
 
 

@@ -180,3 +180,11 @@ def test_a_key_is_shown_cut(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="unknown key") as caught:
         load(file, Settings)
     assert len(str(caught.value)) < len(str(file)) + 250
+
+
+@pytest.mark.parametrize("text", ["- ", "[", "? ", "{a: "])
+def test_a_file_of_any_depth_is_refused_and_no_more(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "deep.yaml"
+    path.write_text(text * 100_000)
+    with pytest.raises(StartError, match="not YAML"):
+        load(path, Small)

@@ -1,6 +1,7 @@
 """Readiness, asked in the background."""
 
 import asyncio
+import itertools
 
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
@@ -75,6 +76,29 @@ async def test_it_asks_again_until_it_is_cancelled() -> None:
         assert not task.done()
         task.cancel()
     assert task.cancelled()
+
+
+async def test_asking_takes_at_most_a_quarter_of_the_time() -> None:
+    loop, asked_s = asyncio.get_running_loop(), list[float]()
+
+    class Slow(Answers):
+        async def ask(
+            self, table: RouteTable, route: str, variant: str, *, patient: bool = False
+        ) -> Readiness:
+            asked_s.append(loop.time())
+            answered = asyncio.Event()
+            loop.call_later(0.02, answered.set)
+            await answered.wait()
+            return Readiness(ready=True)
+
+    board = ReadinessBoard(CurrentTable(table_of(1)), Slow(), period_s=0)
+    async with asyncio.timeout(10), asyncio.TaskGroup() as group:
+        task = group.create_task(board.run())
+        while len(asked_s) < 3:
+            await asyncio.sleep(0)
+        task.cancel()
+    gaps = [after - before for before, after in itertools.pairwise(asked_s)]
+    assert min(gaps) >= 4 * 0.02 - 0.001
 
 
 def told(logs: list[EventDict]) -> list[tuple[object, ...]]:

@@ -1,5 +1,6 @@
 """History entries: their text on disk, their message, and what a definition is."""
 
+import sys
 from dataclasses import replace
 
 import pytest
@@ -110,3 +111,28 @@ def test_how_its_backends_are_reached_is_part_of_a_routes_definition(green: Back
     moved = replace(TABLE, backends=(TABLE.backends[0], green))
 
     assert definition_of(moved, ROUTE) != definition_of(TABLE, ROUTE)
+
+
+def test_a_definition_costs_the_same_in_a_table_of_any_size() -> None:
+    def calls(routes: int) -> int:
+        variants = (Variant("stable", "b0", weight_bp=10_000),)
+        many = RouteTable(
+            1,
+            tuple(Backend(f"b{at}", ("b:1",)) for at in range(routes)),
+            tuple(Route(f"r{at}", Match(f"m{at}"), variants) for at in range(routes)),
+        )
+        definition_of(many, many.routes[0])  # what is made once for each table, it has now
+        counted = 0
+
+        def count(*_: object) -> None:
+            nonlocal counted
+            counted += 1
+
+        sys.setprofile(count)
+        try:
+            definition_of(many, many.routes[0])
+        finally:
+            sys.setprofile(None)
+        return counted
+
+    assert calls(200) == calls(2)
