@@ -39,7 +39,7 @@ values = st.one_of(
 pairs = st.dictionaries(texts, values, max_size=5)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     name=texts,
     attributes=pairs,

@@ -100,7 +100,7 @@ def _result(request: Checked) -> Result:
     return ModelFailed("poison") if array[0, 0] == POISON else array.tobytes()
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(
     st.integers(0, 2**32),
     st.lists(st.sampled_from("bbbbffcat"), max_size=60),

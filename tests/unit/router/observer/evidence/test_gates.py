@@ -237,7 +237,7 @@ def test_a_split_that_is_not_kept_does_not_hide_a_fail() -> None:
 # ---------------------------------------------------------------- over routers
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.lists(st.tuples(st.booleans(), st.booleans(), st.booleans()), max_size=60))
 def test_evidence_of_two_routers_is_judged_as_that_of_one(
     seen: list[tuple[bool, bool, bool]],

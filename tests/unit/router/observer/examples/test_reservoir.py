@@ -67,7 +67,7 @@ def stayed(batches: list[list[pb.Mismatch]], newest: int, worst: int) -> tuple[s
     return found, outputs
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     came=st.lists(
         st.tuples(
