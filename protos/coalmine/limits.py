@@ -15,6 +15,15 @@ def message_limits(bytes_max: int) -> tuple[tuple[str, int], ...]:
 
 MESSAGE_LIMITS: Final = message_limits(MESSAGE_BYTES_MAX)
 
+
+def bytes_while_sent(message: bytes) -> int:
+    """Return what a message takes until its reader has it: gRPC copies it, and keeps the original.
+
+    As long as nobody reads it, that may last.
+    """
+    return 2 * len(message)
+
+
 # Of metadata, what every gRPC peer takes that was told nothing else; from there to its hard limit
 # of 16 KiB it refuses some calls and takes others, by chance.
 METADATA_BYTES_DEFAULT: Final = 8 * 1024

@@ -9,6 +9,7 @@ import structlog
 
 from coalmine.clock import Clock
 from coalmine.errors import CoalmineError, ModelFailed, Overloaded
+from coalmine.limits import bytes_while_sent
 from coalmine.status import Context
 from coalmine.trace_context import trace_ids
 from coalmine_server.batching.waiting import Pending
@@ -65,6 +66,7 @@ class Calls:
         self._bounds = bounds
         self.in_flight = 0
         self.in_flight_bytes = 0
+        self._unread_bytes = 0
 
     def begin(self, request: InferRequest, context: Context) -> Call:
         """Return a new call, in flight until `end`."""
@@ -83,17 +85,35 @@ class Calls:
         most = self._bounds
         if self.in_flight > most.calls_in_flight:
             raise Overloaded(f"{most.calls_in_flight} calls are in flight, the most there may be")
-        if self.in_flight_bytes > most.bytes_in_flight:
+        self._check_bytes(self.in_flight_bytes)
+
+    def _check_bytes(self, size: int) -> None:
+        most = self._bounds.bytes_in_flight
+        if size > most:
             raise Overloaded(
-                f"requests of {most.bytes_in_flight} bytes are in flight, the most there may be"
+                f"requests and unread answers of {most} bytes are in flight, the most there may be"
             )
 
     def hold_bytes(self, size: int) -> None:
-        """Count bytes more, or fewer, that wait to be sent: they are in flight like requests."""
+        """Count bytes more, or fewer, that wait to be read: they are in flight like requests."""
+        self._unread_bytes += size
         self.in_flight_bytes += size
 
+    def count_until_read(self, request: InferRequest, answer: bytes, context: Context) -> bytes:
+        """Return `answer`, counted until its caller has it or is gone, with what it answers."""
+        size = request.size + bytes_while_sent(answer)
+        self.hold_bytes(size)
+        context.add_done_callback(lambda _: self.hold_bytes(-size))  # type: ignore[arg-type]  # the stubs' fault
+        return answer
+
     def check_answer(self, version: Version, answer: bytes) -> bytes:
-        """Return what gRPC lets through. Raises Overloaded for more: gRPC would end a stream."""
+        """Return what gRPC lets through. Raises Overloaded for more: gRPC would end a stream.
+
+        So it does where the answer doesn't fit beside others that nobody has read. How large one
+        is, nobody knows before: one that no other is beside always fits.
+        """
+        if self._unread_bytes:
+            self._check_bytes(self.in_flight_bytes + bytes_while_sent(answer))
         most = self._bounds.message_bytes - _AROUND_BYTES
         if len(answer) > most:
             raise Overloaded(

@@ -90,12 +90,17 @@ class InferenceService(pb_grpc.GRPCInferenceServiceServicer):
         self._calls.end(call)
         return response
 
+    async def infer(self, request: InferRequest, context: Context) -> bytes:
+        """Return the answer to a call of its own: it is in flight until it is read."""
+        answer = await self.answer(request, context)
+        return self._calls.count_until_read(request, answer, context)
+
     async def stream(self, requests: Requests, context: Context) -> None:
         """Answer each request of a stream as ModelInfer does; the responses keep its order."""
         await self._streams.serve(requests, context)
 
     # Not of the generated types: methods.py reads the requests, and answers are bytes.
-    ModelInfer: Any = answering(answer)
+    ModelInfer: Any = answering(infer)
     ModelStreamInfer: Any = answering(stream)
 
     def drain(self) -> None:

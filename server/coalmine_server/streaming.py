@@ -8,6 +8,7 @@ import grpc
 
 from coalmine.errors import InvalidRequest, Unavailable
 from coalmine.inference import inference_pb2 as pb
+from coalmine.limits import bytes_while_sent
 from coalmine.status import Context, told
 from coalmine.varint import varint
 from coalmine_server.wire.requests import InferRequest
@@ -156,8 +157,9 @@ class _Stream:
     async def _write(self) -> None:
         while (response := await self._running.get()) is not None:
             answer = await response
+            self._keep(len(answer))  # gRPC's copy
             await self._context.write(answer)
-            self._keep(-len(answer))
+            self._keep(-bytes_while_sent(answer))
             self._free.release()
             self._sent.set()
 

@@ -1,13 +1,15 @@
 """An HTTP/2 client of a few lines, for what no gRPC client would do."""
 
 import asyncio
+import contextlib
 import socket
 import struct
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
 _END_STREAM, _END_HEADERS, _ACK = 0x1, 0x4, 0x1
+_INITIAL_WINDOW_SIZE = 4
 _CANCEL, _LAST = b"\0\0\0\x08", b"the last"
 
 Header = tuple[bytes, bytes]
@@ -28,6 +30,42 @@ async def call(address: str, method: str, body: bytes, headers: Sequence[Header]
         writer.write(_frame(_DATA, _END_STREAM, 1, message))
         async with asyncio.timeout(10):
             return await _end(reader, writer)
+    finally:
+        writer.close()
+
+
+class UnreadCall:
+    """A call whose caller takes no byte of the answer."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._reader = reader
+        self._writer = writer
+
+    def send(self, body: bytes, *, last: bool = False) -> None:
+        """Send a message."""
+        message = b"\0" + struct.pack(">I", len(body)) + body
+        self._writer.write(_frame(_DATA, _END_STREAM if last else 0, 1, message))
+
+    async def answered(self) -> bool:
+        """Return whether an answer has begun, and not a status alone; waits for either."""
+        while True:
+            head = await self._reader.readexactly(9)
+            length, (kind, flags, _) = int.from_bytes(head[:3]), struct.unpack(">BBI", head[3:])
+            await self._reader.readexactly(length)
+            if kind == _HEADERS:
+                return not flags & _END_STREAM
+
+
+@contextlib.asynccontextmanager
+async def unread_call(address: str, method: str) -> AsyncIterator[UnreadCall]:
+    """Begin a call that gives the peer no room for an answer; hang up at the end of the block."""
+    host, _, port = address.rpartition(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    try:
+        no_window = struct.pack(">HI", _INITIAL_WINDOW_SIZE, 0)
+        writer.write(_PREFACE + _frame(_SETTINGS, 0, 0, no_window))
+        writer.write(_frame(_HEADERS, _END_HEADERS, 1, _block(address, method, ())))
+        yield UnreadCall(reader, writer)
     finally:
         writer.close()
 

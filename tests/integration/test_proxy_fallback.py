@@ -53,7 +53,7 @@ class Split:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        assert_all_let_out(self.proxy)
+        await assert_all_let_out(self.proxy)
         await self._life.aclose()
 
     @property
@@ -340,7 +340,7 @@ async def test_who_pins_a_canary_out_of_reach_is_told_so() -> None:
             assert (seen.code, seen.is_routers) == (UNAVAILABLE, True)
             assert "variant 'canary': backend 'green'" in seen.message
             assert not stable.seen
-            assert_all_let_out(proxy)
+            await assert_all_let_out(proxy)
 
 
 def kill(process: BackendProcess) -> None:
@@ -362,7 +362,7 @@ async def test_a_canary_killed_under_load_fails_no_request() -> None:
             assert {code for call in calls for code in call.result()} == {OK}
             assert any(each.variant == "canary" for each in proxy.reports)
             assert any(each.assignment == pb.ASSIGNMENT_FALLBACK for each in proxy.reports)
-            assert_all_let_out(proxy)
+            await assert_all_let_out(proxy)
 
 
 async def test_of_two_addresses_of_stable_the_one_that_lives_answers() -> None:
@@ -412,7 +412,7 @@ async def test_a_backend_whose_connections_grow_old_fails_no_request(fallback: b
                 for _ in range(16):
                     tasks.create_task(load())
             assert codes == {(OK, "")}
-            assert_all_let_out(proxy)
+            await assert_all_let_out(proxy)
 
 
 # ---------------------------------------------------------------- connections that close

@@ -60,7 +60,7 @@ async def full(count: int, *, route: Limits, total: Limits) -> AsyncIterator[tup
         yield proxy, gate
         gate.open()
         assert [(await ended(call)).code for call in calls] == [OK] * count
-        assert_all_let_out(proxy)
+        await assert_all_let_out(proxy)
 
 
 LIMITED = [
@@ -70,13 +70,13 @@ LIMITED = [
         Limits(bytes_max=3 * SIZE),
         NONE,
         "bytes",
-        f"route 'digits': requests in flight hold {3 * SIZE}",
+        f"route 'digits': requests and unread answers in flight hold {3 * SIZE}",
     ),
     (
         NONE,
         Limits(bytes_max=4 * SIZE - 1),
         "bytes",
-        f"this proxy: requests in flight hold {3 * SIZE}",
+        f"this proxy: requests and unread answers in flight hold {3 * SIZE}",
     ),
 ]
 
@@ -105,6 +105,7 @@ async def test_there_is_room_again_after_an_answer(
         assert (await ended(proxy.infer(REQUEST))).code is EXHAUSTED
         gate.open()
         await eventually(lambda: sum(each.status_code == 0 for each in proxy.reports) == 3)
+        await eventually(lambda: proxy.plane.admission.bytes == 0)
         assert (await ended(proxy.infer(REQUEST))).code is OK
 
 
@@ -121,7 +122,7 @@ async def test_there_is_room_again_after_an_error() -> None:
     ):
         codes = {(await ended(proxy.infer(REQUEST))).code for _ in range(5)}
         assert codes == {grpc.StatusCode.INTERNAL}
-        assert_all_let_out(proxy)
+        await assert_all_let_out(proxy)
 
 
 async def test_there_is_room_again_after_a_cancel() -> None:
@@ -135,7 +136,7 @@ async def test_there_is_room_again_after_a_cancel() -> None:
             call.cancel()
             await backend.wait_cancelled(count)
             await eventually(lambda: len(proxy.reports) == count)  # noqa: B023 - waited for here
-        assert_all_let_out(proxy)
+        await assert_all_let_out(proxy)
 
 
 async def test_there_is_room_again_after_a_deadline() -> None:
@@ -147,7 +148,7 @@ async def test_there_is_room_again_after_a_deadline() -> None:
             seen = await ended(proxy.infer(REQUEST, timeout=0.1))
             assert seen.code is grpc.StatusCode.DEADLINE_EXCEEDED
         await eventually(lambda: len(proxy.reports) == 3)
-        assert_all_let_out(proxy)
+        await assert_all_let_out(proxy)
 
 
 async def test_a_request_that_goes_to_stable_instead_is_counted_once() -> None:
@@ -164,7 +165,7 @@ async def test_a_request_that_goes_to_stable_instead_is_counted_once() -> None:
         assert proxy.plane.admission.bytes == SIZE
         gate.open()
         await call
-        assert_all_let_out(proxy)
+        await assert_all_let_out(proxy)
 
 
 @pytest.mark.parametrize(
@@ -185,7 +186,7 @@ async def test_a_request_that_is_refused_for_another_reason_takes_no_room(
     ):
         for _ in range(3):
             assert (await ended(proxy.infer(body, metadata=metadata))).is_routers
-        assert_all_let_out(proxy)
+        await assert_all_let_out(proxy)
         assert {each.turned_away for each in proxy.reports} == {""}
         assert (await ended(proxy.infer(REQUEST))).code is OK
 
@@ -195,7 +196,7 @@ async def test_a_backend_without_any_address_turns_requests_away_as_not_ready() 
         seen = await ended(proxy.infer(REQUEST))
         assert (seen.code, seen.is_routers) == (grpc.StatusCode.UNAVAILABLE, True)
         assert proxy.reports[0].turned_away == "not_ready"
-        assert_all_let_out(proxy)
+        await assert_all_let_out(proxy)
 
 
 async def test_a_request_larger_than_all_that_is_allowed_never_gets_in() -> None:
@@ -224,7 +225,7 @@ async def test_one_routes_limit_is_not_its_neighbours() -> None:
         await backend.wait_seen(6)
         gate.open()
         assert {(await ended(each)).code for each in (first, *others)} == {OK}
-        assert_all_let_out(proxy)
+        await assert_all_let_out(proxy)
 
 
 async def test_a_new_table_goes_on_counting_what_is_in_flight_with_its_own_limits() -> None:
@@ -246,7 +247,7 @@ async def test_a_shadows_copy_takes_no_room() -> None:
         ProxyRig(table_of(backend.address, backend.address, route)) as proxy,
     ):
         assert [(await ended(proxy.infer(REQUEST))).code for _ in range(5)] == [OK] * 5
-        assert_all_let_out(proxy)
+        await assert_all_let_out(proxy)
 
 
 async def test_of_a_crowd_exactly_as_many_get_in_as_are_allowed() -> None:
@@ -263,4 +264,4 @@ async def test_of_a_crowd_exactly_as_many_get_in_as_are_allowed() -> None:
         answers: list[Ended] = [call.result() for call in calls]
         assert sum(each.code is OK for each in answers) == 10
         assert sum(each.code is EXHAUSTED for each in answers) == 40
-        assert_all_let_out(proxy)
+        await assert_all_let_out(proxy)

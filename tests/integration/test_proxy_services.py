@@ -175,7 +175,7 @@ async def test_other_services_fall_back_and_are_limited_as_models_are() -> None:
         larger = await ended(proxy.ask(ADD, BODY * 2))
         assert (larger.code, larger.is_routers) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
         assert proxy.reports[1].turned_away == "bytes"
-        assert_all_let_out(proxy)
+        await assert_all_let_out(proxy)
 
 
 async def test_a_proxy_that_is_ending_turns_other_services_away_too() -> None:
@@ -315,7 +315,7 @@ async def test_an_answer_too_large_to_be_taken_is_the_routers_word() -> None:
             "variant 'stable': backend 'blue': "
             "Received message larger than max (68157440 vs. 67108864)"
         )
-        assert_all_let_out(proxy)
+        await assert_all_let_out(proxy)
 
 
 async def test_a_full_backend_is_not_the_routers_word() -> None:

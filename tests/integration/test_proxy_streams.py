@@ -98,7 +98,7 @@ async def routed(
         async with ProxyRig(table) as proxy:
             yield proxy, backend
             await eventually(lambda: not proxy.plane.admission.in_flight)
-            assert_all_let_out(proxy)
+            await assert_all_let_out(proxy)
 
 
 async def reported(proxy: ProxyRig, count: int = 1) -> control.Report:

@@ -73,7 +73,7 @@ async def heard(frames: Frames) -> tuple[Ended, pb.Report, bool]:
         ProxyRig(table_of(stable.address, canary.address, split_route(9_999))) as proxy,
     ):
         seen = await ended(proxy.infer(REQUEST))
-        assert_all_let_out(proxy)
+        await assert_all_let_out(proxy)
         (report,) = proxy.reports
         (event,) = split_events(report, None)
         return seen, report, event.is_error

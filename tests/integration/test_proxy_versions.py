@@ -42,7 +42,7 @@ class Rig:
         return self
 
     async def __aexit__(self, *error: object) -> None:
-        assert_all_let_out(self.proxy)
+        await assert_all_let_out(self.proxy)
         await self.proxy.__aexit__(None, None, None)
         await self.canary.__aexit__(None, None, None)
         await self.stable.__aexit__(None, None, None)

@@ -1,5 +1,8 @@
 """How much is in flight, and whether one more may be. Pure."""
 
+from collections.abc import Sequence
+from types import TracebackType
+
 from coalmine.errors import CoalmineError, Overloaded, Unavailable
 from coalmine_router.table import Limits
 
@@ -24,15 +27,19 @@ def reason_of(error: CoalmineError) -> str:
 
 
 class Admission:
-    """Requests and bytes in flight, of a route or of the whole proxy, and their limits."""
+    """Requests and bytes in flight, of a route or of the whole proxy, and their limits.
 
-    __slots__ = ("bytes", "in_flight", "limits", "of")
+    `unread_bytes`, of the bytes, are of messages that somebody has yet to read.
+    """
+
+    __slots__ = ("bytes", "in_flight", "limits", "of", "unread_bytes")
 
     def __init__(self, of: str, limits: Limits) -> None:
         self.of = of
         self.limits = limits
         self.in_flight = 0
         self.bytes = 0
+        self.unread_bytes = 0
 
     def admit(self, size: int) -> None:
         """Let a request of `size` bytes in, until `release`. Raises TurnedAway."""
@@ -41,8 +48,7 @@ class Admission:
             most = f"{limits.in_flight_max} requests are in flight, the most allowed"
             raise TurnedAway("in_flight", f"{self.of}: {most}")
         if limits.bytes_max and self.bytes + size > limits.bytes_max:
-            most = f"requests in flight hold {self.bytes} bytes, {limits.bytes_max} are allowed"
-            raise TurnedAway("bytes", f"{self.of}: {most}; this one has {size}")
+            raise TurnedAway("bytes", f"{self._full()}; this one has {size}")
         self.in_flight += 1
         self.bytes += size
 
@@ -50,3 +56,56 @@ class Admission:
         """Take out a request that was let in."""
         self.in_flight -= 1
         self.bytes -= size
+
+    def check_message(self, size: int) -> None:
+        """Raise TurnedAway where a message to pass on doesn't fit beside others that are unread.
+
+        How large an answer is, nobody knows before: one that no other is beside always fits.
+        """
+        most = self.limits.bytes_max
+        if most and self.unread_bytes and self.bytes + size > most:
+            raise TurnedAway("bytes", f"{self._full()}; this message takes {size}")
+
+    def count_unread(self, size: int) -> None:
+        """Count so many bytes more, or fewer, that somebody has yet to read."""
+        self.bytes += size
+        self.unread_bytes += size
+
+    def _full(self) -> str:
+        held = f"requests and unread answers in flight hold {self.bytes} bytes"
+        return f"{self.of}: {held}, {self.limits.bytes_max} are allowed"
+
+
+class UnreadMessage:
+    """A message that was passed on, counted until `release`. Raises TurnedAway.
+
+    `beside` it the request that it answers is kept as long, which was counted until now.
+    """
+
+    __slots__ = ("_admissions", "_size")
+
+    def __init__(self, size: int, admissions: Sequence[Admission], *, beside: int = 0) -> None:
+        for each in admissions:
+            each.check_message(size)
+        self._size = size + beside
+        self._admissions = admissions
+        self._count(self._size)
+
+    def release(self, _context: object = None) -> None:
+        """Count it no more: it was read, or its reader is gone."""
+        self._count(-self._size)
+
+    def _count(self, size: int) -> None:
+        for each in self._admissions:
+            each.count_unread(size)
+
+    def __enter__(self) -> None:
+        """Count it while the block runs."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.release()

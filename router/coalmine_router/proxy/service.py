@@ -8,11 +8,12 @@ from collections.abc import Callable
 from coalmine.errors import CoalmineError, Unavailable
 from coalmine.hold import Hold
 from coalmine.inference import MODEL_INFER
+from coalmine.limits import bytes_while_sent
 from coalmine.trace_context import HeadSampler
 from coalmine_router import wire
 from coalmine_router.metadata import Pair, showing
 from coalmine_router.proxy import attempts
-from coalmine_router.proxy.admission import Admission, TurnedAway, reason_of
+from coalmine_router.proxy.admission import Admission, TurnedAway, UnreadMessage, reason_of
 from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.caller import Caller, caller_of
 from coalmine_router.proxy.choice import choose, reached
@@ -93,6 +94,10 @@ class DataPlane:
         attempt = Attempt(bound, address, b"", time.perf_counter_ns(), timeout_s)
         metadata = [*showing(caller.metadata, bound.lane.shown), *caller.trace()]
         outcome = await forward(attempt, f"/{method}", request, metadata)
+        try:
+            self._count_until_read(len(request), outcome, context, (self.admission,))
+        except TurnedAway as error:
+            outcome = refusal(error)
         return await self._reply(context, outcome, stamp)
 
     def knows(self, request: bytes) -> bool:
@@ -173,6 +178,7 @@ class DataPlane:
     ) -> bytes:
         try:
             outcome = await self._outcome(exchange, routed, address)
+            outcome = self._taken(exchange, routed, outcome, context)
             self.ended(exchange, outcome)
         except asyncio.CancelledError:
             self.given_up(exchange, context)
@@ -194,6 +200,31 @@ class DataPlane:
         if again is None:
             return outcome
         return await forward(again, method, request, exchange.metadata_of(again))
+
+    def _taken(
+        self, exchange: Exchange, routed: RoutedRoute, outcome: Outcome, context: Context
+    ) -> Outcome:
+        """Return `outcome`; its refusal, where answers that nobody reads have filled the room."""
+        admissions = routed.admission, self.admission
+        try:
+            self._count_until_read(exchange.request_bytes, outcome, context, admissions)
+        except TurnedAway as error:
+            exchange.turned_away = error.reason
+            return refusal(error)
+        return outcome
+
+    def _count_until_read(
+        self,
+        request_bytes: int,
+        outcome: Outcome,
+        context: Context,
+        admissions: tuple[Admission, ...],
+    ) -> None:
+        """Count an answer, with its request, until the caller has it. Raises TurnedAway."""
+        if outcome.response:
+            size = bytes_while_sent(outcome.response)
+            unread = UnreadMessage(size, admissions, beside=request_bytes)
+            context.add_done_callback(unread.release)  # type: ignore[arg-type]  # the stubs' fault
 
     def ended(self, exchange: Exchange, outcome: Outcome) -> None:
         """Report a request that has come to its end."""

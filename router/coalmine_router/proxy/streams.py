@@ -9,10 +9,11 @@ import grpc
 
 from coalmine.errors import CoalmineError, InvalidRequest, NotFound, Unavailable
 from coalmine.inference import SERVICE
+from coalmine.limits import bytes_while_sent
 from coalmine.uninterrupted import end_call, uninterrupted
 from coalmine_router import wire
 from coalmine_router.metadata import answered
-from coalmine_router.proxy.admission import Admission, TurnedAway
+from coalmine_router.proxy.admission import Admission, TurnedAway, UnreadMessage, reason_of
 from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.endings import ENDING, Context, end, refusal
 from coalmine_router.proxy.exchange import Exchange
@@ -97,7 +98,7 @@ class Streams:
         )
         address.outstanding += 1
         try:
-            outcome = await _Stream(exchange, attempt, context, self._plane.ending).run(remaining)
+            outcome = await _Stream(exchange, attempt, context, self._plane).run(remaining)
         finally:
             address.outstanding -= 1
         self._plane.ended(exchange, attempt.end(outcome))
@@ -110,12 +111,15 @@ class _Stream:
     """One stream, while both sides talk."""
 
     def __init__(
-        self, exchange: Exchange, attempt: Attempt, context: Context, ending: asyncio.Event
+        self, exchange: Exchange, attempt: Attempt, context: Context, plane: DataPlane
     ) -> None:
+        assert exchange.routed is not None  # noqa: S101 - it was matched before
         self._exchange = exchange
+        self._routed = exchange.routed
         self._attempt = attempt
         self._context = context
-        self._ending = ending
+        self._ending = plane.ending
+        self._admissions = self._routed.admission, plane.admission
         self._was_cut = False
 
     async def run(self, timeout_s: float | None) -> Outcome:
@@ -141,9 +145,10 @@ class _Stream:
                 outcome = await self._down(call)
                 up.cancel()
                 over.cancel()
-        except* (InvalidRequest, NotFound) as wrong:
+        except* (InvalidRequest, NotFound, TurnedAway) as wrong:
             refused = wrong.exceptions[0]
             assert isinstance(refused, CoalmineError)  # noqa: S101 - nobody raises a group of them
+            self._exchange.turned_away = reason_of(refused)
             outcome = refusal(refused)
         except* grpc.aio.AioRpcError as failed:
             error = failed.exceptions[0]
@@ -171,15 +176,15 @@ class _Stream:
         # What ends the call before its time, `_down` hears of.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             while isinstance(request, bytes):
-                await call.write(self._of_the_same(request))
+                with self._unread(request):
+                    await call.write(self._of_the_same(request))
                 request = await _read(self._context, over)
                 # What was asked by then is answered.
                 self._was_cut = request is None
             await call.done_writing()
 
     def _of_the_same(self, request: bytes) -> bytes:
-        routed = self._exchange.routed
-        assert routed is not None  # noqa: S101 - it was matched before
+        routed = self._routed
         name = wire.model_name(request)
         model = routed.route.match.model or self._exchange.model
         if name != model:
@@ -203,12 +208,32 @@ class _Stream:
             if initial:
                 await self._context.send_initial_metadata(tuple(initial))
             while isinstance(answer := await uninterrupted(call.read()), bytes):
-                await self._context.write(answer)
+                await self._pass_back(answer)
         except asyncio.CancelledError:
             if is_given_up():
                 raise
             return cut_off(self._attempt)
         return None
+
+    async def _pass_back(self, answer: bytes) -> None:
+        """Write an answer; it is counted until gRPC has written it, also where the stream is left.
+
+        Raises TurnedAway where answers that nobody reads have filled the room.
+        """
+        unread = self._unread(answer)
+
+        def release(written: "asyncio.Task[None]") -> None:
+            unread.release()
+            if not written.cancelled():
+                written.exception()  # of a stream that was left, nobody else asks
+
+        # Not in a task group: gRPC goes on writing when nobody waits for it.
+        writing = asyncio.ensure_future(self._context.write(answer))
+        writing.add_done_callback(release)
+        await asyncio.shield(writing)
+
+    def _unread(self, message: bytes) -> UnreadMessage:
+        return UnreadMessage(bytes_while_sent(message), self._admissions)
 
 
 async def _read(context: Context, over: "asyncio.Task[bool]") -> object:

@@ -92,7 +92,9 @@ def in_flight(calls: int, size: int | None) -> Iterator[Metric]:
     """Return the calls without an answer yet, and the bytes of their requests."""
     found = [("in_flight", "ModelInfer calls that are not answered yet.", calls)]
     if size is not None:
-        found.append(("in_flight_bytes", "Bytes of the requests in flight.", size))
+        found.append(
+            ("in_flight_bytes", "Bytes of requests in flight and of unread answers.", size)
+        )
     for name, what, value in found:
         family = _gauge(name, what)
         family.add_metric([], value)

@@ -5,7 +5,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine.errors import InvalidRequest, NotFound, Overloaded, Unavailable
-from coalmine_router.proxy.admission import Admission, NotReached, TurnedAway, reason_of
+from coalmine_router.proxy.admission import (
+    Admission,
+    NotReached,
+    TurnedAway,
+    UnreadMessage,
+    reason_of,
+)
 from coalmine_router.table import Limits
 
 
@@ -36,7 +42,8 @@ def test_bytes_are_allowed_up_to_the_last_one() -> None:
     error = turned_away(of, 1)
     assert error.reason == "bytes"
     assert str(error) == (
-        "route 'digits': requests in flight hold 10 bytes, 10 are allowed; this one has 1"
+        "route 'digits': requests and unread answers in flight hold 10 bytes, 10 are allowed; "
+        "this one has 1"
     )
 
 
@@ -67,6 +74,29 @@ def test_limits_that_shrink_hold_for_the_next_and_throw_nobody_out() -> None:
     of.release(1)
     of.admit(1)
     assert (of.in_flight, of.bytes) == (2, 2)
+
+
+def test_a_message_that_no_other_is_beside_fits_however_large() -> None:
+    of, whole = admission(bytes_max=10), admission(bytes_max=10)
+    of.admit(4)
+    first = UnreadMessage(100, (of, whole), beside=4)
+    assert (of.bytes, of.unread_bytes, whole.bytes) == (108, 104, 104)
+    with pytest.raises(TurnedAway, match="hold 108 bytes, 10 are allowed; this message takes 1"):
+        UnreadMessage(1, (of, whole))
+    assert turned_away(of, 1).reason == "bytes"
+    first.release()
+    assert (of.bytes, of.unread_bytes, whole.bytes) == (4, 0, 0)
+    UnreadMessage(1, (of, whole))
+
+
+def test_a_message_fits_beside_others_up_to_the_last_byte_of_each_limit() -> None:
+    route, whole = admission(bytes_max=100), admission(bytes_max=10)
+    with UnreadMessage(4, (route, whole)):
+        UnreadMessage(6, (route, whole))
+        with pytest.raises(TurnedAway):
+            UnreadMessage(1, (route, whole))
+        assert (route.bytes, whole.bytes) == (10, 10)
+    assert (route.bytes, whole.bytes, whole.unread_bytes) == (6, 6, 6)
 
 
 def test_being_turned_away_is_overload_and_never_looks_like_a_broken_backend() -> None:
