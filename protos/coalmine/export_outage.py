@@ -60,5 +60,5 @@ class ExportOutage(logging.Filter):
         if is_over and self._is_on:
             _log.info("spans_exported_again")
         if not is_over and not self._is_on:
-            _log.warning("spans_not_exported", reason=self.reason)
+            _log.error("spans_not_exported", reason=self.reason)
         self._is_on, self._trouble = not is_over, self.reason

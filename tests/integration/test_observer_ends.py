@@ -132,6 +132,39 @@ async def test_errors_and_shares_of_the_split_bear_a_verdict_without_a_single_co
     assert verdict.links[0].context.span_id == tipped.context.span_id
 
 
+class Lost(Watching):
+    """Loses spans."""
+
+    def __init__(self, why: str) -> None:
+        super().__init__(lambda _: None)
+        self.lost = 0
+        self._why = why
+
+    def totals(self) -> dict[str, int]:
+        return {"exported": 7, "dropped_queue_full": self.lost, "dropped_export_failed": self.lost}
+
+    def trouble(self) -> str:
+        return self._why
+
+
+@pytest.mark.parametrize(
+    ("why", "told"),
+    [("spans are not exported: full",) * 2, ("", "6 spans lost within a minute")],
+)
+async def test_spans_are_in_trouble_as_long_as_some_are_lost(
+    tmp_path: Path, why: str, told: str
+) -> None:
+    spans = Lost(why)
+    config = router_config(stable=UNUSED, canary=UNUSED)
+    async with observing(config, tmp_path, spans=spans) as rig:
+        assert rig.status().troubles == []
+        spans.lost = 3
+        assert rig.status().troubles == [told]
+        for minute in (1, 2):
+            rig.plane.learned.note_counts(SystemClock().monotonic_ns() + minute * 60 * 10**9)
+        assert rig.status().troubles == []
+
+
 async def test_what_went_wrong_within_the_last_minute_is_told_apart(tmp_path: Path) -> None:
     config = router_config(stable=UNUSED, canary=UNUSED)
     codes = {0: 5, 3: 2, 13: 4, 14: 1}

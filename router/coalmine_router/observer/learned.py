@@ -1,6 +1,5 @@
 """What operators ask the observer: how a route does, its trials, the kept mismatches."""
 
-from collections import Counter
 from collections.abc import Callable, Hashable, Mapping
 
 from coalmine.control.v1 import control_pb2 as pb
@@ -73,8 +72,8 @@ class Learned:
             for key, totals in self._copies.totals()
             if key.route == route.name
         )
-        found = (each.trouble() for each in (self._store, self._examples, self._spans))
-        status.troubles.extend(filter(None, found))
+        troubles = self._store.trouble(), self._examples.trouble(), self._spans_trouble()
+        status.troubles.extend(filter(None, troubles))
 
     async def trials(self, route: str, candidate: str, limit: int) -> list[pb.ComparisonCounts]:
         """Return a route's trials, newest first; with `candidate`, only its. Raises Unavailable."""
@@ -103,9 +102,23 @@ class Learned:
         status.recent_turned_away = growth((route, "turned_away"), turned_away)
         status.reports.recent_dropped = growth("dropped", self._reports.dropped.total())
 
+    def _spans_trouble(self) -> str:
+        """Return why spans are lost; "" where none was within the last minute.
+
+        Whether they could be exported again is only known once there are others.
+        """
+        lost = self._recent.growth("spans_lost", self._spans_lost())
+        return (self._spans.trouble() or f"{lost:,} spans lost within a minute") if lost else ""
+
+    def _spans_lost(self) -> int:
+        return sum(n for what, n in self._spans.totals().items() if what.startswith("dropped"))
+
     def _counts(self) -> Mapping[Hashable, int]:
         """Return the counts of which it matters whether they still grow."""
-        counts: Counter[Hashable] = Counter({"dropped": self._reports.dropped.total()})
+        counts: dict[Hashable, int] = {
+            "dropped": self._reports.dropped.total(),
+            "spans_lost": self._spans_lost(),
+        }
         for (route, variant), traffic in self._traffic.variants():
             counts[route, variant, "requests"] = traffic.requests
             counts[route, variant, "errors"] = traffic.errors
