@@ -22,6 +22,7 @@ from coalmine.errors import StartError, reason_of
 from coalmine.exposition import exposing
 from coalmine.hangup import asked_by_hangup
 from coalmine.lifecycle import Stop
+from coalmine.worker_bounds import NO_BOUNDS, WorkerBounds
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.reload import Reload
 from coalmine_router.supervisor import Grace, Supervisor, command
@@ -42,6 +43,7 @@ class RunSettings:
     config: RouterConfig
     workers: int
     grace: Grace
+    proxy_bounds: WorkerBounds = NO_BOUNDS
 
 
 class Places(NamedTuple):
@@ -69,7 +71,12 @@ async def run(settings: RunSettings, stop: Stop) -> None:
             _socket(folder),
         )
         control = _control(settings, settings.config_file, places)
-        supervisor = Supervisor(control, _proxies(settings, places), settings.grace)
+        supervisor = Supervisor(
+            control,
+            _proxies(settings, places),
+            settings.grace,
+            proxy_bounds=settings.proxy_bounds,
+        )
         with _exposed(config.http, supervisor, stop) as http:
             await supervisor.run(stop, _serving(settings, places, supervisor, asked, http))
 

@@ -27,6 +27,7 @@ from coalmine.security import Tls, TlsFiles
 from coalmine.telemetry import ROUTER_SERVICE, configure_logging
 from coalmine.text_file import content_of
 from coalmine.units import duration_ns
+from coalmine.worker_bounds import WorkerBounds
 from coalmine_router import app, control_app, proxy_app
 from coalmine_router.check import Saved, saved_splits, split_lines
 from coalmine_router.config.file import RouterConfig, checked, read
@@ -55,6 +56,15 @@ WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True)]
 def run(
     config: ConfigFile,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Proxy processes.")] = 1,
+    max_worker_age: Annotated[
+        str,
+        typer.Option(
+            metavar="TIME", help="A proxy this old gives its place to another; 0s: never."
+        ),
+    ] = "0s",
+    max_worker_mib: Annotated[
+        int, typer.Option(min=0, help="So does one that holds more MiB of memory; 0: never.")
+    ] = 0,
     grace: GraceOption = "30s",
 ) -> None:
     """Run the whole router on this machine: one control process and the proxies.
@@ -65,7 +75,9 @@ def run(
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
         shares = Grace.of(_seconds(grace))
         text = content_of(config)
-        settings = app.RunSettings(config, text, checked(text, path=config), workers, shares)
+        bounds = WorkerBounds(_seconds(max_worker_age, "--max-worker-age"), max_worker_mib)
+        checked_config = checked(text, path=config)
+        settings = app.RunSettings(config, text, checked_config, workers, shares, bounds)
         return app.run(settings, stop)
 
     _run(body, with_parent=False)
@@ -221,8 +233,8 @@ def _placed(config: RouterConfig, listen: str, http: str, state: Path | None) ->
     return config.model_copy(update={"control": control_config, "http": http or config.http})
 
 
-def _seconds(duration: str) -> float:
+def _seconds(duration: str, option: str = "--grace") -> float:
     try:
         return duration_ns(duration) / 1e9
     except ValueError as error:
-        raise StartError(f"--grace: {error}") from None
+        raise StartError(f"{option}: {error}") from None

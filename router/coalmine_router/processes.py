@@ -30,12 +30,15 @@ class ProcessMetrics(Collector):
     """The figures of all processes: asked for when somebody scrapes, and the supervisor's own.
 
     A process that is down or doesn't answer is left out. `shared` are processes of which there are
-    several: each of their samples has a label `process`.
+    several: each of their samples has a label `process`. `recycled` counts replacements, by name.
     """
 
-    def __init__(self, alone: Sequence[Child], shared: Sequence[Child]) -> None:
+    def __init__(
+        self, alone: Sequence[Child], shared: Sequence[Child], recycled: Mapping[str, int]
+    ) -> None:
         self._alone = alone
         self._all = (*alone, *shared)
+        self._recycled = recycled
         self._unanswered = 0
         self._counting = threading.Lock()  # scrapes come in threads of their own
 
@@ -87,11 +90,17 @@ class ProcessMetrics(Collector):
             "Processes that were to take another's place, and did not get ready.",
             labels=_LABELS,
         )
+        recycled: Metric = CounterMetricFamily(
+            "coalmine_router_processes_recycled",
+            "Times that a process gave its place to another, for its age or memory.",
+            labels=_LABELS,
+        )
         for child in self._all:
             _add(up, child.name, child.is_up)
             _add(restarts, child.name, child.restarts)
             _add(failures, child.name, child.failures)
-        yield from (up, restarts, failures)
+            _add(recycled, child.name, self._recycled.get(child.name, 0))
+        yield from (up, restarts, failures, recycled)
         yield CounterMetricFamily(
             "coalmine_router_processes_not_scraped",
             "Processes that did not answer in time when /metrics was read.",

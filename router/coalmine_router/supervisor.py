@@ -14,6 +14,8 @@ import structlog
 
 from coalmine.child_process import Child, Command
 from coalmine.lifecycle import Stop, unless_stopped
+from coalmine.recycling import Recycling
+from coalmine.worker_bounds import NO_BOUNDS, WorkerBounds
 from coalmine_router.processes import ProcessMetrics, Watch
 
 _log = structlog.get_logger(__name__)
@@ -54,12 +56,16 @@ class Supervisor:
         proxies: Sequence[Command],
         grace: Grace,
         *,
+        proxy_bounds: WorkerBounds = NO_BOUNDS,
         ready_within_s: float = _READY_S,
     ) -> None:
         self._control = Child(control, grace.control_s)
         self._proxies = [Child(proxy, grace.proxies_s) for proxy in proxies]
         self._watch = Watch([self._control, *self._proxies], self._proxies)
         self._ready_within_s = ready_within_s
+        # One replacement of a process at a time.
+        self._replacing = asyncio.Lock()
+        self._recycling = Recycling(proxy_bounds, self._proxies, self._replaced)
 
     async def run(self, stop: Stop, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Keep the processes until `stop`. Raises StartError where one can't start.
@@ -96,20 +102,27 @@ class Supervisor:
         replaced = 0
         for proxy, wanted in zip(self._proxies, proxies, strict=True):
             old = proxy.pid
-            replaced += await proxy.replace(wanted, within_s=self._ready_within_s)
+            replaced += await self._replaced(proxy, wanted)
             if proxy.pid != old:
                 _log.info("worker_replaced", process=proxy.name, old=old, new=proxy.pid)
         _log.info("workers_rolled", replaced=replaced, of=len(self._proxies))
         return replaced == len(self._proxies)
 
+    async def _replaced(self, proxy: Child, wanted: Command | None = None) -> bool:
+        async with self._replacing:
+            return await proxy.replace(wanted, within_s=self._ready_within_s)
+
     async def _serving(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         for proxy in self._proxies:
             await proxy.ready.wait()
-        await serve()
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._recycling.run())
+            tasks.create_task(serve())
 
     def metrics(self) -> ProcessMetrics:
         """Return the figures of all processes, as they are whenever they are asked for."""
-        return ProcessMetrics([self._control], self._proxies)
+        recycled = self._recycling.recycled
+        return ProcessMetrics([self._control], self._proxies, recycled)
 
     def why_not(self) -> str:
         """Return why no proxy takes calls now; "" where one does."""

@@ -11,6 +11,7 @@ from coalmine.limits import MESSAGE_BYTES_MAX
 from coalmine.security import TlsFiles
 from coalmine.shown_value import shortly
 from coalmine.tensors import DATATYPES
+from coalmine.worker_bounds import NO_BOUNDS, WorkerBounds
 
 PLATFORM: Final = "pytorch_torchscript"
 BATCH_SIZE_MAX: Final = 65_536
@@ -195,6 +196,7 @@ class ServerConfig:
     allow_load: bool = False
     poll_s: float = 0.0  # 0: never
     workers: int = 1
+    worker_bounds: WorkerBounds = NO_BOUNDS
     intra_op: int | None = None
     admin_listen: str | None = None  # None: admin calls come in where the others do
     tls: TlsFiles | None = None
@@ -202,6 +204,11 @@ class ServerConfig:
     bounds: Bounds = Bounds()
     connections: Connections = Connections()
     loads: LoadLimits = LoadLimits()
+
+    @property
+    def has_supervisor(self) -> bool:
+        """Whether workers share the port: several, or one and who takes its place."""
+        return self.workers > 1 or self.worker_bounds.are_any
 
     @property
     def is_lenient(self) -> bool:

@@ -88,7 +88,7 @@ class Door:
             config.tls,
             tokens=self._access is not None,
             remedy=OPTIONS_REMEDY,
-            shared=config.workers > 1,
+            shared=config.has_supervisor,
         )
 
 
@@ -99,7 +99,7 @@ def options_of(config: ServerConfig) -> tuple[tuple[str, Any], ...]:
         *message_limits(config.bounds.message_bytes),
         *FLOOD_LIMITS,
         *PING_LIMITS,
-        ("grpc.so_reuseport", int(config.workers > 1)),  # else a second server takes half
+        ("grpc.so_reuseport", int(config.has_supervisor)),  # else a second server takes half
     ]
     if connections.keepalive_s:
         options += [

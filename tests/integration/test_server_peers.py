@@ -10,6 +10,7 @@ from structlog.testing import capture_logs
 from coalmine.errors import LoadFailed, NotFound, PartlyDone
 from coalmine_server.fleet.ledger import Ledger
 from coalmine_server.fleet.member import Noted
+from coalmine_server.fleet.seat import Seat
 from tests.doubles.workers import Control, Worker, joined
 
 
@@ -120,3 +121,24 @@ async def test_a_model_that_comes_back_by_the_disk_is_unloaded_no_more(folder: P
     await followed.remove("n")
     assert control.done == ["load m", "load n", "remove n"]
     assert {name: each.is_unloaded for name, each in ledger.read().items()} == {"m": False}
+
+
+def test_who_has_lost_its_seat_knows_of_its_successor(folder: Path) -> None:
+    seat = Seat(1, 3, 1, folder)
+    assert seat.others() == (0, 2), "nobody has it yet"
+    seat.take()
+    assert seat.others() == (0, 2)
+    fresh = folder / "fresh"
+    fresh.symlink_to(folder / "1-another.sock")  # as a process does that takes it
+    fresh.replace(folder / "1.sock")
+    assert seat.others() == (0, 2, 1)
+
+
+async def test_a_change_reaches_who_has_taken_the_seat_of_whom_it_was_asked(folder: Path) -> None:
+    leaving, other = (Worker(folder, index, 2) for index in range(2))
+    successor = Worker(folder, 2, 3)  # of a third seat, to have a socket of its own
+    async with leaving.joined(), other.joined(), successor.joined():
+        (folder / "0.sock").unlink()
+        (folder / "0.sock").symlink_to((folder / "2.sock").readlink())
+        await leaving.changes.unload("m")
+    assert successor.control.done == other.control.done == ["unload m"]

@@ -11,6 +11,7 @@ from coalmine.output_capture import capturing_output
 from coalmine.secured import TlsCert, TlsClientCa, TlsKey, Tokens
 from coalmine.security import TlsFiles
 from coalmine.units import duration_ns
+from coalmine.worker_bounds import WorkerBounds
 from coalmine_server.cli.operators import load, models, unload
 from coalmine_server.cli.repository import check, package
 from coalmine_server.cli.starting import fail, prepare
@@ -46,6 +47,12 @@ _LoadTimeout = Annotated[
 _Workers = Annotated[
     int, typer.Option(min=1, max=256, help="Processes that share the port, each with all models.")
 ]
+_WorkerAge = Annotated[
+    str, typer.Option(help="A worker this old gives its place to another; 0s: never.")
+]
+_WorkerMemory = Annotated[
+    int, typer.Option(min=0, help="So does one that holds more MiB of memory; 0: never.")
+]
 _IntraOp = Annotated[
     int | None,
     typer.Option(
@@ -77,6 +84,8 @@ def run(
     grace: _Grace = "30s",
     traces: _Traces = None,
     workers: _Workers = 1,
+    max_worker_age: _WorkerAge = "0s",
+    max_worker_mib: _WorkerMemory = 0,
     allow_load: _AllowLoad = False,
     poll: _Poll = "0s",
     load_timeout: _LoadTimeout = "5m",
@@ -109,6 +118,7 @@ def run(
         allow_load=allow_load,
         poll_s=_seconds("--poll", poll),
         workers=workers,
+        worker_bounds=WorkerBounds(_seconds("--max-worker-age", max_worker_age), max_worker_mib),
         intra_op=intra_op,
         admin_listen=admin_listen,
         tls=_tls(tls_cert, tls_key, tls_client_ca),
@@ -129,7 +139,7 @@ for _verb in (check, models, load, unload, token):
 
 
 def _served(config: ServerConfig) -> int:
-    if config.workers > 1:
+    if config.has_supervisor:
         return supervisor.run(config)
     from coalmine_server import app  # noqa: PLC0415 - brings torch
 

@@ -22,10 +22,15 @@ _ANSWER_S: Final = 1.0
 
 
 class Known(NamedTuple):
-    """A worker as its supervisor knows it: its HTTP address while it is up, and its restarts."""
+    """A worker as its supervisor knows it: its HTTP address while it is up, and what it counts.
+
+    Deaths; times that another one took its place; and those that were to and didn't get ready.
+    """
 
     http: str | None
     restarts: int
+    recycled: int = 0
+    failures: int = 0
 
 
 Fetch = Callable[[str], str]
@@ -109,6 +114,16 @@ class FleetMetrics(Collector):
             "coalmine_server_worker_restarts",
             "Workers that died and were started again",
             value=sum(each.restarts for each in known.values()),
+        )
+        yield CounterMetricFamily(
+            "coalmine_server_workers_recycled",
+            "Workers that gave their place to another, for their age or memory",
+            value=sum(each.recycled for each in known.values()),
+        )
+        yield CounterMetricFamily(
+            "coalmine_server_worker_replacements_failed",
+            "Workers that were to take another's place, and did not get ready",
+            value=sum(each.failures for each in known.values()),
         )
         yield CounterMetricFamily(
             "coalmine_server_workers_not_scraped",

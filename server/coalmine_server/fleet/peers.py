@@ -56,7 +56,7 @@ class Peers:
         async with asyncio.TaskGroup() as tasks:
             asked = {
                 index: tasks.create_task(_answer(self._seat.socket(index), ask))
-                for index in self._seat.peers
+                for index in self._seat.others()
             }
         return {index: task.result() for index, task in asked.items()}
 
@@ -76,8 +76,9 @@ async def hearing(
     """Answer the other workers within this block."""
     server = grpc.aio.server(options=MESSAGE_LIMITS)
     pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
-    lifecycle.bind(server, seat.socket(seat.index))
+    lifecycle.bind(server, seat.own_socket)
     await server.start()
+    seat.take()
     try:
         yield
     finally:
@@ -155,7 +156,7 @@ class Everywhere:
             else:
                 failed[index] = answer.details() or answer.code().name
         if failed:
-            done = [self._index, *(each for each in told if each not in failed)]
+            done = {self._index, *told} - set(failed)
             raise PartlyDone(partly_done(name, sorted(done), failed))
 
 

@@ -1,5 +1,7 @@
 """One worker's place among several that share a port: what its supervisor tells it."""
 
+import contextlib
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,9 +27,36 @@ class Seat:
         """The other workers."""
         return tuple(each for each in range(self.workers) if each != self.index)
 
+    def others(self) -> tuple[int, ...]:
+        """Return the other workers; where another one has taken this seat by now, that too."""
+        with contextlib.suppress(OSError):
+            if self._sign(self.index).readlink() != self._own:
+                return (*self.peers, self.index)
+        return self.peers
+
     def socket(self, index: int) -> str:
         """Return where a worker listens for the others."""
-        return f"unix:{self.folder / str(index)}.sock"
+        return f"unix:{self._sign(index)}"
+
+    @property
+    def own_socket(self) -> str:
+        """Where this very process listens for them."""
+        return f"unix:{self._own}"
+
+    def take(self) -> None:
+        """Have the others come to this process, no more to one that had the seat before."""
+        fresh = self._own.with_suffix(".new")
+        fresh.unlink(missing_ok=True)
+        fresh.symlink_to(self._own)
+        fresh.replace(self._sign(self.index))
+
+    def _sign(self, index: int) -> Path:
+        return self.folder / f"{index}.sock"
+
+    @property
+    def _own(self) -> Path:
+        # gRPC removes the file of a socket when it ends: each process has its own.
+        return self.folder / f"{self.index}-{os.getpid()}.sock"
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,6 +24,7 @@ from coalmine.errors import StartError, reason_of
 from coalmine.exposition import exposing
 from coalmine.lifecycle import Stop
 from coalmine.private_folder import open_private
+from coalmine.recycling import Recycling
 from coalmine_server.config import ServerConfig
 from coalmine_server.fleet.metrics import FleetMetrics, Known, any_serves
 from coalmine_server.fleet.seat import Orders, Seat, write_orders
@@ -34,6 +35,7 @@ PROGRAM: Final = (sys.executable, "-m", "coalmine_server")
 
 # Of the grace period, for requests in flight; the rest is for the process to end in.
 _REQUESTS: Final = 0.8
+_STARTS_S: Final = 120.0
 _ENDS_S: Final = 2.0  # with a forward that never returns, this is when the worker is killed
 _SOCKET_PATH_MAX: Final = 90  # of 107, without the socket's own name
 
@@ -59,6 +61,7 @@ class Fleet:
         self._announce = announce
         self._program = program
         self._workers: list[Child] = []
+        self._recycling = Recycling(config.worker_bounds, self._workers, self._replaced)
 
     async def serve(self, stop: Stop) -> None:
         """Keep the workers until `stop`. Raises StartError where one can't start."""
@@ -71,7 +74,7 @@ class Fleet:
             admin = config.admin_listen and held.enter_context(_held(config.admin_listen))
             http = held.enter_context(self._exposing(stop))
             folder = held.enter_context(_folder())
-            self._workers = self._commanded(listen, admin, folder)
+            self._workers += self._commanded(listen, admin, folder)
             addresses = {"grpc": listen, **({"admin": admin} if admin else {}), "http": http}
             await self._keep(stop, lambda: self._announce(**addresses))
 
@@ -85,10 +88,15 @@ class Fleet:
                     tasks.create_task(each.keep())
                 if await lifecycle.unless_stopped(stop, _all_ready(others)):
                     ready()
+                    await lifecycle.unless_stopped(stop, self._recycling.run())
             await stop.wait()
             async with asyncio.TaskGroup() as ending:
                 for each in self._workers:
                     ending.create_task(each.end())
+
+    async def _replaced(self, worker: Child) -> bool:
+        # It loads all models before it is ready.
+        return await worker.replace(within_s=max(_STARTS_S, 2 * self._config.loads.timeout_s))
 
     def _commanded(self, listen: str, admin: str | None, folder: Path) -> list[Child]:
         config = dataclasses.replace(self._config, listen=listen, admin_listen=admin)
@@ -123,7 +131,12 @@ class Fleet:
 
     def _known(self) -> dict[int, Known]:
         return {
-            index: Known(each.announced["http"] if each.is_up else None, each.restarts)
+            index: Known(
+                each.announced["http"] if each.is_up else None,
+                each.restarts,
+                self._recycling.recycled[each.name],
+                each.failures,
+            )
             for index, each in enumerate(self._workers)
         }
 

@@ -60,7 +60,7 @@ def silent() -> Iterator[str]:
 def page(*alone: Played, proxies: list[Played]) -> str:
     registry = CollectorRegistry()
     shared = [each.child for each in proxies]
-    registry.register(ProcessMetrics([each.child for each in alone], shared))
+    registry.register(ProcessMetrics([each.child for each in alone], shared, {"proxy-0": 2}))
     return generate_latest(registry).decode()
 
 
@@ -75,6 +75,8 @@ def test_the_page_has_every_process_and_tells_proxies_apart() -> None:
     assert 'canaries_total{cage="c",process="proxy-1"} 3.0' in seen
     assert seen.count("# HELP canaries_total") == 1
     assert 'coalmine_router_process_restarts_total{process="proxy-0"} 3.0' in seen
+    assert 'coalmine_router_processes_recycled_total{process="proxy-0"} 2.0' in seen
+    assert 'coalmine_router_processes_recycled_total{process="proxy-1"} 0.0' in seen
 
 
 def test_a_process_that_is_down_or_refuses_is_left_out_and_the_page_stays() -> None:

@@ -67,10 +67,14 @@ def test_one_that_does_not_answer_is_left_out_and_counted() -> None:
 
 
 def test_one_that_is_down_is_not_asked() -> None:
-    text = shown({0: Known("a", 2), 1: Known(None, 3)}, {"a": text_of(3)})
+    text = shown(
+        {0: Known("a", 2, recycled=1, failures=4), 1: Known(None, 3, recycled=1)}, {"a": text_of(3)}
+    )
     assert 'coalmine_server_workers{state="up"} 1.0' in text
     assert 'coalmine_server_workers{state="down"} 1.0' in text
     assert "coalmine_server_worker_restarts_total 5.0" in text
+    assert "coalmine_server_workers_recycled_total 2.0" in text
+    assert "coalmine_server_worker_replacements_failed_total 4.0" in text
     assert "coalmine_server_workers_not_scraped_total 0.0" in text
 
 

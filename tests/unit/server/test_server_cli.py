@@ -266,6 +266,8 @@ app(sys.argv[1:])
         (("--max-connection-age", "never"), "--max-connection-age: expected a duration"),
         (("--max-message-mib", "2048"), "less than or equal to 2047"),
         (("--intra-op", "100000"), "less than or equal to 256"),
+        (("--max-worker-age", "old"), "--max-worker-age: expected a duration"),
+        (("--max-worker-mib", "-1"), "greater than or equal to 0"),
         (("--workers", "0"), "greater than or equal to 1"),
     ],
 )
