@@ -4,13 +4,14 @@ import contextlib
 import socket
 
 from coalmine.errors import StartError, reason_of
+from coalmine.units import is_whole
 
 
 def split_address(address: str) -> tuple[str, int]:
     """Return host and port of `host:port` or `[v6]:port`. Raises StartError for anything else."""
     host, colon, port = address.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isdigit() or int(port) > 65_535:
+    if not colon or not host or not is_whole(port) or int(port) > 65_535:
         raise StartError(f"'{address}' is not an address: expected host:port")
     return host, int(port)
 

@@ -1,5 +1,6 @@
 """`/metrics`, `/healthz` and `/readyz` over HTTP, in a thread of their own."""
 
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -31,11 +32,11 @@ class Exposition:
         app = _routes(registry, ready, why_not)
         try:
             self._server: WSGIServer = make_server(
-                host, port, app, server_class=_Server, handler_class=_Handler
+                host, port, app, server_class=_class_for(host), handler_class=_Handler
             )
         except OSError as error:
             raise cannot_listen(address, error) from None
-        self.address = f"{host}:{self._server.server_port}"
+        self.address = f"{address.rpartition(':')[0]}:{self._server.server_port}"
         self._thread = threading.Thread(
             target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True
         )
@@ -70,6 +71,20 @@ def exposing(
 class _Server(ThreadingWSGIServer):
     allow_reuse_address = True
     daemon_threads = True
+
+
+class _DualServer(_Server):
+    """Listens on IPv6; on `[::]`, both families come."""
+
+    address_family = socket.AF_INET6
+
+    def server_bind(self) -> None:
+        self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
+
+
+def _class_for(host: str) -> type[_Server]:
+    return _DualServer if ":" in host else _Server
 
 
 class _Handler(WSGIRequestHandler):

@@ -3,6 +3,8 @@
 from decimal import Context, Inexact, InvalidOperation, Overflow
 from typing import Final
 
+from coalmine.units import is_decimal
+
 # Raises rather than rounds.
 _EXACT: Final = Context(prec=12, traps=[Inexact, InvalidOperation, Overflow])
 
@@ -15,7 +17,7 @@ def percent_bp(value: object) -> int:
     text = str(value).strip().removesuffix("%")
     try:
         share = _EXACT.multiply(_EXACT.create_decimal(text), 100)
-        is_share = 0 <= share <= 10_000 and share == share.to_integral_value()
+        is_share = is_decimal(text) and 0 <= share <= 10_000 and share == share.to_integral_value()
     except ArithmeticError:  # not a number, or one with more digits than a share has
         is_share = False
     if isinstance(value, bool) or not is_share:

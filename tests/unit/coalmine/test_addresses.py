@@ -23,7 +23,20 @@ def test_an_address_is_a_host_and_a_port(address: str, host: Any, port: Any) -> 
 
 
 @pytest.mark.parametrize(
-    "address", ["", "8001", ":8001", "host", "host:", "host:x", "host:-1", "host:65536", "[]:1"]
+    "address",
+    [
+        "",
+        "8001",
+        ":8001",
+        "host",
+        "host:",
+        "host:x",
+        "host:-1",
+        "host:65536",
+        "[]:1",
+        "host:080",
+        "host:\u0663",
+    ],
 )
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(StartError, match="is not an address: expected host:port"):

@@ -91,7 +91,7 @@ def test_a_duration_is_read_exactly(text: str, nanoseconds: int) -> None:
     assert duration_ns(text) == nanoseconds
 
 
-@pytest.mark.parametrize("wrong", ["", "5", "5 weeks", "-1s", "1e3s", 5, None])
+@pytest.mark.parametrize("wrong", ["", "5", "5 weeks", "-1s", "1e3s", "05s", "\u0663s", 5, None])
 def test_what_is_no_duration_is_refused(wrong: object) -> None:
     with pytest.raises(ValueError, match="expected a duration"):
         duration_ns(wrong)

@@ -42,6 +42,30 @@ def get(exposition: Exposition, path: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
+@pytest.mark.parametrize(
+    ("listen", "asked"),
+    [
+        ("[::1]:0", ["[::1]"]),
+        ("[::]:0", ["[::1]", "127.0.0.1"]),
+        ("0.0.0.0:0", ["127.0.0.1"]),
+        ("localhost:0", ["localhost"]),
+    ],
+)
+def test_every_address_that_grpc_listens_on_is_taken(
+    listen: str, asked: list[str], ready: Readiness
+) -> None:
+    exposition = Exposition(listen, CollectorRegistry(), ready)
+    exposition.start()
+    try:
+        host, _, port = exposition.address.rpartition(":")
+        assert host == listen.rpartition(":")[0]
+        for each in asked:
+            with urllib.request.urlopen(f"http://{each}:{port}/healthz", timeout=10) as answer:
+                assert answer.status == 200
+    finally:
+        exposition.stop()
+
+
 def test_metrics_are_those_of_the_registry(exposition: Exposition) -> None:
     status, text = get(exposition, "/metrics")
 
