@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast
 
 import grpc
 from prometheus_client import CollectorRegistry
@@ -17,6 +17,7 @@ from coalmine.certificate_dates import CertificateDates
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2_grpc
 from coalmine.exposition import exposing
+from coalmine.health import WatchFigures
 from coalmine.lifecycle import Stop
 from coalmine.reflection import Methods
 from coalmine.span_export import ENDS_S, CountedSpans, exporter_for, resource
@@ -28,6 +29,8 @@ from coalmine_router.control.plane import ControlPlane
 from coalmine_router.files import CERTIFICATE_METRIC, certificate_files
 from coalmine_router.observer.plane import ObserverPlane, Surroundings
 from coalmine_router.observer.telling.teller import NoSpans
+
+_WATCHES_METRIC: Final = "coalmine_router_control_health_watches_turned_away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,7 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
     config, registry = settings.config, CollectorRegistry()
     check_free(config.control.listen)
     door = ControlDoor(config.control, settings.socket, SystemClock())
+    registry.register(WatchFigures(_WATCHES_METRIC, door.health))
     async with contextlib.AsyncExitStack() as stack:
         http = stack.enter_context(_exposed(config.http, registry, stop))
         channels = await stack.enter_async_context(_channels())

@@ -5,7 +5,7 @@ import contextlib
 import os
 import random
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -26,6 +26,7 @@ from coalmine.clock import SystemClock
 from coalmine.control.v1.control_pb2_grpc import TableFeedStub
 from coalmine.errors import StartError, reason_of
 from coalmine.exposition import exposing
+from coalmine.health import WatchFigures
 from coalmine.lifecycle import Stop
 from coalmine.trace_context import HeadSampler, sampler_from
 from coalmine_router.files import CERTIFICATE_METRIC
@@ -87,8 +88,9 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
     subscriber.start_from_disk()
     figures = Figures(subscriber.serving.is_set)
     certificates = CertificateDates(_certificates(settings), CERTIFICATE_METRIC, SystemClock())
+    watches = WatchFigures("coalmine_router_proxy_health_watches_turned_away", door.health)
     async with (
-        _exposed(settings.http, figures, certificates, stop) as http,
+        _exposed(settings.http, figures, (certificates, watches), stop) as http,
         asyncio.TaskGroup() as tasks,
     ):
         background = [
@@ -140,15 +142,15 @@ class Figures(Collector):
 
 @contextlib.asynccontextmanager
 async def _exposed(
-    address: str, figures: Figures, certificates: CertificateDates, stop: Stop
+    address: str, figures: Figures, beside: Sequence[Collector], stop: Stop
 ) -> AsyncIterator[str]:
     """Yield where /metrics and health answer until the end; "" where there is no address."""
     if not address:
         yield ""
         return
     registry = CollectorRegistry()
-    registry.register(figures)
-    registry.register(certificates)
+    for each in (figures, *beside):
+        registry.register(each)
 
     def why_not() -> str:
         return "the proxy ends" if stop.asked else figures.why_not()

@@ -18,7 +18,7 @@ from coalmine.certificate_dates import CertificateDates, files_shown
 from coalmine.clock import SystemClock
 from coalmine.errors import StartError
 from coalmine.exposition import exposing
-from coalmine.health import Health
+from coalmine.health import Health, WatchFigures
 from coalmine.hold import Hold
 from coalmine.inference import SERVICE
 from coalmine.lifecycle import Stop
@@ -44,6 +44,7 @@ from coalmine_server.service import InferenceService
 from coalmine_server.spans import NoSpans, Recorder, Spans
 
 _THREADS_END_S: Final = 1.0
+_WATCHES_METRIC: Final = "coalmine_server_health_watches_turned_away"
 
 _log = structlog.get_logger(__name__)
 
@@ -77,6 +78,7 @@ class Process:
         self._clock = SystemClock()
         self._metrics = Metrics()
         self._health = Health()
+        self._metrics.registry.register(WatchFigures(_WATCHES_METRIC, self._health))
         self._registry = Registry()
         self._services: list[Service] = []
         self._hold = Hold()

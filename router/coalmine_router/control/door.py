@@ -73,7 +73,7 @@ class ControlDoor:
             identify=None if self._access is None else self._access.principal,
             clock=clock,
         )
-        self._health = Health()
+        self.health = Health()
         self._servers: list[grpc.aio.Server] = []
         self._proxies: Offer
         self._has_socket = False
@@ -134,7 +134,7 @@ class ControlDoor:
         async with asyncio.TaskGroup() as tasks:
             for each in beside:
                 tasks.create_task(each.stop(grace_s))
-            await lifecycle.drain(main, self._health, grace_s=grace_s)
+            await lifecycle.drain(main, self.health, grace_s=grace_s)
 
     def _server(self, *, guarded: bool, offers: Sequence[Offer]) -> grpc.aio.Server:
         server = grpc.aio.server(options=list(CONTROL_SERVER_OPTIONS))
@@ -143,7 +143,7 @@ class ControlDoor:
             methods = Guarded(server, self._access, self.audit.refused)
         for offer in offers:
             offer(methods)
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, methods)
         return server
 
 

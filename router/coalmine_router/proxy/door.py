@@ -76,7 +76,7 @@ class DataDoor:
         self._access: Access | None = None
         if settings.tokens is not None:
             self._access = Access.by(settings.tokens, ROLES, clock, otherwise=Role.CALLER)
-        self._health = Health()
+        self.health = Health()
         self._server = self._offering(routes)
 
     async def open(self) -> str:
@@ -92,12 +92,12 @@ class DataDoor:
         )
         await self._server.start()
         for service in ("", SERVICE):
-            await lifecycle.set_serving(self._health, service, serving=True)
+            await lifecycle.set_serving(self.health, service, serving=True)
         return address
 
     async def close(self, grace_s: float, hold: Hold, refuse: Callable[[], None]) -> None:
         """Let what is in flight finish within the grace period, as `lifecycle.drain` has it."""
-        await lifecycle.drain(self._server, self._health, grace_s=grace_s, hold=hold, refuse=refuse)
+        await lifecycle.drain(self._server, self.health, grace_s=grace_s, hold=hold, refuse=refuse)
 
     async def follow_tokens(self) -> None:
         """Let in whom the file of tokens names by then, until cancelled."""
@@ -109,7 +109,7 @@ class DataDoor:
         methods: Any = server
         if self._access is not None:
             methods = Guarded(server, self._access, unrecorded, ((ORIGIN_KEY, ORIGIN_ROUTER),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, methods)
         reflect(methods, (SERVICE,), (inference_pb2,))
         # The last to be asked: a route by service may match any name.
         methods.add_generic_rpc_handlers((routes,))

@@ -1,13 +1,17 @@
+import socket
+import struct
+import threading
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from prometheus_client import CollectorRegistry, Counter
+from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from coalmine.errors import StartError
-from coalmine.exposition import Exposition
+from coalmine.exposition import CONNECTIONS_MAX, Exposition
+from tests.doubles.waiting import until
 
 
 class Readiness:
@@ -109,3 +113,101 @@ def test_a_taken_port_cant_be_had_and_is_free_after_a_stop(exposition: Expositio
 def test_what_is_no_address_is_refused() -> None:
     with pytest.raises(StartError, match="is not an address"):
         Exposition("nowhere", CollectorRegistry(), lambda: True)
+
+
+# ---------------------------------------------------------------- callers who are slow, or gone
+
+
+@pytest.fixture
+def impatient() -> Iterator[Exposition]:
+    """Yield one with more to say than sockets hold, that gives up who is silent for 0.2 s."""
+    registry = CollectorRegistry()
+    gauge = Gauge("many", "Of what there is much.", ["which"], registry=registry)
+    for each in range(60_000):
+        gauge.labels(f"{each:0100}")
+    exposition = Exposition("127.0.0.1:0", registry, lambda: True, idle_s=0.2)
+    exposition.start()
+    yield exposition
+    exposition.stop()
+
+
+def connected(exposition: Exposition) -> socket.socket:
+    host, _, port = exposition.address.rpartition(":")
+    return socket.create_connection((host, int(port)), timeout=20)
+
+
+def reset(caller: socket.socket) -> None:
+    """End a connection as the system does of a process that was killed."""
+    caller.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    caller.close()
+
+
+def is_ended(caller: socket.socket) -> bool:
+    """Return whether the other side has ended the connection, without an answer."""
+    try:
+        return caller.recv(1) == b""
+    except ConnectionError:
+        return True
+
+
+def answering_threads() -> int:
+    return sum("process_request_thread" in each.name for each in threading.enumerate())
+
+
+@pytest.mark.parametrize("said", [b"", b"GET /met", b"GET /metrics HTTP/1.1\r\nHost: a\r\n"])
+@pytest.mark.parametrize("ends", [is_ended, reset])
+def test_callers_who_say_half_of_it_are_given_up_without_a_word(
+    impatient: Exposition,
+    capfd: pytest.CaptureFixture[str],
+    said: bytes,
+    ends: Callable[[socket.socket], object],
+) -> None:
+    with connected(impatient) as caller:
+        caller.sendall(said)
+        assert ends(caller) in {True, None}
+    until(lambda: not answering_threads(), 10)
+    assert capfd.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize("ends", [lambda _: None, reset])
+def test_callers_who_read_no_answer_are_given_up_without_a_word(
+    impatient: Exposition,
+    capfd: pytest.CaptureFixture[str],
+    ends: Callable[[socket.socket], None],
+) -> None:
+    with connected(impatient) as caller:
+        caller.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+        assert caller.recv(1) == b"H"
+        ends(caller)
+        until(lambda: not answering_threads(), 10)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_probe_gets_in_beside_as_many_silent_callers_as_there_may_be(
+    exposition: Exposition,
+) -> None:
+    callers = [connected(exposition) for _ in range(2 * CONNECTIONS_MAX)]
+    try:
+        assert get(exposition, "/healthz") == (200, "ok\n")
+        assert answering_threads() <= CONNECTIONS_MAX
+        assert all(is_ended(each) for each in callers[:CONNECTIONS_MAX])
+    finally:
+        for each in callers:
+            each.close()
+
+
+def test_a_figure_that_cant_be_read_is_an_error_in_the_log(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    registry = CollectorRegistry()
+    broken = Gauge("broken", "Of nothing.", registry=registry)
+    exposition = Exposition("127.0.0.1:0", registry, lambda: True)
+    exposition.start()
+    broken.set_function(lambda: 1 / 0)
+    try:
+        assert get(exposition, "/metrics")[0] == 500
+    finally:
+        exposition.stop()
+    said = capfd.readouterr()
+    assert "metrics_failed" in said.out
+    assert said.err == ""
