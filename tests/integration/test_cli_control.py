@@ -96,7 +96,7 @@ def test_shadow_sends_its_share_with_who_and_why(run: Run, control: FakeControl)
         ("routes", pb.ListRoutesRequest()),
         ("status digits", pb.GetRouteRequest(route="digits")),
         ("status digits --watch", pb.WatchRouteRequest(route="digits")),
-        ("status digits --until-verdict --timeout 200ms", pb.WatchRouteRequest(route="digits")),
+        ("status digits --until-verdict --timeout 900ms", pb.WatchRouteRequest(route="digits")),
         (
             "trials digits --candidate int8 --limit 3",
             pb.ListTrialsRequest(route="digits", candidate="int8", limit=3),

@@ -9,7 +9,7 @@ from typer.testing import CliRunner, Result
 
 from coalmine_client.cli.root import program
 from tests.doubles.certificates import Authority
-from tests.doubles.control import FakeControl, serving
+from tests.doubles.control import FakeControl, made_well, serving
 
 Run = Callable[..., Result]
 
@@ -32,7 +32,9 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def control() -> FakeControl:
-    return FakeControl()
+    found = FakeControl()
+    made_well(found.answers["GetRoute"])
+    return found
 
 
 @pytest.fixture
