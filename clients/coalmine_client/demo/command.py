@@ -3,7 +3,6 @@
 import asyncio
 import os
 import signal
-import tempfile
 from collections.abc import Collection, Coroutine, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -13,6 +12,7 @@ from rich.console import Console
 
 from coalmine.errors import StartError
 from coalmine.lifecycle import EXIT_FAILED, EXIT_OK
+from coalmine.temporary_folder import make_temporary_folder
 from coalmine_client.demo import evidence, models, report
 from coalmine_client.demo.claims import BROKEN, checks
 from coalmine_client.demo.failure import StepFailed
@@ -48,7 +48,7 @@ def demo(
 def work_folder(keep: Path | None) -> Path:
     """Return a new temporary folder, or `keep`, made where it isn't there. Raises StartError."""
     if keep is None:
-        return Path(tempfile.mkdtemp(prefix="coalmine-demo-"))
+        return make_temporary_folder("coalmine-demo-")
     if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
         raise StartError(f"--keep {keep}: it exists and is not an empty folder")
     keep.mkdir(parents=True, exist_ok=True)

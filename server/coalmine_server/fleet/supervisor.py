@@ -7,8 +7,8 @@ input closes, so none outlives this process, whatever ends it.
 import asyncio
 import contextlib
 import dataclasses
+import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
@@ -25,6 +25,7 @@ from coalmine.exposition import exposing
 from coalmine.lifecycle import Stop
 from coalmine.private_folder import open_private
 from coalmine.recycling import Recycling
+from coalmine.temporary_folder import temporary_folder
 from coalmine_server.config import ServerConfig
 from coalmine_server.fleet.metrics import FleetMetrics, Known, any_serves
 from coalmine_server.fleet.seat import Orders, Seat, write_orders
@@ -165,7 +166,7 @@ def _held(address: str) -> Iterator[str]:
 @contextlib.contextmanager
 def _folder() -> Iterator[Path]:
     """Yield a folder that nobody else can look into, gone afterwards. Raises StartError."""
-    with tempfile.TemporaryDirectory(prefix="coalmine-", ignore_cleanup_errors=True) as name:
-        if len(name.encode()) > _SOCKET_PATH_MAX:
-            raise StartError(f"TMPDIR is too long for the workers' sockets: {name}")
-        yield Path(name)
+    with temporary_folder("coalmine-") as folder:
+        if len(os.fsencode(folder)) > _SOCKET_PATH_MAX:
+            raise StartError(f"TMPDIR is too long for the workers' sockets: {folder}")
+        yield folder
