@@ -9,6 +9,7 @@ import signal
 import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
+from types import FrameType
 from typing import Any, Final
 
 import grpc
@@ -22,7 +23,7 @@ from coalmine.errors import StartError
 from coalmine.hold import Hold
 from coalmine.memory import keep_large_blocks
 from coalmine.private_folder import hide_new_files
-from coalmine.standard_streams import lose_output, open_standard_streams, own_stream
+from coalmine.standard_streams import lose_output, open_standard_streams, own_stream, say_to_people
 
 _log = structlog.get_logger(__name__)
 
@@ -33,6 +34,8 @@ EXIT_CANNOT_START: Final = 2
 # Longer than it takes a caller that has its answer to send its next call.
 _HELD_S: Final = 0.1
 _CLOSING_S: Final = 0.05
+# Of a process that answers to none of them.
+_SIGNALS_MAX: Final = 2
 # Objects more than went, before garbage is looked for: a request makes hundreds and leaves none.
 _COLLECT_AFTER: Final = (5_000, 20, 20)
 
@@ -86,10 +89,11 @@ def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -
     line on standard error (without a text, another process has said it) and exit code 2. Files that
     it makes are for this user alone.
     """
+    signals = _StopSignals()
 
     async def body() -> None:
         stop = Stop()
-        _on_signals(stop)
+        signals.ask(stop)
         if with_parent:
             _on_parent_gone(stop)
         await main(stop)
@@ -106,8 +110,7 @@ def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -
     finally:
         os.umask(mask)
     for error in filter(str, cannot_start):
-        line = f"coalmine: {error}"
-        print(line, file=own_stream(sys.stderr))
+        say_to_people(str(error))
     return EXIT_CANNOT_START if cannot_start else EXIT_OK
 
 
@@ -197,17 +200,41 @@ async def set_serving(health: health_aio.HealthServicer, service: str, *, servin
 # ---------------------------------------------------------------- signals
 
 
-def _on_signals(stop: Stop) -> None:
-    loop = asyncio.get_running_loop()
+class _StopSignals:
+    """SIGTERM and SIGINT: the first asks to stop, a second one ends the process at once.
 
-    def asked(name: str) -> None:
-        if stop.asked:
+    They are Python's handlers, not the loop's: those are gone with the loop, and a second Ctrl-C
+    comes when it likes.
+    """
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stop: Stop | None = None
+        self._count = 0
+
+    def ask(self, stop: Stop) -> None:
+        """Have the signals ask `stop` from now on, on the running loop."""
+        self._loop, self._stop = asyncio.get_running_loop(), stop
+        for each in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(each, self._hear)
+
+    def _hear(self, number: int, _frame: FrameType | None) -> None:
+        self._count += 1
+        name = signal.Signals(number).name
+        try:
+            assert self._loop is not None  # noqa: S101 - set by whoever has installed this
+            self._loop.call_soon_threadsafe(self._asked, name)
+        except RuntimeError:  # the loop is closed: the process ends already
+            os._exit(EXIT_FAILED)
+        if self._count > _SIGNALS_MAX:  # the loop doesn't go on
+            os._exit(EXIT_FAILED)
+
+    def _asked(self, name: str) -> None:
+        assert self._stop is not None  # noqa: S101 - as above
+        if self._stop.asked:
             _log.warning("stopped_at_once", signal=name)
             os._exit(EXIT_FAILED)
-        stop.ask(name)
-
-    for each in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(each, asked, each.name)
+        self._stop.ask(name)
 
 
 def _on_parent_gone(stop: Stop) -> None:

@@ -1,5 +1,6 @@
 """Descriptors 0 to 2: open from the start, and where a process itself writes to."""
 
+import contextlib
 import os
 import sys
 from typing import Final, TextIO
@@ -27,6 +28,12 @@ def own_stream(stream: TextIO) -> TextIO:
     """Return where this process's own words go; not the same while `stream` is captured."""
     own: TextIO = getattr(stream, "own", stream)
     return own
+
+
+def say_to_people(line: str) -> None:
+    """Print one line to standard error; nobody who reads it is no reason to fail otherwise."""
+    with contextlib.suppress(OSError):
+        print(f"coalmine: {line}", file=own_stream(sys.stderr), flush=True)
 
 
 def own_descriptor(stream: TextIO) -> int | None:

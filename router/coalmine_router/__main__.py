@@ -1,7 +1,17 @@
 """`python -m coalmine_router`: how the router starts its own processes."""
 
+from coalmine.early_signals import end_at_signals
 from coalmine.standard_streams import open_standard_streams
-from coalmine_router.cli import router
 
-open_standard_streams()
-router()
+
+def main() -> None:
+    """Run the command line."""
+    end_at_signals()
+    open_standard_streams()
+    from coalmine_router.cli import router  # noqa: PLC0415 - not before signals are seen to
+
+    router()
+
+
+if __name__ == "__main__":
+    main()

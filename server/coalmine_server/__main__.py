@@ -6,22 +6,30 @@ import shutil
 import sys
 from pathlib import Path
 
-from structlog.contextvars import bind_contextvars
-
-from coalmine.output_capture import capturing_output
+from coalmine.early_signals import end_at_signals
 from coalmine.standard_streams import open_standard_streams
-from coalmine_server.cli.starting import prepare
-from coalmine_server.fleet.seat import read_orders
 
 
 def main(arguments: list[str]) -> int:
     """Serve as the file says until a signal, or the supervisor is gone; return the exit code."""
+    end_at_signals()
     open_standard_streams()
     parser = argparse.ArgumentParser(prog="python -m coalmine_server")
     parser.add_argument("orders", type=Path)
     parser.add_argument("--with-parent", action="store_true", required=True)
+    return _served(parser.parse_args(arguments).orders)
+
+
+def _served(file: Path) -> int:
+    # Not before signals are seen to.
+    from structlog.contextvars import bind_contextvars  # noqa: PLC0415
+
+    from coalmine.output_capture import capturing_output  # noqa: PLC0415
+    from coalmine_server.cli.starting import prepare  # noqa: PLC0415
+    from coalmine_server.fleet.seat import read_orders  # noqa: PLC0415
+
     supervisor = os.getppid()
-    orders = read_orders(parser.parse_args(arguments).orders)
+    orders = read_orders(file)
     prepare()
     bind_contextvars(worker=orders.seat.index)
     with capturing_output():

@@ -5,9 +5,9 @@ import os
 import sys
 from typing import Final, NoReturn
 
+from coalmine.early_signals import INTERRUPTED, end_at_signals
 from coalmine.standard_streams import open_standard_streams
 
-_INTERRUPTED: Final = 130
 _FAILED: Final = 1
 # What a standard output that takes no more answers with; its reader is gone, or its disk is full.
 _OUTPUT_LOST: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF, errno.EDQUOT})
@@ -15,6 +15,7 @@ _OUTPUT_LOST: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBA
 
 def main() -> None:
     """Run the program, and exit: 130 after Ctrl-C at any moment, 1 where the output is lost."""
+    end_at_signals()
     open_standard_streams()
     try:
         try:
@@ -22,7 +23,7 @@ def main() -> None:
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:
-        _end(_INTERRUPTED, "")
+        _end(INTERRUPTED, "")
     except OSError as error:
         if error.errno not in _OUTPUT_LOST:
             raise

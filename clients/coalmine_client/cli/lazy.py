@@ -12,6 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
+from coalmine.early_signals import leave_signals_to_python
 from coalmine.errors import StartError
 from coalmine_client.cli.failure import one_line
 
@@ -52,6 +53,8 @@ class LazyGroup(TyperGroup):
         """
         name, command, rest = super().resolve_command(ctx, args)
         entry = self.entries.get(name or "")
+        if entry is None:  # a verb of ours; a server's go on without Python's way for long
+            leave_signals_to_python()
         return name, _load(entry) if entry else command, rest
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
+from coalmine.early_signals import INTERRUPTED
 from coalmine.errors import StartError
 from coalmine_client.cli.failure import EXIT_USAGE, Failure
 from coalmine_client.cli.history import history
@@ -19,8 +20,6 @@ from coalmine_client.cli.status import status
 from coalmine_client.cli.traces import traces
 from coalmine_client.cli.trials import trials
 from coalmine_client.cli.weights import weights
-
-_INTERRUPTED = 130
 
 
 def run() -> None:
@@ -65,7 +64,7 @@ class _Root(LazyGroup):
         except StartError as error:
             _fail(str(error), EXIT_USAGE)
         except KeyboardInterrupt:
-            raise typer.Exit(_INTERRUPTED) from None
+            raise typer.Exit(INTERRUPTED) from None
 
 
 def _fail(line: str, exit_code: int) -> NoReturn:

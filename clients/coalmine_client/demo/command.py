@@ -1,11 +1,9 @@
 """`coalmine demo`."""
 
-import asyncio
 import os
-import signal
-from collections.abc import Collection, Coroutine, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -15,13 +13,12 @@ from coalmine.lifecycle import EXIT_FAILED, EXIT_OK
 from coalmine.temporary_folder import make_temporary_folder
 from coalmine_client.demo import evidence, models, report
 from coalmine_client.demo.claims import BROKEN, checks
-from coalmine_client.demo.failure import StepFailed
+from coalmine_client.demo.failure import StepFailed, leaves
 from coalmine_client.demo.place import Place
-from coalmine_client.demo.processes import Processes
+from coalmine_client.demo.processes import Processes, unless_interrupted
 from coalmine_client.demo.story import Ending, Story
 from coalmine_client.demo.traces import pick
 
-INTERRUPTED: Final = 130
 _PICKED_EACH: Final = 10
 
 
@@ -42,7 +39,7 @@ def demo(
     if not models.is_installed():
         raise StartError(models.REMEDY)
     place = Place(work_folder(keep))
-    raise typer.Exit(_unless_interrupted(_demo(place, seed)))
+    raise typer.Exit(unless_interrupted(_demo(place, seed)))
 
 
 def work_folder(keep: Path | None) -> Path:
@@ -53,23 +50,6 @@ def work_folder(keep: Path | None) -> Path:
         raise StartError(f"--keep {keep}: it exists and is not an empty folder")
     keep.mkdir(parents=True, exist_ok=True)
     return keep.resolve()
-
-
-def _unless_interrupted(telling: Coroutine[Any, Any, int]) -> int:
-    """Return the exit code; after Ctrl-C or SIGTERM, once all processes are stopped."""
-
-    async def body() -> int:
-        loop = asyncio.get_running_loop()
-        async with asyncio.TaskGroup() as group:
-            told = group.create_task(telling)
-            for each in (signal.SIGINT, signal.SIGTERM):
-                loop.add_signal_handler(each, told.cancel)
-        return told.result()
-
-    try:
-        return asyncio.run(body())
-    except asyncio.CancelledError:
-        return INTERRUPTED
 
 
 async def _demo(place: Place, seed: int) -> int:
@@ -90,14 +70,6 @@ async def _demo(place: Place, seed: int) -> int:
 def environ(of: Mapping[str, str]) -> dict[str, str]:
     """Return `of` without what would send spans, or the command line, somewhere else."""
     return {key: value for key, value in of.items() if not key.startswith(("OTEL_", "COALMINE_"))}
-
-
-def leaves(group: BaseExceptionGroup[Any]) -> list[StepFailed]:
-    """Return the errors in a group of groups."""
-    found: list[StepFailed] = []
-    for error in group.exceptions:
-        found.extend(leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
-    return found
 
 
 def conclude(shown: Console, place: Place, ending: Ending) -> int:

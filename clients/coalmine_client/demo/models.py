@@ -10,10 +10,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, Protocol
 
+from coalmine.early_signals import end_at_signals
 from coalmine.lifecycle import EXIT_CANNOT_START, EXIT_FAILED, EXIT_OK
-from coalmine_client.demo.failure import StepFailed
+from coalmine.standard_streams import open_standard_streams
+from coalmine_client.demo.failure import StepFailed, leaves
 from coalmine_client.demo.heldout import HeldOut, load, model_file
-from coalmine_client.demo.processes import Processes
+from coalmine_client.demo.processes import Processes, unless_interrupted
 
 NEEDED: Final = ("torch", "sklearn")
 REMEDY: Final = "the demo needs torch and scikit-learn; pip install 'coalmine[demo]'"
@@ -97,10 +99,16 @@ async def _package_versions(
 # ---------------------------------------------------------------- as a program
 
 
-async def _make(asked: argparse.Namespace) -> None:
-    async with Processes(asked.data / "logs", os.environ) as processes:
-        await train(processes, asked.data, asked.seed)
-        await package(processes, asked.data, asked.repository)
+async def _made(asked: argparse.Namespace) -> int:
+    """Train and package; return the exit code."""
+    failures: list[str] = []
+    try:
+        async with Processes(asked.data / "logs", os.environ) as processes:
+            await train(processes, asked.data, asked.seed)
+            await package(processes, asked.data, asked.repository)
+    except* StepFailed as group:
+        failures = [str(error) for error in leaves(group)]
+    return _say(failures[0], EXIT_FAILED) if failures else EXIT_OK
 
 
 def arguments(given: Sequence[str]) -> argparse.Namespace:
@@ -117,16 +125,14 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
 
 def main() -> int:
     """Train and package; return the exit code. A repository that is there already is left alone."""
+    end_at_signals()
+    open_standard_streams()
     asked = arguments(sys.argv[1:])
     if not is_installed():
         return _say(REMEDY, EXIT_CANNOT_START)
     if all((asked.repository / entry.model / entry.version).exists() for entry in ENTRIES):
         return EXIT_OK
-    try:
-        asyncio.run(_make(asked))
-    except StepFailed as error:
-        return _say(str(error), EXIT_FAILED)
-    return EXIT_OK
+    return unless_interrupted(_made(asked))
 
 
 def _say(line: str, exit_code: int) -> int:

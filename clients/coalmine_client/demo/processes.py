@@ -6,11 +6,12 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
 
+from coalmine.early_signals import INTERRUPTED, end_at_signals
 from coalmine_client.demo.failure import StepFailed
 
 READY_S: Final = 60.0
@@ -121,6 +122,25 @@ class Processes:
 
     def _log(self, name: str) -> Path:
         return self._logs / f"{name.replace(' ', '-')}.log"
+
+
+def unless_interrupted(telling: Coroutine[Any, Any, int]) -> int:
+    """Return the exit code; after Ctrl-C or SIGTERM, once all processes are stopped."""
+
+    async def body() -> int:
+        loop = asyncio.get_running_loop()
+        async with asyncio.TaskGroup() as group:
+            told = group.create_task(telling)
+            for each in (signal.SIGINT, signal.SIGTERM):
+                loop.add_signal_handler(each, told.cancel)
+        return told.result()
+
+    try:
+        return asyncio.run(body())
+    except asyncio.CancelledError:
+        return INTERRUPTED
+    finally:
+        end_at_signals()  # the loop has given them back to Python
 
 
 async def _first_line(output: asyncio.StreamReader | None) -> bytes:

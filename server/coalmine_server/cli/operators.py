@@ -17,8 +17,9 @@ from coalmine.inference import inference_pb2 as pb
 from coalmine.lifecycle import EXIT_FAILED
 from coalmine.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext, in_place_of
 from coalmine.security import Tls
+from coalmine.standard_streams import say_to_people
 from coalmine_server.cli.asking import AskFailed, Server, one_line
-from coalmine_server.cli.starting import fail, say
+from coalmine_server.cli.starting import fail
 
 _HERE: Final = "127.0.0.1:8001"
 _READ_S: Final = 10.0
@@ -120,7 +121,7 @@ def _answer(server: Server, method: str, request: Message, timeout_s: float) -> 
     try:
         return server.ask(method, request, timeout_s)
     except AskFailed as error:
-        say(str(error))
+        say_to_people(str(error))
         raise typer.Exit(EXIT_FAILED) from None
     except StartError as error:
         fail(str(error))

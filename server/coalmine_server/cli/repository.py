@@ -15,9 +15,9 @@ from rich.text import Text
 from coalmine.errors import StartError
 from coalmine.lifecycle import EXIT_CANNOT_START
 from coalmine.output_capture import capturing_output
-from coalmine.standard_streams import own_stream
+from coalmine.standard_streams import own_stream, say_to_people
 from coalmine_server import provenance
-from coalmine_server.cli.starting import end_on_interrupt, fail, prepare, say
+from coalmine_server.cli.starting import end_on_interrupt, fail, prepare
 from coalmine_server.packaging.check import Finding, findings_in
 from coalmine_server.packaging.declaration import Declared
 from coalmine_server.packaging.packager import Order, Packaged, Packager
@@ -128,7 +128,7 @@ def _packaged(order: Order) -> Packaged:
 
 def _tell(order: Order, done: Packaged, *, as_json: bool) -> None:
     for each in done.warnings:
-        say(f"warning: {order.name} version {order.version}: {each}")
+        say_to_people(f"warning: {order.name} version {order.version}: {each}")
     if as_json:
         labels = {"labels": list(order.labels)}
         told = {"model": order.name, "version": order.version, **labels, **asdict(done)}
@@ -195,11 +195,11 @@ def _end(findings: Sequence[Finding]) -> None:
     """Say each warning and each problem; a problem is a failure."""
     for each in findings:
         for warning in each.warnings:
-            say(f"warning: {each.label}: {warning}")
+            say_to_people(f"warning: {each.label}: {warning}")
         if each.unserved:
-            say(f"warning: {each.label}: not served: {each.unserved}")
+            say_to_people(f"warning: {each.label}: not served: {each.unserved}")
     problems = [each.problem for each in findings if not each.is_good]
     for problem in problems:
-        say(problem)
+        say_to_people(problem)
     if problems:
         raise typer.Exit(EXIT_CANNOT_START)

@@ -2,7 +2,6 @@
 
 import importlib.util
 import signal
-import sys
 from typing import Final, NoReturn
 
 import typer
@@ -10,7 +9,7 @@ import typer
 from coalmine import telemetry
 from coalmine.errors import StartError
 from coalmine.lifecycle import EXIT_CANNOT_START
-from coalmine.standard_streams import own_stream
+from coalmine.standard_streams import say_to_people
 
 _NO_TORCH: Final = "torch is not installed; pip install 'coalmine[server]'"
 
@@ -33,13 +32,7 @@ def end_on_interrupt() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-def say(line: str) -> None:
-    """Print one line for people to standard error."""
-    owed = f"coalmine: {line}"
-    print(owed, file=own_stream(sys.stderr))
-
-
 def fail(line: str) -> NoReturn:
     """Say why, and exit."""
-    say(line)
+    say_to_people(line)
     raise typer.Exit(EXIT_CANNOT_START)

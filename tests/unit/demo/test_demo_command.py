@@ -11,7 +11,7 @@ from coalmine.errors import StartError
 from coalmine_client.demo import models
 from coalmine_client.demo.account import Judged, OutputRow, Phase, Tally
 from coalmine_client.demo.claims import Outcome
-from coalmine_client.demo.command import conclude, environ, leaves, work_folder
+from coalmine_client.demo.command import conclude, environ, work_folder
 from coalmine_client.demo.evidence import (
     is_settled,
     judged,
@@ -20,7 +20,7 @@ from coalmine_client.demo.evidence import (
     tallies,
     uncompared,
 )
-from coalmine_client.demo.failure import StepFailed
+from coalmine_client.demo.failure import StepFailed, leaves
 from coalmine_client.demo.place import Place
 from coalmine_client.demo.story import Ending, Learnt
 from coalmine_client.demo.traces import Traces

@@ -1,0 +1,132 @@
+"""Ctrl-C and SIGTERM before a process serves and after it has: no traceback, and a known exit code.
+
+The signal comes at a module's import, or in what Python does last, never after so many seconds.
+"""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EARLY = """
+import os, runpy, signal, sys
+program, early, name, how, *arguments = sys.argv[1:]
+def come():
+    os.kill(os.getpid(), getattr(signal, name))
+class Unraisable:
+    def __del__(self):  # an exception here is told of, and lost
+        come()
+class Signal:
+    def find_spec(self, name, path=None, target=None):
+        if name == early:
+            come() if how == "plain" else Unraisable()
+sys.meta_path.insert(0, Signal())
+sys.argv = [program, *arguments]
+runpy.run_module(program, run_name="__main__", alter_sys=True)
+"""
+
+LATE = """
+import atexit, os, signal, sys
+from coalmine.lifecycle import run
+async def main(stop):
+    os.kill(os.getpid(), signal.SIGTERM)
+    await stop.wait()
+atexit.register(os.kill, os.getpid(), getattr(signal, sys.argv[1]))
+sys.exit(run(main))
+"""
+
+SERVER = ("coalmine_client", "server", "run", "--model-repository", ".")
+WORKER = ("coalmine_server", "nowhere.json", "--with-parent")
+ROUTER = ("coalmine_client", "router", "run", "--config", "router.yaml")
+PROXY = ("coalmine_router", "proxy")
+CHECK = ("coalmine_client", "server", "check", ".")
+DEMO = ("coalmine_client", "demo")
+
+
+def ended(code: str, *arguments: str, folder: Path) -> tuple[int, str]:
+    """Return the exit code, and all that it says."""
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=folder,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize(
+    ("program", "module", "how"),
+    [
+        (SERVER, "typer", "plain"),
+        (SERVER, "coalmine_server.cli.root", "unraisable"),
+        (SERVER, "torch", "plain"),
+        (SERVER, "coalmine_server.app", "unraisable"),
+        (WORKER, "structlog", "plain"),
+        (ROUTER, "coalmine_router.control_app", "unraisable"),
+        (PROXY, "coalmine_router.cli", "plain"),
+        (CHECK, "coalmine_server.packaging.check", "unraisable"),
+        (DEMO, "coalmine_client.demo.command", "plain"),
+    ],
+)
+def test_ctrl_c_while_a_program_is_imported_is_quiet_and_130(
+    program: tuple[str, ...], module: str, how: str, tmp_path: Path
+) -> None:
+    name, *arguments = program
+    assert ended(EARLY, name, module, "SIGINT", how, *arguments, folder=tmp_path) == (130, "")
+
+
+@pytest.mark.parametrize(
+    ("program", "module"), [(SERVER, "torch"), (WORKER, "structlog"), (PROXY, "grpc")]
+)
+def test_sigterm_while_a_program_is_imported_is_quiet_and_143(
+    program: tuple[str, ...], module: str, tmp_path: Path
+) -> None:
+    name, *arguments = program
+    assert ended(EARLY, name, module, "SIGTERM", "plain", *arguments, folder=tmp_path) == (143, "")
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_after_the_loop_has_ended_is_a_second_one(name: str, tmp_path: Path) -> None:
+    assert ended(LATE, name, folder=tmp_path) == (1, "")
+
+
+def test_signals_that_are_ignored_from_the_start_stay_so_until_it_serves(tmp_path: Path) -> None:
+    ignoring = f"import signal; signal.signal(signal.SIGINT, signal.SIG_IGN){EARLY}"
+    words = ("coalmine_client", "typer", "SIGINT", "plain", "--version")
+    code, said = ended(ignoring, *words, folder=tmp_path)
+    assert (code, said.partition(" ")[0]) == (0, "coalmine")
+
+
+ALL = "<&- >&- 2>&-"
+
+
+@pytest.mark.parametrize(
+    ("words", "closed"),
+    [
+        ("coalmine_client server run --model-repository nowhere", "<&-"),
+        ("coalmine_client server run --model-repository nowhere", ">&-"),
+        ("coalmine_client server run --model-repository nowhere", "2>&-"),
+        ("coalmine_client server run --model-repository nowhere --workers 2", ALL),
+        ("coalmine_client server check nowhere --json", ALL),
+        ("coalmine_client router run --config nowhere.yaml", ALL),
+        ("coalmine_client router check nowhere.yaml", ALL),
+    ],
+)
+def test_closed_streams_change_nothing_of_a_start_that_fails(
+    words: str, closed: str, tmp_path: Path
+) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"exec {sys.executable} -m {words} {closed}"],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert ("coalmine: " in done.stderr) == ("2>&-" not in closed)
