@@ -93,12 +93,13 @@ def test_without_a_disk_the_promoted_canary_is_served_and_no_change_is_taken_unt
         assert f"the last table that was saved, revision {revision}" in found.troubles[0]
         assert float(usable(running)) == 0
         shown = ran("status", "digits", "--control", running.address("control"), folder=file.parent)
-        assert shown.returncode == 0
+        assert "control.db: takes no changes" in shown.stdout
+        assert shown.returncode not in {0, 1}, "it is no failure to ask, and not well either"
         log = running.log.read_text()
         mend(disk)
         until(lambda: takes_changes(control), 20)
         assert caller.variants(100) == {"stable": 50, "canary": 50}
-        assert list(status(control).troubles) == []
+        until(lambda: not status(control).troubles, 20)
         assert float(usable(running)) == 1
     assert log.count('"state_unusable"') == 1
     assert running.log.read_text().count('"state_usable_again"') == 1

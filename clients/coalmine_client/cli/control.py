@@ -17,7 +17,7 @@ from coalmine.limits import MESSAGE_BYTES_MAX
 from coalmine.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext, in_place_of
 from coalmine.security import Tls
 from coalmine_client.cli.failure import Failure, from_no_answer, from_silence, from_status
-from coalmine_client.cli.signs_of_life import SILENT_S, Silent, unless_silent
+from coalmine_client.cli.signs_of_life import Silent, unless_silent
 
 if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
@@ -69,8 +69,8 @@ class Control:
             asked = question(RouteControlStub(showing(channel, metadata)))
             try:
                 return await unless_silent(channel, asked, is_patient=is_patient)
-            except Silent:
-                raise from_no_answer(_WHAT, self.address, SILENT_S) from None
+            except Silent as silent:
+                raise from_no_answer(_WHAT, self.address, silent.silent_s) from None
             except grpc.aio.AioRpcError as error:
                 raise _failure(error, channel, self.address) from None
 

@@ -30,9 +30,12 @@ class FolderLock:
         lock = self._opened()
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
+        except BlockingIOError:
             os.close(lock)
             raise StartError(f"state folder {self._folder}: in use by another router") from None
+        except OSError as error:
+            os.close(lock)
+            raise StateUnusable(f"the folder can't be locked: {reason_of(error)}") from None
         self._descriptor = lock
 
     def give_back(self) -> None:
