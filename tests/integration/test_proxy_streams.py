@@ -220,9 +220,31 @@ async def test_an_error_inside_of_a_stream_is_an_answer_like_any_other() -> None
         assert (await reported(proxy)).status_code == 0
 
 
+async def test_what_was_asked_before_a_wrong_request_is_answered_first() -> None:
+    answering = asyncio.Event()
+
+    async def at_the_end(stream: Stream) -> None:
+        while await stream.next() is not None:
+            pass
+        await answering.wait()
+        for each in stream.asked:
+            await stream.answer(each)
+
+    async with routed(at_the_end) as (proxy, backend):
+        call = Call(proxy)
+        await call.ask(1, 2, 3)
+        await call.ask(4, model="another")
+        await eventually(lambda: backend.streams and backend.streams[0].is_half_closed)
+        answering.set()
+        assert await call.answers() == ["1", "2", "3"]
+        assert await call.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert [each.id for each in backend.streams[0].asked] == ["1", "2", "3"]
+
+
 @pytest.mark.parametrize("wrong", [request(1, model="faces"), b"\x0a\xff\xff", b""])
 async def test_a_request_for_another_model_ends_the_stream(wrong: bytes) -> None:
-    async with routed(once) as (proxy, backend):
+    # This backend never ends: no stream waits longer for the rest than an answer may take.
+    async with routed(once, timeout_ns=50_000_000) as (proxy, backend):
         call = Call(proxy)
         await call.ask(0)
         assert (await call.answer()).infer_response.id == "0"

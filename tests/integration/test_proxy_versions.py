@@ -120,5 +120,8 @@ async def test_a_strict_streams_messages_are_all_looked_at(versions: tuple[str, 
         stream: grpc.aio.StreamStreamMultiCallable[bytes, bytes]
         stream = proxy.channel.stream_stream(f"/{SERVICE}/ModelStreamInfer")
         call = stream((naming(each) for each in versions), timeout=10)
+        with pytest.raises(grpc.aio.AioRpcError):
+            async for _ in call:  # what was asked before is answered first
+                pass
         assert await call.code() is NOT_FOUND
         assert dict(await call.trailing_metadata())["x-coalmine-origin"] == "router"

@@ -121,6 +121,9 @@ class _Stream:
         self._ending = plane.ending
         self._admissions = self._routed.admission, plane.admission
         self._was_cut = False
+        self._has_asked = False
+        # What the caller sent that the stream ends by, once all before it is answered.
+        self._refused: CoalmineError | None = None
 
     async def run(self, timeout_s: float | None) -> Outcome:
         """Return how the backend ended it, or why the router did."""
@@ -145,11 +148,10 @@ class _Stream:
                 outcome = await self._down(call)
                 up.cancel()
                 over.cancel()
-        except* (InvalidRequest, NotFound, TurnedAway) as wrong:
+        except* TurnedAway as wrong:
             refused = wrong.exceptions[0]
             assert isinstance(refused, CoalmineError)  # noqa: S101 - nobody raises a group of them
-            self._exchange.turned_away = reason_of(refused)
-            outcome = refusal(refused)
+            self._refused = refused
         except* grpc.aio.AioRpcError as failed:
             error = failed.exceptions[0]
             assert isinstance(error, grpc.aio.AioRpcError)  # noqa: S101 - nobody raises a group of them
@@ -157,6 +159,9 @@ class _Stream:
         except* grpc.aio.InternalError:
             # Nobody is there to write to. As gRPC has it: there is no status to send either.
             raise asyncio.CancelledError from None
+        if self._refused is not None:
+            self._exchange.turned_away = reason_of(self._refused)
+            return refusal(self._refused)
         return outcome or await self._at_its_end(call)
 
     async def _at_its_end(self, call: RawStream) -> Outcome:
@@ -172,16 +177,35 @@ class _Stream:
 
     async def _up(self, call: RawStream, over: "asyncio.Task[bool]") -> None:
         """Pass requests on; gRPC holds the caller back while the backend reads none."""
+        try:
+            await self._pass_on(call, over)
+        except (InvalidRequest, NotFound, TurnedAway) as error:
+            self._refused = error
+            await self._answer_the_rest(call)
+
+    async def _pass_on(self, call: RawStream, over: "asyncio.Task[bool]") -> None:
         request: object = self._exchange.request
         # What ends the call before its time, `_down` hears of.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             while isinstance(request, bytes):
                 with self._unread(request):
                     await call.write(self._of_the_same(request))
+                self._has_asked = True
                 request = await _read(self._context, over)
                 # What was asked by then is answered.
                 self._was_cut = request is None
             await call.done_writing()
+
+    async def _answer_the_rest(self, call: RawStream) -> None:
+        """Let the backend answer what it was asked, for as long as the route lets one answer take.
+
+        `_down` passes that on, and cancels this once it is all.
+        """
+        if self._has_asked:
+            with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
+                await call.done_writing()
+            await asyncio.sleep(self._routed.route.timeout_ns / 1e9)
+        call.cancel()
 
     def _of_the_same(self, request: bytes) -> bytes:
         routed = self._routed
