@@ -6,6 +6,7 @@ outlives this process, whatever ends it.
 """
 
 import asyncio
+import contextlib
 import sys
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Final, NamedTuple
@@ -22,6 +23,8 @@ _log = structlog.get_logger(__name__)
 
 # Longer than a process needs on a machine that has other things to do.
 _READY_S: Final = 30.0
+# How long proxies wait for a control process that is slow, or hangs, before it was ever ready.
+_CONTROL_FIRST_S: Final = 10.0
 
 
 class Grace(NamedTuple):
@@ -48,7 +51,10 @@ def command(name: str, arguments: Sequence[str]) -> Command:
 
 
 class Supervisor:
-    """The router's processes: the control process first, the proxies after it, ended in reverse."""
+    """The router's processes: the control process first, the proxies after it, ended in reverse.
+
+    A control process that isn't ready in time is not waited for: proxies serve by their last table.
+    """
 
     def __init__(
         self,
@@ -58,11 +64,13 @@ class Supervisor:
         *,
         proxy_bounds: WorkerBounds = NO_BOUNDS,
         ready_within_s: float = _READY_S,
+        control_first_s: float = _CONTROL_FIRST_S,
     ) -> None:
         self._control = Child(control, grace.control_s)
         self._proxies = [Child(proxy, grace.proxies_s) for proxy in proxies]
         self._watch = Watch([self._control, *self._proxies], self._proxies)
         self._ready_within_s = ready_within_s
+        self._control_first_s = control_first_s
         # One replacement of a process at a time.
         self._replacing = asyncio.Lock()
         self._recycling = Recycling(proxy_bounds, self._proxies, self._replaced)
@@ -75,7 +83,7 @@ class Supervisor:
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch.run())
             tasks.create_task(self._control.keep())
-            if await unless_stopped(stop, self._control.ready.wait()):
+            if await unless_stopped(stop, self._control_first()):
                 for proxy in self._proxies:
                     tasks.create_task(proxy.keep())
                 await unless_stopped(stop, self._serving(serve))
@@ -112,7 +120,16 @@ class Supervisor:
         async with self._replacing:
             return await proxy.replace(wanted, within_s=self._ready_within_s)
 
+    async def _control_first(self) -> None:
+        """Return once the control process is ready, or late: a proxy may have a table on disk."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._control_first_s):
+                await self._control.ready.wait()
+                return
+        _log.error("control_late", after_s=self._control_first_s, proxies="start without it")
+
     async def _serving(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        await self._control.ready.wait()
         for proxy in self._proxies:
             await proxy.ready.wait()
         async with asyncio.TaskGroup() as tasks:
