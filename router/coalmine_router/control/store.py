@@ -19,7 +19,7 @@ from coalmine_router.control.state_file import (
     unusable,
 )
 from coalmine_router.database_file import identity
-from coalmine_router.transaction import transaction
+from coalmine_router.transaction import require_short_log, transaction
 
 _log = structlog.get_logger(__name__)
 
@@ -121,6 +121,7 @@ class Store:
 
 
 def _append(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
+    require_short_log(connection)
     with transaction(connection):
         connection.executemany(_INSERT, [_row(change) for change in changes])
 

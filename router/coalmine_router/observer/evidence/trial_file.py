@@ -23,7 +23,7 @@ from coalmine_router.database_file import (
 )
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.saved import Unreadable
-from coalmine_router.transaction import transaction
+from coalmine_router.transaction import require_short_log, transaction
 
 FILE: Final = "evidence.db"
 SCHEMA_VERSION: Final = 1
@@ -181,6 +181,7 @@ class TrialFile:
     def _writing(self) -> Iterator[sqlite3.Connection]:
         try:
             database = self._connected()
+            require_short_log(database)
             with transaction(database):
                 yield database
         except BaseException:

@@ -22,7 +22,7 @@ from coalmine_router.disk_outage import DiskOutage
 from coalmine_router.observer.examples import reading, reservoir
 from coalmine_router.observer.examples.reservoir import Routes
 from coalmine_router.observer.examples.schema import connected
-from coalmine_router.transaction import transaction
+from coalmine_router.transaction import require_short_log, transaction
 
 _log = structlog.get_logger(__name__)
 
@@ -218,6 +218,7 @@ class Mismatches:
 
     def _insert(self, batch: list[pb.Mismatch]) -> None:
         database = self._connected()
+        require_short_log(database)
         with transaction(database):
             groups = reservoir.insert(database, batch, self._routes)
             reservoir.prune(database, groups, self._routes)
