@@ -60,7 +60,7 @@ def from_silence(what: str, address: str, error: grpc.aio.AioRpcError) -> Unreac
 
 def from_no_answer(what: str, address: str, silent_s: float) -> Unreachable:
     """Return the line for `what`, at `address`, that says nothing at all."""
-    return Unreachable(f"{what} at {address} does not answer: nothing came within {silent_s:g} s")
+    return Unreachable(f"{what} at {address} does not answer: nothing came within {silent_s:.1f} s")
 
 
 def _with_advice(said: str, error: grpc.aio.AioRpcError) -> str:

@@ -1,13 +1,19 @@
 """Whether a router says anything while it is asked something that may take long."""
 
 import asyncio
+import os
+import time
 from collections.abc import Awaitable
+from pathlib import Path
 from typing import Final, TypeVar
 
 import grpc
 
-# With the program's own start, it is said within three seconds that nobody answers.
-SILENT_S: Final = 2.0
+# Three seconds after a line was typed, it has said that nobody answers. A program that was slow to
+# start, on a busy machine, waits for a moment all the same.
+_SINCE_START_S: Final = 2.7
+_AT_LEAST_S: Final = 1.5
+_USUAL_START_S: Final = 0.7
 # One that had answered is believed to live for longer: a change may be under way on a busy machine.
 SILENT_AGAIN_S: Final = 5.0
 
@@ -31,8 +37,8 @@ async def unless_silent(
 ) -> Found:
     """Return the answer, however long it takes a router that says that it lives.
 
-    Raises Silent where it says nothing for SILENT_S at first, SILENT_AGAIN_S later; patient, only
-    until it said something.
+    Raises Silent where it says nothing at first, or later for SILENT_AGAIN_S; patient, only until
+    it said something.
     """
     async with asyncio.TaskGroup() as tasks:
         asked = tasks.create_task(_outcome(answer))
@@ -58,7 +64,7 @@ async def _outcome(answer: Awaitable[Found]) -> Found | Exception:
 
 async def _silence(channel: grpc.aio.Channel, *, is_patient: bool) -> float:
     """Return once the router has said nothing for so many seconds."""
-    silent_s = SILENT_S
+    silent_s = max(_AT_LEAST_S, _SINCE_START_S - _age_s())
     check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_CHECK)
     while True:
         try:
@@ -71,3 +77,13 @@ async def _silence(channel: grpc.aio.Channel, *, is_patient: bool) -> float:
             await asyncio.Event().wait()
         silent_s = SILENT_AGAIN_S
         await asyncio.sleep(_EACH_S)
+
+
+def _age_s() -> float:
+    """Return how long ago this process was started; a guess where the system doesn't tell."""
+    try:
+        fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+        began_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - began_s
+    except (OSError, AttributeError):
+        return _USUAL_START_S
