@@ -66,10 +66,14 @@ class FakeTime:
 
 @dataclass
 class FakeWorker:
-    """Holds what it is given until the test finishes it; tells of each batch, or of all at once."""
+    """Holds what it is given until the test finishes it; tells of each batch, or of all at once.
+
+    One that `is_late` begins a burst only when it is woken.
+    """
 
     time: FakeTime
     tells_each: bool = True
+    is_late: bool = False
     running: Sequence[Checked] | None = None
     batches: list[Sequence[Checked]] = field(default_factory=list)
     _burst: Burst | None = None
@@ -79,7 +83,13 @@ class FakeWorker:
     def submit(self, burst: Burst, told: Callable[[bool], object]) -> None:
         assert self._burst is None, "a busy worker was given another burst"
         self._burst, self._told = burst, told
-        self._begin(burst)
+        if not self.is_late:
+            self._begin(burst)
+
+    def wake(self) -> None:
+        """Begin the burst that was submitted."""
+        assert self._burst is not None
+        self._begin(self._burst)
 
     def finish(self, results: Sequence[Result] | None = None) -> None:
         """End the running batch; each request's answer is its own input's bytes, or as told."""

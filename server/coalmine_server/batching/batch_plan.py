@@ -147,9 +147,9 @@ class Line(Generic[R]):
         return Taken(expired=tuple(expired)) if expired else Taken(tuple(batch))
 
     def take_one(self, now_ns: int) -> R | None:
-        """Take the next request of a line whose batches are one row: what a busy worker runs next.
+        """Take the next request of a line whose batches are one row.
 
-        None where nothing waits, or the first has expired: what is to be done then, `take` says.
+        None where nothing waits, or the first has expired: that is to be told before others run.
         """
         for group in self._groups.values():
             request = next(group.in_order())

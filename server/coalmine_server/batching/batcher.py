@@ -36,8 +36,8 @@ class Batcher:
     """Collects requests into batches. Everything here happens on the loop.
 
     A model that takes one row at a time can't batch, and to hand each request to a worker and back
-    would cost more than a small model does. So there a busy worker takes the next request itself,
-    from what waits, and the loop hears of several together.
+    would cost more than a small model does. So there workers take from what waits themselves, one
+    request after another, and the loop hears of several together.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class Batcher:
         self._due = Alarm(timer, self._dispatch)
         self._expiry = Alarm(timer, self._expire_due)
         self._held = Alarm(timer, self._collect_held)
-        self._take_next = self._waiting.take_one if limits.rows_max == 1 else None
+        self._is_alone = limits.rows_max == 1  # each request, in its batch
         self._emptied = asyncio.Event()
         self._is_closed = False
 
@@ -140,7 +140,7 @@ class Batcher:
         # What waits while a worker is idle isn't due; and it may be of the same shape, thus first.
         limits = self._limits
         is_due = not limits.max_delay_ns or pending.rows == limits.rows_max
-        return bool(self._idle) and is_due and not self._waiting
+        return bool(self._idle) and is_due and not self._waiting and not self._is_alone
 
     def _wait(self, pending: Pending) -> None:
         fills_batch = self._waiting.admit(pending)
@@ -172,6 +172,9 @@ class Batcher:
 
     def _dispatch(self) -> None:
         while self._idle and self._waiting:
+            if self._is_alone:
+                self._submit(Burst.of_waiting(self._waiting, self._clock))
+                return  # it may be all that one worker needs to be woken for
             taken = self._waiting.take(self._clock.monotonic_ns())
             for pending in taken.expired:
                 self._expire(pending)
@@ -185,10 +188,12 @@ class Batcher:
         self._tell_emptied()
 
     def _start(self, requests: Sequence[Pending]) -> None:
+        self._submit(Burst.of_batch(requests, self._clock))
+
+    def _submit(self, burst: Burst) -> None:
         worker = self._idle.pop()
-        burst = Burst(requests, self._take_next, self._clock.monotonic_ns)
         self._bursts.add(burst)
-        if self._take_next is not None:
+        if self._is_alone:
             self._held.ring_by(burst.told_ns + _HELD_NS)
         worker.submit(burst, partial(self._hear, worker, burst))
 
@@ -197,6 +202,8 @@ class Batcher:
         if is_over:
             self._bursts.discard(burst)
             self._idle.append(worker)
+            if self._waiting and self._is_alone:
+                self._expire_due()  # a worker stops at a request that has expired
             self._dispatch()
         else:
             burst.told_ns = self._clock.monotonic_ns()

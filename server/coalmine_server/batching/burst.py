@@ -2,40 +2,48 @@
 
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Self
 
-from coalmine_server.batching.waiting import Batch, Pending
+from coalmine.clock import Clock
+from coalmine_server.batching.waiting import Batch, Pending, Waiting
 from coalmine_server.runtime.execution import Ran
 from coalmine_server.signature import Checked
 
 
 class Burst:
-    """Batches that one worker runs, one after another: `first`, then what `take_next` gives.
+    """Batches that one worker runs, one after another, each taken when the worker comes to it.
 
-    The worker's thread takes each batch when it comes to it, and adds what became of it. The loop
-    collects that in the same order. Each does one step at a time to a deque, so there is no lock.
-    `told_ns` is when the loop began it, or was last told of it.
+    The worker's thread takes them and adds what became of each; the loop collects that in the same
+    order. Each does one step at a time to a deque, so there is no lock. `told_ns` is when the loop
+    began the burst, or was last told of it.
     """
 
-    __slots__ = ("_added", "_begun", "_first", "_now_ns", "_take_next", "told_ns")
+    __slots__ = ("_added", "_begun", "_clock", "_take", "told_ns")
 
-    def __init__(
-        self,
-        first: Sequence[Pending],
-        take_next: Callable[[int], Pending | None] | None,
-        now_ns: Callable[[], int],
-    ) -> None:
-        self._first: Sequence[Pending] | None = first
-        self._take_next = take_next
-        self._now_ns = now_ns
+    def __init__(self, take: Callable[[], Sequence[Pending]], clock: Clock) -> None:
+        self._take = take
+        self._clock = clock
         self._begun: deque[tuple[Batch, Sequence[Pending]]] = deque()
         self._added: deque[Ran] = deque()
-        self.told_ns = now_ns()
+        self.told_ns = clock.monotonic_ns()
+
+    @classmethod
+    def of_batch(cls, requests: Sequence[Pending], clock: Clock) -> Self:
+        """Return a burst of one batch."""
+        batches = [requests]
+        return cls(lambda: batches.pop() if batches else (), clock)
+
+    @classmethod
+    def of_waiting(cls, waiting: Waiting, clock: Clock) -> Self:
+        """Return a burst of requests that wait, each alone, until there is no further one."""
+        return cls(partial(_one_of, waiting, clock), clock)
 
     def next_batch(self) -> Sequence[Checked]:
         """Return what to run now; nothing where the burst is over. The worker's thread asks."""
-        requests = self._next_requests()
+        requests = self._take()
         if requests:
-            self._begun.append((Batch.of(requests, self._now_ns()), requests))
+            self._begun.append((Batch.of(requests, self._clock.monotonic_ns()), requests))
         return [each.request for each in requests]
 
     def add(self, ran: Ran) -> None:
@@ -50,14 +58,9 @@ class Burst:
             found.append((batch, requests, self._added.popleft()))
         return found
 
-    def _next_requests(self) -> Sequence[Pending]:
-        first, self._first = self._first, None
-        if first is not None:
-            return first
-        while self._take_next is not None:
-            pending = self._take_next(self._now_ns())
-            if pending is None:
-                break
-            if not pending.future.done():  # else it was cancelled a moment ago
-                return (pending,)
-        return ()
+
+def _one_of(waiting: Waiting, clock: Clock) -> Sequence[Pending]:
+    while (pending := waiting.take_one(clock.monotonic_ns())) is not None:
+        if not pending.future.done():  # else it was cancelled a moment ago
+            return (pending,)
+    return ()

@@ -125,7 +125,7 @@ class Waiting:
             return taken
 
     def take_one(self, now_ns: int) -> Pending | None:
-        """Take the request that a busy worker runs next; None: that is for `take` to say."""
+        """Take the request that a worker runs next, alone; None where none may be run."""
         with self._lock:
             pending = self._line.take_one(now_ns)
             if pending is not None:

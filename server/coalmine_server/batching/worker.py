@@ -1,6 +1,7 @@
 """One thread with its own copy of a model: torch runs here, never on the loop."""
 
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -24,6 +25,10 @@ Post = Callable[[Callable[[], object]], object]
 
 # What has ended is told once it has taken this long together, or there is nothing more to run.
 _TOLD_EACH_NS: Final = 1_000_000
+# After a burst of so many batches others are on their way, and it pays to wait a moment for them: a
+# wake-up costs more than a small model does, and beside the loop a forward waits for Python's lock.
+_COMPANY_MIN: Final = 3
+_LINGER_S: Final = 0.0005
 
 
 @dataclass(slots=True, eq=False)
@@ -40,12 +45,19 @@ class Worker:
     """
 
     def __init__(
-        self, *, signature: Signature, open_program: Callable[[], Program], clock: Clock, post: Post
+        self,
+        *,
+        signature: Signature,
+        open_program: Callable[[], Program],
+        clock: Clock,
+        post: Post,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._signature = signature
         self._opening: list[Callable[[], Program]] = [open_program]  # until it has been called
         self._clock = clock
         self._post = post
+        self._sleep = sleep
         # Unbounded by type, but the batcher hands a burst only to an idle worker.
         self._jobs: SimpleQueue[_Job | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
@@ -96,21 +108,27 @@ class Worker:
             program.close()
 
     def _serve(self, execution: Execution) -> None:
+        runs = 0
         while (job := self._jobs.get()) is not None:
-            self._run(execution, job)
+            if runs >= _COMPANY_MIN:
+                self._sleep(_LINGER_S)
+            runs = self._run(execution, job)
             del job  # or it would keep a batch's memory until the next one comes
 
-    def _run(self, execution: Execution, job: _Job) -> None:
-        burst, untold_since_ns = job.burst, self._clock.monotonic_ns()
+    def _run(self, execution: Execution, job: _Job) -> int:
+        """Run a burst, and return how many batches that was."""
+        burst, untold_since_ns, runs = job.burst, self._clock.monotonic_ns(), 0
         batch = burst.next_batch()
         while batch:
             ran = self._ran(execution, batch)
             burst.add(ran)
+            runs += 1
             batch = burst.next_batch()
             if batch and ran.ended_ns - untold_since_ns >= _TOLD_EACH_NS:
                 untold_since_ns = ran.ended_ns
                 self._tell(partial(job.told, False))  # noqa: FBT003 - a callback's
         self._tell(partial(job.told, True))  # noqa: FBT003 - a callback's
+        return runs
 
     def _ran(self, execution: Execution, batch: Sequence[Checked]) -> Ran:
         started_ns = self._clock.monotonic_ns()

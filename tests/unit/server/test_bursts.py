@@ -124,6 +124,45 @@ async def test_a_higher_priority_overtakes_what_waits_for_a_busy_worker(alone: A
     assert alone.running() == [3.0]
 
 
+async def test_a_request_that_no_worker_has_begun_can_still_expire_where_it_is_the_only_one(
+    alone: Alone,
+) -> None:
+    alone.worker.is_late = True
+    late = alone.enter(0.0, deadline_ms=5)
+    alone.time.now_ns += 5 * MS
+    alone.worker.wake()
+    with pytest.raises(DeadlineSpent):
+        await answer(alone, late)
+    assert alone.ran() == []
+    await alone.batcher.drained()
+
+
+async def test_a_request_that_was_given_up_before_its_worker_woke_is_not_run(alone: Alone) -> None:
+    alone.worker.is_late = True
+    given_up = asyncio.ensure_future(answer(alone, alone.enter(0.0)))
+    await asyncio.sleep(0)
+    given_up.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await given_up
+    alone.worker.wake()
+    assert alone.ran() == []
+    await alone.batcher.drained()
+
+
+async def test_what_another_worker_took_meanwhile_leaves_a_woken_one_idle() -> None:
+    alone = Alone(workers=2)
+    late, other = alone.workers
+    alone.enter(0.0)
+    late.is_late = True
+    taken = alone.enter(1.0)
+    other.finish()
+    late.wake()
+    assert late.batches == []
+    other.finish()
+    assert await answer(alone, taken) == 1.0
+    await alone.batcher.drained()
+
+
 async def test_two_workers_share_what_waits_one_request_at_a_time() -> None:
     alone = Alone(workers=2)
     for value in range(5):

@@ -10,7 +10,7 @@ from coalmine.errors import ModelFailed, StartError
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Array, decode_outputs
 from coalmine_server.batching.burst import Burst
-from coalmine_server.batching.waiting import Pending
+from coalmine_server.batching.waiting import Limits, Pending, Waiting
 from coalmine_server.batching.worker import Worker
 from coalmine_server.runtime.execution import Ran
 from coalmine_server.runtime.program import Program
@@ -26,29 +26,39 @@ class Bench:
 
     def __init__(self, opening: Callable[[], Program], time: FakeTime | None = None) -> None:
         self.posted: queue.Queue[Callable[[], object]] = queue.Queue()
+        self.time = time or FakeTime()
+        self.slept: list[float] = []
         self.worker = Worker(
             signature=SIGNATURE,
             open_program=opening,
-            clock=time or FakeTime(),
+            clock=self.time,
             post=self.posted.put,
+            sleep=self.slept.append,
         )
 
     def open(self) -> Exception | None:
         found: list[Exception | None] = []
         self.worker.start(found.append)
-        self._next()
+        self.hear()
         return found[0]
 
     def run(self, *batch: Checked) -> Ran:
-        burst = Burst([pending(each) for each in batch], None, FakeTime().monotonic_ns)
+        burst = Burst.of_batch([pending(each) for each in batch], self.time)
         told: list[bool] = []
         self.worker.submit(burst, told.append)
-        self._next()
+        self.hear()
         assert told == [True]
         ((_, _, ran),) = burst.collect()
         return ran
 
-    def _next(self) -> None:
+    def end(self) -> None:
+        """Let the worker do all it has, and hear what it posted."""
+        self.worker.stop()
+        assert self.worker.ended(10)
+        while not self.posted.empty():
+            self.hear()
+
+    def hear(self) -> None:
         self.posted.get(timeout=10)()
 
 
@@ -134,6 +144,13 @@ class Takes:
         return False
 
 
+def waiting_of(*values: float) -> Waiting:
+    waiting = Waiting("m", Limits(1, 100, 0, 1_000))
+    for value in values:
+        waiting.admit(pending(asked(value)))
+    return waiting
+
+
 @pytest.mark.parametrize(("took_us", "told"), [(100, [True]), (600, [False, True])])
 def test_a_worker_tells_of_several_requests_together_but_not_later_than_a_millisecond_of_work(
     took_us: int, told: list[bool]
@@ -142,33 +159,40 @@ def test_a_worker_tells_of_several_requests_together_but_not_later_than_a_millis
     takes = Takes(time, took_us * 1_000)
     bench = Bench(lambda: takes.program, time)
     bench.open()
-    waiting = [pending(asked(value)) for value in (2, 3)]
-    burst = Burst(
-        [pending(asked(1))], lambda _: waiting.pop(0) if waiting else None, time.monotonic_ns
-    )
+    burst = Burst.of_waiting(waiting_of(1, 2, 3), time)
     heard: list[bool] = []
     bench.worker.submit(burst, heard.append)
-    bench.worker.stop()
-    assert bench.worker.ended(10)
-    while not bench.posted.empty():
-        bench.posted.get()()
+    bench.end()
     assert heard == told
     assert len(takes.program.runs) == len(burst.collect()) == 3
+
+
+def test_a_worker_waits_a_moment_for_others_only_where_its_last_burst_had_several() -> None:
+    bench = Bench(FakeProgram)
+    bench.open()
+    slept_after: list[int] = []
+    for values in ((1, 2), (1, 2, 3), (1,), (2,)):
+        burst = Burst.of_waiting(waiting_of(*values), bench.time)
+        bench.worker.submit(burst, lambda _: slept_after.append(len(bench.slept)))
+        bench.hear()
+    bench.end()
+    assert slept_after == [0, 0, 1, 1]
+    assert bench.slept == [0.0005]
 
 
 def test_a_request_that_is_over_when_its_turn_comes_is_not_run() -> None:
     program = FakeProgram()
     bench = Bench(lambda: program)
     bench.open()
-    over, last = pending(asked(2)), pending(asked(3))
+    over = pending(asked(2))
+    waiting = waiting_of(1)
+    waiting.admit(over)
+    waiting.admit(pending(asked(3)))
     over.future.cancel()
-    waiting = [over, last]
-    bench.worker.submit(
-        Burst([pending(asked(1))], lambda _: waiting.pop(0) if waiting else None, lambda: 0), print
-    )
-    bench.worker.stop()
-    assert bench.worker.ended(10)
+    bench.worker.submit(Burst.of_waiting(waiting, bench.time), print)
+    bench.end()
     assert len(program.runs) == 2
+    assert not waiting
 
 
 @pytest.mark.parametrize("started", [True, False])
