@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shutil
 import sqlite3
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
@@ -322,13 +323,19 @@ async def test_a_change_after_the_disk_is_back_waits_for_nothing(tmp_path: Path)
     await keeper.close()
 
 
-async def test_a_state_removed_under_a_running_router_is_written_again(tmp_path: Path) -> None:
-    async with kept(tmp_path) as keeper:
+@pytest.mark.parametrize("remove", [lambda folder: (folder / FILE).unlink(), shutil.rmtree])
+async def test_a_state_removed_under_a_running_router_is_written_again_and_still_its_own(
+    remove: Callable[[Path], None], tmp_path: Path
+) -> None:
+    folder = tmp_path / "state"
+    async with kept(folder) as keeper:
         revision = await give(keeper, 10_000)
-        (tmp_path / FILE).unlink()
+        remove(folder)
         assert await give(keeper, 5_000) == revision + 2
         assert (await reasons(keeper))[1].startswith("the history was lost; taken from the table")
-    async with kept(tmp_path) as keeper:
+        assert "in use by another router" in await refusal(folder)
+        await eventually(lambda: saved(folder).revision == revision + 2)
+    async with kept(folder) as keeper:
         assert weights(keeper) == {"stable": 5_000, "canary": 5_000}
 
 

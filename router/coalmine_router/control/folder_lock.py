@@ -7,6 +7,7 @@ from typing import Final
 
 from coalmine.errors import StartError, reason_of
 from coalmine_router.control.state_file import StateUnusable
+from coalmine_router.database_file import identity
 from coalmine_router.state_folder import check_place, open_state
 
 _FILE: Final = "control.lock"
@@ -20,13 +21,14 @@ class FolderLock:
         self._descriptor: int | None = None
 
     def take(self) -> None:
-        """Hold the folder, which is made where it is missing. Held already, nothing happens.
+        """Hold the folder, which is made where it is missing, be it that it was removed since.
 
         Raises StateUnusable where the disk doesn't let it be held, StartError where another router
         holds it, or where there can't be a folder.
         """
-        if self._descriptor is not None:
+        if self._is_held():
             return
+        self.give_back()
         lock = self._opened()
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -43,6 +45,12 @@ class FolderLock:
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
+
+    def _is_held(self) -> bool:
+        if self._descriptor is None:
+            return False
+        held = os.fstat(self._descriptor)
+        return identity(self._folder / _FILE) == (held.st_dev, held.st_ino)
 
     def _opened(self) -> int:
         path = self._folder / _FILE

@@ -208,7 +208,8 @@ class StateKeeper:
         store, self._store = self._store, None
         self._note(why)
         if store is not None:
-            await store.close()
+            async with self._opening:  # the next one is opened once this one has let go of the file
+                await store.close()
 
     def _note(self, why: Exception) -> None:
         meanwhile = f"serves by {_words(self._served())}"
