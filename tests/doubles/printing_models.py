@@ -1,4 +1,4 @@
-"""A repository of models that print: `python -m tests.doubles.printing_models FOLDER`."""
+"""Repositories of models that print: `python -m tests.doubles.printing_models FOLDER`."""
 
 import sys
 import warnings
@@ -28,9 +28,21 @@ class Warns(nn.Module):
         return pixels + 1.0
 
 
+class Hangs(nn.Module):
+    """[64] -> [64], never; says so first."""
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        print("forward begun")
+        while bool(pixels.sum() > -1.0e9):
+            pixels = pixels + 0.0
+        return pixels
+
+
 def write_repository(root: Path) -> None:
+    """Write those that answer into `root`, and the one that doesn't into one of its own."""
     for name, module in (("loud", Loud()), ("warns", Warns())):
-        write_model(root, name, {1: module}, config(outputs=OUTPUT))
+        write_model(root / "answering", name, {1: module}, config(outputs=OUTPUT))
+    write_model(root / "hanging", "hangs", {1: Hangs()}, config(outputs=OUTPUT))
 
 
 if __name__ == "__main__":

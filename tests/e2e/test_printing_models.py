@@ -23,7 +23,8 @@ CLOSED_STDOUT = 'exec "$0" -m coalmine_client "$@" >&-'
 
 @pytest.fixture(scope="module")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return written("tests.doubles.printing_models", tmp_path_factory.mktemp("models"))
+    folder = tmp_path_factory.mktemp("models")
+    return written("tests.doubles.printing_models", folder) / "answering"
 
 
 def events(text: str) -> list[dict[str, Any]]:

@@ -3,11 +3,16 @@
 The signal comes at a module's import, or in what Python does last, never after so many seconds.
 """
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from tests.doubles.processes import begin
+from tests.doubles.server_process import written
+from tests.doubles.waiting import until
 
 EARLY = """
 import os, runpy, signal, sys
@@ -44,10 +49,18 @@ CHECK = ("coalmine_client", "server", "check", ".")
 DEMO = ("coalmine_client", "demo")
 
 
-def ended(code: str, *arguments: str, folder: Path) -> tuple[int, str]:
+@pytest.fixture(scope="module")
+def hanging(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a repository with a model whose forward begins, and never returns."""
+    return written("tests.doubles.printing_models", tmp_path_factory.mktemp("models")) / "hanging"
+
+
+def ended(
+    code: str, *arguments: str, folder: Path, before: tuple[str, ...] = ()
+) -> tuple[int, str]:
     """Return the exit code, and all that it says."""
     done = subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        [*before, sys.executable, "-c", code, *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -87,6 +100,30 @@ def test_sigterm_while_a_program_is_imported_is_quiet_and_143(
 ) -> None:
     name, *arguments = program
     assert ended(EARLY, name, module, "SIGTERM", "plain", *arguments, folder=tmp_path) == (143, "")
+
+
+def test_sigterm_ends_the_first_process_of_a_container_too_while_it_is_imported(
+    tmp_path: Path,
+) -> None:
+    alone = ("unshare", "--user", "--map-root-user", "--pid", "--fork")
+    if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
+        pytest.skip("no right to have process ids of its own here")
+    name, *arguments = SERVER
+    words = (name, "torch", "SIGTERM", "plain", *arguments)
+    assert ended(EARLY, *words, folder=tmp_path, before=alone) == (143, "")
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_a_check_ends_at_once_in_a_forward_that_does_not_return(
+    hanging: Path, sign: signal.Signals, tmp_path: Path
+) -> None:
+    running = begin("server", "check", hanging, folder=tmp_path)
+    try:
+        until(lambda: "forward begun" in running.log.read_text(), 60)
+        assert running.stop(sign) == -sign
+        assert "Traceback" not in running.log.read_text()
+    finally:
+        running.kill()
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])

@@ -1,6 +1,7 @@
 """What each verb does first, and how it fails: in one line, with the exit code of a wrong start."""
 
 import importlib.util
+import os
 import signal
 from typing import Final, NoReturn
 
@@ -11,6 +12,7 @@ from coalmine.errors import StartError
 from coalmine.lifecycle import EXIT_CANNOT_START
 from coalmine.standard_streams import say_to_people
 
+_FIRST_PROCESS: Final = 1
 _NO_TORCH: Final = "torch is not installed; pip install 'coalmine[server]'"
 
 
@@ -25,11 +27,15 @@ def prepare() -> None:
 
 
 def end_on_interrupt() -> None:
-    """Let Ctrl-C end the process at once: Python itself can't while a model's forward runs.
+    """Let Ctrl-C and SIGTERM end the process at once: Python can't while a model's forward runs.
 
-    What a verb leaves behind then is what a kill leaves; the next one clears it up.
+    What a verb leaves behind then is what a kill leaves; the next one clears it up. Process 1 of a
+    container keeps Python's way, as the system's ends any process but that.
     """
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    if os.getpid() == _FIRST_PROCESS:
+        return
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
 
 
 def fail(line: str) -> NoReturn:
