@@ -57,14 +57,16 @@ class UnreadCall:
 
 
 @contextlib.asynccontextmanager
-async def unread_call(address: str, method: str) -> AsyncIterator[UnreadCall]:
+async def unread_call(
+    address: str, method: str, headers: Sequence[Header] = ()
+) -> AsyncIterator[UnreadCall]:
     """Begin a call that gives the peer no room for an answer; hang up at the end of the block."""
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         no_window = struct.pack(">HI", _INITIAL_WINDOW_SIZE, 0)
         writer.write(_PREFACE + _frame(_SETTINGS, 0, 0, no_window))
-        writer.write(_frame(_HEADERS, _END_HEADERS, 1, _block(address, method, ())))
+        writer.write(_frame(_HEADERS, _END_HEADERS, 1, _block(address, method, headers)))
         yield UnreadCall(reader, writer)
     finally:
         writer.close()

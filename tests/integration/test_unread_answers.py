@@ -102,6 +102,18 @@ async def test_a_call_that_is_alone_gets_its_answer_however_large() -> None:
             await eventually(lambda: proxy.plane.admission.bytes == 0)
 
 
+async def test_an_unread_answer_is_given_up_at_its_callers_deadline() -> None:
+    async with (
+        OipBackend(lambda _: ANSWER) as backend,
+        ProxyRig(table_of(backend.address, backend.address, split_route(0))) as proxy,
+        unread_call(proxy.address, INFER, [(b"grpc-timeout", b"500m")]) as call,
+    ):
+        call.send(REQUEST, last=True)
+        assert await call.answered()
+        assert proxy.plane.admission.unread_bytes > 0
+        await eventually(lambda: proxy.plane.admission.unread_bytes == 0)
+
+
 async def test_an_unread_answer_of_a_stream_is_counted_until_the_caller_goes() -> None:
     async with (
         stream_backend() as backend,
@@ -111,10 +123,10 @@ async def test_an_unread_answer_of_a_stream_is_counted_until_the_caller_goes() -
             call.send(REQUEST)
             assert await call.answered()
             await eventually(lambda: proxy.plane.admission.bytes > len(REQUEST))
-            # The router ends the stream, of which gRPC still holds the answer.
+            # A wrong request ends the stream: it waits for the answer to be read.
             call.send(infer_request("another", pixels()).SerializeToString())
-            await eventually(lambda: proxy.reports)
-            assert proxy.plane.admission.bytes > 0
+            await eventually(lambda: backend.streams[0].is_half_closed)
+            assert proxy.plane.admission.bytes > len(REQUEST)
         await eventually(lambda: proxy.plane.admission.bytes == 0)
         await eventually(lambda: proxy.plane.admission.in_flight == 0)
         await assert_all_let_out(proxy)
