@@ -63,6 +63,17 @@ def test_whoever_prints_it_is_an_event(body: str, stream: str) -> None:
     assert (found, line.partition(":")[0]) == (stream, "hello")
 
 
+def test_a_rule_of_ones_own_that_prints_in_its_process_is_an_event_too() -> None:
+    body = """
+from functools import partial
+from coalmine_router.observer.comparison.process import WorkerProcess
+worker = WorkerProcess(partial(print, "hello", flush=True))
+worker.ask([7])
+worker.end()
+"""
+    assert printed(body) == [("stderr", "hello 7")]
+
+
 def test_an_event_says_how_much_it_matters() -> None:
     first, second = logged("print('a')\nprint('b', file=sys.stderr)")
     assert (first["event"], first["level"]) == ("printed", "info")
