@@ -1,6 +1,7 @@
 """What a process writes to its log; each runs on its own, because logging is one for a process."""
 
 import json
+import select
 import subprocess
 import sys
 from typing import Any
@@ -103,3 +104,40 @@ except ZeroDivisionError:
 
     assert "ZeroDivisionError" in err
     assert "a caller's data" not in err
+
+
+FLOODS = """
+import sys
+for n in range(2000):
+    log.info("flood", n=n, text="é" * (n % 7) * 300)
+print("through", flush=True)
+sys.stdin.readline()
+log.info("again")
+"""
+
+
+def test_a_reader_that_stops_reading_stops_no_process_and_loses_whole_lines_that_are_counted() -> (
+    None
+):
+    process = subprocess.Popen(
+        [sys.executable, "-c", PROLOGUE + FLOODS],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    with process:
+        try:
+            ready, _, _ = select.select([process.stdout], [], [], 30)
+            assert ready, "it waits for its reader"
+        finally:
+            if not ready:
+                process.kill()
+        _, err = process.communicate(b"\n")
+
+    *_, lost, again = said = [each for each in err.decode().splitlines() if each]
+    whole = [each for each in said if each.endswith("}")]
+    assert json.loads(again)["event"] == "again"
+    assert json.loads(lost)["event"] == "log_lines_lost"
+    assert len(said) - len(whole) <= 1  # the one at which the pipe was full
+    assert json.loads(lost)["lines"] + len(whole) == 2000 + 2
