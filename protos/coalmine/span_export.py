@@ -25,6 +25,7 @@ from coalmine.span_settings import (
     batch_settings,
     check_otlp,
     compression_of,
+    drop_empty,
     endpoint_of,
     means_tls_unsaid,
 )
@@ -91,6 +92,7 @@ def _otlp_exporter(environ: Mapping[str, str]) -> SpanExporter:
     if means_tls_unsaid(environ):
         endpoint = endpoint_of(environ)
         _log.warning("otlp_endpoint_means_tls", endpoint=endpoint, without_tls=f"http://{endpoint}")
+    drop_empty(os.environ)  # where the exporter itself looks
     return OTLPSpanExporter(
         endpoint_of(environ),
         retryable_error_codes=_AGAIN,

@@ -2,14 +2,15 @@
 
 The SDK would end with a traceback, or take a default in silence, for a value that it can't read.
 Source: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-variables/; times of
-OTEL_EXPORTER_OTLP_TIMEOUT are seconds, as Python's exporter takes them.
+OTEL_EXPORTER_OTLP_TIMEOUT are seconds, as Python's exporter takes them. What is empty isn't set.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import grpc
 
@@ -17,6 +18,7 @@ from coalmine.errors import StartError, reason_of
 
 _OTLP: Final = ("OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_")
 _FILES: Final = ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE")
+_WHOLE_MAX: Final = 2**31 - 1
 _COMPRESSIONS: Final = {"gzip": grpc.Compression.Gzip, "none": grpc.Compression.NoCompression}
 
 
@@ -54,8 +56,16 @@ def means_tls_unsaid(environ: Mapping[str, str]) -> bool:
     return bool(endpoint) and "://" not in endpoint and not insecure
 
 
+def drop_empty(environ: MutableMapping[str, str]) -> None:
+    """Let variables of the exporter that are empty be none, which it reads as values."""
+    for name in [each for each, value in environ.items() if not value]:
+        if name.startswith(_OTLP):
+            del environ[name]
+
+
 def check_otlp(environ: Mapping[str, str]) -> None:
     """Raise StartError for a variable that the exporter couldn't read, with its name."""
+    _check_endpoint(environ)
     for name, value in _given(environ, "TIMEOUT"):
         if not 0.0 < _number(value) < inf:
             raise StartError(f"{name}: expected a number of seconds above 0, got '{value}'")
@@ -82,6 +92,16 @@ def _given(environ: Mapping[str, str], kind: str) -> Iterator[tuple[str, str]]:
             yield name, environ[name]
 
 
+def _check_endpoint(environ: Mapping[str, str]) -> None:
+    for name, value in _given(environ, "ENDPOINT"):
+        try:
+            urlsplit(value).port  # noqa: B018 - read where it is asked for
+        except ValueError:
+            raise StartError(
+                f"{name}: expected an endpoint such as http://HOST:4317, got '{value}'"
+            ) from None
+
+
 def _check_file(name: str, path: Path) -> None:
     try:
         path.read_bytes()
@@ -93,7 +113,7 @@ def _whole(environ: Mapping[str, str], name: str, default: int, unit: str = "") 
     value = environ.get(name, "").strip()
     if not value:
         return default
-    if not (value.isascii() and value.isdigit() and int(value) > 0):
+    if not (value.isascii() and value.isdigit() and 0 < int(value[:20]) <= _WHOLE_MAX):
         raise StartError(f"{name}: expected a whole number above 0{unit}, got '{value}'")
     return int(value)
 

@@ -1,5 +1,6 @@
 """OTEL_* variables: what they set, and the one line that is said of an odd one."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -36,7 +37,7 @@ def test_a_short_queue_alone_makes_the_batches_as_short() -> None:
     assert batch_settings({"OTEL_BSP_MAX_QUEUE_SIZE": "8"}) == BatchSettings(8, 8, 1_000)
 
 
-@pytest.mark.parametrize("value", ["5s", "1e3", "-1", "0", "1.5", "٣", "0x10", "∞"])
+@pytest.mark.parametrize("value", ["5s", "1e3", "-1", "0", "1.5", "٣", "0x10", "∞", "9" * 5_000])
 @pytest.mark.parametrize(
     "name",
     ["OTEL_BSP_MAX_QUEUE_SIZE", "OTEL_BSP_MAX_EXPORT_BATCH_SIZE", "OTEL_BSP_SCHEDULE_DELAY"],
@@ -59,6 +60,16 @@ def test_a_batch_is_no_larger_than_the_queue() -> None:
         ("TIMEOUT", "10s", "expected a number of seconds above 0, got '10s'"),
         ("TIMEOUT", "-1", "expected a number of seconds above 0, got '-1'"),
         ("TIMEOUT", "nan", "expected a number of seconds above 0, got 'nan'"),
+        (
+            "ENDPOINT",
+            "http://[::1",
+            "expected an endpoint such as http://HOST:4317, got 'http://[::1'",
+        ),
+        (
+            "ENDPOINT",
+            "http://h:x",
+            "expected an endpoint such as http://HOST:4317, got 'http://h:x'",
+        ),
         ("COMPRESSION", "zstd", "expected gzip or none, got 'zstd'"),
         ("INSECURE", "yes", "expected true or false, got 'yes'"),
         ("CERTIFICATE", "/nowhere/ca.pem", "/nowhere/ca.pem: no such file or directory"),
@@ -119,3 +130,18 @@ def test_an_endpoint_without_a_scheme_is_said_to_mean_tls() -> None:
     assert [(each["event"], each["without_tls"]) for each in logs] == [
         ("otlp_endpoint_means_tls", "http://127.0.0.1:1")
     ]
+
+
+@pytest.mark.parametrize("prefix", [OTLP, TRACES])
+@pytest.mark.parametrize("kind", ["TIMEOUT", "INSECURE", "COMPRESSION", "CERTIFICATE", "HEADERS"])
+def test_a_variable_that_is_empty_is_none(
+    prefix: str, kind: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(f"{OTLP}ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv(f"{prefix}{kind}", "")
+
+    exporter = exporter_for(None)
+
+    assert exporter is not None
+    exporter.shutdown()
+    assert f"{prefix}{kind}" not in os.environ
