@@ -143,7 +143,7 @@ class Batcher:
         return bool(self._idle) and is_due and not self._waiting and not self._is_alone
 
     def _wait(self, pending: Pending) -> None:
-        fills_batch = self._waiting.admit(pending)
+        fills_batch = self._waiting.admit(pending, unoccupied=self._unoccupied())
         if pending.deadline_ns is not None:
             self._expiry.ring_by(pending.deadline_ns)
         if not self._idle:
@@ -152,6 +152,12 @@ class Batcher:
             self._dispatch()
         else:
             self._due.ring_by(pending.arrived_ns + self._limits.max_delay_ns)
+
+    def _unoccupied(self) -> int:
+        """Return how many workers will take a request from what waits, and have none yet."""
+        if not self._is_alone:
+            return 0
+        return len(self._idle) + sum(not each.has_begun for each in self._bursts)
 
     def _expire_due(self) -> None:
         expired, next_ns = self._waiting.leave_expired(self._clock.monotonic_ns())

@@ -16,10 +16,10 @@ class Burst:
 
     The worker's thread takes them and adds what became of each; the loop collects that in the same
     order. Each does one step at a time to a deque, so there is no lock. `told_ns` is when the loop
-    began the burst, or was last told of it.
+    began the burst, or was last told of it; `has_begun` is so once the worker came to it.
     """
 
-    __slots__ = ("_added", "_begun", "_clock", "_take", "told_ns")
+    __slots__ = ("_added", "_begun", "_clock", "_take", "has_begun", "told_ns")
 
     def __init__(self, take: Callable[[], Sequence[Pending]], clock: Clock) -> None:
         self._take = take
@@ -27,6 +27,7 @@ class Burst:
         self._begun: deque[tuple[Batch, Sequence[Pending]]] = deque()
         self._added: deque[Ran] = deque()
         self.told_ns = clock.monotonic_ns()
+        self.has_begun = False
 
     @classmethod
     def of_batch(cls, requests: Sequence[Pending], clock: Clock) -> Self:
@@ -42,6 +43,7 @@ class Burst:
     def next_batch(self) -> Sequence[Checked]:
         """Return what to run now; nothing where the burst is over. The worker's thread asks."""
         requests = self._take()
+        self.has_begun = True
         if requests:
             self._begun.append((Batch.of(requests, self._clock.monotonic_ns()), requests))
         return [each.request for each in requests]

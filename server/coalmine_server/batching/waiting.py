@@ -87,14 +87,16 @@ class Waiting:
     def __bool__(self) -> bool:
         return self.rows > 0
 
-    def admit(self, pending: Pending) -> bool:
-        """Let a request wait; return whether those of its shape fill a batch. Raises Overloaded."""
-        limits, size = self._limits, pending.request.nbytes
+    def admit(self, pending: Pending, *, unoccupied: int = 0) -> bool:
+        """Let a request wait; return whether those of its shape fill a batch. Raises Overloaded.
+
+        Of single requests, as many as workers are `unoccupied` are about to run: no limit is
+        for them.
+        """
+        size = pending.request.nbytes
         with self._lock:
-            if self.rows + pending.rows > limits.queue_rows_max:
-                raise self._full(f"{self.rows} rows wait, at most {limits.queue_rows_max} may")
-            if self.bytes + size > limits.queue_bytes_max:
-                raise self._full(f"{self.bytes} bytes wait, at most {limits.queue_bytes_max} may")
+            if self.rows >= unoccupied:
+                self._check_room(self.rows - unoccupied + pending.rows, self.bytes + size)
             self.rows += pending.rows
             self.bytes += size
             return self._line.add(pending)
@@ -148,6 +150,13 @@ class Waiting:
     def _release(self, pending: Pending) -> None:
         self.rows -= pending.rows
         self.bytes -= pending.request.nbytes
+
+    def _check_room(self, rows: int, size: int) -> None:
+        limits = self._limits
+        if rows > limits.queue_rows_max:
+            raise self._full(f"{self.rows} rows wait, at most {limits.queue_rows_max} may")
+        if size > limits.queue_bytes_max:
+            raise self._full(f"{self.bytes} bytes wait, at most {limits.queue_bytes_max} may")
 
     def _full(self, why: str) -> Overloaded:
         return Overloaded(f"{self._label}: the queue is full, {why}")

@@ -18,13 +18,15 @@ from tests.doubles.server_parts import MS, FakeTime, FakeWorker
 class Alone:
     """A batcher of a model that can't batch, whose workers tell of nothing before a burst's end."""
 
-    def __init__(self, *, workers: int = 1, queue_rows_max: int = 8) -> None:
+    def __init__(
+        self, *, workers: int = 1, queue_rows_max: int = 8, queue_bytes_max: int = 1_000
+    ) -> None:
         self.time = FakeTime()
         self.workers = [FakeWorker(self.time, tells_each=False) for _ in range(workers)]
         self.counted = VersionStatistics()
         self.batcher = Batcher(
             label="model 'm' version 1",
-            limits=Limits(1, queue_rows_max, 0, 1_000),
+            limits=Limits(1, queue_rows_max, 0, queue_bytes_max),
             workers=self.workers,
             clock=self.time,
             timer=self.time,
@@ -85,6 +87,31 @@ async def test_what_a_worker_has_not_begun_still_counts_as_waiting() -> None:
     alone.worker.finish()
     assert (alone.batcher.queue_rows, alone.batcher.queue_bytes) == (1, 4)
     alone.enter(3.0)
+
+
+async def test_requests_for_which_workers_are_woken_are_not_those_that_wait() -> None:
+    alone = Alone(workers=2, queue_rows_max=1)
+    for worker in alone.workers:
+        worker.is_late = True
+    entered = [alone.enter(value) for value in (0.0, 1.0, 2.0)]
+    with pytest.raises(Overloaded, match="3 rows wait, at most 1 may"):
+        alone.enter(3.0)
+    for worker in alone.workers:
+        worker.wake()
+    alone.workers[0].finish()
+    for worker in alone.workers:
+        worker.finish()
+    assert sorted([await answer(alone, each) for each in entered]) == [0.0, 1.0, 2.0]
+
+
+async def test_a_request_larger_than_what_may_wait_is_run_where_a_worker_is_idle() -> None:
+    alone = Alone(queue_bytes_max=1)
+    first = alone.enter(0.0)
+    with pytest.raises(Overloaded, match="0 bytes wait, at most 1 may"):
+        alone.enter(1.0)
+    alone.worker.finish()
+    assert await answer(alone, first) == 0.0
+    alone.enter(2.0)
 
 
 async def test_a_request_whose_deadline_passed_behind_others_is_not_run(alone: Alone) -> None:
