@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -93,6 +94,18 @@ async def test_a_model_without_a_batch_dimension_takes_its_input_whole(rig: Rig)
     outputs = await rig.infer("unbatched", {"points": np.ones((3, 2), "f4")})
     assert outputs["total"].shape == ()
     assert outputs["total"] == 6
+
+
+@pytest.mark.parametrize("instances", [1, 2])
+async def test_callers_of_a_model_that_can_not_batch_get_each_their_own_answer(
+    tmp_path: Path, instances: int
+) -> None:
+    alone = config(max_batch_size=1, instances=instances)
+    write_model(tmp_path, "alone", {1: Linear()}, alone)
+    async with serving(tmp_path) as rig, asyncio.TaskGroup() as callers:
+        asked = [callers.create_task(rig.infer("alone", pixels(value=n))) for n in range(200)]
+    answered = [float(each.result()["logits"][0, 1]) for each in asked]
+    assert answered == [64.0 * n for n in range(200)]
 
 
 async def test_health_and_readiness_are_told(rig: Rig) -> None:

@@ -25,8 +25,9 @@ Post = Callable[[Callable[[], object]], object]
 
 # What has ended is told once it has taken this long together, or there is nothing more to run.
 _TOLD_EACH_NS: Final = 1_000_000
-# After a burst of so many batches others are on their way, and it pays to wait a moment for them: a
-# wake-up costs more than a small model does, and beside the loop a forward waits for Python's lock.
+# Where one of the last two bursts had so many batches, others are on their way, and it pays to wait
+# a moment for them: a wake-up costs more than a small model does, and beside the loop a forward
+# waits for Python's lock.
 _COMPANY_MIN: Final = 3
 _LINGER_S: Final = 0.0005
 
@@ -108,11 +109,11 @@ class Worker:
             program.close()
 
     def _serve(self, execution: Execution) -> None:
-        runs = 0
+        last, before = 0, 0
         while (job := self._jobs.get()) is not None:
-            if runs >= _COMPANY_MIN:
+            if max(last, before) >= _COMPANY_MIN:
                 self._sleep(_LINGER_S)
-            runs = self._run(execution, job)
+            last, before = self._run(execution, job), last
             del job  # or it would keep a batch's memory until the next one comes
 
     def _run(self, execution: Execution, job: _Job) -> int:

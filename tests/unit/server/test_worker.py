@@ -167,17 +167,19 @@ def test_a_worker_tells_of_several_requests_together_but_not_later_than_a_millis
     assert len(takes.program.runs) == len(burst.collect()) == 3
 
 
-def test_a_worker_waits_a_moment_for_others_only_where_its_last_burst_had_several() -> None:
+def test_a_worker_waits_a_moment_for_others_only_where_one_of_its_last_two_bursts_had_three() -> (
+    None
+):
     bench = Bench(FakeProgram)
     bench.open()
     slept_after: list[int] = []
-    for values in ((1, 2), (1, 2, 3), (1,), (2,)):
+    for values in ((1, 2), (1, 2, 3), (1,), (2,), (3,)):
         burst = Burst.of_waiting(waiting_of(*values), bench.time)
         bench.worker.submit(burst, lambda _: slept_after.append(len(bench.slept)))
         bench.hear()
     bench.end()
-    assert slept_after == [0, 0, 1, 1]
-    assert bench.slept == [0.0005]
+    assert slept_after == [0, 0, 1, 2, 2]
+    assert bench.slept == [0.0005] * 2
 
 
 def test_a_request_that_is_over_when_its_turn_comes_is_not_run() -> None:
