@@ -119,6 +119,10 @@ FLAG_VERSION: Final = "feature_flag.version"
 
 # structlog is imported where it is used: callers need the names above without it.
 
+# What gRPC logs, with a traceback, where a caller is gone as its answer is sent.
+_GRPC_LOGGER: Final = "grpc._cython.cygrpc"
+_CALLER_IS_GONE: Final = "ExecuteBatchError"
+
 # A reader that takes nothing for so long has stopped: lines are lost until it goes on.
 _STALLED_MS: Final = 500
 # What a pipe takes at once where it takes anything (PIPE_BUF); a character is four bytes at most.
@@ -233,6 +237,14 @@ def configure_logging(service: str) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=level, force=True)
+    logging.getLogger(_GRPC_LOGGER).addFilter(_is_worth_a_line)
+
+
+def _is_worth_a_line(record: logging.LogRecord) -> bool:
+    """Return whether a line of gRPC's is of us: callers don't fill the log by going away."""
+    error = record.exc_info and record.exc_info[0]
+    is_of_caller = error and error.__name__ == _CALLER_IS_GONE
+    return not is_of_caller or logging.getLogger().isEnabledFor(logging.DEBUG)
 
 
 def _renderers(service: str) -> list[Any]:

@@ -106,6 +106,23 @@ except ZeroDivisionError:
     assert "a caller's data" not in err
 
 
+GONE = """
+from grpc._cython.cygrpc import ExecuteBatchError
+for error in (ExecuteBatchError("gone"), ValueError("another")):
+    try:
+        raise error
+    except Exception:
+        logging.getLogger("grpc._cython.cygrpc").exception("raised in core")
+"""
+
+
+def test_a_caller_who_is_gone_as_its_answer_is_sent_is_no_error_of_ours() -> None:
+    (event,) = events(logged(GONE)[1])
+    assert "ValueError: another" in event["exception"]
+    lines = events(logged(GONE, COALMINE_LOG_LEVEL="debug")[1])
+    assert [each["event"] for each in lines if "exception" in each] == ["raised in core"] * 2
+
+
 FLOODS = """
 import sys
 for n in range(2000):
