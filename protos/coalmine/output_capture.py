@@ -29,7 +29,7 @@ from coalmine.captured_descriptor import (
     let_c_print_lines,
     name_of,
 )
-from coalmine.printed_lines import LineCutter, LineRate, shown_line
+from coalmine.printed_lines import LineCutter, LineRates, shown_line
 from coalmine.standard_streams import open_standard_streams
 
 _log = structlog.get_logger(__name__)
@@ -80,7 +80,7 @@ class OutputCapture:
         # something is logged: whoever logs may print.
         self._lock = threading.RLock()
         self._reading = threading.RLock()
-        self._rate = LineRate(now_s())
+        self._rates = LineRates()
         self._pipes: list[CapturedDescriptor] = []
         self._streams: list[CapturedStream] = []
         # By thread and stream: what has no end yet.
@@ -203,19 +203,20 @@ class OutputCapture:
         """Log lines that have no end yet, and how many there was no room for."""
         with self._lock:
             begun, self._begun = self._begun, {}
-            dropped = self._rate.take_dropped()
+            dropped = self._rates.take_dropped()
         for (_, name), (cutter, words) in begun.items():
             self._tell(name, cutter.rest(), words)
         for pipe in self._pipes:
             self._tell(pipe.name, pipe.cutter.rest(), self._only_one())
-        if dropped:
-            _log.warning("printed_lines_dropped", lines=dropped)
+        for model, lines in dropped.items():
+            words = {"model": model} if model else {}
+            _log.warning("printed_lines_dropped", lines=lines, **words)
 
     def _tell(self, name: str, line: str, words: Words) -> None:
         if not line:
             return
         with self._lock:
-            if not self._rate.take(self._now_s()):
+            if not self._rates.take(words.get("model", ""), self._now_s()):
                 return
         self._writing.is_busy = True
         try:

@@ -67,3 +67,19 @@ class LineRate:
         """Return how many lines were not taken, since this was asked last."""
         dropped, self._dropped = self._dropped, 0
         return dropped
+
+
+class LineRates:
+    """The rate of each that prints, by name: a flood of one takes no line from another."""
+
+    def __init__(self) -> None:
+        self._rates: dict[str, LineRate] = {}  # at most one for each model there ever was
+
+    def take(self, name: str, now_s: float) -> bool:
+        """Take a line where there is room for it; return whether there was."""
+        return self._rates.setdefault(name, LineRate(now_s)).take(now_s)
+
+    def take_dropped(self) -> dict[str, int]:
+        """Return how many lines were not taken of whom, since this was asked last."""
+        dropped = {name: rate.take_dropped() for name, rate in self._rates.items()}
+        return {name: lines for name, lines in dropped.items() if lines}

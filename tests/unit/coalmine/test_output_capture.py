@@ -137,6 +137,20 @@ for _ in range(5000):
     assert dropped > 5000
 
 
+def test_a_flood_of_one_model_drops_no_line_of_another() -> None:
+    body = """
+with printing_as(model="loud", version=1):
+    for _ in range(5000):
+        print("flood")
+with printing_as(model="other", version=1):
+    warnings.warn("wrong units")
+"""
+    events = logged(body)
+    others = [event for event in events if event.get("model") == "other"]
+    assert "wrong units" in others[0]["line"]
+    assert {e["model"] for e in events if e["event"] == "printed_lines_dropped"} == {"loud"}
+
+
 def test_a_flood_from_c_that_holds_pythons_lock_does_not_stop_the_process() -> None:
     body = """
 write = ctypes.PyDLL(None).write

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coalmine.printed_lines import LINE_CHARS_MAX, LineCutter, LineRate, shown_line
+from coalmine.printed_lines import LINE_CHARS_MAX, LineCutter, LineRate, LineRates, shown_line
 
 
 def cut(pieces: list[str]) -> list[str]:
@@ -45,3 +45,10 @@ def test_lines_that_are_not_taken_are_counted_until_they_are_told() -> None:
     for _ in range(207):
         rate.take(0.0)
     assert (rate.take_dropped(), rate.take_dropped()) == (7, 0)
+
+
+def test_each_that_prints_has_a_rate_of_its_own() -> None:
+    rates = LineRates()
+    taken = [rates.take("loud", 0.0) for _ in range(203)]
+    assert (taken.count(True), rates.take("other", 0.0)) == (200, True)
+    assert (rates.take_dropped(), rates.take_dropped()) == ({"loud": 3}, {})
