@@ -1,8 +1,10 @@
 """What SIGHUP asks of `router run`: its file is read again, and every proxy is replaced."""
 
 import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import structlog
 
@@ -11,8 +13,12 @@ from coalmine.errors import StartError, reason_of
 from coalmine.text_file import content_of
 from coalmine_router.config.file import RouterConfig, checked
 from coalmine_router.files import check_files
+from coalmine_router.state_folder import open_state
 
 _log = structlog.get_logger(__name__)
+
+# How often it is looked whether the copy is still there.
+_LOOK_S: Final = 2.0
 
 
 class Reload:
@@ -39,6 +45,7 @@ class Reload:
         self._text = text
         self._config = config
         self._in_force = in_force
+        self._was_copied = False
         self._restart_control = restart_control
         self._proxies = proxies
         self._roll = roll
@@ -53,11 +60,26 @@ class Reload:
         return True
 
     async def run(self, asked: asyncio.Event) -> None:
-        """Do `once` whenever it is asked for, until cancelled; asked for meanwhile, once more."""
+        """Do `once` whenever it is asked for, until cancelled; asked for meanwhile, once more.
+
+        A copy that somebody deleted is written again: the control process couldn't come back.
+        """
         while True:
-            await asked.wait()
-            asked.clear()
-            await self.once()
+            try:
+                async with asyncio.timeout(_LOOK_S):
+                    await asked.wait()
+            except TimeoutError:
+                self._keep_there()
+            else:
+                asked.clear()
+                await self.once()
+
+    def _keep_there(self) -> None:
+        """Write the copy where it was and is no more; a disk that takes none is tried later."""
+        if self._was_copied and not self._in_force.exists():
+            with contextlib.suppress(OSError):
+                self._write(self._text)
+                _log.warning("config_copied_again", file=str(self._in_force))
 
     async def once(self) -> None:
         """Read the file, take up what it says, and replace the proxies.
@@ -100,9 +122,10 @@ class Reload:
 
     def _write(self, text: str) -> None:
         draft = self._in_force.with_name(f"{self._in_force.name}.new")
-        draft.parent.mkdir(parents=True, exist_ok=True)
+        open_state(draft.parent)
         draft.write_text(text, encoding="utf-8")
         draft.replace(self._in_force)
+        self._was_copied = True
 
 
 def moved(before: RouterConfig, after: RouterConfig) -> Mapping[str, tuple[str, str]]:

@@ -1,6 +1,7 @@
 """The socket between the router's own processes, in folders of any name."""
 
 import asyncio
+import shutil
 from pathlib import Path
 
 import grpc
@@ -56,9 +57,27 @@ async def test_a_socket_that_can_wait_is_made_once_that_is_possible(tmp_path: Pa
         await channel.channel_ready()
     (tmp_path / "control.sock").rmdir()
     async with grpc.aio.insecure_channel(_socket(tmp_path)) as channel, asyncio.timeout(20):
-        await following
         await channel.channel_ready()
     assert (tmp_path / "control.sock").stat().st_mode & 0o077 == 0
+    following.cancel()
+    await door.close(1)
+
+
+async def test_a_socket_whose_folder_was_removed_is_made_again_for_who_comes_later(
+    tmp_path: Path,
+) -> None:
+    state = tmp_path / "state folder"
+    state.mkdir()
+    door = ControlDoor(
+        ControlConfig(listen="127.0.0.1:0", state=state), _socket(state), SystemClock()
+    )
+    await door.open(nothing, nothing)
+    following = asyncio.create_task(door.follow_socket())
+    shutil.rmtree(state)
+    state.mkdir()
+    async with grpc.aio.insecure_channel(_socket(state)) as channel, asyncio.timeout(20):
+        await channel.channel_ready()
+    following.cancel()
     await door.close(1)
 
 

@@ -4,8 +4,10 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
+from urllib.parse import unquote
 
 import grpc
 import structlog
@@ -76,7 +78,6 @@ class ControlDoor:
         self.health = Health()
         self._servers: list[grpc.aio.Server] = []
         self._proxies: Offer
-        self._has_socket = False
 
     async def open(self, operators: Offer, proxies: Offer, *, needs_socket: bool = True) -> str:
         """Listen and answer with what these offer; return the address. Raises StartError.
@@ -107,12 +108,23 @@ class ControlDoor:
         return address
 
     async def follow_socket(self) -> None:
-        """Make the socket, where that wasn't possible before, until it is there."""
-        while not self._has_socket:
+        """Make the socket wherever it is missing, until cancelled.
+
+        It wasn't possible before, or somebody removed its file: who is connected stays so, but a
+        proxy that is started couldn't come.
+        """
+        while True:
             await asyncio.sleep(_SOCKET_AGAIN_S)
-            with contextlib.suppress(StartError):
-                await self._open_socket()
-                _log.info("socket_open", socket=self._socket)
+            if self._lacks_socket():
+                with contextlib.suppress(StartError):
+                    await self._open_socket()
+                    _log.info("socket_open", socket=self._socket)
+
+    def _lacks_socket(self) -> bool:
+        try:
+            return bool(self._socket) and not _file_of(self._socket).is_socket()
+        except OSError:  # a disk in trouble tells nothing
+            return False
 
     async def _open_socket(self) -> None:
         if self._socket:
@@ -121,7 +133,6 @@ class ControlDoor:
                 lifecycle.bind(beside, self._socket)
             await beside.start()
             self._servers.append(beside)
-        self._has_socket = True
 
     async def follow_tokens(self) -> None:
         """Let in whom the file of tokens names by then, until cancelled."""
@@ -157,6 +168,10 @@ def unguarded(config: ControlConfig) -> str:
     if config.tls is None or config.tls.client_ca is not None:
         return ""
     return "anybody who reaches it may change the weights: give control.tokens"
+
+
+def _file_of(socket: str) -> Path:
+    return Path(unquote(socket.removeprefix("unix:")))
 
 
 def _reflected(methods: Methods) -> None:

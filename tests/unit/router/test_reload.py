@@ -13,6 +13,7 @@ from coalmine.child_process import Command
 from coalmine.errors import StartError
 from coalmine_router.config.file import RouterConfig, checked
 from coalmine_router.reload import Reload, moved, unmoved
+from tests.doubles.waiting import eventually
 
 FILE = """
 listen: 127.0.0.1:9001
@@ -136,6 +137,17 @@ async def test_a_copy_that_somebody_deleted_with_its_folder_is_written_again(
 
     assert "config_refused" not in await router.told(FILE)
     assert router.in_force.read_text() == FILE
+
+
+async def test_without_being_asked_too_a_deleted_copy_is_written_again_for_this_user_alone(
+    router: Router,
+) -> None:
+    shutil.rmtree(router.in_force.parent)
+    running = asyncio.create_task(router.reload.run(asyncio.Event()))
+    await eventually(router.in_force.exists)
+    running.cancel()
+    assert router.in_force.read_text() == FILE
+    assert router.in_force.parent.stat().st_mode & 0o077 == 0
 
 
 async def test_another_address_is_logged_and_the_rest_is_taken(router: Router) -> None:
