@@ -16,6 +16,19 @@ def split_address(address: str) -> tuple[str, int]:
     return host, int(port)
 
 
+def check_target(target: str) -> None:
+    """Raise StartError where a gRPC target's port is a number that no port has, or oddly written.
+
+    gRPC would call another port instead: 9002 for 74538.
+    """
+    if target.startswith(("unix:", "unix-abstract:")):
+        return
+    for each in target.split(","):
+        _, colon, port = each.rpartition(":")
+        if colon and port.isdigit() and "]" not in port:
+            split_address(each.rpartition("/")[2])
+
+
 def check_free(address: str) -> None:
     """Raise StartError where `address` can't be listened on.
 

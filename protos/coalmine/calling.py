@@ -8,6 +8,7 @@ from typing import Any, Final, cast
 
 import grpc
 
+from coalmine.addresses import check_target
 from coalmine.credentials import channel_credentials
 from coalmine.errors import StartError, reason_of
 from coalmine.security import AUTHORIZATION, Tls
@@ -23,6 +24,7 @@ Shown = tuple[tuple[str, str], ...]
 
 def open_channel(target: str, tls: Tls | None, options: Options = ()) -> grpc.Channel:
     """Return a channel that waits: TLS where there is `tls`, else plaintext. Raises StartError."""
+    check_target(target)
     if tls is None:
         return grpc.insecure_channel(target, options=options)
     return grpc.secure_channel(target, channel_credentials(tls), options=_named(tls, options))
@@ -39,6 +41,7 @@ def open_aio_channel(
 
     `credentials`, where there are any, are those that the files of `tls` were read as.
     """
+    check_target(target)
     if tls is None:
         return grpc.aio.insecure_channel(target, options=options)
     credentials = credentials or channel_credentials(tls)

@@ -403,7 +403,6 @@ def test_a_watch_whose_router_goes_away_ends_with_one_line(control: FakeControl)
         grpc.StatusCode.INVALID_ARGUMENT,
         grpc.StatusCode.NOT_FOUND,
         grpc.StatusCode.UNAVAILABLE,
-        grpc.StatusCode.UNIMPLEMENTED,
     ],
 )
 def test_a_refusal_is_one_line_with_its_code(
@@ -417,6 +416,36 @@ def test_a_refusal_is_one_line_with_its_code(
     assert result.exit_code == 1
     assert result.stdout == ""
     assert result.stderr == f"coalmine: {verb}: that's how it is, and more ({code.name})\n"
+
+
+@pytest.mark.parametrize("line", METHODS)
+def test_a_port_that_is_another_service_is_told_from_a_refusal(
+    run: Run, control: FakeControl, line: Any
+) -> None:
+    for method in METHODS.values():
+        control.errors[method] = grpc.StatusCode.UNIMPLEMENTED, "Method not found!"
+
+    result = run(line)
+
+    verb = line.split()[0]
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"coalmine: {verb}: what answers at 127.0.0.1:")
+    assert result.stderr.endswith(
+        " is not the router's control API, or an older one: Method not found! (UNIMPLEMENTED)\n"
+    )
+
+
+@pytest.mark.parametrize("target", ["127.0.0.1:{}", "dns:///127.0.0.1:{}", "ipv4:127.0.0.1:{}"])
+@pytest.mark.parametrize("line", METHODS)
+def test_a_port_that_there_is_none_of_is_not_taken_for_another(
+    address: str, control: FakeControl, line: Any, target: str
+) -> None:
+    port = int(address.rpartition(":")[2]) + 65_536
+    result = CliRunner().invoke(program(), [*line.split(), "--control", target.format(port)])
+
+    assert result.exit_code == 2
+    assert f":{port}' is not an address: expected host:port\n" in result.stderr
+    assert control.requests == []
 
 
 @pytest.mark.parametrize("line", METHODS)

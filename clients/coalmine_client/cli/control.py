@@ -16,7 +16,13 @@ from coalmine.control.v1.control_pb2_grpc import RouteControlStub
 from coalmine.limits import MESSAGE_BYTES_MAX
 from coalmine.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext, in_place_of
 from coalmine.security import Tls
-from coalmine_client.cli.failure import Failure, from_no_answer, from_silence, from_status
+from coalmine_client.cli.failure import (
+    Failure,
+    from_another,
+    from_no_answer,
+    from_silence,
+    from_status,
+)
 from coalmine_client.cli.signs_of_life import Silent, unless_silent
 
 if TYPE_CHECKING:
@@ -105,6 +111,8 @@ def _failure(error: grpc.aio.AioRpcError, channel: grpc.aio.Channel, address: st
     connected = channel.get_state() is grpc.ChannelConnectivity.READY
     if error.code() in _NOT_ANSWERED and not connected:
         return from_silence(_WHAT, address, error)
+    if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+        return from_another(_WHAT, address, error)
     return from_status(error)
 
 

@@ -58,6 +58,12 @@ def from_silence(what: str, address: str, error: grpc.aio.AioRpcError) -> Unreac
     return Unreachable(_with_advice(said, error))
 
 
+def from_another(what: str, address: str, error: grpc.aio.AioRpcError) -> Failure:
+    """Return the line for an address where something else than `what` answered."""
+    said = f"{one_line(error.details() or '')} ({error.code().name})"
+    return Failure(f"what answers at {address} is not {what}, or an older one: {said}")
+
+
 def from_no_answer(what: str, address: str, silent_s: float) -> Unreachable:
     """Return the line for `what`, at `address`, that says nothing at all."""
     return Unreachable(f"{what} at {address} does not answer: nothing came within {silent_s:.1f} s")

@@ -5,7 +5,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine.addresses import bound_address, cannot_listen, check_free, reserve, split_address
+from coalmine.addresses import (
+    bound_address,
+    cannot_listen,
+    check_free,
+    check_target,
+    reserve,
+    split_address,
+)
 from coalmine.errors import StartError
 
 
@@ -41,6 +48,34 @@ def test_an_address_is_a_host_and_a_port(address: str, host: Any, port: Any) -> 
 def test_what_is_no_address_is_refused(address: str) -> None:
     with pytest.raises(StartError, match="is not an address: expected host:port"):
         split_address(address)
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "localhost",
+        "::1",
+        "[::1]",
+        "[::1]:9002",
+        "dns:///a.internal:9002",
+        "dns://8.8.8.8:53/a.internal:9002",
+        "ipv4:127.0.0.1:1,127.0.0.1:2",
+        "ipv6:[::1]:80,[::1]:81",
+        "unix:/run/x:99999",
+        "a:http",
+    ],
+)
+def test_a_target_of_any_form_of_grpcs_passes(target: str) -> None:
+    check_target(target)
+
+
+@pytest.mark.parametrize(
+    "target",
+    ["a:65536", "[::1]:99999", "dns:///a:74538", "ipv4:127.0.0.1:1,127.0.0.1:65537", "a:080"],
+)
+def test_a_port_that_grpc_would_take_for_another_is_refused(target: str) -> None:
+    with pytest.raises(StartError, match="is not an address: expected host:port"):
+        check_target(target)
 
 
 @given(st.text())
