@@ -104,7 +104,11 @@ class Process:
             await self._tell_health()
             async with self._closing(door, control):
                 addresses = await door.open() if member.listens_early else {}
-                opening = control.open(lenient=config.is_lenient, unloaded=unloaded)
+                opening = control.open(
+                    lenient=config.is_lenient,
+                    unloaded=unloaded,
+                    waits_for_all=member.waits_for_all,
+                )
                 if await lifecycle.unless_stopped(stop, opening):
                     await self._tell_health()
                     joined = member.joined(control, service(control, own))

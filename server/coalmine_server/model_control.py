@@ -75,11 +75,13 @@ class ModelControl:
         if not lenient and not self._registry.names:
             raise StartError(self._repository.nothing_there)
 
-    async def open(self, *, lenient: bool, unloaded: Collection[str] = ()) -> None:
+    async def open(
+        self, *, lenient: bool, unloaded: Collection[str] = (), waits_for_all: bool = False
+    ) -> None:
         """Load and warm every version, but for the models that are to stay unloaded.
 
         Raises StartError for the first that can't be served. `lenient`: return once each is READY,
-        FAILED, or slow; what is slow goes on loading.
+        FAILED, or slow; what is slow goes on loading, unless all are waited for.
         """
         for name in self._registry.names:
             await self._tell(name)
@@ -90,7 +92,8 @@ class ModelControl:
         opening = self._open_leniently if lenient else self._open
         self._opening = [asyncio.create_task(opening(each)) for each in names]
         try:
-            await self._opened(timeout_s=self._loader.limits.slow_s if lenient else None)
+            is_patient = waits_for_all or not lenient
+            await self._opened(timeout_s=None if is_patient else self._loader.limits.slow_s)
         except BaseException:
             await self._give_up_opening()
             raise

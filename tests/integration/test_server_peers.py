@@ -1,5 +1,6 @@
 """Workers of one server: changes reach all, figures are of all, and who comes later catches up."""
 
+import subprocess
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -132,6 +133,20 @@ def test_who_has_lost_its_seat_knows_of_its_successor(folder: Path) -> None:
     fresh.symlink_to(folder / "1-another.sock")  # as a process does that takes it
     fresh.replace(folder / "1.sock")
     assert seat.others() == (0, 2, 1)
+
+
+def test_a_seat_is_held_while_another_process_that_lives_has_it(folder: Path) -> None:
+    seat = Seat(1, 3, 1, folder)
+    assert not seat.is_held(), "nobody has it yet"
+    seat.take()
+    assert not seat.is_held(), "it is ours"
+    with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as other:
+        (folder / "1.sock").unlink()
+        (folder / "1.sock").symlink_to(folder / f"1-{other.pid}.sock")
+        assert seat.is_held()
+        assert other.stdin is not None
+        other.stdin.close()
+    assert not seat.is_held(), "it has died"
 
 
 async def test_a_change_reaches_who_has_taken_the_seat_of_whom_it_was_asked(folder: Path) -> None:

@@ -41,6 +41,11 @@ class Membership(Protocol):
         """
         ...
 
+    @property
+    def waits_for_all(self) -> bool:
+        """Whether it is ready only once no model loads any more: another serves them meanwhile."""
+        ...
+
     def unloaded(self) -> Collection[str]:
         """Return the models that stay unloaded at the start."""
         ...
@@ -69,6 +74,7 @@ class Alone:
     """The only process of its server."""
 
     listens_early = True
+    waits_for_all = False
 
     def __init__(self, cores: Callable[[], int] = cores) -> None:
         self.cores = cores()
@@ -106,6 +112,11 @@ class Member:
         self._peers = Peers(seat)
         self._ledger = Ledger(seat.folder)
         self._known: Entries = {}
+
+    @property
+    def waits_for_all(self) -> bool:
+        """Whether it takes the place of a worker that serves."""
+        return self._seat.is_held()
 
     def unloaded(self) -> Collection[str]:
         """Return the models that were unloaded by RPC; later changes are caught up with."""

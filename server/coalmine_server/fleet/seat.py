@@ -43,6 +43,13 @@ class Seat:
         """Where this very process listens for them."""
         return f"unix:{self._own}"
 
+    def is_held(self) -> bool:
+        """Return whether another process that lives has the seat: whoever asks is to replace it."""
+        with contextlib.suppress(OSError, ValueError):
+            pid = int(self._sign(self.index).readlink().stem.rpartition("-")[2])
+            return pid != os.getpid() and Path(f"/proc/{pid}").exists()
+        return False
+
     def take(self) -> None:
         """Have the others come to this process, no more to one that had the seat before."""
         fresh = self._own.with_suffix(".new")

@@ -55,6 +55,16 @@ async def test_two_that_hang_give_the_others_their_turn(root: Path) -> None:
             await rig.control.unload(name)
 
 
+async def test_a_start_in_the_place_of_another_waits_for_what_is_slow(root: Path) -> None:
+    rig = ModelRig(root, limits=LIMITS)
+    rig.control.read(lenient=True)
+    await rig.control.open(lenient=True, waits_for_all=True)
+    assert rig.find("a").state is State.FAILED, "not LOADING"
+    assert {rig.find(name).state for name in "cdef"} == {State.READY}
+    rig.runtime.let_all_run()
+    assert rig.control.close(timeout_s=5)
+
+
 async def test_two_are_loaded_at_a_time(tmp_path: Path) -> None:
     for name in "abc":
         write(tmp_path, name, {1: b"hangs"})
