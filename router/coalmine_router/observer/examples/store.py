@@ -45,6 +45,8 @@ class MismatchLimits:
     busy_s: float = 1.0
     # How often it is looked for what is too old.
     sweep_s: float = 60.0
+    # The same, while the file is in trouble: its end is told by the next look.
+    again_s: float = 2.0
 
 
 class Mismatches:
@@ -80,10 +82,14 @@ class Mismatches:
         self._refused = 0
 
     async def run(self) -> None:
-        """Delete what is too old, at once and every now and then, until cancelled."""
+        """Delete what is too old, at once and every now and then, until cancelled.
+
+        Whether a file in trouble is well again is seen by that too, within seconds.
+        """
         while True:
             await self.sweep()
-            await asyncio.sleep(self._limits.sweep_s)
+            limits = self._limits
+            await asyncio.sleep(limits.again_s if self._outage.trouble else limits.sweep_s)
 
     async def sweep(self) -> None:
         """Delete what is too old, also of routes that are gone; a file that fails is logged."""

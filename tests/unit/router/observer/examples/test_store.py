@@ -1,5 +1,6 @@
 """The kept examples, on a real file."""
 
+import asyncio
 import os
 import signal
 import sqlite3
@@ -19,6 +20,7 @@ from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.examples.store import Mismatches, MismatchLimits
 from tests.doubles.disk import contents
 from tests.doubles.hand_clock import HandClock
+from tests.doubles.waiting import eventually
 
 DAY_NS = 24 * 3_600 * 10**9
 
@@ -187,6 +189,17 @@ async def test_a_disk_whose_folder_comes_back_is_found_without_a_further_mismatc
         folder.unlink()
         await kept.sweep()
         assert kept.trouble() == ""
+
+
+async def test_a_file_that_is_moved_away_is_no_trouble_within_seconds(tmp_path: Path) -> None:
+    path = tmp_path / "m.sqlite"
+    path.write_bytes(b"no database" * 100)
+    async with store(path) as kept:
+        running = asyncio.create_task(kept.run())
+        await eventually(kept.trouble)
+        path.rename(tmp_path / "away")
+        await eventually(lambda: not kept.trouble())
+        running.cancel()
 
 
 async def test_while_the_file_is_locked_the_queue_is_bounded_and_nobody_waits(
