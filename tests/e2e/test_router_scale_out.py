@@ -197,5 +197,5 @@ def test_three_proxies_follow_one_control_process_and_serve_on_without_it(
         again = cluster.weights(0)
         assert again.revision == change.revision + 1
         assert (again.proxies_current, again.proxies) == (PROXIES, PROXIES)
-        assert "saved table" in cluster.coalmine("status", "digits")
+        assert "saved table" in cluster.coalmine("status", "digits", "--all")
         assert "operator-1 (" not in cluster.coalmine("history", "digits")

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -43,18 +44,18 @@ def is_importing(pid: int, library: str) -> bool:
 @contextmanager
 def interrupted(*arguments: str | Path, folder: Path) -> Iterator[Started]:
     """Yield a program from its first moment; after the block, expect Ctrl-C to leave nothing."""
-    temporary = folder / "temporary"
-    temporary.mkdir()
-    running = begin(*arguments, folder=folder, environment={"TMPDIR": str(temporary)})
-    try:
-        yield running
-        children = list(running.children())
-        assert running.stop(signal.SIGINT) == 0
-        assert not any(alive(pid) for pid in children)
-        assert list(temporary.iterdir()) == [], "neither sockets nor folders"
-        assert "Traceback" not in running.log.read_text()
-    finally:
-        running.kill()
+    # A short path: that of a socket in it is bounded.
+    with TemporaryDirectory(prefix="c-") as temporary:
+        running = begin(*arguments, folder=folder, environment={"TMPDIR": temporary})
+        try:
+            yield running
+            children = list(running.children())
+            assert running.stop(signal.SIGINT) == 0
+            assert not any(alive(pid) for pid in children)
+            assert os.listdir(temporary) == [], "neither sockets nor folders"  # noqa: PTH208
+            assert "Traceback" not in running.log.read_text()
+        finally:
+            running.kill()
 
 
 @pytest.mark.parametrize("library", ["", "libtorch_cpu"])
