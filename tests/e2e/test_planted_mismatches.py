@@ -54,7 +54,7 @@ def test_every_request_is_copied_sent_and_compared(outcome: Outcome) -> None:
         "dropped": {},
         "circuit": "closed",
     }
-    reports = {"offered": COMPARISONS, "received": COMPARISONS, "dropped": {}}
+    reports = {"offered": COMPARISONS, "received": COMPARISONS, "dropped": {}, "recent_dropped": 0}
     assert outcome.status["reports"] == reports
 
 
