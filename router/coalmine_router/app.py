@@ -5,7 +5,6 @@ import contextlib
 import errno
 import os
 import socket
-import tempfile
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,6 +21,7 @@ from coalmine.errors import StartError, reason_of
 from coalmine.exposition import exposing
 from coalmine.hangup import asked_by_hangup
 from coalmine.lifecycle import Stop
+from coalmine.temporary_folder import temporary_folder
 from coalmine.worker_bounds import NO_BOUNDS, WorkerBounds
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.reload import Reload
@@ -136,11 +136,13 @@ def _socket_folder(state: Path) -> Iterator[Path]:
     try:
         _try_socket(state)
     except OSError as error:
-        with contextlib.suppress(FileNotFoundError):  # there is no other place
-            with tempfile.TemporaryDirectory(prefix="coalmine-router-") as folder:
-                _log.warning("socket_elsewhere", folder=folder, error=reason_of(error))
-                yield Path(folder)
-            return
+        with contextlib.ExitStack() as stack:
+            folder = state
+            with contextlib.suppress(StartError):  # there is no other place
+                folder = stack.enter_context(temporary_folder("coalmine-router-"))
+                _log.warning("socket_elsewhere", folder=str(folder), error=reason_of(error))
+            yield folder
+        return
     yield state
 
 
