@@ -29,9 +29,9 @@ from coalmine.exposition import exposing
 from coalmine.health import WatchFigures
 from coalmine.lifecycle import Stop
 from coalmine.trace_context import HeadSampler, sampler_from
+from coalmine_router.backends.registry import Backends
+from coalmine_router.backends.resolve import Resolver
 from coalmine_router.files import CERTIFICATE_METRIC
-from coalmine_router.proxy.backends.registry import Backends
-from coalmine_router.proxy.backends.resolve import Resolver
 from coalmine_router.proxy.door import DataDoor, DoorSettings
 from coalmine_router.proxy.link import ControlAddress, ControlLink
 from coalmine_router.proxy.methods import Methods

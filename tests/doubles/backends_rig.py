@@ -8,14 +8,14 @@ from contextlib import asynccontextmanager
 
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.backends.address import Address
+from coalmine_router.backends.ejection import Rules
+from coalmine_router.backends.lane import Lane
+from coalmine_router.backends.pace import Pace
+from coalmine_router.backends.registry import Backends
+from coalmine_router.backends.resolve import LookupFailed, Resolver, Resolves
+from coalmine_router.backends.targets import Lookup
 from coalmine_router.channels import open_channel
-from coalmine_router.proxy.backends.address import Address
-from coalmine_router.proxy.backends.ejection import Rules
-from coalmine_router.proxy.backends.lane import Lane
-from coalmine_router.proxy.backends.pace import Pace
-from coalmine_router.proxy.backends.registry import Backends
-from coalmine_router.proxy.backends.resolve import LookupFailed, Resolver, Resolves
-from coalmine_router.proxy.backends.targets import Lookup
 from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
 from tests.doubles.oip_backend import INFER, request_body
 

@@ -12,10 +12,10 @@ from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import MODEL_INFER
 from coalmine.trace_context import HeadSampler
-from coalmine_router.proxy.backends.ejection import Rules
-from coalmine_router.proxy.backends.pace import Pace
-from coalmine_router.proxy.backends.registry import Backends
-from coalmine_router.proxy.backends.resolve import Resolver
+from coalmine_router.backends.ejection import Rules
+from coalmine_router.backends.pace import Pace
+from coalmine_router.backends.registry import Backends
+from coalmine_router.backends.resolve import Resolver
 from coalmine_router.proxy.methods import Methods
 from coalmine_router.proxy.routing import routing_of
 from coalmine_router.proxy.service import DataPlane

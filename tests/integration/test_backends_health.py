@@ -6,8 +6,8 @@ from typing import Any
 import grpc
 import pytest
 
-from coalmine_router.proxy.backends.ejection import Rules
-from coalmine_router.proxy.backends.pace import Pace
+from coalmine_router.backends.ejection import Rules
+from coalmine_router.backends.pace import Pace
 from coalmine_router.table import Backend
 from tests.doubles.backend_process import backend_process
 from tests.doubles.backends_rig import BackendsRig, alive, called, table

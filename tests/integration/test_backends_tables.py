@@ -23,6 +23,19 @@ async def test_lanes_and_connections_stay_over_a_table_of_the_same_backends() ->
             assert rig.stable.pick() is address
 
 
+async def test_the_ready_addresses_of_a_variant_are_asked_for_by_name() -> None:
+    async with (
+        OipBackend() as one,
+        OipBackend() as two,
+        alive(table(Backend("blue", (one.address, two.address, "127.0.0.1:1")))) as rig,
+    ):
+        await rig.available(2)
+        ready = rig.backends.ready_addresses("digits", "canary")
+        assert sorted(ready) == sorted([one.address, two.address])
+        assert rig.backends.ready_addresses("digits", "unknown") == ()
+        assert rig.backends.ready_addresses("unknown", "stable") == ()
+
+
 async def test_a_target_that_is_added_is_connected_before_it_gets_calls() -> None:
     async with (
         OipBackend() as one,

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.proxy.backends.ejection import Rules
+from coalmine_router.backends.ejection import Rules
 from coalmine_router.table import Route, RouteTable, Shadow, Sticky
 from tests.doubles.backend_process import BackendProcess, backend_process
 from tests.doubles.closing_backend import ClosingBackend

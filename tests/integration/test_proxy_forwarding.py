@@ -11,8 +11,8 @@ import pytest
 
 from coalmine.addresses import bound_address, reserve
 from coalmine.inference import inference_pb2 as oip
+from coalmine_router.backends.pace import Pace
 from coalmine_router.channels import COPY_BYTES_MAX
-from coalmine_router.proxy.backends.pace import Pace
 from coalmine_router.proxy.forward import Attempt, forward
 from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Sticky, Variant
 from tests.doubles.oip_backend import (

@@ -12,7 +12,7 @@ import pytest
 
 from coalmine.control.v1 import control_pb2 as control
 from coalmine.inference import inference_pb2 as pb
-from coalmine_router.proxy.backends.pace import Pace
+from coalmine_router.backends.pace import Pace
 from coalmine_router.table import Limits, Match, Shadow
 from tests.doubles.proxy_rig import ProxyRig
 from tests.doubles.split_route import (

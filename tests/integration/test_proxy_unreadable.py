@@ -7,8 +7,8 @@ import grpc
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.backends.ejection import Rules
 from coalmine_router.observer.split import split_events
-from coalmine_router.proxy.backends.ejection import Rules
 from tests.doubles.oip_backend import OipBackend, answering
 from tests.doubles.proxy_rig import ProxyRig
 from tests.doubles.raw_backend import (

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import grpc
 
-from coalmine_router.proxy.backends.address import Address
+from coalmine_router.backends.address import Address
 from coalmine_router.proxy.exchange import Exchange
 from coalmine_router.proxy.forward import Attempt, Outcome
 from coalmine_router.proxy.routing import BoundVariant, RoutedRoute

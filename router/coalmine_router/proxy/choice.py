@@ -4,8 +4,8 @@ from typing import Final
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router import wire
+from coalmine_router.backends.address import Address
 from coalmine_router.proxy.admission import NotReached
-from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.exchange import Exchange
 from coalmine_router.proxy.routing import BoundVariant, RoutedRoute
 

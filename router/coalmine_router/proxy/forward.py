@@ -10,8 +10,8 @@ from typing import Final
 import grpc
 
 from coalmine.uninterrupted import answer_to
+from coalmine_router.backends.address import Address
 from coalmine_router.metadata import Pair, answered, unsendable_key
-from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.routing import BoundVariant
 from coalmine_router.unreadable import (
     REMOVED,

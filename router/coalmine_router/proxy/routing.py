@@ -7,10 +7,10 @@ from typing import Final, Protocol
 from coalmine.errors import NotFound
 from coalmine.telemetry import REQUESTED_VERSION_KEY, REVISION_KEY, VARIANT_KEY
 from coalmine_router import wire
+from coalmine_router.backends.lane import Lane
 from coalmine_router.metadata import Pair
 from coalmine_router.proxy.admission import Admission
 from coalmine_router.proxy.assign import Assigner
-from coalmine_router.proxy.backends.lane import Lane
 from coalmine_router.proxy.block import Chance
 from coalmine_router.proxy.budget import RetryBudget
 from coalmine_router.table import Limits, Route, RouteTable, Variant

@@ -11,10 +11,10 @@ from coalmine.inference import MODEL_INFER
 from coalmine.limits import bytes_while_sent
 from coalmine.trace_context import HeadSampler
 from coalmine_router import wire
+from coalmine_router.backends.address import Address
 from coalmine_router.metadata import Pair, showing
 from coalmine_router.proxy import attempts
 from coalmine_router.proxy.admission import Admission, TurnedAway, UnreadMessage, reason_of
-from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.caller import Caller, caller_of
 from coalmine_router.proxy.choice import choose, reached
 from coalmine_router.proxy.endings import ENDING, Context, end, gone, refusal, unexpected

@@ -12,9 +12,9 @@ from coalmine.inference import SERVICE
 from coalmine.limits import bytes_while_sent
 from coalmine.uninterrupted import end_call, uninterrupted
 from coalmine_router import wire
+from coalmine_router.backends.address import Address
 from coalmine_router.metadata import answered
 from coalmine_router.proxy.admission import Admission, TurnedAway, UnreadMessage, reason_of
-from coalmine_router.proxy.backends.address import Address
 from coalmine_router.proxy.endings import ENDING, Context, end, refusal
 from coalmine_router.proxy.exchange import Exchange
 from coalmine_router.proxy.forward import (

@@ -1,11 +1,11 @@
 import random
 from typing import Any
 
-from coalmine_router.proxy.backends.access import Access
-from coalmine_router.proxy.backends.address import Address
-from coalmine_router.proxy.backends.members import ADDRESSES_MAX, Members
-from coalmine_router.proxy.backends.standing import Standing
-from coalmine_router.proxy.backends.targets import Lookup
+from coalmine_router.backends.access import Access
+from coalmine_router.backends.address import Address
+from coalmine_router.backends.members import ADDRESSES_MAX, Members
+from coalmine_router.backends.standing import Standing
+from coalmine_router.backends.targets import Lookup
 from coalmine_router.table import Backend
 
 MODEL = Lookup("model", 80)

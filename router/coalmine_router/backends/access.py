@@ -5,9 +5,9 @@ from typing import Any
 
 import grpc
 
+from coalmine_router.backends.targets import Endpoint, Lookup, read
 from coalmine_router.channels import BackendFiles
 from coalmine_router.metadata import Pair
-from coalmine_router.proxy.backends.targets import Endpoint, Lookup, read
 from coalmine_router.table import Backend
 
 # As channels.open_channel.

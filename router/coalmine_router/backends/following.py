@@ -7,9 +7,9 @@ from collections.abc import Callable
 
 import structlog
 
-from coalmine_router.proxy.backends.pace import Pace
-from coalmine_router.proxy.backends.resolve import HalfAnswered, LookupFailed, Resolves
-from coalmine_router.proxy.backends.targets import Lookup
+from coalmine_router.backends.pace import Pace
+from coalmine_router.backends.resolve import HalfAnswered, LookupFailed, Resolves
+from coalmine_router.backends.targets import Lookup
 
 _log = structlog.get_logger(__name__)
 

@@ -5,9 +5,9 @@ from typing import Final
 
 import structlog
 
-from coalmine_router.proxy.backends.access import Access
-from coalmine_router.proxy.backends.address import Address
-from coalmine_router.proxy.backends.targets import Endpoint, Lookup
+from coalmine_router.backends.access import Access
+from coalmine_router.backends.address import Address
+from coalmine_router.backends.targets import Endpoint, Lookup
 
 _log = structlog.get_logger(__name__)
 

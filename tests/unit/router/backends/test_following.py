@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from structlog.testing import capture_logs
 
-from coalmine_router.proxy.backends.following import Following
-from coalmine_router.proxy.backends.pace import Pace
-from coalmine_router.proxy.backends.resolve import HalfAnswered, LookupFailed
-from coalmine_router.proxy.backends.targets import Lookup
+from coalmine_router.backends.following import Following
+from coalmine_router.backends.pace import Pace
+from coalmine_router.backends.resolve import HalfAnswered, LookupFailed
+from coalmine_router.backends.targets import Lookup
 
 AT_ONCE = Pace(lookup_every_s=0.0, lookup_pause_s=0.0)
 BOTH = ["1.1.1.1", "::1"]

@@ -3,14 +3,14 @@ from typing import Any
 import pytest
 
 from coalmine.clock import Clock
+from coalmine_router.backends.access import Access
+from coalmine_router.backends.address import Address
+from coalmine_router.backends.ejection import Rules
+from coalmine_router.backends.lane import Lane
+from coalmine_router.backends.pace import Pace
+from coalmine_router.backends.pool import Pool, World
+from coalmine_router.backends.standing import Standing
 from coalmine_router.news import News
-from coalmine_router.proxy.backends.access import Access
-from coalmine_router.proxy.backends.address import Address
-from coalmine_router.proxy.backends.ejection import Rules
-from coalmine_router.proxy.backends.lane import Lane
-from coalmine_router.proxy.backends.pace import Pace
-from coalmine_router.proxy.backends.pool import Pool, World
-from coalmine_router.proxy.backends.standing import Standing
 from coalmine_router.table import Backend
 from tests.doubles.hand_clock import HandClock
 
@@ -124,6 +124,27 @@ def test_an_address_that_is_lost_anyway_is_not_ejected() -> None:
         stable.failed(first)
     first.stands(UP)
     assert stable.counts == (4, 4)
+
+
+def test_an_ejected_address_says_that_it_is_ready_all_the_same() -> None:
+    blue = pool(3)
+    stable = lane(blue)
+    ejected, lost, unready = up(blue)
+    for _ in range(5):
+        stable.failed(ejected)
+    lost.stands(UP.lost())
+    unready.stands(UP.said(serving=False))
+    assert stable.ready_names == (ejected.name,)
+
+
+def test_an_address_that_is_renewed_is_one_ready_name() -> None:
+    blue = pool(1)
+    stable = lane(blue)
+    up(blue)
+    blue._members.renew()
+    blue._review()
+    up(blue)
+    assert stable.ready_names == ("10.0.0.0:80",)
 
 
 def test_a_lane_that_is_gone_hears_no_more() -> None:

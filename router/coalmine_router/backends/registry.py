@@ -1,4 +1,4 @@
-"""All backends of one proxy: made, kept and let go as route tables say."""
+"""All backends of one process: made, kept and let go as route tables say."""
 
 import asyncio
 import contextlib
@@ -9,13 +9,13 @@ from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest, StartError
 from coalmine_router import channels
+from coalmine_router.backends.access import Access, OpensChannel
+from coalmine_router.backends.ejection import Rules
+from coalmine_router.backends.lane import Lane
+from coalmine_router.backends.pace import Pace
+from coalmine_router.backends.pool import Pool, World
+from coalmine_router.backends.resolve import Resolves
 from coalmine_router.news import News
-from coalmine_router.proxy.backends.access import Access, OpensChannel
-from coalmine_router.proxy.backends.ejection import Rules
-from coalmine_router.proxy.backends.lane import Lane
-from coalmine_router.proxy.backends.pace import Pace
-from coalmine_router.proxy.backends.pool import Pool, World
-from coalmine_router.proxy.backends.resolve import Resolves
 from coalmine_router.table import STABLE, RouteTable
 
 
@@ -161,6 +161,15 @@ class Backends:
     def reach(self) -> list[pb.VariantReach]:
         """Return what the calls of each variant can reach now."""
         return [_reach(route, variant, lane) for (route, variant), lane in self._lanes.items()]
+
+    def ready_addresses(self, route: str, variant: str) -> tuple[str, ...]:
+        """Return the addresses of a variant that are ready, by the names that reports give them.
+
+        None of a variant that no table has. One that was ejected here counts as ready: it says that
+        it serves, and other processes may call it.
+        """
+        lane = self._lanes.get((route, variant))
+        return lane.ready_names if lane is not None else ()
 
     async def reach_changed(self) -> None:
         """Return when `reach` may be another. Look first, then wait: what was before is gone."""

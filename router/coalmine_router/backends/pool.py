@@ -8,17 +8,17 @@ from typing import Protocol
 
 import structlog
 
+from coalmine_router.backends.access import Access
+from coalmine_router.backends.address import Address
+from coalmine_router.backends.following import Following
+from coalmine_router.backends.health import Tending
+from coalmine_router.backends.members import ADDRESSES_MAX, Members
+from coalmine_router.backends.models import ModelWords
+from coalmine_router.backends.pace import Pace
+from coalmine_router.backends.resolve import Resolves
+from coalmine_router.backends.targets import Lookup
 from coalmine_router.metadata import Pair
 from coalmine_router.news import News
-from coalmine_router.proxy.backends.access import Access
-from coalmine_router.proxy.backends.address import Address
-from coalmine_router.proxy.backends.following import Following
-from coalmine_router.proxy.backends.health import Tending
-from coalmine_router.proxy.backends.members import ADDRESSES_MAX, Members
-from coalmine_router.proxy.backends.models import ModelWords
-from coalmine_router.proxy.backends.pace import Pace
-from coalmine_router.proxy.backends.resolve import Resolves
-from coalmine_router.proxy.backends.targets import Lookup
 
 _log = structlog.get_logger(__name__)
 

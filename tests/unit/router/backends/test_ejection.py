@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_router.proxy.backends.ejection import Ejections, Rules, excluded
+from coalmine_router.backends.ejection import Ejections, Rules, excluded
 
 SECOND = 10**9
 

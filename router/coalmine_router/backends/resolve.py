@@ -12,7 +12,7 @@ import dns.asyncresolver
 import dns.exception
 import dns.resolver
 
-from coalmine_router.proxy.backends.targets import Lookup, server_of
+from coalmine_router.backends.targets import Lookup, server_of
 
 # A name server that says nothing leaves a thread waiting: so many may.
 _THREADS_MAX: Final = 32

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from coalmine_router.proxy.backends.resolve import (
+from coalmine_router.backends.resolve import (
     HalfAnswered,
     LookupFailed,
     Resolver,
     SystemNames,
 )
-from coalmine_router.proxy.backends.targets import Lookup
+from coalmine_router.backends.targets import Lookup
 from tests.doubles.dns_server import DnsServer
 
 

@@ -1,8 +1,8 @@
 from typing import Any
 
-from coalmine_router.proxy.backends.address import Address
-from coalmine_router.proxy.backends.standing import Standing
-from coalmine_router.proxy.backends.targets import Endpoint
+from coalmine_router.backends.address import Address
+from coalmine_router.backends.standing import Standing
+from coalmine_router.backends.targets import Endpoint
 
 
 class Opened:

@@ -9,10 +9,10 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2 as pb
 
+from coalmine_router.backends.address import Address
+from coalmine_router.backends.pace import Pace
 from coalmine_router.metadata import Pair
 from coalmine_router.news import News
-from coalmine_router.proxy.backends.address import Address
-from coalmine_router.proxy.backends.pace import Pace
 
 # Each is a stream of its own. Of models over that, calls alone tell.
 MODELS_MAX: Final = 64

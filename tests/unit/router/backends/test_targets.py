@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine.errors import StartError
-from coalmine_router.proxy.backends.targets import Endpoint, Lookup, read, server_of
+from coalmine_router.backends.targets import Endpoint, Lookup, read, server_of
 
 
 @pytest.mark.parametrize(

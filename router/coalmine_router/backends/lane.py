@@ -6,11 +6,11 @@ from typing import Final
 import structlog
 
 from coalmine.clock import Clock
+from coalmine_router.backends.address import Address
+from coalmine_router.backends.balance import Chance, less_loaded
+from coalmine_router.backends.ejection import Ejections, Rules, excluded
+from coalmine_router.backends.pool import Pool
 from coalmine_router.metadata import Pair
-from coalmine_router.proxy.backends.address import Address
-from coalmine_router.proxy.backends.balance import Chance, less_loaded
-from coalmine_router.proxy.backends.ejection import Ejections, Rules, excluded
-from coalmine_router.proxy.backends.pool import Pool
 from coalmine_router.unreachable import cut_in_the_middle
 
 _log = structlog.get_logger(__name__)
@@ -162,6 +162,12 @@ class Lane:
     def counts(self) -> tuple[int, int]:
         """How many addresses are known, and how many may get calls."""
         return len({each.name for each in self._pool.known}), len(self._available)
+
+    @property
+    def ready_names(self) -> tuple[str, ...]:
+        """Who says of itself that it serves its model; who is ejected here says so, too."""
+        ready = (each.name for each in self._pool.available if not self._refuses(each))
+        return tuple(dict.fromkeys(ready))
 
     @property
     def troubles(self) -> list[str]:

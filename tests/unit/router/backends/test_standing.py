@@ -3,7 +3,7 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_router.proxy.backends.standing import Standing
+from coalmine_router.backends.standing import Standing
 
 UP = Standing().connected().said(serving=True)
 

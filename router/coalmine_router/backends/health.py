@@ -9,10 +9,10 @@ from typing import Final
 import grpc
 from grpc_health.v1 import health_pb2 as pb
 
+from coalmine_router.backends.address import Address
+from coalmine_router.backends.models import ModelWords, status_of
+from coalmine_router.backends.pace import Pace
 from coalmine_router.metadata import Pair
-from coalmine_router.proxy.backends.address import Address
-from coalmine_router.proxy.backends.models import ModelWords, status_of
-from coalmine_router.proxy.backends.pace import Pace
 from coalmine_router.unreachable import why_unreachable
 
 _READY: Final = grpc.ChannelConnectivity.READY

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_router.proxy.backends.balance import less_loaded
+from coalmine_router.backends.balance import less_loaded
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from typing import Final, TypeVar
 import grpc
 import structlog
 
-from coalmine_router.proxy.backends.standing import Standing
-from coalmine_router.proxy.backends.targets import Endpoint
+from coalmine_router.backends.standing import Standing
+from coalmine_router.backends.targets import Endpoint
 
 _log = structlog.get_logger(__name__)
 

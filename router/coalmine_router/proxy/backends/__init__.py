@@ -1,1 +1,0 @@
-"""The backends of a proxy: their addresses, and who of them gets a variant's next call."""
