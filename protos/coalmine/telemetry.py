@@ -62,6 +62,8 @@ COMPARE_OUTPUTS_DIFFERING: Final = "coalmine.compare.outputs_differing"
 COMPARE_ROLE: Final = "coalmine.compare.role"
 COMPARE_REFERENCE_VERSION: Final = "coalmine.compare.reference_version"
 COMPARE_CANDIDATE_VERSION: Final = "coalmine.compare.candidate_version"
+COMPARE_REFERENCE_ADDRESS: Final = "coalmine.compare.reference_address"
+COMPARE_CANDIDATE_ADDRESS: Final = "coalmine.compare.candidate_address"
 COMPARE_ROWS: Final = "coalmine.compare.rows"
 COMPARE_ROWS_MISMATCH: Final = "coalmine.compare.rows_mismatch"
 # The outcome of the reference beside its own second answer.

@@ -94,6 +94,8 @@ def found(
             "duration_ns": 50_000,
             "reference_version": "1",
             "candidate_version": "2",
+            "reference_address": "10.0.0.1:8001",
+            "candidate_address": "10.0.0.7:8001",
             "trial": 1,
             **more,
         },

@@ -29,6 +29,8 @@ def mismatch(of: pb.Mismatch) -> Json:
         "note": of.note,
         "reference_version": of.reference_version,
         "candidate_version": of.candidate_version,
+        "reference_address": of.reference_address,
+        "candidate_address": of.candidate_address,
         "trial": of.trial,
         "capture": of.capture,
         "inputs_dropped": list(of.inputs_dropped),

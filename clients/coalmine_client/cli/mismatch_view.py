@@ -70,6 +70,7 @@ def _head(of: pb.Mismatch, kept: Kept) -> RenderableType:
         "trace": of.trace_id.hex(),
         "by": f"{of.role}, trial {of.trial}" if of.trial else of.role,
         "versions": _versions(of),
+        "address": _addresses(of),
         "rows": f"{_share(of.rows_mismatch, of.rows)} differ" if of.rows else "",
         "segment": of.segment,
         "caller's": of.request_id,
@@ -88,6 +89,11 @@ def _head(of: pb.Mismatch, kept: Kept) -> RenderableType:
 def _versions(of: pb.Mismatch) -> str:
     versions = ((of.reference, of.reference_version), (of.candidate, of.candidate_version))
     return ", ".join(f"{name} {version}" for name, version in versions if version)
+
+
+def _addresses(of: pb.Mismatch) -> str:
+    addresses = ((of.reference, of.reference_address), (of.candidate, of.candidate_address))
+    return ", ".join(f"{name} {address}" for name, address in addresses if address)
 
 
 def _inputs(of: pb.Mismatch, request: Body) -> str:

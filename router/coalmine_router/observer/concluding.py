@@ -17,7 +17,7 @@ from coalmine_router.observer.examples.records import mismatch_record
 from coalmine_router.observer.examples.redaction import redacted
 from coalmine_router.observer.exchange import Exchange, Found, Lesson
 from coalmine_router.observer.learning import Learning
-from coalmine_router.observer.pairs import Planned, answers_of, pairs_of
+from coalmine_router.observer.pairs import Planned, addresses_of, answers_of, pairs_of
 from coalmine_router.observer.settings import UNSET, RouteSettings
 from coalmine_router.observer.warned import WarningCounts
 
@@ -118,6 +118,7 @@ class Concluding:
 
     def _found(self, compared: _Compared) -> Iterator[Found]:
         comparisons, versions = compared.results.comparisons, compared.results.versions
+        addresses = addresses_of(compared.exchange)
         # Noise comes first, where there is any.
         noise = comparisons[0] if comparisons else None
         for planned, comparison in zip(compared.planned, comparisons, strict=True):
@@ -133,6 +134,8 @@ class Concluding:
                 noise=noise if planned.has_noise else None,
                 reference_version=versions[reference],
                 candidate_version=versions[candidate],
+                reference_address=addresses[reference],
+                candidate_address=addresses[candidate],
             )
 
     def _keep(self, compared: _Compared, found: Found, planned: Planned) -> None:

@@ -45,7 +45,7 @@ class Found:
     """What a candidate's answer was found to be beside the reference's, and when.
 
     `noise` is the reference's answer beside its own second one, where there was one. Versions are
-    the models', as their answers say; of another service's answers, "".
+    the models', as their answers say; of another service's answers, "". Addresses are host:port.
     """
 
     role: Role
@@ -58,6 +58,8 @@ class Found:
     noise: Comparison | None = None
     reference_version: str = ""
     candidate_version: str = ""
+    reference_address: str = ""
+    candidate_address: str = ""
     trial: int = 0
 
 

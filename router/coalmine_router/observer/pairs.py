@@ -31,6 +31,13 @@ def answers_of(exchange: Exchange) -> tuple[Answer, ...]:
     return given, *(call.answer for call in exchange.calls)
 
 
+def addresses_of(exchange: Exchange) -> tuple[str, ...]:
+    """Return who gave each of the answers, host:port; "" where a report doesn't say."""
+    attempts = exchange.report.attempts
+    given = attempts[-1].address if attempts else ""
+    return given, *(call.address for call in exchange.calls)
+
+
 def pairs_of(exchange: Exchange) -> list[Planned]:
     """Return what is compared; noise, if there is any, comes first.
 

@@ -174,6 +174,8 @@ def a_judged_mismatch(*, bodies: bool = False) -> pb.Mismatch:
             trial=4,
             reference_version="1",
             candidate_version="2",
+            reference_address="10.0.0.1:8001",
+            candidate_address="10.0.0.7:8001",
             segment="acme",
             request_id="r-1",
         )
@@ -196,6 +198,7 @@ def test_the_head_says_how_it_came_about_and_between_which_versions() -> None:
     assert row(text, "versions") == ["versions", "stable", "1,", "int8", "2"]
     assert row(text, "rows") == ["rows", "3", "of", "8", "differ"]
     assert row(text, "segment") == ["segment", "acme"]
+    assert "address  stable 10.0.0.1:8001, int8 10.0.0.7:8001" in text
     assert row(text, "caller's") == ["caller's", "r-1"]
     assert "not kept" not in text
 

@@ -1096,6 +1096,9 @@ class ComparisonCounts(_message.Message):
     VERDICT_FIELD_NUMBER: _builtins.int
     SEGMENTS_FIELD_NUMBER: _builtins.int
     NOISE_PAIRS_FIELD_NUMBER: _builtins.int
+    REFERENCE_ADDRESSES_FIELD_NUMBER: _builtins.int
+    CANDIDATE_ADDRESSES_FIELD_NUMBER: _builtins.int
+    ADDRESSES_LET_GO_FIELD_NUMBER: _builtins.int
     reference: _builtins.str
     candidate: _builtins.str
     match: _builtins.int
@@ -1109,6 +1112,8 @@ class ComparisonCounts(_message.Message):
     rows_mismatch: _builtins.int
     noise_pairs: _builtins.int
     """Requests that were sent to the reference twice."""
+    addresses_let_go: _builtins.int
+    """How many addresses over the bound were let go, the longest unseen first; of both sides."""
     @_builtins.property
     def outputs(self) -> _containers.RepeatedCompositeFieldContainer[Global___OutputCounts]: ...
     @_builtins.property
@@ -1125,6 +1130,12 @@ class ComparisonCounts(_message.Message):
     def verdict(self) -> Global___Verdict: ...
     @_builtins.property
     def segments(self) -> _containers.RepeatedCompositeFieldContainer[Global___Segment]: ...
+    @_builtins.property
+    def reference_addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___AddressCounts]:
+        """Of each side: the addresses that were compared, and those that are ready and were not."""
+
+    @_builtins.property
+    def candidate_addresses(self) -> _containers.RepeatedCompositeFieldContainer[Global___AddressCounts]: ...
     def __init__(
         self,
         *,
@@ -1144,14 +1155,61 @@ class ComparisonCounts(_message.Message):
         verdict: Global___Verdict | None = ...,
         segments: _abc.Iterable[Global___Segment] | None = ...,
         noise_pairs: _builtins.int = ...,
+        reference_addresses: _abc.Iterable[Global___AddressCounts] | None = ...,
+        candidate_addresses: _abc.Iterable[Global___AddressCounts] | None = ...,
+        addresses_let_go: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["mismatch_rate", b"mismatch_rate", "trial", b"trial", "verdict", b"verdict"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["candidate", b"candidate", "error", b"error", "ignored", b"ignored", "kinds", b"kinds", "match", b"match", "mismatch", b"mismatch", "mismatch_rate", b"mismatch_rate", "noise_pairs", b"noise_pairs", "outputs", b"outputs", "reference", b"reference", "rows", b"rows", "rows_mismatch", b"rows_mismatch", "segments", b"segments", "skipped", b"skipped", "trial", b"trial", "verdict", b"verdict"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["addresses_let_go", b"addresses_let_go", "candidate", b"candidate", "candidate_addresses", b"candidate_addresses", "error", b"error", "ignored", b"ignored", "kinds", b"kinds", "match", b"match", "mismatch", b"mismatch", "mismatch_rate", b"mismatch_rate", "noise_pairs", b"noise_pairs", "outputs", b"outputs", "reference", b"reference", "reference_addresses", b"reference_addresses", "rows", b"rows", "rows_mismatch", b"rows_mismatch", "segments", b"segments", "skipped", b"skipped", "trial", b"trial", "verdict", b"verdict"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ComparisonCounts: _TypeAlias = ComparisonCounts  # noqa: Y015
+
+@_typing.final
+class AddressCounts(_message.Message):
+    """What was found at one address of a variant, in one trial."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    READY_FIELD_NUMBER: _builtins.int
+    COMPARED_FIELD_NUMBER: _builtins.int
+    MISMATCH_FIELD_NUMBER: _builtins.int
+    FAILED_FIELD_NUMBER: _builtins.int
+    SEEN_NS_FIELD_NUMBER: _builtins.int
+    STANDS_OUT_FIELD_NUMBER: _builtins.int
+    address: _builtins.str
+    """host:port"""
+    ready: _builtins.bool
+    """Whether it gets calls now; false also where the router doesn't know."""
+    compared: _builtins.int
+    mismatch: _builtins.int
+    failed: _builtins.int
+    """The candidate failed by its own fault."""
+    seen_ns: _builtins.int
+    """When it was last compared; 0: never."""
+    stands_out: _builtins.bool
+    """It is shown to differ from the variant's other addresses: it mismatches or fails more often."""
+    def __init__(
+        self,
+        *,
+        address: _builtins.str = ...,
+        ready: _builtins.bool = ...,
+        compared: _builtins.int = ...,
+        mismatch: _builtins.int = ...,
+        failed: _builtins.int = ...,
+        seen_ns: _builtins.int = ...,
+        stands_out: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "compared", b"compared", "failed", b"failed", "mismatch", b"mismatch", "ready", b"ready", "seen_ns", b"seen_ns", "stands_out", b"stands_out"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___AddressCounts: _TypeAlias = AddressCounts  # noqa: Y015
 
 @_typing.final
 class OutputCounts(_message.Message):
@@ -1324,9 +1382,9 @@ class Gate(_message.Message):
     OBSERVED_FIELD_NUMBER: _builtins.int
     AT_NS_FIELD_NUMBER: _builtins.int
     gate: _builtins.str
-    """mismatch, errors, slow, split"""
+    """mismatch, errors, slow, split, addresses"""
     finding: _builtins.str
-    """pass, fail, open; of split: open, alarm."""
+    """pass, fail, open; of split: open, alarm; of addresses: pass, open, alarm."""
     reason: _builtins.str
     log_fail: _builtins.float
     """Natural logarithms of the evidence against each hypothesis, at its greatest; `needed` ends it."""
@@ -1993,6 +2051,8 @@ class Mismatch(_message.Message):
     TRIAL_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
     NOTE_FIELD_NUMBER: _builtins.int
+    REFERENCE_ADDRESS_FIELD_NUMBER: _builtins.int
+    CANDIDATE_ADDRESS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     at_ns: _builtins.int
     route: _builtins.str
@@ -2021,6 +2081,9 @@ class Mismatch(_message.Message):
     """The caller's: the id that it gave its request, and its x-coalmine-note."""
     note: _builtins.str
     """Only from GetMismatch."""
+    reference_address: _builtins.str
+    """Which address of each variant answered, host:port."""
+    candidate_address: _builtins.str
     @_builtins.property
     def differences(self) -> _containers.RepeatedCompositeFieldContainer[Global___Difference]: ...
     @_builtins.property
@@ -2058,10 +2121,12 @@ class Mismatch(_message.Message):
         trial: _builtins.int = ...,
         request_id: _builtins.str = ...,
         note: _builtins.str = ...,
+        reference_address: _builtins.str = ...,
+        candidate_address: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ns", b"at_ns", "bodies_dropped", b"bodies_dropped", "candidate", b"candidate", "candidate_response", b"candidate_response", "candidate_version", b"candidate_version", "capture", b"capture", "differences", b"differences", "id", b"id", "inputs_dropped", b"inputs_dropped", "kind", b"kind", "note", b"note", "reference", b"reference", "reference_response", b"reference_response", "reference_version", b"reference_version", "request", b"request", "request_id", b"request_id", "role", b"role", "route", b"route", "rows", b"rows", "rows_mismatch", b"rows_mismatch", "segment", b"segment", "shapes", b"shapes", "trace_id", b"trace_id", "trial", b"trial"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at_ns", b"at_ns", "bodies_dropped", b"bodies_dropped", "candidate", b"candidate", "candidate_address", b"candidate_address", "candidate_response", b"candidate_response", "candidate_version", b"candidate_version", "capture", b"capture", "differences", b"differences", "id", b"id", "inputs_dropped", b"inputs_dropped", "kind", b"kind", "note", b"note", "reference", b"reference", "reference_address", b"reference_address", "reference_response", b"reference_response", "reference_version", b"reference_version", "request", b"request", "request_id", b"request_id", "role", b"role", "route", b"route", "rows", b"rows", "rows_mismatch", b"rows_mismatch", "segment", b"segment", "shapes", b"shapes", "trace_id", b"trace_id", "trial", b"trial"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

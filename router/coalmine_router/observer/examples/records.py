@@ -54,6 +54,8 @@ def mismatch_record(
         segment=cut(segment),
         reference_version=cut(found.reference_version),
         candidate_version=cut(found.candidate_version),
+        reference_address=cut(found.reference_address),
+        candidate_address=cut(found.candidate_address),
         trial=found.trial,
     )
     if capture != "none":

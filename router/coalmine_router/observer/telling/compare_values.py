@@ -27,6 +27,8 @@ def comparison(found: Found) -> Values:
         t.COMPARE_CANDIDATE: found.candidate,
         t.COMPARE_REFERENCE_VERSION: found.reference_version,
         t.COMPARE_CANDIDATE_VERSION: found.candidate_version,
+        t.COMPARE_REFERENCE_ADDRESS: found.reference_address,
+        t.COMPARE_CANDIDATE_ADDRESS: found.candidate_address,
         t.TRIAL: found.trial or None,
         t.COMPARE_OUTCOME: compared.outcome,
         t.COMPARE_KIND: compared.kind,

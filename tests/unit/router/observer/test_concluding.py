@@ -131,6 +131,10 @@ async def test_of_an_audit_stable_is_the_reference_whichever_side_the_caller_got
     assert values(record.reference_response) == STABLE
     assert values(record.candidate_response) == CANARY
 
+    addresses = {answered: "127.0.0.1:8001", copied_to: "b:1"}
+    assert (found.reference_address, record.reference_address) == (addresses["stable"],) * 2
+    assert (found.candidate_address, record.candidate_address) == (addresses["canary"],) * 2
+
     key = rig.trial().key
     assert (key.reference_version, key.candidate_version) == ("1", "2")
     assert rig.trial().evidence.outcomes == {"mismatch": 1}

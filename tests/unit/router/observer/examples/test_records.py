@@ -54,6 +54,8 @@ def found(*differences: Difference) -> Found:
         duration_ns=1,
         reference_version="1",
         candidate_version="2",
+        reference_address="10.0.0.1:8001",
+        candidate_address="10.0.0.7:8001",
         trial=4,
     )
 
@@ -98,6 +100,8 @@ def test_a_record_says_who_was_compared_and_how_they_differ() -> None:
     )
     assert (record.reference, record.candidate) == ("stable", "canary")
     assert (record.reference_version, record.candidate_version, record.trial) == ("1", "2", 4)
+    assert record.reference_address == "10.0.0.1:8001"
+    assert record.candidate_address == "10.0.0.7:8001"
     assert (record.rows, record.rows_mismatch, record.segment) == (8, 3, "acme")
     assert (record.request_id, record.note, len(record.trace_id)) == ("r-1", "batch 7", 16)
     assert list(record.differences) == [
