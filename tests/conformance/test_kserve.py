@@ -1,6 +1,5 @@
 """The core of the protocol as KServe's InferenceGRPCClient calls it."""
 
-from importlib.util import find_spec
 from typing import Any
 
 import pytest
@@ -10,7 +9,7 @@ from tests.doubles.server_process import told_by
 Told = dict[str, Any]
 
 # Looked for, not imported: its stubs are in the pool in which tritonclient's are.
-pytestmark = pytest.mark.skipif(find_spec("kserve") is None, reason="`make test` installs kserve")
+pytestmark = pytest.mark.needs("kserve")
 
 ROW = [64.0 * i for i in range(10)]
 
