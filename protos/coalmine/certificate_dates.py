@@ -87,11 +87,14 @@ def times_of(files: Iterable[CertificateFile]) -> Iterator[CertificateTimes]:
 
 
 class CertificateDates(Collector):
-    """Tells of the certificates of one process: at once, when a file changes, and each day."""
+    """Tells of the certificates of one process: at once, when a file changes, and each day.
 
-    def __init__(self, files: Sequence[CertificateFile], metric: str, clock: Clock) -> None:
+    The metric begins with the name of its `program`.
+    """
+
+    def __init__(self, files: Sequence[CertificateFile], program: str, clock: Clock) -> None:
         self._files = tuple(files)
-        self._metric = metric
+        self._metric = f"{program}_certificate_not_after_seconds"
         self._clock = clock
         self._stamp: Stamp | None = None
         self._told_ns = 0

@@ -5,13 +5,13 @@
 
 import contextlib
 import re
+from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Final, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from pydantic_core import ErrorDetails
-from yaml.composer import Composer
 from yaml.constructor import ConstructorError, SafeConstructor
 from yaml.resolver import Resolver
 
@@ -29,6 +29,8 @@ _CLASSES: Final = re.compile(r" or (?:instance of \w+|object to extract fields f
 _BOUNDS: Final = frozenset({"gt", "ge", "lt", "le"})
 # What aliases may add to a file's size, in nodes and characters: far more than any file needs.
 _EXPANSION_MAX: Final = 100_000
+# Far below where libyaml's own recursion, in C, would end the process.
+_FAST_DEPTH_MAX: Final = 100
 
 
 class Strict(BaseModel):
@@ -67,10 +69,22 @@ def parse(text: str, model: type[Model], *, path: Path) -> Model:
 
 def _content(text: str) -> Any:
     """Return what YAML says. Raises YAMLError where its aliases make much more than its text."""
-    if _FastLoader is not None:
-        with contextlib.suppress(yaml.YAMLError):  # told below, in the words that are documented
+    with contextlib.suppress(yaml.YAMLError):  # told below, in the words that are documented
+        if _FastLoader is not None and _depth(_FastLoader(text)) <= _FAST_DEPTH_MAX:
             return _loaded(_FastLoader(text), text)
     return _loaded(_Loader(text), text)
+
+
+def _depth(events: Any) -> int:
+    """Return how deep the lists and mappings of a file are at most. Raises YAMLError."""
+    depth = deepest = 0
+    while (event := events.get_event()) is not None:
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            deepest = max(deepest, depth)
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+    return deepest
 
 
 def _loaded(loader: Any, text: str) -> Any:
@@ -131,14 +145,15 @@ _FastLoader: Any = None
 with contextlib.suppress(ImportError):  # where PyYAML was built without libyaml
     from yaml._yaml import CParser
 
-    class _ByLibyaml(Composer, CParser, _OneKeyOnce, Resolver):
-        """Reads in half the time. PyYAML's own composer: libyaml's overflows the stack."""
+    class _ByLibyaml(CParser, _OneKeyOnce, Resolver):
+        """Reads a file that isn't deep in a quarter of the time; a deep one overflows the stack."""
 
         def __init__(self, text: str) -> None:
             CParser.__init__(self, text)
-            Composer.__init__(self)
             _OneKeyOnce.__init__(self)
             Resolver.__init__(self)
+            # A file says the same words again and again.
+            self.resolve = cache(self.resolve)  # type: ignore[method-assign]
 
     _FastLoader = _ByLibyaml
 

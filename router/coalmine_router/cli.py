@@ -1,9 +1,12 @@
-"""`coalmine router …`: run, check, and the parts that run is made of."""
+"""`coalmine router …`: run, check, and the parts that run is made of.
+
+A command imports its own parts, and no other's: three processes start one after the other.
+"""
 
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,13 +31,10 @@ from coalmine.telemetry import ROUTER_SERVICE, configure_logging
 from coalmine.text_file import content_of
 from coalmine.units import duration_ns
 from coalmine.worker_bounds import WorkerBounds
-from coalmine_router import app, control_app, proxy_app
-from coalmine_router.check import Saved, saved_splits, split_lines
-from coalmine_router.config.file import RouterConfig, checked, read
-from coalmine_router.files import certificate_problems, check_files
-from coalmine_router.proxy.door import DoorSettings
-from coalmine_router.proxy.link import ControlAddress
-from coalmine_router.supervisor import Grace
+
+if TYPE_CHECKING:
+    from coalmine_router.check import Saved
+    from coalmine_router.config.file import RouterConfig
 
 router = typer.Typer(
     name="router",
@@ -71,6 +71,9 @@ def run(
 
     Example: coalmine router run --config router.yaml --workers 2
     """
+    from coalmine_router import app
+    from coalmine_router.config.file import checked
+    from coalmine_router.supervisor import Grace
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
         shares = Grace.of(_seconds(grace))
@@ -108,6 +111,8 @@ def control(
 
     Example: coalmine router control --config router.yaml
     """
+    from coalmine_router import control_app
+    from coalmine_router.config.file import read
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
         settings = control_app.ControlSettings(
@@ -159,6 +164,9 @@ def proxy(
 
     Example: coalmine router proxy --control 127.0.0.1:9002 --listen 127.0.0.1:9001
     """
+    from coalmine_router import proxy_app
+    from coalmine_router.proxy.door import DoorSettings
+    from coalmine_router.proxy.link import ControlAddress
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
         tls = Tls.given(ca, cert, key, server_name)
@@ -191,6 +199,10 @@ def check(
 
     Example: coalmine router check router.yaml --state state
     """
+    from coalmine_router.check import saved_splits, split_lines
+    from coalmine_router.config.file import read
+    from coalmine_router.files import certificate_problems, check_files
+
     try:
         config = read(file)
         check_files(config)
@@ -209,8 +221,10 @@ def check(
         raise typer.Exit(lifecycle.EXIT_FAILED)
 
 
-def _own_splits(config: RouterConfig) -> Saved:
+def _own_splits(config: "RouterConfig") -> "Saved":
     """Return what the file's own state folder has; none where that isn't there."""
+    from coalmine_router.check import saved_splits
+
     folder = config.control.state
     try:
         return saved_splits(folder) if folder.exists() else {}
@@ -226,7 +240,7 @@ def _run(body: Callable[[Stop], Coroutine[Any, Any, None]], *, with_parent: bool
     raise typer.Exit(code)
 
 
-def _placed(config: RouterConfig, listen: str, http: str, state: Path | None) -> RouterConfig:
+def _placed(config: "RouterConfig", listen: str, http: str, state: Path | None) -> "RouterConfig":
     """Return the configuration with other addresses and state folder, where there are any."""
     given = {"listen": listen or config.control.listen, "state": state or config.control.state}
     control_config = config.control.model_copy(update=given)

@@ -26,7 +26,7 @@ from coalmine_router.channels import Channels
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.control.door import ControlDoor, Offer
 from coalmine_router.control.plane import ControlPlane
-from coalmine_router.files import CERTIFICATE_METRIC, certificate_files
+from coalmine_router.files import certificate_files
 from coalmine_router.observer.plane import ObserverPlane, Surroundings
 from coalmine_router.observer.telling.teller import NoSpans
 
@@ -77,7 +77,7 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
 
 def _certificates(config: RouterConfig, registry: CollectorRegistry) -> CertificateDates:
     """Return what tells when the control port's certificates end, and those of the backends."""
-    dates = CertificateDates(certificate_files(config), CERTIFICATE_METRIC, SystemClock())
+    dates = CertificateDates(certificate_files(config), "coalmine_router", SystemClock())
     registry.register(dates)
     return dates
 

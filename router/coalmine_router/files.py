@@ -1,15 +1,12 @@
 """The files that router.yaml names, read as the processes will read them: before they start."""
 
 from datetime import datetime
-from typing import Final
 
 from coalmine.certificate_dates import CertificateFile, files_called_with, files_shown, times_of
 from coalmine.credentials import server_credentials
 from coalmine.tokens import read_tokens
 from coalmine_router.channels import BackendFiles, tls_of
 from coalmine_router.config.file import RouterConfig, TlsConfig
-
-CERTIFICATE_METRIC: Final = "coalmine_router_certificate_not_after_seconds"
 
 
 def certificate_files(config: RouterConfig) -> list[CertificateFile]:

@@ -31,7 +31,6 @@ from coalmine.lifecycle import Stop
 from coalmine.trace_context import HeadSampler, sampler_from
 from coalmine_router.backends.registry import Backends
 from coalmine_router.backends.resolve import Resolver
-from coalmine_router.files import CERTIFICATE_METRIC
 from coalmine_router.proxy.door import DataDoor, DoorSettings
 from coalmine_router.proxy.link import ControlAddress, ControlLink
 from coalmine_router.proxy.methods import Methods
@@ -87,7 +86,7 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
     link = ControlLink(settings.control)
     subscriber.start_from_disk()
     figures = Figures(subscriber.serving.is_set)
-    certificates = CertificateDates(_certificates(settings), CERTIFICATE_METRIC, SystemClock())
+    certificates = CertificateDates(_certificates(settings), "coalmine_router", SystemClock())
     watches = WatchFigures("coalmine_router_proxy_health_watches_turned_away", door.health)
     async with (
         _exposed(settings.http, figures, (certificates, watches), stop) as http,

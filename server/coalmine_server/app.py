@@ -48,8 +48,6 @@ _WATCHES_METRIC: Final = "coalmine_server_health_watches_turned_away"
 
 _log = structlog.get_logger(__name__)
 
-_CERTIFICATE_METRIC: Final = "coalmine_server_certificate_not_after_seconds"
-
 
 def run(config: ServerConfig, seat: Seat | None = None) -> int:
     """Serve until a signal, with a seat as one of several workers; return the exit code."""
@@ -201,7 +199,7 @@ class Process:
         return service
 
     def _certificates(self) -> CertificateDates:
-        dates = CertificateDates(files_shown(self._config.tls), _CERTIFICATE_METRIC, self._clock)
+        dates = CertificateDates(files_shown(self._config.tls), "coalmine_server", self._clock)
         self._metrics.registry.register(dates)
         return dates
 

@@ -79,7 +79,7 @@ def ended(
         (SERVER, "torch", "plain"),
         (SERVER, "coalmine_server.app", "unraisable"),
         (WORKER, "structlog", "plain"),
-        (ROUTER, "coalmine_router.control_app", "unraisable"),
+        (ROUTER, "coalmine_router.app", "unraisable"),
         (PROXY, "coalmine_router.cli", "plain"),
         (CHECK, "coalmine_server.packaging.check", "unraisable"),
         (DEMO, "coalmine_client.demo.command", "plain"),

@@ -36,7 +36,7 @@ def clock() -> HandClock:
 
 
 def dates(clock: HandClock, *files: CertificateFile) -> CertificateDates:
-    return CertificateDates(files, METRIC, clock)
+    return CertificateDates(files, "coalmine_test", clock)
 
 
 def told(of: CertificateDates) -> list[tuple[str, str, object]]:

@@ -188,3 +188,13 @@ def test_a_file_of_any_depth_is_refused_and_no_more(text: str, tmp_path: Path) -
     path.write_text(text * 100_000)
     with pytest.raises(StartError, match="not YAML"):
         load(path, Small)
+
+
+@pytest.mark.parametrize(("depth", "why"), [(50, "got"), (150, "got"), (5_000, "not YAML")])
+def test_a_file_that_is_good_but_deep_is_read_or_refused(
+    depth: int, why: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "deep.yaml"
+    path.write_text(f"name: {'[' * depth}x{']' * depth}")
+    with pytest.raises(StartError, match=why):
+        load(path, Small)
