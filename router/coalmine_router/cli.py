@@ -13,6 +13,7 @@ import typer
 from coalmine import lifecycle
 from coalmine.errors import StartError
 from coalmine.lifecycle import Stop
+from coalmine.number_options import whole_option
 from coalmine.output_capture import capturing_output
 from coalmine.secured import (
     Ca,
@@ -55,7 +56,7 @@ WithParent = Annotated[bool, typer.Option("--with-parent", hidden=True)]
 @router.command()
 def run(
     config: ConfigFile,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Proxy processes.")] = 1,
+    workers: Annotated[int, whole_option(min=1, max=64, help="Proxy processes.")] = 1,
     max_worker_age: Annotated[
         str,
         typer.Option(
@@ -63,7 +64,7 @@ def run(
         ),
     ] = "0s",
     max_worker_mib: Annotated[
-        int, typer.Option(min=0, help="So does one that holds more MiB of memory; 0: never.")
+        int, whole_option(min=0, help="So does one that holds more MiB of memory; 0: never.")
     ] = 0,
     grace: GraceOption = "30s",
 ) -> None:

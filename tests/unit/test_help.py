@@ -1,9 +1,10 @@
 """Each verb's help has an example that parses, and one thing has one name."""
 
+import inspect
 import re
 import shlex
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import click
 import pytest
@@ -96,3 +97,64 @@ def test_a_token_that_will_be_over_is_made() -> None:
     arguments = ["server", "token", "a", "--role", "caller", "--expires", "2999-01-01T00:00:00Z"]
 
     assert CliRunner().invoke(program(installed()), arguments).exit_code == 0
+
+
+# ---------------------------------------------------------------- numbers
+
+
+def numbers(path: tuple[str, ...]) -> Iterator[tuple[str, bool]]:
+    """Yield the options of a verb that take a number, and whether it has to be whole."""
+    command = command_of(path)
+    said = inspect.signature(command.callback, eval_str=True).parameters
+    for option in command.params:
+        kind = get_args(said[option.name].annotation)[0]  # Annotated[int | None, …]
+        kinds = {kind, *get_args(kind)} & {int, float}
+        if kinds:
+            yield option.opts[0], kinds == {int}
+
+
+NUMBERS = [(*path, name) for path in VERBS for name, _ in numbers(path)]
+
+
+def refused(*words: str) -> str:
+    """Return in one line why an option's value is refused."""
+    done = CliRunner().invoke(program(installed()), words, env={"TERMINAL_WIDTH": "300"})
+    assert (done.exit_code, done.stdout) == (2, "")
+    return done.stderr
+
+
+def test_all_options_that_take_a_number_are_found() -> None:
+    assert len(NUMBERS) >= 25
+    assert ("router", "run", "--workers") in NUMBERS
+    assert ("history", "--expect-revision") not in NUMBERS
+    assert ("weights", "--expect-revision") in NUMBERS
+    assert ("infer", "--timeout") in NUMBERS
+
+
+@pytest.mark.parametrize("value", ["\u0663", "1e1", "099", "+5", "-5", "1_0", " 5", "", "\uff15"])
+@pytest.mark.parametrize("words", NUMBERS, ids=" ".join)
+def test_a_number_is_written_in_plain_digits(words: tuple[str, ...], value: str) -> None:
+    why = refused(*words, value)
+    assert f"Invalid value for '{words[-1]}'" in why
+    assert "digits 0 to 9" in why
+    assert repr(value) in why
+
+
+@pytest.mark.parametrize(
+    "words",
+    [(*path, name) for path in VERBS for name, whole in numbers(path) if whole],
+    ids=" ".join,
+)
+def test_a_whole_number_has_no_fraction(words: tuple[str, ...]) -> None:
+    assert "expected a whole number from" in refused(*words, "5.0")
+
+
+@pytest.mark.parametrize("value", ["0", "65", "9" * 30, "9" * 5_000])
+def test_a_number_out_of_bounds_is_told_them(value: str) -> None:
+    why = refused("router", "run", "--workers", value)
+    assert f"expected a whole number from 1 to 64, got '{value[:90]}" in why
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "1e3", ".5", "5.", "0.0", "0"])
+def test_a_time_in_seconds_is_written_plainly_too(value: str) -> None:
+    assert "expected a number from 0.001 on" in refused("infer", "--timeout", value)

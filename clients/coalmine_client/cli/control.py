@@ -14,6 +14,7 @@ import typer
 from coalmine.calling import open_aio_channel, showing, shown
 from coalmine.control.v1.control_pb2_grpc import RouteControlStub
 from coalmine.limits import MESSAGE_BYTES_MAX
+from coalmine.number_options import whole_option
 from coalmine.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext, in_place_of
 from coalmine.security import Tls
 from coalmine_client.cli.failure import (
@@ -39,7 +40,7 @@ _NOT_ANSWERED: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EX
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the history.")]
 ExpectRevision = Annotated[
     int,
-    typer.Option(
+    whole_option(
         "--expect-revision",
         metavar="N",
         min=0,

@@ -6,6 +6,7 @@ import typer
 from rich.console import RenderableType
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine.number_options import whole_option
 from coalmine.shares import percent
 from coalmine_client.cli import as_json
 from coalmine_client.cli.console import AsJson, add, line, moment, show, show_json, table
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
 def history(
     route: Annotated[str, typer.Argument(metavar="ROUTE")],
     *,
-    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many changes.")] = 50,
+    limit: Annotated[int, whole_option(min=1, max=10_000, help="How many changes.")] = 50,
     control: Control,
     json: AsJson = False,
 ) -> None:

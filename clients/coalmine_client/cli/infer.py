@@ -15,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemaining
 
 from coalmine.errors import InvalidTensor
 from coalmine.inference import inference_pb2 as pb
+from coalmine.number_options import decimal_option, whole_option
 from coalmine.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext
 from coalmine.security import Tls
 from coalmine_client.cli.bulk import Tally, run_bulk
@@ -74,17 +75,17 @@ def infer(
         list[str] | None, typer.Option("--header", metavar="KEY=VALUE", help="Metadata to send.")
     ] = None,
     repeat: Annotated[
-        int | None, typer.Option(min=1, max=_CALLS_MAX, help="How many calls to make.")
+        int | None, whole_option(min=1, max=_CALLS_MAX, help="How many calls to make.")
     ] = None,
     concurrency: Annotated[
-        int, typer.Option(min=1, max=_CONCURRENCY_MAX, help="How many of them at a time.")
+        int, whole_option(min=1, max=_CONCURRENCY_MAX, help="How many of them at a time.")
     ] = 1,
     rows: Annotated[
         bool,
         typer.Option("--rows", help="A call for each row of the inputs, and again from the first."),
     ] = False,
     timeout_s: Annotated[
-        float, typer.Option("--timeout", metavar="SECONDS", min=0.001, help="For each call.")
+        float, decimal_option("--timeout", metavar="SECONDS", min=0.001, help="For each call.")
     ] = TIMEOUT_S,
     ca: Ca = None,
     cert: Cert = None,

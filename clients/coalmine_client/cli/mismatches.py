@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine.number_options import whole_option
 from coalmine_client.cli import mismatch_json
 from coalmine_client.cli.console import AsJson, line, show, show_json
 from coalmine_client.cli.control import TIMEOUT_S, Control, calling
@@ -36,7 +37,7 @@ def mismatches(
     worst: Annotated[
         bool, typer.Option("--worst", help="The worst first, instead of the newest.")
     ] = False,
-    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many examples.")] = 20,
+    limit: Annotated[int, whole_option(min=1, max=1_000, help="How many examples.")] = 20,
     show_id: Annotated[
         str, typer.Option("--show", metavar="ID", help="Show this one, tensor by tensor.")
     ] = "",

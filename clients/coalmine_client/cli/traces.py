@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from coalmine.number_options import whole_option
 from coalmine_client.cli import traces_json
 from coalmine_client.cli.console import AsJson, line, show, show_json
 from coalmine_client.cli.failure import Failure, WrongUsage
@@ -25,7 +26,7 @@ def traces(
         bool, typer.Option("--mismatches", help="Only those in which a candidate differs.")
     ] = False,
     limit: Annotated[
-        int, typer.Option(min=1, max=10_000, metavar="N", help="How many, the newest.")
+        int, whole_option(min=1, max=10_000, metavar="N", help="How many, the newest.")
     ] = 20,
     json: AsJson = False,
 ) -> None:

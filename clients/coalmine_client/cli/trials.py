@@ -6,6 +6,7 @@ import typer
 from rich.console import RenderableType
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine.number_options import whole_option
 from coalmine_client.cli import evidence_json
 from coalmine_client.cli.console import BAD, AsJson, add, line, moment, show, show_json, table
 from coalmine_client.cli.control import TIMEOUT_S, Control, calling
@@ -23,7 +24,7 @@ def trials(
     candidate: Annotated[
         str, typer.Option(metavar="NAME", help="Only those of this candidate.")
     ] = "",
-    limit: Annotated[int, typer.Option(min=1, max=1_000, help="How many trials.")] = 20,
+    limit: Annotated[int, whole_option(min=1, max=1_000, help="How many trials.")] = 20,
     control: Control,
     json: AsJson = False,
 ) -> None:

@@ -10,6 +10,7 @@ from rich.console import Console
 
 from coalmine.errors import StartError
 from coalmine.lifecycle import EXIT_FAILED, EXIT_OK
+from coalmine.number_options import whole_option
 from coalmine.temporary_folder import make_temporary_folder
 from coalmine_client.demo import evidence, models, report
 from coalmine_client.demo.claims import BROKEN, checks
@@ -29,7 +30,7 @@ def demo(
         typer.Option("--keep", metavar="DIR", help="Work in this folder, not in a temporary one."),
     ] = None,
     seed: Annotated[
-        int, typer.Option("--seed", min=0, help="Of the training and of what is held out.")
+        int, whole_option("--seed", min=0, help="Of the training and of what is held out.")
     ] = 1,
 ) -> None:
     """Run the whole thing on this machine: models trained on real handwriting, real traffic.

@@ -15,6 +15,7 @@ from coalmine.calling import SERVER_VARIABLE
 from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as pb
 from coalmine.lifecycle import EXIT_FAILED
+from coalmine.number_options import decimal_option
 from coalmine.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext, in_place_of
 from coalmine.security import Tls
 from coalmine.standard_streams import say_to_people
@@ -36,7 +37,7 @@ _Address = Annotated[
 ]
 # What the option was called before.
 _Before = Annotated[str | None, typer.Option("--address", metavar="HOST:PORT", hidden=True)]
-_Timeout = Annotated[float, typer.Option(metavar="SECONDS", min=0.001, help="For the answer.")]
+_Timeout = Annotated[float, decimal_option(metavar="SECONDS", min=0.001, help="For the answer.")]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, in a form that stays.")]
 
 

@@ -14,6 +14,7 @@ from rich.text import Text
 
 from coalmine.errors import StartError
 from coalmine.lifecycle import EXIT_CANNOT_START
+from coalmine.number_options import whole_option
 from coalmine.output_capture import capturing_output
 from coalmine.standard_streams import own_stream, say_to_people
 from coalmine_server import provenance
@@ -27,7 +28,7 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 _Source = Annotated[Path, typer.Argument(metavar="SRC", help="A TorchScript file.")]
 _Place = Annotated[Path, typer.Option(help="The model repository to put it in.")]
 _Name = Annotated[str, typer.Option(help="The model's name.")]
-_Version = Annotated[int, typer.Option(help="A positive integer, not there so far.")]
+_Version = Annotated[int, whole_option(help="A positive integer, not there so far.")]
 _Inputs = Annotated[
     list[str] | None,
     typer.Option("--input", help="NAME:DATATYPE:[SIZES], without the batch dimension."),
@@ -35,14 +36,14 @@ _Inputs = Annotated[
 _Outputs = Annotated[
     list[str] | None, typer.Option("--output", help="As --input; in the module's order.")
 ]
-_Rows = Annotated[int | None, typer.Option(help="Most rows of a batch; 0: no batch dimension.")]
+_Rows = Annotated[int | None, whole_option(help="Most rows of a batch; 0: no batch dimension.")]
 _Delay = Annotated[
     str | None, typer.Option(help="How long a request may wait for others, such as 2ms.")
 ]
-_Instances = Annotated[int | None, typer.Option(help="How many copies run at the same time.")]
+_Instances = Annotated[int | None, whole_option(help="How many copies run at the same time.")]
 _Latest = Annotated[
     int | None,
-    typer.Option(
+    whole_option(
         min=1, help="How many of the newest versions are served; also of a known model. [2]"
     ),
 ]

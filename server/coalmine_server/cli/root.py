@@ -7,6 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from coalmine.errors import StartError
+from coalmine.number_options import whole_option
 from coalmine.output_capture import capturing_output
 from coalmine.secured import TlsCert, TlsClientCa, TlsKey, Tokens
 from coalmine.security import TlsFiles
@@ -45,26 +46,26 @@ _LoadTimeout = Annotated[
     str, typer.Option(help="Most time for load and warm-up of a version; config.yaml may differ.")
 ]
 _Workers = Annotated[
-    int, typer.Option(min=1, max=256, help="Processes that share the port, each with all models.")
+    int, whole_option(min=1, max=256, help="Processes that share the port, each with all models.")
 ]
 _WorkerAge = Annotated[
     str, typer.Option(help="A worker this old gives its place to another; 0s: never.")
 ]
 _WorkerMemory = Annotated[
-    int, typer.Option(min=0, help="So does one that holds more MiB of memory; 0: never.")
+    int, whole_option(min=0, help="So does one that holds more MiB of memory; 0: never.")
 ]
 _IntraOp = Annotated[
     int | None,
-    typer.Option(
+    whole_option(
         min=1, max=256, help="Cores for one run of a model. [its share of the container's]"
     ),
 ]
 _Admin = Annotated[
     str | None, typer.Option(help="Address for loading and unloading alone; elsewhere they're off.")
 ]
-_Message = Annotated[int, typer.Option(min=1, max=2047, help="Most MiB of a message, both ways.")]
-_Calls = Annotated[int, typer.Option(min=1, help="Most inference calls in flight.")]
-_Bytes = Annotated[int, typer.Option(min=1, help="Most MiB of requests in flight.")]
+_Message = Annotated[int, whole_option(min=1, max=2047, help="Most MiB of a message, both ways.")]
+_Calls = Annotated[int, whole_option(min=1, help="Most inference calls in flight.")]
+_Bytes = Annotated[int, whole_option(min=1, help="Most MiB of requests in flight.")]
 _Age = Annotated[
     str, typer.Option(help="Connections are renewed at about this age, so load spreads; 0s: never.")
 ]
