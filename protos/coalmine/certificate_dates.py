@@ -48,6 +48,10 @@ class CertificateTimes:
             return f"expired on {self.ends:%Y-%m-%d}"
         return f"not valid before {self.begins:%Y-%m-%d}" if now < self.begins else ""
 
+    def days_left(self, now: datetime) -> int | None:
+        """Return in how many days it ends, where that is soon; else None."""
+        return (self.ends - now).days if now <= self.ends < now + _SOON else None
+
 
 def files_shown(files: TlsFiles | None) -> list[CertificateFile]:
     """Return the certificate files of a listener."""
@@ -131,6 +135,5 @@ def _tell(times: CertificateTimes, now: datetime) -> None:
     facts = {"file": str(times.path), "subject": times.subject}
     if problem := times.problem(now):
         _log.error("certificate_refused", problem=problem, **facts)
-    elif times.ends - now < _SOON:
-        days = (times.ends - now).days
+    elif (days := times.days_left(now)) is not None:
         _log.warning("certificate_expires_soon", days=days, ends=f"{times.ends:%F %R}Z", **facts)

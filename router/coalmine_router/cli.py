@@ -196,13 +196,14 @@ def check(
 ) -> None:
     """Read a configuration and the files that it names; say what it means, or what is wrong.
 
-    Exit code 2: it can't be used. 1: a certificate has expired, or isn't valid yet.
+    Exit code 2: it can't be used. 1: a certificate has expired, or isn't valid yet. One
+    that ends within 14 days is named, and changes no exit code.
 
     Example: coalmine router check router.yaml --state state
     """
     from coalmine_router.check import saved_splits, split_lines
     from coalmine_router.config.file import read
-    from coalmine_router.files import certificate_problems, check_files
+    from coalmine_router.files import certificate_problems, certificate_warnings, check_files
 
     try:
         config = read(file)
@@ -215,9 +216,10 @@ def check(
     typer.echo(f"{file}: good: {len(config.backends)} backends, {len(config.routes)} routes")
     for line in lines:
         typer.echo(f"  {line}")
-    problems = certificate_problems(config, datetime.now(UTC))
-    for problem in problems:
-        typer.echo(f"coalmine: {problem}", err=True)
+    now = datetime.now(UTC)
+    problems = certificate_problems(config, now)
+    for said in (*problems, *certificate_warnings(config, now)):
+        typer.echo(f"coalmine: {said}", err=True)
     if problems:
         raise typer.Exit(lifecycle.EXIT_FAILED)
 

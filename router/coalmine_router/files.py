@@ -27,6 +27,19 @@ def certificate_problems(config: RouterConfig, now: datetime) -> list[str]:
     return [f"{each.path}: {problem}" for each in times if (problem := each.problem(now))]
 
 
+def certificate_warnings(config: RouterConfig, now: datetime) -> list[str]:
+    """Return a line for each file whose certificate is good now, and ends soon."""
+    return [
+        f"{each.path}: ends in less than {_days(days + 1)}, on {each.ends:%Y-%m-%d}"
+        for each in times_of(certificate_files(config))
+        if not each.problem(now) and (days := each.days_left(now)) is not None
+    ]
+
+
+def _days(count: int) -> str:
+    return "a day" if count == 1 else f"{count} days"
+
+
 def check_files(config: RouterConfig) -> None:
     """Read certificates, keys and tokens. Raises StartError for the first that is wrong."""
     for listener in (config, config.control):

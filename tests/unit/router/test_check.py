@@ -10,7 +10,7 @@ from coalmine_router.cli import router
 from coalmine_router.config.file import read
 from coalmine_router.control.history import Change, Split, definition_of
 from coalmine_router.control.store import Store
-from tests.doubles.certificates import EARLY, EXPIRED, Authority
+from tests.doubles.certificates import EARLY, EXPIRED, Authority, Times
 
 TEXT = """
 backends: {{blue: {{targets: ["127.0.0.1:1"]}}}}
@@ -128,4 +128,20 @@ def test_a_backends_certificate_that_is_not_valid_yet_is_named(file: Path, tmp_p
     code, _, wrong = check(file)
 
     assert code == 1
-    assert wrong == f"coalmine: {pair.cert}: not valid before {EARLY.begins:%Y-%m-%d}\n"
+    assert f"coalmine: {pair.cert}: not valid before {EARLY.begins:%Y-%m-%d}\n" in wrong
+
+
+@pytest.mark.parametrize(
+    ("hours", "left"), [(23.0, "a day"), (47.0, "2 days"), (335.0, "14 days"), (337.0, "")]
+)
+def test_a_certificate_that_ends_soon_is_named_and_exits_0(
+    hours: float, left: str, file: Path, tmp_path: Path
+) -> None:
+    times = Times(-1.0, hours)
+    pair = Authority(tmp_path / "certificates").pair("soon", "soon", times=times)
+    file.write_text(f"{file.read_text()}tls: {{cert: {pair.cert}, key: {pair.key}}}\n")
+
+    code, _, said = check(file)
+
+    named = f"coalmine: {pair.cert}: ends in less than {left}, on {times.ends:%Y-%m-%d}\n"
+    assert (code, said) == (0, named if left else "")
