@@ -15,6 +15,7 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine_client.cli.health import health_of
 from coalmine_client.cli.root import program
 from tests.doubles.control import FakeControl, a_mismatch, a_route, a_status, made_well, serving
 
@@ -93,7 +94,6 @@ def test_shadow_sends_its_share_with_who_and_why(run: Run, control: FakeControl)
 @pytest.mark.parametrize(
     ("line", "request_"),
     [
-        ("routes", pb.ListRoutesRequest()),
         ("status digits", pb.GetRouteRequest(route="digits")),
         ("status digits --watch", pb.WatchRouteRequest(route="digits")),
         ("status digits --until-verdict --timeout 900ms", pb.WatchRouteRequest(route="digits")),
@@ -117,13 +117,30 @@ def test_a_read_verb_asks_for_what_the_line_says(
     assert control.requests == [request_]
 
 
+def test_routes_asks_for_them_and_for_the_status_of_each(run: Run, control: FakeControl) -> None:
+    run("routes")
+
+    assert control.requests == [pb.ListRoutesRequest(), pb.GetRouteRequest(route="digits")]
+
+
+def test_a_route_whose_status_cannot_be_had_is_listed_without_health(
+    run: Run, control: FakeControl
+) -> None:
+    control.errors["GetRoute"] = grpc.StatusCode.NOT_FOUND, "no route 'digits'"
+
+    result = run("routes --json")
+
+    assert result.exit_code == 0, result.output
+    assert [each["health"] for each in json.loads(result.stdout)["routes"]] == [None]
+
+
 def test_the_option_overrules_the_environment(address: str, control: FakeControl) -> None:
     result = CliRunner().invoke(
         program(), ["routes", "--control", address], env={"COALMINE_CONTROL": "127.0.0.1:1"}
     )
 
     assert result.exit_code == 0, result.output
-    assert len(control.requests) == 1
+    assert control.requests
 
 
 # ---------------------------------------------------------------- what is shown
@@ -207,6 +224,10 @@ def test_routes_as_json(run: Run) -> None:
                 "timeout_ms": 2_000.0,
                 "pinning": True,
                 "fallback": True,
+                "health": {
+                    "state": "DEGRADED",
+                    "reasons": list(health_of(a_status()).reasons),
+                },
                 "audit_bp": 0,
                 "noise_bp": 0,
                 "copy_methods": [],

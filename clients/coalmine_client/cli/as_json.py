@@ -11,13 +11,24 @@ from datetime import UTC, datetime
 from typing import Any
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine_client.cli.health import RouteHealth
 
 Json = dict[str, Any]
 
 
-def routes(found: pb.ListRoutesResponse) -> Json:
-    """Return {revision, routes: [route]}."""
-    return {"revision": found.revision, "routes": [route(each) for each in found.routes]}
+def routes(found: pb.ListRoutesResponse, healths: Mapping[str, RouteHealth]) -> Json:
+    """Return {revision, routes: [route, with health: null where it isn't known]}."""
+    return {
+        "revision": found.revision,
+        "routes": [
+            {**route(each), "health": health(healths.get(each.name))} for each in found.routes
+        ],
+    }
+
+
+def health(of: RouteHealth | None) -> Json | None:
+    """Return {state, reasons}."""
+    return {"state": of.word, "reasons": list(of.reasons)} if of else None
 
 
 def route(of: pb.Route) -> Json:

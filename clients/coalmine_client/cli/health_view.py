@@ -5,10 +5,24 @@ from typing import Final
 
 from rich.console import RenderableType
 
-from coalmine_client.cli.console import BAD, DOUBTFUL, FAINT, GOOD, STRONG, indented_line, line
+from coalmine_client.cli.console import (
+    BAD,
+    DOUBTFUL,
+    FAINT,
+    GOOD,
+    STRONG,
+    Cell,
+    indented_line,
+    line,
+)
 from coalmine_client.cli.health import HealthWord, RouteHealth
 
 _STYLES: Final[dict[HealthWord, str]] = {"SERVING": GOOD, "DEGRADED": DOUBTFUL, "DOWN": BAD}
+
+
+def health_word(health: RouteHealth | None) -> Cell:
+    """Return the word alone, as a cell; a dash where it is not known."""
+    return (health.word, _STYLES[health.word]) if health else "-"
 
 
 def health_lines(health: RouteHealth, reasons_max: int | None = None) -> Iterator[RenderableType]:

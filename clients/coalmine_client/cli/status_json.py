@@ -1,7 +1,7 @@
 """The JSON of a route's status. Pure; by the rules of as_json."""
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_client.cli.as_json import Json, by_name, moment, number, rate, route
+from coalmine_client.cli.as_json import Json, by_name, health, moment, number, rate, route
 from coalmine_client.cli.evidence_json import comparison
 from coalmine_client.cli.health import health_of
 
@@ -12,10 +12,9 @@ def status(of: pb.RouteStatus) -> Json:
     `route` is what was asked for; the lists beside it are what was counted. `comparisons` are of
     the current trials, whenever those began.
     """
-    health = health_of(of)
     split_requests = sum(each.split_requests for each in of.variants)
     return {
-        "health": {"state": health.word, "reasons": list(health.reasons)},
+        "health": health(health_of(of)),
         "revision": of.revision,
         "verdict": of.verdict,
         "troubles": list(of.troubles),

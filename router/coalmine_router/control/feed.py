@@ -107,6 +107,8 @@ class TableFeed(TableFeedServicer):
 
     def proxies(self, route: str = "") -> list[pb.ProxyStatus]:
         """Return the proxies that follow, longest connected first, with their reach of a route."""
+        known = self._current.table.by_route.get(route)
+        variants = known.by_name if known else ()
         return [
             pb.ProxyStatus(
                 proxy_id=each.proxy_id,
@@ -115,7 +117,7 @@ class TableFeed(TableFeedServicer):
                 refused=each.refused,
                 saved_ns=each.saved_ns,
                 trouble=each.trouble,
-                reach=[found for (of, _), found in each.reach.items() if of == route],
+                reach=[each.reach[route, of] for of in variants if (route, of) in each.reach],
             )
             for each in sorted(self._known(), key=lambda each: (each.since_ns, each.proxy_id))
         ]

@@ -8,6 +8,7 @@ import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.bulk import Tally
+from coalmine_client.cli.health import RouteHealth
 from coalmine_client.cli.history import history_view, moved
 from coalmine_client.cli.infer_view import answer_view, tally_view
 from coalmine_client.cli.routes import routes_view
@@ -183,7 +184,7 @@ def test_the_head_says_what_a_route_matches_and_how_it_treats_its_requests(
     route = pb.Route(name="digits", **fields)
 
     assert words in shown(status_view(pb.RouteStatus(route=route)))
-    row = shown(routes_view(pb.ListRoutesResponse(routes=[route])))
+    row = shown(routes_view(pb.ListRoutesResponse(routes=[route]), {}))
     place = words.removeprefix("sticky by ")
     assert (place in row) is next(iter(fields)).startswith(("match", "sticky"))
 
@@ -235,8 +236,10 @@ def test_what_a_terminal_would_obey_is_spelt_out() -> None:
 
 
 def test_routes_show_split_shadows_and_sticky_key() -> None:
-    text = shown(routes_view(pb.ListRoutesResponse(revision=7, routes=[a_route()])))
+    healths = {"digits": RouteHealth("DEGRADED", ("a reason",))}
+    text = shown(routes_view(pb.ListRoutesResponse(revision=7, routes=[a_route()]), healths))
 
+    assert row(text, "digits")[1] == "DEGRADED"
     assert "stable 100%, canary 0%, int8 0%" in text
     assert "int8 100%" in text
     assert "x-user-id" in text
@@ -244,7 +247,7 @@ def test_routes_show_split_shadows_and_sticky_key() -> None:
 
 
 def test_a_router_without_routes_says_so() -> None:
-    assert shown(routes_view(pb.ListRoutesResponse(revision=1))) == "no routes, revision 1\n"
+    assert shown(routes_view(pb.ListRoutesResponse(revision=1), {})) == "no routes, revision 1\n"
 
 
 def test_a_change_shows_before_and_after_and_who_serves_it() -> None:
