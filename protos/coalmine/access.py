@@ -7,11 +7,10 @@ from typing import Any, Final, TypeAlias
 
 import grpc
 from grpc_health.v1 import health
-from grpc_reflection.v1alpha import reflection
 
 from coalmine.clock import Clock
 from coalmine.errors import CoalmineError, PermissionDenied
-from coalmine.reflection import SERVICE_V1
+from coalmine.reflection import SERVICE_V1, SERVICE_V1ALPHA
 from coalmine.status import Context, abort
 from coalmine.tokens import Principal, Principals, Role, find, read_tokens, token_in
 from coalmine.watched import Watched, follow
@@ -36,7 +35,7 @@ def needing(role: Role | None, service: str, *methods: str) -> dict[str, Role | 
 STANDARD: Final[Roles] = MappingProxyType(
     {
         **needing(None, health.SERVICE_NAME, "Check", "List", "Watch"),
-        **needing(Role.VIEWER, reflection.SERVICE_NAME, "ServerReflectionInfo"),
+        **needing(Role.VIEWER, SERVICE_V1ALPHA, "ServerReflectionInfo"),
         **needing(Role.VIEWER, SERVICE_V1, "ServerReflectionInfo"),
     }
 )

@@ -1,19 +1,14 @@
 """grpc.health.v1, for servers that end while they are watched."""
 
 import asyncio
-from collections.abc import Iterable
 from typing import Any, Final
 
-import structlog
 from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1.health import aio as health_aio
-from prometheus_client.core import CounterMetricFamily, Metric
-from prometheus_client.registry import Collector
 
 from coalmine.errors import Overloaded
 from coalmine.status import Context, abort
-
-_log = structlog.get_logger(__name__)
+from coalmine.stream_limit import StreamLimit
 
 # A proxy has one for each server, and one for each model that it calls there. Nobody needs a token.
 WATCHES_MAX: Final = 2_048
@@ -24,36 +19,21 @@ class Health(health_aio.HealthServicer):  # type: ignore[misc]  # the library ha
 
     There a watcher that goes takes the others' news with it, and one that stays holds up the end
     of the server for the whole grace: here a watch ends by itself once the end has begun. And
-    there may be `watches_max`: `watches` are open, `turned_away` were refused.
+    there may be `watches_max` at a time, as `limit` has it.
     """
 
     def __init__(self, *, watches_max: int = WATCHES_MAX) -> None:
         super().__init__()
         self._changed = asyncio.Condition()
-        self._watches_max = watches_max
-        self.watches = 0
-        self._is_full = False
-        self.turned_away = 0
+        self.limit = StreamLimit("health watches", watches_max)
 
     async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> None:
         """Write the service's status whenever it is another, until the server ends."""
-        if self.watches >= self._watches_max:
-            self._turn_away()
-            most = f"{self._watches_max} are open, the most allowed"
-            await abort(context, Overloaded(f"health watches: {most}"))
-        self.watches += 1
         try:
-            await self._watch(request, context)
-        finally:
-            self.watches -= 1
-            # Said once more only after it was far from full: watches come and go.
-            self._is_full = self._is_full and 2 * self.watches > self._watches_max
-
-    def _turn_away(self) -> None:
-        self.turned_away += 1
-        if not self._is_full:
-            self._is_full = True
-            _log.warning("health_watches_turned_away", max=self._watches_max)
+            with self.limit.admit():
+                await self._watch(request, context)
+        except Overloaded as error:
+            await abort(context, error)
 
     async def _watch(self, request: pb.HealthCheckRequest, context: Context) -> None:
         told: Any = None
@@ -89,16 +69,3 @@ class Health(health_aio.HealthServicer):  # type: ignore[misc]  # the library ha
     async def _tell(self) -> None:
         async with self._changed:
             self._changed.notify_all()
-
-
-class WatchFigures(Collector):
-    """Shows as a metric, by `name`, how many watches were turned away."""
-
-    def __init__(self, name: str, health: Health) -> None:
-        self._name = name
-        self._health = health
-
-    def collect(self) -> Iterable[Metric]:
-        """Return the count as it is now."""
-        what = "Health watches refused because too many were open."
-        return (CounterMetricFamily(self._name, what, value=self._health.turned_away),)

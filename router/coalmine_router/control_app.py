@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import Final, cast
+from typing import cast
 
 import grpc
 from prometheus_client import CollectorRegistry
@@ -17,10 +17,10 @@ from coalmine.certificate_dates import CertificateDates
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2_grpc
 from coalmine.exposition import exposing
-from coalmine.health import WatchFigures
 from coalmine.lifecycle import Stop
 from coalmine.reflection import Methods
 from coalmine.span_export import ENDS_S, CountedSpans, exporter_for, resource
+from coalmine.stream_limit import TurnedAway
 from coalmine.telemetry import ROUTER_SERVICE
 from coalmine_router.channels import Channels
 from coalmine_router.config.file import RouterConfig
@@ -29,8 +29,6 @@ from coalmine_router.control.plane import ControlPlane
 from coalmine_router.files import certificate_files
 from coalmine_router.observer.plane import ObserverPlane, Surroundings
 from coalmine_router.observer.telling.teller import NoSpans
-
-_WATCHES_METRIC: Final = "coalmine_router_control_health_watches_turned_away"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +45,7 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
     config, registry = settings.config, CollectorRegistry()
     check_free(config.control.listen)
     door = ControlDoor(config.control, settings.socket, SystemClock())
-    registry.register(WatchFigures(_WATCHES_METRIC, door.health))
+    registry.register(TurnedAway("coalmine_router_control", *door.limits))
     async with contextlib.AsyncExitStack() as stack:
         http = stack.enter_context(_exposed(config.http, registry, stop))
         channels = await stack.enter_async_context(_channels())

@@ -26,8 +26,8 @@ from coalmine.clock import SystemClock
 from coalmine.control.v1.control_pb2_grpc import TableFeedStub
 from coalmine.errors import StartError, reason_of
 from coalmine.exposition import exposing
-from coalmine.health import WatchFigures
 from coalmine.lifecycle import Stop
+from coalmine.stream_limit import TurnedAway
 from coalmine.trace_context import HeadSampler, sampler_from
 from coalmine_router.backends.registry import Backends
 from coalmine_router.backends.resolve import Resolver
@@ -87,9 +87,9 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
     subscriber.start_from_disk()
     figures = Figures(subscriber.serving.is_set)
     certificates = CertificateDates(_certificates(settings), "coalmine_router", SystemClock())
-    watches = WatchFigures("coalmine_router_proxy_health_watches_turned_away", door.health)
+    turned_away = TurnedAway("coalmine_router_proxy", *door.limits)
     async with (
-        _exposed(settings.http, figures, (certificates, watches), stop) as http,
+        _exposed(settings.http, figures, (certificates, turned_away), stop) as http,
         asyncio.TaskGroup() as tasks,
     ):
         background = [

@@ -18,11 +18,12 @@ from coalmine.certificate_dates import CertificateDates, files_shown
 from coalmine.clock import SystemClock
 from coalmine.errors import StartError
 from coalmine.exposition import exposing
-from coalmine.health import Health, WatchFigures
+from coalmine.health import Health
 from coalmine.hold import Hold
 from coalmine.inference import SERVICE
 from coalmine.lifecycle import Stop
 from coalmine.span_export import ENDS_S, CountedSpans, exporter_for, resource
+from coalmine.stream_limit import TurnedAway
 from coalmine.trace_context import sampler_from
 from coalmine_server.access import ROLES
 from coalmine_server.batching.timers import LoopTimer
@@ -44,7 +45,6 @@ from coalmine_server.service import InferenceService
 from coalmine_server.spans import NoSpans, Recorder, Spans
 
 _THREADS_END_S: Final = 1.0
-_WATCHES_METRIC: Final = "coalmine_server_health_watches_turned_away"
 
 _log = structlog.get_logger(__name__)
 
@@ -76,7 +76,6 @@ class Process:
         self._clock = SystemClock()
         self._metrics = Metrics()
         self._health = Health()
-        self._metrics.registry.register(WatchFigures(_WATCHES_METRIC, self._health))
         self._registry = Registry()
         self._services: list[Service] = []
         self._hold = Hold()
@@ -99,6 +98,7 @@ class Process:
             own = Own(self._registry, self._metrics.memory)
             access = None if config.tokens is None else Access.by(config.tokens, ROLES, self._clock)
             door = self._door(member.changes(control), member.overview(own), service, access)
+            self._metrics.registry.register(TurnedAway("coalmine_server", *door.limits))
             await self._tell_health()
             async with self._closing(door, control):
                 addresses = await door.open() if member.listens_early else {}

@@ -17,7 +17,7 @@ from coalmine.inference import SERVICE, inference_pb2
 from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.limits import FLOOD_LIMITS, PING_LIMITS, message_limits
 from coalmine.listening import OPTIONS_REMEDY, listen
-from coalmine.reflection import reflect
+from coalmine.reflection import reflect, reflection_limit
 from coalmine_server.audit import audit_of
 from coalmine_server.config import ServerConfig
 from coalmine_server.methods import handlers
@@ -40,6 +40,8 @@ class Door:
     ) -> None:
         self._config = config
         self._health = health
+        self._reflections = reflection_limit()
+        self.limits = (health.limit, self._reflections)
         self._access = access
         self._audit = audit_of(None if access is None else access.principal, clock)
         self._main = self._offering(service)
@@ -77,7 +79,7 @@ class Door:
         methods = server if access is None else Guarded(server, access, audit.refused)
         methods.add_generic_rpc_handlers((handlers(Recorded(service, audit)),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
-        reflect(methods, (SERVICE,), (inference_pb2,))
+        reflect(methods, (SERVICE,), (inference_pb2,), self._reflections)
         return server
 
     async def _listen(self, server: grpc.aio.Server, address: str) -> str:

@@ -10,7 +10,8 @@ from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 from structlog.testing import capture_logs
 
-from coalmine.health import Health, WatchFigures
+from coalmine.health import Health
+from coalmine.stream_limit import TurnedAway
 from tests.doubles.waiting import eventually
 
 REQUEST = pb.HealthCheckRequest()
@@ -43,7 +44,8 @@ async def test_watches_over_the_bound_are_refused_counted_and_logged_once() -> N
         assert [each["event"] for each in logs] == ["health_watches_turned_away"]
         # Who only asks is answered.
         assert (await stub.Check(REQUEST)).status == pb.HealthCheckResponse.SERVING
-        [family] = WatchFigures("watches_turned_away", health).collect()
+        [family] = TurnedAway("of_a_test", health.limit).collect()
+        assert family.name == "of_a_test_health_watches_turned_away"
         assert [each.value for each in family.samples] == [3]
 
 
@@ -64,4 +66,4 @@ async def test_there_is_room_for_a_watch_once_another_has_gone() -> None:
             if await is_let_in():
                 break
         assert seen
-        await eventually(lambda: health.turned_away <= 100)
+        await eventually(lambda: health.limit.turned_away <= 100)

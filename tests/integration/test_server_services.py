@@ -1,4 +1,4 @@
-"""What stands beside the protocol: health, reflection, metrics, and a client nobody here wrote."""
+"""What stands beside the protocol: health, metrics, and a client nobody here wrote."""
 
 import asyncio
 import subprocess
@@ -11,9 +11,7 @@ from typing import Any
 
 import grpc
 import pytest
-from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection_pb2
 
 from tests.doubles.server_rig import Rig, pixels, serving
 from tests.models import Linear, config, write_model
@@ -55,28 +53,6 @@ async def test_whoever_watches_health_hears_of_the_end_and_does_not_hold_it_up(r
     async with asyncio.timeout(5):  # the grace is 10 s
         assert (await first.read()).status == NOT_SERVING
         assert await first.read() is grpc.aio.EOF
-
-
-@pytest.mark.parametrize("version", ["v1", "v1alpha"])
-async def test_reflection_describes_both_services(rig: Rig, version: str) -> None:
-    call = rig.channel.stream_stream(
-        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
-        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
-        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
-    )
-    asked = [
-        reflection_pb2.ServerReflectionRequest(list_services=""),
-        reflection_pb2.ServerReflectionRequest(
-            file_containing_symbol="inference.GRPCInferenceService"
-        ),
-        reflection_pb2.ServerReflectionRequest(file_containing_symbol="grpc.health.v1.Health"),
-    ]
-    listed, inference, health = [answer async for answer in call(iter(asked))]
-    names = {each.name for each in listed.list_services_response.service}
-    assert names >= {"inference.GRPCInferenceService", "grpc.health.v1.Health"}
-    for answer, package in ((inference, "inference"), (health, "grpc.health.v1")):
-        (blob,) = answer.file_descriptor_response.file_descriptor_proto
-        assert FileDescriptorProto.FromString(blob).package == package
 
 
 def fetched(url: str) -> tuple[int, str]:

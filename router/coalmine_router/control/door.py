@@ -22,7 +22,7 @@ from coalmine.control.v1 import control_pb2
 from coalmine.errors import StartError
 from coalmine.health import Health
 from coalmine.listening import listen
-from coalmine.reflection import Methods, reflect
+from coalmine.reflection import Methods, reflect, reflection_limit
 from coalmine.tokens import Role
 from coalmine_router.channels import CONTROL_SERVER_OPTIONS
 from coalmine_router.config.file import ControlConfig
@@ -76,6 +76,8 @@ class ControlDoor:
             clock=clock,
         )
         self.health = Health()
+        self._reflections = reflection_limit()
+        self.limits = (self.health.limit, self._reflections)
         self._servers: list[grpc.aio.Server] = []
         self._proxies: Offer
 
@@ -85,7 +87,7 @@ class ControlDoor:
         A socket that can't be made and isn't needed at once is made by `follow_socket`.
         """
         config = self._config
-        server = self._server(guarded=True, offers=(operators, proxies, _reflected))
+        server = self._server(guarded=True, offers=(operators, proxies, self._reflect))
         address = await listen(
             server,
             config.listen,
@@ -147,6 +149,10 @@ class ControlDoor:
                 tasks.create_task(each.stop(grace_s))
             await lifecycle.drain(main, self.health, grace_s=grace_s)
 
+    def _reflect(self, methods: Methods) -> None:
+        services = (ROUTE_CONTROL, _FEED, _REPORTS)
+        reflect(methods, services, (control_pb2,), self._reflections)
+
     def _server(self, *, guarded: bool, offers: Sequence[Offer]) -> grpc.aio.Server:
         server = grpc.aio.server(options=list(CONTROL_SERVER_OPTIONS))
         methods: Any = server
@@ -172,10 +178,6 @@ def unguarded(config: ControlConfig) -> str:
 
 def _file_of(socket: str) -> Path:
     return Path(unquote(socket.removeprefix("unix:")))
-
-
-def _reflected(methods: Methods) -> None:
-    reflect(methods, (ROUTE_CONTROL, _FEED, _REPORTS), (control_pb2,))
 
 
 @contextlib.contextmanager

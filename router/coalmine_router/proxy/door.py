@@ -23,7 +23,7 @@ from coalmine.limits import (
     metadata_limits,
 )
 from coalmine.listening import listen
-from coalmine.reflection import reflect
+from coalmine.reflection import reflect, reflection_limit
 from coalmine.security import TlsFiles
 from coalmine.telemetry import ORIGIN_KEY, ORIGIN_ROUTER
 from coalmine.tokens import Role
@@ -77,6 +77,8 @@ class DataDoor:
         if settings.tokens is not None:
             self._access = Access.by(settings.tokens, ROLES, clock, otherwise=Role.CALLER)
         self.health = Health()
+        self._reflections = reflection_limit()
+        self.limits = (self.health.limit, self._reflections)
         self._server = self._offering(routes)
 
     async def open(self) -> str:
@@ -110,7 +112,7 @@ class DataDoor:
         if self._access is not None:
             methods = Guarded(server, self._access, unrecorded, ((ORIGIN_KEY, ORIGIN_ROUTER),))
         health_pb2_grpc.add_HealthServicer_to_server(self.health, methods)
-        reflect(methods, (SERVICE,), (inference_pb2,))
+        reflect(methods, (SERVICE,), (inference_pb2,), self._reflections)
         # The last to be asked: a route by service may match any name.
         methods.add_generic_rpc_handlers((routes,))
         return server
