@@ -18,6 +18,9 @@ _MEANINGS: Final[Mapping[str, str]] = {
         "the issuer of its certificate is not in `ca`: it is of another authority, "
         "or its file lacks the intermediate certificate"
     ),
+    "certificate signature failure": (
+        "its certificate is of another authority than the one of that name in `ca`"
+    ),
     "WRONG_VERSION_NUMBER": "it does not speak TLS",
 }
 _CUT: Final = " … "

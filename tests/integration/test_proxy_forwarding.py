@@ -4,6 +4,8 @@ import asyncio
 import contextlib
 import time
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 
 import grpc
 import numpy as np
@@ -14,7 +16,17 @@ from coalmine.inference import inference_pb2 as oip
 from coalmine_router.backends.pace import Pace
 from coalmine_router.channels import COPY_BYTES_MAX
 from coalmine_router.proxy.forward import Attempt, forward
-from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Sticky, Variant
+from coalmine_router.table import (
+    Backend,
+    BackendTls,
+    Match,
+    Route,
+    RouteTable,
+    Shadow,
+    Sticky,
+    Variant,
+)
+from tests.doubles.certificates import EXPIRED, Authority
 from tests.doubles.oip_backend import (
     INFER,
     Answer,
@@ -27,6 +39,7 @@ from tests.doubles.oip_backend import (
     response_body,
 )
 from tests.doubles.proxy_rig import ProxyRig
+from tests.doubles.tls_server import TlsServer
 
 PIXELS = np.ones((1, 4), np.float32)
 REQUEST = request_body("digits", pixels=PIXELS)
@@ -163,6 +176,25 @@ async def test_a_backend_that_is_down_is_the_routers_own_error() -> None:
         assert trailing["x-coalmine-origin"] == "router"
         assert trailing["x-coalmine-variant"] == "stable"
         assert proxy.reports[0].origin_router
+
+
+async def test_a_caller_hears_in_plain_words_that_a_backends_certificate_is_wrong(
+    tmp_path: Path,
+) -> None:
+    authority = Authority(tmp_path / "trusted")
+    tls = BackendTls(ca=str(authority.ca), server_name="localhost")
+    for pair, words in (
+        (authority.pair("old", "localhost", times=EXPIRED), "its certificate has expired"),
+        (authority.pair("other", "other", host="other"), "its certificate is for another name"),
+        (Authority(tmp_path / "foreign").server(), "its certificate is of another authority"),
+    ):
+        async with TlsServer(pair) as backend:
+            of = table(backend.address)
+            blue = Backend("blue", (backend.address,), tls)
+            async with ProxyRig(replace(of, backends=(blue, of.backends[1]))) as proxy:
+                code, message, trailing = await failure(proxy.infer(REQUEST))
+        assert (code, trailing["x-coalmine-origin"]) == (grpc.StatusCode.UNAVAILABLE, "router")
+        assert message.startswith(f"variant 'stable': backend 'blue' is out of reach: {words}")
 
 
 async def test_a_backend_that_comes_back_is_found_again() -> None:

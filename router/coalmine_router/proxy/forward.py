@@ -13,6 +13,7 @@ from coalmine.uninterrupted import answer_to
 from coalmine_router.backends.address import Address
 from coalmine_router.metadata import Pair, answered, unsendable_key
 from coalmine_router.proxy.routing import BoundVariant
+from coalmine_router.unreachable import why_unreachable
 from coalmine_router.unreadable import (
     REMOVED,
     ROOM_BYTES,
@@ -33,6 +34,7 @@ _CLOSING_S: Final = 0.02
 # What gRPC's text begins with, of a call with a number above the last that the backend would
 # still look at.
 _UNTOUCHED: Final = "GOAWAY received"
+_REASON_CHARS_MAX: Final = 300
 _OK: Final = grpc.StatusCode.OK
 _UNAVAILABLE: Final = grpc.StatusCode.UNAVAILABLE
 _DEADLINE: Final = grpc.StatusCode.DEADLINE_EXCEEDED
@@ -175,7 +177,8 @@ def failure(attempt: Attempt, error: grpc.aio.AioRpcError) -> Outcome:
         outcome.is_untouched = not said and detail.removeprefix(REMOVED).startswith(_UNTOUCHED)
         return outcome
     if code is _UNAVAILABLE and attempt.address.is_out_of_reach():
-        return _made_here(code, f"{where} is out of reach: {detail}")
+        why = why_unreachable(detail, _REASON_CHARS_MAX)
+        return _made_here(code, f"{where} is out of reach: {why}")
     if code is grpc.StatusCode.CANCELLED:
         # Had the caller cancelled, this had been cancelled too: the backend gave the call up.
         return _made_here(_UNAVAILABLE, f"{where} ended the call: {detail}")
