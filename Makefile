@@ -52,12 +52,14 @@ soak: $(STAMP)  ## ten minutes of load with a fault each minute, and a table of 
 mlserver: $(STAMP) $(MLSERVER)  ## a real MLServer beside our server, compared by the router
 	$(BIN)/python -m pytest --capture=no tests/conformance/test_mlserver.py
 
-check: $(STAMP)  ## format, lint, types, import rules, generated code
+check: $(STAMP)  ## format, lint, types, import rules, generated code, the wire
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy protos server router clients tests benchmarks
 	$(BIN)/lint-imports --no-cache
 	@PYTHON=$(PYTHON) tools/check-protos.sh
+	$(BIN)/buf lint
+	$(BIN)/buf breaking --against protos/0.1.0.binpb
 
 protos:  ## generate the code of protos/ again
 	PYTHON=$(PYTHON) tools/protos.sh
