@@ -56,6 +56,9 @@ def an_evidence(times: int = 1, output: str = "scores") -> Evidence:
         for events in (evidence.errors, evidence.slow, evidence.assigned):
             events.add((100, 9_900), is_candidate=True)
             events.add((100 + times, 9_900), is_candidate=False)
+        for addresses in (evidence.reference_addresses, evidence.candidate_addresses):
+            for number in (1, 2):
+                addresses.add(f"10.0.0.{number}:8001", number / 4, at_ns=number)
     return evidence
 
 

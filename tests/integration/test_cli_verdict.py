@@ -278,8 +278,24 @@ def test_the_help_says_what_the_exit_codes_are() -> None:
 
 
 def test_a_judgement_as_json(run: Run, control: FakeControl) -> None:
-    control.answers["GetRoute"] = judged_and_well()
+    status = judged_and_well()
+    status.comparisons[0].candidate_addresses.add(
+        address="10.0.0.7:1", ready=True, compared=9, mismatch=2, failed=1, stands_out=True
+    )
+    control.answers["GetRoute"] = status
     found: Any = json.loads(run("status digits --json").stdout)["comparisons"][0]
+    assert (found["reference_addresses"], found["addresses_let_go"]) == ([], 0)
+    assert found["candidate_addresses"] == [
+        {
+            "address": "10.0.0.7:1",
+            "ready": True,
+            "compared": 9,
+            "mismatch": 2,
+            "failed": 1,
+            "at": None,
+            "stands_out": True,
+        }
+    ]
     assert found["verdict"]["verdict"] == "fail"
     assert found["verdict"]["trace_id"] == "0af7651916cd43dd8448eb211c80319c"
     assert found["verdict"]["gates"][1] == {

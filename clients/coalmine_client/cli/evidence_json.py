@@ -35,6 +35,21 @@ def comparison(of: pb.ComparisonCounts) -> Json:
         "noise_pairs": of.noise_pairs,
         "outputs": [_output(each) for each in of.outputs],
         "segments": [_segment(each) for each in of.segments],
+        "candidate_addresses": [_address(each) for each in of.candidate_addresses],
+        "reference_addresses": [_address(each) for each in of.reference_addresses],
+        "addresses_let_go": of.addresses_let_go,
+    }
+
+
+def _address(of: pb.AddressCounts) -> Json:
+    return {
+        "address": of.address,
+        "ready": of.ready,
+        "compared": of.compared,
+        "mismatch": of.mismatch,
+        "failed": of.failed,
+        "at": moment(of.seen_ns),
+        "stands_out": of.stands_out,
     }
 
 

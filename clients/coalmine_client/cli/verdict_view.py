@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import RenderableType
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine_client.cli.addresses_view import addresses
 from coalmine_client.cli.console import (
     BAD,
     DOUBTFUL,
@@ -28,6 +29,8 @@ _BADNESS = {"fail": 0, "inconclusive": 1, "pass": 2}
 _TELLING = {"fail": {"fail", "alarm"}, "pass": {"pass"}, "inconclusive": {"alarm"}}
 # The gates without which there is no PASS.
 _NEEDED = {"mismatch", "errors"}
+# The gates that never fail a candidate.
+_ALARMING = {"split", "addresses"}
 _INDENT = "  "
 _BAR_CELLS = 10
 
@@ -53,6 +56,7 @@ def verdict(found: pb.ComparisonCounts) -> Iterator[RenderableType]:
         yield _gates(found.verdict)
     if found.HasField("mismatch_rate"):
         yield _rates(found)
+    yield from addresses(found)
     yield from _segments(found.segments)
 
 
@@ -72,7 +76,8 @@ def dated_reason(of: pb.Verdict) -> str:
     What a gate has decided stays, with the figures of that moment; while it is open, they are of
     now.
     """
-    told = [gate for gate in of.gates if gate.finding in _TELLING.get(of.verdict, ())]
+    telling = _TELLING.get(of.verdict, set())
+    told = [gate for gate in of.gates if gate.finding in telling and gate.reason]
     if "; ".join(gate.reason for gate in told) != of.reason:
         return _with_time(of.reason, of.at_ns if of.verdict in {"pass", "fail"} else 0)
     at_ns = {gate.at_ns or of.at_ns for gate in told}
@@ -147,7 +152,7 @@ def _way(gate: pb.Gate) -> tuple[str, float]:
     """Return the end that the evidence is nearer to, and the share of the way: never all of it."""
     end, log = max((("FAIL", gate.log_fail), ("PASS", gate.log_pass)), key=lambda each: each[1])
     share = min(max(log / gate.log_needed, 0.0), 0.99)
-    return ("an alarm" if gate.gate == "split" else end), share
+    return ("an alarm" if gate.gate in _ALARMING else end), share
 
 
 # ---------------------------------------------------------------- rates

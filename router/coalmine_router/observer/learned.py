@@ -5,6 +5,7 @@ from collections.abc import Callable, Hashable, Mapping
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.comparison.pool import ComparingCounts
 from coalmine_router.observer.copies.copies import Copies
+from coalmine_router.observer.evidence.addresses import AsksReady
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.store import EvidenceStore
 from coalmine_router.observer.evidence.trial import Trial
@@ -39,6 +40,7 @@ class Learned:
         copies: Copies,
         comparing: Callable[[], ComparingCounts],
         trials: Trials,
+        ready: AsksReady,
         store: EvidenceStore,
         examples: Mismatches,
         spans: Spans,
@@ -51,6 +53,7 @@ class Learned:
         self._copies = copies
         self._comparing = comparing
         self._trials = trials
+        self._ready = ready
         self._store = store
         self._examples = examples
         self._spans = spans
@@ -65,7 +68,7 @@ class Learned:
         self._tell_recent(route.name, status)
         status.turned_away.update(self._traffic.refusals_of(route.name))
         current = [each for each in self._trials.currents(route.name) if _is_of(route, each)]
-        tell_trials(status, current, self._gates(route.name))
+        tell_trials(status, current, self._gates(route.name), self._ready)
         status.comparing.CopyFrom(comparing(self._comparing()))
         status.shadows.extend(
             lane_counts(key, totals)
@@ -78,7 +81,7 @@ class Learned:
     async def trials(self, route: str, candidate: str, limit: int) -> list[pb.ComparisonCounts]:
         """Return a route's trials, newest first; with `candidate`, only its. Raises Unavailable."""
         found = await self._store.listed(route, candidate, limit)
-        return [trial_counts(each, self._gates(route)) for each in found]
+        return [trial_counts(each, self._gates(route), self._ready) for each in found]
 
     async def mismatches(self, wanted: pb.ListMismatchesRequest) -> list[pb.Mismatch]:
         """Return kept mismatches, without bodies and values. Raises InvalidRequest."""

@@ -6,6 +6,7 @@ from typing import Final
 
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.observer.evidence.addresses import AsksReady, ReadyAddresses, none_known
 from coalmine_router.observer.evidence.cohorts import Cohorts
 from coalmine_router.observer.evidence.counts import WHOLE, Events, Evidence
 from coalmine_router.observer.evidence.figures import figures
@@ -28,12 +29,18 @@ class Learning:
     """Adds what is seen to the trial that it belongs to, and has that judged again."""
 
     def __init__(
-        self, trials: Trials, tally: Tally, routes: Mapping[str, RouteSettings], clock: Clock
+        self,
+        trials: Trials,
+        tally: Tally,
+        routes: Mapping[str, RouteSettings],
+        clock: Clock,
+        ready: AsksReady = none_known,
     ) -> None:
         self._trials = trials
         self._tally = tally
         self._routes = routes
         self._clock = clock
+        self._ready = ready
         self._cohorts = Cohorts(clock.wall_ns())
 
     @property
@@ -84,6 +91,7 @@ class Learning:
             trial.evidence.add(found.comparison, exchange.segment)
             _add_noise(trial, found, exchange)
             _add_failure(trial, lesson, exchange)
+            _add_addresses(trial, lesson)
             self._trials.still_changed([trial])
             yield from self._judged(trial, exchange.report.trace_id, found.span_id)
 
@@ -102,7 +110,10 @@ class Learning:
         settings = self._routes.get(trial.pair.route, UNSET)
         gates = settings.gates
         before, now_ns = trial.verdict, self._clock.wall_ns()
-        trial.verdict = judged(trial.evidence, gates, before, at_ns=now_ns, trace_id=trace_id)
+        ready = ReadyAddresses.of(trial.pair, self._ready)
+        trial.verdict = judged(
+            trial.evidence, gates, before, at_ns=now_ns, trace_id=trace_id, ready=ready
+        )
         if trial.verdict.verdict != before.verdict:
             yield VerdictChange(
                 *trial.pair,
@@ -154,6 +165,20 @@ def _add_failure(trial: Trial, lesson: Lesson, exchange: Exchange) -> None:
     at_ns, took_ns = lesson.found.started_ns, exchange.took_ns
     for mean in trial.failing.add(more, at_ns=at_ns, took_ns=took_ns).values():
         trial.evidence.failed_more.add(mean)
+
+
+def _add_addresses(trial: Trial, lesson: Lesson) -> None:
+    found, evidence = lesson.found, trial.evidence
+    has_failed = bool(lesson.failed)
+    if not (found.comparison.is_judged or has_failed):
+        return
+    share, at_ns = 1.0 if has_failed else found.comparison.share, found.started_ns
+    evidence.reference_addresses.add(
+        found.reference_address, share, at_ns=at_ns, has_failed=has_failed
+    )
+    evidence.candidate_addresses.add(
+        found.candidate_address, share, at_ns=at_ns, has_failed=has_failed
+    )
 
 
 def _defined(variant: Variant) -> str:

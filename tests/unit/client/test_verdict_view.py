@@ -266,3 +266,71 @@ def test_no_figure_of_a_trial_is_cut_off_on_a_narrow_terminal() -> None:
 
 def test_a_route_that_was_never_compared_has_no_trials() -> None:
     assert shown(trials_view(pb.ListTrialsResponse())) == "no trials\n"
+
+
+# ---------------------------------------------------------------- addresses
+
+
+def with_addresses() -> pb.RouteStatus:
+    status = a_judged_status()
+    found = status.comparisons[0]
+    for address, ready, compared, mismatch, odd in (
+        *(("10.0.0.5:1", True, 40, 0, False), ("10.0.0.6:1", True, 0, 0, False)),
+        *(("10.0.0.7:1", True, 39, 39, True), ("10.0.0.4:1", False, 7, 1, False)),
+    ):
+        found.candidate_addresses.add(
+            address=address, ready=ready, compared=compared, mismatch=mismatch, stands_out=odd
+        )
+        found.candidate_addresses[-1].seen_ns = AT_NS if compared else 0
+    found.reference_addresses.add(address="10.0.0.1:1", ready=True, compared=79, seen_ns=AT_NS)
+    found.addresses_let_go = 3
+    return status
+
+
+def test_addresses_are_told_of_how_many_and_who_stands_out_comes_first() -> None:
+    text = shown(status_view(with_addresses()))
+    said = "addresses compared: int8 2 of 3 ready · stable 1 of 1 ready · 3 more forgotten"
+
+    assert said in text
+    rows = [line.split()[1:6] for line in text.splitlines() if line.startswith("  int8 ")]
+    assert rows == [
+        ["10.0.0.7:1", "yes", "39", "39", "0"],
+        ["10.0.0.6:1", "yes", "0", "0", "0"],
+        ["10.0.0.4:1", "-", "7", "1", "0"],
+        ["10.0.0.5:1", "yes", "40", "0", "0"],
+    ]
+    assert "never" in text
+
+
+def test_one_address_a_side_is_told_in_a_line() -> None:
+    status = with_addresses()
+    del status.comparisons[0].candidate_addresses[1:]
+    text = shown(status_view(status))
+
+    assert "addresses compared: int8 1 of 1 ready · stable 1 of 1 ready" in text
+    assert not any(line.startswith("  int8 ") for line in text.splitlines())
+
+
+def test_where_nobody_knows_who_is_ready_those_compared_are_counted() -> None:
+    status = with_addresses()
+    for each in status.comparisons[0].candidate_addresses:
+        each.ready = False
+    assert "addresses compared: int8 3 · stable 1 of 1 ready" in shown(status_view(status))
+
+
+def test_of_many_addresses_ten_are_shown() -> None:
+    status = with_addresses()
+    for number in range(20):
+        status.comparisons[0].candidate_addresses.add(address=f"10.0.4.{number}:1", compared=1)
+    text = shown(status_view(status))
+
+    assert sum(line.startswith("  int8 ") for line in text.splitlines()) == 10
+    assert "and 14 more" in text
+
+
+def test_a_gate_that_passed_without_a_word_leaves_the_others_their_time() -> None:
+    mismatch = pb.Gate(finding="pass", reason="6 % of 100 mismatch", at_ns=AT_NS)
+    addresses = pb.Gate(gate="addresses", finding="pass", at_ns=AT_NS - 10**9)
+    assert decided(mismatch, addresses, verdict="pass", reason="6 % of 100 mismatch") == (
+        "at 2026-09-21 14:13:20Z: 6 % of 100 mismatch"
+    )

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from coalmine_router.observer.comparison.result import Comparison, Outcome, OutputResult
+from coalmine_router.observer.evidence.addresses import Addresses
 
 OTHER: Final = "(other)"
 # Beside the names of outputs: the answer as such, whether it could be read.
@@ -187,6 +188,9 @@ class Evidence:
     errors: Events = field(default_factory=Events)
     slow: Events = field(default_factory=Events)
     assigned: Events = field(default_factory=Events)
+    # Of each side, what was found at its addresses.
+    reference_addresses: Addresses = field(default_factory=Addresses)
+    candidate_addresses: Addresses = field(default_factory=Addresses)
 
     def add(self, comparison: Comparison, segment: str | None = None) -> None:
         """Count one comparison; `segment` is None where the route has none."""

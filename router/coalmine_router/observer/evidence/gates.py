@@ -10,6 +10,8 @@ from math import log
 from typing import Final
 
 from coalmine_router.observer.comparison.result import Outcome
+from coalmine_router.observer.evidence.addresses import ReadyAddresses
+from coalmine_router.observer.evidence.addresses_gate import addresses_gate
 from coalmine_router.observer.evidence.counts import SEGMENTS_MAX, Evidence, Shares
 from coalmine_router.observer.evidence.mismatch_gate import mismatch_gate
 from coalmine_router.observer.evidence.mixture import log_evidence
@@ -26,21 +28,32 @@ _UNCOMPARED: Final[dict[Outcome, str]] = {
 }
 _NO_COPIES: Final = "no copy of a request to the candidate has shown yet whether it fails"
 _UNSEEN: Final[dict[GateName, Gate]] = {
-    name: Gate(name) for name in ("mismatch", "errors", "slow", "split")
+    name: Gate(name) for name in ("mismatch", "errors", "slow", "split", "addresses")
 }
+# What must have passed for a PASS, and is told as long as it is open.
+_NEEDED: Final[tuple[GateName, ...]] = ("mismatch", "errors", "addresses")
+_NONE_KNOWN: Final = ReadyAddresses()
 
 
 def judged(
-    evidence: Evidence, gates: GateSettings, before: Verdict, *, at_ns: int, trace_id: bytes
+    evidence: Evidence,
+    gates: GateSettings,
+    before: Verdict,
+    *,
+    at_ns: int,
+    trace_id: bytes,
+    ready: ReadyAddresses = _NONE_KNOWN,
 ) -> Verdict:
     """Return the verdict; `before` itself where nothing changed, and once it is FAIL.
+
+    Only an address that stands out is still added to a FAIL: it may take longer to be shown.
 
     `before` is the verdict on the same evidence at an earlier look, by the same settings. Time and
     trace are those of the look that changed the word.
     """
     if before.verdict == "fail":
-        return before
-    found = _looked(evidence, gates, before, at_ns)
+        return _with_odd_address(before, evidence, gates, ready, at_ns)
+    found = _looked(evidence, gates, before, ready, at_ns)
     if len(found) == len(before.gates) and all(map(_is_same, found, before.gates)):
         # What failed or was skipped is seen by no gate, as long as nothing was compared.
         return before if evidence.shares.requests else _retold(before, evidence, gates)
@@ -60,8 +73,22 @@ def _retold(before: Verdict, evidence: Evidence, gates: GateSettings) -> Verdict
     return before if reason == before.reason else replace(before, reason=reason)
 
 
+def _with_odd_address(
+    before: Verdict, evidence: Evidence, gates: GateSettings, ready: ReadyAddresses, at_ns: int
+) -> Verdict:
+    seen = before.gate("addresses")
+    if seen.finding == "alarm":
+        return before
+    gate = addresses_gate(evidence, ready, gates, seen)
+    if gate.finding != "alarm":
+        return before
+    others = (each for each in before.gates if each.gate != "addresses")
+    found = (*others, replace(gate, at_ns=at_ns))
+    return replace(before, gates=found, reason=_against(found))
+
+
 def _looked(
-    evidence: Evidence, gates: GateSettings, before: Verdict, at_ns: int
+    evidence: Evidence, gates: GateSettings, before: Verdict, ready: ReadyAddresses, at_ns: int
 ) -> tuple[Gate, ...]:
     seen = {**_UNSEEN, **{gate.gate: gate for gate in before.gates}}
     found = []
@@ -72,6 +99,7 @@ def _looked(
     if gates.slow:
         found.append(slow_gate(evidence, gates, seen["slow"]))
     found.append(split_gate(evidence, seen["split"]))
+    found.append(addresses_gate(evidence, ready, gates, seen["addresses"]))
     return tuple(_with_time(each, seen[each.gate], at_ns) for each in found)
 
 
@@ -85,8 +113,8 @@ def _word(found: tuple[Gate, ...], gates: GateSettings, before: Word) -> Word:
         return "fail"
     if "alarm" in findings.values():
         return "inconclusive"
-    needed = ["mismatch", "errors"] if gates.error_rate else ["mismatch"]
-    has_passed = all(findings.get(name) == "pass" for name in needed)  # type: ignore[call-overload]
+    needed = (name for name in _NEEDED if name != "errors" or gates.error_rate)
+    has_passed = all(findings.get(name) == "pass" for name in needed)
     return "pass" if has_passed or before == "pass" else "inconclusive"
 
 
@@ -94,12 +122,15 @@ def _word(found: tuple[Gate, ...], gates: GateSettings, before: Word) -> Word:
 
 
 def _reason(word: Word, found: tuple[Gate, ...], evidence: Evidence, gates: GateSettings) -> str:
-    against = [gate.reason for gate in found if gate.finding in {"fail", "alarm"}]
-    if against:
-        return "; ".join(against)
+    if against := _against(found):
+        return against
     if word == "pass":
-        return "; ".join(gate.reason for gate in found if gate.finding == "pass")
+        return "; ".join(filter(None, (each.reason for each in found if each.finding == "pass")))
     return _undecided(found, evidence, gates)
+
+
+def _against(found: tuple[Gate, ...]) -> str:
+    return "; ".join(each.reason for each in found if each.finding in {"fail", "alarm"})
 
 
 def _undecided(found: tuple[Gate, ...], evidence: Evidence, gates: GateSettings) -> str:
@@ -110,7 +141,8 @@ def _undecided(found: tuple[Gate, ...], evidence: Evidence, gates: GateSettings)
         return _nothing_compared(evidence)
     if requests < gates.min_pairs:
         return f"{found[0].reason}; at least {gates.min_pairs:,} requests must be compared"
-    told = [gate.reason for gate in found[:2] if gate.finding == "open" and gate.reason]
+    still_open = (each for each in found if each.finding == "open" and each.gate in _NEEDED)
+    told = [each.reason for each in still_open if each.reason]
     return f"not decided yet: {'; '.join(told) or _NO_COPIES}"
 
 

@@ -14,6 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from coalmine_router.observer.evidence.addresses import Addresses
 from coalmine_router.observer.evidence.counts import Differences, Evidence, OutputEvidence
 from coalmine_router.observer.evidence.interval import difference_of, rate_of
 from coalmine_router.observer.evidence.looks import Look, looked
@@ -55,8 +56,18 @@ def _told(evidence: Evidence, rate: float, settings: GateSettings, finding: Find
     if finding == "open":
         return f"{said}, allowed {percent(rate)}"
     interval = within(rate_of(shares, settings.alpha))
-    worst = _worst(evidence) if finding == "fail" else ""
+    worst = ""
+    if finding == "fail":
+        worst = _worst(evidence) + _only_address(evidence.candidate_addresses)
     return f"{said} {interval}, allowed {percent(rate)}{worst}"
+
+
+def _only_address(addresses: Addresses) -> str:
+    """Return where all mismatches come from, where that is one of several addresses."""
+    wrong = [name for name, each in addresses.by_name.items() if each.mismatch]
+    if len(wrong) != 1 or addresses.known == 1 or addresses.let_go:
+        return ""
+    return f"; all of them at {wrong[0]}, one of {addresses.known:,} addresses"
 
 
 def _worst(evidence: Evidence) -> str:

@@ -25,6 +25,8 @@ class GateSettings:
     error_rate: bool = True
     slow: bool = False
     has_noise: bool = False
+    # In how much of the trial's traffic each ready address must have been compared.
+    addresses_within_ns: int = 600 * 10**9
 
     @cached_property
     def log_needed(self) -> float:
@@ -41,4 +43,5 @@ def gate_settings(config: GatesConfig, *, has_noise: bool) -> GateSettings:
         error_rate=config.error_rate,
         slow=config.slow is not None,
         has_noise=has_noise,
+        addresses_within_ns=config.addresses_within,
     )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 Word = Literal["pass", "fail", "inconclusive"]
-GateName = Literal["mismatch", "errors", "slow", "split"]
+GateName = Literal["mismatch", "errors", "slow", "split", "addresses"]
 Finding = Literal["pass", "fail", "open", "alarm"]
 
 
@@ -35,6 +35,10 @@ class Verdict:
     gates: tuple[Gate, ...] = ()
     at_ns: int = 0
     trace_id: bytes = b""
+
+    def gate(self, name: GateName) -> Gate:
+        """Return one of its gates, as it was found; an open one where it wasn't looked at."""
+        return next((each for each in self.gates if each.gate == name), Gate(name))
 
 
 NO_VERDICT: Final = Verdict()

@@ -18,6 +18,14 @@ def count(number: float) -> str:
     return f"{number:,.0f}" if number == int(number) or number >= 100 else f"{number:.1f}"
 
 
+def lasting(duration_ns: int) -> str:
+    """Return a time as a file has it: 10m, 90s, 1.5s."""
+    for unit, name in ((3_600, "h"), (60, "m")):
+        if duration_ns % (unit * 10**9) == 0:
+            return f"{duration_ns // (unit * 10**9):,}{name}"
+    return f"{duration_ns / 10**9:g}s"
+
+
 def within(rate: Rate) -> str:
     """Return the interval: (1.9 % to 4.8 %)."""
     return f"({percent(rate.low)} to {percent(rate.high)})"

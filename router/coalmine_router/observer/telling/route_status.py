@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.comparison.pool import ComparingCounts
+from coalmine_router.observer.evidence.addresses import AsksReady, none_known
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.telling.trial_status import trial_counts
@@ -24,11 +25,16 @@ def tell_traffic(status: pb.VariantStatus, traffic: VariantTraffic) -> None:
     status.fallbacks.update(traffic.fallbacks)
 
 
-def tell_trials(status: pb.RouteStatus, trials: Iterable[Trial], gates: GateSettings) -> None:
+def tell_trials(
+    status: pb.RouteStatus,
+    trials: Iterable[Trial],
+    gates: GateSettings,
+    ready: AsksReady = none_known,
+) -> None:
     """Fill in the verdict on the route, and what was found of each candidate in these trials."""
     found = list(trials)
     status.verdict = worst(found)
-    status.comparisons.extend(trial_counts(trial, gates) for trial in found)
+    status.comparisons.extend(trial_counts(trial, gates, ready) for trial in found)
 
 
 def worst(trials: Iterable[Trial]) -> str:

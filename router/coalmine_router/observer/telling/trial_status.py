@@ -1,9 +1,17 @@
 """What an operator is told of a trial: what was found, how sure that is, and the verdict. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.observer.evidence.addresses import (
+    Addresses,
+    AddressEvidence,
+    AsksReady,
+    ReadyAddresses,
+    none_known,
+)
+from coalmine_router.observer.evidence.addresses_gate import standing_out
 from coalmine_router.observer.evidence.counts import (
     SEGMENTS_MAX,
     Differences,
@@ -20,9 +28,14 @@ from coalmine_router.observer.evidence.verdict import Gate, Verdict
 _Sums = tuple[float, ...]
 
 
-def trial_counts(trial: Trial, gates: GateSettings) -> pb.ComparisonCounts:
+def trial_counts(
+    trial: Trial, gates: GateSettings, asks_ready: AsksReady = none_known
+) -> pb.ComparisonCounts:
     """Return the evidence of a trial with its intervals, and its verdict."""
     evidence = trial.evidence
+    ready = ReadyAddresses() if trial.ended_ns else ReadyAddresses.of(trial.pair, asks_ready)
+    odd = standing_out(evidence, ready, gates, trial.verdict.gate("addresses"))
+    sides = evidence.reference_addresses, evidence.candidate_addresses
     return pb.ComparisonCounts(
         reference=trial.pair.reference,
         candidate=trial.pair.candidate,
@@ -40,7 +53,27 @@ def trial_counts(trial: Trial, gates: GateSettings) -> pb.ComparisonCounts:
         noise_pairs=evidence.noise_pairs,
         trial=_trial(trial),
         verdict=_verdict(trial.told),
+        reference_addresses=_addresses(sides[0], ready.reference, odd.reference),
+        candidate_addresses=_addresses(sides[1], ready.candidate, odd.candidate),
+        addresses_let_go=sum(side.let_go for side in sides),
     )
+
+
+def _addresses(
+    side: Addresses, ready: Sequence[str], odd: Container[str]
+) -> Iterator[pb.AddressCounts]:
+    """Yield those that are ready, as they are listed, then the others that were compared."""
+    for name in dict.fromkeys((*ready, *side.by_name)):
+        own = side.by_name.get(name) or AddressEvidence()
+        yield pb.AddressCounts(
+            address=name,
+            ready=name in ready,
+            compared=own.compared,
+            mismatch=own.mismatch,
+            failed=own.failed,
+            seen_ns=own.max_seen_ns,
+            stands_out=name in odd,
+        )
 
 
 def _trial(trial: Trial) -> pb.Trial:

@@ -9,6 +9,7 @@ import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.comparison.result import Comparison
+from coalmine_router.observer.evidence.addresses import AsksReady, none_known
 from coalmine_router.observer.evidence.counts import Differences
 from coalmine_router.observer.evidence.tally import Tally
 from coalmine_router.observer.evidence.trial import Trial
@@ -17,7 +18,7 @@ from coalmine_router.observer.evidence.verdict import VerdictChange
 from coalmine_router.observer.exchange import Exchange, Found, Lesson
 from coalmine_router.observer.learning import Learning, segment_of
 from coalmine_router.observer.settings import settings_of
-from tests.doubles.exchanges import MATCH, call, exchange, found, mismatch
+from tests.doubles.exchanges import MATCH, call, exchange, failed, found, mismatch
 from tests.doubles.hand_clock import HandClock
 from tests.doubles.reports import STARTED_NS, UNUSED, report, router_config, settings
 
@@ -29,7 +30,7 @@ INTERNAL = 13
 class Rig:
     """Learning of the route `digits`, and what it holds."""
 
-    def __init__(self, **route: Any) -> None:
+    def __init__(self, ready: AsksReady = none_known, **route: Any) -> None:
         config = router_config(route=route, stable=UNUSED, canary=UNUSED, int8=UNUSED)
         self.route = config.table().route("digits")
         self.trials = Trials()
@@ -37,7 +38,7 @@ class Rig:
         routes = {name: settings_of(each) for name, each in settings(config).items()}
         self.clock = HandClock()
         self.clock.now_ns = STARTED_NS
-        self.learning = Learning(self.trials, self.tally, routes, self.clock)
+        self.learning = Learning(self.trials, self.tally, routes, self.clock, ready)
 
     def compared(
         self, what: Found, *failed: bool | None, of: Exchange | None = None
@@ -268,7 +269,7 @@ def test_a_split_that_is_not_what_was_configured_raises_the_alarm_and_fails_nobo
     changes = rig.assigned(*traffic(6_000, share=0.2)) + rig.later()
     assert changes == [], "inconclusive it was before"
     verdict = rig.trial.verdict
-    assert (verdict.verdict, verdict.gates[-1].finding) == ("inconclusive", "alarm")
+    assert (verdict.verdict, verdict.gate("split").finding) == ("inconclusive", "alarm")
     assert "the router does not split as configured" in verdict.reason
 
 
@@ -276,8 +277,8 @@ def test_a_split_that_is_kept_to_the_request_raises_none() -> None:
     rig = Rig()
     rig.assigned(*(split("canary" if n % 10 == 3 else "stable") for n in range(6_000)))
     rig.later()
-    assert rig.trial.verdict.gates[-1].finding == "open"
-    assert rig.trial.verdict.gates[-1].observed == 6_001
+    assert rig.trial.verdict.gate("split").finding == "open"
+    assert rig.trial.verdict.gate("split").observed == 6_001
 
 
 def test_the_split_is_looked_at_once_those_that_began_together_have_ended() -> None:
@@ -285,7 +286,7 @@ def test_the_split_is_looked_at_once_those_that_began_together_have_ended() -> N
     rig.assigned(*(split("stable", EVEN) for _ in range(200)))
     assert not rig.trial.verdict.gates
     rig.later()
-    assert rig.trial.verdict.gates[-1].finding == "alarm"
+    assert rig.trial.verdict.gate("split").finding == "alarm"
 
 
 def test_a_stream_lasts_as_long_as_its_caller_likes_and_says_nothing_of_the_split() -> None:
@@ -329,3 +330,40 @@ def test_the_fiftieth_tenant_and_those_after_it_are_counted_together() -> None:
     segments = rig.trial.evidence.segments
     assert len(segments) == 50
     assert (segments["tenant-48"].shares.requests, segments["(other)"].shares.requests) == (1, 11)
+
+
+# ---------------------------------------------------------------- addresses
+
+
+def test_a_comparison_counts_at_the_addresses_of_both_sides() -> None:
+    rig = Rig()
+    rig.compared(found(mismatch()))
+    rig.compared(found(MATCH, candidate_address="10.0.0.8:8001"))
+    evidence = rig.trial.evidence
+    reference, candidate = evidence.reference_addresses, evidence.candidate_addresses
+    assert {name: each.compared for name, each in reference.by_name.items()} == {"10.0.0.1:8001": 2}
+    assert {name: (each.compared, each.mismatch) for name, each in candidate.by_name.items()} == {
+        "10.0.0.7:8001": (1, 1),
+        "10.0.0.8:8001": (1, 0),
+    }
+
+
+def test_a_failure_that_is_charged_counts_at_its_address_and_no_other_does() -> None:
+    rig = Rig()
+    rig.compared(found(failed("INTERNAL")), True)
+    rig.compared(found(failed("UNAVAILABLE"), candidate_address="10.0.0.8:8001"), None)
+    (name, own), *others = rig.trial.evidence.candidate_addresses.by_name.items()
+    assert (name, own.compared, own.failed, own.mismatch) == ("10.0.0.7:8001", 1, 1, 0)
+    assert not others, "who answered nothing was not compared"
+
+
+def test_no_pass_is_given_while_a_ready_address_of_the_candidate_is_unseen() -> None:
+    ready = {"canary": ["10.0.0.7:8001", "10.0.0.8:8001"], "stable": ["10.0.0.1:8001", "never:1"]}
+    rig = Rig(lambda route, variant: ready[variant] if route == "digits" else ())
+    for _ in range(500):
+        assert rig.compared(found(MATCH), False) == []
+    assert rig.trial.verdict.reason == (
+        "not decided yet: 1 of 2 ready addresses not compared within 10m of traffic: 10.0.0.8:8001"
+    )
+    (change,) = rig.compared(found(MATCH, candidate_address="10.0.0.8:8001"), False)
+    assert change.verdict.verdict == "pass"

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from coalmine_router.config.gates import GatesConfig
 from coalmine_router.observer.comparison.result import Comparison, OutputResult
@@ -150,6 +151,14 @@ def test_settings_are_those_of_the_file() -> None:
         {"max_mismatch_rate": 0.02, "alpha": 0.1, "min_pairs": 9, "slow": {"over": "1s"}}
     )
     assert gate_settings(config, has_noise=True) == GateSettings(0.02, 0.1, 9, True, True, True)
+    within = GatesConfig.model_validate({"addresses_within": "10s"})
+    assert gate_settings(within, has_noise=False) == GateSettings(addresses_within_ns=10**10)
+
+
+@pytest.mark.parametrize("within", ["0s", "10", 10, "-1m", None])
+def test_a_time_that_is_none_is_refused(within: object) -> None:
+    with pytest.raises(ValidationError, match="addresses_within"):
+        GatesConfig.model_validate({"addresses_within": within})
     assert gate_settings(GatesConfig(), has_noise=False) == ONE_PERCENT
 
 

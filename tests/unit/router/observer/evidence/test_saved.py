@@ -25,6 +25,7 @@ def again(trial: Trial) -> Trial:
 def test_a_trial_comes_back_as_it_was() -> None:
     trial = a_trial()
     assert all(getattr(trial.evidence, each.name) for each in fields(Evidence))
+    assert trial.evidence.candidate_addresses.by_name["10.0.0.2:8001"].worse
     assert again(trial) == trial
 
 

@@ -190,3 +190,37 @@ def test_how_comparing_keeps_up_is_told() -> None:
     assert comparing(ComparingCounts(5, 1_024, 2_500, 2, 90, 30)) == pb.Comparing(
         waiting=5, waiting_bytes=1_024, share_bp=2_500, processes=2, compared=90, left_out=30
     )
+
+
+# ---------------------------------------------------------------- addresses
+
+
+def test_a_trial_is_told_with_its_addresses_and_the_ready_ones_that_nobody_compared() -> None:
+    ready = {"canary": ["10.0.0.2:8001", "10.0.0.3:8001"], "stable": ["10.0.0.1:8001"]}
+    one = a_trial()
+    found = trial_counts(one, GATES, lambda _, variant: ready[variant])
+    assert [(each.address, each.ready, each.compared) for each in found.candidate_addresses] == [
+        ("10.0.0.2:8001", True, 3),
+        ("10.0.0.3:8001", True, 0),
+        ("10.0.0.1:8001", False, 3),
+    ]
+    assert [(each.address, each.ready) for each in found.reference_addresses] == [
+        ("10.0.0.1:8001", True),
+        ("10.0.0.2:8001", False),
+    ]
+    assert (found.candidate_addresses[0].mismatch, found.candidate_addresses[0].seen_ns) == (3, 2)
+    assert not any(each.stands_out for each in found.candidate_addresses)
+    one.ended_ns = 7
+    ended = trial_counts(one, GATES, lambda _, variant: ready[variant])
+    assert not any(each.ready for each in ended.candidate_addresses), "it was long ago"
+
+
+def test_the_address_that_stands_out_is_told() -> None:
+    one = trial("fail")
+    for at_ns in range(60):
+        name = f"10.0.0.{at_ns % 3}:1"
+        one.evidence.candidate_addresses.add(name, float(name == "10.0.0.1:1"), at_ns=at_ns)
+    one.evidence.candidate_addresses.let_go = 2
+    found = trial_counts(one, GATES)
+    odd = [each.address for each in found.candidate_addresses if each.stands_out]
+    assert (odd, found.addresses_let_go) == (["10.0.0.1:1"], 2)
