@@ -2,6 +2,9 @@
 
 Python's own way, KeyboardInterrupt, has a traceback wherever nobody expects it, and is lost in some
 imports. The system's own way ends no process that is the first of a container.
+
+SIGHUP is remembered meanwhile, where it may mean something: a router reads its file again once it
+serves, any other process ends by it as soon as it is known to be another.
 """
 
 import os
@@ -23,6 +26,42 @@ def end_at_signals() -> None:
     for number in _CODES:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _end)
+
+
+class EarlyHangup:
+    """The handler of SIGHUP for as long as nobody has said what it means."""
+
+    def __init__(self) -> None:
+        self.had_terminal = has_terminal()
+        self.came = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        """Remember that it came."""
+        self.came = True
+
+
+def remember_hangup() -> None:
+    """Keep SIGHUP from now on for whoever takes it up, or leaves it; ignored, it stays so."""
+    if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
+        signal.signal(signal.SIGHUP, EarlyHangup())
+
+
+def leave_hangup_to_system() -> None:
+    """End by SIGHUP from now on, and now if it came, where `remember_hangup` has kept it."""
+    early = signal.getsignal(signal.SIGHUP)
+    if isinstance(early, EarlyHangup):
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        if early.came:
+            os.kill(os.getpid(), signal.SIGHUP)
+
+
+def has_terminal() -> bool:
+    """Return whether there is a controlling terminal."""
+    try:
+        os.close(os.open("/dev/tty", os.O_RDONLY | os.O_NOCTTY))
+    except OSError:
+        return False
+    return True
 
 
 def leave_signals_to_python() -> None:

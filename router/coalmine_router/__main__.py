@@ -1,12 +1,13 @@
 """`python -m coalmine_router`: how the router starts its own processes."""
 
-from coalmine.early_signals import end_at_signals
+from coalmine.early_signals import end_at_signals, remember_hangup
 from coalmine.standard_streams import open_standard_streams
 
 
 def main() -> None:
     """Run the command line."""
     end_at_signals()
+    remember_hangup()
     open_standard_streams()
     from coalmine_router.cli import router  # noqa: PLC0415 - not before signals are seen to
 

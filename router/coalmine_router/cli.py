@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from coalmine import lifecycle
+from coalmine.early_signals import leave_hangup_to_system
 from coalmine.errors import StartError
 from coalmine.lifecycle import Stop
 from coalmine.number_options import whole_option
@@ -43,6 +44,13 @@ router = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+
+
+@router.callback()
+def _group(context: typer.Context) -> None:
+    if context.invoked_subcommand != "run":
+        leave_hangup_to_system()
+
 
 ConfigFile = Annotated[
     Path, typer.Option("--config", metavar="FILE", help="The router's configuration.")

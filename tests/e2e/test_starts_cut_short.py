@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -73,6 +74,27 @@ def test_ctrl_c_while_the_routers_processes_start_leaves_nothing(
 ) -> None:
     with interrupted("router", "run", "--config", config, folder=tmp_path) as running:
         until(lambda: any(kind in words for words in running.children().values()), 60)
+
+
+def catches_hangup(pid: int) -> bool:
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(each for each in status.splitlines() if each.startswith("SigCgt"))
+    return bool(int(caught.split()[1], 16) & 1 << signal.SIGHUP - 1)
+
+
+def test_hangups_from_a_routers_first_moment_on_are_one_reload_once_it_serves(
+    config: Path, tmp_path: Path
+) -> None:
+    with interrupted("router", "run", "--config", config, folder=tmp_path) as running:
+        pid = running.process.pid
+        until(lambda: catches_hangup(pid), 60)
+        assert not is_importing(pid, "cygrpc"), "its first moment is before that"
+        while "workers_rolled" not in running.log.read_text():
+            if "proxy-0" not in running.log.read_text():
+                running.process.send_signal(signal.SIGHUP)
+            assert running.process.poll() is None, running.log.read_text()
+            time.sleep(0.02)
+        assert running.log.read_text().count("reload_asked") == 1
 
 
 # ---------------------------------------------------------------- streams

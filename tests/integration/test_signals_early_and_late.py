@@ -102,6 +102,46 @@ def test_sigterm_while_a_program_is_imported_is_quiet_and_143(
     assert ended(EARLY, name, module, "SIGTERM", "plain", *arguments, folder=tmp_path) == (143, "")
 
 
+@pytest.mark.parametrize(
+    "module", ["typer", "coalmine_client.cli.root", "coalmine_router.cli", "grpc", "uvloop"]
+)
+def test_sighup_while_a_router_is_imported_does_not_end_it(module: str, tmp_path: Path) -> None:
+    name, *arguments = ROUTER
+    words = (name, module, "SIGHUP", "plain", *arguments)
+    assert ended(EARLY, *words, folder=tmp_path) == (
+        2,
+        "coalmine: router.yaml: no such file or directory\n",
+    )
+
+
+@pytest.mark.parametrize(
+    ("program", "module"),
+    [
+        (SERVER, "typer"),
+        (SERVER, "torch"),
+        (PROXY, "structlog"),
+        (PROXY, "coalmine_router.proxy_app"),
+        (CHECK, "typer"),
+        (DEMO, "coalmine_client.demo.command"),
+        (("coalmine_client", "routes"), "coalmine_client.cli.routes"),
+    ],
+)
+def test_sighup_while_any_other_program_is_imported_ends_it(
+    program: tuple[str, ...], module: str, tmp_path: Path
+) -> None:
+    name, *arguments = program
+    assert ended(EARLY, name, module, "SIGHUP", "plain", *arguments, folder=tmp_path) == (
+        -signal.SIGHUP,
+        "",
+    )
+
+
+def test_sighup_that_is_ignored_from_the_start_stays_so(tmp_path: Path) -> None:
+    ignoring = f"import signal; signal.signal(signal.SIGHUP, signal.SIG_IGN){EARLY}"
+    words = ("coalmine_client", "typer", "SIGHUP", "plain", "--version")
+    assert ended(ignoring, *words, folder=tmp_path)[0] == 0
+
+
 def test_sigterm_ends_the_first_process_of_a_container_too_while_it_is_imported(
     tmp_path: Path,
 ) -> None:

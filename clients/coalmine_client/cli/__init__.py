@@ -5,7 +5,7 @@ import os
 import sys
 from typing import Final, NoReturn
 
-from coalmine.early_signals import INTERRUPTED, end_at_signals
+from coalmine.early_signals import INTERRUPTED, end_at_signals, remember_hangup
 from coalmine.standard_streams import open_standard_streams
 
 _FAILED: Final = 1
@@ -16,6 +16,7 @@ _OUTPUT_LOST: Final = frozenset({errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBA
 def main() -> None:
     """Run the program, and exit: 130 after Ctrl-C at any moment, 1 where the output is lost."""
     end_at_signals()
+    remember_hangup()
     open_standard_streams()
     try:
         try:

@@ -12,7 +12,7 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
-from coalmine.early_signals import leave_signals_to_python
+from coalmine.early_signals import leave_hangup_to_system, leave_signals_to_python
 from coalmine.errors import StartError
 from coalmine_client.cli.failure import one_line
 
@@ -26,6 +26,8 @@ _HELP: Final = {
     "router": "Split, shadow and compare traffic between model versions.",
     "demo": "Run the whole thing on this machine, with real data.",
 }
+# Of which a command reads its file again.
+_TAKES_HANGUP: Final = "router"
 _EXTRA: Final = {"server": "server", "package": "server", "router": "router", "demo": "demo"}
 
 
@@ -55,6 +57,8 @@ class LazyGroup(TyperGroup):
         entry = self.entries.get(name or "")
         if entry is None:  # a verb of ours; a server's go on without Python's way for long
             leave_signals_to_python()
+        if name != _TAKES_HANGUP:
+            leave_hangup_to_system()
         return name, _load(entry) if entry else command, rest
 
 
