@@ -39,6 +39,12 @@ async def answer_to(call: Any) -> Any:
     return await call  # which holds the result by now, or what went wrong
 
 
+def is_given_up() -> bool:
+    """Return whether it is this task that was cancelled, not a call that it waits for."""
+    task = asyncio.current_task()
+    return task is None or task.cancelling() > 0
+
+
 def end_call(call: Any) -> None:
     """Cancel a call, if it isn't over; what waits for its operations hears of it from gRPC."""
     end = getattr(call, _END, None)

@@ -8,9 +8,7 @@ from typing import Any, Final
 import grpc
 
 from coalmine.calling import Shown, shown_from
-from coalmine.clock import Clock
 from coalmine.credentials import channel_credentials
-from coalmine.errors import StartError
 from coalmine.limits import FLOOD_LIMITS, MESSAGE_LIMITS, PING_LIMITS, metadata_limits
 from coalmine.security import Tls
 from coalmine.watched import Watched
@@ -115,11 +113,6 @@ def token_of(backend: Backend) -> Shown:
     return shown_from(Path(backend.token_file), backend.targets[0], None, in_plaintext=True)
 
 
-def address_of(target: str) -> str:
-    """Return `host:port` of a gRPC target such as dns:///host:port."""
-    return target.rpartition("/")[2] or target
-
-
 def tls_of(backend: Backend) -> Tls | None:
     """Return the files by which a backend is called; None: plaintext."""
     return None if backend.tls is None else _tls(backend.tls)
@@ -152,89 +145,3 @@ class BackendFiles:
     def look(self) -> tuple[bool, bool]:
         """Read files again that changed; return whether credentials and token are new ones."""
         return self._credentials.look(), self._token.look()
-
-
-# ---------------------------------------------------------------- beside the hot path
-
-_LOOK_NS: Final = 10**9
-# A table has 256 at most; while it is replaced, calls by the one before are still under way.
-_BACKENDS_MAX: Final = 512
-
-
-class Channels:
-    """One channel a target, opened when first asked for, and again where files have changed.
-
-    A backend's files are looked at when it is called, once a second at most. The channel before
-    lives as long as its calls do: gRPC closes it once nobody holds it.
-    """
-
-    def __init__(self, clock: Clock) -> None:
-        self._clock = clock
-        # The one that was called last comes last.
-        self._reached: dict[Backend, _Reached] = {}
-
-    def channel(self, backend: Backend, target: str) -> grpc.aio.Channel:
-        """Return the channel to `target` of `backend`. Raises StartError for its wrong files."""
-        return self._reach(backend).channel(target)
-
-    def shown(self, backend: Backend) -> Shown:
-        """Return the metadata that shows `backend` the router's token. Raises StartError."""
-        return self._reach(backend).files.shown
-
-    async def close(self) -> None:
-        """Close them all; calls under way are cancelled."""
-        while self._reached:
-            for channel in self._reached.popitem()[1].open.values():
-                await channel.close(grace=None)
-
-    def _reach(self, backend: Backend) -> "_Reached":
-        now_ns = self._clock.monotonic_ns()
-        found = self._reached.pop(backend, None) or _Reached(backend, now_ns)
-        self._reached[backend] = found
-        if len(self._reached) > _BACKENDS_MAX:
-            del self._reached[next(iter(self._reached))]
-        found.look(now_ns)
-        return found
-
-
-class _Reached:
-    """The channels to one backend, by target."""
-
-    def __init__(self, backend: Backend, now_ns: int) -> None:
-        self.open: dict[str, grpc.aio.Channel] = {}
-        self._backend = backend
-        self._next_ns = now_ns
-        self._files: BackendFiles | None = None
-        self._wrong = ""
-
-    @property
-    def files(self) -> BackendFiles:
-        """What the files last said. Raises StartError where they never were right."""
-        if self._files is None:
-            raise StartError(self._wrong)
-        return self._files
-
-    def channel(self, target: str) -> grpc.aio.Channel:
-        """Return the channel to `target`. Raises StartError."""
-        credentials = self.files.credentials
-        found = self.open.get(target)
-        if found is None:
-            found = open_channel(self._backend, target, credentials=credentials)
-            self.open[target] = found
-        return found
-
-    def look(self, now_ns: int) -> None:
-        """Look whether the files have changed, unless that was done within the last second."""
-        if now_ns < self._next_ns:
-            return
-        self._next_ns = now_ns + _LOOK_NS
-        if self._files is None:
-            self._read()
-        elif self._files.look()[0]:
-            self.open.clear()
-
-    def _read(self) -> None:
-        try:
-            self._files = BackendFiles(self._backend)
-        except StartError as error:
-            self._wrong = str(error)

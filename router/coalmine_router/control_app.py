@@ -22,11 +22,13 @@ from coalmine.reflection import Methods
 from coalmine.span_export import ENDS_S, CountedSpans, exporter_for, resource
 from coalmine.stream_limit import TurnedAway
 from coalmine.telemetry import ROUTER_SERVICE
-from coalmine_router.channels import Channels
+from coalmine_router.backends.registry import Backends
+from coalmine_router.backends.resolve import Resolver
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.control.door import ControlDoor, Offer
 from coalmine_router.control.plane import ControlPlane
 from coalmine_router.files import certificate_files
+from coalmine_router.observer.copies.limits import EJECTION
 from coalmine_router.observer.plane import ObserverPlane, Surroundings
 from coalmine_router.observer.telling.teller import NoSpans
 
@@ -48,10 +50,10 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
     registry.register(TurnedAway("coalmine_router_control", *door.limits))
     async with contextlib.AsyncExitStack() as stack:
         http = stack.enter_context(_exposed(config.http, registry, stop))
-        channels = await stack.enter_async_context(_channels())
-        plane = await stack.enter_async_context(_plane(config, channels, registry))
+        backends = await stack.enter_async_context(_backends())
+        plane = await stack.enter_async_context(_plane(config, backends, registry))
         observer = await stack.enter_async_context(
-            _observer(settings, plane, channels, registry, stop)
+            _observer(settings, plane, backends, registry, stop)
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         background = [tasks.create_task(plane.run()), tasks.create_task(observer.run())]
@@ -87,20 +89,33 @@ def _exposed(address: str, registry: CollectorRegistry, stop: Stop) -> Iterator[
 
 
 @contextlib.asynccontextmanager
-async def _channels() -> AsyncIterator[Channels]:
-    channels = Channels(SystemClock())
+async def _backends() -> AsyncIterator[Backends]:
+    """Yield the backends of whatever table is in force, connected until the end."""
+    backends = Backends(
+        clock=SystemClock(),
+        rng=random.Random(os.urandom(16)),  # noqa: S311 - who gets the next copy, no secrets
+        resolver=Resolver(),
+        rules=EJECTION,
+        is_lenient=True,
+        may_lose_stable=True,
+    )
     try:
-        yield channels
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(backends.run())
+            try:
+                yield backends
+            finally:
+                running.cancel()
     finally:
-        await channels.close()
+        await backends.close()
 
 
 @contextlib.asynccontextmanager
 async def _plane(
-    config: RouterConfig, channels: Channels, registry: CollectorRegistry
+    config: RouterConfig, backends: Backends, registry: CollectorRegistry
 ) -> AsyncIterator[ControlPlane]:
     plane = await ControlPlane.open(
-        config, channels=channels, clock=SystemClock(), registry=registry
+        config, backends=backends, clock=SystemClock(), registry=registry
     )
     try:
         yield plane
@@ -112,7 +127,7 @@ async def _plane(
 async def _observer(
     settings: ControlSettings,
     plane: ControlPlane,
-    channels: Channels,
+    backends: Backends,
     registry: CollectorRegistry,
     stop: Stop,
 ) -> AsyncIterator[ObserverPlane]:
@@ -123,6 +138,8 @@ async def _observer(
         Surroundings(
             folder=config.control.state,
             tables=plane.table,
+            backends=backends,
+            ready_addresses=backends.ready_addresses,
             routes={route.name: route for route in config.routes},
             spans=spans or NoSpans(),
             resource=resource(ROUTER_SERVICE),
@@ -132,7 +149,7 @@ async def _observer(
         )
     )
     try:
-        await observer.open(channels, is_strict=plane.is_usable)
+        await observer.open(is_strict=plane.is_usable)
         yield observer
     finally:
         await observer.close()

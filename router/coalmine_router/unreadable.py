@@ -9,6 +9,8 @@ _EXHAUSTED: Final = "RESOURCE_EXHAUSTED"
 
 # What stands around gRPC's own texts, where the call was under way.
 REMOVED: Final = "Stream removed ("
+# Of a call with a number above the last that the peer would still look at.
+_UNTOUCHED: Final = "GOAWAY received"
 # Of a request that was too large to be sent: nobody's fault but the caller's.
 _SENT: Final = "CLIENT: Sent message larger"
 # A peer that sheds calls says so by a reset with this number.
@@ -54,6 +56,17 @@ def is_unreadable(code: str, own: str) -> bool:
     if code == "PERMISSION_DENIED":
         return own.startswith("RST_STREAM")
     return bool(own) and code == _EXHAUSTED and not own.startswith((_SENT, _SHED))
+
+
+def is_untouched(code: str, text: str, metadata: Iterable[Pair]) -> bool:
+    """Return whether a call's connection closed with the word that nobody had looked at it.
+
+    Of a call that somebody had looked at, the text tells of the connection's end first; and what
+    came with metadata is what somebody said.
+    """
+    if code != "UNAVAILABLE" or tuple(metadata):
+        return False
+    return text.removeprefix(REMOVED).startswith(_UNTOUCHED)
 
 
 def weight(metadata: Iterable[Pair]) -> int:

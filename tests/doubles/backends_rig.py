@@ -5,8 +5,9 @@ import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
-from coalmine.clock import SystemClock
+from coalmine.clock import Clock, SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.backends.address import Address
 from coalmine_router.backends.ejection import Rules
@@ -110,29 +111,45 @@ async def called(address: Address, timeout_s: float = 5.0) -> bytes:
 
 @asynccontextmanager
 async def alive(
-    first: RouteTable,
+    first: RouteTable, *, is_warm: bool = True, **given: Any
+) -> AsyncIterator[BackendsRig]:
+    """Yield backends that follow `first`, and run; at the end they are closed."""
+    async with reaching(first, **given) as backends:
+        if is_warm:
+            await backends.warmed(10.0)
+        yield BackendsRig(backends)
+
+
+@asynccontextmanager
+async def reaching(
+    first: RouteTable | None = None,
     *,
+    clock: Clock | None = None,
     resolver: Resolves | None = None,
     pace: Pace = BRISK,
     rules: Rules = BRISK_RULES,
-    is_warm: bool = True,
-) -> AsyncIterator[BackendsRig]:
-    """Yield backends that follow `first`, and run; at the end they are closed."""
+    is_lenient: bool = False,
+    may_lose_stable: bool = False,
+) -> AsyncIterator[Backends]:
+    """Yield backends, without a table where none is `first`, that run until the end."""
     backends = Backends(
-        clock=SystemClock(),
+        clock=clock or SystemClock(),
         rng=random.Random(7),
         resolver=resolver or Resolver(),
         open_channel=open_channel,
         pace=pace,
         rules=rules,
+        is_lenient=is_lenient,
+        may_lose_stable=may_lose_stable,
     )
-    backends.follow(first)
-    async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(backends.run())
-        try:
-            if is_warm:
-                await backends.warmed(10.0)
-            yield BackendsRig(backends)
-        finally:
-            running.cancel()
-    await backends.close()
+    if first is not None:
+        backends.follow(first)
+    try:
+        async with asyncio.TaskGroup() as tasks:
+            running = tasks.create_task(backends.run())
+            try:
+                yield backends
+            finally:
+                running.cancel()
+    finally:
+        await backends.close()

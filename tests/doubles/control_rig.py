@@ -19,11 +19,11 @@ from coalmine.control.v1.control_pb2_grpc import (
 from coalmine.errors import NotFound
 from coalmine.reflection import Methods
 from coalmine.security import Tls
-from coalmine_router.channels import Channels
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.control.door import ControlDoor
 from coalmine_router.control.plane import ControlPlane
 from coalmine_router.table import Route, RouteTable
+from tests.doubles.backends_rig import reaching
 from tests.doubles.proxy import FollowingProxy
 
 
@@ -100,14 +100,15 @@ class ControlRig:
         self._tls = tls
         self._shown = shown(token, "unix:", None, in_plaintext=True)
         self.door = ControlDoor(config.control, socket, SystemClock())
-        self._channels = Channels(SystemClock())
+        self._reaching = reaching(is_lenient=True, may_lose_stable=True)
         self._group = asyncio.TaskGroup()
         self.registry = CollectorRegistry()
         self.learned = KnownMismatches()
 
     async def __aenter__(self) -> Self:
+        self.backends = await self._reaching.__aenter__()
         self._plane = await ControlPlane.open(
-            self._config, channels=self._channels, clock=SystemClock(), registry=self.registry
+            self._config, backends=self.backends, clock=SystemClock(), registry=self.registry
         )
         self.address = await self.door.open(self._operators, self._proxies_offer)
         self._opened = open_aio_channel(self.address, self._tls)
@@ -132,7 +133,7 @@ class ControlRig:
             each.cancel()
         await self._group.__aexit__(kind, error, traceback)
         await self._opened.close()
-        await self._channels.close()
+        await self._reaching.__aexit__(None, None, None)
         await self._plane.close()
 
     async def stop(self, grace_s: float = 30.0) -> None:

@@ -10,13 +10,15 @@ from typing import Any
 
 from coalmine.clock import Clock, SystemClock
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.channels import Channels
+from coalmine_router.backends.registry import Backends
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.observer.copies.copies import Copies
-from coalmine_router.observer.copies.limits import CopyLimits, configured
+from coalmine_router.observer.copies.limits import EJECTION, CopyLimits, configured
+from coalmine_router.observer.copies.reach import Reach
 from coalmine_router.observer.exchange import Copy, CopyCall, Exchange, copies_of
 from coalmine_router.observer.totals import LaneKey, LaneTotals
 from coalmine_router.table import RouteTable
+from tests.doubles.backends_rig import reaching
 from tests.doubles.reports import router_config, settings
 from tests.doubles.waiting import eventually
 
@@ -27,6 +29,7 @@ class Copying:
 
     copies: Copies
     table: RouteTable
+    backends: Backends
     offered: int = 0
     answered: list[tuple[Exchange, CopyCall]] = field(default_factory=list)
     given_up: list[tuple[Exchange, Copy]] = field(default_factory=list)
@@ -90,27 +93,31 @@ async def copying(
     limits: CopyLimits | None = None,
     clock: Clock | None = None,
     rng: random.Random | None = None,
+    **reached: Any,
 ) -> AsyncIterator[Copying]:
-    """Run copies until the block ends; then all channels are closed and all counts add up."""
+    """Run copies until the block ends; then all counts add up.
+
+    It begins once it is known of each backend whether it can be called; `reached`: as `reaching`.
+    """
     moment = clock or SystemClock()
-    answered: list[tuple[Exchange, CopyCall]] = []
-    given_up: list[tuple[Exchange, Copy]] = []
-    copies = Copies(
-        channels=lambda: Channels(moment),
-        settings=configured(settings(config)),
-        answered=lambda *one: answered.append(one),
-        given_up=lambda *one: given_up.append(one),
-        clock=moment,
-        rng=rng or random.Random(7),
-        limits=limits,
-    )
-    rig = Copying(copies, config.table(), answered=answered, given_up=given_up)
-    try:
+    given = {"rules": EJECTION, "is_lenient": True, "may_lose_stable": True, **reached}
+    async with reaching(config.table(), clock=moment, **given) as backends:
+        await backends.warmed(10.0)
+        answered: list[tuple[Exchange, CopyCall]] = []
+        given_up: list[tuple[Exchange, Copy]] = []
+        copies = Copies(
+            reach=Reach(backends, moment),
+            settings=configured(settings(config)),
+            answered=lambda *one: answered.append(one),
+            given_up=lambda *one: given_up.append(one),
+            clock=moment,
+            rng=rng or random.Random(7),
+            limits=limits,
+        )
+        rig = Copying(copies, config.table(), backends, answered=answered, given_up=given_up)
         async with _running(copies):
             yield rig
-    finally:
-        await copies.close()
-    rig.check()
+        rig.check()
 
 
 @asynccontextmanager

@@ -16,12 +16,12 @@ from prometheus_client import CollectorRegistry
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1 import control_pb2_grpc as pb_grpc
-from coalmine_router.channels import Channels
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.observer.comparison.pool import PoolLimits
 from coalmine_router.observer.copies.limits import CopyLimits
 from coalmine_router.observer.plane import ObserverPlane, Surroundings
 from coalmine_router.observer.telling.teller import NoSpans, Spans
+from tests.doubles.backends_rig import reaching
 from tests.doubles.reports import settings
 
 
@@ -98,36 +98,36 @@ async def observing(
     """Run an observer behind a real gRPC server until the block ends."""
     table = config.table()
     registry = CollectorRegistry()
-    channels = Channels(SystemClock())
-    plane = ObserverPlane(
-        Surroundings(
-            folder=folder,
-            tables=lambda: table,
-            routes=settings(config),
-            clock=SystemClock(),
-            rng=random.Random(7),
-            registry=registry,
-            resource=Resource.create({"service.name": "coalmine-router"}),
-            spans=spans or NoSpans(),
-            copy_limits=limits or CopyLimits(),
-            pool_limits=pool or PoolLimits(),
-        )
-    )
     server = grpc.aio.server(options=[("grpc.max_receive_message_length", 1 << 26)])
-    pb_grpc.add_ReportsServicer_to_server(plane.servicer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     client = grpc.aio.insecure_channel(
         f"127.0.0.1:{port}", options=[("grpc.max_send_message_length", 1 << 26)]
     )
-    try:
-        await plane.open(channels)
-        async with _running(plane), client:
-            await server.start()
-            yield Observing(plane, config, registry, pb_grpc.ReportsStub(client))
-    finally:
-        await server.stop(None)
-        await channels.close()
-        await plane.close()
+    async with reaching(table, is_lenient=True, may_lose_stable=True) as backends:
+        plane = ObserverPlane(
+            Surroundings(
+                folder=folder,
+                tables=lambda: table,
+                backends=backends,
+                routes=settings(config),
+                clock=SystemClock(),
+                rng=random.Random(7),
+                registry=registry,
+                resource=Resource.create({"service.name": "coalmine-router"}),
+                spans=spans or NoSpans(),
+                copy_limits=limits or CopyLimits(),
+                pool_limits=pool or PoolLimits(),
+            )
+        )
+        pb_grpc.add_ReportsServicer_to_server(plane.servicer(), server)
+        try:
+            await plane.open()
+            async with _running(plane), client:
+                await server.start()
+                yield Observing(plane, config, registry, pb_grpc.ReportsStub(client))
+        finally:
+            await server.stop(None)
+            await plane.close()
 
 
 @asynccontextmanager

@@ -5,9 +5,8 @@ import asyncio
 import grpc
 import pytest
 
-from coalmine.clock import SystemClock
-from coalmine_router.channels import Channels
 from coalmine_router.table import Backend
+from tests.doubles.backends_rig import alive, table
 from tests.doubles.oip_backend import INFER, Answer, OipBackend, Seen
 from tests.doubles.proxy_rig import ProxyRig
 from tests.doubles.split_route import REQUEST, ended, split_route, table_of
@@ -45,16 +44,23 @@ async def test_a_proxys_calls_dont_wait_for_a_backends_bound_on_streams(*, healt
 
 
 async def test_copies_dont_wait_for_a_backends_bound_on_streams() -> None:
-    gate, channels = Gate(), Channels(SystemClock())
-    async with OipBackend(gate, options=OPTIONS) as backend:
-        blue = Backend("blue", (backend.address,))
-        call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
-        call = channels.channel(blue, backend.address).unary_unary(f"/{INFER}")
-        calls = [call(REQUEST, timeout=10.0) for _ in range(CALLS)]
-        await backend.wait_seen(CALLS)
-        gate.opened.set()
-        assert [(await ended(each)).code for each in calls] == [OK] * CALLS
-        await channels.close()
+    gate = Gate()
+    async with (
+        OipBackend(gate, options=OPTIONS) as backend,
+        alive(table(Backend("blue", (backend.address,)))) as rig,
+    ):
+        address = rig.stable.pick()
+        assert address is not None
+        async with asyncio.TaskGroup() as tasks:
+            made = [
+                tasks.create_task(address.call(f"/{INFER}", REQUEST, timeout_s=10.0))
+                for _ in range(CALLS)
+            ]
+            await backend.wait_seen(CALLS)
+            assert address.outstanding == CALLS
+            gate.opened.set()
+        assert [each.result() for each in made] == [b""] * CALLS
+        assert address.outstanding == 0
 
 
 async def test_a_backend_with_several_connections_that_goes_is_found_again() -> None:

@@ -255,7 +255,7 @@ async def test_a_backend_that_just_came_back_is_waited_for(
     request = pb.SetWeightsRequest(route="digits", weights_bp={"canary": 1})
     code, details = await refusal(rig.stub.SetWeights(request))
     assert code is grpc.StatusCode.FAILED_PRECONDITION
-    assert f"{backend.address} is unreachable" in details
+    assert f"{backend.address}: no connection" in details
 
     await backend.start()
 

@@ -59,7 +59,7 @@ async def test_the_status_holds_readiness_proxies_and_what_was_learned(rig: Cont
 
     stable, canary, int8 = status.variants
     assert (stable.ready, canary.ready, int8.ready) == (True, True, False)
-    assert int8.reason.startswith("127.0.0.1:1 is unreachable")
+    assert int8.reason.startswith("127.0.0.1:1: no connection: ")
     assert [each.requests for each in status.variants] == [1, 1, 1]
     assert status.counting_since_ns == 1
     assert status.proxies[0].proxy_id == "p"

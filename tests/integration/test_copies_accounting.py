@@ -71,7 +71,7 @@ async def test_every_copy_of_every_shadow_is_accounted_for_at_every_step() -> No
     assert lanes["canary"].answered == 0
     assert lanes["dying"].answered > 0
     assert lanes["dying"].failed > 0
-    assert lanes["dying"].dropped["circuit_open"] > 0
+    assert lanes["dying"].dropped["no_address"] > 0
     assert lanes["slow"].dropped["queue_full"] > 0
     assert lanes["well"].answered > REQUESTS / 2
     assert len(rig.answered) + len(rig.given_up) == REQUESTS * len(SHADOWS)

@@ -1,20 +1,23 @@
 """Copies that are given up, each with its reason; and that one lane is in no other's way."""
 
 import asyncio
+import time
 from typing import Any
 
 import numpy as np
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.copies.circuit import CircuitRules
+from coalmine_router.backends.ejection import Rules
 from coalmine_router.observer.copies.limits import CopyLimits
+from coalmine_router.observer.copies.reach import MOMENT_NS
 from coalmine_router.observer.exchange import Copy
 from tests.doubles.copying import Copying, copied_config, copying
 from tests.doubles.hand_clock import HandClock
 from tests.doubles.oip_backend import (
     Answer,
     OipBackend,
+    Seen,
     answering,
     hanging,
     request_body,
@@ -55,15 +58,22 @@ async def test_a_shadow_that_hangs_holds_up_no_other_and_is_bounded() -> None:
     assert rig.dropped() == {"queue_full": 7, "stopping": 5}
 
 
-async def test_a_lane_has_connections_of_its_own() -> None:
-    async with OipBackend(answering(logits=LOGITS)) as backend:
-        config = copied_config(stable=UNUSED, canary=backend.address, route={"audit": "1%"})
+async def test_a_model_that_hangs_holds_up_no_other_on_its_own_backend() -> None:
+    """Also where a connection has room for fewer calls than hang."""
+    few = [("grpc.max_concurrent_streams", 4), ("grpc.http.overload_protection", 0)]
+
+    def script(seen: Seen) -> Answer:
+        hangs = seen.infer.model_name == "digits-next"
+        return Answer(until=asyncio.Event()) if hangs else Answer(RESPONSE)
+
+    async with OipBackend(script, options=few) as backend:
+        config = copied_config(stable=UNUSED, canary=backend.address, int8=backend.address)
         async with copying(config) as rig:
-            rig.offer(copied(audit="canary"))
-            await rig.ended(2)
-            reached = [each._channels for each in rig.copies._callers.values()]
-            assert len(reached) == 2
-            assert reached[0] is not reached[1]
+            rig.offer(*(copied("canary") for _ in range(32)))
+            await backend.wait_seen(32)
+            rig.offer(*(copied("int8") for _ in range(100)))
+            await rig.ended(100)
+            assert (rig.totals("int8").answered, rig.totals().under_way) == (100, 32)
 
 
 async def test_a_copy_that_waited_too_long_is_given_up_unsent() -> None:
@@ -139,37 +149,60 @@ async def test_calls_over_the_rate_are_dropped_and_counted() -> None:
     assert rig.dropped() == {"max_rps": 80}
 
 
-async def test_a_dead_shadow_is_left_alone_but_for_a_try_now_and_then() -> None:
+async def test_a_dead_shadow_is_not_called_and_gets_copies_when_it_is_back() -> None:
     clock, address = HandClock(), closed_port()
     config = copied_config(stable=UNUSED, canary=address)
     async with copying(config, clock=clock) as rig:
-        for number in range(1, 51):
-            rig.offer(copied())
-            await rig.ended(number)
-        assert (rig.totals().circuit, rig.totals().failed) == ("open", 5)
-        assert rig.dropped() == {"circuit_open": 45}
+        clock.now_ns += MOMENT_NS
+        rig.offer(*(copied() for _ in range(50)))
+        await rig.ended(50)
+        assert rig.dropped() == {"no_address": 50}
+        assert rig.totals().circuit == "closed"
         async with OipBackend(answering(logits=LOGITS), address=address):
-            for number in range(51, 200):
-                clock.now_ns += 30 * SECOND_NS
-                rig.offer(copied())
-                await rig.ended(number)
-                if rig.totals().circuit == "closed":
-                    break
-                await asyncio.sleep(0.02)  # the channel connects again after a pause of its own
-            assert rig.codes[-1] == "OK"
+            await rig.backends.until(lambda: rig.backends.lane("digits", "canary").is_ready, 10)
+            rig.offer(copied())
+            await rig.ended(51)
+            assert rig.codes == ["OK"]
 
 
-async def test_an_open_circuit_lets_go_of_what_waits() -> None:
-    rules = CircuitRules(failures=2)
+async def test_who_has_just_lost_its_last_address_is_waited_for() -> None:
+    address = closed_port()
+    config = copied_config(stable=UNUSED, canary=address)
+    async with copying(config, clock=HandClock()) as rig:
+        rig.offer(*(copied() for _ in range(100)))
+        await eventually(lambda: rig.totals().under_way == 32)
+        async with OipBackend(answering(logits=LOGITS), address=address):
+            await rig.ended(100)
+    assert rig.codes == ["OK"] * 100
+
+
+async def test_who_is_not_back_in_a_moment_is_not_waited_for_any_longer() -> None:
+    config = copied_config(stable=UNUSED, canary=closed_port())
+    async with copying(config) as rig:
+        began = time.monotonic()
+        rig.offer(*(copied() for _ in range(100)))
+        await rig.ended(100)
+        took_s = time.monotonic() - began
+    assert rig.dropped() == {"no_address": 100}
+    assert took_s < 2 * MOMENT_NS / SECOND_NS
+
+
+async def test_an_open_circuit_lets_go_of_what_waits_until_it_is_tried_again() -> None:
+    rules = Rules(failures=2, first_ns=SECOND_NS // 2)
     two = {"shadows": {"canary": {"share": "100%", "concurrency": 2, "timeout": "50ms"}}}
     async with OipBackend(hanging()) as hung:
         config = copied_config(stable=UNUSED, canary=hung.address, route=two)
-        async with copying(config, limits=CopyLimits(circuit=rules)) as rig:
+        async with copying(config, rules=rules) as rig:
             rig.offer(*(copied() for _ in range(100)))
             await rig.ended(100)
             assert rig.totals().circuit == "open"
-    assert set(rig.dropped()) == {"circuit_open"}
-    assert len(rig.answered) <= 3
+            assert set(rig.dropped()) == {"circuit_open"}
+            assert len(rig.answered) <= 3
+            hung.script = answering(logits=LOGITS)
+            await rig.backends.until(lambda: rig.backends.lane("digits", "canary").is_ready, 10)
+            rig.offer(copied())
+            await rig.ended(101)
+            assert (rig.codes[-1], rig.totals().circuit) == ("OK", "closed")
 
 
 async def test_memory_is_bounded_over_all_lanes_and_shared_bodies_count_once() -> None:
@@ -197,7 +230,7 @@ async def test_an_answer_that_can_not_wait_for_a_slower_copy_is_let_go_and_says_
             assert rig.codes == ["RESOURCE_EXHAUSTED", "OK"]
 
 
-async def test_lanes_that_the_table_no_longer_draws_for_are_closed_once_idle() -> None:
+async def test_lanes_that_the_table_no_longer_draws_for_are_let_go_once_idle() -> None:
     until = asyncio.Event()
     async with OipBackend(lambda _: Answer(RESPONSE, until=until)) as shadow:
         config = copied_config(stable=UNUSED, canary=shadow.address)

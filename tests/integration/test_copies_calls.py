@@ -1,6 +1,8 @@
 """Copies over real gRPC: whom they go to, with what, and how long they may take."""
 
 import random
+from collections import Counter
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,10 @@ from structlog.testing import capture_logs
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.table import Match, Route, RouteTable, Variant
+from tests.doubles.backends_rig import NamesByHand
+from tests.doubles.closing_backend import ClosingBackend
 from tests.doubles.copying import copied_config, copying
+from tests.doubles.hand_clock import HandClock
 from tests.doubles.oip_backend import (
     INFER,
     Answer,
@@ -40,6 +45,16 @@ def with_token(config: RouterConfig, file: Path) -> RouterConfig:
     known = config.backends["canary"]
     config.backends["canary"] = known.model_copy(update={"token_file": file})
     return config
+
+
+def with_targets(config: RouterConfig, *targets: str) -> RouterConfig:
+    known = config.backends["canary"]
+    config.backends["canary"] = known.model_copy(update={"targets": targets})
+    return config
+
+
+def port_of(address: str) -> str:
+    return address.rpartition(":")[2]
 
 
 async def test_a_shadow_is_asked_with_the_callers_bytes_and_its_own_model_name() -> None:
@@ -92,25 +107,30 @@ async def test_a_shadow_is_shown_the_routers_token_in_the_place_of_the_callers(
     assert seen.values("authorization") == ["Bearer routers"]
 
 
-async def test_a_copy_that_can_not_be_sent_is_no_fault_of_the_shadow(tmp_path: Path) -> None:
-    async with OipBackend() as shadow:
-        config = copied_config(stable=UNUSED, canary=shadow.address)
-        async with copying(with_token(config, tmp_path / "gone")) as rig:
+async def test_a_shadow_whose_files_are_wrong_gets_copies_once_they_are_right(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "token"
+    async with OipBackend(answering(logits=LOGITS)) as shadow:
+        config = with_token(copied_config(stable=UNUSED, canary=shadow.address), file)
+        async with copying(config) as rig:
             for _ in range(20):
                 rig.offer(shadowed())
+            file.write_text("routers\n")
             await rig.ended(20)
             assert rig.totals().circuit == "closed"
-        assert shadow.seen == []
-    assert rig.dropped() == {"not_sent": 20}
+    assert rig.codes == ["OK"] * 20
 
 
 @pytest.mark.parametrize("odd", [("x-user", "é".encode()), ("x-user", b"\x01"), ("X-User", b"a")])
 async def test_metadata_that_grpc_refuses_is_told_once_and_counted(odd: tuple[str, bytes]) -> None:
-    async with OipBackend(answering(logits=LOGITS)) as shadow:
+    async with (
+        OipBackend(answering(logits=LOGITS)) as shadow,
+        copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig,
+    ):
         with capture_logs() as logs:
-            async with copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig:
-                rig.offer(*[shadowed(metadata=[odd]) for _ in range(20)], shadowed())
-                await rig.ended(21)
+            rig.offer(*[shadowed(metadata=[odd]) for _ in range(20)], shadowed())
+            await rig.ended(21)
     assert rig.dropped() == {"not_sent": 20}
     assert rig.codes == ["OK"]
     assert [(each["event"], each.get("exc_info")) for each in logs] == [("copy_not_sent", None)]
@@ -216,17 +236,81 @@ async def test_what_a_copy_ended_with_is_counted_and_handed_on(code: str, kind: 
 async def test_where_a_target_is_dead_the_others_get_the_calls() -> None:
     async with OipBackend(answering(logits=LOGITS)) as well:
         config = copied_config(stable=UNUSED, canary=well.address)
-        dead = config.backends["canary"].model_copy(
-            update={"targets": (closed_port(), well.address)}
-        )
-        config.backends["canary"] = dead
-        async with copying(config) as rig:
+        async with copying(with_targets(config, closed_port(), well.address)) as rig:
             for number in range(1, 21):
                 rig.offer(shadowed())
                 await rig.ended(number)
             assert rig.totals().circuit == "closed"
-    assert rig.codes.count("UNAVAILABLE") < 5
-    assert rig.codes.count("OK") > 15
+    assert rig.codes == ["OK"] * 20
+
+
+async def test_copies_are_spread_over_all_addresses_of_a_name() -> None:
+    ips = [f"127.0.0.{number}" for number in range(1, 4)]
+    async with AsyncExitStack() as stack:
+        port = port_of(closed_port())
+        pods = [OipBackend(answering(logits=LOGITS), address=f"{ip}:{port}") for ip in ips]
+        for each in pods:
+            await stack.enter_async_context(each)
+        config = with_targets(copied_config(stable=UNUSED, canary=UNUSED), f"pods:{port}")
+        async with copying(config, resolver=NamesByHand(pods=ips)) as rig:
+            lane = rig.backends.lane("digits", "canary")
+            await rig.backends.until(lambda: len(lane.ready) == 3, 10)
+            for number in range(1, 301):
+                rig.offer(shadowed())
+                await rig.ended(number)
+    spread = Counter(call.address for call in rig.calls)
+    assert spread.keys() == {f"{ip}:{port}" for ip in ips}
+    assert min(spread.values()) > 60
+
+
+async def test_an_address_that_keeps_failing_is_out_and_its_neighbours_get_the_copies() -> None:
+    async with (
+        OipBackend(failing(grpc.StatusCode.UNAVAILABLE)) as bad,
+        OipBackend(answering(logits=LOGITS)) as good,
+    ):
+        two = (bad.address, good.address)
+        config = with_targets(copied_config(stable=UNUSED, canary=UNUSED), *two)
+        async with copying(config, clock=HandClock()) as rig:
+            lane = rig.backends.lane("digits", "canary")
+            await rig.backends.until(lambda: len(lane.ready) == 2, 10)
+            for number in range(1, 101):
+                rig.offer(shadowed())
+                await rig.ended(number)
+    assert len(bad.seen) == 5
+    assert rig.codes.count("OK") == 95
+
+
+async def test_all_addresses_of_stable_may_be_out_for_copies() -> None:
+    """Nobody's answer depends on them."""
+    async with OipBackend(failing(grpc.StatusCode.UNAVAILABLE)) as bad:
+        config = copied_config(stable=bad.address, canary=UNUSED, route={"noise": "100%"})
+        async with copying(config, clock=HandClock()) as rig:
+            for number in range(1, 21):
+                rig.offer(report(REQUEST, RESPONSE, noise=True))
+                await rig.ended(number)
+    assert len(bad.seen) == 5
+    assert rig.dropped("stable", "noise") == {"circuit_open": 15}
+
+
+async def test_a_copy_that_a_closing_backend_never_looked_at_is_sent_again_once() -> None:
+    async with ClosingBackend(looks=False) as closing:
+        async with copying(copied_config(stable=UNUSED, canary=closing.address)) as rig:
+            rig.offer(shadowed())
+            await rig.ended(1)
+        assert (rig.codes, closing.asked) == (["UNIMPLEMENTED"], 2)
+    async with ClosingBackend(looks=False, closings=9) as closing:
+        async with copying(copied_config(stable=UNUSED, canary=closing.address)) as rig:
+            rig.offer(shadowed())
+            await rig.ended(1)
+        assert (rig.codes, closing.asked) == (["UNAVAILABLE"], 2)
+
+
+async def test_a_copy_that_a_closing_backend_had_looked_at_is_not_sent_again() -> None:
+    async with ClosingBackend(looks=True) as closing:
+        async with copying(copied_config(stable=UNUSED, canary=closing.address)) as rig:
+            rig.offer(shadowed())
+            await rig.ended(1)
+        assert (rig.codes, closing.asked) == (["UNAVAILABLE"], 1)
 
 
 async def test_an_answer_over_the_limit_is_not_kept_and_says_so() -> None:

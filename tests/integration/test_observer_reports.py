@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+import grpc
 import numpy as np
 import pytest
 
@@ -13,6 +14,7 @@ from tests.doubles.observing import observing
 from tests.doubles.oip_backend import (
     OipBackend,
     answering,
+    failing,
     request_body,
     response_body,
 )
@@ -79,7 +81,22 @@ async def test_big_answers_are_compared_too_and_kept_without_their_bodies(tmp_pa
     assert (list(record.differences[0].index), record.differences[0].differing) == ([777_777], 1)
 
 
-async def test_a_dead_shadow_is_an_error_of_the_candidate_and_kept_as_no_example(
+async def test_a_shadow_that_is_unavailable_is_an_error_of_the_candidate_and_kept_as_no_example(
+    tmp_path: Path,
+) -> None:
+    loading = failing(grpc.StatusCode.UNAVAILABLE, "the model is loading")
+    async with (
+        OipBackend(loading) as shadow,
+        observing(router_config(stable=UNUSED, canary=shadow.address), tmp_path) as rig,
+    ):
+        await rig.send(shadowed(), shadowed())
+        status = await rig.settled(2)
+        assert await rig.mismatches("") == []
+    assert status.comparisons[0].error == 2
+    assert status.shadows[0].sent == 2
+
+
+async def test_copies_for_a_dead_shadow_are_dropped_and_no_error_of_the_candidate(
     tmp_path: Path,
 ) -> None:
     async with OipBackend() as gone:
@@ -87,9 +104,8 @@ async def test_a_dead_shadow_is_an_error_of_the_candidate_and_kept_as_no_example
     async with observing(router_config(stable=UNUSED, canary=address), tmp_path) as rig:
         await rig.send(shadowed(), shadowed())
         status = await rig.settled(2)
-        assert await rig.mismatches("") == []
-    assert status.comparisons[0].error == 2
-    assert status.shadows[0].sent == 2
+    assert not status.comparisons
+    assert dict(status.shadows[0].dropped) == {"no_address": 2}
 
 
 async def test_what_a_variant_answered_is_counted_by_status_latency_and_split(

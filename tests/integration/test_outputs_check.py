@@ -9,11 +9,11 @@ from structlog.testing import capture_logs
 from coalmine.clock import SystemClock
 from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as oip
-from coalmine_router.channels import Channels
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.observer.outputs import OutputsCheck
 from coalmine_router.observer.settings import settings_of
 from coalmine_router.table import RouteTable
+from tests.doubles.backends_rig import reaching
 from tests.doubles.oip_backend import SERVICE, Answer, OipBackend, Script, echo, hanging
 from tests.doubles.reports import UNUSED, router_config, settings
 
@@ -31,14 +31,17 @@ def having(*outputs: str) -> Script:
 
 async def check(config: RouterConfig, noted: Path, *, table: RouteTable | None = None) -> list[str]:
     """Run the check; return what was logged. Raises StartError."""
-    channels = Channels(SystemClock())
     routes = {name: settings_of(each) for name, each in settings(config).items()}
-    try:
+    asked, wrong = table or config.table(), None
+    async with reaching(asked) as backends:
         with capture_logs() as logs:
-            await OutputsCheck(channels, noted).run(table or config.table(), routes)
-    finally:
-        await channels.close()
-    return [each["event"] for each in logs]
+            try:
+                await OutputsCheck(backends, noted).run(asked, routes)
+            except StartError as error:
+                wrong = error
+    if wrong is not None:
+        raise wrong
+    return [each["event"] for each in logs if each["event"].startswith("outputs_")]
 
 
 def config_of(address: str, **route: Any) -> RouterConfig:

@@ -1,13 +1,17 @@
 """One address of a backend: its channel, how to call it, and what is known of it."""
 
-from collections.abc import Callable
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Final, TypeVar
 
 import grpc
 import structlog
 
+from coalmine.uninterrupted import answer_to, is_given_up
 from coalmine_router.backends.standing import Standing
 from coalmine_router.backends.targets import Endpoint
+from coalmine_router.metadata import Pair
 
 _log = structlog.get_logger(__name__)
 
@@ -15,6 +19,8 @@ RawCall = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 RawStreamCall = grpc.aio.StreamStreamMultiCallable[bytes, bytes]
 Call = TypeVar("Call", RawCall, RawStreamCall)
 
+# gRPC goes on giving calls to a connection for a moment after it has heard that it is closing.
+_CLOSING_S: Final = 0.02
 # Of another service, callers name the methods: whatever they think of.
 _METHODS_MAX: Final = 256
 
@@ -75,6 +81,41 @@ class Address:
             call = self.channel.stream_stream(method)
             _remember(self._streams, method, call)
         return call
+
+    async def call(
+        self, method: str, request: bytes, *, metadata: Sequence[Pair] = (), timeout_s: float
+    ) -> bytes | None:
+        """Return the answer to one call; None: what gRPC makes of an OK without one.
+
+        The hot path has its own way. Raises AioRpcError, also where the channel is closed under the
+        call; what gRPC says of metadata that it won't send.
+        """
+        call = self.unary(method)
+        self.outstanding += 1
+        try:
+            answer: bytes | None = await answer_to(
+                call(request, metadata=metadata, timeout=timeout_s)
+            )
+        except asyncio.CancelledError:
+            if is_given_up():
+                raise
+            raise self._gone() from None
+        except grpc.aio.UsageError:
+            raise self._gone() from None
+        finally:
+            self.outstanding -= 1
+        return answer
+
+    def _gone(self) -> grpc.aio.AioRpcError:
+        nothing = grpc.aio.Metadata()
+        why = f"{self.name} was taken away"
+        return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, why)
+
+    async def let_go(self) -> None:
+        """Return once new calls don't meet the connection that is closing any more; or soon."""
+        with contextlib.suppress(TimeoutError, grpc.aio.UsageError):  # it may be closed by now
+            async with asyncio.timeout(_CLOSING_S):
+                await self.channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
 
     def is_out_of_reach(self) -> bool:
         """Return whether there is no connection now: then a failure is not the backend's answer."""

@@ -1,6 +1,6 @@
 """A variant's way to its backend: who gets the next call, and who is out for a while."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from typing import Final
 
 import structlog
@@ -38,6 +38,7 @@ class Lane:
         "_pool",
         "backend",
         "is_ready",
+        "lost_ns",
         "model",
         "shown",
         "where",
@@ -60,6 +61,8 @@ class Lane:
         self.model = model
         self.shown: tuple[Pair, ...] = ()
         self.is_ready = False
+        # Since when it isn't ready, where it isn't.
+        self.lost_ns = clock.monotonic_ns()
         self._pool = pool
         self._clock = clock
         self._chance = chance
@@ -141,6 +144,8 @@ class Lane:
             available = tuple(each for each in available if each.name not in out)
         self._available = available
         self._only = available[0] if len(available) == 1 else None
+        if self.is_ready and not available:
+            self.lost_ns = self._clock.monotonic_ns()
         self.is_ready = bool(available)
 
     def call(self, model: str) -> None:
@@ -164,19 +169,33 @@ class Lane:
         return len({each.name for each in self._pool.known}), len(self._available)
 
     @property
-    def ready_names(self) -> tuple[str, ...]:
+    def ready(self) -> list[Address]:
         """Who says of itself that it serves its model; who is ejected here says so, too."""
-        ready = (each.name for each in self._pool.available if not self._refuses(each))
-        return tuple(dict.fromkeys(ready))
+        return [each for each in self._pool.available if not self._refuses(each)]
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether of each of its addresses it is known if it can be called."""
+        return self._pool.is_settled
+
+    @property
+    def has_names(self) -> bool:
+        """Whether other addresses may come to be known."""
+        return self._pool.has_names
+
+    def hurry(self) -> None:
+        """Have its names looked up soon: who is known can't be called."""
+        self._pool.hurry()
 
     @property
     def troubles(self) -> list[str]:
         """Why addresses get no calls, "ADDRESS: REASON" each; the first few, each cut short."""
-        out = [each for each in self._pool.wanted if each not in self._available]
-        lines = [*self._pool.troubles, *(f"{each.name}: {self._trouble(each)}" for each in out)]
-        lines = [cut_in_the_middle(line, _TROUBLE_CHARS_MAX) for line in lines]
-        more = len(lines) - _TROUBLES_MAX
-        return lines[:_TROUBLES_MAX] + ([f"and {more} more"] if more > 0 else [])
+        return first_few(self.all_troubles(self._available))
+
+    def all_troubles(self, well: Collection[Address]) -> list[str]:
+        """Return why addresses get no calls, but for those that are `well`."""
+        out = [each for each in self._pool.wanted if each not in well]
+        return [*self._pool.troubles, *(f"{each.name}: {self._trouble(each)}" for each in out)]
 
     @property
     def trouble(self) -> str:
@@ -190,3 +209,10 @@ class Lane:
         if self._refuses(address):
             return f"says NOT_SERVING of model '{self.model}'"
         return "is out for a while: calls to it kept failing"
+
+
+def first_few(lines: Sequence[str]) -> list[str]:
+    """Return the first of many troubles, each cut short, and how many more there are."""
+    few = [cut_in_the_middle(line, _TROUBLE_CHARS_MAX) for line in lines[:_TROUBLES_MAX]]
+    more = len(lines) - _TROUBLES_MAX
+    return [*few, f"and {more} more"] if more > 0 else few

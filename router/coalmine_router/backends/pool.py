@@ -80,13 +80,24 @@ class Pool:
     @property
     def is_warm(self) -> bool:
         """Whether an address can be called, or it is known why none can."""
-        return bool(self.available) or self._members.is_settled
+        return bool(self.available) or self.is_settled
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether each name and address is reached, or has been found not to be."""
+        return self._members.is_settled
+
+    @property
+    def has_names(self) -> bool:
+        """Whether other addresses may come to be known."""
+        return bool(self._members.lookups)
 
     @property
     def troubles(self) -> list[str]:
-        """What is wrong with its names, a line each."""
+        """What is wrong with its files and names, a line each."""
         failed = self._members.failed.items()
-        lines = [f"{lookup}: can't be looked up: {why}" for lookup, why in failed]
+        lines = [f"can't be called: {self.access.trouble}"] if self.access.trouble else []
+        lines += [f"{lookup}: can't be looked up: {why}" for lookup, why in failed]
         if self._members.left_out:
             lines.append(f"{self._members.left_out} addresses over {ADDRESSES_MAX} are left out")
         return lines
@@ -98,6 +109,11 @@ class Pool:
         self.access = access
         self._members.become(access)
         self._review()
+
+    def hurry(self) -> None:
+        """Look its names up soon."""
+        for following, _ in self._followed.values():
+            following.hurry()
 
     def retire(self) -> None:
         """Give no more calls to anybody; `run` ends once those in flight have."""
@@ -178,8 +194,7 @@ class Pool:
     def _stands(self) -> None:
         """Take in that something else is known of an address; one that is lost may have moved."""
         if not all(each.standing.is_connected for each in self.known):
-            for following, _ in self._followed.values():
-                following.hurry()
+            self.hurry()
         self._review()
 
     def _let_go(self, address: Address) -> None:

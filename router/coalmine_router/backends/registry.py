@@ -3,7 +3,9 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+
+import structlog
 
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
@@ -16,11 +18,17 @@ from coalmine_router.backends.pace import Pace
 from coalmine_router.backends.pool import Pool, World
 from coalmine_router.backends.resolve import Resolves
 from coalmine_router.news import News
-from coalmine_router.table import STABLE, RouteTable
+from coalmine_router.table import STABLE, Backend, RouteTable
+
+_log = structlog.get_logger(__name__)
 
 
 class Backends:
-    """Pools by backend, lanes by route and variant. They are connected while `run` runs."""
+    """Pools by backend, lanes by route and variant. They are connected while `run` runs.
+
+    `is_lenient`: a backend whose files are wrong has no address, and costs the others nothing.
+    `may_lose_stable`: all addresses of stable may be ejected: no caller waits for what is called.
+    """
 
     def __init__(
         self,
@@ -31,11 +39,15 @@ class Backends:
         open_channel: OpensChannel = channels.open_channel,
         pace: Pace | None = None,
         rules: Rules | None = None,
+        is_lenient: bool = False,
+        may_lose_stable: bool = False,
     ) -> None:
         self._clock = clock
         self._news = News()
         self._world = World(rng, resolver, self._news, pace or Pace())
         self._open_channel = open_channel
+        self._is_lenient = is_lenient
+        self._may_lose_stable = may_lose_stable
         self._rules = rules or Rules()
         self._pools: dict[str, Pool] = {}
         self._retired: list[Pool] = []
@@ -48,7 +60,8 @@ class Backends:
     def follow(self, table: RouteTable) -> None:
         """Make the pools and lanes that `table` needs; keep those that stay.
 
-        Raises InvalidRequest, with nothing changed, where a backend's targets or files are wrong.
+        Raises InvalidRequest, with nothing changed, where a backend's targets are wrong, or its
+        files.
         """
         accesses = self._accesses(table)
         for name in self._pools.keys() - table.by_backend.keys():
@@ -62,17 +75,27 @@ class Backends:
         """Return the lane of a variant of the table that was last followed."""
         return self._lanes[route, variant]
 
+    def find(self, route: str, variant: str) -> Lane | None:
+        """Return the lane of a variant; None: the table that was last followed has none."""
+        return self._lanes.get((route, variant))
+
     def _accesses(self, table: RouteTable) -> Mapping[str, Access]:
         """Return how the backends are reached that are new, or others than before."""
         found = {}
         for backend in table.backends:
             pool = self._pools.get(backend.name)
             if pool is None or pool.access.backend != backend:
-                try:
-                    found[backend.name] = Access(backend, self._open_channel)
-                except StartError as error:
-                    raise InvalidRequest(f"backend '{backend.name}': {error}") from None
+                found[backend.name] = self._access(backend)
         return found
+
+    def _access(self, backend: Backend) -> Access:
+        try:
+            access = Access(backend, self._open_channel, is_lenient=self._is_lenient)
+        except StartError as error:
+            raise InvalidRequest(f"backend '{backend.name}': {error}") from None
+        if access.trouble:
+            _log.error("backend_files_wrong", backend=backend.name, reason=access.trouble)
+        return access
 
     def _reach(self, name: str, access: Access) -> None:
         pool = self._pools.get(name)
@@ -112,7 +135,7 @@ class Backends:
             chance=self._world.rng.random,
             rules=self._rules,
             ejected=self._ejected.set,
-            has_stand_in=at[1] != STABLE,
+            has_stand_in=at[1] != STABLE or self._may_lose_stable,
             model=model,
         )
 
@@ -146,10 +169,7 @@ class Backends:
 
     async def warmed(self, timeout_s: float) -> None:
         """Return when every backend has a connected address or it is known why not; or in time."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                while not all(pool.is_warm for pool in self._pools.values()):
-                    await self._news.wait()
+        await self.until(lambda: all(pool.is_warm for pool in self._pools.values()), timeout_s)
 
     async def close(self) -> None:
         """Close all channels; calls under way are cancelled."""
@@ -168,12 +188,20 @@ class Backends:
         None of a variant that no table has. One that was ejected here counts as ready: it says that
         it serves, and other processes may call it.
         """
-        lane = self._lanes.get((route, variant))
-        return lane.ready_names if lane is not None else ()
+        lane = self.find(route, variant)
+        return tuple({each.name: None for each in lane.ready}) if lane is not None else ()
 
     async def reach_changed(self) -> None:
         """Return when `reach` may be another. Look first, then wait: what was before is gone."""
         await self._news.wait()
+
+    async def until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
+        """Return whether `is_so`, within so long; it is looked at whenever the reach is another."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout_s):
+                while not is_so():
+                    await self._news.wait()
+        return is_so()
 
 
 def _reach(route: str, variant: str, lane: Lane) -> pb.VariantReach:

@@ -13,7 +13,7 @@ from coalmine.control.v1.control_pb2_grpc import (
     add_TableFeedServicer_to_server,
 )
 from coalmine.reflection import Methods
-from coalmine_router.channels import Channels
+from coalmine_router.backends.registry import Backends
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.control.board import ReadinessBoard
 from coalmine_router.control.conductor import Conductor
@@ -39,7 +39,7 @@ class ControlPlane:
         self,
         state: StateKeeper,
         *,
-        channels: Channels,
+        backends: Backends,
         clock: Clock,
         registry: CollectorRegistry,
     ) -> None:
@@ -47,7 +47,9 @@ class ControlPlane:
         self._clock = clock
         self._registry = registry
         self._current = state.current
-        check = ReadinessCheck(channels)
+        self._backends = backends
+        self._backends.follow(self._current.table)
+        check = ReadinessCheck(backends)
         self._board = ReadinessBoard(self._current, check)
         self._conductor = Conductor(self._current, state, check, clock)
         self._feed = TableFeed(self._current, clock)
@@ -62,14 +64,14 @@ class ControlPlane:
 
     @classmethod
     async def open(
-        cls, config: RouterConfig, *, channels: Channels, clock: Clock, registry: CollectorRegistry
+        cls, config: RouterConfig, *, backends: Backends, clock: Clock, registry: CollectorRegistry
     ) -> "ControlPlane":
         """Return the plane, at the state that was saved, or without it: see StateKeeper.
 
         Raises StartError.
         """
         state = await StateKeeper.open(config.control.state, config.table(), clock)
-        return cls(state, channels=channels, clock=clock, registry=registry)
+        return cls(state, backends=backends, clock=clock, registry=registry)
 
     def table(self) -> RouteTable:
         """Return the table in force."""
@@ -106,9 +108,17 @@ class ControlPlane:
     async def run(self) -> None:
         """Carry out changes and keep readiness fresh, until cancelled."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._reach_backends())
             group.create_task(self._conductor.run())
             group.create_task(self._board.run())
             group.create_task(self._state.run())
+
+    async def _reach_backends(self) -> None:
+        """Let the backends follow the table in force."""
+        table: RouteTable | None = None
+        while True:
+            table = await self._current.other_than(table)
+            self._backends.follow(table)
 
     def end_streams(self) -> None:
         """End the calls that would never end by themselves; others are answered as before."""

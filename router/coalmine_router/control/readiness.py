@@ -1,22 +1,27 @@
-"""Whether variants can answer: their backends are asked, as anybody would ask them."""
+"""Whether variants can answer: their backends' addresses are asked, as anybody would ask them."""
 
 import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2
 
-from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as oip
-from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceStub
-from coalmine_router.channels import Channels, address_of
-from coalmine_router.table import Backend, RouteTable
+from coalmine_router.backends.address import Address
+from coalmine_router.backends.lane import Lane, first_few
+from coalmine_router.backends.registry import Backends
+from coalmine_router.table import RouteTable
 from coalmine_router.unreachable import why_unreachable
 
-_REASONS_MAX: Final = 3
+_AT_ONCE_MAX: Final = 8
 _DETAILS_MAX: Final = 200
 _UNREACHABLE: Final = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
+_MODEL_READY: Final = "/inference.GRPCInferenceService/ModelReady"
+_CHECK: Final = "/grpc.health.v1.Health/Check"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,73 +43,134 @@ class AsksReadiness(Protocol):
 
 
 class ReadinessCheck:
-    """Asks OIP's ModelReady on the targets of a variant's backend.
+    """Asks OIP's ModelReady of the addresses of a variant's backend.
 
     Where there is no model to ask about, because callers name it or the route is of another
     service, grpc.health.v1 is asked; a backend that doesn't offer it is there all the same.
     """
 
-    def __init__(self, channels: Channels, *, deadline_s: float = 2.0) -> None:
-        self._channels = channels
+    def __init__(self, backends: Backends, *, deadline_s: float = 2.0) -> None:
+        self._backends = backends
         self._deadline_s = deadline_s
 
     async def ask(
         self, table: RouteTable, route: str, variant: str, *, patient: bool = False
     ) -> Readiness:
-        """Return ready as soon as one target says so, else what each of them said.
+        """Return ready as soon as one address says so, else why each of them can't be called.
 
-        `patient` gives a backend that just came back the deadline's time to connect.
+        Addresses that nothing is known of yet are waited for, within the deadline. `patient` also
+        gives a backend that just came back the deadline's time to be found.
         """
         wanted = table.route(route).variant(variant)
-        name = wanted.model or table.route(route).match.model
-        model = oip.ModelReadyRequest(name=name, version=wanted.version) if name else None
-        backend = table.by_backend[wanted.backend]
-        answers: asyncio.Queue[str] = asyncio.Queue(maxsize=len(backend.targets))
-        async with asyncio.TaskGroup() as group:
-            asked = [
-                group.create_task(self._answer(backend, target, model, answers, patient=patient))
-                for target in backend.targets
-            ]
-            reasons = []
-            for _ in asked:
-                reasons.append(await answers.get())
-                if not reasons[-1]:
-                    break
-            for each in asked:
-                each.cancel()
-        return _concluded(reasons)
+        lane = self._backends.find(route, variant)
+        if lane is None:
+            return Readiness(ready=False, reason=f"backend '{wanted.backend}' is not known yet")
+        model = wanted.model or table.route(route).match.model
+        question = _of_model(model, wanted.version) if model else _HEALTH
+        asking = _Asking(self._backends, lane, question, self._deadline_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._deadline_s):
+                await asking.run(patient=patient)
+        return asking.found()
 
-    async def _answer(
-        self,
-        backend: Backend,
-        target: str,
-        model: oip.ModelReadyRequest | None,
-        to: asyncio.Queue[str],
-        *,
-        patient: bool,
+
+def _may_change(lane: Lane, *, patient: bool) -> bool:
+    """Return whether an address may come to be ready soon that isn't now."""
+    return not lane.is_settled or (patient and (lane.has_names or not lane.ready))
+
+
+@dataclass(frozen=True, slots=True)
+class _Question:
+    """What an address is asked, and what an answer means."""
+
+    method: str
+    request: bytes
+    # Returns why it can't answer; "" where it can. Raises DecodeError.
+    why_not: Callable[[bytes], str]
+    is_there_without: bool = False
+
+
+class _Asking:
+    """Asks the addresses of one lane that can be called, each once, a few at a time."""
+
+    def __init__(
+        self, backends: Backends, lane: Lane, question: _Question, deadline_s: float
     ) -> None:
-        to.put_nowait(await self._why_not(backend, target, model, patient=patient))
+        self._backends = backends
+        self._lane = lane
+        self._question = question
+        self._deadline_s = deadline_s
+        self._turns = asyncio.Semaphore(_AT_ONCE_MAX)
+        self._why_not: dict[Address, str] = {}
+        self._under_way = 0
+        self._is_news = asyncio.Event()
 
-    async def _why_not(
-        self, backend: Backend, target: str, model: oip.ModelReadyRequest | None, *, patient: bool
-    ) -> str:
-        """Return why this target can't answer, for the model if there is one; "" where it can."""
-        where = address_of(target)
+    def found(self) -> Readiness:
+        """Return what the addresses have said."""
+        if "" in self._why_not.values():
+            return Readiness(ready=True)
+        asked = list(self._why_not)
+        reasons = [*self._why_not.values(), *self._lane.all_troubles(asked)]
+        told = "; ".join(first_few(reasons)) or "no address is known yet"
+        return Readiness(ready=False, reason=told)
+
+    async def run(self, *, patient: bool) -> None:
+        """Return once one can answer: the others aren't waited for; or none is left to ask."""
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(self._hear_news())]
+            while True:
+                self._is_news.clear()
+                new = [each for each in self._lane.ready if each not in self._why_not]
+                tasks += [group.create_task(self._answer(each)) for each in new]
+                self._begin(new)
+                if self._is_over(patient=patient):
+                    break
+                if patient:
+                    self._lane.hurry()
+                await self._is_news.wait()
+            for task in tasks:
+                task.cancel()
+
+    def _begin(self, new: Sequence[Address]) -> None:
+        self._under_way += len(new)
+        for each in new:
+            silent = f"{each.name} is unreachable: DEADLINE_EXCEEDED: it does not answer"
+            self._why_not[each] = silent
+
+    def _is_over(self, *, patient: bool) -> bool:
+        if "" in self._why_not.values():
+            return True
+        return not self._under_way and not _may_change(self._lane, patient=patient)
+
+    async def _hear_news(self) -> None:
+        while True:
+            await self._backends.reach_changed()
+            self._is_news.set()
+
+    async def _answer(self, address: Address) -> None:
+        async with self._turns:
+            self._why_not[address] = await self._ask(address)
+        self._under_way -= 1
+        self._is_news.set()
+
+    async def _ask(self, address: Address) -> str:
+        """Return why this address can't answer; "" where it can."""
+        question, where = self._question, address.name
         try:
-            options = {
-                "timeout": self._deadline_s,
-                "wait_for_ready": patient,
-                "metadata": self._channels.shown(backend),
-            }
-            channel = self._channels.channel(backend, target)
-            why = await (_unready(channel, model, options) if model else _unwell(channel, options))
-        except StartError as error:
-            return f"{where} can't be called: {error}"
+            answer = await address.call(
+                question.method,
+                question.request,
+                metadata=self._lane.shown,
+                timeout_s=self._deadline_s,
+            )
+            why = question.why_not(answer or b"")
+        except DecodeError:
+            return f"{where} can't say: its answer can't be read"
         except grpc.aio.AioRpcError as error:
+            if question.is_there_without and error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                return ""
             verb = "is unreachable" if error.code() in _UNREACHABLE else "can't say"
             return f"{where} {verb}: {error.code().name}: {_details(error)}"
-        except grpc.aio.UsageError:  # the channel was closed meanwhile
-            return f"{where} is unreachable: the router is stopping"
         return f"{why} on {where}" if why else ""
 
 
@@ -112,34 +178,23 @@ def _details(error: grpc.aio.AioRpcError) -> str:
     return why_unreachable(error.details() or "", _DETAILS_MAX)
 
 
-async def _unready(
-    channel: grpc.aio.Channel, model: oip.ModelReadyRequest, options: dict[str, Any]
-) -> str:
-    answer = await GRPCInferenceServiceStub(channel).ModelReady(model, **options)
-    return "" if answer.ready else f"{_named(model)} is not ready"
+def _of_model(name: str, version: str) -> _Question:
+    named = f"model '{name}'" + (f" version {version}" if version else "")
+    request = oip.ModelReadyRequest(name=name, version=version).SerializeToString()
+
+    def why_not(answer: bytes) -> str:
+        ready = oip.ModelReadyResponse.FromString(answer).ready
+        return "" if ready else f"{named} is not ready"
+
+    return _Question(_MODEL_READY, request, why_not)
 
 
-async def _unwell(channel: grpc.aio.Channel, options: dict[str, Any]) -> str:
-    try:
-        answer = await health_pb2_grpc.HealthStub(channel).Check(
-            health_pb2.HealthCheckRequest(), **options
-        )
-    except grpc.aio.AioRpcError as error:
-        if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-            return ""
-        raise
-    if answer.status == health_pb2.HealthCheckResponse.SERVING:
+def _unwell(answer: bytes) -> str:
+    status = health_pb2.HealthCheckResponse.FromString(answer).status
+    if status == health_pb2.HealthCheckResponse.SERVING:
         return ""
-    return f"health is {health_pb2.HealthCheckResponse.ServingStatus.Name(answer.status)}"
+    names: Sequence[str] = health_pb2.HealthCheckResponse.ServingStatus.keys()
+    return f"health is {names[status] if status < len(names) else status}"
 
 
-def _named(model: oip.ModelReadyRequest) -> str:
-    return f"model '{model.name}'" + (f" version {model.version}" if model.version else "")
-
-
-def _concluded(reasons: list[str]) -> Readiness:
-    if "" in reasons:
-        return Readiness(ready=True)
-    more = len(reasons) - _REASONS_MAX
-    told = "; ".join(reasons[:_REASONS_MAX]) + (f"; and {more} more" if more > 0 else "")
-    return Readiness(ready=False, reason=told)
+_HEALTH: Final = _Question(_CHECK, b"", _unwell, is_there_without=True)

@@ -11,18 +11,19 @@ from typing import Final
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
 from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as oip
-from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceStub
-from coalmine_router.channels import Channels
+from coalmine_router.backends.registry import Backends
 from coalmine_router.config.compare import unknown_outputs
 from coalmine_router.observer.settings import RouteSettings
-from coalmine_router.table import Route, RouteTable
+from coalmine_router.table import STABLE, Route, RouteTable
 
 _log = structlog.get_logger(__name__)
 
 _DEADLINE_S: Final = 1.0
+_MODEL_METADATA: Final = "/inference.GRPCInferenceService/ModelMetadata"
 
 
 class OutputsCheck:
@@ -31,8 +32,8 @@ class OutputsCheck:
     `noted` is a file of its own, of what was found to be right before.
     """
 
-    def __init__(self, channels: Channels, noted: Path) -> None:
-        self._channels = channels
+    def __init__(self, backends: Backends, noted: Path) -> None:
+        self._backends = backends
         self._noted = noted
 
     async def run(self, table: RouteTable, routes: Mapping[str, RouteSettings]) -> None:
@@ -47,7 +48,7 @@ class OutputsCheck:
             if known.get(route.name) != _by(route, settings)
         }
         async with asyncio.TaskGroup() as tasks:
-            asked = [tasks.create_task(self._outputs(table, route)) for route in new]
+            asked = [tasks.create_task(self._outputs(route)) for route in new]
         for (route, settings), told in zip(new.items(), asked, strict=True):
             names = told.result()
             if names is not None:
@@ -55,21 +56,32 @@ class OutputsCheck:
                 known[route.name] = _by(route, settings)
         self._write(known)
 
-    async def _outputs(self, table: RouteTable, route: Route) -> list[str] | None:
-        variant = route.stable
-        backend = table.by_backend[variant.backend]
+    async def _outputs(self, route: Route) -> list[str] | None:
         wanted = oip.ModelMetadataRequest(
-            name=variant.model or route.match.model, version=variant.version
+            name=route.stable.model or route.match.model, version=route.stable.version
         )
-        try:
-            stub = GRPCInferenceServiceStub(self._channels.channel(backend, backend.targets[0]))
-            told = await stub.ModelMetadata(
-                wanted, timeout=_DEADLINE_S, metadata=self._channels.shown(backend)
-            )
-        except (grpc.aio.AioRpcError, StartError):
+        answer = await self._ask(route, wanted.SerializeToString())
+        if answer is None:
             _log.info("outputs_not_checked", route=route.name, model=wanted.name)
             return None
-        return [each.name for each in told.outputs] or None
+        return [each.name for each in answer.outputs] or None
+
+    async def _ask(self, route: Route, request: bytes) -> oip.ModelMetadataResponse | None:
+        """Return what an address of stable says; None: it can't be had."""
+        lane = self._backends.find(route.name, STABLE)
+        if lane is None:
+            return None
+        await self._backends.until(lambda: lane.is_ready or lane.is_settled, _DEADLINE_S)
+        address = lane.pick()
+        if address is None:
+            return None
+        try:
+            answer = await address.call(
+                _MODEL_METADATA, request, metadata=lane.shown, timeout_s=_DEADLINE_S
+            )
+            return oip.ModelMetadataResponse.FromString(answer or b"")
+        except (grpc.aio.AioRpcError, DecodeError):
+            return None
 
     def _read(self) -> dict[str, str]:
         try:

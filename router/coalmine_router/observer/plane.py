@@ -16,7 +16,7 @@ from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2_grpc as pb_grpc
 from coalmine.cores import cores
 from coalmine.errors import StartError
-from coalmine_router.channels import Channels
+from coalmine_router.backends.registry import Backends
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.comparison.busy import pool_size
 from coalmine_router.observer.comparison.job import Job, Results, run
@@ -25,6 +25,7 @@ from coalmine_router.observer.comparison.process import WorkerProcess
 from coalmine_router.observer.concluding import Concluding
 from coalmine_router.observer.copies.copies import Answered, Copies, GivenUp
 from coalmine_router.observer.copies.limits import CopyLimits, configured
+from coalmine_router.observer.copies.reach import Reach
 from coalmine_router.observer.evidence.addresses import AsksReady, none_known
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.store import EvidenceStore
@@ -59,6 +60,7 @@ class Surroundings:
 
     folder: Path
     tables: Callable[[], RouteTable]
+    backends: Backends
     routes: Mapping[str, RouteConfig]
     clock: Clock
     rng: random.Random
@@ -138,7 +140,7 @@ class ObserverPlane:
     def _copies(self, answered: Answered, given_up: GivenUp) -> Copies:
         given = self._given
         return Copies(
-            channels=lambda: Channels(given.clock),
+            reach=Reach(given.backends, given.clock),
             settings=configured(given.routes),
             answered=answered,
             given_up=given_up,
@@ -186,13 +188,13 @@ class ObserverPlane:
 
     # ------------------------------------------------------------ its life
 
-    async def open(self, channels: Channels, *, is_strict: bool = True) -> None:
+    async def open(self, *, is_strict: bool = True) -> None:
         """Take up the evidence of before.
 
         Raises StartError where rules name no output there is; not strict, it is logged.
         """
         table = self._given.tables()
-        check = OutputsCheck(channels, self._given.folder / _OUTPUTS_FILE)
+        check = OutputsCheck(self._given.backends, self._given.folder / _OUTPUTS_FILE)
         try:
             await check.run(table, self._routes)
         except StartError as error:
@@ -229,8 +231,7 @@ class ObserverPlane:
         await self._comparing.settled()
 
     async def close(self) -> None:
-        """Write down what was learnt, and let go of channels and files."""
-        await self._observer.copies.close()
+        """Write down what was learnt, and let go of files."""
         await self._store.close()
         await self._examples.close()
 

@@ -1,7 +1,6 @@
 """One call to a backend: what is passed on, what comes back. Bytes stay bytes."""
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,16 +8,16 @@ from typing import Final
 
 import grpc
 
-from coalmine.uninterrupted import answer_to
+from coalmine.uninterrupted import answer_to, is_given_up
 from coalmine_router.backends.address import Address
 from coalmine_router.metadata import Pair, answered, unsendable_key
 from coalmine_router.proxy.routing import BoundVariant
 from coalmine_router.unreachable import why_unreachable
 from coalmine_router.unreadable import (
-    REMOVED,
     ROOM_BYTES,
     fitting,
     is_unreadable,
+    is_untouched,
     own_text,
     weight,
 )
@@ -29,11 +28,6 @@ Metadata = Sequence[Pair]
 TIMEOUT_S_MAX: Final = 366 * 24 * 3_600.0
 # A caller who gives less time than this may get no answer from anybody: it speaks of no backend.
 _FAIR_S: Final = 0.25
-# gRPC goes on giving calls to a connection for a moment after it has heard that it is closing.
-_CLOSING_S: Final = 0.02
-# What gRPC's text begins with, of a call with a number above the last that the backend would
-# still look at.
-_UNTOUCHED: Final = "GOAWAY received"
 _REASON_CHARS_MAX: Final = 300
 _OK: Final = grpc.StatusCode.OK
 _UNAVAILABLE: Final = grpc.StatusCode.UNAVAILABLE
@@ -120,7 +114,7 @@ async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metad
     except grpc.aio.AioRpcError as error:
         outcome = attempt.end(failure(attempt, error))
         if outcome.is_untouched:
-            await _let_go(address)
+            await address.let_go()
         return outcome
     except asyncio.CancelledError:
         if is_given_up():
@@ -159,22 +153,13 @@ def too_much_beside(attempt: Attempt, *beside: Metadata) -> Outcome | None:
     )
 
 
-async def _let_go(address: Address) -> None:
-    """Return once new calls don't meet the connection that is closing any more; or soon."""
-    with contextlib.suppress(TimeoutError, grpc.aio.UsageError):  # it may be closed by now
-        async with asyncio.timeout(_CLOSING_S):
-            await address.channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
-
-
 def failure(attempt: Attempt, error: grpc.aio.AioRpcError) -> Outcome:
     """Return what the caller hears of an error: the backend's, or one made on the way there."""
     code, detail = error.code(), error.details() or ""
     where, said = _where(attempt), error.trailing_metadata() or ()
     if code is _UNAVAILABLE and "GOAWAY" in detail:
         outcome = _made_here(code, f"{where} was closing the connection: {detail}")
-        # Of a call that it had looked at, the text tells of the connection's end first; and what
-        # came with metadata is what somebody said.
-        outcome.is_untouched = not said and detail.removeprefix(REMOVED).startswith(_UNTOUCHED)
+        outcome.is_untouched = is_untouched(code.name, detail, said)
         return outcome
     if code is _UNAVAILABLE and attempt.address.is_out_of_reach():
         why = why_unreachable(detail, _REASON_CHARS_MAX)
@@ -207,12 +192,6 @@ def _where(attempt: Attempt) -> str:
 def _number(code: grpc.StatusCode) -> int:
     number: int = code.value[0]
     return number
-
-
-def is_given_up() -> bool:
-    """Return whether it is this task that was cancelled, not a call that it waits for."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 def cut_off(attempt: Attempt) -> Outcome:

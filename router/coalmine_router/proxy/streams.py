@@ -10,7 +10,7 @@ import grpc
 from coalmine.errors import CoalmineError, InvalidRequest, NotFound, Unavailable
 from coalmine.inference import SERVICE
 from coalmine.limits import bytes_while_sent
-from coalmine.uninterrupted import end_call, uninterrupted
+from coalmine.uninterrupted import end_call, is_given_up, uninterrupted
 from coalmine_router import wire
 from coalmine_router.backends.address import Address
 from coalmine_router.metadata import answered
@@ -23,7 +23,6 @@ from coalmine_router.proxy.forward import (
     Outcome,
     cut_off,
     failure,
-    is_given_up,
     too_much_beside,
     unsendable,
 )

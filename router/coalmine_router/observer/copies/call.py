@@ -1,6 +1,7 @@
-"""The calls of one lane, by channels of its own: what hangs there is in nobody else's way."""
+"""The calls of one lane, to whichever of its variant's addresses has the least to do."""
 
 import random
+from dataclasses import dataclass
 from typing import Final
 
 import grpc
@@ -9,15 +10,14 @@ import structlog
 from coalmine import trace_context
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine.errors import StartError
 from coalmine_router import wire
-from coalmine_router.channels import Channels, address_of
+from coalmine_router.backends.address import Address
+from coalmine_router.backends.lane import Lane
 from coalmine_router.metadata import Pair, showing, unsendable_key
 from coalmine_router.observer.comparison.result import Answer
-from coalmine_router.observer.copies.lane import UNREACHED, Queued
-from coalmine_router.observer.copies.turns import Turns
+from coalmine_router.observer.copies.lane import Queued
 from coalmine_router.observer.exchange import CopyCall
-from coalmine_router.unreadable import is_unreadable, own_text
+from coalmine_router.unreadable import is_unreadable, is_untouched, own_text
 
 _log = structlog.get_logger(__name__)
 
@@ -25,76 +25,94 @@ _TOO_LARGE: Final = "RESOURCE_EXHAUSTED"
 _INTERNAL: Final = "INTERNAL"
 _MESSAGE_CHARS_MAX: Final = 2_048
 _REFUSED: Final = "gRPC refuses to send the metadata that the caller sent"
-_Method = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+# Ends of a call that speak against its address: nobody was there, or nobody who could answer.
+_FAILED: Final = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
+
+
+@dataclass(frozen=True, slots=True)
+class _End:
+    """What became of a call, and what that says of its address."""
+
+    answer: Answer
+    speaks_against_it: bool = False
+    # Its connection closed before anybody had looked at the call.
+    is_untouched: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A call that was made."""
+
+    call: CopyCall
+    is_untouched: bool
 
 
 class Caller:
-    """Sends copies; closed by whoever made it, once no call is under way."""
+    """Sends the copies of one lane."""
 
-    def __init__(
-        self, *, channels: Channels, clock: Clock, rng: random.Random, answer_bytes_max: int
-    ) -> None:
-        self._channels = channels
+    def __init__(self, *, clock: Clock, rng: random.Random, answer_bytes_max: int) -> None:
         self._clock = clock
         self._rng = rng
         self._answer_bytes_max = answer_bytes_max
-        self._turns = Turns()
         self._trouble = ""
 
-    async def call(self, queued: Queued, timeout_ns: int) -> CopyCall | None:
-        """Return how a copy was answered; None where it could not be sent."""
+    async def call(self, queued: Queued, lane: Lane, timeout_ns: int) -> CopyCall | None:
+        """Return how a copy was answered; None where it could not be sent.
+
+        One that a closing connection never looked at is sent once more, elsewhere if possible.
+        """
+        until_ns = self._clock.monotonic_ns() + timeout_ns
+        address = lane.pick()
+        if address is None:
+            return None
+        made = await self._make(queued, lane, address, timeout_ns)
+        if made is not None and made.is_untouched:
+            await address.let_go()
+            left_ns = until_ns - self._clock.monotonic_ns()
+            if left_ns > 0:
+                made = await self._make(queued, lane, lane.other(address) or address, left_ns)
+        return made.call if made is not None else None
+
+    async def _make(
+        self, queued: Queued, lane: Lane, address: Address, timeout_ns: int
+    ) -> _Made | None:
         span_id = (self._rng.getrandbits(64) or 1).to_bytes(8, "big")  # all zero is no id
         started_ns, began_ns = self._clock.wall_ns(), self._clock.monotonic_ns()
-        target = self._turns.next(queued.backend.targets, began_ns)
-        answer = await self._answer(queued, target, span_id, timeout_ns)
-        if answer is None:
+        end = await self._end(queued, lane, address, span_id, timeout_ns)
+        if end is None:
             return None
-        ended_ns = self._clock.monotonic_ns()
-        self._told(target, answer.code, ended_ns)
-        return CopyCall(
+        _judge(lane, address, end)
+        call = CopyCall(
             copy=queued.copy,
-            backend=queued.backend.name,
-            address=address_of(target),
+            backend=lane.backend,
+            address=address.name,
             span_id=span_id,
             started_ns=started_ns,
-            duration_ns=ended_ns - began_ns,
-            answer=answer,
+            duration_ns=self._clock.monotonic_ns() - began_ns,
+            answer=end.answer,
         )
+        return _Made(call, end.is_untouched)
 
-    async def close(self) -> None:
-        """Close the channels."""
-        await self._channels.close()
-
-    async def _answer(
-        self, queued: Queued, target: str, span_id: bytes, timeout_ns: int
-    ) -> Answer | None:
+    async def _end(
+        self, queued: Queued, lane: Lane, address: Address, span_id: bytes, timeout_ns: int
+    ) -> _End | None:
         override = wire.override(queued.variant.model, queued.variant.version)
-        report = queued.exchange.report
         try:
-            channel = self._channels.channel(queued.backend, target)
-            method: _Method = channel.unary_unary(f"/{report.method}")
-            body = await method(
+            body = await address.call(
+                f"/{queued.exchange.report.method}",
                 queued.exchange.request + override,
-                metadata=self._metadata(queued, span_id),
-                timeout=timeout_ns / 10**9,
+                metadata=_sendable(queued, lane, span_id),
+                timeout_s=timeout_ns / 10**9,
             )
         except grpc.aio.AioRpcError as error:
             return _failed(error)
         except grpc.aio.InternalError:  # whose text is another one each time
             self._note(queued, _REFUSED)
             return None
-        except (ValueError, TypeError, grpc.aio.UsageError, StartError) as error:
-            # Metadata of a wrong type, a channel that was closed, files that are wrong.
+        except (ValueError, TypeError) as error:  # metadata of a wrong type
             self._note(queued, str(error))
             return None
-        return self._bounded(body)
-
-    def _metadata(self, queued: Queued, span_id: bytes) -> list[Pair]:
-        """Return what the copy is sent with. Raises ValueError where gRPC would refuse it."""
-        metadata = _metadata(queued.exchange.report, span_id)
-        if unsendable_key(metadata):  # gRPC itself would print three lines for each
-            raise ValueError(_REFUSED)
-        return showing(metadata, self._channels.shown(queued.backend))
+        return _End(self._bounded(body))
 
     def _bounded(self, body: bytes | None) -> Answer:
         if body is None:  # what gRPC makes of an OK without an answer
@@ -104,12 +122,6 @@ class Caller:
             return Answer(body)
         told = f"an answer of {len(body)} bytes; of copies, at most {most} are taken"
         return Answer(code=_TOO_LARGE, message=told)
-
-    def _told(self, target: str, code: str, now_ns: int) -> None:
-        if code in UNREACHED:
-            self._turns.missed(target, now_ns)
-        else:
-            self._turns.reached(target)
 
     def _note(self, queued: Queued, trouble: str) -> None:
         # Thousands of copies may meet the same trouble: it is told once.
@@ -124,12 +136,33 @@ class Caller:
             )
 
 
-def _failed(error: grpc.aio.AioRpcError) -> Answer:
+def _judge(lane: Lane, address: Address, end: _End) -> None:
+    """Tell the lane, which judges its addresses by it."""
+    if end.is_untouched:
+        return
+    if end.speaks_against_it:
+        lane.failed(address)
+    else:
+        lane.answered(address)
+
+
+def _failed(error: grpc.aio.AioRpcError) -> _End:
     """Return what became of a call; what can't be read is charged to who sent it."""
-    code, text = error.code().name, error.details() or ""
-    own = own_text(code, text, error.trailing_metadata() or ())
-    charged = _INTERNAL if is_unreadable(code, own) else code
-    return Answer(code=charged, message=(own or text)[:_MESSAGE_CHARS_MAX])
+    code, text, said = error.code().name, error.details() or "", error.trailing_metadata() or ()
+    own = own_text(code, text, said)
+    unreadable = is_unreadable(code, own)
+    answer = Answer(
+        code=_INTERNAL if unreadable else code, message=(own or text)[:_MESSAGE_CHARS_MAX]
+    )
+    return _End(answer, unreadable or code in _FAILED, is_untouched(code, text, said))
+
+
+def _sendable(queued: Queued, lane: Lane, span_id: bytes) -> list[Pair]:
+    """Return what the copy is sent with. Raises ValueError where gRPC would refuse it."""
+    metadata = _metadata(queued.exchange.report, span_id)
+    if unsendable_key(metadata):  # gRPC itself would print three lines for each
+        raise ValueError(_REFUSED)
+    return showing(metadata, lane.shown)
 
 
 def _metadata(report: pb.Report, span_id: bytes) -> list[Pair]:

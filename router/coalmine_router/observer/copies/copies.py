@@ -8,12 +8,12 @@ from dataclasses import replace
 import structlog
 
 from coalmine.clock import Clock
-from coalmine_router.channels import Channels
 from coalmine_router.observer.comparison.result import Answer
 from coalmine_router.observer.copies.call import Caller
 from coalmine_router.observer.copies.lane import Lane, Queued, is_wanted
 from coalmine_router.observer.copies.ledger import Ledger
 from coalmine_router.observer.copies.limits import CopyLimits, Settings
+from coalmine_router.observer.copies.reach import Reach
 from coalmine_router.observer.copies.refusal import refusal
 from coalmine_router.observer.copies.room import Room
 from coalmine_router.observer.exchange import Copy, CopyCall, Exchange
@@ -29,13 +29,13 @@ GivenUp = Callable[[Exchange, Copy], None]
 class Copies:
     """Every copy offered ends in exactly one of `answered` and `given_up`; both return soon.
 
-    `channels` makes those of one lane. `settings` are looked up at each call: they may change.
+    `reach` knows whom they may go to. `settings` are looked up at each call: they may change.
     """
 
     def __init__(
         self,
         *,
-        channels: Callable[[], Channels],
+        reach: Reach,
         settings: Settings,
         answered: Answered,
         given_up: GivenUp,
@@ -43,7 +43,7 @@ class Copies:
         rng: random.Random,
         limits: CopyLimits | None = None,
     ) -> None:
-        self._channels = channels
+        self._reach = reach
         self._settings = settings
         self._answered = answered
         self._given_up = given_up
@@ -71,11 +71,6 @@ class Copies:
     async def settled(self) -> None:
         """Return once no copy waits or is under way."""
         await self._idle.wait()
-
-    async def close(self) -> None:
-        """Close all channels, after `run` has ended."""
-        while self._callers:
-            await self._callers.popitem()[1].close()
 
     def totals(self) -> Iterator[tuple[LaneKey, LaneTotals]]:
         """Return the counts of all lanes that ever were; those of unknown names under ""."""
@@ -108,36 +103,34 @@ class Copies:
             nameless.drop("unknown_variant")
             self._tell_given_up(exchange, copy)
             return
-        self._offer(exchange, copy, route, table)
+        self._offer(exchange, copy, route)
 
     def follow(self, table: RouteTable) -> None:
-        """Close the lanes that a table, new since the last one, draws no copies for."""
+        """Let go of the lanes that a table, new since the last one, draws no copies for."""
         if table is not self._table:
             self._table = table
             for lane in list(self._lanes.values()):
                 self._let_go(lane)
 
-    def _offer(self, exchange: Exchange, copy: Copy, route: Route, table: RouteTable) -> None:
+    def _offer(self, exchange: Exchange, copy: Copy, route: Route) -> None:
         lane = self._lane(LaneKey(route.name, copy.role, copy.variant))
         now_ns = self._clock.monotonic_ns()
-        reason = refusal(exchange.report, exchange.request, route) or self._full(
-            lane, exchange, now_ns
-        )
+        reason = refusal(exchange.report, exchange.request, route) or self._full(lane, exchange)
         if reason:
             lane.refuse(reason)
             self._let_go(lane)
             self._tell_given_up(exchange, copy)
             return
-        variant = route.by_name[copy.variant]
-        backend = table.by_backend[variant.backend]
         self._room.enter(id(exchange), exchange.size_bytes)
-        lane.put(Queued(exchange, copy, route, variant, backend, now_ns))
+        lane.put(Queued(exchange, copy, route, route.by_name[copy.variant], now_ns))
         self._employ(lane, self._settings(route.name, copy).concurrency)
 
-    def _full(self, lane: Lane, exchange: Exchange, now_ns: int) -> str:
+    def _full(self, lane: Lane, exchange: Exchange) -> str:
         if self._tasks is None:
             return "stopping"
-        reason = lane.refusal(exchange.size_bytes, now_ns)
+        refused = self._reach.refusal(lane.key.route, lane.key.variant)
+        lane.note_circuit(refused)
+        reason = lane.refusal(exchange.size_bytes) or refused
         if not reason and not self._room.has(id(exchange), exchange.size_bytes):
             return "no_room"
         return reason
@@ -149,7 +142,6 @@ class Copies:
         if found is None:
             found = self._lanes[key] = Lane(key, self._ledger.begin(key), self._limits)
             self._callers[found] = Caller(
-                channels=self._channels(),
                 clock=self._clock,
                 rng=self._rng,
                 answer_bytes_max=self._limits.answer_bytes_max,
@@ -157,13 +149,11 @@ class Copies:
         return found
 
     def _let_go(self, lane: Lane) -> None:
-        """Close a lane that is idle, and that nothing more is drawn for."""
+        """Let go of a lane that is idle, and that nothing more is drawn for."""
         if self._table is None or not lane.is_idle or is_wanted(lane.key, self._table):
             return
         self._ledger.end(lane.key)
-        del self._lanes[lane.key]
-        if self._tasks is not None:
-            self._tasks.create_task(self._callers.pop(lane).close())
+        del self._lanes[lane.key], self._callers[lane]
 
     def _employ(self, lane: Lane, workers_max: int) -> None:
         if self._tasks is not None and lane.workers < workers_max:
@@ -203,17 +193,17 @@ class Copies:
 
     async def _ended(self, lane: Lane, queued: Queued) -> CopyCall | str:
         """Return how a copy was answered, or why it was not sent."""
+        if lane.has_expired(queued, self._clock.monotonic_ns()):
+            return "expired"
+        way = await self._reach.wait(lane.key.route, lane.key.variant)
+        lane.note_circuit(way if isinstance(way, str) else "")
+        if isinstance(way, str):
+            return way
         settings = self._settings(lane.key.route, queued.copy)
-        era = lane.begin(queued, self._clock.monotonic_ns(), settings.max_rps)
-        if isinstance(era, str):
-            return era
+        if not lane.take_rate(self._clock.monotonic_ns(), settings.max_rps):
+            return "max_rps"
         timeout_ns = min(queued.route.timeout_ns, settings.timeout)
-        call: CopyCall | None = None
-        try:
-            call = await self._callers[lane].call(queued, timeout_ns)
-        finally:
-            lane.heard(era, call.answer.code if call else "", self._clock.monotonic_ns())
-        return call or "not_sent"
+        return await self._callers[lane].call(queued, way, timeout_ns) or "not_sent"
 
     def _settle(self, lane: Lane, queued: Queued, ended: CopyCall | str) -> None:
         exchange = queued.exchange

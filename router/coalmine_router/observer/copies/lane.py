@@ -2,18 +2,13 @@
 
 from collections import deque
 from dataclasses import dataclass
-from typing import Final
 
 from coalmine_router.observer.codes import OK
-from coalmine_router.observer.copies.circuit import Circuit
 from coalmine_router.observer.copies.limits import CopyLimits
 from coalmine_router.observer.copies.rate import Rate
 from coalmine_router.observer.exchange import Copy, Exchange
 from coalmine_router.observer.totals import LaneKey, LaneTotals
-from coalmine_router.table import Backend, Route, RouteTable, Variant
-
-# Ends of a call that say that nobody was there, or nobody who could answer.
-UNREACHED: Final = ("UNAVAILABLE", "DEADLINE_EXCEEDED")
+from coalmine_router.table import Route, RouteTable, Variant
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +19,6 @@ class Queued:
     copy: Copy
     route: Route
     variant: Variant
-    backend: Backend
     offered_ns: int
 
 
@@ -38,7 +32,6 @@ class Lane:
         self._limits = limits
         self._queue: deque[Queued] = deque()
         self._held_bytes = 0
-        self._circuit = Circuit(limits.circuit)
         self._rate = Rate()
 
     @property
@@ -53,12 +46,10 @@ class Lane:
 
     # ------------------------------------------------------------ the queue
 
-    def refusal(self, size_bytes: int, now_ns: int) -> str:
+    def refusal(self, size_bytes: int) -> str:
         """Return why a copy can't wait here; empty: it can."""
         if size_bytes > self._limits.bytes_max:
             return "too_large"
-        if self._circuit.refuses(now_ns):
-            return "circuit_open"
         is_full = (
             len(self._queue) >= self._limits.queue_copies_max
             or self._held_bytes + size_bytes > self._limits.bytes_max
@@ -86,27 +77,17 @@ class Lane:
 
     # ------------------------------------------------------------ the call
 
-    def begin(self, queued: Queued, now_ns: int, max_rps: float | None) -> int | str:
-        """Return the era of a copy's call that begins now, or why there is none."""
-        if now_ns - queued.offered_ns > self._limits.wait_ns_max:
-            return "expired"
-        if self._circuit.refuses(now_ns):
-            return "circuit_open"
-        if max_rps is not None and not self._rate.take(now_ns, max_rps):
-            return "max_rps"
-        era = self._circuit.begin(now_ns)
-        self._totals.circuit = self._circuit.state
-        return "circuit_open" if era is None else era
+    def has_expired(self, queued: Queued, now_ns: int) -> bool:
+        """Return whether a copy has waited for too long."""
+        return now_ns - queued.offered_ns > self._limits.wait_ns_max
 
-    def heard(self, era: int, code: str, now_ns: int) -> None:
-        """Take in what a call ended with; empty: it was not made, or not to its end."""
-        if not code:
-            self._circuit.left(era)
-        elif code in UNREACHED:
-            self._circuit.missed(era, now_ns)
-        else:
-            self._circuit.reached(era)
-        self._totals.circuit = self._circuit.state
+    def take_rate(self, now_ns: int, max_rps: float | None) -> bool:
+        """Take the room that a call needs in `max_rps`; return whether there is any."""
+        return max_rps is None or self._rate.take(now_ns, max_rps)
+
+    def note_circuit(self, refused: str) -> None:
+        """Note whether all its addresses are out, by why no call can be made."""
+        self._totals.circuit = "open" if refused == "circuit_open" else "closed"
 
     def sent(self, queued: Queued, code: str) -> None:
         """Count a copy whose call came to an end."""

@@ -4,16 +4,17 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from coalmine_router.backends.ejection import Rules
 from coalmine_router.config.copies import CopiesConfig
 from coalmine_router.config.route import RouteConfig
-from coalmine_router.observer.copies.circuit import CircuitRules
 from coalmine_router.observer.exchange import Copy
 
 Settings = Callable[[str, Copy], CopiesConfig]
 
 # Of a copy that only an operator's command has switched on; the table says how much is drawn.
 _UNSAID: Final = CopiesConfig(share=0)
-_CIRCUIT: Final = CircuitRules()
+# Nobody's answer depends on a copy: an address is tried again sooner than by proxies.
+EJECTION: Final = Rules(first_ns=10**9, longest_ns=30 * 10**9)
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +31,6 @@ class CopyLimits:
     wait_ns_max: int = 30 * 10**9
     # Of an answer: a candidate may answer more than it was sent.
     answer_bytes_max: int = 16 * 1024 * 1024
-    circuit: CircuitRules = _CIRCUIT
 
 
 def configured(routes: Mapping[str, RouteConfig]) -> Settings:

@@ -64,7 +64,8 @@ def up(of: Pool) -> list[Address]:
 
 def test_with_one_address_no_chance_is_drawn_and_no_clock_is_read() -> None:
     blue = pool(1)
-    stable = lane(blue, clock=NoClock(), chance=no_chance)
+    stable = lane(blue, chance=no_chance)
+    stable._clock = NoClock()
     assert stable.pick() is None
     [only] = up(blue)
     assert stable.is_ready
@@ -134,17 +135,7 @@ def test_an_ejected_address_says_that_it_is_ready_all_the_same() -> None:
         stable.failed(ejected)
     lost.stands(UP.lost())
     unready.stands(UP.said(serving=False))
-    assert stable.ready_names == (ejected.name,)
-
-
-def test_an_address_that_is_renewed_is_one_ready_name() -> None:
-    blue = pool(1)
-    stable = lane(blue)
-    up(blue)
-    blue._members.renew()
-    blue._review()
-    up(blue)
-    assert stable.ready_names == ("10.0.0.0:80",)
+    assert stable.ready == [ejected]
 
 
 def test_a_lane_that_is_gone_hears_no_more() -> None:

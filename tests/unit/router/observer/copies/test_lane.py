@@ -19,8 +19,7 @@ LIMITS = CopyLimits(queue_copies_max=4, bytes_max=1_000, wait_ns_max=5 * SECOND_
 
 
 def queued(size: int = 10, offered_ns: int = 0) -> Queued:
-    backend = Backend("green", ("127.0.0.1:1",))
-    return Queued(exchange_of(size), Copy("shadow", "canary"), ROUTE, CANARY, backend, offered_ns)
+    return Queued(exchange_of(size), Copy("shadow", "canary"), ROUTE, CANARY, offered_ns)
 
 
 def lane(totals: LaneTotals | None = None) -> Lane:
@@ -31,58 +30,38 @@ def test_it_is_bounded_in_copies_and_in_bytes() -> None:
     full, heavy = lane(), lane()
     for _ in range(4):
         full.put(queued())
-    assert full.refusal(10, 0) == "queue_full"
+    assert full.refusal(10) == "queue_full"
     heavy.put(queued(600))
-    assert heavy.refusal(500, 0) == "queue_full"
-    assert heavy.refusal(400, 0) == ""
-    assert heavy.refusal(1_001, 0) == "too_large"
+    assert heavy.refusal(500) == "queue_full"
+    assert heavy.refusal(400) == ""
+    assert heavy.refusal(1_001) == "too_large"
 
 
 def test_bytes_are_held_until_the_call_has_ended() -> None:
     one = lane()
     one.put(queued(600))
     taken = one.take()
-    assert one.refusal(500, 0) == "queue_full"
+    assert one.refusal(500) == "queue_full"
     one.sent(taken, "OK")
-    assert one.refusal(500, 0) == ""
+    assert one.refusal(500) == ""
 
 
-def test_a_copy_that_waited_too_long_is_not_sent() -> None:
+def test_a_copy_that_waited_too_long_has_expired() -> None:
     one = lane()
     one.put(queued())
-    assert one.begin(one.take(), 5 * SECOND_NS + 1, None) == "expired"
+    taken = one.take()
+    assert not one.has_expired(taken, 5 * SECOND_NS)
+    assert one.has_expired(taken, 5 * SECOND_NS + 1)
 
 
-def test_an_open_circuit_refuses_what_waits_and_what_is_offered() -> None:
-    one = lane()
-    for _ in range(LIMITS.circuit.failures):
-        one.put(queued())
-        era = one.begin(one.take(), 0, None)
-        assert isinstance(era, int)
-        one.heard(era, "UNAVAILABLE", 0)
-    assert one.refusal(10, 0) == "circuit_open"
-    assert one.begin(queued(), 0, None) == "circuit_open"
-    assert one.refusal(10, SECOND_NS) == ""
-
-
-def test_an_error_that_the_variant_itself_answers_opens_no_circuit() -> None:
+def test_the_circuit_is_open_while_all_addresses_are_out() -> None:
     totals = LaneTotals()
     one = lane(totals)
-    for _ in range(50):
-        era = one.begin(queued(), 0, None)
-        assert isinstance(era, int)
-        one.heard(era, "INTERNAL", 0)
-    assert totals.circuit == "closed"
-
-
-def test_a_try_is_not_spent_on_a_copy_over_the_rate() -> None:
-    one = lane()
-    era = one.begin(queued(), 0, 1.0)
-    assert isinstance(era, int)
-    for _ in range(LIMITS.circuit.failures):
-        one.heard(era, "UNAVAILABLE", 0)
-    assert isinstance(one.begin(queued(offered_ns=SECOND_NS), SECOND_NS, 1.0), int)
-    assert one.begin(queued(offered_ns=SECOND_NS), SECOND_NS, 1.0) == "circuit_open"
+    states = []
+    for refused in ("", "no_address", "circuit_open", ""):
+        one.note_circuit(refused)
+        states.append(totals.circuit)
+    assert states == ["closed", "closed", "open", "closed"]
 
 
 def test_lanes_are_wanted_as_long_as_the_table_draws_for_them() -> None:
@@ -120,12 +99,12 @@ class Steps(RuleBasedStateMachine):
         self.now_ns = 0
         self.offers = 0
         self.taken: list[Queued] = []
-        self.calls: list[tuple[Queued, int]] = []
+        self.calls: list[Queued] = []
 
     @rule(size=st.integers(0, 1_200))
     def offer(self, size: int) -> None:
         self.offers += 1
-        reason = self.lane.refusal(size, self.now_ns)
+        reason = self.lane.refusal(size)
         if reason:
             self.lane.refuse(reason)
         else:
@@ -135,11 +114,12 @@ class Steps(RuleBasedStateMachine):
     @rule(max_rps=st.sampled_from([None, 1.0, 100.0]))
     def begin(self, max_rps: float | None) -> None:
         taken = self.lane.take()
-        era = self.lane.begin(taken, self.now_ns, max_rps)
-        if isinstance(era, str):
-            self.lane.give_up(taken, era)
+        if self.lane.has_expired(taken, self.now_ns):
+            self.lane.give_up(taken, "expired")
+        elif not self.lane.take_rate(self.now_ns, max_rps):
+            self.lane.give_up(taken, "max_rps")
         else:
-            self.calls.append((taken, era))
+            self.calls.append(taken)
 
     @precondition(lambda self: self.calls)
     @rule(
@@ -147,8 +127,7 @@ class Steps(RuleBasedStateMachine):
         chosen=st.integers(0, 100),
     )
     def end(self, code: str, chosen: int) -> None:
-        taken, era = self.calls.pop(chosen % len(self.calls))
-        self.lane.heard(era, code, self.now_ns)
+        taken = self.calls.pop(chosen % len(self.calls))
         if code:
             self.lane.sent(taken, code)
         else:

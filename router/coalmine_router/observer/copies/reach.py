@@ -1,0 +1,53 @@
+"""Whether copies for a variant can be sent now, or in a moment: pods are replaced all the time."""
+
+from typing import Final
+
+from coalmine.clock import Clock
+from coalmine_router.backends.lane import Lane
+from coalmine_router.backends.registry import Backends
+
+# A pod that takes another's place is found within that: by a lookup, a connection, its own word.
+MOMENT_NS: Final = 2 * 10**9
+
+
+class Reach:
+    """The ways to variants' backends, for copies: nobody is called that can't be."""
+
+    def __init__(self, backends: Backends, clock: Clock, moment_ns: int = MOMENT_NS) -> None:
+        self._backends = backends
+        self._clock = clock
+        self._moment_ns = moment_ns
+
+    def refusal(self, route: str, variant: str) -> str:
+        """Return why no copy can be sent there, now or in a moment; "": it can."""
+        lane = self._backends.find(route, variant)
+        if lane is None or lane.is_ready:
+            return ""
+        if lane.ready:
+            return "circuit_open"
+        return "" if self._left_ns(lane) > 0 else "no_address"
+
+    async def wait(self, route: str, variant: str) -> Lane | str:
+        """Return the lane, once an address of it can be called, or why none is."""
+        while not (refused := self.refusal(route, variant)):
+            lane = self._backends.find(route, variant)
+            if lane is not None and lane.is_ready:
+                return lane
+            if lane is not None:
+                lane.hurry()
+            if not await self._comes(route, variant, lane):
+                return self.refusal(route, variant) or "no_address"
+        return refused
+
+    async def _comes(self, route: str, variant: str, lane: Lane | None) -> bool:
+        """Return whether something else is to be said of a lane, within the moment."""
+        left_ns = self._left_ns(lane) if lane is not None else self._moment_ns
+
+        def is_other() -> bool:
+            now = self._backends.find(route, variant)
+            return now is not lane or (now is not None and bool(now.is_ready or now.ready))
+
+        return await self._backends.until(is_other, left_ns / 1e9)
+
+    def _left_ns(self, lane: Lane) -> int:
+        return lane.lost_ns + self._moment_ns - self._clock.monotonic_ns()
