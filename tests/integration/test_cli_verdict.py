@@ -5,10 +5,12 @@ import json
 import os
 import pty
 import re
+import select
 import struct
 import subprocess
 import sys
 import termios
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -155,6 +157,49 @@ def test_on_a_terminal_of_24_rows_the_first_line_stays_in_sight(
     assert len(plain) < 24
     assert max(map(len, plain)) <= max(columns, 80)
     assert "…" not in text
+
+
+def pieces(shows: int) -> Iterator[str]:
+    """Yield what a terminal has to show, until there is no more."""
+    while select.select([shows], [], [], 0)[0]:
+        yield os.read(shows, 65_536).decode()
+
+
+def watched_on(rows: int, columns: int, control: FakeControl) -> list[str]:
+    """Return the rows that `status --watch --all` shows on a terminal of this size."""
+    command = [sys.executable, "-m", "coalmine_client", "status", "digits", "--watch", "--all"]
+    environment = {**os.environ, "TERM": "xterm-256color"}
+    environment.pop("COLUMNS", None)
+    with serving(control) as address, terminal(rows, columns) as (program_side, shows):
+        done = subprocess.run(
+            [*command, "--control", address], stdout=program_side, env=environment, check=False
+        )
+        text = "".join(pieces(shows))
+    assert done.returncode == 1, "the router ended the watch"
+    # What it painted last, after it went up to its first row.
+    last = re.split(r"\x1b\[1A\x1b\[2K", text)[-1]
+    return re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", last).splitlines()
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(24, 80), (10, 80), (24, 60)])
+def test_a_watch_of_everything_says_what_does_not_fit_the_terminal(
+    control: FakeControl, rows: int, columns: int
+) -> None:
+    shown = watched_on(rows, columns, control)
+    assert len(shown) == rows
+    assert re.fullmatch(r"[0-9]+ more lines: enlarge the window, or leave out --all", shown[-1]), (
+        shown
+    )
+    assert max(map(len, shown)) <= columns
+
+
+def test_a_watch_on_a_terminal_that_is_large_enough_loses_nothing(control: FakeControl) -> None:
+    shown = watched_on(200, 80, control)
+    whole = watched_on(200, 300, control)
+    assert "more lines" not in shown[-1]
+    # Cells of a narrow table are folded: the same characters in another order.
+    seen = [Counter("".join("".join(each).split())) for each in (shown, whole)]
+    assert seen[0] == seen[1]
 
 
 # ---------------------------------------------------------------- --until-verdict

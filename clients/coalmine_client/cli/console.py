@@ -2,13 +2,14 @@
 
 import json
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Annotated, Any, Final
 
 import typer
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, JustifyMethod, RenderableType, RenderResult
+from rich.segment import Segment
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -97,6 +98,35 @@ class IndentedText:
         for each in others:
             each.pad_left(self._indent)
             yield each
+
+
+class Fitted:
+    """As much of `content` as a terminal has rows for; the last one says how many lines are left.
+
+    A line that is wider than the terminal goes on in the next row: what repaints itself would lose
+    the rest. `hint` says how to see more.
+    """
+
+    def __init__(self, content: RenderableType, hint: str) -> None:
+        self._content = content
+        self._hint = hint
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        whole = Segment.split_lines(console.render(self._content, options))
+        rows = [row for each in whole for row in _folded(each, options.max_width)]
+        room = options.size.height
+        if len(rows) > room:
+            said = f"{len(rows) - room + 1:,} more lines: {self._hint}"
+            rows[room - 1 :] = [[Segment(said[: options.max_width], console.get_style(FAINT))]]
+        for row in rows:
+            yield from row
+            yield Segment.line()
+
+
+def _folded(line: list[Segment], width: int) -> Iterable[list[Segment]]:
+    """Return a line as rows of so many cells at most; spaces at its end take none."""
+    needed = cell_len("".join(each.text for each in line).rstrip())
+    return Segment.divide(line, [*range(width, needed, width), needed]) if needed else [[]]
 
 
 def table(*columns: str) -> Table:

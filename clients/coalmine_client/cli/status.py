@@ -9,7 +9,7 @@ from rich.live import Live
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.units import duration_ns
-from coalmine_client.cli.console import AsJson, show, show_json, terminal_or_pipe
+from coalmine_client.cli.console import AsJson, Fitted, show, show_json, terminal_or_pipe
 from coalmine_client.cli.control import TIMEOUT_S, Control, calling
 from coalmine_client.cli.failure import Failure, NoVerdict, WrongUsage, one_line
 from coalmine_client.cli.health import health_of
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
 
 _TIMEOUT: Final = "10m"
+_LARGER: Final = "enlarge the window"
 
 View = Callable[[pb.RouteStatus], RenderableType]
 
@@ -117,8 +118,13 @@ def _watch(route: str, control: Control, view: View | None) -> None:
     elif not terminal_or_pipe().is_terminal:
         _follow(route, control, lambda found: show(view(found), ""))
     else:
+        hint = _LARGER if view is status_brief else f"{_LARGER}, or leave out --all"
         with Live(console=terminal_or_pipe(), auto_refresh=False) as live:
-            _follow(route, control, lambda found: live.update(view(found), refresh=True))
+            _follow(
+                route,
+                control,
+                lambda found: live.update(Fitted(view(found), hint), refresh=True),
+            )
     raise Failure("the router ended the watch")
 
 
