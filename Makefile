@@ -5,6 +5,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 KSERVE := $(VENV)/.installed-kserve
 NODE := $(VENV)/.installed-node
+GO_PROGRAMS := .go-programs/.built
 MLSERVER := .venv-mlserver/.installed
 CODE := protos server router clients tests benchmarks
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
@@ -33,6 +34,11 @@ $(NODE): $(STAMP) clients/node/package-lock.json
 	@if $(BIN)/python -m tests.conformance.javascript; then touch $@; \
 	else echo "node: no packages from npm's registry: tests that need them are skipped"; fi
 
+$(GO_PROGRAMS): $(STAMP) $(wildcard tests/conformance/gotools/*/go.*)
+	@mkdir -p .go-programs
+	@if $(BIN)/python -m tests.conformance.go_programs; then touch $@; \
+	else echo "go: no grpcurl, grpc-health-probe, ghz: tests that need them are skipped"; fi
+
 $(MLSERVER): tests/conformance/mlserver/requirements.txt
 	@echo "mlserver: installing MLServer into .venv-mlserver (a minute, 1.2 GB)"
 	@test -x .venv-mlserver/bin/python || $(PYTHON) -m venv .venv-mlserver
@@ -42,7 +48,7 @@ $(MLSERVER): tests/conformance/mlserver/requirements.txt
 demo: $(STAMP)  ## the whole thing on this machine, on real handwriting, in under a minute
 	@$(BIN)/coalmine demo
 
-test: $(STAMP) $(KSERVE) $(NODE)  ## unit, integration and end-to-end tests
+test: $(STAMP) $(KSERVE) $(NODE) $(GO_PROGRAMS)  ## unit, integration and end-to-end tests
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit tests/integration tests/conformance
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e
 
@@ -76,4 +82,4 @@ build:  ## make the wheel; try it in three empty environments: bare, router, ser
 	PYTHON=$(PYTHON) tools/build.sh
 
 clean:  ## remove what the others made
-	rm -rf $(VENV) .venv-protos .venv-mlserver clients/node/node_modules dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-protos .venv-mlserver .go-programs clients/node/node_modules dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -2,12 +2,14 @@
 
 A test says `pytest.mark.needs("go")`. Where the machine lacks it, the test is skipped with the
 reason; where COALMINE_DEMAND names it, as `.ci/run` has it, the test fails. tests/conftest.py has
-pytest ask here before each test; a fixture that finds more missing calls `lack` itself.
+pytest ask here before each test; a fixture or double calls `require`, or `lack` where it finds more
+missing.
 """
 
 import os
 import shutil
 from collections.abc import Callable, Mapping
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NoReturn
@@ -15,16 +17,20 @@ from typing import Final, NoReturn
 import pytest
 
 DEMAND: Final = "COALMINE_DEMAND"
-_NODE_PACKAGES: Final = Path(__file__).parents[1] / "clients" / "node" / "node_modules"
+_ROOT: Final = Path(__file__).parents[1]
+_NODE_PACKAGES: Final = _ROOT / "clients" / "node" / "node_modules"
+GO_PROGRAMS: Final = _ROOT / ".go-programs"
 
 
-def _go() -> str:
-    return "" if shutil.which("go") else "there is no `go`"
+def _absent(*names: str) -> str:
+    absent = [f"`{name}`" for name in names if not shutil.which(name)]
+    return f"there is no {' and no '.join(absent)}" if absent else ""
 
 
-def _java() -> str:
-    absent = [name for name in ("javac", "mvn") if not shutil.which(name)]
-    return f"there is no {' and no '.join(f'`{name}`' for name in absent)}" if absent else ""
+def _go_programs() -> str:
+    names = ("grpcurl", "grpc-health-probe", "ghz")
+    absent = [name for name in names if not (GO_PROGRAMS / name).is_file()]
+    return f"`make test` builds {', '.join(absent)}, where there is `go`" if absent else ""
 
 
 def _kserve() -> str:
@@ -38,11 +44,21 @@ def _node() -> str:
 
 # Each returns why it can't be used here; "" where it can.
 WHY_NOT: Final[Mapping[str, Callable[[], str]]] = {
-    "go": _go,
-    "java": _java,
+    "git": partial(_absent, "git"),
+    "go": partial(_absent, "go"),
+    "go_programs": _go_programs,
+    "java": partial(_absent, "javac", "mvn"),
     "kserve": _kserve,
     "node": _node,
+    "setpriv": partial(_absent, "setpriv"),
+    "unshare": partial(_absent, "unshare", "nsenter", "mount"),
 }
+
+
+def require(name: str) -> None:
+    """Skip the test that runs now, or fail it, where `name` can't be used here."""
+    if reason := WHY_NOT[name]():
+        lack(name, reason)
 
 
 def lack(name: str, reason: str) -> NoReturn:
@@ -65,5 +81,4 @@ def check(item: pytest.Item) -> None:
     """Skip or fail a test that needs what isn't there."""
     for mark in item.iter_markers("needs"):
         for name in mark.args:
-            if reason := WHY_NOT[name]():
-                lack(name, reason)
+            require(name)

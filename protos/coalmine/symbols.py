@@ -74,10 +74,13 @@ def symbols_of(file: FileDescriptorProto) -> Iterator[str]:
 
 
 def _enum_symbols(scope: str, enums: Iterable[EnumDescriptorProto]) -> Iterator[str]:
-    """Yield enums and their values. A value's name stands beside its enum's, as in C."""
+    """Yield enums and their values: beside the enum, as protobuf has it, and as tools show it."""
     for each in enums:
-        yield _joined(scope, each.name)
-        yield from (_joined(scope, value.name) for value in each.value)
+        full = _joined(scope, each.name)
+        yield full
+        for value in each.value:
+            yield _joined(scope, value.name)
+            yield f"{full}.{value.name}"
 
 
 def _messages_of(file: FileDescriptorProto) -> Iterator[tuple[str, DescriptorProto]]:

@@ -1,13 +1,12 @@
 """Commands under real limits: a full or read-only disk, files too large, no right to read all."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-import pytest
+from tests.needs import lack, require
 
 COALMINE = (sys.executable, "-m", "coalmine_client")
 _OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
@@ -19,10 +18,11 @@ def on_a_disk(
     place: Path, options: str, *words: str | Path, then: str = "true"
 ) -> subprocess.CompletedProcess[str]:
     """Run `coalmine WORDS`, then a shell's command, while a small disk of its own is at `place`."""
+    require("unshare")
     place.mkdir(parents=True, exist_ok=True)
     mount = f"mount -t tmpfs -o {options} none {place}"
     if _run([*_OWN_MOUNTS, "sh", "-c", mount]).returncode:
-        pytest.skip("no right to mount here")
+        lack("unshare", "there is no right to mount here")
     script = f'{mount} && {{ "$@"; code=$?; {then}; exit $code; }}'
     return _run([*_OWN_MOUNTS, "sh", "-c", script, "sh", *COALMINE, *words])
 
@@ -34,13 +34,10 @@ def with_files_up_to(kib: int, *words: str | Path) -> subprocess.CompletedProces
 
 def as_anybody(*words: str | Path) -> subprocess.CompletedProcess[str]:
     """Run `coalmine WORDS`, which can read no more than a file's mode says, even for root."""
-    return _run([*(_unprivileged() if os.geteuid() == 0 else ()), *COALMINE, *words])
-
-
-def _unprivileged() -> Sequence[str]:
-    if shutil.which("setpriv") is None:
-        pytest.skip("root reads everything, and there is no setpriv")
-    return _MAY_READ_ALL
+    if os.geteuid() != 0:
+        return _run([*COALMINE, *words])
+    require("setpriv")
+    return _run([*_MAY_READ_ALL, *COALMINE, *words])
 
 
 def _run(command: Sequence[str | Path]) -> subprocess.CompletedProcess[str]:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import pytest
+from tests.needs import lack, require
 
 _OWN_MOUNTS = ("unshare", "--user", "--map-root-user", "--mount")
 
@@ -45,6 +45,7 @@ class SmallDisk:
 @contextlib.contextmanager
 def small_disk(place: Path) -> Iterator[SmallDisk]:
     """Yield a disk at `place`, where this machine lets one be made."""
+    require("unshare")
     place.mkdir(parents=True, exist_ok=True)
     script = f"mount -t tmpfs -o size=4m none {place} && echo mounted && exec sleep 600"
     with subprocess.Popen(
@@ -53,7 +54,7 @@ def small_disk(place: Path) -> Iterator[SmallDisk]:
         try:
             assert holder.stdout is not None
             if holder.stdout.readline() != "mounted\n":
-                pytest.skip("no right to mount here")
+                lack("unshare", "there is no right to mount here")
             yield SmallDisk(place, holder.pid)
         finally:
             holder.kill()

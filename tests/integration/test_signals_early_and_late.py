@@ -13,6 +13,7 @@ import pytest
 from tests.doubles.processes import begin
 from tests.doubles.server_process import written
 from tests.doubles.waiting import until
+from tests.needs import lack, require
 
 EARLY = """
 import os, runpy, signal, sys
@@ -145,9 +146,10 @@ def test_sighup_that_is_ignored_from_the_start_stays_so(tmp_path: Path) -> None:
 def test_sigterm_ends_the_first_process_of_a_container_too_while_it_is_imported(
     tmp_path: Path,
 ) -> None:
+    require("unshare")
     alone = ("unshare", "--user", "--map-root-user", "--pid", "--fork")
     if subprocess.run([*alone, "true"], check=False, capture_output=True).returncode:
-        pytest.skip("no right to have process ids of its own here")
+        lack("unshare", "there is no right to have process ids of its own here")
     name, *arguments = SERVER
     words = (name, "torch", "SIGTERM", "plain", *arguments)
     assert ended(EARLY, *words, folder=tmp_path, before=alone) == (143, "")

@@ -7,11 +7,13 @@ import pytest
 
 from coalmine.errors import StartError
 from coalmine_server.packaging.origin import commit_of, origin_of, tree_sha256
+from tests.needs import require
 
 NOBODY = ("-c", "user.name=nobody", "-c", "user.email=nobody@example.com")
 
 
 def git(folder: Path, *words: str) -> str:
+    require("git")
     done = subprocess.run(
         ["git", *NOBODY, "-C", folder, *words], capture_output=True, text=True, check=True
     )
