@@ -56,7 +56,7 @@ class Ports:
 
     def asked(self, port: str, *words: str, options: Sequence[str | Path] = ()) -> Any:
         """Run grpcurl at a port."""
-        encryption = ["-cacert", self.ca] if self.ca else ["-plaintext"]
+        encryption: list[str | Path] = ["-cacert", self.ca] if self.ca else ["-plaintext"]
         return run_go_program("grpcurl", *encryption, *options, self.addresses[port], *words)
 
     def listed(self, port: str, *words: str) -> list[str]:
@@ -66,7 +66,7 @@ class Ports:
 
     def probed(self, port: str, *options: str) -> Any:
         """Run grpc-health-probe at a port."""
-        encryption = ["-tls", "-tls-ca-cert", self.ca] if self.ca else []
+        encryption: list[str | Path] = ["-tls", "-tls-ca-cert", self.ca] if self.ca else []
         where = ["-addr", self.addresses[port], *encryption]
         return run_go_program("grpc-health-probe", *where, *options)
 
