@@ -1,6 +1,7 @@
 """A backend in a process of its own, so that a test can stop it in the middle of everything.
 
-As a program: answers OIP's calls with their inputs, and tells its address on standard output.
+As a program: answers OIP's calls with their inputs, and tells its address on standard output. It
+drains when it is terminated.
 """
 
 import asyncio
@@ -14,6 +15,7 @@ from pathlib import Path
 
 from tests.doubles.oip_backend import OipBackend
 
+_GRACE_S = 5.0
 _ROOT = Path(__file__).parents[2]
 
 
@@ -32,10 +34,10 @@ class BackendProcess:
 
 
 @contextlib.contextmanager
-def backend_process() -> Iterator[BackendProcess]:
+def backend_process(address: str = "127.0.0.1:0") -> Iterator[BackendProcess]:
     """Yield a backend in a process; at the end it is killed."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.doubles.backend_process"],
+        [sys.executable, "-m", "tests.doubles.backend_process", address],
         stdout=subprocess.PIPE,
         text=True,
         cwd=_ROOT,
@@ -49,9 +51,12 @@ def backend_process() -> Iterator[BackendProcess]:
 
 
 async def _serve() -> None:
-    async with OipBackend(health=True) as backend:
+    terminated = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, terminated.set)
+    async with OipBackend(health=True, address=sys.argv[1]) as backend:
         print(backend.address, flush=True)
-        await asyncio.Event().wait()
+        await terminated.wait()
+        await backend.drain(_GRACE_S)
 
 
 if __name__ == "__main__":

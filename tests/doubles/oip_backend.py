@@ -23,6 +23,8 @@ READY = f"{SERVICE}/ModelReady"
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
+# Within that, whoever watches has heard that it doesn't serve any more.
+_HEARD_S = 0.2
 _OPTIONS = [
     ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
     ("grpc.max_send_message_length", MESSAGE_BYTES_MAX),
@@ -165,6 +167,15 @@ class OipBackend:
         """Stop at once: calls in flight are cut off, later ones refused."""
         if self._server is not None:
             await self._server.stop(None)
+            self._server = None
+
+    async def drain(self, grace_s: float) -> None:
+        """Stop as servers do: take no more calls, and answer those in flight."""
+        if self._health is not None:
+            await self.says(serving=False)
+            await asyncio.sleep(_HEARD_S)
+        if self._server is not None:
+            await self._server.stop(grace_s)
             self._server = None
 
     async def says(self, *, serving: bool, of: str = "") -> None:
