@@ -139,7 +139,6 @@ async def _observer(
             folder=config.control.state,
             tables=plane.table,
             backends=backends,
-            ready_addresses=backends.ready_addresses,
             routes={route.name: route for route in config.routes},
             spans=spans or NoSpans(),
             resource=resource(ROUTER_SERVICE),

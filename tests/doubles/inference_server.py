@@ -111,7 +111,7 @@ class FakeInference(GRPCInferenceServiceServicer):
 
 
 @contextmanager
-def serving(servicer: GRPCInferenceServiceServicer) -> Iterator[str]:
+def serving(servicer: GRPCInferenceServiceServicer, at: str = "127.0.0.1:0") -> Iterator[str]:
     """Yield the address where `servicer` answers."""
     options = [
         ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX),
@@ -119,9 +119,9 @@ def serving(servicer: GRPCInferenceServiceServicer) -> Iterator[str]:
     ]
     server = grpc.server(ThreadPoolExecutor(2), options=options)
     add_GRPCInferenceServiceServicer_to_server(servicer, server)
-    port = server.add_insecure_port("127.0.0.1:0")
+    port = server.add_insecure_port(at)
     server.start()
     try:
-        yield f"127.0.0.1:{port}"
+        yield f"{at.rpartition(':')[0]}:{port}"
     finally:
         server.stop(None).wait()

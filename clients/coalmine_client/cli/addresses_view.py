@@ -21,7 +21,7 @@ _ROWS_MAX: Final = 10
 _INDENT: Final = "  "
 
 
-def addresses(found: pb.ComparisonCounts) -> Iterator[RenderableType]:
+def address_lines(found: pb.ComparisonCounts) -> Iterator[RenderableType]:
     """Yield how many addresses of each side were compared, and a row for each of several."""
     sides = (
         (found.candidate, found.candidate_addresses),

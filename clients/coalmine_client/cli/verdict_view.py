@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from rich.console import RenderableType
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_client.cli.addresses_view import addresses
+from coalmine_client.cli.addresses_view import address_lines
 from coalmine_client.cli.console import (
     BAD,
     DOUBTFUL,
@@ -56,7 +56,7 @@ def verdict(found: pb.ComparisonCounts) -> Iterator[RenderableType]:
         yield _gates(found.verdict)
     if found.HasField("mismatch_rate"):
         yield _rates(found)
-    yield from addresses(found)
+    yield from address_lines(found)
     yield from _segments(found.segments)
 
 

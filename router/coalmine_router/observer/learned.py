@@ -5,7 +5,7 @@ from collections.abc import Callable, Hashable, Mapping
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.comparison.pool import ComparingCounts
 from coalmine_router.observer.copies.copies import Copies
-from coalmine_router.observer.evidence.addresses import AsksReady
+from coalmine_router.observer.evidence.address_evidence import AsksReady
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.store import EvidenceStore
 from coalmine_router.observer.evidence.trial import Trial

@@ -6,7 +6,7 @@ from typing import Final
 
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.evidence.addresses import AsksReady, ReadyAddresses, none_known
+from coalmine_router.observer.evidence.address_evidence import AsksReady, ReadyAddresses, none_known
 from coalmine_router.observer.evidence.cohorts import Cohorts
 from coalmine_router.observer.evidence.counts import WHOLE, Events, Evidence
 from coalmine_router.observer.evidence.figures import figures

@@ -26,7 +26,6 @@ from coalmine_router.observer.concluding import Concluding
 from coalmine_router.observer.copies.copies import Answered, Copies, GivenUp
 from coalmine_router.observer.copies.limits import CopyLimits, configured
 from coalmine_router.observer.copies.reach import Reach
-from coalmine_router.observer.evidence.addresses import AsksReady, none_known
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.store import EvidenceStore
 from coalmine_router.observer.evidence.tally import Tally
@@ -69,8 +68,6 @@ class Surroundings:
     spans: Spans = field(default_factory=NoSpans)
     copy_limits: CopyLimits = field(default_factory=CopyLimits)
     pool_limits: PoolLimits = field(default_factory=PoolLimits)
-    # The ready addresses of a route's variant; none are waited for where nobody knows them.
-    ready_addresses: AsksReady = none_known
     processes_max: int = field(default_factory=lambda: pool_size(cores()))
 
 
@@ -94,7 +91,7 @@ class ObserverPlane:
         # Who does it.
         self._comparing = self._comparing_here_and_elsewhere()
         self._learning = Learning(
-            self._trials, self._tally, self._routes, given.clock, given.ready_addresses
+            self._trials, self._tally, self._routes, given.clock, given.backends.ready_addresses
         )
         self._observer = self._observes()
         self._intake = Intake(self._reports, self._observer.observe)
@@ -158,7 +155,7 @@ class ObserverPlane:
             copies=self._observer.copies,
             comparing=self._comparing.counts,
             trials=self._trials,
-            ready=self._given.ready_addresses,
+            ready=self._given.backends.ready_addresses,
             store=self._store,
             examples=self._examples,
             spans=self._given.spans,

@@ -7,8 +7,8 @@ shared out among all addresses of both sides.
 
 What is found here is of now, unlike at the other gates: addresses come and go.
 
-The evidence for an address is the bet of paired.py on d, its answers beside those of the others
-(see addresses.py). The mean of d is 0 where all are alike, as long as which address answers next
+The evidence for an address is the bet of paired.py on d of address_evidence.py: its answers beside
+those of the others. The mean of d is 0 where all are alike, as long as which address answers next
 doesn't depend on the answers: the router draws it by chance. Simulated, 1 % allowed, 200 runs of
 5,000 requests, looked at always: of 2, 3 and 30 addresses that all mismatch in 0.2, 1, 10 or 50 %,
 or in 5 % by bursts of 10, one is named in at most 0.5 % of runs. One that is always wrong is named
@@ -23,12 +23,12 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-from coalmine_router.observer.evidence.addresses import Addresses, ReadyAddresses
+from coalmine_router.observer.evidence.address_evidence import ReadyAddresses, VariantAddresses
 from coalmine_router.observer.evidence.counts import Evidence
 from coalmine_router.observer.evidence.paired import log_above
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.verdict import Gate
-from coalmine_router.observer.evidence.wording import lasting
+from coalmine_router.observer.evidence.wording import duration_text
 
 _NAMED_MAX: Final = 3
 _LOG_2: Final = log(2.0)
@@ -88,7 +88,7 @@ def _needed(evidence: Evidence, settings: GateSettings, before: Gate) -> float:
 
 
 def _over(
-    side: Addresses, ready: Sequence[str], settings: GateSettings, needed: float
+    side: VariantAddresses, ready: Sequence[str], settings: GateSettings, needed: float
 ) -> Mapping[str, float]:
     """Return ln e against "no more often wrong than the others, but for what is allowed".
 
@@ -112,7 +112,7 @@ def _over(
 
 def _told_seen(ready: Sequence[str], unseen: Sequence[str], settings: GateSettings) -> str:
     if unseen:
-        within = lasting(settings.addresses_within_ns)
+        within = duration_text(settings.addresses_within_ns)
         some = f"{len(unseen):,} of {len(ready):,} ready addresses"
         return f"{some} not compared within {within} of traffic: {_names(unseen)}"
     return f"all {len(ready):,} ready addresses were compared" if len(ready) > 1 else ""
@@ -126,7 +126,7 @@ def _told_odd(evidence: Evidence, odd: StandingOut) -> Iterator[str]:
         yield f"the reference's addresses disagree: {told}"
 
 
-def _told_side(side: Addresses, odd: Mapping[str, float]) -> str:
+def _told_side(side: VariantAddresses, odd: Mapping[str, float]) -> str:
     others = [each for name, each in side.by_name.items() if name not in odd]
     wrong = sum(each.mismatch + each.failed for each in others)
     compared = sum(each.compared for each in others)
@@ -134,7 +134,7 @@ def _told_side(side: Addresses, odd: Mapping[str, float]) -> str:
     return f"{said} requests, the other {len(others):,} in {wrong:,} of {compared:,}"
 
 
-def _share(side: Addresses, name: str) -> str:
+def _share(side: VariantAddresses, name: str) -> str:
     own = side.by_name[name]
     return f"{own.mismatch + own.failed:,} of {own.compared:,}"
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from coalmine_router.observer.comparison.result import Comparison, Outcome, OutputResult
-from coalmine_router.observer.evidence.addresses import Addresses
+from coalmine_router.observer.evidence.address_evidence import VariantAddresses
 
 OTHER: Final = "(other)"
 # Beside the names of outputs: the answer as such, whether it could be read.
@@ -189,8 +189,8 @@ class Evidence:
     slow: Events = field(default_factory=Events)
     assigned: Events = field(default_factory=Events)
     # Of each side, what was found at its addresses.
-    reference_addresses: Addresses = field(default_factory=Addresses)
-    candidate_addresses: Addresses = field(default_factory=Addresses)
+    reference_addresses: VariantAddresses = field(default_factory=VariantAddresses)
+    candidate_addresses: VariantAddresses = field(default_factory=VariantAddresses)
 
     def add(self, comparison: Comparison, segment: str | None = None) -> None:
         """Count one comparison; `segment` is None where the route has none."""

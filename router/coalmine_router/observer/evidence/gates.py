@@ -10,7 +10,7 @@ from math import log
 from typing import Final
 
 from coalmine_router.observer.comparison.result import Outcome
-from coalmine_router.observer.evidence.addresses import ReadyAddresses
+from coalmine_router.observer.evidence.address_evidence import ReadyAddresses
 from coalmine_router.observer.evidence.addresses_gate import addresses_gate
 from coalmine_router.observer.evidence.counts import SEGMENTS_MAX, Evidence, Shares
 from coalmine_router.observer.evidence.mismatch_gate import mismatch_gate

@@ -14,7 +14,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from coalmine_router.observer.evidence.addresses import Addresses
+from coalmine_router.observer.evidence.address_evidence import VariantAddresses
 from coalmine_router.observer.evidence.counts import Differences, Evidence, OutputEvidence
 from coalmine_router.observer.evidence.interval import difference_of, rate_of
 from coalmine_router.observer.evidence.looks import Look, looked
@@ -62,7 +62,7 @@ def _told(evidence: Evidence, rate: float, settings: GateSettings, finding: Find
     return f"{said} {interval}, allowed {percent(rate)}{worst}"
 
 
-def _only_address(addresses: Addresses) -> str:
+def _only_address(addresses: VariantAddresses) -> str:
     """Return where all mismatches come from, where that is one of several addresses."""
     wrong = [name for name, each in addresses.by_name.items() if each.mismatch]
     if len(wrong) != 1 or addresses.known == 1 or addresses.let_go:

@@ -18,7 +18,7 @@ def count(number: float) -> str:
     return f"{number:,.0f}" if number == int(number) or number >= 100 else f"{number:.1f}"
 
 
-def lasting(duration_ns: int) -> str:
+def duration_text(duration_ns: int) -> str:
     """Return a time as a file has it: 10m, 90s, 1.5s."""
     for unit, name in ((3_600, "h"), (60, "m")):
         if duration_ns % (unit * 10**9) == 0:

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.comparison.pool import ComparingCounts
-from coalmine_router.observer.evidence.addresses import AsksReady, none_known
+from coalmine_router.observer.evidence.address_evidence import AsksReady, none_known
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.telling.trial_status import trial_counts

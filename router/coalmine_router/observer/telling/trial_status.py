@@ -4,11 +4,11 @@ from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.evidence.addresses import (
-    Addresses,
+from coalmine_router.observer.evidence.address_evidence import (
     AddressEvidence,
     AsksReady,
     ReadyAddresses,
+    VariantAddresses,
     none_known,
 )
 from coalmine_router.observer.evidence.addresses_gate import standing_out
@@ -60,7 +60,7 @@ def trial_counts(
 
 
 def _addresses(
-    side: Addresses, ready: Sequence[str], odd: Container[str]
+    side: VariantAddresses, ready: Sequence[str], odd: Container[str]
 ) -> Iterator[pb.AddressCounts]:
     """Yield those that are ready, as they are listed, then the others that were compared."""
     for name in dict.fromkeys((*ready, *side.by_name)):

@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from coalmine_router.observer.comparison.result import Comparison
-from coalmine_router.observer.evidence.addresses import ReadyAddresses
+from coalmine_router.observer.evidence.address_evidence import ReadyAddresses
 from coalmine_router.observer.evidence.addresses_gate import addresses_gate
 from coalmine_router.observer.evidence.counts import Evidence
 from coalmine_router.observer.evidence.gates import judged

@@ -5,7 +5,7 @@ import json
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_router.observer.evidence.addresses import ADDRESSES_MAX, Addresses
+from coalmine_router.observer.evidence.address_evidence import ADDRESSES_MAX, VariantAddresses
 from coalmine_router.observer.evidence.saved import from_text, merged, to_text
 from tests.doubles.evidence import PAIR, a_trial, an_evidence
 
@@ -13,8 +13,8 @@ A, B, C = "10.0.0.1:8001", "10.0.0.2:8001", "10.0.0.3:8001"
 MINUTE = 60 * 10**9
 
 
-def seen(*shares: tuple[str, float]) -> Addresses:
-    made = Addresses()
+def seen(*shares: tuple[str, float]) -> VariantAddresses:
+    made = VariantAddresses()
     for at, (address, share) in enumerate(shares, 1):
         made.add(address, share, at_ns=at)
     return made
@@ -30,7 +30,7 @@ def test_an_address_has_what_was_found_there_and_when_it_last_was() -> None:
 
 
 def test_an_answer_of_nobody_known_counts_at_no_address() -> None:
-    assert seen(("", 1.0)) == Addresses()
+    assert seen(("", 1.0)) == VariantAddresses()
 
 
 def test_an_answer_stands_beside_what_the_others_gave_since_the_last_one() -> None:
@@ -61,7 +61,7 @@ def test_differences_are_each_between_minus_one_and_one(shares: list[tuple[str, 
 
 
 def test_an_address_is_seen_within_so_much_of_the_trials_traffic() -> None:
-    found = Addresses()
+    found = VariantAddresses()
     found.add(A, 0.0, at_ns=0)
     found.add(B, 0.0, at_ns=10 * MINUTE)
     assert found.unseen((A, B, C), 10 * MINUTE) == [C]
@@ -69,7 +69,7 @@ def test_an_address_is_seen_within_so_much_of_the_trials_traffic() -> None:
 
 
 def test_a_clock_that_is_set_back_makes_nobody_unseen() -> None:
-    found = Addresses()
+    found = VariantAddresses()
     found.add(A, 0.0, at_ns=100 * MINUTE)
     found.add(B, 0.0, at_ns=1 * MINUTE)
     assert found.unseen((A, B), 1) == []
@@ -79,7 +79,7 @@ def test_a_clock_that_is_set_back_makes_nobody_unseen() -> None:
 
 
 def test_over_the_bound_the_longest_unseen_is_let_go_and_counted() -> None:
-    found = Addresses()
+    found = VariantAddresses()
     for number in range(ADDRESSES_MAX):
         found.add(f"pod-{number}", 0.0, at_ns=number)
     found.add("pod-0", 0.0, at_ns=1_000)
@@ -91,7 +91,7 @@ def test_over_the_bound_the_longest_unseen_is_let_go_and_counted() -> None:
 
 
 def test_an_address_that_comes_back_begins_anew() -> None:
-    found = Addresses()
+    found = VariantAddresses()
     for number in (*range(ADDRESSES_MAX + 1), 0):
         found.add(f"pod-{number}", 1.0, at_ns=number)
     again = found.by_name["pod-0"]
@@ -105,7 +105,7 @@ def test_evidence_that_was_saved_before_there_were_addresses_has_none() -> None:
     text = json.loads(to_text(a_trial()))
     del text["evidence"]["candidate_addresses"], text["evidence"]["reference_addresses"]
     found = from_text(json.dumps(text), PAIR, 1, began_ns=1, ended_ns=0).evidence
-    assert found.candidate_addresses == found.reference_addresses == Addresses()
+    assert found.candidate_addresses == found.reference_addresses == VariantAddresses()
     assert found.rows == a_trial().evidence.rows
 
 

@@ -65,7 +65,7 @@ class AddressEvidence:
 
 
 @dataclass(slots=True)
-class Addresses:
+class VariantAddresses:
     """The addresses of one variant in one trial: at most 256, the longest unseen is let go.
 
     Times are of the trial's traffic: they never run back, whatever the clock does.
