@@ -58,6 +58,8 @@ class KeptConfig(Strict):
     capture: Capture | None = None
     newest: Annotated[int, Field(ge=0, le=10_000)] = 200
     worst: Annotated[int, Field(ge=0, le=10_000)] = 200
+    # How many are written to disk at the most, for longer than a few seconds.
+    per_second: Annotated[float, Field(gt=0, le=1_000, allow_inf_nan=False)] = 5
     max_age: Annotated[Duration, Field(gt=0)] = 30 * 24 * 3_600 * 10**9
     body_bytes_max: Annotated[Size, Field(gt=0, le=16 * 1024**2)] = 256 * 1024
     drop_inputs: Annotated[tuple[str, ...], Field(max_length=64)] = ()

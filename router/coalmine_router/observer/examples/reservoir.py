@@ -1,24 +1,15 @@
-"""Which examples stay: the newest and the worst of each kind, for a time, and so many bytes.
-
-Of each route, candidate and kind a row stays while it is among the `newest` or among the `worst`,
-of its measure (severity.py). What was pushed out would be pushed out again, so what stays depends
-on what came, and not on when it was looked at.
-"""
+"""What is in the file: the examples that stay (rank.py), for a time, and so many bytes."""
 
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.config.copies import KeptConfig
+from coalmine_router.observer.examples.rank import Group, Rank, by_value, rank_of
 from coalmine_router.observer.examples.redaction import CAPTURES, KeepSettings, Policy, allows
-from coalmine_router.observer.examples.severity import (
-    PLACE,
-    RANKED,
-    largest_difference,
-    write_rank,
-)
+from coalmine_router.observer.examples.severity import RANKED, largest_difference, write_rank
 
 _INT64_MAX: Final = 2**63 - 1
 _BODIES: Final = ("request", "reference_response", "candidate_response")
@@ -26,17 +17,15 @@ _BODIES: Final = ("request", "reference_response", "candidate_response")
 _DEFAULT: Final = KeptConfig()
 
 _INSERT: Final = """
-INSERT INTO mismatch (id, route, candidate, kind, rows_mismatch, max_abs_diff,
-  at_ns, expires_ns, policy, facts, bodies) VALUES (?,?,?,?,?,?,?,?,?,?,?)
+INSERT INTO mismatch (sequence, id, route, candidate, kind, rows_mismatch, max_abs_diff,
+  at_ns, expires_ns, policy, facts, bodies) VALUES (?,?,?,?,?,?,?,?,?,?,?,?)
 """
 _INSERT_OUTPUT: Final = "INSERT INTO mismatch_output (sequence, output) VALUES (?,?)"
-_PRUNE: Final = f"""
-DELETE FROM mismatch WHERE route = ?1 AND candidate = ?2 AND kind = ?3
-AND sequence NOT IN (SELECT sequence FROM mismatch WHERE route = ?1 AND candidate = ?2 AND kind = ?3
-  ORDER BY sequence DESC LIMIT ?4)
-AND sequence NOT IN (SELECT sequence FROM (SELECT sequence, {PLACE} AS place FROM {RANKED}
-  WHERE route = ?1 AND candidate = ?2 AND kind = ?3) WHERE place <= ?5)
+_RANKS: Final = f"""
+SELECT sequence, measure, badness, rows_mismatch, max_abs_diff FROM {RANKED}
+WHERE route = ? AND candidate = ? AND kind = ?
 """  # noqa: S608 - constants
+_DELETE: Final = "DELETE FROM mismatch WHERE sequence = ?"
 _GROUPS: Final = "SELECT DISTINCT route, candidate, kind FROM mismatch WHERE route = ?"
 _EXPIRE: Final = "DELETE FROM mismatch WHERE expires_ns <= ?"
 _REDATE: Final = (
@@ -46,22 +35,52 @@ _POLICIES: Final = "SELECT DISTINCT policy FROM mismatch WHERE route = ?"
 _FORGET: Final = "DELETE FROM mismatch WHERE route = ? AND policy = ?"
 _OLDEST: Final = "SELECT sequence, length(facts) + length(bodies) FROM mismatch ORDER BY sequence"
 
-Group = tuple[str, str, str]
+_LAST_SEQUENCE: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'mismatch'"
+
+
+class Numbered(NamedTuple):
+    """A record, and its place in the order in which all came."""
+
+    sequence: int
+    record: pb.Mismatch
+
+
 Routes = Mapping[str, KeepSettings]
 
 
-def insert(
-    database: sqlite3.Connection, records: Iterable[pb.Mismatch], routes: Routes
-) -> set[Group]:
-    """Write records, within the caller's transaction; return the groups to be pruned."""
-    groups: set[Group] = set()
-    for record in records:
-        cursor = database.execute(_INSERT, _row(record, routes))
-        write_rank(database, cursor.lastrowid, record)
+class Change(NamedTuple):
+    """What a transaction did to the file."""
+
+    kept: int
+    removed_size: int
+
+
+def write(
+    database: sqlite3.Connection, records: Sequence[Numbered], routes: Routes, bytes_max: int
+) -> Change:
+    """Keep of these what stays, within the caller's transaction, and delete what they push out.
+
+    What goes, goes first: so what comes takes its pages, and each is written once.
+    """
+    coming: dict[Group, list[Rank]] = {}
+    for each in records:
+        rank = rank_of(*each)
+        coming.setdefault(rank.group, []).append(rank)
+    stays = {n for group in coming for n in _prune(database, group, coming[group], routes)}
+    standing = [each for each in records if each.sequence in stays]
+    size = sum(each.record.ByteSize() for each in standing)
+    removed = shrink(database, bytes_max - size)
+    insert(database, standing, routes)
+    return Change(len(standing), removed)
+
+
+def insert(database: sqlite3.Connection, records: Iterable[Numbered], routes: Routes) -> None:
+    """Write records, within the caller's transaction."""
+    for sequence, record in sorted(records, key=lambda each: each.sequence):
+        database.execute(_INSERT, (sequence, *_row(record, routes)))
+        write_rank(database, sequence, record)
         outputs = {each.output for each in record.differences}
-        database.executemany(_INSERT_OUTPUT, [(cursor.lastrowid, output) for output in outputs])
-        groups.add((record.route, record.candidate, record.kind))
-    return groups
+        database.executemany(_INSERT_OUTPUT, [(sequence, output) for output in outputs])
 
 
 def _row(record: pb.Mismatch, routes: Routes) -> tuple[object, ...]:
@@ -98,11 +117,18 @@ def _settings(route: str, routes: Routes) -> KeptConfig:
 # ---------------------------------------------------------------- what goes
 
 
-def prune(database: sqlite3.Connection, groups: Iterable[Group], routes: Routes) -> None:
-    """Delete what is neither among the newest of its group nor among the worst."""
-    for group in groups:
-        kept = _settings(group[0], routes)
-        database.execute(_PRUNE, (*group, kept.newest, kept.worst))
+def _prune(
+    database: sqlite3.Connection, group: Group, coming: Sequence[Rank], routes: Routes
+) -> Sequence[int]:
+    """Delete what is neither among the newest of its group nor among the worst.
+
+    Return the sequences of what stays, there or coming.
+    """
+    there = [Rank(sequence, group, *rest) for sequence, *rest in database.execute(_RANKS, group)]
+    stays = by_value([*there, *coming], _settings(group[0], routes))
+    gone = {each.number for each in there}.difference(stays)
+    database.executemany(_DELETE, [(sequence,) for sequence in gone])
+    return stays
 
 
 def expire(database: sqlite3.Connection, now_ns: int) -> int:
@@ -119,6 +145,20 @@ def shrink(database: sqlite3.Connection, bytes_max: int) -> int:
             break
         removed += database.execute("DELETE FROM mismatch WHERE sequence <= ?", (last,)).rowcount
     return removed
+
+
+def free_bytes(database: sqlite3.Connection) -> int:
+    """Return how much of the file holds nothing; what is deleted is overwritten, and adds to it."""
+    free, size = (
+        database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_size")
+    )
+    return int(free * size)
+
+
+def last_sequence(database: sqlite3.Connection) -> int:
+    """Return the highest sequence that the file has ever had."""
+    row = database.execute(_LAST_SEQUENCE).fetchone()
+    return int(row[0]) if row else 0
 
 
 def _bytes_used(database: sqlite3.Connection) -> int:
@@ -152,7 +192,8 @@ def apply_settings(database: sqlite3.Connection, routes: Routes) -> int:
     for name, route in routes.items():
         database.execute(_REDATE, (route.kept.max_age, name))
         removed += _forget(database, name, route)
-        prune(database, database.execute(_GROUPS, (name,)).fetchall(), routes)
+        for group in database.execute(_GROUPS, (name,)).fetchall():
+            _prune(database, group, (), routes)
     return removed
 
 

@@ -1,14 +1,15 @@
 """The kept examples: a SQLite file, written and read in a thread of its own.
 
-Nothing waits for it, and nothing fails with it: what can't be written is counted and logged.
+Nothing waits for it, and nothing fails with it: what can't be written is counted and logged. Of
+many examples it gets few, and those within seconds, or as soon as somebody reads.
 """
 
 import asyncio
 import sqlite3
-from collections import Counter, deque
-from collections.abc import Callable, Iterable
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -17,11 +18,13 @@ import structlog
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import NotFound, Unavailable
+from coalmine_router.config.copies import KeptConfig
 from coalmine_router.database_file import FileIdentity, drop_journal, identity
 from coalmine_router.disk_outage import DiskOutage
 from coalmine_router.observer.examples import reading, reservoir
-from coalmine_router.observer.examples.reservoir import Routes
+from coalmine_router.observer.examples.reservoir import Numbered, Routes
 from coalmine_router.observer.examples.schema import connected
+from coalmine_router.observer.examples.waiting import Example, WaitingExamples, WaitingLimits
 from coalmine_router.transaction import require_short_log, transaction
 
 _log = structlog.get_logger(__name__)
@@ -30,17 +33,18 @@ Result = TypeVar("Result")
 
 FILE: Final = "mismatches.db"
 
+# Of a route that the file no longer has.
+_DEFAULT: Final = KeptConfig()
+
 
 @dataclass(frozen=True, slots=True)
 class MismatchLimits:
-    """How large the file may get, and how many records may wait for it."""
+    """How large the file may get, how much waits for it, and how often it is written to."""
 
     file_bytes_max: int = 1024 * 1024 * 1024
-    queue_records_max: int = 4_096
-    queue_bytes_max: int = 32 * 1024 * 1024
-    # Of one transaction.
-    batch_records_max: int = 256
-    batch_bytes_max: int = 8 * 1024 * 1024
+    waiting: WaitingLimits = field(default_factory=WaitingLimits)
+    # What comes meanwhile is chosen from, and written at once.
+    interval_s: float = 5.0
     # How long a write waits for a file that somebody else has locked.
     busy_s: float = 1.0
     # How often it is looked for what is too old.
@@ -68,24 +72,35 @@ class Mismatches:
         self._clock = clock
         self._limits = limits or MismatchLimits()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mismatches")
-        self._waiting: deque[tuple[pb.Mismatch, int]] = deque()
+        self._waiting = WaitingExamples(self._limits.waiting, clock.monotonic_ns())
+        # One batch at a time: while the disk is slow, the others can still be chosen from.
+        self._writing = asyncio.Lock()
         self._database: sqlite3.Connection | None = None
         self._opened: FileIdentity | None = None
         self._is_settled = False
         self._outage = DiskOutage(
             path, "nothing is kept", began="mismatches_not_kept", ended="mismatches_kept_again"
         )
-        # Each is counted up by one thread alone, so the differences need no lock.
-        self._queued, self._queued_bytes = 0, 0
-        self._done, self._done_bytes = 0, 0
+        # After the examples of before: what is the newest is told by the sequence.
+        self._first_sequence = 0
+        # The thread's.
         self._results: Counter[str] = Counter()
-        self._refused = 0
 
     async def run(self) -> None:
-        """Delete what is too old, at once and every now and then, until cancelled.
+        """Write what is worth it, and delete what is too old, every now and then, until cancelled.
 
         Whether a file in trouble is well again is seen by that too, within seconds.
         """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_writing())
+            tasks.create_task(self._keep_sweeping())
+
+    async def _keep_writing(self) -> None:
+        while True:
+            await asyncio.sleep(self._limits.interval_s)
+            await self.write()
+
+    async def _keep_sweeping(self) -> None:
         while True:
             await self.sweep()
             limits = self._limits
@@ -93,22 +108,22 @@ class Mismatches:
 
     async def sweep(self) -> None:
         """Delete what is too old, also of routes that are gone; a file that fails is logged."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._sweep)
+        self._waiting.spend(await self._in_thread(self._sweep))
 
     def offer(self, record: pb.Mismatch) -> None:
-        """Queue a record for writing, or count it as dropped."""
-        size = record.ByteSize()
-        if (
-            self._queued - self._done >= self._limits.queue_records_max
-            or self._queued_bytes - self._done_bytes + size > self._limits.queue_bytes_max
-        ):
-            self._refused += 1
-            return
-        self._queued += 1
-        self._queued_bytes += size
-        self._waiting.append((record, size))
-        # One look for each record, and each look takes as many as there are: most find none left.
-        self._thread.submit(self._write_waiting)
+        """Let a record wait to be written, or count it as passed over or dropped."""
+        settings = self._routes.get(record.route)
+        kept = settings.kept if settings else _DEFAULT
+        self._waiting.add(record, kept, self._clock.monotonic_ns())
+
+    async def write(self, route: str | None = None) -> None:
+        """Write the most valuable of what waits, as far as the disk may be written to by now."""
+        async with self._writing:
+            batch = self._waiting.take(self._clock.monotonic_ns(), route)
+            if batch:
+                # Cancelled, it is written all the same: nobody else has it any more.
+                writing = asyncio.shield(self._in_thread(lambda: self._write(batch)))
+                self._waiting.spend(await writing)
 
     async def listed(self, wanted: pb.ListMismatchesRequest) -> list[pb.Mismatch]:
         """Return records without bodies and values, the newest or the worst first.
@@ -117,12 +132,14 @@ class Mismatches:
         file can't be read.
         """
         reading.check(wanted)
+        await self.write(wanted.route)
         return await self._asked(
             lambda: reading.listed(self._connected(), wanted, self._clock.wall_ns())
         )
 
     async def get(self, route: str, record_id: str) -> pb.Mismatch:
         """Return one record, whole. Raises NotFound, or Unavailable."""
+        await self.write(route)
         found = await self._asked(
             lambda: reading.got(self._connected(), route, record_id, self._clock.wall_ns())
         )
@@ -131,14 +148,15 @@ class Mismatches:
         return found
 
     def totals(self) -> dict[str, int]:
-        """Return how many were kept, and how many dropped, by reason.
+        """Return how many were kept, passed over for others, and dropped, by reason.
 
         Of those kept, `removed_age` and `removed_size` went since: too old, or too many bytes; not
         counted are those that newer or worse ones took the place of.
         """
         return {
             "kept": self._results["kept"],
-            "dropped_queue_full": self._refused,
+            "passed_over": self._waiting.passed_over + self._results["passed_over"],
+            "dropped_queue_full": self._waiting.refused,
             "dropped_disk": self._results["disk"],
             "removed_age": self._results["age"],
             "removed_size": self._results["size"],
@@ -149,15 +167,21 @@ class Mismatches:
         return self._outage.trouble
 
     async def close(self) -> None:
-        """Write what is queued, and close the file."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._disconnect)
+        """Write all that waits and stands, and close the file."""
+        batch = self._waiting.take_all()
+        if batch:
+            await self._in_thread(lambda: self._write(batch))
+        await self._in_thread(self._disconnect)
         self._thread.shutdown()
 
     async def _asked(self, read: Callable[[], Result]) -> Result:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._thread, read)
+            return await self._in_thread(read)
         except (sqlite3.Error, OSError) as error:
             raise Unavailable(f"kept mismatches can't be read: {error}") from None
+
+    def _in_thread(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     # ------------------------------------------------------------ in the thread
 
@@ -183,72 +207,66 @@ class Mismatches:
         """Apply the settings that this process was started with, before anything is shown."""
         with transaction(database):
             reservoir.apply_settings(database, self._routes)
+            self._first_sequence = reservoir.last_sequence(database)
         _forget_journal(database)
         self._is_settled = True
 
     def _take_in(self, database: sqlite3.Connection, records: Iterable[pb.Mismatch]) -> None:
-        reservoir.insert(database, records, self._routes)
+        numbered = (Numbered(number, each) for number, each in enumerate(records, 1))
+        reservoir.insert(database, numbered, self._routes)
 
     def _disconnect(self) -> None:
         if self._database is not None:
             self._database.close()
             self._database = None
 
-    def _write_waiting(self) -> None:
-        batch, size = self._batch()
-        if not batch:
-            return
+    def _write(self, batch: Sequence[Example]) -> int:
+        """Return how many bytes were overwritten beside those that were written."""
         try:
-            self._insert(batch)
+            return self._insert(batch)
         except (sqlite3.Error, OSError) as error:
             self._results["disk"] += len(batch)
             self._note_failing(error)
-        else:
-            self._results["kept"] += len(batch)
-            self._note_working()
-        finally:
-            self._done += len(batch)
-            self._done_bytes += size
+            return 0
 
-    def _batch(self) -> tuple[list[pb.Mismatch], int]:
-        """Return the records of the next transaction, and their bytes."""
-        batch: list[pb.Mismatch] = []
-        size = 0
-        while self._waiting and len(batch) < self._limits.batch_records_max:
-            if batch and size + self._waiting[0][1] > self._limits.batch_bytes_max:
-                break
-            record, bytes_ = self._waiting.popleft()
-            batch.append(record)
-            size += bytes_
-        return batch, size
-
-    def _insert(self, batch: list[pb.Mismatch]) -> None:
+    def _insert(self, batch: Sequence[Example]) -> int:
         database = self._connected()
         require_short_log(database)
+        first = self._first_sequence
+        records = [Numbered(first + each.rank.number, each.record) for each in batch]
         with transaction(database):
-            groups = reservoir.insert(database, batch, self._routes)
-            reservoir.prune(database, groups, self._routes)
-            self._results["size"] += reservoir.shrink(database, self._limits.file_bytes_max)
+            free = reservoir.free_bytes(database)
+            done = reservoir.write(database, records, self._routes, self._limits.file_bytes_max)
+            freed = reservoir.free_bytes(database) - free
+        self._results["kept"] += done.kept
+        self._results["passed_over"] += len(batch) - done.kept
+        self._results["size"] += done.removed_size
+        self._note_working()
+        return max(0, freed)
 
-    def _sweep(self) -> None:
+    def _sweep(self) -> int:
+        """Return how many bytes were overwritten."""
         if not self._path.exists() and not self._outage.trouble:
-            return
+            return 0
         try:
-            self._results["age"] += self._expire()
+            return self._expire()
         except (sqlite3.Error, OSError) as error:
             self._note_failing(error)
-        else:
-            self._note_working()
+            return 0
 
     def _expire(self) -> int:
         database = self._connected()
         with transaction(database):
+            free = reservoir.free_bytes(database)
             removed = reservoir.expire(database, self._clock.wall_ns())
+            freed = reservoir.free_bytes(database) - free
             if self._outage.trouble:
                 _rewrite_version(database)
         if removed:
             _forget_journal(database)
-        return removed
+        self._results["age"] += removed
+        self._note_working()
+        return freed
 
     def _note_failing(self, error: Exception) -> None:
         self._disconnect()

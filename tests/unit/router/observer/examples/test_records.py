@@ -262,7 +262,7 @@ async def test_no_byte_of_a_secret_reaches_a_disk_where_values_may_not(
     second = made(differences=(quoting,), **fields)
     second.id = "second"
     kept.offer(second)
-    await kept.sweep()
+    await kept.write()
     while_open = contents(tmp_path)
     assert kept.totals()["kept"] == 2
     await kept.close()

@@ -7,9 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.config.copies import KeptConfig
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.examples import reservoir
+from coalmine_router.observer.examples.reservoir import Numbered
 from coalmine_router.observer.examples.schema import connected
+from coalmine_router.observer.examples.waiting import WaitingExamples, WaitingLimits
 from coalmine_router.transaction import transaction
 
 # kind, rows that differ, largest difference, rule, how bad by the rule's own measure
@@ -58,9 +61,9 @@ def stayed(batches: list[list[pb.Mismatch]], newest: int, worst: int) -> tuple[s
     settings = routes(newest, worst)
     database = connected(Path(":memory:"), 0.0, lambda *_: None)
     for batch in batches:
+        numbered = [Numbered(int(each.id) + 1, each) for each in batch]
         with transaction(database):
-            groups = reservoir.insert(database, batch, settings)
-            reservoir.prune(database, groups, settings)
+            reservoir.write(database, numbered, settings, 2**30)
     found = {int(each) for (each,) in database.execute("SELECT id FROM mismatch")}
     (outputs,) = database.execute("SELECT count(*) FROM mismatch_output").fetchone()
     database.close()
@@ -95,6 +98,47 @@ def test_a_row_stays_while_it_is_among_the_newest_of_its_kind_or_the_worst_of_it
 
     assert found == expected(came, newest, worst)
     assert outputs == len(found)
+
+
+@settings(max_examples=60)
+@given(
+    came=st.lists(
+        st.tuples(
+            st.sampled_from(["value", "nan"]),
+            st.integers(0, 3),
+            st.sampled_from([0.0, 0.5, float("inf")]),
+            st.sampled_from(["cosine", "argmax"]),
+            st.sampled_from([None, 0.25, 2.0]),
+        ),
+        max_size=40,
+    ),
+    newest=st.integers(1, 6),
+    worst=st.integers(0, 6),
+    writes=st.sets(st.integers(0, 40)),
+)
+def test_once_it_is_quiet_the_file_has_what_the_rule_says_however_slowly_it_was_written(
+    came: list[Came], newest: int, worst: int, writes: set[int]
+) -> None:
+    kept = KeptConfig(newest=newest, worst=worst, per_second=0.1)
+    waiting = WaitingExamples(WaitingLimits(), 0)
+    database = connected(Path(":memory:"), 0.0, lambda *_: None)
+
+    def write(now_s: int) -> None:
+        taken = waiting.take(now_s * 10**9, "r")
+        numbered = [Numbered(each.rank.number, each.record) for each in taken]
+        with transaction(database):
+            reservoir.write(database, numbered, routes(newest, worst), 2**30)
+
+    for at, each in enumerate(came):
+        waiting.add(record(at, each), kept, at * 10**9)
+        if at in writes:
+            write(at)
+    for after in range(60):
+        write(len(came) + after * 30)
+
+    found = {int(each) for (each,) in database.execute("SELECT id FROM mismatch")}
+    database.close()
+    assert found == expected(came, newest, worst)
 
 
 def test_of_equally_bad_ones_the_oldest_stay() -> None:

@@ -18,6 +18,7 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest, NotFound, Unavailable
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.examples.store import Mismatches, MismatchLimits
+from coalmine_router.observer.examples.waiting import WaitingLimits
 from tests.doubles.disk import contents
 from tests.doubles.hand_clock import HandClock
 from tests.doubles.waiting import eventually
@@ -78,7 +79,8 @@ async def ids(kept: Mismatches, **wanted: Any) -> list[str]:
 
 
 def totals(**counts: int) -> dict[str, int]:
-    names = ("kept", "dropped_queue_full", "dropped_disk", "removed_age", "removed_size")
+    dropped = ("passed_over", "dropped_queue_full", "dropped_disk")
+    names = ("kept", *dropped, "removed_age", "removed_size")
     return {name: counts.get(name, 0) for name in names}
 
 
@@ -109,7 +111,7 @@ async def test_each_candidate_keeps_its_own_newest(tmp_path: Path) -> None:
         for each in range(1, 21):
             kept.offer(record(each))
         listed = await ids(kept, limit=100)
-        assert kept.totals() == totals(kept=21)
+        assert kept.totals() == totals(kept=4, passed_over=17)
     assert listed == ["id-20", "id-19", "id-18", "id-0"]
 
 
@@ -165,6 +167,7 @@ async def test_a_disk_that_works_again_is_found_without_a_further_mismatch(tmp_p
             with closing(sqlite3.connect(path, isolation_level=None)) as other:
                 other.execute("BEGIN IMMEDIATE")
                 kept.offer(record(1))
+                await kept.write()
                 for _ in range(3):
                     await kept.sweep()
                     assert "locked" in kept.trouble()
@@ -184,7 +187,7 @@ async def test_a_disk_whose_folder_comes_back_is_found_without_a_further_mismatc
     folder.write_text("in the way")
     async with store(folder / "m.sqlite") as kept:
         kept.offer(record(1))
-        await kept.sweep()
+        await kept.write()
         assert kept.trouble()
         folder.unlink()
         await kept.sweep()
@@ -202,30 +205,31 @@ async def test_a_file_that_is_moved_away_is_no_trouble_within_seconds(tmp_path: 
         running.cancel()
 
 
-async def test_while_the_file_is_locked_the_queue_is_bounded_and_nobody_waits(
-    tmp_path: Path,
-) -> None:
+async def test_while_the_file_is_locked_the_worst_wait_and_nobody_else_does(tmp_path: Path) -> None:
     path = tmp_path / "m.sqlite"
-    async with store(path, MismatchLimits(queue_records_max=2, busy_s=0.3)) as kept:
+    waiting = WaitingLimits(route_examples_max=4)
+    async with store(path, MismatchLimits(waiting=waiting, busy_s=0.3)) as kept:
         kept.offer(record(0))
         assert len(await ids(kept)) == 1
         other = sqlite3.connect(path)
         other.execute("BEGIN IMMEDIATE")
-        for each in range(1, 11):
-            kept.offer(record(each))
-        assert kept.totals()["dropped_queue_full"] == 8
-        assert len(await ids(kept)) == 1
+        kept.offer(record(1))
+        writing = asyncio.create_task(kept.write("digits"))
+        await asyncio.sleep(0)
+        for each in range(2, 12):
+            kept.offer(record(each, max_abs_diff=99.0 if each == 2 else 0.0))
+        await writing
+        assert kept.totals() == totals(kept=1, passed_over=6, dropped_disk=1)
+        assert "locked" in kept.trouble()
         other.rollback()
         other.close()
-        assert kept.totals()["dropped_disk"] == 2
-        assert "locked" in kept.trouble()
-        kept.offer(record(11))
-        assert await ids(kept) == ["id-11", "id-0"]
+        assert await ids(kept, worst=True) == ["id-2", "id-0", "id-3", "id-10", "id-11"]
         assert kept.trouble() == ""
 
 
-async def test_the_queue_is_bounded_in_bytes_too(tmp_path: Path) -> None:
-    async with store(tmp_path / "m.sqlite", MismatchLimits(queue_bytes_max=10)) as kept:
+async def test_what_is_too_large_to_wait_is_dropped(tmp_path: Path) -> None:
+    limits = MismatchLimits(waiting=WaitingLimits(bytes_max=10))
+    async with store(tmp_path / "m.sqlite", limits) as kept:
         kept.offer(record(1))
         assert kept.totals()["dropped_queue_full"] == 1
 
@@ -276,6 +280,73 @@ async def test_numbers_too_large_for_the_file_are_kept_as_the_largest(tmp_path: 
         kept.offer(record(1, at_ns=2**64 - 1, rows_mismatch=2**64 - 1))
         assert await ids(kept) == ["id-1"]
         assert kept.totals() == totals(kept=1)
+
+
+# ---------------------------------------------------------------- how much is written
+
+
+async def test_of_many_the_disk_gets_a_burst_and_then_some_a_second_the_worst_first(
+    tmp_path: Path,
+) -> None:
+    clock = HandClock()
+    async with store(tmp_path / "m.sqlite", clock=clock, routes=route(per_second=1)) as kept:
+        for each in range(100):
+            kept.offer(record(each, max_abs_diff=9.0 if each == 50 else 0.0))
+        assert (await ids(kept, worst=True))[0] == "id-50"
+        assert kept.totals() == totals(kept=30)
+        clock.now_ns += 10 * 10**9
+        await kept.write()
+        assert kept.totals() == totals(kept=30), "small ones wait until there are many"
+        await kept.write("digits")
+        assert kept.totals() == totals(kept=40)
+
+
+async def test_what_was_passed_over_at_first_is_in_the_file_once_it_is_quiet(
+    tmp_path: Path,
+) -> None:
+    clock = HandClock()
+    routes = route(per_second=1, newest=40, worst=0)
+    async with store(tmp_path / "m.sqlite", clock=clock, routes=routes) as kept:
+        for each in range(100):
+            kept.offer(record(each))
+        for _ in range(3):
+            clock.now_ns += 30 * 10**9
+            await kept.write()
+        assert await ids(kept, limit=100) == [f"id-{each}" for each in reversed(range(60, 100))]
+
+
+async def test_at_the_end_all_that_stands_is_written(tmp_path: Path) -> None:
+    async with store(tmp_path / "m.sqlite", routes=route(per_second=1)) as kept:
+        for each in range(100):
+            kept.offer(record(each))
+    assert kept.totals() == totals(kept=100)
+
+
+async def test_a_reader_who_gives_up_takes_no_example_with_it(tmp_path: Path) -> None:
+    path = tmp_path / "m.sqlite"
+    async with store(path, MismatchLimits(busy_s=5.0)) as kept:
+        kept.offer(record(0))
+        assert await ids(kept) == ["id-0"]
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            kept.offer(record(1))
+            reading = asyncio.create_task(ids(kept))
+            await asyncio.sleep(0)
+            sweeping = asyncio.create_task(kept.sweep())
+            kept.offer(record(2))
+            reading.cancel()
+            other.execute("ROLLBACK")
+        await sweeping
+        assert await ids(kept) == ["id-2", "id-1", "id-0"]
+
+
+async def test_sequences_go_on_where_the_file_of_before_ended(tmp_path: Path) -> None:
+    async with store(tmp_path / "m.sqlite", routes=route(newest=2, worst=0)) as kept:
+        for each in range(9):
+            kept.offer(record(each))
+    async with store(tmp_path / "m.sqlite", routes=route(newest=2, worst=0)) as kept:
+        kept.offer(record(9))
+        assert await ids(kept) == ["id-9", "id-8"]
 
 
 # ---------------------------------------------------------------- age and size
@@ -330,13 +401,14 @@ async def test_what_a_route_would_no_longer_let_be_kept_goes_with_the_next_start
 
 
 async def test_the_file_is_bounded_in_bytes_and_the_oldest_go(tmp_path: Path) -> None:
-    limits = MismatchLimits(file_bytes_max=400_000, batch_bytes_max=50_000)
+    limits = MismatchLimits(file_bytes_max=400_000)
     async with store(tmp_path / "m.sqlite", limits) as kept:
         for each in range(40):
             kept.offer(record(each, kind="value" if each % 2 else "nan", at_ns=each))
             large = record(100 + each, candidate=f"c{each}", at_ns=each)
             large.request = bytes(40_000)
             kept.offer(large)
+            await kept.write("digits")
         found = await ids(kept, limit=1_000)
         assert kept.totals()["removed_size"] == 80 - len(found)
     assert found[0] == "id-139"
@@ -348,11 +420,21 @@ async def test_bytes_that_were_deleted_are_nowhere_in_the_folder(tmp_path: Path)
     clock = HandClock()
     async with store(tmp_path / "m.sqlite", clock=clock) as kept:
         kept.offer(record(1, segment="a-secret"))
-        await kept.sweep()
+        await kept.write()
         assert b"a-secret" in contents(tmp_path)
         clock.now_ns = 31 * DAY_NS
         await kept.sweep()
         assert b"a-secret" not in contents(tmp_path)
+
+
+async def test_bytes_that_were_pushed_out_are_not_in_the_file(tmp_path: Path) -> None:
+    async with store(tmp_path / "m.sqlite", routes=route(newest=1, worst=0)) as kept:
+        kept.offer(record(1, request=b"a-secret" * 10_000))
+        assert await ids(kept) == ["id-1"]
+        assert b"a-secret" in contents(tmp_path)
+        kept.offer(record(2))
+        assert await ids(kept) == ["id-2"]
+    assert b"a-secret" not in contents(tmp_path)
 
 
 # ---------------------------------------------------------------- when the disk is in trouble
@@ -423,18 +505,21 @@ import asyncio, resource, signal, sys
 from pathlib import Path
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.examples.store import Mismatches
+from coalmine_router.observer.examples.store import Mismatches, MismatchLimits
+from coalmine_router.observer.examples.waiting import WaitingLimits
 
 async def main(path, bytes_max):
     if bytes_max:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, bytes_max))
-    kept = Mismatches(path, routes={}, clock=SystemClock())
+    limits = MismatchLimits(waiting=WaitingLimits(written_bytes_burst=2**30))
+    kept = Mismatches(path, routes={}, clock=SystemClock(), limits=limits)
     for number in range(200):
         body = bytes([number]) * 20_000
-        record = pb.Mismatch(id=f"id-{number}", at_ns=2**62, route="digits", request=body)
+        route = f"route-{number % 2}"
+        record = pb.Mismatch(id=f"id-{number}", at_ns=2**62, route=route, request=body)
         kept.offer(record)
-        await kept.sweep()
+        await kept.write(route)
         print(number, kept.totals()["kept"], kept.totals()["dropped_disk"], flush=True)
 
 asyncio.run(main(Path(sys.argv[1]), int(sys.argv[2])))
@@ -446,6 +531,16 @@ def writer(path: Path, bytes_max: int = 0) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
 
 
+async def of_both_routes(kept: Mismatches) -> list[int]:
+    routes = ("route-0", "route-1")
+    found = [each for route in routes for each in await ids(kept, route=route, limit=1_000)]
+    return [int(each.removeprefix("id-")) for each in found]
+
+
+async def body_of(kept: Mismatches, number: int) -> bytes:
+    return (await kept.get(f"route-{number % 2}", f"id-{number}")).request
+
+
 async def test_a_writer_that_is_killed_leaves_a_file_with_whole_records(tmp_path: Path) -> None:
     path = tmp_path / "m.sqlite"
     with writer(path) as process:
@@ -454,11 +549,10 @@ async def test_a_writer_that_is_killed_leaves_a_file_with_whole_records(tmp_path
             pass
         os.kill(process.pid, signal.SIGKILL)
     async with store(path) as kept:
-        found = await ids(kept, limit=1_000)
+        found = await of_both_routes(kept)
         assert len(found) > 20
-        for each in found:
-            number = int(each.removeprefix("id-"))
-            assert (await kept.get("digits", each)).request == bytes([number]) * 20_000
+        for number in found:
+            assert await body_of(kept, number) == bytes([number]) * 20_000
         kept.offer(record(1_000))
         assert (await ids(kept))[0] == "id-1000"
 
@@ -474,6 +568,6 @@ async def test_a_full_disk_fails_nobody_and_what_was_kept_stays(tmp_path: Path) 
     assert written > 5
     assert written + dropped == 200
     async with store(path) as kept:
-        found = await ids(kept, limit=1_000)
+        found = await of_both_routes(kept)
         assert len(found) == written
-        assert all([(await kept.get("digits", each)).request for each in found])
+        assert all([await body_of(kept, number) for number in found])

@@ -1,0 +1,33 @@
+"""How much may be written to a disk: so much a second, and more at once after a pause. Pure."""
+
+
+class Allowance:
+    """So much `a_second`, and up to `burst` at once.
+
+    A cost that is larger than what is left is owed, up to `owed_max`: nothing is left until then.
+    """
+
+    def __init__(self, a_second: float, burst: float, now_ns: int, *, owed_max: float) -> None:
+        self._a_second = a_second
+        self._burst = burst
+        self._owed_max = owed_max
+        self._left = burst
+        self._at_ns = now_ns
+
+    def refill(self, now_ns: int) -> None:
+        """Add what has become free since the last time."""
+        passed_s = (now_ns - self._at_ns) / 1e9
+        self._at_ns = now_ns
+        self._left = min(self._burst, self._left + passed_s * self._a_second)
+
+    def has_some(self) -> bool:
+        """Return whether there is anything left."""
+        return self._left > 0
+
+    def is_full(self) -> bool:
+        """Return whether as much is left as there can be."""
+        return self._left >= self._burst
+
+    def spend(self, cost: float) -> None:
+        """Take a cost from what is left."""
+        self._left = max(self._left - cost, -self._owed_max)

@@ -1,0 +1,69 @@
+"""Which examples stay, and which of them are worth it most. Pure.
+
+Of each group (route, candidate and kind) one stays while it is among the newest, or among the worst
+of its measure (severity.py). What was pushed out would be pushed out again, so what stays depends
+on what came, and not on when it was looked at.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from math import inf
+from typing import NamedTuple
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.config.copies import KeptConfig
+from coalmine_router.observer.examples.severity import largest_difference, severity_of
+
+Group = tuple[str, str, str]
+
+
+class Rank(NamedTuple):
+    """By what an example is told from others: the `number` says in which order they came."""
+
+    number: int
+    group: Group
+    measure: str
+    badness: float
+    rows_mismatch: int
+    max_abs_diff: float
+
+
+def rank_of(number: int, record: pb.Mismatch) -> Rank:
+    """Return what is to be known of a record in order to choose."""
+    group = record.route, record.candidate, record.kind
+    measure, badness = severity_of(record)
+    return Rank(number, group, measure, badness, record.rows_mismatch, largest_difference(record))
+
+
+def by_value(ranks: Iterable[Rank], kept: KeptConfig) -> list[int]:
+    """Return the numbers of those that stay among these, the most valuable first.
+
+    The newest of each group and the worst of each measure come first, then the second newest and
+    the second worst of each, down to how many are kept.
+    """
+    newest_first = sorted(ranks, key=lambda each: -each.number)
+    newest = _places(newest_first, lambda each: each.group, kept.newest)
+    worst_first = sorted(newest_first, key=_worst_first)
+    worst = _places(worst_first, lambda each: (each.group, each.measure), kept.worst)
+
+    def value(number: int) -> tuple[float, float, int]:
+        place = worst.get(number, inf)
+        return min(place, newest.get(number, inf)), place, number
+
+    return sorted(newest.keys() | worst.keys(), key=value)
+
+
+def _worst_first(rank: Rank) -> tuple[float, int, float, int]:
+    # The same order as severity.PLACE.
+    return -rank.badness, -rank.rows_mismatch, -rank.max_abs_diff, rank.number
+
+
+def _places(ordered: Sequence[Rank], kind: Callable[[Rank], Hashable], last: int) -> dict[int, int]:
+    """Return by number the place that each has among those of its kind, up to the `last`."""
+    places: dict[int, int] = {}
+    passed: Counter[Hashable] = Counter()
+    for each in ordered:
+        passed[kind(each)] += 1
+        if passed[kind(each)] <= last:
+            places[each.number] = passed[kind(each)]
+    return places
