@@ -144,7 +144,7 @@ def test_of_a_sensitive_route_nothing_is_exported(
         (["--show", "a", "--export", "a"], "--show and --export: expected one of them"),
         (["--to", "x"], "--to and --force go with --export"),
         (["--show", "a", "--force"], "--to and --force go with --export"),
-        (["--limit", "1001"], "equal to 1000"),
+        (["--limit", "1001"], "a whole number from 1 to 1000"),
     ],
 )
 def test_options_that_contradict_are_wrong_usage(
