@@ -10,13 +10,14 @@ from tests.doubles.certificates import Pair
 
 
 class TlsServer(grpc.GenericRpcHandler):
-    """`async with TlsServer(pair):` answers at `address`, and keeps the connections of calls.
+    """`async with TlsServer(pair):` answers at `address`; `peers` and `metadata` are of calls.
 
     It echoes what is sent, but not before `held` is set.
     """
 
     def __init__(self, pair: Pair, client_ca: Path | None = None, host: str = "127.0.0.1") -> None:
         self.peers: set[str] = set()
+        self.metadata: list[dict[str, str | bytes]] = []
         self.held = asyncio.Event()
         self.held.set()
         self._server = grpc.aio.server()
@@ -43,5 +44,6 @@ class TlsServer(grpc.GenericRpcHandler):
 
     async def _answer(self, body: bytes, context: Any) -> bytes:
         self.peers.add(context.peer())
+        self.metadata.append(dict(context.invocation_metadata()))
         await self.held.wait()
         return body

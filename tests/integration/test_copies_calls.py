@@ -12,9 +12,10 @@ import pytest
 from structlog.testing import capture_logs
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.config.file import RouterConfig
+from coalmine_router.config.file import BackendTlsConfig, RouterConfig
 from coalmine_router.table import Match, Route, RouteTable, Variant
 from tests.doubles.backends_rig import NamesByHand
+from tests.doubles.certificates import Authority
 from tests.doubles.closing_backend import ClosingBackend
 from tests.doubles.copying import copied_config, copying
 from tests.doubles.hand_clock import HandClock
@@ -30,6 +31,7 @@ from tests.doubles.oip_backend import (
 from tests.doubles.raw_backend import RawBackend, status
 from tests.doubles.reports import UNUSED, report
 from tests.doubles.split_route import closed_port
+from tests.doubles.tls_server import TlsServer
 
 PIXELS = np.arange(4, dtype=np.float32).reshape(1, 4)
 LOGITS = np.array([[0.1, 0.7, 0.2]], dtype=np.float32)
@@ -105,6 +107,31 @@ async def test_a_shadow_is_shown_the_routers_token_in_the_place_of_the_callers(
             await rig.ended(1)
         (seen,) = shadow.seen
     assert seen.values("authorization") == ["Bearer routers"]
+
+
+async def test_copies_take_up_a_new_token_and_new_certificates(tmp_path: Path) -> None:
+    authority, token = Authority(tmp_path), tmp_path / "token"
+    client = authority.client()
+    token.write_text("first\n")
+    async with TlsServer(authority.server(), client_ca=authority.ca) as shadow:
+        config = with_token(copied_config(stable=UNUSED, canary=shadow.address), token)
+        files = BackendTlsConfig(ca=authority.ca, cert=client.cert, key=client.key)
+        known = config.backends["canary"]
+        config.backends["canary"] = known.model_copy(update={"tls": files})
+        async with copying(config) as rig:
+            lane = rig.backends.lane("digits", "canary")
+            first = lane.pick()
+            rig.offer(shadowed())
+            await rig.ended(1)
+            authority.client()
+            token.write_text("second\n")
+            await rig.backends.until(lambda: lane.pick() not in {None, first}, 10)
+            await rig.backends.until(lambda: "second" in str(lane.shown), 10)
+            rig.offer(shadowed())
+            await rig.ended(2)
+    assert rig.codes == ["OK", "OK"]
+    assert len(shadow.peers) == 2
+    assert [each["authorization"] for each in shadow.metadata] == ["Bearer first", "Bearer second"]
 
 
 async def test_a_shadow_whose_files_are_wrong_gets_copies_once_they_are_right(

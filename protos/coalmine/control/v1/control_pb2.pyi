@@ -1594,7 +1594,7 @@ class ShadowCounts(_message.Message):
     waiting: _builtins.int
     under_way: _builtins.int
     circuit: _builtins.str
-    """closed: calls are made; open: none, it failed too often; half_open: one is tried."""
+    """closed: calls are made; open: none, all its addresses failed too often. Routers of before say half_open, too."""
     compared: _builtins.int
     """Of those sent, how many came to a comparison; the others are in `uncompared`, or on their way there."""
     uncompared: _builtins.int
