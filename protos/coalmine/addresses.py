@@ -1,10 +1,18 @@
 """Addresses to listen on: reading them, and finding out early that one is taken."""
 
 import contextlib
+import errno
 import socket
+from collections.abc import Callable
+from typing import Final, TypeVar
 
 from coalmine.errors import StartError, reason_of
 from coalmine.units import is_whole
+
+Bound = TypeVar("Bound")
+
+# Of an address that this machine doesn't have.
+_NOT_HERE: Final = frozenset({errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT})
 
 
 def split_address(address: str) -> tuple[str, int]:
@@ -43,23 +51,55 @@ def reserve(address: str, *, shared: bool) -> socket.socket:
 
     With port 0 the system's choice stays taken while the socket is open. Raises StartError.
     """
-    host, port = split_address(address)
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    place = split_address(address)
+    try:
+        return bind_in_a_family(place[0], lambda family: _bound(family, place, shared=shared))
+    except OSError as error:
+        raise cannot_listen(address, error) from None
+
+
+def bind_in_a_family(host: str, bind: Callable[[int], Bound]) -> Bound:
+    """Return what `bind` makes of the first family in which this machine has the host's address.
+
+    IPv4 comes first. Raises OSError, as `bind` does.
+    """
+    found = {family for family, *_ in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
+    *others, last = sorted(found)
+    for family in others:
+        try:
+            return bind(family)
+        except OSError as error:
+            if error.errno not in _NOT_HERE:
+                raise
+    return bind(last)
+
+
+def _bound(family: int, place: tuple[str, int], *, shared: bool) -> socket.socket:
+    """Return a socket that is bound to a place. Raises OSError."""
     held = socket.socket(family, socket.SOCK_STREAM)
     try:
         if shared:
             held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
             # A port held with SO_REUSEADDR as well passes for free until somebody listens there.
             with contextlib.suppress(OSError):
-                held.bind((host, port))
+                held.bind(place)
                 return held
         # What connections of a server before us have left behind is no reason not to start.
         held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        held.bind((host, port))
-    except OSError as error:
+        held.bind(place)
+    except OSError:
         held.close()
-        raise cannot_listen(address, error) from None
+        raise
     return held
+
+
+def loopback() -> str:
+    """Return an address that this machine alone reaches: [::1] where there is no 127.0.0.1."""
+    for address in ("127.0.0.1:0", "[::1]:0"):
+        with contextlib.suppress(StartError):
+            check_free(address)
+            return address
+    raise StartError("there is neither 127.0.0.1 nor [::1] on this machine")
 
 
 def bound_address(held: socket.socket) -> str:

@@ -4,7 +4,7 @@ import io
 import socket
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
 from wsgiref.simple_server import WSGIRequestHandler, make_server
@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
-from coalmine.addresses import cannot_listen, split_address
+from coalmine.addresses import bind_in_a_family, cannot_listen, split_address
 
 _log = structlog.get_logger(__name__)
 
@@ -44,8 +44,11 @@ class Exposition:
         host, port = split_address(address)
         app = _routes(registry, ready, why_not)
         try:
-            self._server = make_server(
-                host, port, app, server_class=_class_for(host), handler_class=_Handler
+            self._server = bind_in_a_family(
+                host,
+                lambda family: make_server(
+                    host, port, app, server_class=_CLASSES[family], handler_class=_Handler
+                ),
             )
         except OSError as error:
             raise cannot_listen(address, error) from None
@@ -129,8 +132,10 @@ class _DualServer(_Server):
         super().server_bind()
 
 
-def _class_for(host: str) -> type[_Server]:
-    return _DualServer if ":" in host else _Server
+_CLASSES: Final[Mapping[int, type[_Server]]] = {
+    socket.AF_INET: _Server,
+    socket.AF_INET6: _DualServer,
+}
 
 
 class _Handler(WSGIRequestHandler):

@@ -15,7 +15,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from coalmine import lifecycle
-from coalmine.addresses import bound_address, check_free, reserve
+from coalmine.addresses import bound_address, check_free, loopback, reserve
 from coalmine.child_process import Command
 from coalmine.errors import StartError, reason_of
 from coalmine.exposition import exposing
@@ -30,8 +30,6 @@ from coalmine_router.supervisor import Grace, Supervisor, command
 _log = structlog.get_logger(__name__)
 
 _SOCKET_PATH_MAX: Final = 100
-# Where a process answers its supervisor: a port that nobody else is told of.
-_OWN_HTTP: Final = "127.0.0.1:0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +170,7 @@ def _path_of(file: Path) -> bytes:
 def _control(settings: RunSettings, file: Path, places: Places) -> Command:
     arguments = [
         *("control", "--config", str(file), "--socket", places.socket),
-        *("--listen", places.control, "--http", _OWN_HTTP),
+        *("--listen", places.control, "--http", loopback()),
         *("--state", str(settings.config.control.state)),
         *("--grace", f"{settings.grace.copies_s:.3f}s"),
     ]
@@ -194,7 +192,7 @@ def _proxy_arguments(settings: RunSettings, data: str, control: str) -> list[str
         )
     return [
         *("proxy", "--control", control, "--listen", data, "--shared-port"),
-        *("--http", _OWN_HTTP),
+        *("--http", loopback()),
         *("--state", str(config.control.state)),
         *("--grace", f"{settings.grace.requests_s:.3f}s"),
         *_door_arguments(config),

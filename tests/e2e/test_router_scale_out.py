@@ -48,6 +48,7 @@ class Cluster:
     config: Path
     tokens: Path
     control_address: str
+    host: str
 
     @contextlib.contextmanager
     def control(self) -> Iterator[Started]:
@@ -58,7 +59,8 @@ class Cluster:
     def proxy(self, name: str) -> Iterator[Started]:
         """Run a proxy with a state folder of its own, as it would have on another machine."""
         arguments: list[str | Path] = [
-            *("router", "proxy", "--control", self.control_address, "--listen", "127.0.0.1:0"),
+            *("router", "proxy", "--control", self.control_address),
+            *("--listen", f"{self.host}:0"),
             *("--state", self.folder / name, "--grace", "2s"),
             *("--ca", self.authority.ca, "--token-file", self.folder / "proxy-token"),
             *("--tls-cert", self.pair.cert, "--tls-key", self.pair.key, "--tokens", self.tokens),
@@ -116,16 +118,20 @@ def backend() -> FakeInference:
 
 
 @pytest.fixture
-def cluster(tmp_path: Path, backend: FakeInference) -> Iterator[Cluster]:
+def cluster(
+    request: pytest.FixtureRequest, tmp_path: Path, backend: FakeInference
+) -> Iterator[Cluster]:
+    host = getattr(request, "param", "127.0.0.1")
     authority = Authority(tmp_path / "certs")
     pair = authority.server()
     tokens = write_tokens(tmp_path / "tokens.yaml", "viewer", "caller", "proxy", "operator")
     (tmp_path / "proxy-token").write_text(TOKENS["proxy"])
-    with reserve("127.0.0.1:0", shared=False) as held:
+    with reserve(f"{host}:0", shared=False) as held:
         control_address = bound_address(held)
-    with serving(backend) as address:
+    with serving(backend, f"{host}:0") as address:
         config = configuration(tmp_path, address)
         said = yaml.safe_load(config.read_text())
+        said["http"] = f"{host}:0"
         said["control"] |= {
             "listen": control_address,
             "tls": {"cert": str(pair.cert), "key": str(pair.key)},
@@ -134,9 +140,10 @@ def cluster(tmp_path: Path, backend: FakeInference) -> Iterator[Cluster]:
         (tmp_path / "backend-token").write_text(FOR_BACKENDS)
         said["backends"]["blue"]["token_file"] = str(tmp_path / "backend-token")
         config.write_text(yaml.safe_dump(said))
-        yield Cluster(tmp_path, authority, pair, config, tokens, control_address)
+        yield Cluster(tmp_path, authority, pair, config, tokens, control_address, host)
 
 
+@pytest.mark.parametrize("cluster", ["127.0.0.1", "[::1]"], indirect=True)
 def test_three_proxies_follow_one_control_process_and_serve_on_without_it(
     cluster: Cluster, backend: FakeInference
 ) -> None:

@@ -152,7 +152,8 @@ def test_compose_the_example_and_the_demo_have_the_same_route() -> None:
 
 def test_the_demos_router_file_is_one_the_router_takes(tmp_path: Path) -> None:
     file = tmp_path / "router.yaml"
-    file.write_text(place.router_config("127.0.0.1:4711", tmp_path / "state"))
+    config_text = place.router_config("127.0.0.1:4711", tmp_path / "state", "127.0.0.1:0")
+    file.write_text(config_text)
     config = read(file)
     assert config.backends["local"].targets == ("127.0.0.1:4711",)
     assert config.control.state == tmp_path / "state"

@@ -15,7 +15,7 @@ from coalmine.temporary_folder import make_temporary_folder
 from coalmine_client.demo import evidence, models, report
 from coalmine_client.demo.claims import BROKEN, checks
 from coalmine_client.demo.failure import StepFailed, leaves
-from coalmine_client.demo.place import Place
+from coalmine_client.demo.place import LOOPBACK, Place
 from coalmine_client.demo.processes import Processes, unless_interrupted
 from coalmine_client.demo.story import Ending, Story
 from coalmine_client.demo.traces import pick
@@ -32,6 +32,9 @@ def demo(
     seed: Annotated[
         int, whole_option("--seed", min=0, help="Of the training and of what is held out.")
     ] = 1,
+    host: Annotated[
+        str, typer.Option(metavar="HOST", help="Listen there, and nowhere else, such as ::1.")
+    ] = LOOPBACK,
 ) -> None:
     """Run the whole thing on this machine: models trained on real handwriting, real traffic.
 
@@ -39,7 +42,7 @@ def demo(
     """
     if not models.is_installed():
         raise StartError(models.REMEDY)
-    place = Place(work_folder(keep))
+    place = Place(work_folder(keep), host)
     raise typer.Exit(unless_interrupted(_demo(place, seed)))
 
 

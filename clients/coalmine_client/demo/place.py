@@ -3,16 +3,23 @@
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import yaml
+
+LOOPBACK: Final = "127.0.0.1"
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The demo's folder; what is in it stays when the demo ends."""
+    """The demo's folder; what is in it stays when the demo ends. Its processes listen at `host`."""
 
     folder: Path
+    host: str = LOOPBACK
+
+    def at(self, port: int = 0) -> str:
+        """Return an address of the host; the system picks a port that is 0."""
+        return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
     @property
     def training(self) -> Path:
@@ -63,11 +70,11 @@ class Place:
         ]
 
 
-def router_config(server: str, state: Path) -> str:
-    """Return the packaged router.yaml for a server, on ports that the system picks."""
+def router_config(server: str, state: Path, listen: str) -> str:
+    """Return the packaged router.yaml for a server, listening at `listen` alone."""
     config: dict[str, Any] = yaml.safe_load(template())
-    config["listen"] = config["http"] = "127.0.0.1:0"
-    config["control"] = {"listen": "127.0.0.1:0", "state": str(state)}
+    config["listen"] = config["http"] = listen
+    config["control"] = {"listen": listen, "state": str(state)}
     for backend in config["backends"].values():
         backend["targets"] = [server]
     return yaml.safe_dump(config, sort_keys=False)

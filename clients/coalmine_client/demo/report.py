@@ -19,7 +19,7 @@ from coalmine_client.demo.account import (
     percentile,
 )
 from coalmine_client.demo.claims import Check, Outcome, Stage
-from coalmine_client.demo.place import Place
+from coalmine_client.demo.place import LOOPBACK, Place
 
 JAEGER: Final = "jaegertracing/jaeger:2.15.0"
 _PIPE_COLUMNS: Final = 120
@@ -169,15 +169,17 @@ def show_traces(shown: Console, place: Place, example: str) -> None:
 
 def show_next(shown: Console, place: Place, trace_id: str, mismatch: str) -> None:
     """Say what to type next: of a trace, and of what the router's state folder still knows."""
+    control = place.at(9002)
+    calling = "" if place.host == LOOPBACK else f" --control {control}"
     lines = (
         f"coalmine traces {place.picked_traces} --trace {trace_id}",
         "",
         "what was learnt is kept; in one terminal, without a proxy:",
-        f"coalmine router control --config {place.router_config} --listen 127.0.0.1:9002",
+        f"coalmine router control --config {place.router_config} --listen {control}",
         "and in another:",
-        "coalmine status digits --candidate broken; echo $?",
-        "coalmine mismatches digits --candidate broken --worst --limit 5",
-        f"coalmine mismatches digits --export {mismatch or 'ID'} --to {place.folder}",
+        f"coalmine status digits --candidate broken{calling}; echo $?",
+        f"coalmine mismatches digits --candidate broken --worst --limit 5{calling}",
+        f"coalmine mismatches digits --export {mismatch or 'ID'} --to {place.folder}{calling}",
     )
     shown.print("\n[bold]Next[/bold]")
     for line in lines:

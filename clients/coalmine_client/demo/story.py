@@ -96,11 +96,12 @@ class Story:
             server = await self._processes.start(
                 SERVER,
                 *("server", "run", "--model-repository", str(place.repository)),
-                *("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0"),
+                *("--listen", place.at(), "--http", place.at()),
                 *("--traces", str(place.server_traces)),
             )
         with self._steps.step("starting the canary router: coalmine router run"):
-            place.router_config.write_text(router_config(server["grpc"], place.state))
+            config = router_config(server["grpc"], place.state, place.at())
+            place.router_config.write_text(config)
             router = await self._processes.start(
                 ROUTER, "router", "run", "--config", str(place.router_config)
             )

@@ -17,7 +17,7 @@ import structlog
 from prometheus_client import CollectorRegistry
 
 from coalmine import lifecycle
-from coalmine.addresses import bound_address, check_free, reserve
+from coalmine.addresses import bound_address, check_free, loopback, reserve
 from coalmine.child_process import Child, Command
 from coalmine.cores import cores
 from coalmine.errors import StartError, reason_of
@@ -111,7 +111,7 @@ class Fleet:
         name = f"worker-{seat.index}"
         own = dataclasses.replace(
             config,
-            http="127.0.0.1:0",
+            http=loopback(),
             grace_s=config.grace_s * _REQUESTS,
             # Each keeps so many files, and removes what is older.
             traces=None if config.traces is None else config.traces / name,

@@ -130,3 +130,11 @@ def test_steps_and_commands_can_be_read_in_a_pipe() -> None:
     first, *rest = text(shown).splitlines()
     assert first.startswith("• training [4] models (")
     assert rest == ["  $ coalmine weights digits canary=10", "    served by 1 of 1"]
+
+
+def test_what_is_next_is_typed_for_the_host_that_the_demo_was_given() -> None:
+    shown = piped()
+    show_next(shown, Place(Path("/there"), "::1"), "4bf92f35", "5f0c9a1b")
+    told = text(shown).splitlines()
+    assert "  coalmine router control --config /there/router.yaml --listen [::1]:9002" in told
+    assert "  coalmine status digits --candidate broken --control [::1]:9002; echo $?" in told
