@@ -169,7 +169,8 @@ def watched_on(rows: int, columns: int, control: FakeControl) -> list[str]:
     """Return the rows that `status --watch --all` shows on a terminal of this size."""
     command = [sys.executable, "-m", "coalmine_client", "status", "digits", "--watch", "--all"]
     environment = {**os.environ, "TERM": "xterm-256color"}
-    environment.pop("COLUMNS", None)
+    for name in ("COLUMNS", "LINES"):
+        environment.pop(name, None)
     with serving(control) as address, terminal(rows, columns) as (program_side, shows):
         done = subprocess.run(
             [*command, "--control", address], stdout=program_side, env=environment, check=False
