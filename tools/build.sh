@@ -24,6 +24,8 @@ plain/bin/coalmine --help
 for each in torch scipy uvloop opentelemetry structlog; do
   ! plain/bin/python -c "import $each" 2>/dev/null || { echo "build: $each came along"; exit 1; }
 done
+plain/bin/coalmine protos --to protos
+diff -r -x '*.p*y*' -x __pycache__ protos/coalmine/inference "$OLDPWD/protos/coalmine/inference"
 plain/bin/python -c 'import coalmine_client; print("build:", *dir(coalmine_client))'
 for each in "server run --model-repository ." "package x.pt" "router check x.yaml" demo; do
   said=$(plain/bin/coalmine $each 2>&1) && { echo "build: coalmine $each without its extra"; exit 1; }

@@ -14,6 +14,7 @@ from coalmine_client.cli.history import history
 from coalmine_client.cli.infer import infer
 from coalmine_client.cli.lazy import LazyGroup, installed
 from coalmine_client.cli.mismatches import mismatches
+from coalmine_client.cli.protos import protos
 from coalmine_client.cli.routes import routes
 from coalmine_client.cli.shadow import shadow
 from coalmine_client.cli.status import status
@@ -32,7 +33,18 @@ def program(entries: Iterable[EntryPoint] = ()) -> typer.Typer:
     group = type("Root", (_Root,), {"entries": {entry.name: entry for entry in entries}})
     app = typer.Typer(cls=group, no_args_is_help=True, pretty_exceptions_enable=False)
     app.callback()(_root)
-    for verb in (routes, status, weights, shadow, history, trials, mismatches, traces, infer):
+    for verb in (
+        routes,
+        status,
+        weights,
+        shadow,
+        history,
+        trials,
+        mismatches,
+        traces,
+        infer,
+        protos,
+    ):
         app.command()(verb)
     return app
 
