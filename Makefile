@@ -49,6 +49,7 @@ demo: $(STAMP)  ## the whole thing on this machine, on real handwriting, in unde
 	@$(BIN)/coalmine demo
 
 test: $(STAMP) $(KSERVE) $(NODE) $(GO_PROGRAMS)  ## unit, integration and end-to-end tests
+	@$(BIN)/python -m tests.conformance.runners
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile tests/unit tests/integration tests/conformance
 	$(BIN)/python -m pytest -n 2 --dist loadfile tests/e2e
 
@@ -82,4 +83,4 @@ build:  ## make the wheel; try it in three empty environments: bare, router, ser
 	PYTHON=$(PYTHON) tools/build.sh
 
 clean:  ## remove what the others made
-	rm -rf $(VENV) .venv-protos .venv-mlserver .go-programs clients/node/node_modules dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-protos .venv-mlserver .go-programs clients/node/node_modules tests/conformance/.build dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

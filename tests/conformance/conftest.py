@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,3 +44,30 @@ def address(request: pytest.FixtureRequest) -> str:
     """Return where callers call: the server itself, or the router in front of it."""
     running: Started = request.getfixturevalue(request.param)
     return running.address({"server": "grpc", "router": "data"}[request.param])
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what came of the list of calls: a row for each language."""
+    rows: dict[str, dict[str, str]] = {}
+    for outcome in ("passed", "failed"):
+        for report in terminalreporter.getreports(outcome):
+            for name, told in getattr(report, "user_properties", ()):
+                if name == "called":
+                    language, column, text = told
+                    rows.setdefault(language, {})[column] = f"{text}{_MARK[outcome]}"
+    if rows:
+        terminalreporter.section("the list of calls: tests/conformance/calls.yaml")
+        for line in _table(rows):
+            terminalreporter.write_line(line)
+
+
+_MARK = {"passed": "", "failed": " FAILED"}
+
+
+def _table(rows: dict[str, dict[str, str]]) -> Iterator[str]:
+    columns = list(dict.fromkeys(column for row in rows.values() for column in row))
+    lines = [["", *columns]]
+    lines += [[name, *(row.get(each, "-") for each in columns)] for name, row in rows.items()]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(columns) + 1)]
+    for line in lines:
+        yield "  ".join(text.ljust(width) for text, width in zip(line, widths, strict=True))

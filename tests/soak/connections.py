@@ -51,13 +51,26 @@ def _ports(subchannel: dict[str, str]) -> Iterator[int]:
         yield int(socket["local"]["tcpipAddress"]["port"])
 
 
+def serving_process(caller: int, port: int, processes: Iterable[int]) -> int:
+    """Return which of the processes has a connection of the caller to that port."""
+    held = set(_sockets(caller))
+    ports = {near for near, far, inode in _connections() if far == port and inode in held}
+    inodes = {inode for far, inode in _established(port) if far in ports}
+    return next(pid for pid in processes if inodes & set(_sockets(pid)))
+
+
 def _established(port: int) -> Iterator[tuple[int, str]]:
     """Yield the far port and the inode of this machine's end of each connection to a port."""
+    return ((far, inode) for near, far, inode in _connections() if near == port)
+
+
+def _connections() -> Iterator[tuple[int, int, str]]:
+    """Yield both ports and the inode of each end of a connection that is on this machine."""
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for line in Path(table).read_text().splitlines()[1:]:
             _, local, remote, state, *_, inode = line.split()[:10]
-            if state == _ESTABLISHED and _port(local) == port:
-                yield _port(remote), inode
+            if state == _ESTABLISHED:
+                yield _port(local), _port(remote), inode
 
 
 def _port(address: str) -> int:

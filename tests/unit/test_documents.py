@@ -19,6 +19,7 @@ DOCUMENTS = [
     *(ROOT / "docs").rglob("*.md"),
     ROOT / "deploy" / "README.md",
     ROOT / "examples" / "digits" / "README.md",
+    *(ROOT / "clients" / name / "README.md" for name in ("go", "java", "node")),
 ]
 GROUPS = {"server", "router"}
 
@@ -63,7 +64,8 @@ def test_every_command_exists_with_its_options(document: str, words: list[str]) 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=name_of)
 def test_every_link_to_a_file_leads_to_one(path: Path) -> None:
-    for target in re.findall(r"\]\(([^)#]+)", path.read_text()):
+    prose = re.sub(r"```.*?```", "", path.read_text(), flags=re.DOTALL)
+    for target in re.findall(r"\]\(([^)#]+)", prose):
         if not target.startswith("http"):
             assert (path.parent / target).exists(), target
 
