@@ -21,6 +21,8 @@ Call = TypeVar("Call", RawCall, RawStreamCall)
 
 # gRPC goes on giving calls to a connection for a moment after it has heard that it is closing.
 _CLOSING_S: Final = 0.02
+# A connection that is renewed is back by then: that is no news.
+_RENEWED_S: Final = 1.0
 # Of another service, callers name the methods: whatever they think of.
 _METHODS_MAX: Final = 256
 
@@ -36,6 +38,7 @@ class Address:
         "_changed",
         "_doubted",
         "_streams",
+        "_telling",
         "_unaries",
         "backend",
         "channel",
@@ -63,6 +66,8 @@ class Address:
         self.unserved: frozenset[str] = frozenset()
         self._changed = changed
         self._doubted: Callable[[], None] | None = None
+        # Tells that it is unavailable, if it still is by then.
+        self._telling: asyncio.TimerHandle | None = None
         self._unaries: dict[str, RawCall] = {}
         self._streams: dict[str, RawStreamCall] = {}
 
@@ -158,12 +163,25 @@ class Address:
             self.unserved = frozenset()
             self._changed()
 
+    def leave(self) -> None:
+        """Say nothing more of it: it is its backend's no longer."""
+        if self._telling is not None:
+            self._telling.cancel()
+
     def _tell(self) -> None:
-        if self.standing.is_available:
-            _log.info("address_available", backend=self.backend, address=self.name)
+        if not self.standing.is_available:
+            loop = asyncio.get_running_loop()
+            self._telling = loop.call_later(_RENEWED_S, self._tell_unavailable)
+        elif self._telling is not None:
+            self._telling.cancel()
+            self._telling = None
         else:
-            why = self.standing.trouble
-            _log.warning("address_unavailable", backend=self.backend, address=self.name, why=why)
+            _log.info("address_available", backend=self.backend, address=self.name)
+
+    def _tell_unavailable(self) -> None:
+        self._telling = None
+        why = self.standing.trouble
+        _log.warning("address_unavailable", backend=self.backend, address=self.name, why=why)
 
 
 def _remember(calls: dict[str, Call], method: str, call: Call) -> None:

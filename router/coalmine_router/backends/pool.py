@@ -198,6 +198,7 @@ class Pool:
         self._review()
 
     def _let_go(self, address: Address) -> None:
+        address.leave()
         _log.info("address_left", backend=self.name, address=address.name)
         tending = self._tended.pop(address, None)
         if tending is not None:

@@ -1,4 +1,7 @@
+import asyncio
 from typing import Any
+
+from structlog.testing import capture_logs
 
 from coalmine_router.backends.address import Address
 from coalmine_router.backends.standing import Standing
@@ -39,7 +42,7 @@ def test_methods_that_callers_make_up_do_not_pile_up() -> None:
     assert len(at._unaries) == len(at._streams) == 256
 
 
-def test_a_change_is_told_once() -> None:
+async def test_a_change_is_told_once() -> None:
     changes: list[int] = []
     at = address(changes=changes)
     up = Standing().connected().said(serving=True)
@@ -57,3 +60,42 @@ def test_a_doubt_that_nobody_looks_into_is_no_error() -> None:
     at.when_doubted(lambda: doubts.append(1))
     at.doubt()
     assert doubts == [1]
+
+
+UP = Standing().connected().said(serving=True)
+
+
+async def test_a_connection_that_is_renewed_within_a_second_is_no_line_in_the_log() -> None:
+    at = address()
+    with capture_logs() as logs:
+        at.stands(UP)
+        for _ in range(3):
+            at.stands(UP.lost())
+            await asyncio.sleep(0.05)
+            at.stands(UP)
+        await asyncio.sleep(1.1)
+    assert [each["event"] for each in logs] == ["address_available"]
+
+
+async def test_one_that_isnt_back_within_a_second_is_told_with_the_reason_of_then() -> None:
+    at = address()
+    at.stands(UP)
+    with capture_logs() as logs:
+        at.stands(UP.lost())
+        at.stands(UP.unreached("connection refused"))
+        await asyncio.sleep(1.1)
+        at.stands(UP)
+    assert [(each["event"], each.get("why")) for each in logs] == [
+        ("address_unavailable", "no connection: connection refused"),
+        ("address_available", None),
+    ]
+
+
+async def test_one_that_has_left_meanwhile_is_not_told_of() -> None:
+    at = address()
+    at.stands(UP)
+    with capture_logs() as logs:
+        at.stands(UP.lost())
+        at.leave()
+        await asyncio.sleep(1.1)
+    assert logs == []

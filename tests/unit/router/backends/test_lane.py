@@ -106,7 +106,7 @@ def test_an_ejected_address_returns_by_the_clock() -> None:
     assert stable.next_ns is None
 
 
-def test_where_others_are_lost_too_an_ejected_address_gets_calls_again() -> None:
+async def test_where_others_are_lost_too_an_ejected_address_gets_calls_again() -> None:
     blue = pool(2)
     stable = lane(blue)
     bad, good = up(blue)
@@ -116,7 +116,7 @@ def test_where_others_are_lost_too_an_ejected_address_gets_calls_again() -> None
     assert stable.pick() is bad
 
 
-def test_an_address_that_is_lost_anyway_is_not_ejected() -> None:
+async def test_an_address_that_is_lost_anyway_is_not_ejected() -> None:
     blue = pool(4)
     stable = lane(blue)
     first = up(blue)[0]
@@ -127,7 +127,7 @@ def test_an_address_that_is_lost_anyway_is_not_ejected() -> None:
     assert stable.counts == (4, 4)
 
 
-def test_an_ejected_address_says_that_it_is_ready_all_the_same() -> None:
+async def test_an_ejected_address_says_that_it_is_ready_all_the_same() -> None:
     blue = pool(3)
     stable = lane(blue)
     ejected, lost, unready = up(blue)
