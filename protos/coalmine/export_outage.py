@@ -14,7 +14,10 @@ _log = structlog.get_logger(__name__)
 _TELLERS: Final = (
     "opentelemetry.exporter.otlp.json.file.trace_exporter",
     "opentelemetry.exporter.otlp.proto.grpc.exporter",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
 )
+# How the one by HTTP says that attempts failed: why, only a warning of an attempt says.
+_WITHOUT_REASON: Final = "due to timeout, max retries or shutdown"
 
 
 class ExportOutage(logging.Filter):
@@ -51,8 +54,10 @@ class ExportOutage(logging.Filter):
         if record.thread != self._thread or record.levelno < logging.WARNING:
             return True
         # Warnings tell of attempts; the error, which comes last, of how all of them ended.
-        if record.levelno >= logging.ERROR or not self.reason:
-            self.reason = record.getMessage()
+        message = record.getMessage()
+        tells_why = record.levelno >= logging.ERROR and _WITHOUT_REASON not in message
+        if tells_why or not self.reason:
+            self.reason = message
         return False
 
     def note(self, *, is_over: bool) -> None:

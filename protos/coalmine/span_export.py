@@ -1,34 +1,20 @@
-"""Where finished spans go: a collector, files for Jaeger, or nowhere; bounded and counted."""
+"""Finished spans on their way out: bounded, cut to what a collector takes, and counted."""
 
-import io
 import os
 import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import IO, Final, cast
+from typing import Final
 
-import grpc
 import structlog
-from opentelemetry.exporter.otlp.json.file import FileSpanExporter
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import SERVICE_NAME, Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
-from coalmine.errors import StartError, reason_of
 from coalmine.export_outage import ExportOutage
-from coalmine.private_folder import open_private
-from coalmine.span_settings import (
-    BatchSettings,
-    batch_settings,
-    check_otlp,
-    compression_of,
-    drop_empty,
-    endpoint_of,
-    means_tls_unsaid,
-)
+from coalmine.span_exporter import exporters_for
+from coalmine.span_settings import BatchSettings, batch_settings
 from coalmine.span_size import parts_of, size_of
 
 _log = structlog.get_logger(__name__)
@@ -38,66 +24,16 @@ _REQUEST_BYTES_MAX: Final = 3 * 1024 * 1024
 _QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
 # Of what becomes too large in one place or another, as gRPC in C, Go, Java and Rust word it.
 _TOO_LARGE: Final = ("larger than max", "exceeds maximum", "too large")
-# What the exporter itself tries again. A request that is too large never gets smaller by waiting.
-_AGAIN: Final = (
-    grpc.StatusCode.CANCELLED,
-    grpc.StatusCode.DEADLINE_EXCEEDED,
-    grpc.StatusCode.ABORTED,
-    grpc.StatusCode.UNAVAILABLE,
-    grpc.StatusCode.DATA_LOSS,
-)
+_TOO_LARGE_HTTP: Final = "HTTP 413"
+# A bound was reached: of the request's size, or of how many there may be.
+_OVER_GRPC: Final = ("RESOURCE_EXHAUSTED", "OUT_OF_RANGE")
+# As Go's collector answers a request whose body is too large.
+_OVER_HTTP: Final = "HTTP 400"
 # A collector that is throttling is asked again after so long.
 _AGAIN_AFTER_S: Final = (1.0, 2.0, 4.0)
 # How long a process exports at its end where it has no more time, or the collector takes nothing.
 ENDS_S: Final = 2.0
 _LOOK_S: Final = 0.05
-_FILE_BYTES_MAX: Final = 16 * 1024 * 1024
-_FILES_MAX: Final = 8
-
-
-def resource(service: str, environ: Mapping[str, str] = os.environ) -> Resource:
-    """Return the resource of this process's spans; OTEL_SERVICE_NAME overrules `service`."""
-    return Resource.create({SERVICE_NAME: environ.get("OTEL_SERVICE_NAME") or service})
-
-
-def exporter_for(
-    folder: Path | None, environ: Mapping[str, str] = os.environ, *, at_once: bool = True
-) -> SpanExporter | None:
-    """Return the exporter that the OTEL_* variables ask for; by default, files in `folder`.
-
-    None means that nobody reads spans: OTEL_SDK_DISABLED, OTEL_TRACES_EXPORTER=none, or neither an
-    endpoint nor a folder. Raises StartError for a variable that can't be read, and for a folder
-    that can't be written; if not `at_once`, that is tried again with each batch of spans instead.
-    """
-    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
-        return None
-    if environ.get("OTEL_TRACES_EXPORTER", "").strip() == "none":
-        return None
-    if endpoint_of(environ):
-        return _otlp_exporter(environ)
-    if folder is None:
-        return None
-    file = RotatingFile(folder)
-    try:
-        open_private(folder, ["traces-*.jsonl"])
-        file.open()
-    except OSError as error:
-        if at_once:
-            raise StartError(f"trace folder {folder}: {reason_of(error)}") from None
-    return FileSpanExporter(stream=cast("IO[str]", file))
-
-
-def _otlp_exporter(environ: Mapping[str, str]) -> SpanExporter:
-    check_otlp(environ)
-    if means_tls_unsaid(environ):
-        endpoint = endpoint_of(environ)
-        _log.warning("otlp_endpoint_means_tls", endpoint=endpoint, without_tls=f"http://{endpoint}")
-    drop_empty(os.environ)  # where the exporter itself looks
-    return OTLPSpanExporter(
-        endpoint_of(environ),
-        retryable_error_codes=_AGAIN,
-        compression=compression_of(environ),
-    )
 
 
 class CountedSpans(SpanProcessor):
@@ -248,71 +184,46 @@ class _CountingExporter(SpanExporter):
 
 def _refusal(reason: str) -> str:
     """Return what a failed export means, by what the exporter logged of it."""
-    if not any(code in reason for code in ("RESOURCE_EXHAUSTED", "OUT_OF_RANGE")):
-        return "failed"
-    is_too_large = any(words in reason.lower() for words in _TOO_LARGE)
-    return "too_large" if is_too_large else "throttled"
+    if _TOO_LARGE_HTTP in reason:
+        return "too_large"
+    is_over_grpc = any(code in reason for code in _OVER_GRPC)
+    if is_over_grpc or _OVER_HTTP in reason:
+        is_too_large = any(words in reason.lower() for words in _TOO_LARGE)
+        if is_too_large:
+            return "too_large"
+    return "throttled" if is_over_grpc else "failed"
 
 
-class RotatingFile(io.TextIOBase):
-    """A text stream over `traces-NNNNNN.jsonl` files; the oldest go when there are too many.
+class SpanOutputs(SpanProcessor):
+    """Every way that spans of this process go: each has a queue of its own, so none waits."""
 
-    Rotates only between writes, so every file holds whole lines. The first one is opened by `open`,
-    or by the first lines.
-    """
+    def __init__(self, outputs: Sequence[CountedSpans]) -> None:
+        self._outputs = outputs
 
-    def __init__(
-        self, folder: Path, *, bytes_max: int = _FILE_BYTES_MAX, files_max: int = _FILES_MAX
-    ) -> None:
-        self._folder = folder
-        self._bytes_max = bytes_max
-        self._files_max = files_max
-        self._number = max(map(_number, folder.glob("traces-*.jsonl")), default=0)
-        self._file: IO[str] | None = None
+    def on_end(self, span: ReadableSpan) -> None:
+        """Hand a finished span to each."""
+        for each in self._outputs:
+            each.on_end(span)
 
-    def open(self) -> None:
-        """Begin the first file now. Raises OSError."""
-        self._file = self._file or self._next()
+    def totals(self) -> Mapping[str, int]:
+        """Return how many spans were exported, and how many dropped, by reason; of all ways."""
+        sums: Counter[str] = Counter()
+        for each in self._outputs:
+            sums.update(each.totals())
+        return sums
 
-    def write(self, text: str) -> int:
-        """Write whole lines; begin a new file first where they no longer fit, or it was deleted."""
-        file = self._file
-        if file is None or self._is_full(file, text) or not os.fstat(file.fileno()).st_nlink:
-            # Open the next one first: where that fails, it can be tried again with the next lines.
-            following = self._next()
-            self.close()
-            self._file = file = following
-        return file.write(text)
+    def trouble(self) -> str:
+        """Return why spans aren't exported, in one line; "" where they are."""
+        return next((told for each in self._outputs if (told := each.trouble())), "")
 
-    def _is_full(self, file: IO[str], text: str) -> bool:
-        return 0 < file.tell() > self._bytes_max - len(text)
-
-    def flush(self) -> None:
-        """Hand what was written to the system."""
-        if self._file is not None:
-            self._file.flush()
-
-    def close(self) -> None:
-        """Close the newest file."""
-        if self._file is not None:
-            self._file.close()
-
-    @property
-    def closed(self) -> bool:
-        """Whether the stream was closed."""
-        return self._file is not None and self._file.closed
-
-    def _next(self) -> IO[str]:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        number = self._number + 1
-        opened = (self._folder / f"traces-{number:06d}.jsonl").open("a", encoding="utf-8")
-        self._number = number
-        for old in self._folder.glob("traces-*.jsonl"):
-            if 0 < _number(old) <= number - self._files_max:
-                old.unlink(missing_ok=True)
-        return opened
+    def shutdown(self, timeout_s: float = ENDS_S) -> None:
+        """Export what is queued, for `timeout_s` at most."""
+        ends_s = time.monotonic() + timeout_s
+        for each in self._outputs:
+            each.shutdown(max(ends_s - time.monotonic(), 0.0))
 
 
-def _number(path: Path) -> int:
-    digits = path.stem.removeprefix("traces-")
-    return int(digits) if digits.isdigit() else 0
+def outputs_for(folder: Path | None, *, at_once: bool = True) -> SpanOutputs | None:
+    """Return where the OTEL_* variables send spans; None: nobody reads them. Raises StartError."""
+    exporters = exporters_for(folder, at_once=at_once)
+    return SpanOutputs([CountedSpans(each) for each in exporters]) if exporters else None

@@ -5,21 +5,26 @@ Source: https://opentelemetry.io/docs/specs/otel/configuration/sdk-environment-v
 OTEL_EXPORTER_OTLP_TIMEOUT are seconds, as Python's exporter takes them. What is empty isn't set.
 """
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 from urllib.parse import urlsplit
-
-import grpc
 
 from coalmine.errors import StartError, reason_of
 
-_OTLP: Final = ("OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_")
-_FILES: Final = ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE")
+_PREFIXES: Final = ("OTEL_EXPORTER_OTLP_TRACES_", "OTEL_EXPORTER_OTLP_")
+_CREDENTIALS: Final = ("CERTIFICATE", "CLIENT_KEY", "CLIENT_CERTIFICATE")
 _WHOLE_MAX: Final = 2**31 - 1
-_COMPRESSIONS: Final = {"gzip": grpc.Compression.Gzip, "none": grpc.Compression.NoCompression}
+_COMPRESSIONS: Final = ("gzip", "none")
+
+GRPC: Final = "grpc"
+HTTP: Final = "http/protobuf"
+# As OpenTelemetry's own exporters are named.
+OTLP: Final = "otlp"
+FILES: Final = "otlp_json_file"
+_HTTP_PATH: Final = "/v1/traces"
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,55 +49,120 @@ def batch_settings(environ: Mapping[str, str]) -> BatchSettings:
     )
 
 
+class CredentialFiles(NamedTuple):
+    """Files of certificates and a key; "" for none."""
+
+    ca: str
+    key: str
+    certificate: str
+
+
+def exporters_of(environ: Mapping[str, str]) -> list[str]:
+    """Return which exporters OTEL_TRACES_EXPORTER names: OTLP, FILES, both or none.
+
+    By default, and where there is no endpoint for OTLP, it is one of them. Raises StartError.
+    """
+    default = OTLP if endpoint_of(environ) else FILES
+    names = [each.strip() for each in environ.get("OTEL_TRACES_EXPORTER", "").split(",")]
+    named = {each for each in names if each} or {default}
+    if odd := named - {OTLP, FILES, "none"}:
+        told = f"expected {OTLP}, {FILES}, both or none, got '{min(odd)}'"
+        raise StartError(f"OTEL_TRACES_EXPORTER: {told}")
+    if default == FILES and OTLP in named:
+        named = named - {OTLP} | {FILES}
+    return sorted(named - {"none"})
+
+
+def protocol_of(environ: Mapping[str, str]) -> str:
+    """Return GRPC or HTTP, by which spans are sent. Raises StartError for another protocol."""
+    name, value = _first(environ, "PROTOCOL") or ("", GRPC)
+    if value.strip() not in {GRPC, HTTP}:
+        raise StartError(f"{name}: expected {GRPC} or {HTTP}, got '{value}'")
+    return value.strip()
+
+
 def endpoint_of(environ: Mapping[str, str]) -> str:
     """Return the collector's endpoint; "" where there is none."""
-    return next((value for _, value in _given(environ, "ENDPOINT")), "")
+    return _value(environ, "ENDPOINT")
+
+
+def http_endpoint_of(environ: Mapping[str, str]) -> str:
+    """Return where spans are sent by HTTP: the endpoint for traces as it is, else below the base.
+
+    Source: https://opentelemetry.io/docs/specs/otel/protocol/exporter/#endpoint-urls-for-otlphttp.
+    """
+    name, endpoint = _first(environ, "ENDPOINT") or ("", "")
+    if name.startswith(_PREFIXES[0]):
+        return endpoint
+    return endpoint.removesuffix("/") + _HTTP_PATH
+
+
+def is_insecure(environ: Mapping[str, str]) -> bool:
+    """Return whether gRPC goes without TLS: by the endpoint's scheme, else by what is said of it.
+
+    Source: https://opentelemetry.io/docs/specs/otel/protocol/exporter/#configuration-options.
+    """
+    scheme, rest, _ = endpoint_of(environ).partition("://")
+    if rest and scheme.lower() in {"http", "https"}:
+        return scheme.lower() == "http"
+    return _value(environ, "INSECURE").strip().lower() == "true"
+
+
+def credential_files_of(environ: Mapping[str, str]) -> CredentialFiles:
+    """Return the files of the way to the collector."""
+    return CredentialFiles(*(_value(environ, kind) for kind in _CREDENTIALS))
 
 
 def means_tls_unsaid(environ: Mapping[str, str]) -> bool:
     """Return whether the endpoint has no scheme, and nothing else says that it is without TLS."""
-    insecure = any(value.strip().lower() == "true" for _, value in _given(environ, "INSECURE"))
     endpoint = endpoint_of(environ)
-    return bool(endpoint) and "://" not in endpoint and not insecure
+    return bool(endpoint) and "://" not in endpoint and not is_insecure(environ)
 
 
 def drop_empty(environ: MutableMapping[str, str]) -> None:
     """Let variables of the exporter that are empty be none, which it reads as values."""
     for name in [each for each, value in environ.items() if not value]:
-        if name.startswith(_OTLP):
+        if name.startswith(_PREFIXES):
             del environ[name]
 
 
 def check_otlp(environ: Mapping[str, str]) -> None:
     """Raise StartError for a variable that the exporter couldn't read, with its name."""
-    _check_endpoint(environ)
-    for name, value in _given(environ, "TIMEOUT"):
-        if not 0.0 < _number(value) < inf:
-            raise StartError(f"{name}: expected a number of seconds above 0, got '{value}'")
-    for name, value in _given(environ, "COMPRESSION"):
-        if value.strip().lower() not in _COMPRESSIONS:
-            raise StartError(f"{name}: expected {' or '.join(_COMPRESSIONS)}, got '{value}'")
-    for name, value in _given(environ, "INSECURE"):
-        if value.strip().lower() not in {"true", "false"}:
-            raise StartError(f"{name}: expected true or false, got '{value}'")
-    for name, value in (each for kind in _FILES for each in _given(environ, kind)):
+    _check_endpoint(environ, protocol_of(environ))
+    for kind, (is_good, expected) in _EXPECTED.items():
+        for name, value in _given(environ, kind):
+            if not is_good(value.strip().lower()):
+                raise StartError(f"{name}: expected {expected}, got '{value}'")
+    for name, value in _given(environ, "HEADERS"):
+        if not all("=" in each for each in value.split(",") if each.strip()):
+            raise StartError(f"{name}: expected NAME=VALUE,NAME=VALUE")  # it may hold secrets
+    for name, value in (each for kind in _CREDENTIALS for each in _given(environ, kind)):
         _check_file(name, Path(value))
+    _check_pair(environ)
 
 
-def compression_of(environ: Mapping[str, str]) -> grpc.Compression:
-    """Return how requests are compressed: not at all, unless it is said."""
-    wanted = next((value for _, value in _given(environ, "COMPRESSION")), "none")
-    return _COMPRESSIONS[wanted.strip().lower()]
+def compression_of(environ: Mapping[str, str]) -> str:
+    """Return how requests are compressed, gzip or none: not at all, unless it is said."""
+    return _value(environ, "COMPRESSION").strip().lower() or "none"
+
+
+def _first(environ: Mapping[str, str], kind: str) -> tuple[str, str] | None:
+    """Return the variable of a kind that counts."""
+    return next(_given(environ, kind), None)
+
+
+def _value(environ: Mapping[str, str], kind: str) -> str:
+    return next((value for _, value in _given(environ, kind)), "")
 
 
 def _given(environ: Mapping[str, str], kind: str) -> Iterator[tuple[str, str]]:
     """Yield the variables of a kind that are set, those for traces alone first."""
-    for name in (f"{prefix}{kind}" for prefix in _OTLP):
+    for name in (f"{prefix}{kind}" for prefix in _PREFIXES):
         if environ.get(name):
             yield name, environ[name]
 
 
-def _check_endpoint(environ: Mapping[str, str]) -> None:
+def _check_endpoint(environ: Mapping[str, str], protocol: str) -> None:
     for name, value in _given(environ, "ENDPOINT"):
         try:
             urlsplit(value).port  # noqa: B018 - read where it is asked for
@@ -100,6 +170,18 @@ def _check_endpoint(environ: Mapping[str, str]) -> None:
             raise StartError(
                 f"{name}: expected an endpoint such as http://HOST:4317, got '{value}'"
             ) from None
+    name, value = _first(environ, "ENDPOINT") or ("", "")
+    if protocol == HTTP and not value.lower().startswith(("http://", "https://")):
+        raise StartError(f"{name}: expected a URL such as http://HOST:4318, got '{value}'")
+
+
+def _check_pair(environ: Mapping[str, str]) -> None:
+    """Raise StartError for a client's key without its certificate, or by gRPC the reverse."""
+    files = credential_files_of(environ)
+    may_hold_key = protocol_of(environ) == HTTP
+    if bool(files.key) != bool(files.certificate) and not (files.certificate and may_hold_key):
+        names = " and ".join(f"{_PREFIXES[-1]}{each}" for each in _CREDENTIALS[1:])
+        raise StartError(f"{names}: expected both, or none")
 
 
 def _check_file(name: str, path: Path) -> None:
@@ -123,3 +205,10 @@ def _number(value: str) -> float:
         return float(value)
     except ValueError:
         return 0.0
+
+
+_EXPECTED: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
+    "TIMEOUT": (lambda value: 0.0 < _number(value) < inf, "a number of seconds above 0"),
+    "COMPRESSION": (_COMPRESSIONS.__contains__, " or ".join(_COMPRESSIONS)),
+    "INSECURE": ({"true", "false"}.__contains__, "true or false"),
+}

@@ -19,7 +19,8 @@ from coalmine.control.v1 import control_pb2_grpc
 from coalmine.exposition import exposing
 from coalmine.lifecycle import Stop
 from coalmine.reflection import Methods
-from coalmine.span_export import ENDS_S, CountedSpans, exporter_for, resource
+from coalmine.span_export import ENDS_S, outputs_for
+from coalmine.span_resource import resource
 from coalmine.stream_limit import TurnedAway
 from coalmine.telemetry import ROUTER_SERVICE
 from coalmine_router.backends.registry import Backends
@@ -132,8 +133,7 @@ async def _observer(
     stop: Stop,
 ) -> AsyncIterator[ObserverPlane]:
     config = settings.config
-    exporter = exporter_for(config.control.state / "traces", at_once=False)
-    spans = CountedSpans(exporter) if exporter else None
+    spans = outputs_for(config.control.state / "traces", at_once=False)
     observer = ObserverPlane(
         Surroundings(
             folder=config.control.state,

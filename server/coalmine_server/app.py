@@ -22,7 +22,8 @@ from coalmine.health import Health
 from coalmine.hold import Hold
 from coalmine.inference import SERVICE
 from coalmine.lifecycle import Stop
-from coalmine.span_export import ENDS_S, CountedSpans, exporter_for, resource
+from coalmine.span_export import ENDS_S, outputs_for
+from coalmine.span_resource import resource
 from coalmine.stream_limit import TurnedAway
 from coalmine.trace_context import sampler_from
 from coalmine_server.access import ROLES
@@ -261,11 +262,10 @@ def _exporting(
         sampler = sampler_from(os.environ)
     except ValueError as error:
         raise StartError(str(error)) from None
-    exporter = exporter_for(traces)
-    if exporter is None:
+    counted = outputs_for(traces)
+    if counted is None:
         yield NoSpans()
         return
-    counted = CountedSpans(exporter)
     metrics.watch_spans(counted.totals)
     try:
         rng = random.Random(os.urandom(16))  # noqa: S311 - span ids, no secrets

@@ -47,7 +47,7 @@ class ReceivedSpan:
         return found[0]
 
 
-Wanted = Callable[["OtlpReceiver"], bool]
+Wanted = Callable[["Received"], bool]
 Take = Callable[[Sequence[ReceivedSpan]], None]
 
 
@@ -55,41 +55,13 @@ def nothing(_spans: Sequence[ReceivedSpan]) -> None:
     """Do nothing more with spans that came."""
 
 
-class OtlpReceiver:
-    """Listens on a port of its own from `with` on; thread-safe.
+class Received:
+    """The spans that came; thread-safe. `take` is called with each batch before it counts."""
 
-    `take` is called with each batch before it is acknowledged, one after the other.
-    """
-
-    def __init__(
-        self, address: str = "127.0.0.1:0", *, take: Take = nothing, message_bytes: int = 0
-    ) -> None:
+    def __init__(self, take: Take = nothing) -> None:
         self._take_too = take
         self._changed = threading.Condition()
         self._spans: list[ReceivedSpan] = []
-        bounds = [("grpc.max_receive_message_length", message_bytes)] if message_bytes else []
-        self._server = grpc.server(ThreadPoolExecutor(max_workers=2), options=bounds)
-        service_grpc.add_TraceServiceServicer_to_server(  # type: ignore[no-untyped-call]  # no types in the library
-            _Servicer(self._take), self._server
-        )
-        self._port = self._server.add_insecure_port(address)
-
-    def __enter__(self) -> Self:
-        self._server.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._server.stop(grace=None).wait()
-
-    @property
-    def endpoint(self) -> str:
-        """For OTEL_EXPORTER_OTLP_ENDPOINT and for OTLPSpanExporter(endpoint=…, insecure=True)."""
-        return f"http://127.0.0.1:{self._port}"
 
     @property
     def spans(self) -> list[ReceivedSpan]:
@@ -102,6 +74,9 @@ class OtlpReceiver:
             for each in self.spans
             if each.name == name and (service is None or each.service == service)
         ]
+
+    def having(self, attribute: str) -> list[ReceivedSpan]:
+        return [each for each in self.spans if attribute in each.attributes]
 
     def trace(self, trace_id: str) -> list[ReceivedSpan]:
         return [each for each in self.spans if each.trace_id == trace_id]
@@ -133,11 +108,46 @@ class OtlpReceiver:
         self.wait_for(lambda receiver: len(receiver.trace(trace_id)) >= count, timeout_s=timeout_s)
         return self.trace(trace_id)
 
-    def _take(self, spans: list[ReceivedSpan]) -> None:
+    def take(self, spans: list[ReceivedSpan]) -> None:
         with self._changed:
             self._take_too(spans)
             self._spans.extend(spans)
             self._changed.notify_all()
+
+
+class OtlpReceiver(Received):
+    """Listens on a port of its own from `with` on.
+
+    `take` is called with each batch before it is acknowledged, one after the other.
+    """
+
+    def __init__(
+        self, address: str = "127.0.0.1:0", *, take: Take = nothing, message_bytes: int = 0
+    ) -> None:
+        super().__init__(take)
+        bounds = [("grpc.max_receive_message_length", message_bytes)] if message_bytes else []
+        self._server = grpc.server(ThreadPoolExecutor(max_workers=2), options=bounds)
+        service_grpc.add_TraceServiceServicer_to_server(  # type: ignore[no-untyped-call]  # no types in the library
+            _Servicer(self.take), self._server
+        )
+        self._port = self._server.add_insecure_port(address)
+
+    def __enter__(self) -> Self:
+        self._server.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._server.stop(grace=None).wait()
+
+    @property
+    def endpoint(self) -> str:
+        """For OTEL_EXPORTER_OTLP_ENDPOINT and for OTLPSpanExporter(endpoint=…, insecure=True)."""
+        return f"http://127.0.0.1:{self._port}"
 
 
 class _Servicer(service_grpc.TraceServiceServicer):
@@ -147,11 +157,11 @@ class _Servicer(service_grpc.TraceServiceServicer):
     def Export(
         self, request: service_pb.ExportTraceServiceRequest, context: grpc.ServicerContext
     ) -> service_pb.ExportTraceServiceResponse:
-        self._take(list(_spans_of(request)))
+        self._take(list(spans_of(request)))
         return service_pb.ExportTraceServiceResponse()
 
 
-def _spans_of(request: service_pb.ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
+def spans_of(request: service_pb.ExportTraceServiceRequest) -> Iterator[ReceivedSpan]:
     for group in request.resource_spans:
         service = str(_attributes(group.resource.attributes).get("service.name", ""))
         for scope in group.scope_spans:

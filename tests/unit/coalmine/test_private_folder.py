@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from coalmine.private_folder import open_private
-from coalmine.span_export import exporter_for
+from coalmine.span_exporter import exporters_for
 from coalmine_router.state_folder import open_state
 
 
@@ -58,8 +58,7 @@ def test_an_older_folder_of_traces_is_tightened(
     for name in [each for each in os.environ if each.startswith("OTEL_")]:
         monkeypatch.delenv(name)
     left_open(tmp_path / "traces", "traces-000001.jsonl")
-    exporter = exporter_for(tmp_path / "traces")
-    assert exporter is not None
+    (exporter,) = exporters_for(tmp_path / "traces")
     exporter.shutdown()
     assert mode(tmp_path / "traces") == 0o700
     assert mode(tmp_path / "traces" / "traces-000001.jsonl") == 0o600

@@ -4,7 +4,6 @@ import errno
 import io
 import json
 import logging
-import shutil
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -19,7 +18,9 @@ from opentelemetry.trace import SpanContext, TraceFlags
 from structlog.testing import capture_logs
 
 from coalmine.errors import StartError
-from coalmine.span_export import CountedSpans, RotatingFile, exporter_for, resource
+from coalmine.span_export import CountedSpans, SpanOutputs
+from coalmine.span_exporter import exporters_for
+from coalmine.span_resource import resource
 from coalmine.span_settings import BatchSettings
 from tests.doubles.split_route import closed_port
 
@@ -315,11 +316,45 @@ def test_every_span_of_many_threads_is_counted_once(collector: Collector) -> Non
     assert sum(spans.totals().values()) == 800
 
 
+# ---------------------------------------------------------------- two ways at once
+
+
+def test_files_and_a_collector_get_every_span_and_neither_waits_for_the_other(
+    collector: Collector,
+) -> None:
+    hanging = Collector()
+    hanging.open.clear()
+    outputs = SpanOutputs([CountedSpans(hanging), CountedSpans(collector, BatchSettings(8, 1, 10))])
+    for name in "abc":
+        outputs.on_end(span(name))
+    began_s = time.monotonic()
+    while len(collector.names) < 3 and time.monotonic() < began_s + 10:
+        time.sleep(0.01)
+    assert collector.names == ["a", "b", "c"]
+    hanging.error = OSError("gone")
+    hanging.open.set()
+    outputs.shutdown(10)
+    assert (outputs.totals()["exported"], outputs.totals()["dropped_export_failed"]) == (3, 3)
+    assert outputs.trouble() == "spans are not exported: OSError: gone"
+
+
+def test_the_variable_names_both_and_then_there_are_both(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+    monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp,otlp_json_file")
+    first, second = exporters_for(tmp_path / "traces")
+    assert isinstance(first, OTLPSpanExporter)
+    assert isinstance(second, FileSpanExporter)
+    for each in (first, second):
+        each.shutdown()
+
+
 # ---------------------------------------------------------------- where to
 
 
 def test_without_an_endpoint_spans_go_to_files_that_jaeger_opens(tmp_path: Path) -> None:
-    exporter = exporter_for(tmp_path / "traces", {})
+    (exporter,) = exporters_for(tmp_path / "traces", {})
     assert isinstance(exporter, FileSpanExporter)
     provider = TracerProvider(resource=resource("coalmine-router", {}))
     spans = CountedSpans(exporter)
@@ -344,136 +379,34 @@ def test_without_an_endpoint_spans_go_to_files_that_jaeger_opens(tmp_path: Path)
     ],
 )
 def test_whoever_turns_spans_off_gets_none(environ: dict[str, str], tmp_path: Path) -> None:
-    assert exporter_for(tmp_path / "traces", environ) is None
+    assert exporters_for(tmp_path / "traces", environ) == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_an_endpoint_and_a_folder_nobody_reads_spans() -> None:
-    assert exporter_for(None, {}) is None
+    assert exporters_for(None, {}) == []
 
 
 @pytest.mark.parametrize(
     "name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
 )
 def test_an_endpoint_takes_the_spans_and_leaves_no_files(name: str, tmp_path: Path) -> None:
-    exporter = exporter_for(tmp_path / "traces", {name: "http://127.0.0.1:1"})
+    (exporter,) = exporters_for(tmp_path / "traces", {name: "http://127.0.0.1:1"})
 
     assert isinstance(exporter, OTLPSpanExporter)
     exporter.shutdown()
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_standard_variable_overrules_the_service_name() -> None:
-    named = resource("coalmine-server", {"OTEL_SERVICE_NAME": "mine"})
-
-    assert named.attributes["service.name"] == "mine"
-    assert resource("coalmine-server", {}).attributes["service.name"] == "coalmine-server"
-
-
-# ---------------------------------------------------------------- rotation
-
-
-def written(folder: Path) -> dict[str, str]:
-    return {path.name: path.read_text() for path in sorted(folder.iterdir())}
-
-
-def write_all(folder: Path, lines: Sequence[str], **bounds: int) -> None:
-    with RotatingFile(folder, **bounds) as file:
-        for line in lines:
-            file.write(line)
-
-
-def test_a_line_that_no_longer_fits_begins_a_new_file(tmp_path: Path) -> None:
-    write_all(tmp_path, ["aaaa\n", "bbbb\n", "c\n"], bytes_max=10)
-
-    assert written(tmp_path) == {
-        "traces-000001.jsonl": "aaaa\nbbbb\n",
-        "traces-000002.jsonl": "c\n",
-    }
-
-
-def test_a_line_that_is_larger_than_a_file_is_written_whole(tmp_path: Path) -> None:
-    write_all(tmp_path, ["a\n", "b" * 50 + "\n", "c\n"], bytes_max=10)
-
-    assert list(written(tmp_path).values()) == ["a\n", "b" * 50 + "\n", "c\n"]
-
-
-def test_the_oldest_files_go_when_there_are_too_many(tmp_path: Path) -> None:
-    write_all(tmp_path, [f"{number}\n" for number in range(1, 8)], bytes_max=2, files_max=3)
-
-    assert written(tmp_path) == {
-        "traces-000005.jsonl": "5\n",
-        "traces-000006.jsonl": "6\n",
-        "traces-000007.jsonl": "7\n",
-    }
-
-
-def test_a_restart_goes_on_behind_the_newest_file_and_keeps_the_bound(tmp_path: Path) -> None:
-    for number in range(4):
-        write_all(tmp_path, [f"{number}\n"], files_max=2)
-
-    assert list(written(tmp_path)) == ["traces-000003.jsonl", "traces-000004.jsonl"]
-
-
-def test_files_of_others_in_the_folder_stay(tmp_path: Path) -> None:
-    (tmp_path / "traces-mine.jsonl").write_text("x")
-    (tmp_path / "notes.txt").write_text("x")
-
-    for _ in range(3):
-        write_all(tmp_path, ["a\n"], files_max=1)
-
-    assert {"traces-mine.jsonl", "notes.txt"} <= set(written(tmp_path))
-
-
-def test_what_was_flushed_can_be_read_while_the_file_is_open(tmp_path: Path) -> None:
-    with RotatingFile(tmp_path) as file:
-        file.open()
-        assert written(tmp_path) == {"traces-000001.jsonl": ""}
-        file.write("a\n")
-        file.flush()
-        assert written(tmp_path) == {"traces-000001.jsonl": "a\n"}
-        assert not file.closed
-    assert file.closed
-
-
-def test_where_the_folder_is_deleted_the_next_line_is_in_a_new_one(tmp_path: Path) -> None:
-    folder = tmp_path / "traces"
-    folder.mkdir()
-    with RotatingFile(folder) as file:
-        file.write("a\n")
-        file.flush()
-        shutil.rmtree(folder)
-        file.write("b\n")
-
-    assert written(folder) == {"traces-000002.jsonl": "b\n"}
-
-
-def test_a_next_file_that_can_not_be_opened_is_tried_again_and_no_old_one_goes(
-    tmp_path: Path,
-) -> None:
-    in_the_way = tmp_path / "traces-000002.jsonl"
-    with RotatingFile(tmp_path, bytes_max=2, files_max=1) as file:
-        in_the_way.mkdir()
-        file.write("a\n")
-        with pytest.raises(IsADirectoryError):
-            file.write("b\n")
-        in_the_way.rmdir()
-        assert (tmp_path / "traces-000001.jsonl").exists()
-        file.write("c\n")
-
-    assert written(tmp_path) == {"traces-000002.jsonl": "c\n"}
-
-
 def test_a_trace_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "traces").write_text("")
     with pytest.raises(StartError, match="traces: file exists"):
-        exporter_for(tmp_path / "traces", {})
+        exporters_for(tmp_path / "traces", {})
 
 
 def test_a_trace_folder_that_can_wait_is_made_once_that_is_possible(tmp_path: Path) -> None:
     (tmp_path / "traces").write_text("")
-    exporter = exporter_for(tmp_path / "traces", {}, at_once=False)
-    assert exporter is not None
+    (exporter,) = exporters_for(tmp_path / "traces", {}, at_once=False)
     spans = CountedSpans(exporter)
     with capture_logs() as logs:
         exported(spans, 2)

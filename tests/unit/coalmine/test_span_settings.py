@@ -7,13 +7,16 @@ import pytest
 from structlog.testing import capture_logs
 
 from coalmine.errors import StartError
-from coalmine.span_export import exporter_for
+from coalmine.span_exporter import exporters_for
 from coalmine.span_settings import (
     BatchSettings,
     batch_settings,
     check_otlp,
+    credential_files_of,
     endpoint_of,
+    exporters_of,
     means_tls_unsaid,
+    protocol_of,
 )
 
 OTLP = "OTEL_EXPORTER_OTLP_"
@@ -70,6 +73,9 @@ def test_a_batch_is_no_larger_than_the_queue() -> None:
             "http://h:x",
             "expected an endpoint such as http://HOST:4317, got 'http://h:x'",
         ),
+        ("PROTOCOL", "http/json", "expected grpc or http/protobuf, got 'http/json'"),
+        ("HEADERS", "secret", "expected NAME=VALUE,NAME=VALUE"),
+        ("HEADERS", "a=1,secret", "expected NAME=VALUE,NAME=VALUE"),
         ("COMPRESSION", "zstd", "expected gzip or none, got 'zstd'"),
         ("INSECURE", "yes", "expected true or false, got 'yes'"),
         ("CERTIFICATE", "/nowhere/ca.pem", "/nowhere/ca.pem: no such file or directory"),
@@ -82,7 +88,7 @@ def test_what_the_exporter_cannot_read_is_one_line_with_its_name(
 ) -> None:
     environ = {f"{OTLP}ENDPOINT": "http://127.0.0.1:1", f"{prefix}{kind}": value}
     with pytest.raises(StartError) as raised:
-        exporter_for(None, environ)
+        exporters_for(None, environ)
     assert str(raised.value) == f"{prefix}{kind}: {told}"
 
 
@@ -113,6 +119,7 @@ def test_the_endpoint_for_traces_comes_first() -> None:
         ("127.0.0.1:4317", "false", True),
         ("127.0.0.1:4317", "true", False),
         ("http://127.0.0.1:4317", "", False),
+        ("http://127.0.0.1:4317", "false", False),
         ("https://127.0.0.1:4317", "", False),
         ("", "", False),
     ],
@@ -124,12 +131,71 @@ def test_an_endpoint_without_a_scheme_means_tls(endpoint: str, insecure: str, tl
 
 def test_an_endpoint_without_a_scheme_is_said_to_mean_tls() -> None:
     with capture_logs() as logs:
-        exporter = exporter_for(None, {f"{OTLP}ENDPOINT": "127.0.0.1:1"})
-    assert exporter is not None
+        (exporter,) = exporters_for(None, {f"{OTLP}ENDPOINT": "127.0.0.1:1"})
     exporter.shutdown()
     assert [(each["event"], each["without_tls"]) for each in logs] == [
         ("otlp_endpoint_means_tls", "http://127.0.0.1:1")
     ]
+
+
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:4318", "localhost:4318", "grpc://h:4318"])
+def test_by_http_an_endpoint_is_a_url(endpoint: str) -> None:
+    environ = {f"{OTLP}ENDPOINT": endpoint, f"{OTLP}PROTOCOL": "http/protobuf"}
+    expected = f"^{OTLP}ENDPOINT: expected a URL such as http://HOST:4318, got '{endpoint}'$"
+    with pytest.raises(StartError, match=expected):
+        check_otlp(environ)
+
+
+@pytest.mark.parametrize(
+    ("said", "protocol"),
+    [
+        ({}, "grpc"),
+        ({f"{OTLP}PROTOCOL": "http/protobuf"}, "http/protobuf"),
+        ({f"{OTLP}PROTOCOL": "http/json", f"{TRACES}PROTOCOL": "grpc"}, "grpc"),
+        ({f"{OTLP}PROTOCOL": "grpc", f"{TRACES}PROTOCOL": "http/protobuf"}, "http/protobuf"),
+        ({f"{OTLP}PROTOCOL": ""}, "grpc"),
+    ],
+)
+def test_the_protocol_for_traces_comes_first(said: dict[str, str], protocol: str) -> None:
+    assert protocol_of(said) == protocol
+
+
+@pytest.mark.parametrize("files", [["CLIENT_KEY"], ["CLIENT_CERTIFICATE"]])
+def test_a_key_needs_its_certificate(files: list[str], tmp_path: Path) -> None:
+    file = tmp_path / "some.pem"
+    file.write_text("-")
+    with pytest.raises(StartError, match=r"CLIENT_KEY and .*CLIENT_CERTIFICATE: expected both"):
+        check_otlp({f"{OTLP}{each}": str(file) for each in files})
+
+
+def test_files_for_traces_come_first_each_by_itself() -> None:
+    said = {f"{OTLP}CERTIFICATE": "ca", f"{TRACES}CLIENT_KEY": "key", f"{OTLP}CLIENT_KEY": "no"}
+    assert credential_files_of(said) == ("ca", "key", "")
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ("", ["otlp"]),
+        ("otlp", ["otlp"]),
+        ("none", []),
+        ("otlp_json_file", ["otlp_json_file"]),
+        (" otlp , otlp_json_file ", ["otlp", "otlp_json_file"]),
+    ],
+)
+def test_exporters_are_those_that_are_named(value: str, names: list[str]) -> None:
+    environ = {f"{OTLP}ENDPOINT": "http://h:1", "OTEL_TRACES_EXPORTER": value}
+    assert exporters_of(environ) == names
+
+
+@pytest.mark.parametrize("value", ["", "otlp", "otlp,otlp_json_file"])
+def test_without_an_endpoint_there_are_files_alone(value: str) -> None:
+    assert exporters_of({"OTEL_TRACES_EXPORTER": value}) == ["otlp_json_file"]
+
+
+def test_an_exporter_that_there_isnt_is_named() -> None:
+    with pytest.raises(StartError, match=r"^OTEL_TRACES_EXPORTER: expected otlp, .* got 'zipkin'"):
+        exporters_of({"OTEL_TRACES_EXPORTER": "otlp,zipkin"})
 
 
 @pytest.mark.parametrize("prefix", [OTLP, TRACES])
@@ -140,8 +206,7 @@ def test_a_variable_that_is_empty_is_none(
     monkeypatch.setenv(f"{OTLP}ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv(f"{prefix}{kind}", "")
 
-    exporter = exporter_for(None)
+    (exporter,) = exporters_for(None)
 
-    assert exporter is not None
     exporter.shutdown()
     assert f"{prefix}{kind}" not in os.environ

@@ -12,7 +12,8 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
 from structlog.testing import capture_logs
 
-from coalmine.span_export import CountedSpans, exporter_for
+from coalmine.span_export import CountedSpans
+from coalmine.span_exporter import exporters_for
 from coalmine.span_settings import BatchSettings
 from coalmine.span_size import parts_of, size_of
 from tests.doubles.otlp_receiver import OtlpReceiver
@@ -84,7 +85,7 @@ def test_parts_keep_the_order_and_are_of_bounded_size() -> None:
 
 def sent(receiver: OtlpReceiver, spans: Sequence[ReadableSpan]) -> tuple[dict[str, int], list[str]]:
     """Return what became of spans that are sent in one batch, and which arrived."""
-    exporter = exporter_for(None, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint})
+    (exporter,) = exporters_for(None, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint})
     assert isinstance(exporter, OTLPSpanExporter)
     counted = CountedSpans(exporter, BatchSettings(256, 256, 3_600_000))
     for span in spans:
