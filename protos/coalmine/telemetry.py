@@ -33,6 +33,10 @@ ORIGIN: Final = "coalmine.origin"
 REFUSED: Final = "coalmine.refused"
 # Why, where a limit was reached or nobody could be called.
 TURNED_AWAY: Final = "coalmine.turned_away"
+# True on every call and request that failed: no store need be asked for its own mark of an error.
+FAILED: Final = "coalmine.failed"
+# Of the request alone: its trace goes on with copies and comparisons.
+DURATION_MS: Final = "coalmine.duration_ms"
 REVISION: Final = "coalmine.revision"
 ROLE: Final = "coalmine.role"
 BACKEND: Final = "coalmine.backend"
@@ -51,7 +55,6 @@ TIPPED: Final = "coalmine.tipped"
 # With a candidate's name behind it: the worst outcome of its comparisons in the request.
 CANDIDATE_PREFIX: Final = "coalmine.candidate."
 
-COMPARE_SPAN: Final = "coalmine.compare"
 COMPARE_OUTCOME: Final = "coalmine.compare.outcome"
 COMPARE_REFERENCE: Final = "coalmine.compare.reference"
 COMPARE_CANDIDATE: Final = "coalmine.compare.candidate"
@@ -87,7 +90,6 @@ DIFFERENCE_RULE: Final = "rule"
 DIFFERENCE_SCORE: Final = "score"
 
 # A trace of its own: a verdict that became another, linked to the request that tipped it.
-VERDICT_SPAN: Final = "coalmine.verdict"
 VERDICT: Final = "coalmine.verdict"
 VERDICT_BEFORE: Final = "coalmine.verdict.before"
 VERDICT_REASON: Final = "coalmine.verdict.reason"

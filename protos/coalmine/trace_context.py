@@ -12,6 +12,12 @@ TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 
 _FORM: Final = re.compile(r"([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?")
+# A tracestate's members; of others, and of more, OpenTelemetry logs a line for each request.
+_MEMBER: Final = re.compile(
+    r"([a-z][a-z0-9_*/-]{0,255}|[a-z0-9][a-z0-9_*/-]{0,240}@[a-z][a-z0-9_*/-]{0,13})"
+    r"=[ -+\--<>-~]{0,255}[!-+\--<>-~]"
+)
+_MEMBERS_MAX: Final = 32
 _RATIO_BITS: Final = (1 << 64) - 1
 
 
@@ -33,6 +39,12 @@ def parse(traceparent: str) -> Parent | None:
     if not any(trace_id) or not any(span_id):
         return None
     return Parent(trace_id, span_id, sampled=bool(int(found[4], 16) & 1))
+
+
+def is_tracestate(text: str) -> bool:
+    """Return whether a tracestate says something that can be read."""
+    members = [member for each in text.split(",") if (member := each.strip(" \t"))]
+    return 0 < len(members) <= _MEMBERS_MAX and all(map(_MEMBER.fullmatch, members))
 
 
 def trace_ids(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:

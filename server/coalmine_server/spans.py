@@ -21,7 +21,14 @@ from opentelemetry.trace import (
 
 from coalmine import telemetry
 from coalmine.inference import MODEL_INFER
-from coalmine.trace_context import TRACEPARENT, TRACESTATE, HeadSampler, Parent, parse
+from coalmine.trace_context import (
+    TRACEPARENT,
+    TRACESTATE,
+    HeadSampler,
+    Parent,
+    is_tracestate,
+    parse,
+)
 
 QUEUE: Final = "queue"
 COMPUTE: Final = "compute"
@@ -170,7 +177,7 @@ class Spans:
             kind=SpanKind.SERVER,
             status=status,
             start_time=exchange.begun_ns,
-            end_time=exchange.ended_ns,
+            end_time=max(exchange.ended_ns, exchange.begun_ns + 1),
             instrumentation_scope=_SCOPE,
         )
 
@@ -216,7 +223,7 @@ class Spans:
             kind=SpanKind.INTERNAL,
             status=_UNSET,
             start_time=took[0],
-            end_time=took[1],
+            end_time=max(took[1], took[0] + 1),  # Jaeger warns of one that ends as it begins
             instrumentation_scope=_SCOPE,
         )
 
@@ -230,7 +237,7 @@ def _remote(parent: Parent, tracestate: str) -> SpanContext:
         span_id=int.from_bytes(parent.span_id, "big"),
         is_remote=True,
         trace_flags=_SAMPLED if parent.sampled else TraceFlags(TraceFlags.DEFAULT),
-        trace_state=TraceState.from_header([tracestate]) if tracestate else None,
+        trace_state=TraceState.from_header([tracestate]) if is_tracestate(tracestate) else None,
     )
 
 
@@ -243,6 +250,7 @@ def _attributes(exchange: Exchange) -> Attributes:
         telemetry.MODEL_VERSION: exchange.version[:_TEXT_MAX],
         telemetry.REQUEST_ID: exchange.request_id[:_TEXT_MAX],
         telemetry.BATCH_SIZE: exchange.batch_rows,
+        telemetry.FAILED: exchange.code in _SERVER_FAILURES,
     }
     return {name: value for name, value in attributes.items() if value}
 

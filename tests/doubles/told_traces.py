@@ -10,7 +10,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine.span_export import exporter_for
+from coalmine.span_exporter import exporters_for
 from coalmine.trace_context import HeadSampler, header
 from coalmine_router.observer.comparison.result import Answer, Comparison
 from coalmine_router.observer.evidence.verdict import Figures, Gate, Verdict, VerdictChange
@@ -45,6 +45,19 @@ def fell_back() -> Exchange:
     return Exchange.of(made)
 
 
+def instead() -> Exchange:
+    """Canary was not ready, so that no call went to it."""
+    return Exchange.of(report(assignment=pb.ASSIGNMENT_FALLBACK, chosen="canary"))
+
+
+def tried_twice() -> Exchange:
+    made = report()
+    made.attempts[0].status_code = 14
+    made.attempts.add().CopyFrom(made.attempts[0])
+    made.attempts[1].span_id, made.attempts[1].status_code = b"attempt2", 0
+    return Exchange.of(made)
+
+
 def requests() -> dict[str, Exchange]:
     """Return exchanges by what is told of them."""
     return {
@@ -67,6 +80,8 @@ def requests() -> dict[str, Exchange]:
             found(failed(), role="audit"), calls=[call("canary", "audit", GONE)]
         ),
         "fell back": fell_back(),
+        "instead": instead(),
+        "tried twice": tried_twice(),
         "in flight": refused("in_flight", 8),
         "not ready": refused("not_ready", 14),
         "no route": refused("", 5, route=""),
@@ -129,7 +144,7 @@ def export(folder: Path) -> dict[str, str]:
         by = tipped([failure]) if name == "tipped" else {}
         spans += tree(each, ROUTER, segment=SEGMENTS.get(name), tipped=by)
     for seed, (name, verdict) in enumerate(verdicts.items()):
-        spans.append(verdict_span(verdict, ROUTER, random.Random(seed)))
+        spans.append(verdict_span(verdict, ROUTER, random.Random(seed), STARTED_NS + 1_000_000))
         names[trace_id(spans[-1])] = name
     write(folder / "router", spans)
     write(folder / "server", list(served(made)))
@@ -176,7 +191,6 @@ def _served(spans: ServerSpans, parent: str, request_id: str, version: str) -> S
 
 
 def write(folder: Path, spans: Sequence[ReadableSpan]) -> None:
-    exporter = exporter_for(folder, {})
-    assert exporter is not None
+    (exporter,) = exporters_for(folder, {})
     exporter.export(spans)
     exporter.shutdown()

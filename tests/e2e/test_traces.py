@@ -1,16 +1,28 @@
 """The spans of real processes, as a collector receives them."""
 
+import re
+import subprocess
+import sys
+import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
 
 from coalmine.tensors import Array
+from coalmine_client.otlp_spans import Span, spans_of
 from tests.doubles.oip_backend import request_body
-from tests.doubles.otlp_receiver import OtlpReceiver, ReceivedSpan
+from tests.doubles.otlp_receiver import OtlpReceiver, Received, ReceivedSpan
 from tests.doubles.processes import Started, started
-from tests.doubles.router_setup import Caller, caller_of, configuration, router
+from tests.doubles.router_setup import PIXELS, Caller, caller_of, configuration, router
 from tests.e2e.conftest import Digits, server_arguments
 
+ROOT = Path(__file__).parents[2]
 METHOD = "inference.GRPCInferenceService/ModelInfer"
 TRACE, CALLER_SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -72,14 +84,17 @@ def test_one_request_is_one_tree_from_the_caller_to_the_comparison(
     routed = only(spans, service="coalmine-router", kind="SERVER")
     primary = only(spans, kind="CLIENT", role="primary")
     shadow = only(spans, kind="CLIENT", role="shadow")
-    compared = only(spans, name="coalmine.compare")
+    compared = only(spans, kind="INTERNAL", service="coalmine-router")
     served, copied = (
         only(spans, service="coalmine-server", parent_id=call.span_id, kind="SERVER")
         for call in (primary, shadow)
     )
     assert routed.parent_id == CALLER_SPAN
     assert {span.parent_id for span in (primary, shadow, compared)} == {routed.span_id}
-    assert {span.name for span in (routed, primary, shadow, served, copied)} == {METHOD}
+    assert {span.name for span in (routed, served, copied)} == {METHOD}
+    assert [span.name for span in (primary, shadow, compared)] == [
+        *("primary stable", "shadow int8", "compare int8: mismatch"),
+    ]
     assert_attributes(
         routed,
         {
@@ -120,7 +135,7 @@ def test_one_request_is_one_tree_from_the_caller_to_the_comparison(
     assert (difference.attributes["name"], difference.attributes["kind"]) == ("logits", "value")
 
 
-def _servers(receiver: OtlpReceiver) -> list[ReceivedSpan]:
+def _servers(receiver: Received) -> list[ReceivedSpan]:
     return [
         span
         for span in receiver.spans
@@ -146,14 +161,15 @@ def test_at_ratio_0_every_mismatch_is_traced_and_no_match(digits: Digits, tmp_pa
     outcomes = {
         span.trace_id: span.attributes["coalmine.compare.outcome"]
         for span in spans
-        if span.name == "coalmine.compare" and "coalmine.tipped" not in span.attributes
+        if "coalmine.compare.outcome" in span.attributes
+        and "coalmine.tipped" not in span.attributes
     }
     tipped = {span.trace_id for span in spans if "coalmine.tipped" in span.attributes}
     assert set(outcomes.values()) == {"mismatch"}
     kept = {int(trace_id[:8], 16) for trace_id in outcomes.keys() | tipped}
     assert differing <= kept
     assert len(kept) <= len(differing) + 1, "beside mismatches, who tipped the verdict"
-    requests = (span for span in spans if span.name != "coalmine.verdict")
+    requests = (span for span in spans if "coalmine.verdict" not in span.attributes)
     assert {span.trace_id for span in requests} == set(outcomes) | tipped
 
 
@@ -163,3 +179,103 @@ _ID = "traceparent"
 def _trace_id(number: int) -> str:
     """Return a traceparent whose trace id tells the image, with the flag not to sample."""
     return f"00-{number:08x}{'ab' * 12}-{CALLER_SPAN}-00"
+
+
+# ---------------------------------------------------------------- files, and what is read of them
+
+# In it everything there is happens to one request: as docs/tracing.md shows it.
+EVERYTHING: Mapping[str, Any] = {
+    "weights": {"stable": 90, "canary": 10},
+    "shadows": {"int8": 100},
+    "audit": 100,
+    "noise": 100,
+    "compare": {"outputs": {"logits": {"rule": "exact"}}},
+}
+
+
+@dataclass(frozen=True)
+class Left:
+    """The folders of trace files that a router and a server left."""
+
+    folders: tuple[Path, Path]
+
+    def whole(self, file: Path) -> list[Span]:
+        """Return the spans of the newest mismatch, as `coalmine traces --otlp` writes it."""
+        program = [sys.executable, "-c", "from coalmine_client.cli import main; main()"]
+        words = ["traces", *self.folders, "--mismatches", "--limit", "1", "--otlp", file]
+        subprocess.run([*program, *map(str, words)], check=True, timeout=60)
+        return [span for line in file.read_text().splitlines() for span in spans_of(line)]
+
+
+@pytest.fixture(scope="module")
+def left(digits: Digits, tmp_path_factory: pytest.TempPathFactory) -> Left:
+    folder = tmp_path_factory.mktemp("left")
+    arguments = [*server_arguments(digits), "--traces", str(folder / "server-traces")]
+    with started(*arguments, folder=folder) as server:
+        file = configuration(folder, server.address("grpc"), **EVERYTHING)
+        with router(file) as running, caller_of(running) as caller:
+            while caller.infer(image(digits.held_out.pixels, 0))[1] != "stable":
+                """Ask again: the newest trace is to be one that stable answered."""
+            _stop(running)
+    return Left((folder / "state" / "traces", folder / "server-traces"))
+
+
+def test_the_tree_of_the_document_is_that_of_a_real_request(left: Left, tmp_path: Path) -> None:
+    file = tmp_path / "whole.jsonl"
+    left.whole(file)
+    script = ROOT / "tools" / "trace_tree.py"
+    ran = subprocess.run(
+        [sys.executable, str(script), str(file)], capture_output=True, text=True, check=True
+    )
+    document = (ROOT / "docs" / "tracing.md").read_text()
+    (shown,) = re.findall(r"<!-- tree -->\n```text\n(.*?)```", document, re.DOTALL)
+    assert alike(ran.stdout) == alike(shown), ran.stdout
+
+
+def alike(tree: str) -> list[str]:
+    """Return a tree's lines in an order of their own: copies are made at one time."""
+    return sorted(line.replace("├", "└").replace("│", " ") for line in tree.splitlines())
+
+
+def test_no_span_ends_as_it_begins_and_no_siblings_have_one_name(
+    left: Left, tmp_path: Path
+) -> None:
+    spans = left.whole(tmp_path / "whole.jsonl")
+    assert min(span.ended_ns - span.started_ns for span in spans) > 0
+    names = Counter((span.parent_id, span.name) for span in spans)
+    assert set(names.values()) == {1}
+
+
+def test_all_spans_of_a_process_name_its_host_and_version(left: Left, tmp_path: Path) -> None:
+    said = {
+        str(each["key"]): each["value"]
+        for span in left.whole(tmp_path / "whole.jsonl")
+        for each in span.resource["resource"]["attributes"]
+    }
+    assert {"host.name", "service.version", "process.pid"} <= set(said)
+
+
+# ---------------------------------------------------------------- what has no route
+
+
+def test_requests_without_a_route_leave_one_trace_a_second_and_are_counted(
+    digits: Digits, tmp_path: Path
+) -> None:
+    with OtlpReceiver() as receiver:
+        with traced(digits, tmp_path, receiver, ratio="0") as caller:
+            began_s = time.monotonic()
+            codes = Counter(refused(caller, b"\x0a\xff") for _ in range(25))
+            codes += Counter(refused(caller, request_body("nope", x=PIXELS)) for _ in range(25))
+            took_s = time.monotonic() - began_s
+        spans = [each for each in receiver.spans if each.attributes.get("coalmine.refused")]
+    assert codes == {"INVALID_ARGUMENT": 25, "NOT_FOUND": 25}
+    assert 1 <= len(spans) <= 1 + took_s + 1
+    assert {(each.name, each.status, each.attributes["coalmine.failed"]) for each in spans} == {
+        (METHOD, "ERROR", True)
+    }
+
+
+def refused(caller: Caller, body: bytes) -> str:
+    with pytest.raises(grpc.RpcError) as raised:
+        caller.infer(body)
+    return str(raised.value.code().name)

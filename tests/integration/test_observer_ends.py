@@ -23,6 +23,7 @@ from tests.doubles.waiting import eventually
 LOGITS = np.array([[0.1, 0.7, 0.2]], np.float32)
 REQUEST = request_body("digits", pixels=np.zeros((1, 4), np.float32))
 RESPONSE = response_body(logits=LOGITS)
+MISMATCH = "compare canary: mismatch"
 WRONG = answering(logits=LOGITS + np.float32(0.5))
 
 
@@ -68,7 +69,7 @@ async def test_a_verdict_is_on_disk_before_its_span_is_made(tmp_path: Path) -> N
     seen: list[list[str]] = []
 
     def look(span: ReadableSpan) -> None:
-        if span.name == t.VERDICT_SPAN:
+        if span.name.startswith("verdict "):
             seen.append(kept_verdicts(tmp_path))
 
     watching = Watching(look)
@@ -97,7 +98,7 @@ async def test_a_verdict_is_told_although_the_disk_does_not_take_it(tmp_path: Pa
             locked.close()
             assert rig.status().verdict == "fail"
             assert (rig.metric("evidence_saves_failed_total") or 0) > 0
-    assert len(watching.named(t.VERDICT_SPAN)) == 1
+    assert len(watching.named("verdict canary: fail")) == 1
     assert "evidence_not_saved" in {each["event"] for each in logs}
     assert trouble == f"{tmp_path}/evidence.db: evidence is not saved: database is locked"
     assert kept_verdicts(tmp_path) == ["fail"], "the last save was taken"
@@ -125,7 +126,7 @@ async def test_errors_and_shares_of_the_split_bear_a_verdict_without_a_single_co
     assert status.verdict == "fail"
     (counts,) = status.comparisons
     assert (counts.verdict.gates[1].gate, counts.verdict.gates[1].finding) == ("errors", "fail")
-    (verdict,) = watching.named(t.VERDICT_SPAN)
+    (verdict,) = watching.named("verdict canary: fail")
     (tipped,) = [each for each in watching.spans if t.TIPPED in (each.attributes or {})]
     assert (tipped.attributes or {})[t.TIPPED] == "fail"
     assert tipped.context is not None
@@ -203,7 +204,7 @@ def assert_it_adds_up(status: pb.RouteStatus) -> None:
 
 async def test_an_exchange_that_cannot_be_told_costs_itself_alone(tmp_path: Path) -> None:
     def fail(span: ReadableSpan) -> None:
-        if span.name == t.COMPARE_SPAN and len(watching.named(t.COMPARE_SPAN)) == 3:
+        if span.name == MISMATCH and len(watching.named(MISMATCH)) == 3:
             raise RuntimeError("no more ink")
 
     watching = Watching(fail)
@@ -216,7 +217,7 @@ async def test_an_exchange_that_cannot_be_told_costs_itself_alone(tmp_path: Path
                 await rig.send(*shadowed(2))
                 status = await rig.settled(10)
                 await rig.plane.settled()
-    assert (status.shadows[0].compared, len(watching.named(t.COMPARE_SPAN))) == (10, 10)
+    assert (status.shadows[0].compared, len(watching.named(MISMATCH))) == (10, 10)
     assert [each["event"] for each in logs].count("exchange_not_told") == 1
 
 

@@ -30,6 +30,7 @@ from tests.doubles.otlp_receiver import OtlpReceiver, ReceivedSpan
 from tests.doubles.reports import STARTED_NS, UNUSED, report, router_config
 from tests.doubles.waiting import eventually
 
+MISMATCH = "compare canary: mismatch"
 PIXELS = np.arange(4, dtype=np.float32).reshape(1, 4)
 LOGITS = np.array([[0.1, 0.7, 0.2]], dtype=np.float32)
 OTHER = np.array([[0.1, 0.5, 0.2]], dtype=np.float32)
@@ -76,7 +77,8 @@ async def test_a_mismatch_is_one_trace_with_everything_that_differs(tmp_path: Pa
             await received(spans)
         trace = receiver.trace(sent.trace_id.hex())
     tree = by_role(trace)
-    assert set(tree) == {"SERVER", "primary", "shadow", t.COMPARE_SPAN}
+    assert set(tree) == {"SERVER", "primary", "shadow", MISMATCH}
+    assert (tree["primary"].name, tree["shadow"].name) == ("primary stable", "shadow canary")
     assert len(trace) == 4
 
     server = tree["SERVER"]
@@ -89,6 +91,7 @@ async def test_a_mismatch_is_one_trace_with_everything_that_differs(tmp_path: Pa
         t.RPC_SYSTEM: "grpc",
         t.RPC_METHOD: INFER,
         t.RPC_STATUS: "OK",
+        t.DURATION_MS: 3.0,
         t.ROUTE: "digits",
         t.MODEL: "digits",
         t.VARIANT: "stable",
@@ -101,7 +104,7 @@ async def test_a_mismatch_is_one_trace_with_everything_that_differs(tmp_path: Pa
         f"{t.CANDIDATE_PREFIX}canary": "mismatch",
     }
 
-    below = {"primary", "shadow", t.COMPARE_SPAN}
+    below = {"primary", "shadow", MISMATCH}
     assert {tree[each].parent_id for each in below} == {server.span_id}
     assert tree["primary"].span_id == sent.attempts[0].span_id.hex()
     assert tree["primary"].attributes[t.SERVER_PORT] == 8001
@@ -120,7 +123,7 @@ async def test_a_mismatch_is_one_trace_with_everything_that_differs(tmp_path: Pa
     (parent,) = shadow.seen[0].values("traceparent")
     assert tree["shadow"].span_id in str(parent)
 
-    compare = tree[t.COMPARE_SPAN]
+    compare = tree[MISMATCH]
     assert compare.status == "UNSET"
     assert compare.attributes[t.ROUTE] == "digits"
     assert compare.attributes[t.COMPARE_ROLE] == "shadow"
@@ -163,11 +166,11 @@ async def test_unsampled_every_mismatch_is_kept_whole_and_no_match(tmp_path: Pat
                 await rig.send(*(shadowed(sampled=False) for _ in range(300)))
                 status = await rig.settled(300)
             await received(spans)
-        compared = receiver.named(t.COMPARE_SPAN)
+        compared = receiver.having(t.COMPARE_OUTCOME)
         tipping = {each.trace_id for each in compared if t.TIPPED in each.attributes}
         traces = {each.trace_id for each in compared}
         sizes = {len(receiver.trace(each)) for each in traces}
-        verdicts = receiver.named(t.VERDICT_SPAN)
+        verdicts = receiver.having(t.VERDICT)
         everything = len(receiver.spans)
     assert status.comparisons[0].mismatch == 100
     outcomes = {each.trace_id: each.attributes[t.COMPARE_OUTCOME] for each in compared}
@@ -199,9 +202,9 @@ async def test_unsampled_errors_failures_and_slow_requests_are_kept(tmp_path: Pa
     assert kept == [4, 2, 2, 0]
     assert (tree["shadow"].status, tree["shadow"].status_text) == ("ERROR", "gone fishing")
     assert tree["shadow"].attributes[t.RPC_STATUS] == "UNAVAILABLE"
-    assert tree[t.COMPARE_SPAN].attributes[t.COMPARE_OUTCOME] == "error"
-    assert tree[t.COMPARE_SPAN].attributes[t.COMPARE_KIND] == "status"
-    assert t.COMPARE_MAX_ABS_DIFF not in tree[t.COMPARE_SPAN].attributes
+    assert tree["compare canary: error"].attributes[t.COMPARE_OUTCOME] == "error"
+    assert tree["compare canary: error"].attributes[t.COMPARE_KIND] == "status"
+    assert t.COMPARE_MAX_ABS_DIFF not in tree["compare canary: error"].attributes
     assert (server.status, server.status_text) == ("ERROR", "no backend")
 
 
@@ -228,6 +231,8 @@ async def test_unsampled_a_request_that_fell_back_is_kept_with_the_call_that_fai
     assert server.attributes[t.CHOSEN] == "canary"
     assert (server.status, calls["stable"].status) == ("UNSET", "UNSET")
     assert (calls["canary"].status, calls["canary"].status_text) == ("ERROR", "canary gone")
+    assert {each.name for each in calls.values()} == {"primary canary", "fallback stable"}
+    assert [each.attributes.get(t.FAILED) for each in (server, *calls.values())].count(True) == 1
 
 
 async def test_a_tree_is_whole_when_its_last_shadow_is_done(tmp_path: Path) -> None:
@@ -251,7 +256,7 @@ async def test_a_tree_is_whole_when_its_last_shadow_is_done(tmp_path: Path) -> N
         trace = receiver.trace(sent.trace_id.hex())
     assert early == []
     assert len(trace) == 6
-    assert len([each for each in trace if each.name == t.COMPARE_SPAN]) == 2
+    assert len([each for each in trace if t.COMPARE_OUTCOME in each.attributes]) == 2
 
 
 async def test_a_request_whose_copies_were_dropped_still_has_its_own_spans(tmp_path: Path) -> None:
@@ -306,7 +311,7 @@ async def test_audit_and_noise_stand_in_the_tree_each_by_its_role(tmp_path: Path
     compared = {
         each.attributes[t.COMPARE_ROLE]: each.attributes
         for each in trace
-        if each.name == t.COMPARE_SPAN
+        if t.COMPARE_OUTCOME in each.attributes
     }
     assert set(compared) == {"audit", "noise"}
     assert compared["audit"][t.COMPARE_CANDIDATE] == "canary"
@@ -338,9 +343,11 @@ async def test_a_failed_verdict_leads_to_the_comparison_that_tipped_it(tmp_path:
                 await rig.send(*(shadowed(sampled=False) for _ in range(40)))
                 await rig.settled(40)
             await received(spans)
-        (verdict,) = receiver.named(t.VERDICT_SPAN)
+        (verdict,) = receiver.having(t.VERDICT)
         (compare,) = (each for each in receiver.spans if t.TIPPED in each.attributes)
-    assert (compare.name, compare.attributes[t.TIPPED]) == (t.COMPARE_SPAN, "fail")
+    assert (compare.name, compare.attributes[t.TIPPED]) == (MISMATCH, "fail")
+    assert verdict.name == "verdict canary: fail"
+    assert verdict.start_ns == compare.start_ns < verdict.end_ns
     assert verdict.links == ((compare.trace_id, compare.span_id),)
     assert verdict.trace_id != compare.trace_id
     said = verdict.attributes

@@ -10,6 +10,17 @@ from pathlib import Path
 import grpc
 import numpy as np
 import pytest
+from opentelemetry.baggage import set_baggage
+from opentelemetry.context import attach, detach
+from opentelemetry.instrumentation.grpc import aio_client_interceptors
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    SpanContext,
+    TraceFlags,
+    TraceState,
+    set_span_in_context,
+)
 
 from coalmine.addresses import bound_address, reserve
 from coalmine.inference import inference_pb2 as oip
@@ -546,3 +557,30 @@ async def test_while_answers_are_held_questions_and_refusals_wait_as_well() -> N
             grpc.StatusCode.NOT_FOUND,
             grpc.StatusCode.OK,
         ]
+
+
+async def test_an_instrumented_callers_tracestate_and_baggage_reach_the_backend() -> None:
+    provider = TracerProvider()
+    state = TraceState([("vendor", "1"), ("other", "a b")])
+    parent = SpanContext(
+        *(0x0AF7651916CD43DD8448EB211C80319C, 0xB7AD6B7169203331),
+        is_remote=True,
+        trace_flags=TraceFlags(TraceFlags.SAMPLED),
+        trace_state=state,
+    )
+    context = set_span_in_context(NonRecordingSpan(parent), set_baggage("tenant", "acme"))
+    async with OipBackend() as backend, ProxyRig(table(backend.address)) as proxy:
+        token = attach(context)
+        interceptors = aio_client_interceptors(provider)  # type: ignore[no-untyped-call]  # no types in the library
+        async with grpc.aio.insecure_channel(proxy.address, interceptors=interceptors) as channel:
+            call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+            call = channel.unary_unary(f"/{INFER}")
+            await call(REQUEST)
+        detach(token)
+        seen, report = backend.seen[0], proxy.reports[0]
+    assert report.trace_id == parent.trace_id.to_bytes(16, "big")
+    assert report.parent_span_id != parent.span_id.to_bytes(8, "big"), "below the caller's own call"
+    span_id = report.attempts[0].span_id.hex()
+    assert seen.values("traceparent") == [f"00-{report.trace_id.hex()}-{span_id}-01"]
+    assert seen.values("tracestate") == ["vendor=1,other=a b"]
+    assert seen.values("baggage") == ["tenant=acme"]

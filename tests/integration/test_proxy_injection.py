@@ -12,6 +12,10 @@ PIXELS = np.ones((1, 4), np.float32)
 REQUEST = request_body("digits", pixels=PIXELS)
 
 
+# Without it a tracestate is of no trace, and dropped.
+PARENT = (b"traceparent", b"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01")
+
+
 def table(address: str) -> RouteTable:
     route = Route(
         name="digits",
@@ -41,7 +45,7 @@ async def test_a_value_with_control_characters_is_refused_and_not_passed_on(
         OipBackend(answering(logits=PIXELS)) as backend,
         ProxyRig(table(backend.address)) as proxy,
     ):
-        assert await call(proxy.address, f"/{INFER}", REQUEST, [(key, value)]) == "answered"
+        assert await call(proxy.address, f"/{INFER}", REQUEST, [PARENT, (key, value)]) == "answered"
         assert inferred(backend) == []
         assert await proxy.infer(REQUEST), "others are served on"
 

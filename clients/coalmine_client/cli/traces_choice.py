@@ -4,7 +4,7 @@ import heapq
 from collections.abc import Callable, Collection, Iterable
 from typing import Final
 
-from coalmine.telemetry import COMPARE_OUTCOME, COMPARE_ROLE, COMPARE_SPAN
+from coalmine.telemetry import COMPARE_OUTCOME, COMPARE_ROLE
 from coalmine_client.otlp_spans import Span
 
 SPANS_MAX: Final = 1_000
@@ -46,11 +46,7 @@ def is_any(_: Span) -> bool:
 def is_mismatch(span: Span) -> bool:
     """Return whether a candidate was found to differ; that the reference does is no mismatch."""
     told = span.attributes
-    return (
-        span.name == COMPARE_SPAN
-        and told.get(COMPARE_OUTCOME) == "mismatch"
-        and told.get(COMPARE_ROLE) != "noise"
-    )
+    return told.get(COMPARE_OUTCOME) == "mismatch" and told.get(COMPARE_ROLE) != "noise"
 
 
 class _Newest:

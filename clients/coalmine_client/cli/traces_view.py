@@ -83,13 +83,8 @@ def _row(branch: Branch, began_ns: int, took_ns: int) -> Iterator[Cell]:
 
 
 def _name(span: Span) -> str:
-    """Return the call's role, or the span's name without what all begin with, and what for."""
-    role = span.attributes.get(t.ROLE)
-    if role and span.kind == CLIENT:
-        return str(role)
-    name = span.name.rpartition("/")[2].removeprefix("coalmine.")
-    compared = span.attributes.get(t.COMPARE_ROLE)
-    return f"{name} {compared}" if compared else name
+    """Return the span's name, of a method without its service."""
+    return span.name.rpartition("/")[2]
 
 
 def _kind(span: Span) -> str:
@@ -102,7 +97,7 @@ def _who(span: Span) -> str:
         return _pair(said)
     if span.kind == CLIENT and t.SERVER_ADDRESS in said:
         port = f":{said[t.SERVER_PORT]}" if t.SERVER_PORT in said else ""
-        return f"{said.get(t.VARIANT, '')} at {said[t.SERVER_ADDRESS]}{port}"
+        return f"{said[t.SERVER_ADDRESS]}{port}"
     version = f" v{said[t.MODEL_VERSION]}" if t.MODEL_VERSION in said else ""
     return f"{span.service}{version}"
 
@@ -132,7 +127,7 @@ def _came_to(span: Span) -> Cell:
         if name in said:
             words += f"{before}{said[name]}"
     # A verdict's own line below says why.
-    if span.status == ERROR and span.name != t.VERDICT_SPAN and span.status_text != words:
+    if span.status == ERROR and t.VERDICT not in said and span.status_text != words:
         words += f" {span.status_text}"
     return words, style
 
@@ -143,17 +138,17 @@ def _came_to(span: Span) -> Cell:
 def _told(span: Span) -> Iterator[RenderableType]:
     """Yield what a comparison or a verdict has to say, in lines of its own."""
     said = span.attributes
-    if span.name == t.COMPARE_SPAN and span.events:
+    if t.COMPARE_OUTCOME in said and span.events:
         yield line(
             (_pair(said), STRONG), f", {said.get(t.COMPARE_ROLE, '')}: ", (_extent(said), BAD)
         )
         for event in span.events:
             yield from _difference(event)
-    if span.name == t.VERDICT_SPAN:
+    if t.VERDICT in said:
         yield line((_pair(said), STRONG), f": {said.get(t.VERDICT_REASON, '')}")
         yield from (_gate(each) for each in span.events if each.name == t.GATE_EVENT)
     for trace_id, _ in span.links:
-        if trace_id != span.trace_id and span.name == t.VERDICT_SPAN:
+        if trace_id != span.trace_id and t.VERDICT in said:
             yield line("  tipped by trace ", (trace_id, STRONG))
 
 

@@ -1,8 +1,11 @@
 """Whether the trace of a finished request is kept. Pure."""
 
 from collections.abc import Iterable
+from typing import Final
 
 from coalmine_router.observer.exchange import Found
+
+_REFUSAL_EVERY_NS: Final = 10**9
 
 
 def is_kept(
@@ -26,6 +29,25 @@ def is_kept(
     if slow_over_ns is not None and duration_ns > slow_over_ns:
         return True
     return any(map(_differs, found))
+
+
+class RefusalTraces:
+    """One trace a second of requests that were refused before they had a route; counts the others.
+
+    No caller may fill the store by asking for what there isn't.
+    """
+
+    def __init__(self) -> None:
+        self.left_out = 0
+        self._next_ns = 0
+
+    def admit(self, now_ns: int) -> bool:
+        """Return whether one more may leave a trace at this time; count it where not."""
+        if now_ns < self._next_ns:
+            self.left_out += 1
+            return False
+        self._next_ns = now_ns + _REFUSAL_EVERY_NS
+        return True
 
 
 def _differs(found: Found) -> bool:

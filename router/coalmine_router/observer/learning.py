@@ -62,7 +62,8 @@ class Learning:
                 trial.evidence.assigned.add_all(cohort)
             # Fewer looks never make a verdict less sound.
             if event.is_error or event.is_slow or cohorts:
-                yield from self._judged(trial, report.trace_id, report.span_id)
+                ended_ns = report.started_ns + report.duration_ns
+                yield from self._judged(trial, report.trace_id, report.span_id, ended_ns)
 
     def _ended(self, pair: Pair, event: SplitEvent, began_ns: int, timeout_ns: int) -> list[Events]:
         """Take in who was assigned a request; return those that can be counted by now."""
@@ -93,7 +94,9 @@ class Learning:
             _add_failure(trial, lesson, exchange)
             _add_addresses(trial, lesson)
             self._trials.still_changed([trial])
-            yield from self._judged(trial, exchange.report.trace_id, found.span_id)
+            yield from self._judged(
+                trial, exchange.report.trace_id, found.span_id, found.started_ns
+            )
 
     def _trial(self, route: Route, pair: Pair, found: Found | None) -> Trial:
         settings = self._routes.get(route.name, UNSET)
@@ -105,7 +108,9 @@ class Learning:
         key = replace(key, reference_version=versions[0], candidate_version=versions[1])
         return self._trials.of(pair, key, self._clock.wall_ns())
 
-    def _judged(self, trial: Trial, trace_id: bytes, span_id: bytes) -> Iterator[VerdictChange]:
+    def _judged(
+        self, trial: Trial, trace_id: bytes, span_id: bytes, began_ns: int
+    ) -> Iterator[VerdictChange]:
         """Judge the trial by what it holds now; yield the change of its verdict, if any."""
         settings = self._routes.get(trial.pair.route, UNSET)
         gates = settings.gates
@@ -126,6 +131,7 @@ class Learning:
                 figures=figures(trial.evidence, gates),
                 trace_id=trace_id,
                 span_id=span_id,
+                began_ns=began_ns,
             )
 
 

@@ -93,6 +93,7 @@ class ObserverPlane:
         self._learning = Learning(
             self._trials, self._tally, self._routes, given.clock, given.backends.ready_addresses
         )
+        self._teller = Teller(given.spans, given.resource, given.rng, given.clock)
         self._observer = self._observes()
         self._intake = Intake(self._reports, self._observer.observe)
         # Who tells of it.
@@ -120,7 +121,7 @@ class ObserverPlane:
             copies=self._copies,
             concluding=self._concludes(),
             store=self._store,
-            teller=Teller(given.spans, given.resource, given.rng),
+            teller=self._teller,
         )
 
     def _concludes(self) -> Concluding:
@@ -169,6 +170,7 @@ class ObserverPlane:
             streams_turned_away=lambda: self._intake.turned_away,
             lanes=self._observer.copies.totals,
             spans=self._given.spans.totals,
+            refusals_left_out=lambda: self._teller.refusals_left_out,
             mismatches=self._examples.totals,
         )
 

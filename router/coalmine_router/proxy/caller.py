@@ -34,7 +34,8 @@ class Caller(NamedTuple):
 def caller_of(metadata: Iterable[Pair], *, drop_authorization: bool = False) -> Caller:
     """Return what the metadata says. The traceparent is taken out: each hop writes its own.
 
-    So is the token, where it is the router's to read: nobody behind it may learn it.
+    So is the token, where it is the router's to read: nobody behind it may learn it. A tracestate
+    without a valid traceparent is of no trace, as W3C has it.
     """
     parent, tracestate, pin = None, "", None
     kept: list[Pair] = []
@@ -47,5 +48,7 @@ def caller_of(metadata: Iterable[Pair], *, drop_authorization: bool = False) -> 
             if key == VARIANT_KEY:
                 pin = str(value)
             elif key == TRACESTATE:
-                tracestate = str(value)
+                tracestate = ",".join(filter(None, (tracestate, str(value))))
+    if tracestate and parent is None:
+        return Caller(None, "", pin, [pair for pair in kept if pair[0] != TRACESTATE])
     return Caller(parent, tracestate, pin, kept)

@@ -1,10 +1,20 @@
+import logging
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from opentelemetry.trace import TraceState
 
-from coalmine.trace_context import HeadSampler, Parent, header, parse, sampler_from, trace_ids
+from coalmine.trace_context import (
+    HeadSampler,
+    Parent,
+    header,
+    is_tracestate,
+    parse,
+    sampler_from,
+    trace_ids,
+)
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
 SPAN = "b7ad6b7169203331"
@@ -125,3 +135,41 @@ def test_a_trace_that_a_small_ratio_keeps_is_kept_by_a_larger_one(
 def test_a_ratio_of_one_keeps_all_and_of_nothing_none(trace_id: Any) -> None:
     assert HeadSampler(1.0, parent_based=False).sampled(trace_id, None)
     assert not HeadSampler(0.0, parent_based=False).sampled(trace_id, None)
+
+
+@pytest.mark.parametrize(
+    "text", ["a=1", "a=1,b=2", "a=1, ,b=2 x", "1t@s=v", "a_-*/0=~!", ",".join(["a=1"] * 32)]
+)
+def test_a_tracestate_can_be_read_that_opentelemetry_takes(
+    text: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert is_tracestate(text)
+    TraceState.from_header([text])
+    assert caplog.messages == []
+
+
+@given(st.text(alphabet="ab1@=,_ ~\x01é", max_size=12))
+def test_of_what_can_be_read_opentelemetry_logs_no_line(text: str) -> None:
+    if is_tracestate(text):
+        with NoLines():
+            TraceState.from_header([text])
+
+
+@pytest.mark.parametrize(
+    "text", ["", " ", ",", "a", "=1", "a=", "A=1", "a=1\n", "a=é", ",".join(["a=1"] * 33)]
+)
+def test_a_tracestate_that_is_none_is_none(text: str) -> None:
+    assert not is_tracestate(text)
+
+
+class NoLines(logging.Filter):
+    """Within it, OpenTelemetry may not log."""
+
+    def __enter__(self) -> None:
+        logging.getLogger("opentelemetry.trace.span").addFilter(self)
+
+    def __exit__(self, *_: object) -> None:
+        logging.getLogger("opentelemetry.trace.span").removeFilter(self)
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        raise AssertionError(record.getMessage())

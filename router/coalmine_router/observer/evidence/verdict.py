@@ -63,7 +63,10 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class VerdictChange:
-    """A verdict that became another; ids of the span that tipped it, empty where none did."""
+    """A verdict that became another; ids of the span that tipped it, empty where none did.
+
+    `began_ns` is when its comparison began, or its request of the split ended; 0: nobody knows.
+    """
 
     route: str
     reference: str
@@ -77,3 +80,4 @@ class VerdictChange:
     figures: Figures = Figures()
     trace_id: bytes = b""
     span_id: bytes = b""
+    began_ns: int = 0

@@ -54,6 +54,7 @@ class RouterMetrics(Unchecked):
         streams_turned_away: Callable[[], int],
         lanes: Lanes,
         spans: Totals,
+        refusals_left_out: Callable[[], int],
         mismatches: Totals,
     ) -> None:
         self._traffic = traffic
@@ -61,6 +62,7 @@ class RouterMetrics(Unchecked):
         self._streams_turned_away = streams_turned_away
         self._lanes = lanes
         self._spans = spans
+        self._refusals_left_out = refusals_left_out
         self._mismatches = mismatches
 
     def collect(self) -> Iterator[Metric]:
@@ -71,6 +73,11 @@ class RouterMetrics(Unchecked):
         yield from self._copies()
         yield from self._copies_now()
         yield by_label("result", "spans", "Spans of kept traces", self._spans())
+        yield counted(
+            "refusals_untraced",
+            "Requests without a route beyond the one a second that leaves a trace",
+            self._refusals_left_out(),
+        )
         yield by_label("result", "mismatches", "Mismatches offered as examples", self._mismatches())
 
     def _requests(self) -> Iterator[Metric]:

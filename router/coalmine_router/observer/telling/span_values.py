@@ -6,6 +6,7 @@ from typing import Final
 
 from coalmine import telemetry as t
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.observer.codes import OK
 from coalmine_router.observer.comparison.result import Outcome
 from coalmine_router.observer.exchange import Found
 
@@ -23,7 +24,8 @@ _WORST_FIRST: Final[tuple[Outcome, ...]] = ("mismatch", "error", "match", "ignor
 
 def rpc(method: str, code: str) -> Values:
     """Return what every span of a call says."""
-    return {t.RPC_SYSTEM: "grpc", t.RPC_METHOD: method, t.RPC_STATUS: code}
+    told: Values = {t.RPC_SYSTEM: "grpc", t.RPC_METHOD: method, t.RPC_STATUS: code}
+    return told if code == OK else {**told, t.FAILED: True}
 
 
 def assignment(report: pb.Report, request_id: str) -> Values:

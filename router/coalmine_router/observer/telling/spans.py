@@ -15,6 +15,8 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 
 from coalmine import telemetry as t
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine.span_names import call_name, compare_name, span_name
+from coalmine.trace_context import is_tracestate
 from coalmine_router.observer.codes import OK, code_name
 from coalmine_router.observer.comparison.result import Comparison
 from coalmine_router.observer.exchange import CopyCall, Exchange, Found, copies_of
@@ -38,7 +40,8 @@ class _Took(NamedTuple):
 
     @property
     def ended_ns(self) -> int:
-        return self.started_ns + self.duration_ns
+        # Jaeger warns of a span that ends as it begins.
+        return self.started_ns + max(self.duration_ns, 1)
 
 
 def tree(
@@ -57,7 +60,7 @@ def tree(
     """
     trace = _Trace(exchange, resource, segment or "", tipped, has_messages=has_messages)
     spans = [trace.server()]
-    spans += [trace.primary(attempt) for attempt in exchange.report.attempts]
+    spans += [trace.attempt(place) for place in range(len(exchange.report.attempts))]
     spans += [trace.copy(call) for call in exchange.calls]
     spans += [trace.comparison(found) for found in exchange.found]
     return spans
@@ -82,17 +85,18 @@ class _Trace:
         self._tipped = tipped
         self._trace_id = int.from_bytes(self._report.trace_id, "big")
         state = self._report.tracestate
-        self._state = TraceState.from_header([state]) if state else None
+        self._state = TraceState.from_header([state]) if is_tracestate(state) else None
 
     def server(self) -> ReadableSpan:
         report = self._report
         code = code_name(report.status_code)
         return self._span(
-            report.method,
+            span_name(report.method),
             SpanKind.SERVER,
             _Took(report.span_id, report.started_ns, report.duration_ns),
             {
                 **values.rpc(report.method, code),
+                t.DURATION_MS: report.duration_ns / 1e6,
                 **values.assignment(report, self._exchange.request_id()),
                 **self._segment,
                 **values.candidates(self._exchange.found),
@@ -101,8 +105,10 @@ class _Trace:
             status=self._status(code, report.status_message),
         )
 
-    def primary(self, attempt: pb.Attempt) -> ReadableSpan:
+    def attempt(self, place: int) -> ReadableSpan:
+        attempt = self._report.attempts[place]
         return self._call(
+            _attempt_name(self._report, place),
             _Took(attempt.span_id, attempt.started_ns, attempt.duration_ns),
             values.peer("primary", attempt.variant, attempt.backend, attempt.address),
             code_name(attempt.status_code),
@@ -111,6 +117,7 @@ class _Trace:
 
     def copy(self, call: CopyCall) -> ReadableSpan:
         return self._call(
+            call_name(call.copy.role, call.copy.variant),
             _Took(call.span_id, call.started_ns, call.duration_ns),
             values.peer(call.copy.role, call.copy.variant, call.backend, call.address),
             call.answer.code,
@@ -121,7 +128,7 @@ class _Trace:
         took = _Took(found.span_id, found.started_ns, found.duration_ns)
         route = values.said({t.ROUTE: self._report.route})
         return self._span(
-            t.COMPARE_SPAN,
+            compare_name(found.candidate, found.comparison.outcome),
             SpanKind.INTERNAL,
             took,
             {**route, **self._segment, **compare_values.comparison(found)},
@@ -131,10 +138,15 @@ class _Trace:
         )
 
     def _call(
-        self, took: _Took, peer: Mapping[str, values.Value], code: str, message: str
+        self,
+        name: str,
+        took: _Took,
+        peer: Mapping[str, values.Value],
+        code: str,
+        message: str,
     ) -> ReadableSpan:
         return self._span(
-            self._report.method,
+            name,
             SpanKind.CLIENT,
             took,
             {**values.rpc(self._report.method, code), **peer},
@@ -180,6 +192,15 @@ class _Trace:
         )
 
 
+def _attempt_name(report: pb.Report, place: int) -> str:
+    """Return who was called, and as what: no two of a request's calls have one name."""
+    variant = report.attempts[place].variant
+    if place and variant == report.attempts[place - 1].variant:
+        return call_name("retry", variant)
+    is_instead = report.chosen and variant != report.chosen
+    return call_name("fallback" if is_instead else "primary", variant)
+
+
 def _is_known(report: pb.Report) -> bool:
     """Return whether the request's metadata was reported: it is with the bodies, for copies."""
     return any(copies_of(report)) and not report.uncopied
@@ -188,8 +209,7 @@ def _is_known(report: pb.Report) -> bool:
 def _compare_status(found: Comparison) -> Status:
     """Return an error only where comparing itself failed.
 
-    A mismatch is no error of the request, and an error of the candidate stands on the call to it:
-    so `error=true` finds calls that failed, each once.
+    A mismatch is no error of the request, and an error of the candidate stands on the call to it.
     """
     if found.kind == "rule":
         return Status(StatusCode.ERROR, "a rule failed")

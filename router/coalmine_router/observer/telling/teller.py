@@ -8,9 +8,10 @@ import structlog
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
+from coalmine.clock import Clock
 from coalmine_router.observer.evidence.verdict import VerdictChange
 from coalmine_router.observer.exchange import Exchange
-from coalmine_router.observer.keep import is_kept
+from coalmine_router.observer.keep import RefusalTraces, is_kept
 from coalmine_router.observer.settings import RouteSettings
 from coalmine_router.observer.telling.spans import tree
 from coalmine_router.observer.telling.verdict_spans import tipped, verdict_span
@@ -52,14 +53,23 @@ class NoSpans:
 class Teller:
     """Decides which traces are kept, and makes their spans."""
 
-    def __init__(self, spans: Spans, resource: Resource, rng: random.Random) -> None:
+    def __init__(self, spans: Spans, resource: Resource, rng: random.Random, clock: Clock) -> None:
         self._spans = spans
         self._resource = resource
         self._rng = rng
+        self._clock = clock
+        self._refusals = RefusalTraces()
+
+    @property
+    def refusals_left_out(self) -> int:
+        """How many requests without a route left no trace."""
+        return self._refusals.left_out
 
     def exchange(self, exchange: Exchange, settings: RouteSettings) -> None:
         """Tell of a finished exchange, if its trace is kept."""
         report = exchange.report
+        if not report.route and not self._refusals.admit(self._clock.monotonic_ns()):
+            return
         if is_kept(
             is_sampled=report.sampled,
             # Of each call: a request that fell back is worth a look.
@@ -92,4 +102,4 @@ class Teller:
             trial=change.trial,
             trace_id=change.trace_id.hex(),
         )
-        self._spans.on_end(verdict_span(change, self._resource, self._rng))
+        self._spans.on_end(verdict_span(change, self._resource, self._rng, self._clock.wall_ns()))

@@ -9,6 +9,7 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
 from coalmine import telemetry as t
+from coalmine.span_names import verdict_name
 from coalmine_router.observer.evidence.verdict import (
     Figures,
     Finding,
@@ -41,11 +42,18 @@ def tipped(changes: Iterable[VerdictChange]) -> dict[bytes, str]:
     return {span_id: word for span_id, word in gravest.items() if span_id}
 
 
-def verdict_span(change: VerdictChange, resource: Resource, rng: random.Random) -> ReadableSpan:
-    """Return the span of a change; of a failure with the status of an error."""
+def verdict_span(
+    change: VerdictChange, resource: Resource, rng: random.Random, told_ns: int
+) -> ReadableSpan:
+    """Return the span of a change; of a failure with the status of an error.
+
+    It goes from the comparison that tipped it to the telling, by which it is on disk.
+    """
+    # A proxy elsewhere may have a clock that is ahead.
+    began_ns = min(change.began_ns or change.at_ns, change.at_ns)
     context = SpanContext(rng.getrandbits(128) or 1, rng.getrandbits(64) or 1, False, SAMPLED)  # noqa: FBT003 - the SDK's
     return ReadableSpan(
-        t.VERDICT_SPAN,
+        verdict_name(change.candidate, change.verdict.verdict),
         context=context,
         resource=resource,
         attributes=capped({**_who(change), **_what(change), **_figures(change.figures)}),
@@ -53,8 +61,8 @@ def verdict_span(change: VerdictChange, resource: Resource, rng: random.Random) 
         links=_links(change),
         kind=SpanKind.INTERNAL,
         status=_status(change.verdict),
-        start_time=change.at_ns,
-        end_time=change.at_ns,
+        start_time=began_ns,
+        end_time=max(told_ns, began_ns + 1),
         instrumentation_scope=SCOPE,
     )
 

@@ -29,9 +29,15 @@ def test_the_traceparent_is_read_and_taken_out() -> None:
 
 @pytest.mark.parametrize("header", ["", "nonsense", f"00-{'0' * 32}-{'b' * 16}-01"])
 def test_a_traceparent_that_is_none_begins_a_new_trace(header: str) -> None:
-    caller = caller_of([("traceparent", header)])
-    assert caller.parent is None
-    assert caller.metadata == []
+    caller = caller_of([("traceparent", header), ("tracestate", "v=1"), ("baggage", "a=1")])
+    assert (caller.parent, caller.tracestate) == (None, "")
+    assert caller.metadata == [("baggage", "a=1")], "its tracestate is of no trace"
+
+
+def test_a_tracestate_in_several_headers_is_one() -> None:
+    parent = ("traceparent", f"00-{'a' * 32}-{'b' * 16}-01")
+    caller = caller_of([parent, ("tracestate", "v=1"), ("tracestate", "w=2")])
+    assert caller.tracestate == "v=1,w=2"
 
 
 def test_a_pin_is_read_and_travels_on() -> None:

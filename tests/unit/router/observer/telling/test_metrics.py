@@ -22,6 +22,7 @@ def told(
             streams_turned_away=lambda: 0,
             lanes=lambda: list((lanes or {}).items()),
             spans=lambda: results.get("spans", {}),
+            refusals_left_out=lambda: 0,
             mismatches=lambda: results.get("mismatches", {}),
         )
     )
@@ -33,6 +34,7 @@ def test_a_router_that_has_seen_nothing_says_so() -> None:
         series("reports_received_total"): 0,
         series("reports_unreadable_total"): 0,
         series("report_streams_turned_away_total"): 0,
+        series("refusals_untraced_total"): 0,
     }
 
 

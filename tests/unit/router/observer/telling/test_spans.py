@@ -95,6 +95,68 @@ def test_each_attempt_has_a_span_with_its_own_status() -> None:
     assert told(first)[t.RPC_STATUS] == "UNAVAILABLE"
 
 
+def names_of(chosen: str, *called: str) -> list[str]:
+    """Return the names of the calls, all of which failed."""
+    made = report(chosen=chosen)
+    del made.attempts[:]
+    for place, variant in enumerate(called):
+        made.attempts.add(span_id=b"attempt%d" % place, variant=variant, status_code=14)
+    return [each.name for each in spans_of(made)[1:]]
+
+
+def test_each_call_is_named_after_what_it_was_made_for_and_no_two_alike() -> None:
+    assert names_of("", "stable") == ["primary stable"]
+    assert names_of("", "stable", "stable") == ["primary stable", "retry stable"]
+    assert names_of("canary", "canary", "stable") == ["primary canary", "fallback stable"]
+    assert names_of("canary", "stable") == ["fallback stable"], "canary was not ready"
+    assert names_of("canary", "stable", "stable") == ["fallback stable", "retry stable"]
+
+
+def test_siblings_have_names_of_their_own_and_the_request_its_method() -> None:
+    calls = [call("canary", "audit"), call("stable", "noise"), call("int8"), call("broken")]
+    what = [
+        found(mismatch(), "stable", "noise"),
+        found(mismatch(), "canary", "audit"),
+        found(MATCH, "int8"),
+        found(failed(), "broken"),
+    ]
+    server, *below = [each.name for each in tree(exchange(*what, calls=calls), RESOURCE)]
+    assert server == "inference.GRPCInferenceService/ModelInfer"
+    assert below == [
+        "primary stable",
+        *("audit canary", "noise stable", "shadow int8", "shadow broken"),
+        *("compare stable: mismatch", "compare canary: mismatch"),
+        *("compare int8: match", "compare broken: error"),
+    ]
+
+
+def test_a_span_ends_after_it_begins_though_nothing_took_time() -> None:
+    made = report(duration_ns=0)
+    made.attempts[0].duration_ns = 0
+    spans = tree(Exchange.of(made), RESOURCE)
+    assert [(each.end_time or 0) - (each.start_time or 0) for each in spans] == [1, 1]
+
+
+def test_what_failed_says_so_without_the_stores_own_mark() -> None:
+    fine, broken = spans_of(report()), spans_of(report(status_code=13))
+    assert [told(each).get(t.FAILED) for each in fine] == [None, None]
+    assert [told(each).get(t.FAILED) for each in broken] == [True, True]
+
+
+def test_the_request_says_how_long_it_took_itself() -> None:
+    server, primary = spans_of(report(duration_ns=2_500_000))
+    assert (told(server)[t.DURATION_MS], t.DURATION_MS in told(primary)) == (2.5, False)
+
+
+@pytest.mark.parametrize("state", ["nonsense", "a=1,,=x", "a=\x01", ",".join(["k=v"] * 40)])
+def test_a_tracestate_that_cant_be_read_is_left_out_without_a_line_in_the_log(
+    state: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    spans = spans_of(report(tracestate=state))
+    assert [len(each.context.trace_state) for each in spans if each.context] == [0, 0]
+    assert caplog.messages == []
+
+
 def test_a_fallback_names_who_was_chosen_and_each_call_its_variant() -> None:
     made = report(assignment=pb.ASSIGNMENT_FALLBACK, chosen="canary")
     made.attempts[0].variant = "canary"
@@ -125,7 +187,9 @@ def test_a_request_of_no_route_says_only_what_the_caller_sent() -> None:
     made = report(route="", variant="", status_code=5, status_message="no route", model="nope")
     del made.attempts[:]
     (server,) = spans_of(made)
-    assert set(told(server)) == {t.RPC_SYSTEM, t.RPC_METHOD, t.RPC_STATUS, t.MODEL}
+    assert set(told(server)) == {
+        *(t.RPC_SYSTEM, t.RPC_METHOD, t.RPC_STATUS, t.FAILED, t.DURATION_MS, t.MODEL),
+    }
     assert server.status.description == "no route"
 
 

@@ -6,17 +6,19 @@ from typing import Any
 import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import StatusCode
 from structlog.testing import capture_logs
 
 from coalmine import telemetry as t
 from coalmine_router.observer.comparison.result import Answer
 from coalmine_router.observer.evidence.verdict import NO_VERDICT, Verdict, VerdictChange
 from coalmine_router.observer.exchange import Exchange
-from coalmine_router.observer.settings import settings_of
+from coalmine_router.observer.settings import UNSET, settings_of
 from coalmine_router.observer.telling.teller import NoSpans, Teller
 from tests.doubles.evidence import FAIL
 from tests.doubles.exchanges import MATCH, call, exchange, failed, found, mismatch
-from tests.doubles.reports import UNUSED, router_config, settings
+from tests.doubles.hand_clock import HandClock
+from tests.doubles.reports import UNUSED, report, router_config, settings
 
 GONE = Answer(code="INTERNAL", message="no digit in 'hunter2'")
 
@@ -40,7 +42,7 @@ class SpanList:
 def told(of: Exchange, **route: Any) -> list[ReadableSpan]:
     config = router_config(route=route, stable=UNUSED, canary=UNUSED)
     kept = SpanList()
-    teller = Teller(kept, Resource({}), random.Random(1))
+    teller = Teller(kept, Resource({}), random.Random(1), HandClock())
     teller.exchange(of, settings_of(settings(config)["digits"]))
     return kept.spans
 
@@ -68,7 +70,7 @@ def test_a_match_that_tipped_a_verdict_is_told_and_says_so() -> None:
     what = found(MATCH)
     of = exchange(what, sampled=False)
     of.changes = [change(span_id=what.span_id)]
-    (compared,) = [each for each in told(of) if each.name == t.COMPARE_SPAN]
+    (compared,) = [each for each in told(of) if t.COMPARE_OUTCOME in (each.attributes or {})]
     assert (compared.attributes or {})[t.TIPPED] == "fail"
 
 
@@ -98,14 +100,38 @@ def test_of_a_route_that_keeps_no_values_no_message_of_an_error_is_told(route: A
 def test_a_verdict_is_one_line_in_the_log_and_one_span() -> None:
     kept = SpanList()
     with capture_logs() as logs:
-        Teller(kept, Resource({}), random.Random(1)).verdict(change())
+        Teller(kept, Resource({}), random.Random(1), HandClock()).verdict(change())
     (line,) = logs
     assert (line["event"], line["route"], line["candidate"], line["verdict"], line["before"]) == (
         *("verdict", "digits", "canary", "fail", "inconclusive"),
     )
     assert (line["reason"], line["trial"], line["trace_id"]) == (FAIL.reason, 3, "78" * 16)
     (span,) = kept.spans
-    assert span.name == t.VERDICT_SPAN
+    assert span.name == "verdict canary: fail"
+
+
+def refused() -> Exchange:
+    """A request for a model that there is no route for."""
+    made = report(route="", variant="", status_code=5, origin_router=True, model="nope")
+    del made.attempts[:]
+    return Exchange.of(made)
+
+
+def test_of_requests_without_a_route_one_a_second_leaves_a_trace_and_the_others_are_counted() -> (
+    None
+):
+    kept, clock = SpanList(), HandClock()
+    teller = Teller(kept, Resource({}), random.Random(1), clock)
+    for now_ns in (0, 1, 10**9 - 1, 10**9, 10**9 + 5, 7 * 10**9):
+        clock.now_ns = now_ns
+        teller.exchange(refused(), UNSET)
+    teller.exchange(exchange(status_code=13), UNSET)
+    assert [(each.attributes or {}).get(t.REFUSED) for each in kept.spans] == [
+        *(True, True, True),
+        *(None, None),  # of the request that has a route, and its call
+    ]
+    assert {each.status.status_code for each in kept.spans[:3]} == {StatusCode.ERROR}
+    assert teller.refusals_left_out == 3
 
 
 def test_without_a_reader_of_spans_telling_does_nothing() -> None:

@@ -40,8 +40,11 @@ FAILED = VerdictChange(
 )
 
 
+TOLD_NS = FAILED.at_ns + 5_000
+
+
 def told(change: VerdictChange) -> dict[str, Any]:
-    return dict(verdict_span(change, RESOURCE, random.Random(1)).attributes or {})
+    return dict(verdict_span(change, RESOURCE, random.Random(1), TOLD_NS).attributes or {})
 
 
 def test_a_change_tells_whose_what_and_by_which_figures() -> None:
@@ -71,7 +74,9 @@ def test_a_change_tells_whose_what_and_by_which_figures() -> None:
 
 
 def test_it_is_a_trace_of_its_own_that_links_to_the_span_that_tipped_it() -> None:
-    first, second = (verdict_span(FAILED, RESOURCE, random.Random(seed)) for seed in (1, 2))
+    first, second = (
+        verdict_span(FAILED, RESOURCE, random.Random(seed), TOLD_NS) for seed in (1, 2)
+    )
     (link,) = first.links
     assert link.context.trace_id == int.from_bytes(FAILED.trace_id, "big")
     assert link.context.span_id == int.from_bytes(FAILED.span_id, "big")
@@ -81,12 +86,31 @@ def test_it_is_a_trace_of_its_own_that_links_to_the_span_that_tipped_it() -> Non
     ids = {first.context.trace_id, second.context.trace_id, link.context.trace_id}
     assert len(ids) == 3
     assert first.context.trace_flags.sampled
-    assert (first.start_time, first.end_time) == (FAILED.at_ns, FAILED.at_ns)
+
+
+@pytest.mark.parametrize(
+    ("began_ns", "told_ns", "spans"),
+    [
+        (FAILED.at_ns - 700, FAILED.at_ns + 300, (-700, 300)),
+        (0, FAILED.at_ns + 300, (0, 300)),
+        (FAILED.at_ns + 9_000, FAILED.at_ns + 300, (0, 300)),
+        (FAILED.at_ns, FAILED.at_ns - 500, (0, 1)),
+    ],
+    ids=["usual", "unknown", "by a clock that is ahead", "a clock that was set back"],
+)
+def test_it_lasts_from_what_tipped_it_to_the_telling_and_never_less_than_a_moment(
+    began_ns: int, told_ns: int, spans: tuple[int, int]
+) -> None:
+    made = verdict_span(replace(FAILED, began_ns=began_ns), RESOURCE, random.Random(1), told_ns)
+    assert made.name == "verdict canary: fail"
+    assert made.start_time is not None
+    assert made.end_time is not None
+    assert (made.start_time - FAILED.at_ns, made.end_time - FAILED.at_ns) == spans
 
 
 def test_a_verdict_that_no_request_tipped_links_to_none() -> None:
     alone = replace(FAILED, trace_id=b"", span_id=b"")
-    assert verdict_span(alone, RESOURCE, random.Random(1)).links == ()
+    assert verdict_span(alone, RESOURCE, random.Random(1), TOLD_NS).links == ()
     assert t.VERDICT_TRACE_ID not in told(alone)
 
 
@@ -100,7 +124,7 @@ def test_a_verdict_that_no_request_tipped_links_to_none() -> None:
 )
 def test_only_a_failure_is_an_error(word: Word, status: StatusCode) -> None:
     change = replace(FAILED, verdict=replace(FAILED.verdict, verdict=word))
-    assert verdict_span(change, RESOURCE, random.Random(1)).status.status_code is status
+    assert verdict_span(change, RESOURCE, random.Random(1), TOLD_NS).status.status_code is status
 
 
 @pytest.mark.parametrize(
@@ -115,7 +139,7 @@ def test_the_gate_that_decided_is_named_and_none_where_all_had_to_pass(
 
 
 def test_every_gate_says_why_and_how_far_it_is() -> None:
-    events = verdict_span(FAILED, RESOURCE, random.Random(1)).events
+    events = verdict_span(FAILED, RESOURCE, random.Random(1), TOLD_NS).events
     assert [dict(each.attributes or {})["gate"] for each in events] == ["errors", "mismatch"]
     assert dict(events[1].attributes or {}) == {
         "gate": "mismatch",

@@ -1,0 +1,36 @@
+"""What spans are called: who is who, so that a trace reads as it stands. Pure.
+
+Names are few, so Jaeger's list of operations is a menu of them. A request's own span is named after
+its method. Readers tell spans apart by their attributes, never by these names.
+"""
+
+from typing import Final
+
+# Methods and variants may have longer names; a menu has no room for them.
+NAME_CHARS_MAX: Final = 128
+
+
+def span_name(text: str) -> str:
+    """Return a name as long as it may be."""
+    return text[:NAME_CHARS_MAX]
+
+
+def call_name(what: str, variant: str) -> str:
+    """Return the name of a call: `primary stable`, `fallback stable`, `shadow canary`."""
+    return span_name(f"{what} {variant}")
+
+
+def compare_name(candidate: str, outcome: str) -> str:
+    """Return the name of a comparison: `compare canary: mismatch`."""
+    return _with_word("compare", candidate, outcome)
+
+
+def verdict_name(candidate: str, word: str) -> str:
+    """Return the name of a verdict that became another: `verdict canary: fail`."""
+    return _with_word("verdict", candidate, word)
+
+
+def _with_word(what: str, name: str, word: str) -> str:
+    """Return the name, of which the word at the end is the last to be cut."""
+    room = NAME_CHARS_MAX - len(f"{what} : {word}")
+    return span_name(f"{what} {name[: max(room, 0)]}: {word}")
