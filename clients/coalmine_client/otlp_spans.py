@@ -5,7 +5,7 @@ Source: https://opentelemetry.io/docs/specs/otel/protocol/file-exporter/.
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -69,6 +69,17 @@ def spans_of(line: str) -> list[Span]:
         return list(_spans(content))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ValueError("its spans are not those of OTLP JSON") from None
+
+
+def line_of(spans: Iterable[Span]) -> str:
+    """Return the spans again as a line of OTLP JSON, those of a resource together."""
+    groups: dict[str, Json] = {}
+    for span in spans:
+        (scope,) = span.resource["scopeSpans"]
+        bare = {**span.resource, "scopeSpans": [{**scope, "spans": []}]}
+        group = groups.setdefault(json.dumps(bare, sort_keys=True), bare)
+        group["scopeSpans"][0]["spans"] += scope["spans"]
+    return json.dumps({"resourceSpans": list(groups.values())}, separators=(",", ":"))
 
 
 def _spans(content: Json) -> Iterator[Span]:

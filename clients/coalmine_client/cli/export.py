@@ -5,7 +5,6 @@ as what it has: BF16 as float32, which holds each of its values; BYTES as two ar
 with all elements one after the other and NAME/lengths in the tensor's shape.
 """
 
-import contextlib
 import io
 import json
 import re
@@ -20,12 +19,13 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from coalmine.control.v1 import control_pb2
-from coalmine.errors import InvalidTensor, reason_of
+from coalmine.errors import InvalidTensor
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import BYTES, Array, Tensor
 from coalmine_client.cli.as_json import Json
 from coalmine_client.cli.failure import Failure, WrongUsage, one_line
 from coalmine_client.cli.kept import Kept, why_no_request, why_not_kept
+from coalmine_client.cli.private_file import write_private
 from coalmine_client.cli.request_json import request_json
 
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
@@ -148,7 +148,7 @@ def write(export: Export, record_id: str, folder: Path, *, force: bool) -> Writt
     if there and not force:
         raise Failure(f"{there[0]} is there already; --force overwrites it")
     for path, content in wanted.items():
-        _put(path, content)
+        write_private(path, content)
     npz, request = (path if path in wanted else None for path in contents)
     replay = f"{export.replay} {shlex.quote(str(request))}" if request else ""
     return Written(npz, request, replay)
@@ -158,18 +158,3 @@ def _npz(arrays: Mapping[str, Array]) -> bytes:
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **arrays)
     return file.getvalue()
-
-
-def _put(path: Path, content: bytes) -> None:
-    """Write the file, or by an error leave what was there."""
-    draft = path.with_name(f".{path.name}.new")
-    try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        draft.touch(mode=0o600)  # it holds what a caller sent
-        draft.chmod(0o600)
-        draft.write_bytes(content)
-        draft.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            draft.unlink()
-        raise Failure(f"{path}: {reason_of(error)}") from None

@@ -1,6 +1,7 @@
 """`coalmine traces`."""
 
 import re
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -8,11 +9,13 @@ import typer
 
 from coalmine.number_options import whole_option
 from coalmine_client.cli import traces_json
-from coalmine_client.cli.console import AsJson, line, show, show_json
+from coalmine_client.cli.console import STRONG, AsJson, line, show, show_json
 from coalmine_client.cli.failure import Failure, WrongUsage
+from coalmine_client.cli.private_file import write_private
 from coalmine_client.cli.traces_choice import collected, is_any, is_mismatch, newest
 from coalmine_client.cli.traces_files import TraceFiles
 from coalmine_client.cli.traces_view import traces_view
+from coalmine_client.otlp_spans import Span, line_of
 
 
 def traces(
@@ -29,13 +32,20 @@ def traces(
         int, whole_option(min=1, max=10_000, metavar="N", help="How many, the newest.")
     ] = 20,
     json: AsJson = False,
+    otlp: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Write them whole as OTLP JSON, for Jaeger's Upload."),
+    ] = None,
 ) -> None:
     """Print the traces that router and server left in files, as trees; the newest first.
 
-    Spans of one trace may lie in several files: give those of router and server together.
+    Spans of one trace may lie in several files: give those of router and server together. Jaeger's
+    Upload doesn't join them: --otlp FILE does.
 
     Example: coalmine traces state/traces --mismatches
     """
+    if json and otlp:
+        raise WrongUsage("--json and --otlp: expected one of them")
     read = TraceFiles(files)
     ids = (
         [_id(trace)]
@@ -47,10 +57,20 @@ def traces(
         typer.echo(f"coalmine: traces: {file}: its last line isn't whole; left out", err=True)
     if trace and not found:
         raise Failure(f"no trace {trace} in {', '.join(map(str, files))}")
-    if json:
+    if otlp:
+        _write(otlp, found)
+    elif json:
         show_json(traces_json.traces(found))
     else:
         show(traces_view(found) if found else line("no such traces" if mismatches else "no traces"))
+
+
+def _write(file: Path, found: Mapping[str, Sequence[Span]]) -> None:
+    """Write a trace a line."""
+    write_private(file, "".join(f"{line_of(spans)}\n" for spans in found.values()).encode())
+    spans = sum(map(len, found.values()))
+    traces = "1 trace" if len(found) == 1 else f"{len(found):,} traces"
+    show(line(f"{traces} with {spans:,} spans in ", (str(file), STRONG)))
 
 
 def _id(text: str) -> str:

@@ -11,6 +11,7 @@ from rich.console import Console
 from coalmine.errors import StartError
 from coalmine.lifecycle import EXIT_FAILED, EXIT_OK
 from coalmine.number_options import whole_option
+from coalmine.span_settings import FILES, OTLP, exporters_of
 from coalmine.temporary_folder import make_temporary_folder
 from coalmine_client.demo import evidence, models, report
 from coalmine_client.demo.claims import BROKEN, checks
@@ -21,6 +22,7 @@ from coalmine_client.demo.story import Ending, Story
 from coalmine_client.demo.traces import pick
 
 _PICKED_EACH: Final = 10
+_EXPORT: Final = ("OTEL_EXPORTER_OTLP_", "OTEL_RESOURCE_ATTRIBUTES")
 
 
 def demo(
@@ -35,15 +37,34 @@ def demo(
     host: Annotated[
         str, typer.Option(metavar="HOST", help="Listen there, and nowhere else, such as ::1.")
     ] = LOOPBACK,
+    jaeger_url: Annotated[
+        str,
+        typer.Option(
+            envvar="COALMINE_JAEGER", metavar="URL", help="Where Jaeger shows what is exported."
+        ),
+    ] = "http://localhost:16686",
 ) -> None:
     """Run the whole thing on this machine: models trained on real handwriting, real traffic.
+
+    Traces go to files, and where OTEL_EXPORTER_OTLP_ENDPOINT is set to that collector too.
 
     Example: coalmine demo --keep demo
     """
     if not models.is_installed():
         raise StartError(models.REMEDY)
     place = Place(work_folder(keep), host)
-    raise typer.Exit(unless_interrupted(_demo(place, seed)))
+    raise typer.Exit(unless_interrupted(_demo(place, seed, pages_of(os.environ, jaeger_url))))
+
+
+def pages_of(environ: Mapping[str, str], jaeger_url: str) -> str:
+    """Return the address that Jaeger's page of a trace begins with; "" where none is exported."""
+    return f"{jaeger_url.rstrip('/')}/trace/" if is_exporting(environ) else ""
+
+
+def is_exporting(environ: Mapping[str, str]) -> bool:
+    """Return whether spans go to a collector, too."""
+    is_off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+    return not is_off and OTLP in exporters_of(environ)
 
 
 def work_folder(keep: Path | None) -> Path:
@@ -56,7 +77,7 @@ def work_folder(keep: Path | None) -> Path:
     return keep.resolve()
 
 
-async def _demo(place: Place, seed: int) -> int:
+async def _demo(place: Place, seed: int, pages: str) -> int:
     shown = report.console()
     shown.print(f"Everything stays in {place.folder}", soft_wrap=True)
     failures: list[str] = []
@@ -68,15 +89,22 @@ async def _demo(place: Place, seed: int) -> int:
     if failures:
         report.show_failures(shown, failures)
         return EXIT_FAILED
-    return conclude(shown, place, ending)
+    return conclude(shown, place, ending, pages)
 
 
 def environ(of: Mapping[str, str]) -> dict[str, str]:
-    """Return `of` without what would send spans, or the command line, somewhere else."""
-    return {key: value for key, value in of.items() if not key.startswith(("OTEL_", "COALMINE_"))}
+    """Return `of` without what would send the command line, or which spans are kept, elsewhere.
+
+    Where they go to a collector they go to files as well: the demo reads them.
+    """
+    kept = {key: value for key, value in of.items() if not key.startswith(("OTEL_", "COALMINE_"))}
+    if is_exporting(of):
+        kept |= {key: value for key, value in of.items() if key.startswith(_EXPORT)}
+        kept["OTEL_TRACES_EXPORTER"] = f"{OTLP},{FILES}"
+    return kept
 
 
-def conclude(shown: Console, place: Place, ending: Ending) -> int:
+def conclude(shown: Console, place: Place, ending: Ending, pages: str = "") -> int:
     """Show tables, claims and where the traces are; return 0 if every claim came true, else 1."""
     made = checks(ending.outcome)
     picked = pick(ending.traces, _PICKED_EACH)
@@ -88,7 +116,7 @@ def conclude(shown: Console, place: Place, ending: Ending) -> int:
     shown.print(report.verdict_table(ending.outcome.judged))
     report.show_checks(shown, made)
     example = _example(ending, picked)
-    report.show_traces(shown, place, example)
+    report.show_traces(shown, place, example, pages)
     report.show_next(shown, place, example, ending.learnt.example)
     return EXIT_OK if all(check.is_true for check in made) else EXIT_FAILED
 

@@ -21,7 +21,7 @@ from coalmine_client.demo.account import (
 from coalmine_client.demo.claims import Check, Outcome, Stage
 from coalmine_client.demo.place import LOOPBACK, Place
 
-JAEGER: Final = "jaegertracing/jaeger:2.15.0"
+JAEGER: Final = "jaegertracing/jaeger:2.20.0"
 _PIPE_COLUMNS: Final = 120
 _STYLES: Final = {"pass": "green", "fail": "red"}
 
@@ -152,8 +152,12 @@ def show_failures(shown: Console, failures: Sequence[str]) -> None:
         shown.print(f"[red]✗[/red] {escape(line)}", soft_wrap=True)
 
 
-def show_traces(shown: Console, place: Place, example: str) -> None:
-    """Say where the traces are and how to see them; `example` is a trace worth opening."""
+def show_traces(shown: Console, place: Place, example: str, pages: str = "") -> None:
+    """Say where the traces are and how to see them; `example` is a trace worth opening.
+
+    `pages` is what the address of its page begins with, where they were exported.
+    """
+    opened = [f"the broken canary in Jaeger:     {pages}{example}"] if pages else []
     lines = (
         f"some whole traces, in one file   {place.picked_traces}",
         f"all spans of the router          {place.router_traces}/traces-*.jsonl",
@@ -161,6 +165,7 @@ def show_traces(shown: Console, place: Place, example: str) -> None:
         f"docker run --rm -p 16686:16686 {JAEGER}",
         "then http://localhost:16686, Search, Upload, and choose the first file",
         f"the broken canary, caught:       trace {example}",
+        *opened,
     )
     shown.print("\n[bold]Traces[/bold]")
     for line in lines:

@@ -1,6 +1,5 @@
 """The trace files that router and server left: OTLP JSON, one object a line."""
 
-import json
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -9,11 +8,10 @@ from pathlib import Path
 from coalmine.telemetry import (
     COMPARE_CANDIDATE,
     COMPARE_OUTCOME,
-    COMPARE_SPAN,
     ROUTER_SERVICE,
     SERVER_SERVICE,
 )
-from coalmine_client.otlp_spans import CLIENT, SERVER, Span, spans_of
+from coalmine_client.otlp_spans import CLIENT, SERVER, Span, line_of, spans_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,15 +29,14 @@ class Traces:
         found: defaultdict[str, list[str]] = defaultdict(list)
         for trace_id, spans in self.by_id.items():
             for span in spans:
-                if span.name == COMPARE_SPAN and span.attributes[COMPARE_OUTCOME] == "mismatch":
+                if span.attributes.get(COMPARE_OUTCOME) == "mismatch":
                     found[str(span.attributes[COMPARE_CANDIDATE])].append(trace_id)
         return dict(found)
 
     def lines(self, trace_ids: Collection[str]) -> Iterator[str]:
         """Return these traces again as OTLP JSON, one trace a line."""
         for trace_id in trace_ids:
-            spans = [span.resource for span in self.by_id[trace_id]]
-            yield json.dumps({"resourceSpans": spans}, separators=(",", ":"))
+            yield line_of(self.by_id[trace_id])
 
 
 def read(files: Iterable[Path]) -> Traces:

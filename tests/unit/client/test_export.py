@@ -11,9 +11,10 @@ import pytest
 from coalmine.control.v1 import control_pb2
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Tensor, encode_inputs
-from coalmine_client.cli.export import Export, _put, export_of, write
+from coalmine_client.cli.export import Export, export_of, write
 from coalmine_client.cli.failure import Failure, WrongUsage
 from coalmine_client.cli.kept import read_kept
+from coalmine_client.cli.private_file import write_private
 from tests.doubles.control import CANDIDATE, REFERENCE, a_mismatch, response_body
 
 NAMES = np.array([[b"a\x00", b""], [b"\xff", b"longer"]], object)
@@ -174,6 +175,6 @@ def test_a_folder_that_cant_be_written_is_one_line(tmp_path: Path) -> None:
 
 
 def test_an_exported_file_is_for_its_user_alone(tmp_path: Path) -> None:
-    _put(tmp_path / "a" / "request.bin", b"x")
+    write_private(tmp_path / "a" / "request.bin", b"x")
     assert (tmp_path / "a" / "request.bin").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700

@@ -46,9 +46,9 @@ def test_a_mismatch_is_a_tree_with_who_was_asked_and_what_differs(
     assert "0 … 5.25 ms" in columns
     assert [row.split()[:3] for row in rows[:4]] == [
         ["ModelInfer", "server", "coalmine-router"],
-        ["├─", "primary", "client"],
-        ["├─", "shadow", "client"],
-        ["└─", "compare", "shadow"],
+        ["├─", "primary", "stable"],
+        ["├─", "shadow", "canary"],
+        ["└─", "compare", "canary:"],
     ]
     assert rows[3].endswith("mismatch: value")
     assert rows[4:] == [
@@ -64,7 +64,7 @@ def test_the_servers_spans_hang_below_the_routers_call(folder: Path, ids: dict[s
     rows = shown(folder, ids["version 3"]).splitlines()
     assert [row.split("  ")[0].rstrip() for row in rows[2:5]] == [
         "ModelInfer",
-        "├─ primary",
+        "├─ primary stable",
         "│",
     ]
     assert "└─ ModelInfer" in rows[4]
@@ -89,7 +89,7 @@ def test_a_copy_that_failed_says_why(folder: Path, ids: dict[str, str]) -> None:
 def test_a_request_that_fell_back_has_both_calls(folder: Path, ids: dict[str, str]) -> None:
     text = shown(folder, ids["fell back"])
     assert "stable by fallback · instead of canary" in text
-    assert text.count("primary") == 2
+    assert ["primary canary" in text, "fallback stable" in text] == [True, True]
 
 
 def test_a_verdict_leads_to_what_tipped_it_and_that_says_so(
@@ -125,6 +125,38 @@ def test_json_has_every_span_with_its_attributes(folder: Path, ids: dict[str, st
     assert compare["events"][0]["attributes"]["name"] == "logits"
     assert compare["duration_ms"] == 0.05
     assert compare["started_at"].startswith("2023-11-14T22:13:20.005")
+
+
+def test_whole_traces_are_written_as_otlp_json_that_can_be_read_again(
+    folder: Path, ids: dict[str, str], tmp_path: Path
+) -> None:
+    file = tmp_path / "out" / "whole.jsonl"
+    result = traces(folder, "--trace", ids["version 3"], "--otlp", file)
+    assert (result.exit_code, result.stdout) == (0, f"1 trace with 7 spans in {file}\n")
+    (line,) = file.read_text().splitlines()
+    services = [
+        (attribute["value"]["stringValue"], len(each["scopeSpans"][0]["spans"]))
+        for each in json.loads(line)["resourceSpans"]
+        for attribute in each["resource"]["attributes"]
+        if attribute["key"] == "service.name"
+    ]
+    assert services == [("coalmine-router", 4), ("coalmine-server", 3)]
+    assert shown(file, ids["version 3"]) == shown(folder, ids["version 3"])
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_what_is_written_goes_by_the_same_filters(folder: Path, tmp_path: Path) -> None:
+    file = tmp_path / "whole.jsonl"
+    traces(folder, "--mismatches", "--limit", 3, "--otlp", file)
+    assert (
+        traces(file, "--mismatches").stdout == traces(folder, "--mismatches", "--limit", 3).stdout
+    )
+    assert len(file.read_text().splitlines()) == 3
+
+
+def test_two_forms_at_once_are_one_line(folder: Path, tmp_path: Path) -> None:
+    result = traces(folder, "--json", "--otlp", tmp_path / "whole.jsonl")
+    assert (result.exit_code, "--json and --otlp" in result.stderr) == (2, True)
 
 
 # ---------------------------------------------------------------- what may be wrong

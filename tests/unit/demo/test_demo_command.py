@@ -11,7 +11,7 @@ from coalmine.errors import StartError
 from coalmine_client.demo import models
 from coalmine_client.demo.account import Judged, OutputRow, Phase, Tally
 from coalmine_client.demo.claims import Outcome
-from coalmine_client.demo.command import conclude, environ, work_folder
+from coalmine_client.demo.command import conclude, environ, pages_of, work_folder
 from coalmine_client.demo.evidence import (
     is_settled,
     judged,
@@ -67,8 +67,22 @@ def test_the_exit_code_is_1_where_one_claim_did_not(
 
 
 def test_what_would_send_spans_or_commands_elsewhere_is_kept_from_the_processes() -> None:
-    of = {"OTEL_EXPORTER_OTLP_ENDPOINT": "x", "COALMINE_CONTROL": "y", "PATH": "/bin"}
+    of = {"OTEL_TRACES_SAMPLER": "always_off", "COALMINE_CONTROL": "y", "PATH": "/bin"}
     assert environ(of) == {"PATH": "/bin"}
+
+
+def test_where_there_is_a_collector_the_processes_export_beside_their_files() -> None:
+    said = {"OTEL_EXPORTER_OTLP_ENDPOINT": "x", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
+    files = {"OTEL_TRACES_EXPORTER": "otlp,otlp_json_file"}
+    assert environ(said | {"OTEL_TRACES_SAMPLER": "always_off"}) == said | files
+    assert environ(said | {"OTEL_TRACES_EXPORTER": "none"}) == {}
+    assert environ(said | {"OTEL_SDK_DISABLED": "true"}) == {}
+
+
+def test_the_page_of_a_trace_has_an_address_where_it_was_exported() -> None:
+    said = {"OTEL_EXPORTER_OTLP_ENDPOINT": "x"}
+    assert pages_of(said, "http://j:16686/") == "http://j:16686/trace/"
+    assert pages_of({}, "http://j:16686") == ""
 
 
 def test_the_folder_is_made_where_it_is_not_there(tmp_path: Path) -> None:

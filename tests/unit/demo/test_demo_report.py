@@ -121,6 +121,12 @@ def test_the_traces_are_told_with_their_paths_and_the_command_that_shows_them() 
     assert "4bf92f3577b34da6a3ce929d0e0e4736" in told
 
 
+def test_what_was_exported_is_told_with_the_address_of_its_page() -> None:
+    shown = piped()
+    show_traces(shown, Place(Path("/there")), "4bf92f35", "http://localhost:16686/trace/")
+    assert "http://localhost:16686/trace/4bf92f35\n" in text(shown)
+
+
 def test_steps_and_commands_can_be_read_in_a_pipe() -> None:
     shown = piped()
     steps = Steps(shown)
