@@ -1,5 +1,6 @@
 # `make demo` and `make test` install what they need; the others say what they do.
 PYTHON ?= python3
+TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -16,20 +17,19 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 help:  ## what there is
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 10
 
-setup: $(STAMP)  ## install everything into .venv
+setup: $(STAMP)  ## install everything into .venv; TORCH_INDEX=URL: torch from there
 
 $(STAMP): pyproject.toml constraints.txt
-	@echo "setup: installing coalmine and its tools into $(VENV) (a few minutes on a new machine)"
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	@$(BIN)/pip install --quiet -c constraints.txt -e '.[router,server,demo,interop,dev]'
+	@PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) tools/setup.sh $(VENV)
 	@touch $@
-	@echo "setup: done"
 
 $(KSERVE): $(STAMP)
+	@echo "kserve: installing KServe's client (300 MB)"
 	@$(BIN)/pip install --quiet -c constraints.txt -e '.[kserve]'
 	@touch $@
 
 $(NODE): $(STAMP) clients/node/package-lock.json
+	@echo "node: installing Node and the packages of clients/node (232 MB)"
 	@$(BIN)/pip install --quiet -c constraints.txt -e '.[node]'
 	@if $(BIN)/python -m tests.conformance.javascript; then touch $@; \
 	else echo "node: no packages from npm's registry: tests that need them are skipped"; fi
