@@ -12,7 +12,7 @@ from coalmine_router.config.file import RouterConfig, TlsConfig
 def certificate_files(config: RouterConfig) -> list[CertificateFile]:
     """Return the certificate files that a configuration names, those of the backends too."""
     files = [each for listener in (config, config.control) for each in _shown(listener.tls)]
-    for backend in config.table().backends:
+    for backend in config.reached_backends():
         files += files_called_with(tls_of(backend))
     return files
 
@@ -47,5 +47,5 @@ def check_files(config: RouterConfig) -> None:
             server_credentials(listener.tls.files())
         if listener.tokens is not None:
             read_tokens(listener.tokens)
-    for backend in config.table().backends:
+    for backend in config.reached_backends():
         BackendFiles(backend)

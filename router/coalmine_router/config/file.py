@@ -85,11 +85,15 @@ class RouterConfig(Strict):
     backends: Annotated[dict[Name, BackendConfig], Field(min_length=1, max_length=256)]
     routes: Annotated[list[RouteConfig], Field(min_length=1)]
 
+    def reached_backends(self) -> tuple[Backend, ...]:
+        """Return the backends and how each is reached, without what the routes make of them."""
+        return tuple(each.backend(name) for name, each in self.backends.items())
+
     def table(self) -> RouteTable:
         """Return the table of revision 0 that the file describes. Raises CoalmineError."""
         return RouteTable(
             revision=0,
-            backends=tuple(each.backend(name) for name, each in self.backends.items()),
+            backends=self.reached_backends(),
             routes=tuple(route.route() for route in self.routes),
             limits=self.limits.limits(),
         )
