@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
@@ -26,6 +28,8 @@ ROWS = {
     "1": [64.0 * i for i in range(10)],
     "2": [64 * (i + 0.001) for i in range(10)],
 }
+# Where `python` is the one with the program.
+BIN = Path(sys.executable).parent
 _TOKEN = "a-token-of-a-caller"
 _EXPORT_S = 20.0
 
@@ -90,6 +94,31 @@ def test_a_token_never_travels_in_the_clear(language: str, server: Started) -> N
 
     assert done.returncode == 1
     assert "TLS" in done.stderr or "transport level security" in done.stderr
+
+
+def test_the_readmes_say_how_to_make_something_to_call(tmp_path: Path) -> None:
+    [block] = {called_of(each) for each in CLIENTS.glob("*/README.md")}
+    lines = block.replace("\\\n", " ").splitlines()
+    # What comes first installs the program, and what comes last serves.
+    typed = [each.replace("coalmine ", "$COALMINE ", 1) for each in lines[1:-1]]
+    program = f"{sys.executable} -m coalmine_client"
+    done = subprocess.run(
+        ["bash", "-euc", "\n".join([*typed, "$COALMINE server check models"])],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "COALMINE": program, "PATH": f"{BIN}:{os.environ['PATH']}"},
+        check=False,
+    )
+
+    assert lines[-1] == "coalmine server run --model-repository models --traces traces"
+    assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
+
+
+def called_of(readme: Path) -> str:
+    """Return the commands of a README's first part."""
+    part = readme.read_text().partition("## Something to call")[2]
+    return part.partition("```sh\n")[2].partition("```")[0]
 
 
 @pytest.mark.needs("go")

@@ -53,9 +53,8 @@ public final class Digits {
       }
     } catch (StatusException error) {
       var status = error.getStatus();
-      System.err.printf(
-          "%s from the %s: %s%n",
-          status.getCode(), Trailers.origin(error), status.getDescription());
+      String text = String.valueOf(status.getDescription()).lines().findFirst().orElse("");
+      System.err.printf("%s from the %s: %s%n", status.getCode(), Trailers.origin(error), text);
       System.exit(1);
     }
   }
