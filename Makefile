@@ -83,4 +83,4 @@ build:  ## make the wheel; try it in three empty environments: bare, router, ser
 	PYTHON=$(PYTHON) tools/build.sh
 
 clean:  ## remove what the others made
-	rm -rf $(VENV) .venv-protos .venv-mlserver .go-programs clients/node/node_modules tests/conformance/.build dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .venv-protos .venv-mlserver .go-programs clients/node/node_modules tests/conformance/.build clients/java/target clients/java/example/target tests/conformance/java/runner/target dist .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -196,5 +196,5 @@ def test_the_build_sees_what_the_wheel_is_made_of_and_nothing_else() -> None:
     shown = {line[1:] for line in kept if line.startswith("!")}
     assert "*" in kept
     assert {"pyproject.toml", "constraints.txt", "README.md", "LICENSE"} <= shown
-    assert {"protos", "server", "router", "clients"} <= shown
+    assert {"protos", "server", "router", "clients/coalmine_client"} <= shown
     assert all((ROOT / name).exists() for name in shown)
