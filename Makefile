@@ -37,7 +37,7 @@ $(NODE): $(STAMP) clients/node/package-lock.json
 $(GO_PROGRAMS): $(STAMP) $(wildcard tests/conformance/gotools/*/go.*)
 	@mkdir -p .go-programs
 	@if $(BIN)/python -m tests.conformance.go_programs; then touch $@; \
-	else echo "go: no grpcurl, grpc-health-probe, ghz: tests that need them are skipped"; fi
+	else echo "go: no grpcurl, grpc-health-probe, ghz, jaeger: tests that need what is absent are skipped"; fi
 
 $(MLSERVER): tests/conformance/mlserver/requirements.txt
 	@echo "mlserver: installing MLServer into .venv-mlserver (a minute, 1.2 GB)"

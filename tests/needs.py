@@ -27,8 +27,7 @@ def _absent(*names: str) -> str:
     return f"there is no {' and no '.join(absent)}" if absent else ""
 
 
-def _go_programs() -> str:
-    names = ("grpcurl", "grpc-health-probe", "ghz")
+def _unbuilt(*names: str) -> str:
     absent = [name for name in names if not (GO_PROGRAMS / name).is_file()]
     return f"`make test` builds {', '.join(absent)}, where there is `go`" if absent else ""
 
@@ -46,7 +45,8 @@ def _node() -> str:
 WHY_NOT: Final[Mapping[str, Callable[[], str]]] = {
     "git": partial(_absent, "git"),
     "go": partial(_absent, "go"),
-    "go_programs": _go_programs,
+    "go_programs": partial(_unbuilt, "grpcurl", "grpc-health-probe", "ghz"),
+    "jaeger": partial(_unbuilt, "jaeger"),
     "java": partial(_absent, "javac", "mvn"),
     "kserve": _kserve,
     "node": _node,

@@ -1,9 +1,11 @@
 """What every span of this process has in common: whose it is, of which version, on which host."""
 
+import contextlib
 import os
 import socket
 from collections.abc import Iterator, Mapping
 from importlib.metadata import entry_points, version
+from typing import Final
 
 from opentelemetry.sdk.resources import (
     HOST_NAME,
@@ -16,7 +18,14 @@ from opentelemetry.sdk.resources import (
 )
 from opentelemetry.util.types import AttributeValue
 
-_UNNAMED = "unknown_service"
+_UNNAMED: Final = "unknown_service"
+# By it, and by no other, the page of Jaeger 2.13 knows which spans have one clock.
+_JAEGERS_HOST: Final = "ip"
+# Nobody's, as RFC 5737 and RFC 3849 have it. Nothing is sent there.
+_ELSEWHERE: Final = (
+    (socket.AF_INET, ("192.0.2.1", 9)),
+    (socket.AF_INET6, ("2001:db8::1", 9)),
+)
 
 
 def resource(service: str, environ: Mapping[str, str] = os.environ) -> Resource:
@@ -40,8 +49,18 @@ def _own(service: str) -> Resource:
             SERVICE_VERSION: version("coalmine"),
             HOST_NAME: socket.gethostname(),
             PROCESS_PID: os.getpid(),
+            _JAEGERS_HOST: _own_ip(),
         }
     )
+
+
+def _own_ip() -> str:
+    """Return the address from which this machine calls others; one of its own where it can't."""
+    for family, address in _ELSEWHERE:
+        with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as asking:
+            asking.connect(address)
+            return str(asking.getsockname()[0])
+    return "127.0.0.1"
 
 
 def _host() -> Iterator[ResourceDetector]:

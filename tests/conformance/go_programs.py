@@ -1,7 +1,8 @@
-"""grpcurl, grpc-health-probe and ghz: what users of gRPC have, built from their Go modules.
+"""grpcurl, grpc-health-probe, ghz and Jaeger: what users have, built from their Go modules.
 
 `python -m tests.conformance.go_programs` builds them. Each folder of gotools/ is a module, whose
-go.mod names the programs and go.sum what they are made of: ghz needs a gRPC of its own time.
+go.mod names the programs and go.sum what they are made of: ghz needs a gRPC of its own time, and
+Jaeger, of whose page only the calls are in it, hundreds of modules and five minutes.
 """
 
 import shutil

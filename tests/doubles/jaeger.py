@@ -28,6 +28,17 @@ class Search:
     min_ns: int = 0
 
 
+def searches_of(document: str) -> dict[str, Search]:
+    """Return the searches of docs/tracing.md by the headings above them."""
+    found = {}
+    for section in re.split(r"^### ", document, flags=re.MULTILINE)[1:]:
+        heading, _, rest = section.partition("\n")
+        for block in re.findall(r"```text\n(Service.*?)```", rest, re.DOTALL):
+            assert heading not in found, f"two searches below '{heading}'"
+            found[heading] = read(block)
+    return found
+
+
 def read(text: str) -> Search:
     """Return the search of a block with a line for each field of the page that is filled in."""
     found = _FIELD.findall(text)

@@ -3,7 +3,7 @@
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,15 @@ def written(module: str, folder: Path) -> Path:
 
 
 @contextmanager
-def server_of(repository: Path, folder: Path, *options: str | Path) -> Iterator[Started]:
+def server_of(
+    repository: Path,
+    folder: Path,
+    *options: str | Path,
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[Started]:
     """Run `coalmine server run` with these options, its log in `folder`, until the block ends."""
     arguments = ("server", "run", "--model-repository", repository, *_PORTS, *options)
-    with started(*arguments, folder=folder) as running:
+    with started(*arguments, folder=folder, environment=environment) as running:
         yield running
 
 

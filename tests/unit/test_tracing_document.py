@@ -11,6 +11,7 @@ from tests.doubles import jaeger
 from tests.doubles.told_traces import export
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "tracing.md").read_text()
+SEARCHES = jaeger.searches_of(DOCUMENT)
 
 CANARYS = {
     *("scores by 0.2", "logits by 5e-3", "logits by 2e-4", "nan", "beyond noise", "audit"),
@@ -67,24 +68,13 @@ def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     return Exported([line for file in files for line in file.read_text().splitlines()], names)
 
 
-def searches() -> dict[str, str]:
-    """Return the text of each search by its heading."""
-    found = {}
-    for section in re.split(r"^### ", DOCUMENT, flags=re.MULTILINE)[1:]:
-        heading, _, rest = section.partition("\n")
-        for block in re.findall(r"```text\n(.*?)```", rest, re.DOTALL):
-            assert heading not in found, f"two searches below '{heading}'"
-            found[heading] = block
-    return found
-
-
 def test_every_search_of_the_document_is_tried() -> None:
-    assert set(searches()) == set(FINDS)
+    assert set(SEARCHES) == set(FINDS)
 
 
 @pytest.mark.parametrize("heading", FINDS)
 def test_a_search_finds_exactly_the_traces_that_it_says(heading: str, exported: Exported) -> None:
-    ids = jaeger.found_by(jaeger.read(searches()[heading]), exported.lines)
+    ids = jaeger.found_by(SEARCHES[heading], exported.lines)
     assert {exported.names[trace_id] for trace_id in ids} == FINDS[heading]
 
 

@@ -3,6 +3,7 @@
 import os
 import socket
 from importlib.metadata import version
+from ipaddress import ip_address
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,12 @@ def test_spans_say_whose_they_are_of_which_version_and_on_which_host() -> None:
     assert said["service.version"] == version("coalmine")
     assert said["host.name"] == socket.gethostname()
     assert said["process.pid"] == os.getpid()
+
+
+def test_an_older_jaeger_is_told_the_host_by_its_address() -> None:
+    said = resource("coalmine-router", {}).attributes["ip"]
+    assert ip_address(str(said))
+    assert resource("coalmine-server", {}).attributes["ip"] == said
 
 
 def test_a_machine_that_has_an_id_says_it() -> None:
