@@ -122,15 +122,22 @@ class OtlpReceiver(Received):
     """
 
     def __init__(
-        self, address: str = "127.0.0.1:0", *, take: Take = nothing, message_bytes: int = 0
+        self,
+        address: str = "127.0.0.1:0",
+        *,
+        take: Take = nothing,
+        message_bytes: int = 0,
+        tls: grpc.ServerCredentials | None = None,
     ) -> None:
         super().__init__(take)
+        self._scheme = "https" if tls else "http"
         bounds = [("grpc.max_receive_message_length", message_bytes)] if message_bytes else []
         self._server = grpc.server(ThreadPoolExecutor(max_workers=2), options=bounds)
         service_grpc.add_TraceServiceServicer_to_server(  # type: ignore[no-untyped-call]  # no types in the library
             _Servicer(self.take), self._server
         )
-        self._port = self._server.add_insecure_port(address)
+        add = self._server.add_insecure_port
+        self._port = self._server.add_secure_port(address, tls) if tls else add(address)
 
     def __enter__(self) -> Self:
         self._server.start()
@@ -147,7 +154,7 @@ class OtlpReceiver(Received):
     @property
     def endpoint(self) -> str:
         """For OTEL_EXPORTER_OTLP_ENDPOINT and for OTLPSpanExporter(endpoint=…, insecure=True)."""
-        return f"http://127.0.0.1:{self._port}"
+        return f"{self._scheme}://127.0.0.1:{self._port}"
 
 
 class _Servicer(service_grpc.TraceServiceServicer):

@@ -1,8 +1,11 @@
 """The size of spans, beside what the exporter makes of them, and their export in parts that fit."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
+import grpc
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -16,6 +19,7 @@ from coalmine.span_export import CountedSpans
 from coalmine.span_exporter import exporters_for
 from coalmine.span_settings import BatchSettings
 from coalmine.span_size import parts_of, size_of
+from tests.doubles.certificates import Authority
 from tests.doubles.otlp_receiver import OtlpReceiver
 
 MIB = 1024 * 1024
@@ -83,9 +87,13 @@ def test_parts_keep_the_order_and_are_of_bounded_size() -> None:
 # ---------------------------------------------------------------- to a collector
 
 
-def sent(receiver: OtlpReceiver, spans: Sequence[ReadableSpan]) -> tuple[dict[str, int], list[str]]:
+def sent(
+    receiver: OtlpReceiver,
+    spans: Sequence[ReadableSpan],
+    said: Mapping[str, str] = MappingProxyType({}),
+) -> tuple[dict[str, int], list[str]]:
     """Return what became of spans that are sent in one batch, and which arrived."""
-    (exporter,) = exporters_for(None, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint})
+    (exporter,) = exporters_for(None, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, **said})
     assert isinstance(exporter, OTLPSpanExporter)
     counted = CountedSpans(exporter, BatchSettings(256, 256, 3_600_000))
     for span in spans:
@@ -115,6 +123,30 @@ def test_a_span_that_is_too_large_by_itself_costs_no_other_its_place(large: list
         "dropped_too_large": len(large),
     }
     assert [each["event"] for each in logs] == ["span_too_large"], "once, and it is no outage"
+
+
+@pytest.mark.parametrize("prefix", ["OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_"])
+def test_by_grpc_too_the_certificates_are_those_that_are_said(prefix: str, tmp_path: Path) -> None:
+    ours, other = Authority(tmp_path / "ours"), Authority(tmp_path / "other")
+    pair, caller = ours.server(), ours.client("caller")
+    tls = grpc.ssl_server_credentials(
+        [(pair.key.read_bytes(), pair.cert.read_bytes())],
+        root_certificates=ours.ca.read_bytes(),
+        require_client_auth=True,
+    )
+    said = {
+        "OTEL_EXPORTER_OTLP_CERTIFICATE": str(ours.ca),
+        f"{prefix}CLIENT_KEY": str(caller.key),
+        f"{prefix}CLIENT_CERTIFICATE": str(caller.cert),
+        "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
+    }
+    with OtlpReceiver(tls=tls) as receiver, capture_logs() as logs:
+        assert sent(receiver, [made("a", 10)], said)[1] == ["a"]
+        wrong = {**said, "OTEL_EXPORTER_OTLP_CERTIFICATE": str(other.ca)}
+        assert sent(receiver, [made("b", 10)], wrong)[0]["dropped_export_failed"] == 1
+    assert [each["event"] for each in logs if each["log_level"] == "error"] == [
+        "spans_not_exported"
+    ]
 
 
 def test_what_waits_is_bounded_in_bytes_too() -> None:
