@@ -130,20 +130,21 @@ class Members:
                 yield from (each.endpoint(ip) for ip in self._found.get(each, ()))
 
     def _bounded(self, endpoints: Iterable[Endpoint]) -> dict[str, Endpoint]:
-        """Return the endpoints by name: one in several targets is one. Keeps those that are here.
+        """Return the endpoints by name: one in several targets is one.
 
-        DNS answers in any order: without that, another few would be left out each time.
+        Over the bound, the first by name: DNS answers in any order, and proxies and control must
+        choose the same ones, or callers get answers of addresses that no verdict waits for.
         """
         by_name: dict[str, Endpoint] = {}
         for each in endpoints:
             by_name.setdefault(each.name, each)
-        names = sorted(by_name, key=lambda name: name not in self.wanted)
-        left_out = max(0, len(names) - ADDRESSES_MAX)
+        left_out = max(0, len(by_name) - ADDRESSES_MAX)
         if left_out > self.left_out:
             backend = self._access.backend.name
             _log.warning("addresses_left_out", backend=backend, count=left_out, max=ADDRESSES_MAX)
         self.left_out = left_out
-        return {name: by_name[name] for name in names[:ADDRESSES_MAX]}
+        names = sorted(by_name)[:ADDRESSES_MAX] if left_out else by_name
+        return {name: by_name[name] for name in names}
 
     def _opened(self, endpoint: Endpoint) -> Address:
         backend = self._access.backend.name

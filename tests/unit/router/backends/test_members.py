@@ -139,3 +139,12 @@ def test_more_addresses_than_fit_are_counted_and_the_same_ones_stay() -> None:
     assert set(names(blue)) == before
     blue.told(MODEL, many[:10])
     assert blue.left_out == 0
+
+
+def test_of_more_addresses_than_fit_every_process_has_the_same_ones() -> None:
+    many = [f"10.0.{n // 250}.{n % 250}" for n in range(300)]
+    proxy, control = members("model:80"), members("model:80")
+    proxy.told(MODEL, random.Random(1).sample(many, 300))
+    control.told(MODEL, random.Random(2).sample(many, 300))
+    assert set(names(proxy)) == set(names(control))
+    assert proxy.left_out == control.left_out == 300 - ADDRESSES_MAX
