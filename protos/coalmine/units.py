@@ -8,16 +8,16 @@ from coalmine.shown_value import shortly
 
 _UNITS_NS: Final = {"ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3_600 * 10**9}
 _UNITS_BYTES: Final = {"KiB": 1024, "MiB": 1024**2, "GiB": 1024**3}
-_WHOLE: Final = r"(?:0|[1-9][0-9]*)"
 # As people write it: ASCII digits, no sign, no exponent, no zero in front of others.
-DECIMAL: Final = rf"{_WHOLE}(?:\.[0-9]+)?"
+WHOLE: Final = r"(?:0|[1-9][0-9]*)"
+DECIMAL: Final = rf"{WHOLE}(?:\.[0-9]+)?"
 SIZE: Final = re.compile(rf"({DECIMAL})\s*(KiB|MiB|GiB)")
 DURATION: Final = re.compile(rf"({DECIMAL})\s*(ms|s|m|h)")
 
 
 def is_whole(text: str) -> bool:
     """Return whether a text is a whole number, as people write it."""
-    return re.fullmatch(_WHOLE, text) is not None
+    return re.fullmatch(WHOLE, text) is not None
 
 
 def is_decimal(text: str) -> bool:

@@ -11,12 +11,15 @@ from pydantic import ValidationError
 
 from coalmine import config_file
 from coalmine.errors import StartError
-from coalmine.units import duration_ns
+from coalmine.units import WHOLE, duration_ns
 from coalmine_server.config import PLATFORM, ModelConfig, TensorConfig
 
 # A canary stands beside what it may replace.
 _LATEST: Final = 2
-_TENSOR: Final = re.compile(r"([^:]+):([A-Z0-9]+):\[((?:-?\d+(?:\s*,\s*-?\d+)*)?)\](:optional)?")
+_SIZE: Final = rf"-?{WHOLE}"
+_TENSOR: Final = re.compile(
+    rf"([^:]+):([A-Z0-9]+):\[((?:{_SIZE}(?:\s*,\s*{_SIZE})*)?)\](:optional)?"
+)
 
 
 @dataclass(frozen=True, slots=True)

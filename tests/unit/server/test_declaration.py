@@ -25,7 +25,11 @@ def test_a_tensor_is_a_name_a_datatype_and_sizes() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "x:FP32", "x:FP32:2", "x:FP32:[a]", ":FP32:[1]", "x:FP32:[1]:needed"]
+    "text",
+    [
+        *("", "x", "x:FP32", "x:FP32:2", "x:FP32:[a]", ":FP32:[1]", "x:FP32:[1]:needed"),
+        *("x:FP32:[٣]", "x:FP32:[04]", "x:FP32:[1_0]", "x:FP32:[1e1]"),
+    ],
 )
 def test_other_text_is_no_tensor(text: str) -> None:
     with pytest.raises(StartError, match="is not a tensor: expected NAME:DATATYPE:"):
