@@ -14,6 +14,8 @@ from coalmine_router.observer.evidence.pair import Pair
 # As many as the router knows of a backend.
 ADDRESSES_MAX: Final = 256
 _NAME_CHARS_MAX: Final = 256
+# By so much larger is the wrong share of an address in doubt than that of the others.
+_IN_DOUBT: Final = 0.5
 
 
 # Returns the addresses of a route's variant that may be called now.
@@ -104,6 +106,24 @@ class VariantAddresses:
             for name in addresses
             if (own := known.get(name)) is None or own.max_seen_ns < since_ns
         ]
+
+    def in_doubt(self, addresses: Iterable[str]) -> list[str]:
+        """Return those that were wrong far more often than the others, be it in one request.
+
+        Beside the others: a model that always differs has no address that is in doubt.
+        """
+        known = self.by_name
+        return [
+            name
+            for name in addresses
+            if (own := known.get(name)) is not None and self._worse_by(own) >= _IN_DOUBT
+        ]
+
+    def _worse_by(self, own: AddressEvidence) -> float:
+        others = self.compared - own.compared
+        if not own.compared or not others:
+            return 0.0
+        return own.wrong / own.compared - (self.wrong - own.wrong) / others
 
     def _of(self, address: str) -> AddressEvidence:
         own = self.by_name.get(address)

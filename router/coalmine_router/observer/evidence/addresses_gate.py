@@ -1,9 +1,12 @@
 """The gate on addresses: was each ready one of the candidate compared, and do they agree? Pure.
 
 It never FAILs. A PASS waits for each ready address, and for addresses that agree: a variant is
-several processes, and what one of them answers is no evidence of the others. An address stands out
-where it is shown to be wrong more often than the others by more than `max_mismatch_rate`. Alpha is
-shared out among all addresses of both sides.
+several processes, and what one of them answers is no evidence of the others. It also waits while a
+ready address was wrong in far more of its requests than the others, however few these are: the
+mean knows little of an address that answers rarely, and may be shown before it is compared at all.
+
+An address stands out where it is shown to be wrong more often than the others by more than
+`max_mismatch_rate`. Alpha is shared out among all addresses of both sides.
 
 What is found here is of now, unlike at the other gates: addresses come and go.
 
@@ -16,7 +19,7 @@ after 16 requests of its own among 3 addresses, and after 14 among 30 (medians; 
 ten runs); one that is wrong in half of its requests after 31 and 28.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from math import log
 from typing import Final, NamedTuple
@@ -49,10 +52,12 @@ def addresses_gate(
     """Return the gate after a look at it; `before` itself where that is the same."""
     odd = standing_out(evidence, ready, settings, before)
     unseen = evidence.candidate_addresses.unseen(ready.candidate, settings.addresses_within_ns)
+    in_doubt = evidence.candidate_addresses.in_doubt(ready.candidate)
+    waits = (_told_unseen(ready.candidate, unseen, settings), _told_in_doubt(evidence, in_doubt))
     found = Gate(
         before.gate,
-        "open" if unseen or not evidence.shares.requests else "pass",
-        _told_seen(ready.candidate, unseen, settings),
+        "open" if unseen or in_doubt or not evidence.shares.requests else "pass",
+        "; ".join(filter(None, waits)) or _told_seen(ready.candidate),
         observed=evidence.candidate_addresses.compared,
         at_ns=before.at_ns,
     )
@@ -110,11 +115,22 @@ def _over(
 # ---------------------------------------------------------------- in words
 
 
-def _told_seen(ready: Sequence[str], unseen: Sequence[str], settings: GateSettings) -> str:
-    if unseen:
-        within = duration_text(settings.addresses_within_ns)
-        some = f"{len(unseen):,} of {len(ready):,} ready addresses"
-        return f"{some} not compared within {within} of traffic: {_names(unseen)}"
+def _told_unseen(ready: Sequence[str], unseen: Sequence[str], settings: GateSettings) -> str:
+    if not unseen:
+        return ""
+    within = duration_text(settings.addresses_within_ns)
+    some = f"{len(unseen):,} of {len(ready):,} ready addresses"
+    return f"{some} not compared within {within} of traffic: {_names(unseen)}"
+
+
+def _told_in_doubt(evidence: Evidence, names: Sequence[str]) -> str:
+    if not names:
+        return ""
+    said = _wrong_at(evidence.candidate_addresses, names)
+    return f"too few to say whether its addresses agree: {said} requests"
+
+
+def _told_seen(ready: Sequence[str]) -> str:
     return f"all {len(ready):,} ready addresses were compared" if len(ready) > 1 else ""
 
 
@@ -130,8 +146,12 @@ def _told_side(side: VariantAddresses, odd: Mapping[str, float]) -> str:
     others = [each for name, each in side.by_name.items() if name not in odd]
     wrong = sum(each.mismatch + each.failed for each in others)
     compared = sum(each.compared for each in others)
-    said = _names([f"{name} is wrong in {_share(side, name)}" for name in odd])
+    said = _wrong_at(side, odd)
     return f"{said} requests, the other {len(others):,} in {wrong:,} of {compared:,}"
+
+
+def _wrong_at(side: VariantAddresses, names: Iterable[str]) -> str:
+    return _names([f"{name} is wrong in {_share(side, name)}" for name in names])
 
 
 def _share(side: VariantAddresses, name: str) -> str:

@@ -81,6 +81,41 @@ def test_a_pass_waits_for_the_address_that_was_not_compared_and_names_it() -> No
     assert passed.reason.endswith("; all 3 ready addresses were compared")
 
 
+def test_a_pass_waits_for_a_ready_address_whose_few_answers_were_wrong() -> None:
+    rig = Rig()
+    rig.traffic(500, (A, B))
+    assert rig.judge().gate("mismatch").finding == "pass"
+    rig.compare(C, is_wrong=True)
+    found = rig.judge()
+    assert (found.verdict, found.gate("addresses").finding) == ("inconclusive", "open")
+    assert found.reason == (
+        "not decided yet: too few to say whether its addresses agree: "
+        "10.0.0.3:8001 is wrong in 1 of 1 requests"
+    )
+    rig.traffic(500, (A, B))
+    rig.compare(C, is_wrong=True)
+    assert rig.judge().verdict == "inconclusive"
+    for _ in range(3):
+        rig.compare(C)
+    assert rig.judge().verdict == "pass"
+
+
+def test_no_address_is_doubted_where_all_answers_differ_nor_where_it_is_the_only_one() -> None:
+    rig = Rig()
+    rig.traffic(30, PODS, lambda _: True)
+    assert rig.gate().finding == "pass"
+    alone = Rig()
+    alone.traffic(30, (A,), lambda _: True)
+    assert alone.gate(ReadyAddresses(candidate=(A,))).finding == "pass"
+
+
+def test_an_address_that_was_wrong_and_left_holds_up_no_pass() -> None:
+    rig = Rig()
+    rig.traffic(1500, (A, B))
+    rig.compare(C, is_wrong=True)
+    assert rig.judge(ReadyAddresses(candidate=(A, B))).verdict == "pass"
+
+
 def test_the_same_candidate_passes_where_the_router_knows_no_ready_addresses() -> None:
     rig = Rig()
     rig.traffic(500, (A, B))
