@@ -50,6 +50,7 @@ def _check(response: requests.Response, **_: Any) -> None:
     code = response.status_code
     if code >= 300 and code not in _AGAIN:
         told = f"HTTP {code} {response.reason}: {_text(response)}"
+        response.close()  # nobody else will
         raise Refused(told.removesuffix(": "))
 
 

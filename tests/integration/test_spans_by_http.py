@@ -1,5 +1,6 @@
 """Spans by OTLP over HTTP: to a real server, which takes them, refuses them or is gone."""
 
+import gc
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -47,7 +48,10 @@ def sent(
         for each in spans or (span("a"),):
             counted.on_end(each)
         counted.shutdown(30)
-    return {key: value for key, value in counted.totals().items() if value}, logs
+    totals = {key: value for key, value in counted.totals().items() if value}
+    del exporter, counted
+    gc.collect()  # a connection that nobody closed is an error of the test that left it
+    return totals, logs
 
 
 @pytest.mark.parametrize(

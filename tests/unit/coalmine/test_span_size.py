@@ -126,7 +126,10 @@ def test_a_span_that_is_too_large_by_itself_costs_no_other_its_place(large: list
 
 
 @pytest.mark.parametrize("prefix", ["OTEL_EXPORTER_OTLP_", "OTEL_EXPORTER_OTLP_TRACES_"])
-def test_by_grpc_too_the_certificates_are_those_that_are_said(prefix: str, tmp_path: Path) -> None:
+def test_by_grpc_too_the_certificates_are_those_that_are_said(
+    prefix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     ours, other = Authority(tmp_path / "ours"), Authority(tmp_path / "other")
     pair, caller = ours.server(), ours.client("caller")
     tls = grpc.ssl_server_credentials(
@@ -138,7 +141,6 @@ def test_by_grpc_too_the_certificates_are_those_that_are_said(prefix: str, tmp_p
         "OTEL_EXPORTER_OTLP_CERTIFICATE": str(ours.ca),
         f"{prefix}CLIENT_KEY": str(caller.key),
         f"{prefix}CLIENT_CERTIFICATE": str(caller.cert),
-        "OTEL_EXPORTER_OTLP_TIMEOUT": "1",
     }
     with OtlpReceiver(tls=tls) as receiver, capture_logs() as logs:
         assert sent(receiver, [made("a", 10)], said)[1] == ["a"]
