@@ -24,6 +24,7 @@ from coalmine_client.cli.failure import (
     from_silence,
     from_status,
 )
+from coalmine_client.cli.refused_calls import RECONNECTING, asking_again
 from coalmine_client.cli.signs_of_life import Silent, unless_silent
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ DEFAULT: Final = "127.0.0.1:9002"
 TIMEOUT_S: Final = 10.0
 
 # A kept mismatch holds a request and two answers.
-_OPTIONS: Final = (("grpc.max_receive_message_length", 3 * MESSAGE_BYTES_MAX + 1024 * 1024),)
+_OPTIONS: Final = (
+    ("grpc.max_receive_message_length", 3 * MESSAGE_BYTES_MAX + 1024 * 1024),
+    *RECONNECTING,
+)
 _WHAT: Final = "the router's control API"
 _NOT_ANSWERED: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
@@ -73,7 +77,7 @@ class Control:
     async def _asked(self, question: Question[Found], *, is_patient: bool) -> Found:
         metadata = shown(self.token, self.address, self.tls, in_plaintext=self.token_in_plaintext)
         async with open_aio_channel(self.address, self.tls, _OPTIONS) as channel:
-            asked = question(RouteControlStub(showing(channel, metadata)))
+            asked = question(RouteControlStub(asking_again(showing(channel, metadata))))
             try:
                 return await unless_silent(channel, asked, is_patient=is_patient)
             except Silent as silent:

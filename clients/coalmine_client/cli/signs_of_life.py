@@ -64,7 +64,7 @@ async def _outcome(answer: Awaitable[Found]) -> Found | Exception:
 
 async def _silence(channel: grpc.aio.Channel, *, is_patient: bool) -> float:
     """Return once the router has said nothing for so many seconds."""
-    silent_s = max(_AT_LEAST_S, _SINCE_START_S - _age_s())
+    silent_s = first_word_within_s()
     check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_CHECK)
     while True:
         try:
@@ -77,6 +77,11 @@ async def _silence(channel: grpc.aio.Channel, *, is_patient: bool) -> float:
             await asyncio.Event().wait()
         silent_s = SILENT_AGAIN_S
         await asyncio.sleep(_EACH_S)
+
+
+def first_word_within_s() -> float:
+    """Return how long a router is waited for that has said nothing yet."""
+    return max(_AT_LEAST_S, _SINCE_START_S - _age_s())
 
 
 def _age_s() -> float:

@@ -1,0 +1,91 @@
+"""Calls that nobody was there to take: made again for a moment, as a router may be reloading.
+
+Its control process then gives its place to another, and for a moment nobody listens. Only what was
+never sent is sent again: what a router may have read, it may have done.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable
+from typing import Any, Final, TypeVar, cast
+
+import grpc
+
+from coalmine_client.cli.signs_of_life import first_word_within_s
+
+_AGAIN_FOR_S: Final = 2.0
+_AGAIN_EACH_S: Final = 0.05
+# A channel looks by itself only every second, and less often each time.
+RECONNECTING: Final = (
+    ("grpc.initial_reconnect_backoff_ms", 100),
+    ("grpc.max_reconnect_backoff_ms", 200),
+)
+
+# What gRPC says of a call that found no connection to be sent on. Of one that was sent, it says by
+# other words that its connection broke.
+_UNSENT: Final = "failed to connect to all addresses"
+# Nobody listens there; or who listened went away before the connection was made.
+_REFUSED: Final = ("Connection refused", "Connection reset")
+
+Answer = TypeVar("Answer")
+
+
+def asking_again(channel: grpc.aio.Channel) -> grpc.aio.Channel:
+    """Return the channel for stubs whose calls are made again where they are refused."""
+    return cast("grpc.aio.Channel", _AskingAgain(channel))
+
+
+class _AskingAgain:
+    """What a stub asks of a channel."""
+
+    def __init__(self, channel: grpc.aio.Channel) -> None:
+        self._channel = channel
+
+    def unary_unary(self, *said: Any, **more: Any) -> Callable[..., Awaitable[object]]:
+        call = self._channel.unary_unary(*said, **more)
+        return lambda *asked, **how: _answer(lambda: call(*asked, **how))
+
+    def unary_stream(self, *said: Any, **more: Any) -> Callable[..., AsyncIterator[object]]:
+        call = self._channel.unary_stream(*said, **more)
+        return lambda *asked, **how: _answers(lambda: call(*asked, **how))
+
+
+async def _answer(call: Callable[[], Awaitable[Answer]]) -> Answer:
+    patience = _Patience()
+    while True:
+        try:
+            return await call()
+        except grpc.aio.AioRpcError as error:
+            await patience.require(error)
+
+
+async def _answers(call: Callable[[], AsyncIterable[Answer]]) -> AsyncIterator[Answer]:
+    patience = _Patience()
+    while True:
+        try:
+            async for each in call():
+                yield each
+        except grpc.aio.AioRpcError as error:
+            await patience.require(error)
+        else:
+            return
+
+
+class _Patience:
+    """How long refusals of one call are borne: a line is answered within three seconds."""
+
+    def __init__(self) -> None:
+        self._ends_s = time.monotonic() + min(_AGAIN_FOR_S, first_word_within_s())
+
+    async def require(self, error: grpc.aio.AioRpcError) -> None:
+        """Return when it is time to try again. Raises `error` where it is not to be tried again."""
+        if not _was_refused(error) or time.monotonic() > self._ends_s:
+            raise error
+        await asyncio.sleep(_AGAIN_EACH_S)
+
+
+def _was_refused(error: grpc.aio.AioRpcError) -> bool:
+    """Return whether the call was never sent, as nobody listens there."""
+    details = error.details() or ""
+    is_unsent = error.code() is grpc.StatusCode.UNAVAILABLE and _UNSENT in details
+    return is_unsent and any(words in details for words in _REFUSED)
