@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from dataclasses import replace
 from typing import Any, Final
 
 import structlog
@@ -77,22 +78,30 @@ class Child:
 
         Return whether it did. One that isn't ready `within_s`, or dies, is ended, and counted; the
         old one stays. Both run meanwhile, so what they listen on has to be shared. With a
-        `command`, later ones are started by it too. One replacement or restart at a time.
+        `command`, later ones are started by it too. One replacement or succession at a time.
         """
         new = self._next = self._made(command)
         self._tasks.create_task(new.run())
         return await self._taken(new, command, within_s, old=self._process)
 
-    async def restart(self, command: Command | None = None, *, within_s: float) -> bool:
-        """End the process, then start another, for one that can't have a second beside it.
+    async def succeed(self, command: Command, *, within_s: float) -> bool:
+        """Start another process, which takes the place once it stands by and the old one let go.
 
-        Return whether it got ready `within_s`. Else it is started again, as after a death.
+        For what can't serve beside another. Return whether it did. One that doesn't stand by
+        `within_s`, or dies, is ended, and counted; the old one stays. One that fails later has
+        nobody to fall back on: it is started again, as after a death, by the command of before.
         """
-        # Before the old one has ended, so that its end isn't taken for a death.
-        new = self._next = self._made(command)
-        if self._process is not None:
-            await self._process.end()
+        for each in self._all - {self._process}:  # two at a time, however often it is asked for
+            await each.ended()
+        old = self._process
+        standing_by = replace(command, arguments=(*command.arguments, "--stand-by"))
+        new = self._next = self._made(standing_by)
         self._tasks.create_task(new.run())
+        if not await new.stood_by(within_s):
+            await self._given_up(new, within_s)
+            return False
+        # Not here: where whoever waits is cancelled, there is one that serves all the same.
+        self._tasks.create_task(_handed_over(old, new))
         return await self._taken(new, command, within_s, old=None)
 
     def kill(self) -> None:
@@ -134,11 +143,12 @@ class Child:
             self._process, self._next = self._next or self._begun(), None
         while True:
             process = self._process
-            code = await process.ended()
-            if self._next is not None:
-                self._process, self._next = self._next, None
-            elif process is self._process:
+            code = await process.left()
+            if process is not self._process:
+                continue
+            if self._next is None:
                 return code
+            self._process, self._next = self._next, None
 
     async def _mourn(self, code: int, backoff_s: float) -> None:
         self.restarts += 1
@@ -186,7 +196,9 @@ class Child:
         if not await new.got_ready(within_s):
             await self._given_up(new, within_s)
             return False
-        self._process, self._next = new, None
+        before, self._process, self._next = self._process, new, None
+        if before is not None and before is not new:
+            before.leave()
         self.command = command or self.command
         if old is not None:
             await old.end()
@@ -201,3 +213,12 @@ class Child:
         if self._next is new:
             self._next = None
         await new.end()
+
+
+async def _handed_over(old: StartedProcess | None, new: StartedProcess) -> None:
+    """End the old one; have the new one serve as soon as it can."""
+    async with asyncio.TaskGroup() as tasks:
+        if old is not None:
+            tasks.create_task(old.end())
+            await old.has_let_go()
+        new.give_turn()

@@ -1,12 +1,9 @@
 """From start to exit code: the loop, signals, ready, drain."""
 
 import asyncio
-import contextlib
 import gc
-import json
 import os
 import signal
-import sys
 import time
 from collections.abc import Awaitable, Callable, Coroutine
 from types import FrameType
@@ -22,8 +19,9 @@ from coalmine.addresses import check_free, split_address
 from coalmine.errors import StartError
 from coalmine.hold import Hold
 from coalmine.memory import keep_large_blocks
+from coalmine.parent import LET_GO, READY, STANDING_BY, hear, tell
 from coalmine.private_folder import hide_new_files
-from coalmine.standard_streams import lose_output, open_standard_streams, own_stream, say_to_people
+from coalmine.standard_streams import open_standard_streams, say_to_people
 
 _log = structlog.get_logger(__name__)
 
@@ -47,6 +45,8 @@ class Stop:
         self._event = asyncio.Event()
         self._asked_s = 0.0
         self.reason = ""
+        # Of a process that stands by: whoever had its place has let go.
+        self.its_turn = asyncio.Event()
 
     def ask(self, reason: str) -> None:
         """Begin the end. Asked again by a signal, the process ends at once."""
@@ -95,7 +95,7 @@ def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -
         stop = Stop()
         signals.ask(stop)
         if with_parent:
-            _on_parent_gone(stop)
+            hear(its_turn=stop.its_turn.set, gone=lambda: stop.ask("parent gone"))
         await main(stop)
 
     open_standard_streams()
@@ -117,19 +117,36 @@ def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -
 def announce(**addresses: str) -> None:
     """Say on standard output, in one JSON line, that this process is ready, and where.
 
-    What stands by now lives as long as the process, so it is taken out of garbage collection: with
-    torch loaded, a full collection stopped every request for 50 to 250 ms.
+    It is for whoever started us: scripts, supervisors, tests.
+    """
+    _keep_for_good()
+    tell(READY, **addresses)
+    _log.info("ready", **addresses)
+
+
+async def stand_by(stop: Stop) -> bool:
+    """Tell the parent that this process can take another's place; return whether it may.
+
+    It returns once that one has let go, or this one is asked to stop.
+    """
+    _keep_for_good()
+    tell(STANDING_BY)
+    return await unless_stopped(stop, stop.its_turn.wait())
+
+
+def let_go() -> None:
+    """Tell the parent that another process can take this one's place now."""
+    tell(LET_GO)
+
+
+def _keep_for_good() -> None:
+    """Take what is there out of garbage collection: it lives as long as the process.
+
+    With torch loaded, a full collection stopped every request for 50 to 250 ms.
     """
     gc.collect()
     gc.freeze()
     gc.set_threshold(*_COLLECT_AFTER)
-    line = json.dumps({"event": "ready", "pid": os.getpid(), **addresses})
-    # For whoever started us: scripts, supervisors, tests. One that has gone stops no process.
-    try:
-        print(line, file=own_stream(sys.stdout), flush=True)
-    except OSError:
-        lose_output()
-    _log.info("ready", **addresses)
 
 
 async def listen(
@@ -235,19 +252,6 @@ class _StopSignals:
             _log.warning("stopped_at_once", signal=name)
             os._exit(EXIT_FAILED)
         self._stop.ask(name)
-
-
-def _on_parent_gone(stop: Stop) -> None:
-    loop = asyncio.get_running_loop()
-    descriptor = sys.stdin.fileno()
-
-    def readable() -> None:
-        with contextlib.suppress(BlockingIOError):
-            if not os.read(descriptor, 1024):
-                loop.remove_reader(descriptor)
-                stop.ask("parent gone")
-
-    loop.add_reader(descriptor, readable)
 
 
 def _leaves(group: BaseExceptionGroup[StartError]) -> list[BaseException]:

@@ -16,6 +16,7 @@ from typing import Any, Final
 import structlog
 
 from coalmine.errors import reason_of
+from coalmine.parent import LET_GO, READY, STANDING_BY, YOUR_TURN
 from coalmine.standard_streams import own_descriptor
 
 _log = structlog.get_logger(__name__)
@@ -44,8 +45,11 @@ class StartedProcess:
         self._patience_s = patience_s
         self._on_ready = on_ready
         self._process: asyncio.subprocess.Process | None = None
-        self._spoken = asyncio.Event()  # ready, or over
-        self._over = asyncio.Event()
+        self._stands_by = asyncio.Event()
+        self._spoken = asyncio.Event()
+        self._has_let_go = asyncio.Event()
+        self._has_left = asyncio.Event()
+        self._over = asyncio.Event()  # with it, all of these
         self._code = 0
         self.announced: dict[str, Any] = {}
         self.is_asked = False  # to end
@@ -77,7 +81,8 @@ class StartedProcess:
             raise
         finally:
             self._over.set()
-            self._spoken.set()
+            for each in (self._stands_by, self._spoken, self._has_let_go, self._has_left):
+                each.set()
 
     async def got_ready(self, within_s: float) -> bool:
         """Return whether it announced itself in time."""
@@ -86,10 +91,35 @@ class StartedProcess:
                 await self._spoken.wait()
         return self.is_up
 
-    async def ended(self) -> int:
-        """Return the exit code, once there is one."""
-        await self._over.wait()
+    async def stood_by(self, within_s: float) -> bool:
+        """Return whether it said in time that it can take another's place."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._stands_by.wait()
+        return self._stands_by.is_set() and not self.is_over
+
+    def give_turn(self) -> None:
+        """Tell one that stands by that the place is free."""
+        process = self._process
+        if process is not None and process.stdin is not None and process.returncode is None:
+            process.stdin.write(YOUR_TURN)
+
+    async def has_let_go(self) -> None:
+        """Return once another can take its place; it may still have something to finish."""
+        await self._has_let_go.wait()
+
+    def leave(self) -> None:
+        """Note that another has its place: what becomes of it matters no more."""
+        self._has_left.set()
+
+    async def left(self) -> int:
+        """Return once it has ended, or left: the exit code."""
+        await self._has_left.wait()
         return self._code
+
+    async def ended(self) -> None:
+        """Return once it has ended."""
+        await self._over.wait()
 
     async def end(self) -> None:
         """Ask the process to end, once; kill it where it does not in time."""
@@ -136,10 +166,19 @@ class StartedProcess:
     def _hear(self, line: bytes) -> None:
         with contextlib.suppress(ValueError):  # not ours: a library's word
             said = json.loads(line)
-            if isinstance(said, dict) and said.get("event") == "ready":
-                self.announced = said
-                self._spoken.set()
-                self._on_ready()
+            if isinstance(said, dict):
+                self._note(said)
+
+    def _note(self, said: dict[str, Any]) -> None:
+        event = said.get("event")
+        if event == READY:
+            self.announced = said
+            self._spoken.set()
+            self._on_ready()
+        elif event == STANDING_BY:
+            self._stands_by.set()
+        elif event == LET_GO:
+            self._has_let_go.set()
 
 
 def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:

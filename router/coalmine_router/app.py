@@ -107,7 +107,7 @@ def _serving(
         settings.text,
         settings.config,
         in_force=in_force,
-        restart_control=lambda: supervisor.restart_control(control),
+        succeed_control=lambda: supervisor.succeed_control(control),
         proxies=lambda config: _proxies(replace(settings, config=config), places),
         roll=supervisor.roll,
     )

@@ -115,6 +115,7 @@ def control(
     ] = "",
     grace: GraceOption = "30s",
     with_parent: WithParent = False,
+    stand_by: Annotated[bool, typer.Option("--stand-by", hidden=True)] = False,
 ) -> None:
     """Run the control process alone: control API, state, and what is learnt from reports.
 
@@ -128,6 +129,7 @@ def control(
             config=_placed(read(config), listen, http, state),
             socket=socket,
             grace_s=_seconds(grace),
+            stands_by=stand_by,
         )
         return control_app.control(settings, stop)
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import cast
 
 import grpc
+import structlog
 from prometheus_client import CollectorRegistry
 
 from coalmine import lifecycle, memory
@@ -16,6 +17,7 @@ from coalmine.addresses import check_free
 from coalmine.certificate_dates import CertificateDates
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2_grpc
+from coalmine.errors import StartError
 from coalmine.exposition import exposing
 from coalmine.lifecycle import Stop
 from coalmine.reflection import Methods
@@ -30,50 +32,84 @@ from coalmine_router.control.door import ControlDoor, Offer
 from coalmine_router.control.plane import ControlPlane
 from coalmine_router.files import certificate_files
 from coalmine_router.observer.copies.limits import EJECTION
-from coalmine_router.observer.plane import ObserverPlane, Surroundings
-from coalmine_router.observer.telling.teller import NoSpans
+from coalmine_router.observer.plane import ObserverPlane, Surroundings, check_rules
+from coalmine_router.observer.telling.teller import NoSpans, Spans
+from coalmine_router.table import RouteTable
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
 class ControlSettings:
-    """What `router control` is given; `socket` is a unix: target for proxies here, or ""."""
+    """What `router control` is given; `socket` is a unix: target for proxies here, or "".
+
+    `stands_by`: another one has the state and the ports yet, and the parent says when it let go.
+    """
 
     config: RouterConfig
     socket: str
     grace_s: float
+    stands_by: bool = False
 
 
 async def control(settings: ControlSettings, stop: Stop) -> None:
-    """Serve the control API, the table feed and the reports until `stop`. Raises StartError."""
+    """Serve the control API, the table feed and the reports until `stop`. Raises StartError.
+
+    What needs neither the state nor a port comes first: one that stands by has done it already.
+    """
     config, registry = settings.config, CollectorRegistry()
-    check_free(config.control.listen)
+    table = config.table()
     door = ControlDoor(config.control, settings.socket, SystemClock())
     registry.register(TurnedAway("coalmine_router_control", *door.limits))
     async with contextlib.AsyncExitStack() as stack:
         http = stack.enter_context(_exposed(config.http, registry, stop))
         backends = await stack.enter_async_context(_backends())
-        plane = await stack.enter_async_context(_plane(config, backends, registry))
+        if settings.stands_by and not await _its_turn(config, table, backends, stop):
+            return
+        check_free(config.control.listen)
+        spans = await stack.enter_async_context(_spans(settings, stop))
+        stack.callback(lifecycle.let_go)
+        plane = await stack.enter_async_context(_plane(config, table, backends, registry))
         observer = await stack.enter_async_context(
-            _observer(settings, plane, backends, registry, stop)
+            _observer(settings, plane, backends, registry, spans)
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        offers = _offers(plane, observer, door)
+        address = await door.open(*offers, needs_socket=plane.is_usable)
         background = [tasks.create_task(plane.run()), tasks.create_task(observer.run())]
         background.append(tasks.create_task(door.follow_tokens()))
         background.append(tasks.create_task(_certificates(config, registry).follow()))
         background.append(tasks.create_task(memory.keep_giving_back(lambda: True)))
-        offers = _offers(plane, observer, door)
-        address = await door.open(*offers, needs_socket=plane.is_usable)
         background.append(tasks.create_task(door.follow_socket()))
         lifecycle.announce(control=address, http=http)
         await stop.wait()
-        plane.end_streams()
-        observer.end_streams()
-        await door.close(settings.grace_s)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(settings.grace_s):
-                await observer.settled()
+        await _finish(plane, observer, door, settings.grace_s)
         for task in background:
             task.cancel()
+
+
+async def _its_turn(
+    config: RouterConfig, table: RouteTable, backends: Backends, stop: Stop
+) -> bool:
+    """Prepare for the configuration, stand by, and return whether this process may serve now.
+
+    Raises StartError where the rules are wrong: the one that serves has lost nothing by it.
+    """
+    backends.follow(table)
+    await check_rules(table, config.routes, backends, config.control.state)
+    return await lifecycle.stand_by(stop)
+
+
+async def _finish(
+    plane: ControlPlane, observer: ObserverPlane, door: ControlDoor, grace_s: float
+) -> None:
+    """Learn from what came in, while operators are answered yet; then take no more calls."""
+    observer.end_streams()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(grace_s):
+            await observer.settled()
+    plane.end_streams()
+    await door.close(grace_s)
 
 
 def _certificates(config: RouterConfig, registry: CollectorRegistry) -> CertificateDates:
@@ -113,10 +149,10 @@ async def _backends() -> AsyncIterator[Backends]:
 
 @contextlib.asynccontextmanager
 async def _plane(
-    config: RouterConfig, backends: Backends, registry: CollectorRegistry
+    config: RouterConfig, table: RouteTable, backends: Backends, registry: CollectorRegistry
 ) -> AsyncIterator[ControlPlane]:
     plane = await ControlPlane.open(
-        config, backends=backends, clock=SystemClock(), registry=registry
+        config.control.state, table, backends=backends, clock=SystemClock(), registry=registry
     )
     try:
         yield plane
@@ -125,22 +161,33 @@ async def _plane(
 
 
 @contextlib.asynccontextmanager
+async def _spans(settings: ControlSettings, stop: Stop) -> AsyncIterator[Spans]:
+    """Yield where spans go; at the end those that wait are exported, with what is left of grace."""
+    spans = outputs_for(settings.config.control.state / "traces", at_once=False)
+    try:
+        yield spans or NoSpans()
+    finally:
+        if spans:
+            left_s = max(ENDS_S, stop.left_s(settings.grace_s))
+            await asyncio.to_thread(spans.shutdown, left_s)
+
+
+@contextlib.asynccontextmanager
 async def _observer(
     settings: ControlSettings,
     plane: ControlPlane,
     backends: Backends,
     registry: CollectorRegistry,
-    stop: Stop,
+    spans: Spans,
 ) -> AsyncIterator[ObserverPlane]:
     config = settings.config
-    spans = outputs_for(config.control.state / "traces", at_once=False)
     observer = ObserverPlane(
         Surroundings(
             folder=config.control.state,
             tables=plane.table,
             backends=backends,
             routes={route.name: route for route in config.routes},
-            spans=spans or NoSpans(),
+            spans=spans,
             resource=resource(ROUTER_SERVICE),
             registry=registry,
             clock=SystemClock(),
@@ -148,13 +195,22 @@ async def _observer(
         )
     )
     try:
-        await observer.open(is_strict=plane.is_usable)
+        if not settings.stands_by:  # it has done so
+            await _check_rules(plane, config, backends)
+        await observer.open()
         yield observer
     finally:
         await observer.close()
-        if spans:
-            left_s = max(ENDS_S, stop.left_s(settings.grace_s))
-            await asyncio.to_thread(spans.shutdown, left_s)
+
+
+async def _check_rules(plane: ControlPlane, config: RouterConfig, backends: Backends) -> None:
+    """Raise StartError for wrong rules; without a state, they are logged: the router serves on."""
+    try:
+        await check_rules(plane.table(), config.routes, backends, config.control.state)
+    except StartError as error:
+        if plane.is_usable:
+            raise
+        _log.error("rules_name_no_output", error=str(error))
 
 
 def _offers(plane: ControlPlane, observer: ObserverPlane, door: ControlDoor) -> tuple[Offer, Offer]:

@@ -25,9 +25,9 @@ class Reload:
     """The configuration in force, and how another one takes its place.
 
     What the control process runs by is `in_force`, a copy: should it die while somebody edits the
-    file, it comes back with what was last found good. `restart_control` returns whether it got
-    ready. `proxies` says how a configuration starts the proxies, or raises StartError where it
-    can't; `roll` replaces them by such.
+    file, it comes back with what was last found good. `succeed_control` returns whether another
+    one took over. `proxies` says how a configuration starts the proxies, or raises StartError where
+    it can't; `roll` replaces them by such.
     """
 
     def __init__(
@@ -37,7 +37,7 @@ class Reload:
         config: RouterConfig,
         *,
         in_force: Path,
-        restart_control: Callable[[], Awaitable[bool]],
+        succeed_control: Callable[[], Awaitable[bool]],
         proxies: Callable[[RouterConfig], Sequence[Command]],
         roll: Callable[[Sequence[Command]], Awaitable[object]],
     ) -> None:
@@ -46,7 +46,7 @@ class Reload:
         self._config = config
         self._in_force = in_force
         self._was_copied = False
-        self._restart_control = restart_control
+        self._succeed_control = succeed_control
         self._proxies = proxies
         self._roll = roll
 
@@ -112,7 +112,7 @@ class Reload:
         except OSError as error:
             _refused(f"{self._in_force}: {reason_of(error)}")
             return False
-        if not await self._restart_control():
+        if not await self._succeed_control():
             _refused(f"{self._file}: the control process did not start with it")
             self.keep_copy()
             return False

@@ -95,12 +95,12 @@ class Supervisor:
         """Start the control process by this command when it has to be started again."""
         self._control.command = control
 
-    async def restart_control(self, control: Command) -> bool:
-        """Start the control process by another command; return whether it got ready.
+    async def succeed_control(self, control: Command) -> bool:
+        """Have a control process by another command take over; return whether it got ready.
 
         The proxies serve on by their table meanwhile.
         """
-        return await self._control.restart(control, within_s=self._ready_within_s)
+        return await self._control.succeed(control, within_s=self._ready_within_s)
 
     async def roll(self, proxies: Sequence[Command]) -> bool:
         """Replace the proxies, one after the other; return whether all of them were.

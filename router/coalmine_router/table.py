@@ -302,6 +302,6 @@ def _check_sticky(where: str, route: Route) -> None:
 
 
 def _check_unique(what: str, names: list[str]) -> None:
-    twice = sorted(name for name, times in Counter(names).items() if times > 1)
-    if twice:
+    if len(set(names)) < len(names):
+        twice = sorted(name for name, times in Counter(names).items() if times > 1)
         raise InvalidRequest(f"{what} '{twice[0]}' stands there twice")

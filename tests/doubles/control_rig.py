@@ -108,7 +108,11 @@ class ControlRig:
     async def __aenter__(self) -> Self:
         self.backends = await self._reaching.__aenter__()
         self._plane = await ControlPlane.open(
-            self._config, backends=self.backends, clock=SystemClock(), registry=self.registry
+            self._config.control.state,
+            self._config.table(),
+            backends=self.backends,
+            clock=SystemClock(),
+            registry=self.registry,
         )
         self.address = await self.door.open(self._operators, self._proxies_offer)
         self._opened = open_aio_channel(self.address, self._tls)

@@ -1,4 +1,4 @@
-"""A kept process that gives its place to another: replaced, restarted, and where that fails."""
+"""A kept process that gives its place to another: replaced, succeeded, and where that fails."""
 
 import asyncio
 import contextlib
@@ -130,23 +130,191 @@ async def test_the_old_one_that_does_not_end_is_killed_and_the_new_one_serves() 
         assert child.announced["word"] == "second"
 
 
-async def test_of_a_restart_the_old_one_is_gone_before_the_new_one_starts() -> None:
-    sees = READY.replace('"word": sys.argv[1]', '"word": os.path.exists(sys.argv[1])')
+async def test_one_that_is_dead_at_once_in_its_new_place_is_started_again_while_the_old_one_drains(
+    tmp_path: Path,
+) -> None:
+    drained = tmp_path / "drained"
+    drains = f"""
+import pathlib
+def drain(*_):
+    while not pathlib.Path({str(drained)!r}).exists(): time.sleep(0.02)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, drain)
+"""
+    drains = READY.replace("print(", drains + "print(") + "while True: time.sleep(1)"
+    async with kept(command("old", drains)) as child, asyncio.TaskGroup() as tasks:
+        replacing = tasks.create_task(child.replace(command("second"), within_s=20))
+        await eventually(lambda: child.announced["word"] == "second")
+        second = child.pid
+        os.kill(second, signal.SIGKILL)
+        await eventually(lambda: child.is_up and child.pid != second)
+        assert not replacing.done()
+        drained.touch()
+
+
+# ---------------------------------------------------------------- one that stands by
+
+# Stands by where it is told to, and is ready once it is its turn. It is asked to end: it lets go,
+# then has something to finish.
+STANDS_BY = """
+import json, os, pathlib, signal, sys, time
+def say(event):
+    said = {"event": event, "pid": os.getpid(), "word": sys.argv[1]}
+    print(json.dumps(said), flush=True)
+def end(*_):
+    pathlib.Path(sys.argv[1] + ".asked").touch()
+    say("let_go")
+    while not pathlib.Path(sys.argv[1] + ".finished").exists(): time.sleep(0.02)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+if "--stand-by" in sys.argv:
+    say("standing_by")
+    if not sys.stdin.readline(): sys.exit(0)
+say("ready")
+while True: time.sleep(1)
+"""
+
+
+class Stage:
+    """Where successors are tried: what a file lets finish, and what became of each."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def command(self, word: str, program: str = STANDS_BY) -> Command:
+        return command(str(self._folder / word), program)
+
+    def was_asked(self, word: str) -> bool:
+        """Return whether that process was asked to end."""
+        return (self._folder / f"{word}.asked").exists()
+
+    def finish(self, *words: str) -> None:
+        for word in words:
+            (self._folder / f"{word}.finished").touch()
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(tmp_path)
+
+
+def word_of(child: Child) -> str:
+    return Path(child.announced["word"]).name
+
+
+async def test_a_successor_serves_once_the_old_one_let_go_though_it_has_not_ended(
+    stage: Stage,
+) -> None:
+    stage.finish("second", "third")
     with capture_logs() as logs:
-        async with kept(command()) as child:
+        async with kept(stage.command("first")) as child:
             old = child.pid
-            assert await child.restart(command(f"/proc/{old}/cmdline", sees + WAITS), within_s=20)
-            assert child.announced["word"] is False
-            assert child.restarts == 0
-    assert events(logs, "process_died") == 0
+            assert await child.succeed(stage.command("second"), within_s=20)
+            assert (word_of(child), is_alive(old)) == ("second", True)
+            stage.finish("first")
+            assert await child.succeed(stage.command("third"), within_s=20)
+            assert not is_alive(old), "never three of them"
+    assert events(logs, "process_died") == events(logs, "process_killed") == 0
 
 
-async def test_where_a_restart_fails_the_command_before_it_is_started_again() -> None:
-    async with kept(command()) as child:
-        assert not await child.restart(command("second", SPENT), within_s=20)
-        await eventually(lambda: child.is_up)
-        assert child.announced["word"] == "first"
+async def test_a_later_start_of_a_successor_does_not_stand_by(stage: Stage) -> None:
+    stage.finish("first", "second")
+    async with kept(stage.command("first")) as child:
+        assert await child.succeed(stage.command("second"), within_s=20)
+        second = child.pid
+        os.kill(second, signal.SIGKILL)
+        await eventually(lambda: child.is_up and child.pid != second)
+        assert word_of(child) == "second"
+
+
+@pytest.mark.parametrize(("program", "within_s"), [(SPENT, 20.0), (SILENT, 0.5)])
+async def test_the_old_one_stays_where_no_successor_stands_by(
+    stage: Stage, program: str, within_s: float
+) -> None:
+    stage.finish("first")
+    with capture_logs() as logs:
+        async with kept(stage.command("first")) as child:
+            old = child.pid
+            assert not await child.succeed(stage.command("second", program), within_s=within_s)
+            assert (child.pid, child.is_up) == (old, True)
+            assert (child.failures, child.restarts) == (1, 0)
+    assert events(logs, "replacement_failed") == 1
+
+
+async def test_a_successor_that_fails_at_its_turn_leaves_the_place_to_the_command_before(
+    stage: Stage,
+) -> None:
+    stage.finish("first")
+    fails = STANDS_BY.replace("sys.exit(0)\nsay", "sys.exit(0)\n    sys.exit(2)\nsay")
+    async with kept(stage.command("first")) as child:
+        old = child.pid
+        assert not await child.succeed(stage.command("second", fails), within_s=20)
+        await eventually(lambda: child.is_up and child.pid != old)
+        assert word_of(child) == "first"
         assert child.failures == 1
+
+
+async def test_a_successor_that_is_killed_while_it_waits_costs_the_place_a_moment(
+    stage: Stage,
+) -> None:
+    stage.finish("first")
+    holds = STANDS_BY.replace('    say("let_go")\n', '    time.sleep(1)\n    say("let_go")\n')
+    with capture_logs() as logs:
+        async with kept(stage.command("first", holds)) as child, asyncio.TaskGroup() as tasks:
+            old = child.pid
+            succeeding = tasks.create_task(child.succeed(stage.command("second"), within_s=20))
+            await eventually(lambda: stage.was_asked("first"))
+            second = [each["pid"] for each in logs if each["event"] == "process_started"][1]
+            os.kill(second, signal.SIGKILL)
+            assert not await succeeding
+            await eventually(lambda: child.is_up and child.pid not in {old, second})
+            assert word_of(child) == "first"
+
+
+async def test_an_old_one_that_hangs_at_its_end_is_killed_and_the_successor_serves(
+    stage: Stage,
+) -> None:
+    stage.finish("second")
+    deaf = STANDS_BY.replace('    say("let_go")\n', "")  # and it never finishes
+    async with kept(stage.command("first", deaf), patience_s=0.5) as child:
+        old = child.pid
+        assert await child.succeed(stage.command("second"), within_s=20)
+        assert not is_alive(old)
+        assert word_of(child) == "second"
+
+
+async def test_where_the_old_one_dies_meanwhile_the_successor_serves_as_soon_as_it_can(
+    stage: Stage,
+) -> None:
+    stage.finish("second")
+    slow = "import time\ntime.sleep(1)\n" + STANDS_BY
+    with capture_logs() as logs:
+        async with kept(stage.command("first")) as child, asyncio.TaskGroup() as tasks:
+            succeeding = tasks.create_task(
+                child.succeed(stage.command("second", slow), within_s=20)
+            )
+            await eventually(lambda: events(logs, "process_started") == 2)
+            os.kill(child.pid, signal.SIGKILL)
+            assert await succeeding
+            assert (word_of(child), child.restarts) == ("second", 0)
+
+
+@pytest.mark.parametrize("is_late", [False, True])
+async def test_a_stop_in_the_middle_of_a_succession_ends_all(stage: Stage, is_late: bool) -> None:
+    stage.finish("first", "second")
+    slow = "import time\ntime.sleep(0.5)\n" + STANDS_BY
+    holds = STANDS_BY.replace('    say("let_go")\n', '    time.sleep(1)\n    say("let_go")\n')
+    with capture_logs() as logs:
+        async with asyncio.timeout(20), kept(stage.command("first", holds)) as child:
+            succeeding = asyncio.create_task(
+                child.succeed(stage.command("second", slow), within_s=20)
+            )
+            await eventually(lambda: events(logs, "process_started") == 2)
+            if is_late:
+                await eventually(lambda: stage.was_asked("first"))
+            succeeding.cancel()
+    pids = [each["pid"] for each in logs if each["event"] == "process_started"]
+    assert not any(map(is_alive, pids))
 
 
 async def test_one_that_dies_again_and_again_is_waited_for_longer_each_time() -> None:

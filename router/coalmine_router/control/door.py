@@ -143,6 +143,7 @@ class ControlDoor:
 
     async def close(self, grace_s: float) -> None:
         """Let what is in flight finish within the grace period, and end."""
+        self._socket = ""  # another process may make it now
         main, *beside = self._servers
         async with asyncio.TaskGroup() as tasks:
             for each in beside:

@@ -1,6 +1,7 @@
 """Builds and joins the parts that decide: what takes a change from the disk to the proxies."""
 
 import asyncio
+from pathlib import Path
 from typing import Any, Final, cast
 
 import grpc
@@ -14,7 +15,6 @@ from coalmine.control.v1.control_pb2_grpc import (
 )
 from coalmine.reflection import Methods
 from coalmine_router.backends.registry import Backends
-from coalmine_router.config.file import RouterConfig
 from coalmine_router.control.board import ReadinessBoard
 from coalmine_router.control.conductor import Conductor
 from coalmine_router.control.feed import TableFeed
@@ -64,13 +64,19 @@ class ControlPlane:
 
     @classmethod
     async def open(
-        cls, config: RouterConfig, *, backends: Backends, clock: Clock, registry: CollectorRegistry
+        cls,
+        folder: Path,
+        configured: RouteTable,
+        *,
+        backends: Backends,
+        clock: Clock,
+        registry: CollectorRegistry,
     ) -> "ControlPlane":
         """Return the plane, at the state that was saved, or without it: see StateKeeper.
 
         Raises StartError.
         """
-        state = await StateKeeper.open(config.control.state, config.table(), clock)
+        state = await StateKeeper.open(folder, configured, clock)
         return cls(state, backends=backends, clock=clock, registry=registry)
 
     def table(self) -> RouteTable:

@@ -128,6 +128,8 @@ def _joined(reasons: Iterable[str]) -> str:
 
 def _with_split(route: Route, saved: Split) -> Route:
     """Return the route with the saved split; what belonged to a gone variant goes to stable."""
+    if saved == Split.of(route):  # of most routes
+        return route
     fresh = {name: 0 for name in route.by_name if name != STABLE}
     weights = {name: saved.weights_bp.get(name, 0) for name in fresh}
     shadows = tuple(

@@ -2,20 +2,18 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Final
 
-import structlog
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry
 
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2_grpc as pb_grpc
 from coalmine.cores import cores
-from coalmine.errors import StartError
 from coalmine_router.backends.registry import Backends
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.comparison.busy import pool_size
@@ -47,8 +45,6 @@ from coalmine_router.observer.totals import ReportTotals
 from coalmine_router.observer.traffic import Traffic
 from coalmine_router.observer.warned import WarningCounts
 from coalmine_router.table import RouteTable
-
-_log = structlog.get_logger(__name__)
 
 _OUTPUTS_FILE: Final = "outputs-known.json"
 
@@ -187,20 +183,9 @@ class ObserverPlane:
 
     # ------------------------------------------------------------ its life
 
-    async def open(self, *, is_strict: bool = True) -> None:
-        """Take up the evidence of before.
-
-        Raises StartError where rules name no output there is; not strict, it is logged.
-        """
-        table = self._given.tables()
-        check = OutputsCheck(self._given.backends, self._given.folder / _OUTPUTS_FILE)
-        try:
-            await check.run(table, self._routes)
-        except StartError as error:
-            if is_strict:
-                raise
-            _log.error("rules_name_no_output", error=str(error))
-        await self._store.load(partial(_has, table))
+    async def open(self) -> None:
+        """Take up the evidence of before."""
+        await self._store.load(partial(_has, self._given.tables()))
 
     def servicer(self) -> pb_grpc.ReportsServicer:
         """Return the service that proxies send their reports to."""
@@ -233,6 +218,14 @@ class ObserverPlane:
         """Write down what was learnt, and let go of files."""
         await self._store.close()
         await self._examples.close()
+
+
+async def check_rules(
+    table: RouteTable, routes: Iterable[RouteConfig], backends: Backends, folder: Path
+) -> None:
+    """Raise StartError where rules name no output there is; `backends` follow the table."""
+    settings = {route.name: settings_of(route) for route in routes}
+    await OutputsCheck(backends, folder / _OUTPUTS_FILE).run(table, settings)
 
 
 def _has(table: RouteTable, pair: Pair) -> bool:

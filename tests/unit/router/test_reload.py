@@ -33,7 +33,7 @@ class Router:
     """Its files, and what was asked of it."""
 
     folder: Path
-    starts: bool = True  # the control process, when it is restarted
+    starts: bool = True  # the control process that is to take over
     control_ran_by: list[str] = field(default_factory=list)
     rolled: list[Command] = field(default_factory=list)
 
@@ -44,7 +44,7 @@ class Router:
             FILE,
             checked(FILE, path=self.file),
             in_force=self.in_force,
-            restart_control=self._restart,
+            succeed_control=self._succeed,
             proxies=self._proxies,
             roll=self._roll,
         )
@@ -65,7 +65,7 @@ class Router:
             await self.reload.once()
         return [each["event"] for each in logs]
 
-    async def _restart(self) -> bool:
+    async def _succeed(self) -> bool:
         self.control_ran_by.append(self.in_force.read_text())
         return self.starts
 
@@ -89,7 +89,9 @@ async def test_the_same_file_rolls_the_proxies_and_leaves_control_alone(router: 
     assert len(router.rolled) == 1
 
 
-async def test_another_content_restarts_control_with_it_and_then_rolls(router: Router) -> None:
+async def test_by_another_content_another_control_takes_over_then_proxies_roll(
+    router: Router,
+) -> None:
     assert "config_taken" in await router.told(ANOTHER)
     assert router.control_ran_by == [ANOTHER]
     assert [proxy.name for proxy in router.rolled] == ["letters"]
