@@ -182,7 +182,9 @@ async def test_no_copy_has_the_span_id_that_means_none() -> None:
 @pytest.mark.parametrize(("sampled", "flag"), [(True, "01"), (False, "00")])
 async def test_a_shadow_gets_the_callers_trace_and_head_decision(sampled: bool, flag: str) -> None:
     async with OipBackend(answering(logits=LOGITS)) as shadow:
-        sent = shadowed(sampled=sampled, tracestate="a=b")
+        # A proxy reports it with the metadata, and for the spans.
+        state = {"tracestate": "a=b", "metadata": [("tracestate", b"a=b")]}
+        sent = shadowed(sampled=sampled, **state)
         sent_id, own = sent.trace_id, {sent.span_id.hex(), sent.attempts[0].span_id.hex()}
         async with copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig:
             rig.offer(sent)

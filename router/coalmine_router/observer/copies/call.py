@@ -168,11 +168,8 @@ def _sendable(queued: Queued, lane: Lane, span_id: bytes) -> list[Pair]:
 def _metadata(report: pb.Report, span_id: bytes) -> list[Pair]:
     """Return what the caller sent, with the copy's span as the parent of the backend's."""
     parent = trace_context.header(report.trace_id, span_id, sampled=report.sampled)
-    own: list[Pair] = [(trace_context.TRACEPARENT, parent)]
-    if report.tracestate:
-        own.append((trace_context.TRACESTATE, report.tracestate))
     passed = [(each.key, _value(each)) for each in report.metadata]
-    return [*passed, *own]
+    return [*passed, (trace_context.TRACEPARENT, parent)]
 
 
 def _value(pair: pb.Metadata) -> str | bytes:
