@@ -2,9 +2,9 @@
 // Asks a server or a router for a digit, once and then by a stream: `node digits.js ADDRESS [MODEL]`.
 //
 // COALMINE_CA, a PEM file, and COALMINE_TOKEN secure the channel. With OTEL_EXPORTER_OTLP_ENDPOINT
-// set, its own spans are exported there.
+// set, its own spans are exported there; they continue TRACEPARENT.
 
-require("./traces"); // before @grpc/grpc-js
+const { asked } = require("./traces"); // before @grpc/grpc-js
 const fs = require("node:fs");
 const grpc = require("@grpc/grpc-js");
 const { trace } = require("@opentelemetry/api");
@@ -24,7 +24,7 @@ async function ask(client, model) {
 async function main(target = "127.0.0.1:9001", model = "digits") {
   const { COALMINE_CA: ca, COALMINE_TOKEN: token } = process.env;
   const client = connect(target, { ca: ca && fs.readFileSync(ca), token });
-  await trace.getTracer("example").startActiveSpan("ask for a digit", async (span) => {
+  await trace.getTracer("example").startActiveSpan("ask for a digit", {}, asked(), async (span) => {
     try {
       const told = await ask(client, model);
       console.log(JSON.stringify({ ...told, trace: span.spanContext().traceId }));

@@ -1,7 +1,7 @@
 // Asks a server or a router for a digit, once and then by a stream: `go run . ADDRESS [MODEL]`.
 //
 // COALMINE_CA, a PEM file, and COALMINE_TOKEN secure the channel. With OTEL_EXPORTER_OTLP_ENDPOINT
-// set, its own spans are exported there.
+// set, its own spans are exported there; they continue TRACEPARENT.
 package main
 
 import (
@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -45,7 +46,8 @@ func run() error {
 		return err
 	}
 	traced := grpc.WithStatsHandler(otelgrpc.NewClientHandler())
-	channel, err := coalmine.Connect(argument(1, "127.0.0.1:9001"), security, traced)
+	target := argument(1, "127.0.0.1:9001")
+	channel, err := coalmine.Connect(target, security, traced)
 	if err != nil {
 		return err
 	}
@@ -55,7 +57,7 @@ func run() error {
 
 // ask prints one line of JSON.
 func ask(ctx context.Context, stub inference.GRPCInferenceServiceClient, model string) error {
-	ctx, span := otel.Tracer("example").Start(ctx, "ask for a digit")
+	ctx, span := otel.Tracer("example").Start(asked(ctx), "ask for a digit")
 	defer span.End()
 	var trailer metadata.MD
 	answer, err := stub.ModelInfer(ctx, request(model), grpc.Trailer(&trailer))
@@ -103,16 +105,19 @@ func stream(
 	if err := call.CloseSend(); err != nil {
 		return 0, err
 	}
-	for at := range count {
+	// To its end: a stream that is left before counts as cancelled, and its span as an error.
+	for answers := 0; ; answers++ {
 		message, err := call.Recv()
+		if errors.Is(err, io.EOF) {
+			return answers, nil
+		}
 		if err != nil {
-			return at, told(err, call.Trailer())
+			return answers, told(err, call.Trailer())
 		}
 		if message.ErrorMessage != "" { // of one request; the stream goes on
-			return at, errors.New(message.ErrorMessage)
+			return answers, errors.New(message.ErrorMessage)
 		}
 	}
-	return count, nil
 }
 
 // told says whose error it is, and for which variant.

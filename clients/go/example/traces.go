@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"os"
+	"strings"
 
 	"go.opentelemetry.io/otel"
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracegrpc"
@@ -26,4 +27,15 @@ func startTraces(ctx context.Context) (func(context.Context) error, error) {
 		propagation.TraceContext{}, propagation.Baggage{},
 	))
 	return provider.Shutdown, nil
+}
+
+// asked returns a context below the span that asked for this process: by TRACEPARENT, TRACESTATE and
+// BAGGAGE, where they are set. A service that is called has it from its server's instrumentation.
+func asked(ctx context.Context) context.Context {
+	propagator := otel.GetTextMapPropagator()
+	carrier := propagation.MapCarrier{}
+	for _, field := range propagator.Fields() {
+		carrier[field] = os.Getenv(strings.ToUpper(field))
+	}
+	return propagator.Extract(ctx, carrier)
 }

@@ -17,6 +17,7 @@ import io.grpc.StatusException;
 import io.grpc.TlsChannelCredentials;
 import io.grpc.stub.MetadataUtils;
 import io.opentelemetry.api.trace.Span;
+import io.opentelemetry.context.Context;
 import io.opentelemetry.instrumentation.grpc.v1_6.GrpcTelemetry;
 import io.opentelemetry.sdk.OpenTelemetrySdk;
 import java.io.File;
@@ -31,7 +32,7 @@ import java.util.concurrent.atomic.AtomicReference;
  * Asks a server or a router for a digit, once and then by a stream: {@code Digits ADDRESS [MODEL]}.
  *
  * <p>COALMINE_CA, a PEM file, and COALMINE_TOKEN secure the channel. With
- * OTEL_EXPORTER_OTLP_ENDPOINT set, its own spans are exported there.
+ * OTEL_EXPORTER_OTLP_ENDPOINT set, its own spans are exported there; they continue TRACEPARENT.
  */
 public final class Digits {
   public static void main(String[] arguments) throws Exception {
@@ -42,8 +43,10 @@ public final class Digits {
           Channels.to(target, credentials())
               .intercept(GrpcTelemetry.create(telemetry).createClientInterceptor())
               .build();
-      Span span = telemetry.getTracer("example").spanBuilder("ask for a digit").startSpan();
-      try (var scope = span.makeCurrent()) {
+      Context asked = Traces.asked(telemetry);
+      Span span =
+          telemetry.getTracer("example").spanBuilder("ask for a digit").setParent(asked).startSpan();
+      try (var scope = asked.with(span).makeCurrent()) {
         Map<String, Object> told = ask(GRPCInferenceServiceGrpc.newBlockingV2Stub(channel), model);
         told.put("trace", span.getSpanContext().getTraceId());
         System.out.println(new Gson().toJson(told));
