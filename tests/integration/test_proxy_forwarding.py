@@ -316,21 +316,21 @@ async def test_a_sticky_key_stays_with_its_variant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "code"),
+    ("body", "code", "model"),
     [
-        (request_body("nobody"), grpc.StatusCode.NOT_FOUND),
-        (b"", grpc.StatusCode.NOT_FOUND),
-        (b"\x0a\xff\xff", grpc.StatusCode.INVALID_ARGUMENT),
+        (request_body("nobody"), grpc.StatusCode.NOT_FOUND, "nobody"),
+        (b"", grpc.StatusCode.NOT_FOUND, ""),
+        (b"\x0a\xff\xff", grpc.StatusCode.INVALID_ARGUMENT, ""),
     ],
 )
 async def test_a_request_no_route_matches_is_refused_by_the_router(
-    body: bytes, code: grpc.StatusCode
+    body: bytes, code: grpc.StatusCode, model: str
 ) -> None:
     async with OipBackend() as backend, ProxyRig(table(backend.address)) as proxy:
         got, _, trailing = await failure(proxy.infer(body))
         assert (got, trailing["x-coalmine-origin"]) == (code, "router")
         assert not backend.seen
-        assert proxy.reports[0].route == ""
+        assert (proxy.reports[0].route, proxy.reports[0].model) == ("", model)
 
 
 async def test_before_there_is_a_table_callers_are_told_to_come_back() -> None:

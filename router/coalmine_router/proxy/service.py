@@ -118,10 +118,9 @@ class DataPlane:
         """Return the route of the model that a request names. Raises NotFound, InvalidRequest."""
         self._check_living()
         name = wire.model_name(request)
-        routed = self.routing.of_model(name)
-        if routed.route.match.is_default:
+        if name not in self.routing.by_model:  # else its route says it
             exchange.model = name
-        return routed
+        return self.routing.of_model(name)
 
     def assigned(self, exchange: Exchange, routed: RoutedRoute, context: Context) -> Address:
         """Let a request in, until `let_out`, give it a variant, and return where that is called.
