@@ -11,7 +11,7 @@ from coalmine.number_options import whole_option
 from coalmine_client.cli import traces_json
 from coalmine_client.cli.console import STRONG, AsJson, line, show, show_json
 from coalmine_client.cli.failure import Failure, WrongUsage
-from coalmine_client.cli.private_file import write_private
+from coalmine_client.cli.private_file import is_stream, write_private
 from coalmine_client.cli.traces_choice import collected, is_any, is_mismatch, newest
 from coalmine_client.cli.traces_files import TraceFiles
 from coalmine_client.cli.traces_view import traces_view
@@ -66,8 +66,11 @@ def traces(
 
 
 def _write(file: Path, found: Mapping[str, Sequence[Span]]) -> None:
-    """Write a trace a line."""
-    write_private(file, "".join(f"{line_of(spans)}\n" for spans in found.values()).encode())
+    """Write a trace a line; a link stays, and into a pipe go the traces alone."""
+    content = "".join(f"{line_of(spans)}\n" for spans in found.values()).encode()
+    write_private(file.resolve() if file.is_file() else file, content)
+    if is_stream(file):
+        return
     spans = sum(map(len, found.values()))
     traces = "1 trace" if len(found) == 1 else f"{len(found):,} traces"
     show(line(f"{traces} with {spans:,} spans in ", (str(file), STRONG)))

@@ -1,6 +1,7 @@
 """A kept mismatch as files."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -178,3 +179,13 @@ def test_an_exported_file_is_for_its_user_alone(tmp_path: Path) -> None:
     write_private(tmp_path / "a" / "request.bin", b"x")
     assert (tmp_path / "a" / "request.bin").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "a").stat().st_mode & 0o777 == 0o700
+
+
+def test_a_pipe_is_written_to_and_stays(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_private(pipe, b"x")
+    assert (pipe.is_fifo(), os.read(reader, 10)) == (True, b"x")
+    os.close(reader)
+    assert [each.name for each in tmp_path.iterdir()] == ["pipe"]

@@ -1,6 +1,7 @@
 """`coalmine traces`: files in, trees out."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -152,6 +153,25 @@ def test_what_is_written_goes_by_the_same_filters(folder: Path, tmp_path: Path) 
         traces(file, "--mismatches").stdout == traces(folder, "--mismatches", "--limit", 3).stdout
     )
     assert len(file.read_text().splitlines()) == 3
+
+
+def test_into_a_pipe_go_the_traces_alone(folder: Path, tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDWR | os.O_NONBLOCK)
+    result = traces(folder, "--limit", 1, "--otlp", pipe)
+    written = os.read(reader, 1_000_000).decode()
+    os.close(reader)
+    assert (result.exit_code, result.stdout) == (0, "")
+    assert json.loads(written)["resourceSpans"]
+
+
+def test_a_link_stays_and_what_it_leads_to_is_written(folder: Path, tmp_path: Path) -> None:
+    there, link = tmp_path / "there", tmp_path / "link"
+    there.write_text("before")
+    link.symlink_to(there)
+    traces(folder, "--limit", 1, "--otlp", link)
+    assert (link.is_symlink(), json.loads(there.read_text()).keys()) == (True, {"resourceSpans"})
 
 
 def test_two_forms_at_once_are_one_line(folder: Path, tmp_path: Path) -> None:
