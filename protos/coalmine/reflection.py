@@ -10,6 +10,7 @@ from typing import Any, Final, Protocol
 import grpc
 from google.protobuf import text_format
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.message import DecodeError
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection_pb2 as pb
 
@@ -55,9 +56,8 @@ def reflect(
     index = SymbolIndex([*described, _proto_of(health_pb2.DESCRIPTOR), alpha, _v1_of(alpha)])
     names = (*services, health.SERVICE_NAME, SERVICE_V1ALPHA, SERVICE_V1)
     # The messages of both versions are the same on the wire.
-    method = grpc.stream_stream_rpc_method_handler(
+    method: Any = grpc.stream_stream_rpc_method_handler(
         Reflection(names, index, limit).ServerReflectionInfo,
-        request_deserializer=pb.ServerReflectionRequest.FromString,
         response_serializer=pb.ServerReflectionResponse.SerializeToString,
     )
     for each in (SERVICE_V1, SERVICE_V1ALPHA):
@@ -73,9 +73,7 @@ class Reflection:
         self._index = index
         self._limit = limit
 
-    async def ServerReflectionInfo(
-        self, requests: AsyncIterator[pb.ServerReflectionRequest], context: Context
-    ) -> None:
+    async def ServerReflectionInfo(self, requests: AsyncIterator[bytes], context: Context) -> None:
         """Answer one question after another. What isn't known is an answer too, not an error."""
         try:
             with self._limit.admit():
@@ -84,10 +82,14 @@ class Reflection:
         except Overloaded as error:
             await abort(context, error)
 
-    def answer(self, request: pb.ServerReflectionRequest) -> pb.ServerReflectionResponse:
-        """Return what is told for `request`."""
-        if request.ByteSize() > _REQUEST_BYTES_MAX:
+    def answer(self, message: bytes) -> pb.ServerReflectionResponse:
+        """Return what is told for a serialised request."""
+        if len(message) > _REQUEST_BYTES_MAX:
             return _refusal(grpc.StatusCode.INVALID_ARGUMENT, "the name is too long")
+        try:
+            request = pb.ServerReflectionRequest.FromString(message)
+        except DecodeError:
+            return _refusal(grpc.StatusCode.INVALID_ARGUMENT, "the request cannot be read")
         answer = self._answer(request)
         answer.valid_host = request.host
         answer.original_request.CopyFrom(request)

@@ -173,3 +173,18 @@ async def test_streams_over_the_bound_are_refused_and_counted() -> None:
             await each.done_writing()
             assert await each.read() is grpc.aio.EOF
         assert [each async for each in asked(channel)(iter([Request(list_services="")]))]
+
+
+async def test_bytes_that_are_no_request_are_answered_and_logged_by_nobody(
+    channel: grpc.aio.Channel, caplog: pytest.LogCaptureFixture
+) -> None:
+    call: Any = channel.stream_stream(
+        f"/{SERVICE_V1}/ServerReflectionInfo",
+        response_deserializer=pb.ServerReflectionResponse.FromString,
+    )
+    listing = Request(list_services="").SerializeToString()
+    broken, listed = [each async for each in call(iter([b"\xff\xff", listing]))]
+    assert broken.error_response.error_code == INVALID_ARGUMENT
+    assert broken.error_response.error_message == "the request cannot be read"
+    assert listed.list_services_response.service
+    assert not caplog.records
