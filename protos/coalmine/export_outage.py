@@ -15,6 +15,7 @@ _TELLERS: Final = (
     "opentelemetry.exporter.otlp.json.file.trace_exporter",
     "opentelemetry.exporter.otlp.proto.grpc.exporter",
     "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "coalmine.span_http",
 )
 # How the one by HTTP says that attempts failed: why, only a warning of an attempt says.
 _WITHOUT_REASON: Final = "due to timeout, max retries or shutdown"

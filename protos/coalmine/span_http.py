@@ -1,9 +1,11 @@
 """Spans by HTTP: OpenTelemetry's exporter, which is told what a refusal says.
 
-By itself it takes a redirect for success, logs no more than a status's phrase, and prefers what
-~/.netrc and REQUESTS_CA_BUNDLE say to the headers and certificates of its own variables.
+By itself it takes a redirect for success, logs no more than a status's phrase, and not even that
+where it is to come again later than it may. What ~/.netrc and REQUESTS_CA_BUNDLE say it prefers to
+the headers and certificates of its own variables.
 """
 
+import logging
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -13,6 +15,8 @@ from google.rpc.status_pb2 import Status
 from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
 from coalmine.span_settings import http_endpoint_of
+
+_log = logging.getLogger(__name__)  # heard by ExportOutage, as the exporter's own
 
 # What the exporter tries again by itself.
 _AGAIN: Final = frozenset({429, 502, 503, 504})
@@ -46,12 +50,16 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 def _check(response: requests.Response, **_: Any) -> None:
-    """Raise Refused for what is neither a success nor tried again."""
+    """Tell what is no success. Raises Refused for what isn't tried again."""
     code = response.status_code
-    if code >= 300 and code not in _AGAIN:
-        told = f"HTTP {code} {response.reason}: {_text(response)}"
-        response.close()  # nobody else will
-        raise Refused(told.removesuffix(": "))
+    if code < 300:
+        return
+    told = f"HTTP {code} {response.reason}: {_text(response)}".removesuffix(": ")
+    if code in _AGAIN:
+        _log.warning(told)
+        return
+    response.close()  # nobody else will
+    raise Refused(told)
 
 
 def _text(response: requests.Response) -> str:

@@ -182,3 +182,13 @@ def test_a_collector_that_is_gone_or_stays_busy_is_told_with_its_reason(
         totals, logs = sent(environ, {f"{OTLP}ENDPOINT": receiver.endpoint})
     assert totals == {"dropped_export_failed": 1}
     assert "Service Unavailable" in logs[0]["reason"]
+
+
+def test_a_collector_that_says_later_than_anyone_waits_is_told_with_its_reason(
+    environ: pytest.MonkeyPatch,
+) -> None:
+    later = HttpAnswer(429, b"quota used up", {"retry-after": "3600"})
+    with OtlpHttpReceiver(later) as receiver:
+        totals, logs = sent(environ, {f"{OTLP}ENDPOINT": receiver.endpoint})
+    assert (totals, len(receiver.requests)) == ({"dropped_export_failed": 1}, 1)
+    assert logs[0]["reason"] == "HTTP 429 Too Many Requests: quota used up"
