@@ -6,7 +6,7 @@ import os
 import random
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
-from typing import cast
+from typing import Final, cast
 
 import grpc
 import structlog
@@ -37,6 +37,9 @@ from coalmine_router.observer.telling.teller import NoSpans, Spans
 from coalmine_router.table import RouteTable
 
 _log = structlog.get_logger(__name__)
+
+# Of its grace period, with its spans: after twice as long the supervisor kills it.
+_ENDED_WITHIN: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +172,8 @@ async def _spans(settings: ControlSettings, stop: Stop) -> AsyncIterator[Spans]:
     finally:
         if spans:
             left_s = max(ENDS_S, stop.left_s(settings.grace_s))
-            await asyncio.to_thread(spans.shutdown, left_s)
+            most_s = stop.left_s(_ENDED_WITHIN * settings.grace_s)
+            await asyncio.to_thread(spans.shutdown, min(left_s, most_s))
 
 
 @contextlib.asynccontextmanager

@@ -1,6 +1,7 @@
 """The spans of real processes, as a collector receives them."""
 
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -20,6 +21,7 @@ from tests.doubles.oip_backend import request_body
 from tests.doubles.otlp_receiver import OtlpReceiver, Received, ReceivedSpan
 from tests.doubles.processes import Started, started
 from tests.doubles.router_setup import PIXELS, Caller, caller_of, configuration, router
+from tests.doubles.split_route import closed_port
 from tests.e2e.conftest import Digits, server_arguments
 
 ROOT = Path(__file__).parents[2]
@@ -273,6 +275,24 @@ def test_requests_without_a_route_leave_one_trace_a_second_and_are_counted(
     assert {(each.name, each.status, each.attributes["coalmine.failed"]) for each in spans} == {
         (METHOD, "ERROR", True)
     }
+
+
+def test_what_a_hanging_collector_never_took_is_said_within_a_short_grace_period(
+    tmp_path: Path,
+) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        environment = {
+            "OTEL_EXPORTER_OTLP_ENDPOINT": endpoint,
+            "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf",
+        }
+        file = configuration(tmp_path, f"127.0.0.1:{closed_port()}")
+        with router(file, environment=environment) as running, caller_of(running) as caller:
+            assert refused(caller, request_body("nope", x=PIXELS)) == "NOT_FOUND"
+            time.sleep(2)  # its report arrives, and is exported
+            assert running.stop() == 0
+    said = running.log.read_text()
+    assert ("spans_given_up" in said, "process_killed" in said) == (True, False)
 
 
 def refused(caller: Caller, body: bytes) -> str:
