@@ -112,7 +112,8 @@ class CountedSpans(SpanProcessor):
     def _tell_given_up(self, after_s: float) -> None:
         left = self._accepted - sum(self._counting.results.values())
         if left > 0:
-            reason = self.trouble() or "the collector was too slow"
+            # Of a first export, whose attempts aren't over, there is no trouble yet.
+            reason = self.trouble() or self._counting.outage.reason or "the collector was too slow"
             _log.warning("spans_given_up", spans=left, after_s=round(after_s, 1), reason=reason)
 
     def force_flush(self, timeout_millis: int = 30_000) -> bool:

@@ -299,6 +299,16 @@ def test_a_collector_that_takes_nothing_is_given_two_seconds_of_the_grace_period
     assert "spans_given_up" in [each["event"] for each in logs]
 
 
+def test_why_a_first_export_is_given_up_is_said_though_its_attempts_are_not_over() -> None:
+    exporter = OTLPSpanExporter(endpoint=f"http://{closed_port()}", insecure=True)
+    spans = CountedSpans(exporter, BatchSettings(8, 8, 3_600_000))
+    spans.on_end(span())
+    with capture_logs() as logs:
+        spans.shutdown(0.5)
+
+    assert "UNAVAILABLE" in logs[0]["reason"]
+
+
 def test_every_span_of_many_threads_is_counted_once(collector: Collector) -> None:
     spans = CountedSpans(collector, BatchSettings(64, 64))
 
