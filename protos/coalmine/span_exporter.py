@@ -52,7 +52,7 @@ def exporters_for(
     Raises StartError for a variable that can't be read, and for a folder that can't be written; if
     not `at_once`, that is tried again with each batch of spans instead.
     """
-    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
         return []
     kinds = exporters_of(environ)
     found: list[SpanExporter] = []
@@ -83,7 +83,8 @@ def _otlp_exporter(environ: Mapping[str, str]) -> SpanExporter:
         return http_exporter(environ)
     if means_tls_unsaid(environ):
         endpoint = endpoint_of(environ)
-        _log.warning("otlp_endpoint_means_tls", endpoint=endpoint, without_tls=f"http://{endpoint}")
+        without_tls = f"http://{endpoint.rpartition('://')[2].lstrip('/')}"
+        _log.warning("otlp_endpoint_means_tls", endpoint=endpoint, without_tls=without_tls)
     return OTLPSpanExporter(
         endpoint_of(environ),
         insecure=is_insecure(environ),

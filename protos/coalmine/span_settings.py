@@ -114,9 +114,10 @@ def credential_files_of(environ: Mapping[str, str]) -> CredentialFiles:
 
 
 def means_tls_unsaid(environ: Mapping[str, str]) -> bool:
-    """Return whether the endpoint has no scheme, and nothing else says that it is without TLS."""
+    """Return whether neither the endpoint's scheme nor anything else says with TLS or without."""
     endpoint = endpoint_of(environ)
-    return bool(endpoint) and "://" not in endpoint and not is_insecure(environ)
+    is_said = endpoint.lower().startswith("https://") or is_insecure(environ)
+    return bool(endpoint) and not is_said
 
 
 def drop_empty(environ: MutableMapping[str, str]) -> None:
@@ -164,15 +165,22 @@ def _given(environ: Mapping[str, str], kind: str) -> Iterator[tuple[str, str]]:
 
 def _check_endpoint(environ: Mapping[str, str], protocol: str) -> None:
     for name, value in _given(environ, "ENDPOINT"):
-        try:
-            urlsplit(value).port  # noqa: B018 - read where it is asked for
-        except ValueError:
+        if not _is_endpoint(value):
             raise StartError(
                 f"{name}: expected an endpoint such as http://HOST:4317, got '{value}'"
-            ) from None
+            )
     name, value = _first(environ, "ENDPOINT") or ("", "")
     if protocol == HTTP and not value.lower().startswith(("http://", "https://")):
         raise StartError(f"{name}: expected a URL such as http://HOST:4318, got '{value}'")
+
+
+def _is_endpoint(value: str) -> bool:
+    try:
+        parts = urlsplit(value)
+        parts.port  # noqa: B018 - read where it is asked for
+    except ValueError:
+        return False
+    return bool(parts.hostname) or parts.scheme not in {"http", "https"}
 
 
 def _check_pair(environ: Mapping[str, str]) -> None:

@@ -73,6 +73,12 @@ def test_a_batch_is_no_larger_than_the_queue() -> None:
             "http://h:x",
             "expected an endpoint such as http://HOST:4317, got 'http://h:x'",
         ),
+        ("ENDPOINT", "http://", "expected an endpoint such as http://HOST:4317, got 'http://'"),
+        (
+            "ENDPOINT",
+            "https://:1",
+            "expected an endpoint such as http://HOST:4317, got 'https://:1'",
+        ),
         ("PROTOCOL", "http/json", "expected grpc or http/protobuf, got 'http/json'"),
         ("HEADERS", "secret", "expected NAME=VALUE,NAME=VALUE"),
         ("HEADERS", "a=1,secret", "expected NAME=VALUE,NAME=VALUE"),
@@ -121,6 +127,8 @@ def test_the_endpoint_for_traces_comes_first() -> None:
         ("http://127.0.0.1:4317", "", False),
         ("http://127.0.0.1:4317", "false", False),
         ("https://127.0.0.1:4317", "", False),
+        ("grpc://127.0.0.1:4317", "", True),
+        ("grpc://127.0.0.1:4317", "true", False),
         ("", "", False),
     ],
 )
@@ -129,9 +137,10 @@ def test_an_endpoint_without_a_scheme_means_tls(endpoint: str, insecure: str, tl
     assert means_tls_unsaid(environ) is tls
 
 
-def test_an_endpoint_without_a_scheme_is_said_to_mean_tls() -> None:
+@pytest.mark.parametrize("endpoint", ["127.0.0.1:1", "grpc://127.0.0.1:1"])
+def test_an_endpoint_without_a_scheme_is_said_to_mean_tls(endpoint: str) -> None:
     with capture_logs() as logs:
-        (exporter,) = exporters_for(None, {f"{OTLP}ENDPOINT": "127.0.0.1:1"})
+        (exporter,) = exporters_for(None, {f"{OTLP}ENDPOINT": endpoint})
     exporter.shutdown()
     assert [(each["event"], each["without_tls"]) for each in logs] == [
         ("otlp_endpoint_means_tls", "http://127.0.0.1:1")
