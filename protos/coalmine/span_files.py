@@ -70,4 +70,4 @@ class RotatingFile(io.TextIOBase):
 
 def _number(path: Path) -> int:
     digits = path.stem.removeprefix("traces-")
-    return int(digits) if digits.isdigit() else 0
+    return int(digits) if digits.isdecimal() else 0

@@ -98,3 +98,10 @@ def test_a_next_file_that_can_not_be_opened_is_tried_again_and_no_old_one_goes(
         file.write("c\n")
 
     assert written(tmp_path) == {"traces-000002.jsonl": "c\n"}
+
+
+def test_a_file_whose_number_is_none_is_left_alone(tmp_path: Path) -> None:
+    for name in ("traces-old.jsonl", "traces-²³.jsonl"):
+        (tmp_path / name).write_text("")
+    RotatingFile(tmp_path).open()
+    assert len(list(tmp_path.iterdir())) == 3
