@@ -1,6 +1,6 @@
 # `make demo` and `make test` install what they need; the others say what they do.
 PYTHON ?= python3
-TORCH_INDEX ?=
+export TORCH_INDEX ?=
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -20,7 +20,7 @@ help:  ## what there is
 setup: $(STAMP)  ## install everything into .venv; TORCH_INDEX=URL: torch from there
 
 $(STAMP): pyproject.toml constraints.txt
-	@PYTHON=$(PYTHON) TORCH_INDEX=$(TORCH_INDEX) tools/setup.sh $(VENV)
+	@PYTHON=$(PYTHON) tools/setup.sh $(VENV)
 	@touch $@
 
 $(KSERVE): $(STAMP)

@@ -79,3 +79,15 @@ def test_a_pip_that_fails_ends_the_setup(venv: Path) -> None:
     lines = said(venv, code=7, PIP_ENDS_WITH="7", TORCH_INDEX=INDEX)
     assert len(asked(venv)) == 1
     assert "done" not in lines[-1]
+
+
+def test_make_hands_the_index_on_as_it_is(venv: Path) -> None:
+    index = "http://127.0.0.1:1/simple?a=1&b=it's $(false)"
+    subprocess.run(
+        ["make", "--directory", SETUP.parents[1], "setup", f"VENV={venv}"],
+        env={**os.environ, "TORCH_INDEX": index},
+        capture_output=True,
+        timeout=60,
+        check=True,
+    )
+    assert f"--index-url {index} " in asked(venv)[0]
