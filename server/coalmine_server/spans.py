@@ -35,7 +35,7 @@ COMPUTE: Final = "compute"
 EXECUTE: Final = "execute"
 LINKS_MAX: Final = 16  # each costs 3 µs to export
 
-_TEXT_MAX: Final = 2048  # names and ids are the caller's, and may be long
+_TEXT_BYTES_MAX: Final = 2048  # names and ids are the caller's, and may be long
 _SCOPE: Final = InstrumentationScope("coalmine_server")
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _UNSET: Final = Status(StatusCode.UNSET)
@@ -166,7 +166,7 @@ class Spans:
         traced = exchange.traced
         status = _UNSET
         if exchange.code in _SERVER_FAILURES:
-            status = Status(StatusCode.ERROR, exchange.message[:_TEXT_MAX])
+            status = Status(StatusCode.ERROR, _cut(exchange.message))
         return ReadableSpan(
             MODEL_INFER,
             context=traced.context,
@@ -246,13 +246,20 @@ def _attributes(exchange: Exchange) -> Attributes:
         telemetry.RPC_SYSTEM: "grpc",
         telemetry.RPC_METHOD: MODEL_INFER,
         telemetry.RPC_STATUS: exchange.code,
-        telemetry.MODEL: exchange.model[:_TEXT_MAX],
-        telemetry.MODEL_VERSION: exchange.version[:_TEXT_MAX],
-        telemetry.REQUEST_ID: exchange.request_id[:_TEXT_MAX],
+        telemetry.MODEL: _cut(exchange.model),
+        telemetry.MODEL_VERSION: _cut(exchange.version),
+        telemetry.REQUEST_ID: _cut(exchange.request_id),
         telemetry.BATCH_SIZE: exchange.batch_rows,
         telemetry.FAILED: exchange.code in _SERVER_FAILURES,
     }
     return {name: value for name, value in attributes.items() if value}
+
+
+def _cut(text: str) -> str:
+    """Return the text, cut between characters; half a surrogate pair is a `?`."""
+    if text.isascii():
+        return text[:_TEXT_BYTES_MAX]
+    return text.encode(errors="replace")[:_TEXT_BYTES_MAX].decode(errors="ignore")
 
 
 def _events(exchange: Exchange) -> list[Event]:

@@ -153,6 +153,12 @@ def test_a_long_id_is_cut() -> None:
     assert server.attributes["coalmine.request.id"] == "x" * 2048
 
 
+def test_a_text_is_cut_to_2_kib_between_characters() -> None:
+    server = recorded(request_id="x" + "\U0001f600" * 3_000)[METHOD]
+    assert server.attributes is not None
+    assert server.attributes["coalmine.request.id"] == "x" + "\U0001f600" * 511
+
+
 def test_the_execute_span_links_the_server_spans_of_the_others_in_its_batch() -> None:
     made = Recorded()
     mine, *others = [made.begin(), made.begin(parent()), made.begin()]
