@@ -118,7 +118,8 @@ NUMBERS = [(*path, name) for path in VERBS for name, _ in numbers(path)]
 
 def refused(*words: str) -> str:
     """Return in one line why an option's value is refused."""
-    done = CliRunner().invoke(program(installed()), words, env={"TERMINAL_WIDTH": "300"})
+    wide = {"COLUMNS": "300", "TERMINAL_WIDTH": "300"}
+    done = CliRunner().invoke(program(installed()), words, env=wide)
     assert (done.exit_code, done.stdout) == (2, "")
     return done.stderr
 
