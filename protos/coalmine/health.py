@@ -6,8 +6,7 @@ from typing import Any, Final
 from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1.health import aio as health_aio
 
-from coalmine.errors import Overloaded
-from coalmine.status import Context, abort
+from coalmine.status import Context, answering
 from coalmine.stream_limit import StreamLimit
 
 # A proxy has one for each server, and one for each model that it calls there. Nobody needs a token.
@@ -27,13 +26,14 @@ class Health(health_aio.HealthServicer):  # type: ignore[misc]  # the library ha
         self._changed = asyncio.Condition()
         self.limit = StreamLimit("health watches", watches_max)
 
+    # As the library has it, but for a request that can't be read.
+    Check: Any = answering(health_aio.HealthServicer.Check)
+
+    @answering
     async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> None:
         """Write the service's status whenever it is another, until the server ends."""
-        try:
-            with self.limit.admit():
-                await self._watch(request, context)
-        except Overloaded as error:
-            await abort(context, error)
+        with self.limit.admit():
+            await self._watch(request, context)
 
     async def _watch(self, request: pb.HealthCheckRequest, context: Context) -> None:
         told: Any = None

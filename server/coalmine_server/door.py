@@ -17,6 +17,7 @@ from coalmine.inference import SERVICE, inference_pb2
 from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.limits import FLOOD_LIMITS, PING_LIMITS, message_limits
 from coalmine.listening import OPTIONS_REMEDY, listen
+from coalmine.readable import Readable
 from coalmine.reflection import reflect, reflection_limit
 from coalmine_server.audit import audit_of
 from coalmine_server.config import ServerConfig
@@ -78,7 +79,7 @@ class Door:
         access, audit = self._access, self._audit
         methods = server if access is None else Guarded(server, access, audit.refused)
         methods.add_generic_rpc_handlers((handlers(Recorded(service, audit)),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, methods)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, Readable(methods))
         reflect(methods, (SERVICE,), (inference_pb2,), self._reflections)
         return server
 

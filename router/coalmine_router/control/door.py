@@ -22,6 +22,7 @@ from coalmine.control.v1 import control_pb2
 from coalmine.errors import StartError
 from coalmine.health import Health
 from coalmine.listening import listen
+from coalmine.readable import Readable
 from coalmine.reflection import Methods, reflect, reflection_limit
 from coalmine.tokens import Role
 from coalmine_router.channels import CONTROL_SERVER_OPTIONS
@@ -159,6 +160,7 @@ class ControlDoor:
         methods: Any = server
         if guarded and self._access is not None:
             methods = Guarded(server, self._access, self.audit.refused)
+        methods = Readable(methods)
         for offer in offers:
             offer(methods)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, methods)

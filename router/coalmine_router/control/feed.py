@@ -182,6 +182,8 @@ class TableFeed(TableFeedServicer):
                 follower.wrong.append(error)
                 break
             self._heard.tell()
+        if isinstance(state, InvalidRequest):  # what its bytes were read as
+            follower.wrong.append(state)
         follower.end()
 
     def _note(self, follower: _Follower, state: pb.ProxyState) -> None:

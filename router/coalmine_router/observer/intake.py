@@ -58,6 +58,8 @@ class Intake(pb_grpc.ReportsServicer):
                 if self._totals.tell(batch):
                     await self._take(batch.reports)
                 await write(context, pb.ReportAck(number=batch.number))
+            if isinstance(batch, InvalidRequest):  # what its bytes were read as
+                raise batch
 
     async def _take(self, reports: Iterable[pb.Report]) -> None:
         left = iter(reports)

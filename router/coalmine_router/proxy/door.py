@@ -23,6 +23,7 @@ from coalmine.limits import (
     metadata_limits,
 )
 from coalmine.listening import listen
+from coalmine.readable import Readable
 from coalmine.reflection import reflect, reflection_limit
 from coalmine.security import TlsFiles
 from coalmine.telemetry import ORIGIN_KEY, ORIGIN_ROUTER
@@ -111,7 +112,7 @@ class DataDoor:
         methods: Any = server
         if self._access is not None:
             methods = Guarded(server, self._access, unrecorded, ((ORIGIN_KEY, ORIGIN_ROUTER),))
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, methods)
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, Readable(methods))
         reflect(methods, (SERVICE,), (inference_pb2,), self._reflections)
         # The last to be asked: a route by service may match any name.
         methods.add_generic_rpc_handlers((routes,))

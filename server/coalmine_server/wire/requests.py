@@ -6,17 +6,16 @@ the rest. From a view to the batch tensor there is then one copy, or none (runti
 Source: https://protobuf.dev/programming-guides/encoding/.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final, TypeVar
+from typing import Final
 
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import DecodeError
 
 from coalmine.errors import InvalidRequest
 from coalmine.inference import MODEL_INFER
 from coalmine.inference import inference_pb2 as pb
-
-Read = TypeVar("Read", bound=Message)
+from coalmine.malformed import malformed
 
 # Below this, protobuf's two copies cost less than the walk.
 WALKED_BYTES: Final = 64 * 1024
@@ -52,24 +51,8 @@ def read_infer(data: bytes) -> InferRequest | InvalidRequest:
             return InferRequest(pb.ModelInferRequest.FromString(rest), blobs, len(data))
         message = pb.ModelInferRequest.FromString(data)
     except DecodeError:
-        return _malformed(MODEL_INFER)
+        return malformed(MODEL_INFER)
     return InferRequest(message, message.raw_input_contents, len(data))
-
-
-def reader_of(message: type[Read], method: str) -> Callable[[bytes], Read | InvalidRequest]:
-    """Return what reads the requests of another method: the message, or the error that it is."""
-
-    def read(data: bytes) -> Read | InvalidRequest:
-        try:
-            return message.FromString(data)
-        except DecodeError:
-            return _malformed(method)
-
-    return read
-
-
-def _malformed(method: str) -> InvalidRequest:
-    return InvalidRequest(f"{method}: malformed message")
 
 
 # ---------------------------------------------------------------- the walk

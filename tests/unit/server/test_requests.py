@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from coalmine.errors import InvalidRequest
 from coalmine.inference import inference_pb2 as pb
+from coalmine.malformed import reader_of
 from coalmine.tensors import to_raw
 from coalmine_server.wire.requests import (
     FIELDS_MAX,
     WALKED_BYTES,
     InferRequest,
     read_infer,
-    reader_of,
 )
 
 LARGE = WALKED_BYTES + 1000
@@ -160,7 +160,7 @@ def test_a_malformed_request_is_an_error_that_names_the_method() -> None:
 
 
 def test_other_methods_are_read_by_their_own_message() -> None:
-    read_ready = reader_of(pb.ModelReadyRequest, "s/ModelReady")
+    read_ready = reader_of(pb.ModelReadyRequest.FromString, "s/ModelReady")
     sent = pb.ModelReadyRequest(name="m")
     assert read_ready(sent.SerializeToString()) == sent
     error = read_ready(b"\x0a")
