@@ -29,6 +29,7 @@ class Call:
 
     request: InferRequest
     context: Context
+    method: str
     begun_ns: int
     answered: Callable[[str, int], None]
     deadline_ns: int | None
@@ -68,7 +69,7 @@ class Calls:
         self.in_flight_bytes = 0
         self._unread_bytes = 0
 
-    def begin(self, request: InferRequest, context: Context) -> Call:
+    def begin(self, request: InferRequest, context: Context, method: str) -> Call:
         """Return a new call, in flight until `end`."""
         now_ns = self._clock.monotonic_ns()
         remaining_s = context.time_remaining()
@@ -78,7 +79,7 @@ class Calls:
             traced = self._spans.begin(context.invocation_metadata() or ())
         self.in_flight += 1
         self.in_flight_bytes += request.size
-        return Call(request, context, now_ns, self._answered_unknown, deadline_ns, traced)
+        return Call(request, context, method, now_ns, self._answered_unknown, deadline_ns, traced)
 
     def check_bounds(self) -> None:
         """Raise Overloaded where more is in flight than may be."""
@@ -142,6 +143,7 @@ class Calls:
         exchange = Exchange(
             traced=traced,
             begun_ns=call.begun_ns + offset_ns,
+            method=call.method,
             ended_ns=ended_ns,
             model=asked.model_name,
             version=asked.model_version,

@@ -2,11 +2,13 @@
 # The names and arguments of the methods are the protocol's.
 # ruff: noqa: ARG002
 
+from functools import partial
 from importlib.metadata import version as version_of
 from typing import Any, Final
 
 from coalmine.errors import NotFound
 from coalmine.hold import Hold
+from coalmine.inference import MODEL_INFER, MODEL_STREAM_INFER
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.status import Context, answering
@@ -29,7 +31,7 @@ class InferenceService(pb_grpc.GRPCInferenceServiceServicer):
         self._registry = registry
         self._calls = calls
         self._hold = hold
-        self._streams = Streams(self.answer, calls.hold_bytes)
+        self._streams = Streams(partial(self.answer, method=MODEL_STREAM_INFER), calls.hold_bytes)
         self._version = version_of("coalmine")  # from the disk
 
     # ------------------------------------------------------------ health and metadata
@@ -77,9 +79,11 @@ class InferenceService(pb_grpc.GRPCInferenceServiceServicer):
 
     # ------------------------------------------------------------ inference
 
-    async def answer(self, request: InferRequest, context: Context) -> bytes:
+    async def answer(
+        self, request: InferRequest, context: Context, method: str = MODEL_INFER
+    ) -> bytes:
         """Return the serialised ModelInferResponse."""
-        call = self._calls.begin(request, context)
+        call = self._calls.begin(request, context, method)
         try:
             response = await self._infer(call)
             if self._hold.is_on:

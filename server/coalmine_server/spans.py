@@ -71,13 +71,15 @@ class Traced:
 
 @dataclass(slots=True)
 class Exchange:
-    """One call of ModelInfer, as its spans tell it; nanoseconds since the epoch, 0: never came.
+    """One request, alone or of a stream, as its spans tell it.
 
+    Times are nanoseconds since the epoch, 0: never came.
     `batch` are the traced requests of its batch, itself among them.
     """
 
     traced: Traced
     begun_ns: int
+    method: str = MODEL_INFER
     ended_ns: int = 0
     model: str = ""
     version: str = ""
@@ -168,7 +170,7 @@ class Spans:
         if exchange.code in _SERVER_FAILURES:
             status = Status(StatusCode.ERROR, _cut(exchange.message))
         return ReadableSpan(
-            MODEL_INFER,
+            exchange.method,
             context=traced.context,
             parent=traced.parent,
             resource=self._resource,
@@ -244,7 +246,7 @@ def _remote(parent: Parent, tracestate: str) -> SpanContext:
 def _attributes(exchange: Exchange) -> Attributes:
     attributes: Attributes = {
         telemetry.RPC_SYSTEM: "grpc",
-        telemetry.RPC_METHOD: MODEL_INFER,
+        telemetry.RPC_METHOD: exchange.method,
         telemetry.RPC_STATUS: exchange.code,
         telemetry.MODEL: _cut(exchange.model),
         telemetry.MODEL_VERSION: _cut(exchange.version),

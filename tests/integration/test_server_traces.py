@@ -63,6 +63,21 @@ async def test_a_request_continues_its_callers_trace(root: Path, receiver: OtlpR
     assert server.event("compute").time_ns == execute.start_ns
 
 
+async def test_requests_of_one_stream_have_its_methods_name(
+    root: Path, receiver: OtlpReceiver
+) -> None:
+    async with serving(root) as rig:
+        requests = [infer_request("digits", pixels(), id=each) for each in ("a", "b")]
+        answers = rig.stub.ModelStreamInfer(iter(requests), metadata=traceparent())
+        assert len([each async for each in answers]) == 2
+        spans = await asyncio.to_thread(receiver.wait_for_trace, TRACE, 6)
+    servers = [each for each in spans if each.kind == "SERVER"]
+    assert {each.attributes["coalmine.request.id"] for each in servers} == {"a", "b"}
+    method = "inference.GRPCInferenceService/ModelStreamInfer"
+    told = [(each.name, each.attributes["rpc.method"], each.parent_id) for each in servers]
+    assert told == [(method, method, CALLER)] * 2
+
+
 async def test_requests_that_ran_as_one_batch_link_each_other(
     tmp_path: Path, receiver: OtlpReceiver
 ) -> None:

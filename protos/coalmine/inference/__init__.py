@@ -4,3 +4,4 @@ from typing import Final
 
 SERVICE: Final = "inference.GRPCInferenceService"
 MODEL_INFER: Final = f"{SERVICE}/ModelInfer"
+MODEL_STREAM_INFER: Final = f"{SERVICE}/ModelStreamInfer"

@@ -1,16 +1,13 @@
 """What a report says of the split: which side a request was assigned to, and how it went. Pure."""
 
 from collections.abc import Iterator
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine.inference import SERVICE
+from coalmine.inference import MODEL_STREAM_INFER
 from coalmine_router.blame import is_models_error
 from coalmine_router.observer.codes import code_name
 from coalmine_router.table import STABLE
-
-# Their callers decide how long they last.
-_STREAM: Final = f"{SERVICE}/ModelStreamInfer"
 
 
 class SplitEvent(NamedTuple):
@@ -49,7 +46,7 @@ def split_events(report: pb.Report, slow_over_ns: int | None) -> Iterator[SplitE
     for name in others if assigned == STABLE else [assigned]:
         if name in split:
             weights = split[name], split[STABLE]
-            own, is_stream = assigned != STABLE, report.method == _STREAM
+            own, is_stream = assigned != STABLE, report.method == MODEL_STREAM_INFER
             yield SplitEvent(name, weights, own, is_error, is_slow, is_stream)
 
 
@@ -80,4 +77,4 @@ def _is_slow(report: pb.Report, call: pb.Attempt, over_ns: int | None) -> bool:
 
 
 def _took_ns(report: pb.Report, call: pb.Attempt) -> int:
-    return 0 if report.method == _STREAM else call.duration_ns
+    return 0 if report.method == MODEL_STREAM_INFER else call.duration_ns

@@ -3,12 +3,11 @@
 import asyncio
 import contextlib
 import time
-from typing import Final
 
 import grpc
 
 from coalmine.errors import CoalmineError, InvalidRequest, NotFound, Unavailable
-from coalmine.inference import SERVICE
+from coalmine.inference import MODEL_STREAM_INFER as METHOD
 from coalmine.limits import bytes_while_sent
 from coalmine.uninterrupted import end_call, is_given_up, uninterrupted
 from coalmine_router import wire
@@ -27,8 +26,6 @@ from coalmine_router.proxy.forward import (
     unsendable,
 )
 from coalmine_router.proxy.service import DataPlane
-
-METHOD: Final = f"{SERVICE}/ModelStreamInfer"
 
 RawStream = grpc.aio.StreamStreamCall[bytes, bytes]
 
