@@ -1,6 +1,9 @@
+import re
 from collections.abc import Sequence
+from pathlib import Path
 from random import Random
 
+import grpc
 import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
@@ -135,6 +138,18 @@ def test_without_a_valid_parent_a_new_trace_begins(
 )
 def test_only_the_servers_own_failures_are_errors(code: str, status: StatusCode) -> None:
     assert recorded(code=code, message="why")[METHOD].status.status_code is status
+
+
+def test_the_document_names_what_counts_as_failed() -> None:
+    lines = (Path(__file__).parents[3] / "docs/tracing.md").read_text().splitlines()
+    (row,) = [each for each in lines if each.startswith("| `coalmine.failed`")]
+    told = row.partition("the server's only for ")[2].partition(", as")[0]
+    failed = [
+        each.name
+        for each in grpc.StatusCode
+        if (recorded(code=each.name)[METHOD].attributes or {}).get("coalmine.failed")
+    ]
+    assert sorted(re.findall(r"`(\w+)`", told)) == sorted(failed)
 
 
 def test_a_request_that_never_ran_has_waited_till_its_end() -> None:
