@@ -142,6 +142,19 @@ def check_otlp(environ: Mapping[str, str]) -> None:
     _check_pair(environ)
 
 
+def check_resource(environ: Mapping[str, str]) -> None:
+    """Raise StartError where OTEL_RESOURCE_ATTRIBUTES has anything but NAME=VALUE between commas.
+
+    The SDK skips it, and says so in lines of its own, already where it is imported.
+    """
+    name = "OTEL_RESOURCE_ATTRIBUTES"
+    value = environ.get(name, "")
+    for each in value.split(",") if value else ():
+        key, equals, _ = each.partition("=")
+        if not (key.strip() and equals):
+            raise StartError(f"{name}: expected NAME=VALUE,NAME=VALUE, got '{value}'")
+
+
 def compression_of(environ: Mapping[str, str]) -> str:
     """Return how requests are compressed, gzip or none: not at all, unless it is said."""
     return _value(environ, "COMPRESSION").strip().lower() or "none"

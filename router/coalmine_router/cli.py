@@ -3,6 +3,7 @@
 A command imports its own parts, and no other's: three processes start one after the other.
 """
 
+import os
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,8 @@ from coalmine.secured import (
     Tokens,
 )
 from coalmine.security import Tls, TlsFiles
+from coalmine.span_settings import check_resource
+from coalmine.standard_streams import say_to_people
 from coalmine.telemetry import ROUTER_SERVICE, configure_logging
 from coalmine.text_file import content_of
 from coalmine.units import duration_ns
@@ -121,6 +124,7 @@ def control(
 
     Example: coalmine router control --config router.yaml
     """
+    _check_variables()
     from coalmine_router import control_app
     from coalmine_router.config.file import read
 
@@ -244,6 +248,15 @@ def _own_splits(config: "RouterConfig") -> "Saved":
     except (StartError, OSError) as error:  # the file itself is good all the same
         typer.echo(f"coalmine: the weights in force are not known: {error}", err=True)
         return {}
+
+
+def _check_variables() -> None:
+    """Fail for what OpenTelemetry reads, and logs, as soon as it is imported."""
+    try:
+        check_resource(os.environ)
+    except StartError as error:
+        say_to_people(str(error))
+        raise typer.Exit(lifecycle.EXIT_CANNOT_START) from None
 
 
 def _run(body: Callable[[Stop], Coroutine[Any, Any, None]], *, with_parent: bool) -> None:

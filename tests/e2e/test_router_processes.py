@@ -214,6 +214,16 @@ def test_a_port_in_use_is_one_line_and_nothing_starts(key: str, tmp_path: Path) 
     assert not (tmp_path / "state").exists()
 
 
+def test_attributes_of_spans_that_cannot_be_read_are_one_line_and_nothing_else(
+    tmp_path: Path,
+) -> None:
+    file = configuration(tmp_path, "127.0.0.1:1")
+    odd = {"OTEL_RESOURCE_ATTRIBUTES": "a,=b"}
+    done = ran("router", "control", "--config", file, folder=tmp_path, environment=odd)
+    told = "OTEL_RESOURCE_ATTRIBUTES: expected NAME=VALUE,NAME=VALUE, got 'a,=b'"
+    assert (done.returncode, done.stderr) == (2, f"coalmine: {told}\n")
+
+
 def test_a_second_router_on_the_same_state_does_not_start(server: Started, tmp_path: Path) -> None:
     file = configuration(tmp_path, server.address("grpc"))
     with router(file) as running:

@@ -193,6 +193,10 @@ def test_a_second_server_on_the_same_port_is_refused(server: Started, tmp_path: 
     ("environment", "text"),
     [
         ({"OTEL_TRACES_SAMPLER": "sometimes"}, "OTEL_TRACES_SAMPLER: unknown sampler 'sometimes'"),
+        (
+            {"OTEL_RESOURCE_ATTRIBUTES": "a,=b"},
+            "OTEL_RESOURCE_ATTRIBUTES: expected NAME=VALUE,NAME=VALUE, got 'a,=b'",
+        ),
         ({"COALMINE_LOG_LEVEL": "loud"}, "COALMINE_LOG_LEVEL: expected debug … error, got 'loud'"),
     ],
 )

@@ -11,6 +11,7 @@ from coalmine.number_options import whole_option
 from coalmine.output_capture import capturing_output
 from coalmine.secured import TlsCert, TlsClientCa, TlsKey, Tokens
 from coalmine.security import TlsFiles
+from coalmine.span_settings import check_resource
 from coalmine.units import duration_ns
 from coalmine.worker_bounds import WorkerBounds
 from coalmine_server.cli.operators import load, models, unload
@@ -140,11 +141,20 @@ for _verb in (check, models, load, unload, token):
 
 
 def _served(config: ServerConfig) -> int:
+    _check_variables()
     if config.has_supervisor:
         return supervisor.run(config)
     from coalmine_server import app  # noqa: PLC0415 - brings torch
 
     return app.run(config)
+
+
+def _check_variables() -> None:
+    """Fail for what OpenTelemetry reads, and logs, as soon as it is imported."""
+    try:
+        check_resource(os.environ)
+    except StartError as error:
+        fail(str(error))
 
 
 # ---------------------------------------------------------------- what is asked for

@@ -12,6 +12,7 @@ from coalmine.span_settings import (
     BatchSettings,
     batch_settings,
     check_otlp,
+    check_resource,
     credential_files_of,
     endpoint_of,
     exporters_of,
@@ -219,3 +220,16 @@ def test_a_variable_that_is_empty_is_none(
 
     exporter.shutdown()
     assert f"{prefix}{kind}" not in os.environ
+
+
+@pytest.mark.parametrize("value", ["a,=b", "a", "=b", " =b", "a=1,", "a=1,,b=2", " "])
+def test_attributes_of_the_resource_that_cannot_be_read_are_named(value: str) -> None:
+    told = f"^OTEL_RESOURCE_ATTRIBUTES: expected NAME=VALUE,NAME=VALUE, got '{value}'$"
+    with pytest.raises(StartError, match=told):
+        check_resource({"OTEL_RESOURCE_ATTRIBUTES": value})
+
+
+@pytest.mark.parametrize("value", ["", "a=", "a=b=c", " a = 1 , b=2"])
+def test_attributes_of_the_resource_that_can_be_read_are_taken(value: str) -> None:
+    check_resource({"OTEL_RESOURCE_ATTRIBUTES": value})
+    check_resource({})
