@@ -1,8 +1,12 @@
 """What holds for all tests."""
 
+import logging
+from collections.abc import Iterator
+
 import pytest
 from hypothesis import settings
 
+from coalmine.telemetry import LogHandler
 from tests import needs
 
 # How long an example takes says how busy the machine is, not whether it is right.
@@ -17,3 +21,14 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     needs.check(item)
+
+
+@pytest.fixture(autouse=True)
+def _log_as_before() -> Iterator[None]:
+    """Undo what a command that ran here did to logging: it would write into later tests' output."""
+    root = logging.getLogger()
+    level = root.level
+    yield
+    for each in [each for each in root.handlers if isinstance(each, LogHandler)]:
+        root.removeHandler(each)
+        root.setLevel(level)

@@ -25,6 +25,7 @@ INFER = "inference.GRPCInferenceService/ModelInfer"
 STREAM = "inference.GRPCInferenceService/ModelStreamInfer"
 TRACESTATE = "shop=basket-7,other=x"
 BAGGAGE = "tenant=acme,basket=7"
+ASKED_ON_A_STREAM = [f"coalmine-server: {STREAM}"] * 3
 # Of each call and each message of a stream, the server has three spans. Of a stream, no copies.
 TREE = {
     "caller: ask for a digit": ["asked"],
@@ -36,17 +37,19 @@ TREE = {
     "coalmine-router: shadow canary": [f"coalmine-router: {INFER}"],
     "coalmine-router: compare canary: match": [f"coalmine-router: {INFER}"],
     f"coalmine-server: {INFER}": [
-        *["coalmine-router: primary stable"] * 4,
+        "coalmine-router: primary stable",
         "coalmine-router: shadow canary",
     ],
-    "coalmine-server: queue": [f"coalmine-server: {INFER}"] * 5,
-    "coalmine-server: execute": [f"coalmine-server: {INFER}"] * 5,
+    f"coalmine-server: {STREAM}": ["coalmine-router: primary stable"] * 3,
+    "coalmine-server: queue": [*[f"coalmine-server: {INFER}"] * 2, *ASKED_ON_A_STREAM],
+    "coalmine-server: execute": [*[f"coalmine-server: {INFER}"] * 2, *ASKED_ON_A_STREAM],
 }
 SERVED = {
     **{name: above for name, above in TREE.items() if name.startswith("caller")},
-    f"coalmine-server: {INFER}": [f"caller: {INFER}", *[f"caller: {STREAM}"] * 3],
-    "coalmine-server: queue": [f"coalmine-server: {INFER}"] * 4,
-    "coalmine-server: execute": [f"coalmine-server: {INFER}"] * 4,
+    f"coalmine-server: {INFER}": [f"caller: {INFER}"],
+    f"coalmine-server: {STREAM}": [f"caller: {STREAM}"] * 3,
+    "coalmine-server: queue": [f"coalmine-server: {INFER}", *ASKED_ON_A_STREAM],
+    "coalmine-server: execute": [f"coalmine-server: {INFER}", *ASKED_ON_A_STREAM],
 }
 KEPT = {
     f"coalmine-router: {INFER}": ["somebody"],

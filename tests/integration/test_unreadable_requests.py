@@ -1,5 +1,6 @@
 """Bytes that are no request, at health and control: answered, and logged by nobody."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,11 @@ HEALTH = health_pb2.DESCRIPTOR.services_by_name["Health"]
 CONTROL = control_pb2.DESCRIPTOR.services_by_name
 
 
+def troubles(caplog: pytest.LogCaptureFixture) -> list[str]:
+    """Return what was logged, but for what goes well."""
+    return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+
+
 async def expect_refused(channel: grpc.aio.Channel, service: Any) -> None:
     """Send bytes that are no request to each method of a service."""
     for each in service.methods:
@@ -39,7 +45,7 @@ async def test_health_of_a_server_refuses_them(
     write_model(tmp_path, "digits", {1: Linear()}, config())
     async with serving(tmp_path) as rig:
         await expect_refused(rig.channel, HEALTH)
-    assert not caplog.records
+    assert not troubles(caplog)
 
 
 async def test_health_of_a_proxy_refuses_them(caplog: pytest.LogCaptureFixture) -> None:
@@ -48,7 +54,7 @@ async def test_health_of_a_proxy_refuses_them(caplog: pytest.LogCaptureFixture) 
     async with grpc.aio.insecure_channel(await door.open()) as channel:
         await expect_refused(channel, HEALTH)
     await door.close(1.0, Hold(), lambda: None)
-    assert not caplog.records
+    assert not troubles(caplog)
 
 
 @pytest.mark.parametrize("has_tokens", [False, True])
@@ -68,7 +74,7 @@ async def test_health_control_and_feed_refuse_them(
             stream = feed(iter([b"\xff\xff"]), timeout=10)
             await stream.read()  # the table
             assert (await refusal(stream.read()))[0] == "INVALID_ARGUMENT"
-    assert not caplog.records
+    assert not troubles(caplog)
 
 
 async def test_reports_refuse_them(caplog: pytest.LogCaptureFixture) -> None:
@@ -81,4 +87,4 @@ async def test_reports_refuse_them(caplog: pytest.LogCaptureFixture) -> None:
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         await expect_refused(channel, CONTROL["Reports"])
     await server.stop(None)
-    assert not caplog.records
+    assert not troubles(caplog)
