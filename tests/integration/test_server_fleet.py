@@ -67,9 +67,9 @@ async def test_it_announces_one_address_for_all(tmp_path: Path) -> None:
 
 
 async def test_each_worker_has_a_folder_of_its_own_for_traces(tmp_path: Path) -> None:
-    await served(config(traces=Path("traces")), WORKER.format(started=str(tmp_path)))
+    await served(config(traces=tmp_path / "traces"), WORKER.format(started=str(tmp_path)))
     folders = [each.config.traces for each in orders_in(tmp_path)]
-    assert folders == [Path("traces") / f"worker-{n}" for n in range(3)]
+    assert folders == [tmp_path / "traces" / f"worker-{n}" for n in range(3)]
 
 
 @pytest.mark.parametrize(("cores", "share"), [(8, 2), (3, 1), (1, 1)])
