@@ -1,12 +1,16 @@
 """Readiness, asked over a real socket."""
 
+import asyncio
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from coalmine.inference import inference_pb2 as oip
+from coalmine_router.backends.address import Address
+from coalmine_router.backends.registry import Backends
 from coalmine_router.control.readiness import Readiness, ReadinessCheck
 from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
 from tests.doubles.backends_rig import BRISK, NamesByHand, reaching
@@ -170,3 +174,37 @@ async def test_an_address_that_a_name_has_only_just_got_is_found_by_who_is_patie
             names.names["canary"] = ["127.0.0.1", "127.0.0.2"]
             assert not (await check.ask(table, "digits", "canary")).ready
             assert (await check.ask(table, "digits", "canary", patient=True)).ready
+
+
+async def test_an_address_that_comes_as_the_time_runs_out_is_asked_all_the_same() -> None:
+    async with OipBackend() as backend:
+        table = table_of(backend.address)
+        async with reaching(table) as backends:
+            assert await backends.until(lambda: bool(backends.lane("digits", "canary").ready), 5)
+            late: Any = LateBackends(backends)
+            found = await ReadinessCheck(late, deadline_s=0.05).ask(table, "digits", "canary")
+            assert found == Readiness(ready=True)
+
+
+class LateBackends:
+    """Backends whose addresses are ready when somebody asks a second time, and nobody says so."""
+
+    def __init__(self, backends: Backends) -> None:
+        self._lane = backends.lane("digits", "canary")
+        self._is_asked = False
+        self.is_settled = False
+        self.shown = self._lane.shown
+
+    def find(self, _route: str, _variant: str) -> Any:
+        return self
+
+    async def reach_changed(self) -> None:
+        await asyncio.Event().wait()
+
+    @property
+    def ready(self) -> list[Address]:
+        was_asked, self._is_asked = self._is_asked, True
+        return self._lane.ready if was_asked else []
+
+    def all_troubles(self, _asked: list[Address]) -> list[str]:
+        return ["nobody was asked"]

@@ -1,6 +1,5 @@
 """Bytes that are no request, at health and control: answered, and logged by nobody."""
 
-import logging
 from pathlib import Path
 from typing import Any
 
@@ -26,8 +25,8 @@ CONTROL = control_pb2.DESCRIPTOR.services_by_name
 
 
 def troubles(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Return what was logged, but for what goes well."""
-    return [each.getMessage() for each in caplog.records if each.levelno >= logging.WARNING]
+    """Return what was logged with a traceback."""
+    return [each.getMessage() for each in caplog.records if each.exc_info]
 
 
 async def expect_refused(channel: grpc.aio.Channel, service: Any) -> None:

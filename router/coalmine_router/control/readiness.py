@@ -19,6 +19,7 @@ from coalmine_router.unreachable import why_unreachable
 
 _AT_ONCE_MAX: Final = 8
 _DETAILS_MAX: Final = 200
+_LAST_LOOK_S: Final = 0.5
 _UNREACHABLE: Final = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 _MODEL_READY: Final = "/inference.GRPCInferenceService/ModelReady"
 _CHECK: Final = "/grpc.health.v1.Health/Check"
@@ -68,9 +69,9 @@ class ReadinessCheck:
         model = wanted.model or table.route(route).match.model
         question = _of_model(model, wanted.version) if model else _HEALTH
         asking = _Asking(self._backends, lane, question, self._deadline_s)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._deadline_s):
-                await asking.run(patient=patient)
+        await asking.run_for(self._deadline_s, patient=patient)
+        if asking.has_missed_some():  # they came just as the time ran out
+            await asking.run_for(_LAST_LOOK_S, patient=False)
         return asking.found()
 
 
@@ -114,8 +115,20 @@ class _Asking:
         told = "; ".join(first_few(reasons)) or "no address is known yet"
         return Readiness(ready=False, reason=told)
 
-    async def run(self, *, patient: bool) -> None:
+    def has_missed_some(self) -> bool:
+        """Return whether none can answer of those asked, and one is ready that was not asked."""
+        ready = self._lane.ready
+        return "" not in self._why_not.values() and not self._why_not.keys() >= {*ready}
+
+    async def run_for(self, within_s: float, *, patient: bool) -> None:
+        """Ask, for so long at most."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                await self._run(patient=patient)
+
+    async def _run(self, *, patient: bool) -> None:
         """Return once one can answer: the others aren't waited for; or none is left to ask."""
+        self._under_way = 0
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(self._hear_news())]
             while True:
