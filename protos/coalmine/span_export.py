@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final
 
@@ -218,10 +219,9 @@ class SpanOutputs(SpanProcessor):
         return next((told for each in self._outputs if (told := each.trouble())), "")
 
     def shutdown(self, timeout_s: float = ENDS_S) -> None:
-        """Export what is queued, for `timeout_s` at most."""
-        ends_s = time.monotonic() + timeout_s
-        for each in self._outputs:
-            each.shutdown(max(ends_s - time.monotonic(), 0.0))
+        """Export what is queued, side by side, for `timeout_s` at most."""
+        with ThreadPoolExecutor(len(self._outputs)) as threads:
+            list(threads.map(lambda each: each.shutdown(timeout_s), self._outputs))
 
 
 def outputs_for(folder: Path | None, *, at_once: bool = True) -> SpanOutputs | None:

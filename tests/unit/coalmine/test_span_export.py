@@ -348,6 +348,20 @@ def test_files_and_a_collector_get_every_span_and_neither_waits_for_the_other(
     assert outputs.trouble() == "spans are not exported: OSError: gone"
 
 
+def test_at_the_end_neither_waits_for_the_other(collector: Collector) -> None:
+    hanging = Collector()
+    hanging.open.clear()
+    outputs = SpanOutputs([CountedSpans(hanging), CountedSpans(collector)])
+    outputs.on_end(span("a"))
+    collector.open.clear()
+    threading.Timer(0.1, collector.open.set).start()
+    with capture_logs() as logs:
+        outputs.shutdown(0.5)
+    assert collector.names == ["a"]
+    assert [each["spans"] for each in logs if each["event"] == "spans_given_up"] == [1]
+    hanging.open.set()
+
+
 def test_the_variable_names_both_and_then_there_are_both(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
