@@ -52,8 +52,6 @@ def exporters_for(
     Raises StartError for a variable that can't be read, and for a folder that can't be written; if
     not `at_once`, that is tried again with each batch of spans instead.
     """
-    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
-        return []
     kinds = exporters_of(environ)
     found: list[SpanExporter] = []
     if OTLP in kinds:

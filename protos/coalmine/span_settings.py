@@ -60,8 +60,11 @@ class CredentialFiles(NamedTuple):
 def exporters_of(environ: Mapping[str, str]) -> list[str]:
     """Return which exporters OTEL_TRACES_EXPORTER names: OTLP, FILES, both or none.
 
-    By default, and where there is no endpoint for OTLP, it is one of them. Raises StartError.
+    By default, and where there is no endpoint for OTLP, it is one of them. With OTEL_SDK_DISABLED
+    it is none. Raises StartError.
     """
+    if environ.get("OTEL_SDK_DISABLED", "").strip().lower() == "true":
+        return []
     default = OTLP if endpoint_of(environ) else FILES
     names = [each.strip() for each in environ.get("OTEL_TRACES_EXPORTER", "").split(",")]
     named = {each for each in names if each} or {default}

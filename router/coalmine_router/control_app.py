@@ -139,15 +139,8 @@ async def _backends() -> AsyncIterator[Backends]:
         is_lenient=True,
         may_lose_stable=True,
     )
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(backends.run())
-            try:
-                yield backends
-            finally:
-                running.cancel()
-    finally:
-        await backends.close()
+    async with backends.connected():
+        yield backends
 
 
 @contextlib.asynccontextmanager

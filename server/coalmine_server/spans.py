@@ -21,6 +21,7 @@ from opentelemetry.trace import (
 
 from coalmine import telemetry
 from coalmine.inference import MODEL_INFER
+from coalmine.span_text import span_text
 from coalmine.trace_context import (
     TRACEPARENT,
     TRACESTATE,
@@ -35,7 +36,6 @@ COMPUTE: Final = "compute"
 EXECUTE: Final = "execute"
 LINKS_MAX: Final = 16  # each costs 3 µs to export
 
-_TEXT_BYTES_MAX: Final = 2048  # names and ids are the caller's, and may be long
 _SCOPE: Final = InstrumentationScope("coalmine_server")
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _UNSET: Final = Status(StatusCode.UNSET)
@@ -168,7 +168,7 @@ class Spans:
         traced = exchange.traced
         status = _UNSET
         if exchange.code in _SERVER_FAILURES:
-            status = Status(StatusCode.ERROR, _cut(exchange.message))
+            status = Status(StatusCode.ERROR, span_text(exchange.message))
         return ReadableSpan(
             exchange.method,
             context=traced.context,
@@ -248,20 +248,13 @@ def _attributes(exchange: Exchange) -> Attributes:
         telemetry.RPC_SYSTEM: "grpc",
         telemetry.RPC_METHOD: exchange.method,
         telemetry.RPC_STATUS: exchange.code,
-        telemetry.MODEL: _cut(exchange.model),
-        telemetry.MODEL_VERSION: _cut(exchange.version),
-        telemetry.REQUEST_ID: _cut(exchange.request_id),
+        telemetry.MODEL: span_text(exchange.model),
+        telemetry.MODEL_VERSION: span_text(exchange.version),
+        telemetry.REQUEST_ID: span_text(exchange.request_id),
         telemetry.BATCH_SIZE: exchange.batch_rows,
         telemetry.FAILED: exchange.code in _SERVER_FAILURES,
     }
     return {name: value for name, value in attributes.items() if value}
-
-
-def _cut(text: str) -> str:
-    """Return the text, cut between characters; half a surrogate pair is a `?`."""
-    if text.isascii():
-        return text[:_TEXT_BYTES_MAX]
-    return text.encode(errors="replace")[:_TEXT_BYTES_MAX].decode(errors="ignore")
 
 
 def _events(exchange: Exchange) -> list[Event]:

@@ -144,12 +144,5 @@ async def reaching(
     )
     if first is not None:
         backends.follow(first)
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            running = tasks.create_task(backends.run())
-            try:
-                yield backends
-            finally:
-                running.cancel()
-    finally:
-        await backends.close()
+    async with backends.connected():
+        yield backends

@@ -48,6 +48,24 @@ def configuration(folder: Path, backend: str, **route: Any) -> Path:
     return file
 
 
+def judged_canary(folder: Path, stable: str, canary: str, max_mismatch_rate: float) -> Path:
+    """Write a router.yaml of a canary that is judged by copies of what stable answers."""
+    file = configuration(
+        folder,
+        stable,
+        variants={
+            "stable": {"backend": "blue", "version": "1"},
+            "canary": {"backend": "green", "version": "2"},
+        },
+        shadows={"canary": 100},
+        gates={"max_mismatch_rate": max_mismatch_rate, "min_pairs": 10},
+    )
+    text = yaml.safe_load(file.read_text())
+    text["backends"]["green"] = {"targets": [canary]}
+    file.write_text(yaml.safe_dump(text))
+    return file
+
+
 @contextmanager
 def router(
     file: Path,

@@ -6,34 +6,15 @@ from pathlib import Path
 from subprocess import CompletedProcess
 
 import pytest
-import yaml
 
 from tests.doubles.inference_server import FakeInference, serving
 from tests.doubles.processes import Started, ran
-from tests.doubles.router_setup import caller_of, configuration, router
+from tests.doubles.router_setup import caller_of, judged_canary, router
 from tests.doubles.waiting import until
 
 NOT_SERVING = 5
 
 Asked = Callable[..., CompletedProcess[str]]
-
-
-def configured(folder: Path, stable: str, canary: str) -> Path:
-    """Write the configuration of a canary that is judged by copies of what stable answers."""
-    file = configuration(
-        folder,
-        stable,
-        variants={
-            "stable": {"backend": "blue", "version": "1"},
-            "canary": {"backend": "green", "version": "2"},
-        },
-        shadows={"canary": 100},
-        gates={"max_mismatch_rate": 0.2, "min_pairs": 10},
-    )
-    text = yaml.safe_load(file.read_text())
-    text["backends"]["green"] = {"targets": [canary]}
-    file.write_text(yaml.safe_dump(text))
-    return file
 
 
 def asking(running: Started, folder: Path) -> Asked:
@@ -48,7 +29,7 @@ def asking(running: Started, folder: Path) -> Asked:
 @pytest.mark.timeout(120)
 def test_a_pass_is_no_comfort_while_stable_is_down(tmp_path: Path) -> None:
     with ExitStack() as stable, serving(FakeInference()) as canary:
-        file = configured(tmp_path, stable.enter_context(serving(FakeInference())), canary)
+        file = judged_canary(tmp_path, stable.enter_context(serving(FakeInference())), canary, 0.2)
         with router(file) as running, caller_of(running) as caller:
             ask = asking(running, tmp_path)
             for _ in range(60):

@@ -116,6 +116,7 @@ def test_no_report_is_lost_over_three_reloads(server: Started, tmp_path: Path) -
                 time.sleep(CALLED_EACH_S)
         with control_of(running) as control:
             until(lambda: compared(control) >= calls, 20)
+            assert compared(control) == calls
 
 
 def compared(control: RouteControlStub) -> int:

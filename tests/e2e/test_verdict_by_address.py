@@ -11,12 +11,11 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-import yaml
 
 from tests.doubles.dns_server import DnsServer
 from tests.doubles.inference_server import FakeInference, Outputs, serving, sums
 from tests.doubles.processes import Started, ran
-from tests.doubles.router_setup import caller_of, configuration, router
+from tests.doubles.router_setup import caller_of, judged_canary, router
 from tests.doubles.waiting import until
 
 NAME = "canary.test"
@@ -79,26 +78,9 @@ def pods(tmp_path: Path) -> Iterator[Pods]:
     ):
         dns.answer(NAME, HOSTS)
         port = next(iter(by_address)).rpartition(":")[2]
-        file = configured(tmp_path, stable, dns.target(NAME, int(port)))
+        file = judged_canary(tmp_path, stable, dns.target(NAME, int(port)), 0.05)
         with router(file) as running, caller_of(running) as caller:
             yield Pods(by_address, running, tmp_path, caller.infer)
-
-
-def configured(folder: Path, stable: str, canary: str) -> Path:
-    file = configuration(
-        folder,
-        stable,
-        variants={
-            "stable": {"backend": "blue", "version": "1"},
-            "canary": {"backend": "green", "version": "2"},
-        },
-        shadows={"canary": 100},
-        gates={"max_mismatch_rate": 0.05, "min_pairs": 10},
-    )
-    text = yaml.safe_load(file.read_text())
-    text["backends"]["green"] = {"targets": [canary]}
-    file.write_text(yaml.safe_dump(text))
-    return file
 
 
 @pytest.mark.timeout(120)

@@ -202,9 +202,9 @@ class LateBackends:
         await asyncio.Event().wait()
 
     @property
-    def ready(self) -> list[Address]:
+    def ready(self) -> tuple[Address, ...]:
         was_asked, self._is_asked = self._is_asked, True
-        return self._lane.ready if was_asked else []
+        return self._lane.ready if was_asked else ()
 
     def all_troubles(self, _asked: list[Address]) -> list[str]:
         return ["nobody was asked"]

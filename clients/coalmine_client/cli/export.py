@@ -25,8 +25,8 @@ from coalmine.tensors import BYTES, Array, Tensor
 from coalmine_client.cli.as_json import Json
 from coalmine_client.cli.failure import Failure, WrongUsage, one_line
 from coalmine_client.cli.kept import Kept, why_no_request, why_not_kept
-from coalmine_client.cli.private_file import write_private
 from coalmine_client.cli.request_json import request_json
+from coalmine_client.cli.whole_file import write_private
 
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 # Of other names, what a path or a terminal would obey is spelt out.

@@ -10,6 +10,7 @@ import typer
 
 from coalmine.errors import reason_of
 from coalmine_client.cli.failure import Failure
+from coalmine_client.cli.whole_file import write_whole
 
 _PACKAGE: Final = "coalmine"
 _ENDING: Final = ".proto"
@@ -42,7 +43,7 @@ def write_protos(folder: Path, *, force: bool) -> list[Path]:
         if there and not force:
             raise Failure(f"{there[0]} is there already, and differs; --force overwrites it")
         for path, content in changed.items():
-            _put(path, content)
+            write_whole(path, content)
     except OSError as error:
         raise Failure(f"{error.filename or folder}: {reason_of(error)}") from None
     return list(changed)
@@ -64,14 +65,3 @@ def _shipped(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
             yield from _shipped(each, f"{name}/{each.name}")
         elif each.name.endswith(_ENDING):
             yield f"{name}/{each.name}", each.read_bytes()
-
-
-def _put(path: Path, content: bytes) -> None:
-    """Write the file whole, or leave what was there."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.new")
-    try:
-        draft.write_bytes(content)
-        draft.replace(path)
-    finally:
-        draft.unlink(missing_ok=True)

@@ -11,10 +11,10 @@ from coalmine.number_options import whole_option
 from coalmine_client.cli import traces_json
 from coalmine_client.cli.console import STRONG, AsJson, line, show, show_json
 from coalmine_client.cli.failure import Failure, WrongUsage
-from coalmine_client.cli.private_file import is_stream, write_private
 from coalmine_client.cli.traces_choice import collected, is_any, is_mismatch, newest
 from coalmine_client.cli.traces_files import TraceFiles
 from coalmine_client.cli.traces_view import traces_view
+from coalmine_client.cli.whole_file import is_stream, write_private
 from coalmine_client.otlp_spans import Span, line_of
 
 

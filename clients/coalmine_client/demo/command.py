@@ -63,8 +63,7 @@ def pages_of(environ: Mapping[str, str], jaeger_url: str) -> str:
 
 def is_exporting(environ: Mapping[str, str]) -> bool:
     """Return whether spans go to a collector, too."""
-    is_off = environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-    return not is_off and OTLP in exporters_of(environ)
+    return OTLP in exporters_of(environ)
 
 
 def work_folder(keep: Path | None) -> Path:

@@ -40,6 +40,8 @@ class Lane:
         "is_ready",
         "lost_ns",
         "model",
+        "ready",
+        "ready_names",
         "shown",
         "where",
     )
@@ -60,6 +62,9 @@ class Lane:
         self.backend = pool.name
         self.model = model
         self.shown: tuple[Pair, ...] = ()
+        # Who says of itself that it serves its model; who is ejected here says so, too.
+        self.ready: tuple[Address, ...] = ()
+        self.ready_names: tuple[str, ...] = ()
         self.is_ready = False
         # Since when it isn't ready, where it isn't.
         self.lost_ns = clock.monotonic_ns()
@@ -137,6 +142,8 @@ class Lane:
         """Take in which addresses there are now."""
         self.shown = self._pool.shown
         available = tuple(each for each in self._pool.available if not self._refuses(each))
+        self.ready = available
+        self.ready_names = tuple(dict.fromkeys(each.name for each in available))
         if self._marks:
             self._ejections.keep({each.name for each in self._pool.known})
             names = [each.name for each in available]
@@ -167,11 +174,6 @@ class Lane:
     def counts(self) -> tuple[int, int]:
         """How many addresses are known, and how many may get calls."""
         return len({each.name for each in self._pool.known}), len(self._available)
-
-    @property
-    def ready(self) -> list[Address]:
-        """Who says of itself that it serves its model; who is ejected here says so, too."""
-        return [each for each in self._pool.available if not self._refuses(each)]
 
     @property
     def is_settled(self) -> bool:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 
 import structlog
 
@@ -153,6 +153,19 @@ class Backends:
         finally:
             self._tasks = None
 
+    @contextlib.asynccontextmanager
+    async def connected(self) -> AsyncIterator[None]:
+        """Run in the block, and close all channels after it."""
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                running = tasks.create_task(self.run())
+                try:
+                    yield
+                finally:
+                    running.cancel()
+        finally:
+            await self.close()
+
     async def _take_back(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
@@ -189,7 +202,7 @@ class Backends:
         it serves, and other processes may call it.
         """
         lane = self.find(route, variant)
-        return tuple({each.name: None for each in lane.ready}) if lane is not None else ()
+        return lane.ready_names if lane is not None else ()
 
     async def reach_changed(self) -> None:
         """Return when `reach` may be another. Look first, then wait: what was before is gone."""

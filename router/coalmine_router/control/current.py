@@ -26,7 +26,7 @@ class CurrentTable:
         self._table, self.is_provisional = table, False
         self._news.tell()
 
-    async def other_than(self, seen: RouteTable | None) -> RouteTable:
+    async def other_than(self, seen: RouteTable) -> RouteTable:
         """Return the table in force, once it is not `seen`."""
         while self._table is seen:
             await self._news.wait()

@@ -48,7 +48,8 @@ class ControlPlane:
         self._registry = registry
         self._current = state.current
         self._backends = backends
-        self._backends.follow(self._current.table)
+        self._reached = self._current.table
+        self._backends.follow(self._reached)
         check = ReadinessCheck(backends)
         self._board = ReadinessBoard(self._current, check)
         self._conductor = Conductor(self._current, state, check, clock)
@@ -121,10 +122,9 @@ class ControlPlane:
 
     async def _reach_backends(self) -> None:
         """Let the backends follow the table in force."""
-        table: RouteTable | None = None
         while True:
-            table = await self._current.other_than(table)
-            self._backends.follow(table)
+            self._reached = await self._current.other_than(self._reached)
+            self._backends.follow(self._reached)
 
     def end_streams(self) -> None:
         """End the calls that would never end by themselves; others are answered as before."""

@@ -10,6 +10,7 @@ import grpc
 from google.protobuf.message import DecodeError
 from grpc_health.v1 import health_pb2
 
+from coalmine.inference import SERVICE
 from coalmine.inference import inference_pb2 as oip
 from coalmine_router.backends.address import Address
 from coalmine_router.backends.lane import Lane, first_few
@@ -21,7 +22,7 @@ _AT_ONCE_MAX: Final = 8
 _DETAILS_MAX: Final = 200
 _LAST_LOOK_S: Final = 0.5
 _UNREACHABLE: Final = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
-_MODEL_READY: Final = "/inference.GRPCInferenceService/ModelReady"
+_MODEL_READY: Final = f"/{SERVICE}/ModelReady"
 _CHECK: Final = "/grpc.health.v1.Health/Check"
 
 

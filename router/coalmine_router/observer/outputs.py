@@ -14,6 +14,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from coalmine.errors import StartError
+from coalmine.inference import SERVICE
 from coalmine.inference import inference_pb2 as oip
 from coalmine_router.backends.registry import Backends
 from coalmine_router.config.compare import unknown_outputs
@@ -23,7 +24,7 @@ from coalmine_router.table import STABLE, Route, RouteTable
 _log = structlog.get_logger(__name__)
 
 _DEADLINE_S: Final = 1.0
-_MODEL_METADATA: Final = "/inference.GRPCInferenceService/ModelMetadata"
+_MODEL_METADATA: Final = f"/{SERVICE}/ModelMetadata"
 
 
 class OutputsCheck:

@@ -15,7 +15,7 @@ from coalmine.tensors import Tensor, encode_inputs
 from coalmine_client.cli.export import Export, export_of, write
 from coalmine_client.cli.failure import Failure, WrongUsage
 from coalmine_client.cli.kept import read_kept
-from coalmine_client.cli.private_file import write_private
+from coalmine_client.cli.whole_file import write_private
 from tests.doubles.control import CANDIDATE, REFERENCE, a_mismatch, response_body
 
 NAMES = np.array([[b"a\x00", b""], [b"\xff", b"longer"]], object)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple, Self
 
+from coalmine_router.observer.evidence.differences import Differences
 from coalmine_router.observer.evidence.pair import Pair
 
 # As many as the router knows of a backend.
@@ -40,12 +41,11 @@ class ReadyAddresses(NamedTuple):
 
 
 @dataclass(slots=True)
-class AddressEvidence:
-    """What was found at one address.
+class AddressEvidence(Differences):
+    """What was found at one address: its d beside the others, and counts.
 
     `wrong` is the sum of shares in [0, 1]: of a request's rows that mismatch, or 1 of a failure.
-    `worse`, `same` and `better` add up d, as `counts.Differences` does. `rest_…` are sums over the
-    variant's other addresses, when this one was last compared.
+    `rest_…` are sums over the variant's other addresses, when this one was last compared.
     """
 
     compared: int = 0
@@ -53,17 +53,8 @@ class AddressEvidence:
     failed: int = 0
     wrong: float = 0.0
     max_seen_ns: int = 0
-    worse: float = 0.0
-    same: float = 0.0
-    better: float = 0.0
     rest_compared: int = 0
     rest_wrong: float = 0.0
-
-    def add_difference(self, difference: float) -> None:
-        """Count one d."""
-        self.worse += max(difference, 0.0)
-        self.better += max(-difference, 0.0)
-        self.same += 1.0 - abs(difference)
 
 
 @dataclass(slots=True)
@@ -142,5 +133,5 @@ class VariantAddresses:
         compared, wrong = self.compared - own.compared, self.wrong - own.wrong
         since = compared - own.rest_compared
         if since > 0:
-            own.add_difference(share - (wrong - own.rest_wrong) / since)
+            own.add(share - (wrong - own.rest_wrong) / since)
             own.rest_compared, own.rest_wrong = compared, wrong

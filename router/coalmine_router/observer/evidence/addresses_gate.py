@@ -99,10 +99,7 @@ def _over(
 
     Of those addresses of a side of which it is `needed` or more.
     """
-    # The best of bets no more than doubles with a d of 1: others are not worth a look.
-    suspects = [name for name, own in side.by_name.items() if own.worse * _LOG_2 >= needed]
-    among = set(ready) or side.by_name.keys() - side.unseen(suspects, settings.addresses_within_ns)
-    suspects = [name for name in suspects if name in among]
+    suspects = _suspects(side, ready, settings, needed)
     if not suspects:
         return {}
     own = (side.by_name[name] for name in suspects)
@@ -110,6 +107,17 @@ def _over(
     logs = log_above(counts, settings.max_mismatch_rate or 0.0).tolist()
     found = sorted(zip(suspects, logs, strict=True), key=lambda each: -each[1])
     return {name: log_e for name, log_e in found if log_e >= needed}
+
+
+def _suspects(
+    side: VariantAddresses, ready: Sequence[str], settings: GateSettings, needed: float
+) -> Sequence[str]:
+    """Return the addresses that are worth a look: the best of bets doubles with a d of 1."""
+    found = [name for name, own in side.by_name.items() if own.worse * _LOG_2 >= needed]
+    if ready:
+        return [name for name in found if name in ready]
+    unseen = side.unseen(found, settings.addresses_within_ns)
+    return [name for name in found if name not in unseen]
 
 
 # ---------------------------------------------------------------- in words

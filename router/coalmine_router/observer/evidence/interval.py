@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import betaincc, betaln, expit, log_expit
 
-from coalmine_router.observer.evidence.counts import Differences, Shares
+from coalmine_router.observer.evidence.counts import Shares
+from coalmine_router.observer.evidence.differences import Differences
 from coalmine_router.observer.evidence.paired import STAKES
 
 _Floats = NDArray[np.float64]

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coalmine_router.observer.evidence.address_evidence import VariantAddresses
-from coalmine_router.observer.evidence.counts import Differences, Evidence, OutputEvidence
+from coalmine_router.observer.evidence.counts import Evidence, OutputEvidence
+from coalmine_router.observer.evidence.differences import Differences
 from coalmine_router.observer.evidence.interval import difference_of, rate_of
 from coalmine_router.observer.evidence.looks import Look, looked
 from coalmine_router.observer.evidence.mixture import log_evidence

@@ -5,7 +5,8 @@ from typing import Final
 
 import numpy as np
 
-from coalmine_router.observer.evidence.counts import Differences, Events, Evidence
+from coalmine_router.observer.evidence.counts import Events, Evidence
+from coalmine_router.observer.evidence.differences import Differences
 from coalmine_router.observer.evidence.interval import rate_of
 from coalmine_router.observer.evidence.looks import Look, looked
 from coalmine_router.observer.evidence.mixture import Weights, log_evidence

@@ -85,7 +85,7 @@ def insert(database: sqlite3.Connection, records: Iterable[Numbered], routes: Ro
 
 def _row(record: pb.Mismatch, routes: Routes) -> tuple[object, ...]:
     at_ns = min(record.at_ns, _INT64_MAX)
-    max_age_ns = _settings(record.route, routes).max_age
+    max_age_ns = kept_of(record.route, routes).max_age
     return (
         record.id,
         record.route,
@@ -110,7 +110,8 @@ def _halves(record: pb.Mismatch) -> tuple[bytes, bytes]:
     return facts.SerializeToString(), bodies.SerializeToString()
 
 
-def _settings(route: str, routes: Routes) -> KeptConfig:
+def kept_of(route: str, routes: Routes) -> KeptConfig:
+    """Return what a route says of its examples; the defaults of one that the file lacks."""
     return routes[route].kept if route in routes else _DEFAULT
 
 
@@ -125,7 +126,7 @@ def _prune(
     Return the sequences of what stays, there or coming.
     """
     there = [Rank(sequence, group, *rest) for sequence, *rest in database.execute(_RANKS, group)]
-    stays = by_value([*there, *coming], _settings(group[0], routes))
+    stays = by_value([*there, *coming], kept_of(group[0], routes))
     gone = {each.number for each in there}.difference(stays)
     database.executemany(_DELETE, [(sequence,) for sequence in gone])
     return stays

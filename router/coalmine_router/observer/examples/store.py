@@ -18,7 +18,6 @@ import structlog
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import NotFound, Unavailable
-from coalmine_router.config.copies import KeptConfig
 from coalmine_router.database_file import FileIdentity, drop_journal, identity
 from coalmine_router.disk_outage import DiskOutage
 from coalmine_router.observer.examples import reading, reservoir
@@ -32,9 +31,6 @@ _log = structlog.get_logger(__name__)
 Result = TypeVar("Result")
 
 FILE: Final = "mismatches.db"
-
-# Of a route that the file no longer has.
-_DEFAULT: Final = KeptConfig()
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,8 +108,7 @@ class Mismatches:
 
     def offer(self, record: pb.Mismatch) -> None:
         """Let a record wait to be written, or count it as passed over or dropped."""
-        settings = self._routes.get(record.route)
-        kept = settings.kept if settings else _DEFAULT
+        kept = reservoir.kept_of(record.route, self._routes)
         self._waiting.add(record, kept, self._clock.monotonic_ns())
 
     async def write(self, route: str | None = None) -> None:

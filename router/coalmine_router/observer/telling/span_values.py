@@ -6,6 +6,7 @@ from typing import Final
 
 from coalmine import telemetry as t
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine.span_text import span_text
 from coalmine_router.observer.codes import OK
 from coalmine_router.observer.comparison.result import Outcome
 from coalmine_router.observer.exchange import Found
@@ -13,7 +14,6 @@ from coalmine_router.observer.exchange import Found
 Value = str | int | float
 Values = dict[str, Value]
 
-VALUE_BYTES_MAX: Final = 2_048
 # Jaeger's larger stores search no value beyond this, and no tag so named.
 NAME_CHARS_MAX: Final = 128
 CANDIDATES_MAX: Final = 32
@@ -106,17 +106,7 @@ def capped(values: Mapping[str, Value]) -> Values:
 
 def _capped(value: Value) -> Value:
     if isinstance(value, str):
-        return capped_text(value)
+        return span_text(value)
     if isinstance(value, float) and not math.isfinite(value):
         return f"{value:g}"
     return value
-
-
-def capped_text(text: str) -> str:
-    """Return the text, cut to 2 KiB of UTF-8, between characters; half a surrogate pair is a `?`.
-
-    One that can't be encoded would fail the export of its whole batch.
-    """
-    if len(text) <= VALUE_BYTES_MAX and text.isascii():
-        return text
-    return text.encode(errors="replace")[:VALUE_BYTES_MAX].decode(errors="ignore")

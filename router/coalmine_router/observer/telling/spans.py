@@ -16,6 +16,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from coalmine import telemetry as t
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.span_names import call_name, compare_name, span_name
+from coalmine.span_text import span_text
 from coalmine.trace_context import is_tracestate
 from coalmine_router.observer.codes import OK, code_name
 from coalmine_router.observer.comparison.result import Comparison
@@ -158,7 +159,7 @@ class _Trace:
         if code == OK:
             return Status(StatusCode.UNSET)
         told = message if self._has_messages else ""
-        return Status(StatusCode.ERROR, values.capped_text(told or code))
+        return Status(StatusCode.ERROR, span_text(told or code))
 
     def _span(
         self,
@@ -173,7 +174,7 @@ class _Trace:
     ) -> ReadableSpan:
         verdict = values.said({t.TIPPED: self._tipped.get(took.span_id)})
         return ReadableSpan(
-            name=values.capped_text(name),
+            name=span_text(name),
             kind=kind,
             context=self._context(took.span_id),
             parent=self._context(parent, is_remote=kind is SpanKind.SERVER) if parent else None,

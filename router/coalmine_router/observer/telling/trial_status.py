@@ -14,11 +14,11 @@ from coalmine_router.observer.evidence.address_evidence import (
 from coalmine_router.observer.evidence.addresses_gate import standing_out
 from coalmine_router.observer.evidence.counts import (
     SEGMENTS_MAX,
-    Differences,
     OutputEvidence,
     SegmentEvidence,
     Shares,
 )
+from coalmine_router.observer.evidence.differences import Differences
 from coalmine_router.observer.evidence.gates import segment_verdicts
 from coalmine_router.observer.evidence.interval import Rate, differences_of, rates_of
 from coalmine_router.observer.evidence.settings import GateSettings

@@ -10,6 +10,7 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode
 
 from coalmine import telemetry as t
 from coalmine.span_names import verdict_name
+from coalmine.span_text import span_text
 from coalmine_router.observer.evidence.verdict import (
     Figures,
     Finding,
@@ -22,7 +23,6 @@ from coalmine_router.observer.telling.span_values import (
     Value,
     Values,
     capped,
-    capped_text,
     named,
     said,
 )
@@ -136,5 +136,5 @@ def _links(change: VerdictChange) -> tuple[Link, ...]:
 
 def _status(verdict: Verdict) -> Status:
     if verdict.verdict == "fail":
-        return Status(StatusCode.ERROR, capped_text(verdict.reason))
+        return Status(StatusCode.ERROR, span_text(verdict.reason))
     return Status(StatusCode.UNSET)

@@ -135,7 +135,7 @@ async def test_an_ejected_address_says_that_it_is_ready_all_the_same() -> None:
         stable.failed(ejected)
     lost.stands(UP.lost())
     unready.stands(UP.said(serving=False))
-    assert stable.ready == [ejected]
+    assert stable.ready == (ejected,)
 
 
 def test_a_lane_that_is_gone_hears_no_more() -> None:

@@ -10,7 +10,7 @@ import pytest
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.comparison.result import Comparison
 from coalmine_router.observer.evidence.address_evidence import AsksReady, none_known
-from coalmine_router.observer.evidence.counts import Differences
+from coalmine_router.observer.evidence.differences import Differences
 from coalmine_router.observer.evidence.tally import Tally
 from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.evidence.trials import Trials

@@ -10,11 +10,11 @@ from coalmine_router.observer.evidence.counts import (
     OUTPUTS_MAX,
     SEGMENTS_MAX,
     WEIGHTS_MAX,
-    Differences,
     Events,
     Evidence,
     Shares,
 )
+from coalmine_router.observer.evidence.differences import Differences
 from tests.doubles.evidence import a_comparison, add_with_noise
 
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 import pytest
 
 from coalmine_router.observer.comparison.result import Comparison
-from coalmine_router.observer.evidence.counts import Differences, Evidence, Shares
+from coalmine_router.observer.evidence.counts import Evidence, Shares
+from coalmine_router.observer.evidence.differences import Differences
 from coalmine_router.observer.evidence.gates import judged
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.traffic_gates import errors_gate

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_router.observer.evidence.counts import Differences, Shares
+from coalmine_router.observer.evidence.counts import Shares
+from coalmine_router.observer.evidence.differences import Differences
 from coalmine_router.observer.evidence.interval import (
     Rate,
     difference_of,

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_router.observer.evidence.counts import Differences
+from coalmine_router.observer.evidence.differences import Differences
 from coalmine_router.observer.evidence.paired import STAKES, _gains, log_above, log_below
 from tests.doubles.looking import first, mixed
 

@@ -7,12 +7,8 @@ import pytest
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.comparison.pool import ComparingCounts
 from coalmine_router.observer.comparison.result import Comparison
-from coalmine_router.observer.evidence.counts import (
-    Differences,
-    OutputEvidence,
-    SegmentEvidence,
-    Shares,
-)
+from coalmine_router.observer.evidence.counts import OutputEvidence, SegmentEvidence, Shares
+from coalmine_router.observer.evidence.differences import Differences
 from coalmine_router.observer.evidence.interval import Rate, difference_of, rate_of
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.trial import Trial

@@ -3,21 +3,9 @@
 import math
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from coalmine import telemetry as t
 from coalmine_router.observer.telling import span_values as values
-
-
-@given(st.text(st.characters(), max_size=3_000))
-def test_no_text_is_over_two_kib_and_short_ones_are_whole(text: str) -> None:
-    cut = values.capped_text(text)
-    assert len(cut.encode()) <= values.VALUE_BYTES_MAX
-    encodable = text.encode(errors="replace").decode()
-    assert encodable.startswith(cut)
-    if len(encodable.encode()) <= values.VALUE_BYTES_MAX:
-        assert cut == encodable
 
 
 @pytest.mark.parametrize(
