@@ -20,7 +20,7 @@ _LINE_BUFFERED: Final = 1
 
 
 class CapturedDescriptor:
-    """In the place of descriptor 1 or 2."""
+    """A pipe that takes the place of descriptor 1 or 2 from `take` to `give_back`."""
 
     def __init__(self, number: int) -> None:
         self.name = name_of(number)
@@ -30,14 +30,17 @@ class CapturedDescriptor:
         self._number = number
         self._decode = codecs.getincrementaldecoder("utf-8")("backslashreplace").decode
         self._before = os.dup(number)
-        self.reader, writer = os.pipe()
+        self.reader, self._writer = os.pipe()
         # Whoever fills it, with Python's lock held perhaps, must not wait for the reader.
-        os.set_blocking(writer, False)
+        os.set_blocking(self._writer, False)
         os.set_blocking(self.reader, False)
         with contextlib.suppress(OSError):
-            fcntl.fcntl(writer, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
-        os.dup2(writer, number)
-        os.close(writer)
+            fcntl.fcntl(self._writer, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+
+    def take(self) -> None:
+        """Let the descriptor be the pipe."""
+        os.dup2(self._writer, self._number)
+        os.close(self._writer)
 
     def own_stream(self, stream: TextIO) -> TextIO:
         """Return what writes to where `stream` has written; a test's stream may be no file."""

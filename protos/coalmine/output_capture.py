@@ -101,7 +101,10 @@ class OutputCapture:
             self._pipes.append(CapturedDescriptor(number))
             own = self._pipes[-1].own_stream(stream)
             self._streams.append(CapturedStream(number, own, self))
+        # Before and, in `end`, after the descriptors: the log never writes to a pipe of ours.
         sys.stdout, sys.stderr = self._streams
+        for pipe in self._pipes:
+            pipe.take()
         let_c_print_lines()
         self._tell_faults(self._streams[1].own)
         self._thread = threading.Thread(target=self._drain, name="printed", daemon=True)
@@ -113,9 +116,9 @@ class OutputCapture:
         for stream in self._streams:
             with contextlib.suppress(OSError):
                 stream.flush()
-        sys.stdout, sys.stderr = self._before
         for pipe in self._pipes:
             pipe.give_back()
+        sys.stdout, sys.stderr = self._before
         self._tell_faults(sys.stderr if self._had_faults else None)
         with self._reading:
             self._is_over = True

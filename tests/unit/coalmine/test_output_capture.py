@@ -97,6 +97,21 @@ def test_what_a_terminal_obeys_and_what_is_no_text_is_spelt_out() -> None:
     assert printed(r"os.write(1, b'\xff\n')") == [("stdout", "\\xff")]
 
 
+def test_what_is_printed_at_the_very_end_is_logged_once() -> None:
+    """The log has once written into the pipe that it read from."""
+    body = """
+import time
+from coalmine.captured_descriptor import CapturedDescriptor
+give_back = CapturedDescriptor.give_back
+def print_and_give_back(pipe):
+    os.write(2, b"hello\\n")
+    time.sleep(0.2)
+    give_back(pipe)
+CapturedDescriptor.give_back = print_and_give_back
+"""
+    assert printed(body) == [("stderr", "hello"), ("stderr", "hello")]
+
+
 def test_a_line_that_has_no_end_is_logged_while_the_process_goes_on() -> None:
     body = """
 os.write(1, b"native")
