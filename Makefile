@@ -8,7 +8,7 @@ KSERVE := $(VENV)/.installed-kserve
 NODE := $(VENV)/.installed-node
 GO_PROGRAMS := .go-programs/.built
 MLSERVER := .venv-mlserver/.installed
-CODE := protos server router clients tests benchmarks
+CODE := protos server router clients examples tests benchmarks
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .PHONY: help setup demo test soak mlserver check protos fmt bench build clean
@@ -62,7 +62,7 @@ mlserver: $(STAMP) $(MLSERVER)  ## a real MLServer beside our server, compared b
 check: $(STAMP)  ## format, lint, types, import rules, generated code, the wire
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
-	$(BIN)/mypy protos server router clients tests benchmarks
+	$(BIN)/mypy protos server router clients examples/demo tests benchmarks
 	$(BIN)/lint-imports --no-cache
 	@PYTHON=$(PYTHON) tools/check-protos.sh
 	$(BIN)/buf lint

@@ -18,11 +18,11 @@ import numpy as np
 from benchmarks import results
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Array, Tensor, datatype_of, encode_outputs
-from coalmine_router.config.compare import CompareConfig
+from coalmine_router.config.compare_section import CompareConfig
 from coalmine_router.observer.comparison.job import Job, run
-from coalmine_router.observer.comparison.result import Answer
+from coalmine_router.observer.comparison.result import ComparedAnswer
 from coalmine_router.observer.evidence.counts import Evidence
-from coalmine_router.observer.evidence.gates import GateSettings, judged
+from coalmine_router.observer.evidence.gates.all_gates import GateSettings, judged
 from coalmine_router.observer.evidence.verdict import NO_VERDICT
 
 ROUNDS: Final = 7
@@ -41,11 +41,11 @@ class Measured:
     times: int
 
 
-def answer(version: str, **outputs: Array) -> Answer:
+def answer(version: str, **outputs: Array) -> ComparedAnswer:
     response = pb.ModelInferResponse(model_name="bench", model_version=version)
     tensors = [Tensor(name, datatype_of(each.dtype), each) for name, each in outputs.items()]
     encode_outputs(response, tensors, raw=True)
-    return Answer(response.SerializeToString())
+    return ComparedAnswer(response.SerializeToString())
 
 
 def job(reference: Mapping[str, Array], candidate: Mapping[str, Array], **rule: Any) -> Job:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.started import begun, kinds, line, python
-from coalmine.addresses import reserve
+from coalmine.process.addresses import reserve
 
 
 @dataclass(frozen=True)

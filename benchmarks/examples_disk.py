@@ -22,9 +22,9 @@ from benchmarks.results import row
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.config.route import RouteConfig
-from coalmine_router.control.history import Change, Split
-from coalmine_router.control.store import Store
-from coalmine_router.observer.examples.store import Mismatches
+from coalmine_router.control.history_store import Store
+from coalmine_router.control.route_history import Change, Split
+from coalmine_router.observer.examples.example_store import Mismatches
 
 RATE: Final = 156
 SECONDS: Final = 60

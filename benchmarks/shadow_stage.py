@@ -11,9 +11,9 @@ import grpc
 
 from benchmarks import contestants
 from benchmarks.started import kinds, line, python
-from coalmine.addresses import reserve
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1 import control_pb2_grpc
+from coalmine.process.addresses import reserve
 
 ROUTE = "bench"
 NOBODY = ""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import settings
 
-from coalmine.telemetry import LogHandler
+from coalmine.process.log import LogHandler
 from tests import needs
 
 # How long an example takes says how busy the machine is, not whether it is right.

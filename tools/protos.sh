@@ -23,7 +23,7 @@ PATH="$PWD/$venv/bin:$PATH" "$venv/bin/python" -m grpc_tools.protoc -I protos \
   coalmine/inference/inference.proto coalmine/control/v1/control.proto
 # Package inference lives in a pool of its own: see coalmine/inference/pool.py.
 sed -i.orig \
-  -e 's/^from google.protobuf import descriptor_pool as _descriptor_pool$/from coalmine.inference.pool import POOL as _POOL/' \
+  -e 's/^from google.protobuf import descriptor_pool as _descriptor_pool$/from coalmine.inference.descriptor_pool import POOL as _POOL/' \
   -e 's/_descriptor_pool\.Default()/_POOL/' \
   "$out/coalmine/inference/inference_pb2.py"
 rm "$out/coalmine/inference/inference_pb2.py.orig"

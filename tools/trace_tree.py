@@ -8,7 +8,7 @@ FILE is what `coalmine traces --otlp FILE` writes; without an id, its first trac
 import sys
 from pathlib import Path
 
-from coalmine_client.cli.traces_tree import branches
+from coalmine_client.cli.traces.traces_tree import branches
 from coalmine_client.otlp_spans import Span, spans_of
 
 

@@ -4,8 +4,8 @@ import importlib
 from typing import TYPE_CHECKING, Any, Final
 
 if TYPE_CHECKING:
+    from coalmine.access.tls_files import Tls
     from coalmine.errors import InvalidTensor
-    from coalmine.security import Tls
     from coalmine_client.call_error import (
         Aborted,
         CallError,
@@ -54,7 +54,7 @@ _MODULES: Final = {
     "Client": "coalmine_client.client",
     "InvalidTensor": "coalmine.errors",
     "Retries": "coalmine_client.retries",
-    "Tls": "coalmine.security",
+    "Tls": "coalmine.access.tls_files",
 }
 
 

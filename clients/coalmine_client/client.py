@@ -13,11 +13,11 @@ from typing import Any, Final, Self
 import grpc
 import grpc.aio
 
-from coalmine.calling import open_aio_channel, open_channel, shown
+from coalmine.access.target import open_aio_channel, open_channel, shown
+from coalmine.access.tls_files import Tls
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceStub
 from coalmine.limits import MESSAGE_LIMITS
-from coalmine.security import Tls
 from coalmine_client.answer_stream import AnswerStream
 from coalmine_client.call_error import CallError, InvalidArgument, Unavailable, call_error
 from coalmine_client.exact_values import as_array, as_datatype

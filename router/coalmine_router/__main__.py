@@ -1,7 +1,7 @@
 """`python -m coalmine_router`: how the router starts its own processes."""
 
-from coalmine.early_signals import end_at_signals, remember_hangup
-from coalmine.standard_streams import open_standard_streams
+from coalmine.process.early_signals import end_at_signals, remember_hangup
+from coalmine.process.standard_streams import open_standard_streams
 
 
 def main() -> None:

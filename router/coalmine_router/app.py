@@ -14,15 +14,15 @@ from urllib.parse import quote
 import structlog
 from prometheus_client import CollectorRegistry
 
-from coalmine import lifecycle
-from coalmine.addresses import bound_address, check_free, loopback, reserve
-from coalmine.child_process import Command
 from coalmine.errors import StartError, reason_of
-from coalmine.exposition import exposing
-from coalmine.hangup import asked_by_hangup
-from coalmine.lifecycle import Stop
-from coalmine.temporary_folder import temporary_folder
-from coalmine.worker_bounds import NO_BOUNDS, WorkerBounds
+from coalmine.process import lifecycle
+from coalmine.process.addresses import bound_address, check_free, loopback, reserve
+from coalmine.process.child_process import Command
+from coalmine.process.exposition import exposing
+from coalmine.process.lifecycle import Stop
+from coalmine.process.sighup import asked_by_hangup
+from coalmine.process.temporary_folder import temporary_folder
+from coalmine.process.worker_bounds import NO_BOUNDS, WorkerBounds
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.reload import Reload
 from coalmine_router.supervisor import Grace, Supervisor, command

@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import grpc
 
-from coalmine.calling import Shown, shown_from
-from coalmine.credentials import channel_credentials
+from coalmine.access.credentials import channel_credentials
+from coalmine.access.target import Shown, shown_from
+from coalmine.access.tls_files import Tls
 from coalmine.limits import FLOOD_LIMITS, MESSAGE_LIMITS, PING_LIMITS, metadata_limits
-from coalmine.security import Tls
-from coalmine.watched import Watched
+from coalmine.process.watched_files import Watched
 from coalmine_router.table import Backend, BackendTls
 
 # Of a request with its answer, that are copied for shadows.

@@ -11,13 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coalmine import lifecycle
-from coalmine.early_signals import leave_hangup_to_system
-from coalmine.errors import StartError
-from coalmine.lifecycle import Stop
-from coalmine.number_options import whole_option
-from coalmine.output_capture import capturing_output
-from coalmine.secured import (
+from coalmine.access.tls_files import Tls, TlsFiles
+from coalmine.command_line.connection_options import (
     Ca,
     Cert,
     Key,
@@ -29,17 +24,23 @@ from coalmine.secured import (
     TokenInPlaintext,
     Tokens,
 )
-from coalmine.security import Tls, TlsFiles
-from coalmine.span_settings import check_resource
-from coalmine.standard_streams import say_to_people
-from coalmine.telemetry import ROUTER_SERVICE, configure_logging
-from coalmine.text_file import content_of
+from coalmine.command_line.number_options import whole_option
+from coalmine.errors import StartError
+from coalmine.process import lifecycle
+from coalmine.process.early_signals import leave_hangup_to_system
+from coalmine.process.lifecycle import Stop
+from coalmine.process.log import configure_logging
+from coalmine.process.output_capture import capturing_output
+from coalmine.process.standard_streams import say_to_people
+from coalmine.process.text_file import content_of
+from coalmine.process.worker_bounds import WorkerBounds
+from coalmine.spans.span_settings import check_resource
+from coalmine.telemetry import ROUTER_SERVICE
 from coalmine.units import duration_ns
-from coalmine.worker_bounds import WorkerBounds
 
 if TYPE_CHECKING:
-    from coalmine_router.check import Saved
     from coalmine_router.config.file import RouterConfig
+    from coalmine_router.weights_check import Saved
 
 router = typer.Typer(
     name="router",
@@ -180,15 +181,15 @@ def proxy(
     Example: coalmine router proxy --control 127.0.0.1:9002 --listen 127.0.0.1:9001
     """
     from coalmine_router import proxy_app
-    from coalmine_router.proxy.door import DoorSettings
     from coalmine_router.proxy.link import ControlAddress
+    from coalmine_router.proxy.listener import ListenerSettings
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
         tls = Tls.given(ca, cert, key, server_name)
         files = TlsFiles.given(tls_cert, tls_key, tls_client_ca)
         settings = proxy_app.ProxySettings(
             ControlAddress(control, tls, token, token_file, token_in_plaintext),
-            DoorSettings(listen, shared_port, files, tokens),
+            ListenerSettings(listen, shared_port, files, tokens),
             state,
             http,
             _seconds(grace),
@@ -215,9 +216,9 @@ def check(
 
     Example: coalmine router check router.yaml --state state
     """
-    from coalmine_router.check import saved_splits, split_lines
     from coalmine_router.config.file import read
     from coalmine_router.files import certificate_problems, certificate_warnings, check_files
+    from coalmine_router.weights_check import saved_splits, split_lines
 
     try:
         config = read(file)
@@ -240,7 +241,7 @@ def check(
 
 def _own_splits(config: "RouterConfig") -> "Saved":
     """Return what the file's own state folder has; none where that isn't there."""
-    from coalmine_router.check import saved_splits
+    from coalmine_router.weights_check import saved_splits
 
     folder = config.control.state
     try:

@@ -12,28 +12,28 @@ import grpc
 import structlog
 from prometheus_client import CollectorRegistry
 
-from coalmine import lifecycle, memory
-from coalmine.addresses import check_free
-from coalmine.certificate_dates import CertificateDates
+from coalmine.access.certificate_dates import CertificateDates
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2_grpc
 from coalmine.errors import StartError
-from coalmine.exposition import exposing
-from coalmine.lifecycle import Stop
-from coalmine.reflection import Methods
-from coalmine.span_export import ENDS_S, outputs_for
-from coalmine.span_resource import resource
-from coalmine.stream_limit import TurnedAway
+from coalmine.listener.reflection import ReflectedMethods
+from coalmine.listener.stream_limit import StreamRefused
+from coalmine.process import lifecycle, memory
+from coalmine.process.addresses import check_free
+from coalmine.process.exposition import exposing
+from coalmine.process.lifecycle import Stop
+from coalmine.spans.span_export import ENDS_S, outputs_for
+from coalmine.spans.span_resource import resource
 from coalmine.telemetry import ROUTER_SERVICE
 from coalmine_router.backends.registry import Backends
 from coalmine_router.backends.resolve import Resolver
 from coalmine_router.config.file import RouterConfig
-from coalmine_router.control.door import ControlDoor, Offer
+from coalmine_router.control.listener import ControlListener, Offer
 from coalmine_router.control.plane import ControlPlane
 from coalmine_router.files import certificate_files
-from coalmine_router.observer.copies.limits import EJECTION
+from coalmine_router.observer.copies.copy_limits import EJECTION
+from coalmine_router.observer.output.span_writer import NoSpans, Spans
 from coalmine_router.observer.plane import ObserverPlane, Surroundings, check_rules
-from coalmine_router.observer.telling.teller import NoSpans, Spans
 from coalmine_router.table import RouteTable
 
 _log = structlog.get_logger(__name__)
@@ -62,8 +62,8 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
     """
     config, registry = settings.config, CollectorRegistry()
     table = config.table()
-    door = ControlDoor(config.control, settings.socket, SystemClock())
-    registry.register(TurnedAway("coalmine_router_control", *door.limits))
+    door = ControlListener(config.control, settings.socket, SystemClock())
+    registry.register(StreamRefused("coalmine_router_control", *door.limits))
     async with contextlib.AsyncExitStack() as stack:
         http = stack.enter_context(_exposed(config.http, registry, stop))
         backends = await stack.enter_async_context(_backends())
@@ -104,7 +104,7 @@ async def _its_turn(
 
 
 async def _finish(
-    plane: ControlPlane, observer: ObserverPlane, door: ControlDoor, grace_s: float
+    plane: ControlPlane, observer: ObserverPlane, door: ControlListener, grace_s: float
 ) -> None:
     """Learn from what came in, while operators are answered yet; then take no more calls."""
     observer.end_streams()
@@ -210,13 +210,15 @@ async def _check_rules(plane: ControlPlane, config: RouterConfig, backends: Back
         _log.error("rules_name_no_output", error=str(error))
 
 
-def _offers(plane: ControlPlane, observer: ObserverPlane, door: ControlDoor) -> tuple[Offer, Offer]:
+def _offers(
+    plane: ControlPlane, observer: ObserverPlane, door: ControlListener
+) -> tuple[Offer, Offer]:
     """Return what operators are offered, and what proxies are."""
 
-    def operators(methods: Methods) -> None:
+    def operators(methods: ReflectedMethods) -> None:
         plane.add_to(methods, observer.learned, door.audit)
 
-    def proxies(methods: Methods) -> None:
+    def proxies(methods: ReflectedMethods) -> None:
         plane.add_feed_to(methods)
         server = cast("grpc.aio.Server", methods)
         control_pb2_grpc.add_ReportsServicer_to_server(observer.servicer(), server)

@@ -2,9 +2,14 @@
 
 from datetime import datetime
 
-from coalmine.certificate_dates import CertificateFile, files_called_with, files_shown, times_of
-from coalmine.credentials import server_credentials
-from coalmine.tokens import read_tokens
+from coalmine.access.certificate_dates import (
+    CertificateFile,
+    files_called_with,
+    files_shown,
+    times_of,
+)
+from coalmine.access.credentials import server_credentials
+from coalmine.access.tokens import read_tokens
 from coalmine_router.channels import BackendFiles, tls_of
 from coalmine_router.config.file import RouterConfig, TlsConfig
 

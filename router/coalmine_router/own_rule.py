@@ -8,7 +8,7 @@ from typing import Any, ClassVar, Final, NamedTuple
 
 from numpy.typing import NDArray
 
-from coalmine.config_file import Strict
+from coalmine.process.config_file import Strict
 from coalmine.tensors import DATATYPES
 
 ALL_DATATYPES: Final = frozenset(DATATYPES)

@@ -13,8 +13,8 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
-from coalmine.addresses import split_address
-from coalmine.child_process import Child
+from coalmine.process.addresses import split_address
+from coalmine.process.child_process import Child
 
 _log = structlog.get_logger(__name__)
 

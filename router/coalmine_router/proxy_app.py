@@ -15,8 +15,7 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from coalmine import lifecycle, memory
-from coalmine.certificate_dates import (
+from coalmine.access.certificate_dates import (
     CertificateDates,
     CertificateFile,
     files_called_with,
@@ -25,15 +24,16 @@ from coalmine.certificate_dates import (
 from coalmine.clock import SystemClock
 from coalmine.control.v1.control_pb2_grpc import TableFeedStub
 from coalmine.errors import StartError, reason_of
-from coalmine.exposition import exposing
-from coalmine.lifecycle import Stop
-from coalmine.stream_limit import TurnedAway
+from coalmine.listener.stream_limit import StreamRefused
+from coalmine.process import lifecycle, memory
+from coalmine.process.exposition import exposing
+from coalmine.process.lifecycle import Stop
 from coalmine.trace_context import HeadSampler, sampler_from
 from coalmine_router.backends.registry import Backends
 from coalmine_router.backends.resolve import Resolver
-from coalmine_router.proxy.door import DataDoor, DoorSettings
 from coalmine_router.proxy.link import ControlAddress, ControlLink
-from coalmine_router.proxy.methods import Methods
+from coalmine_router.proxy.listener import DataListener, ListenerSettings
+from coalmine_router.proxy.offered_methods import OfferedMethods
 from coalmine_router.proxy.outbox import Outbox
 from coalmine_router.proxy.reporter import Reporter, open_stream
 from coalmine_router.proxy.routing import routing_of
@@ -54,7 +54,7 @@ class ProxySettings:
     """What `router proxy` is given."""
 
     control: ControlAddress
-    door: DoorSettings
+    door: ListenerSettings
     state: Path
     # Where /metrics and health answer; "" for nowhere.
     http: str
@@ -81,13 +81,13 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
 
     saved = _table_file(settings.state)
     subscriber = Subscriber(proxy_id, saved, swap, backends, SystemClock())
-    routes = Methods(plane, subscriber.serving.is_set)
-    door = DataDoor(settings.door, routes, SystemClock())
+    routes = OfferedMethods(plane, subscriber.serving.is_set)
+    door = DataListener(settings.door, routes, SystemClock())
     link = ControlLink(settings.control)
     subscriber.start_from_disk()
-    figures = Figures(subscriber.serving.is_set)
+    figures = ProxyFigures(subscriber.serving.is_set)
     certificates = CertificateDates(_certificates(settings), "coalmine_router", SystemClock())
-    turned_away = TurnedAway("coalmine_router_proxy", *door.limits)
+    turned_away = StreamRefused("coalmine_router_proxy", *door.limits)
     async with (
         _exposed(settings.http, figures, (certificates, turned_away), stop) as http,
         asyncio.TaskGroup() as tasks,
@@ -115,7 +115,7 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
     await backends.close()
 
 
-class Figures(Collector):
+class ProxyFigures(Collector):
     """What one proxy shows: whether it takes calls, and knows a table."""
 
     def __init__(self, knows_table: Callable[[], bool]) -> None:
@@ -141,7 +141,7 @@ class Figures(Collector):
 
 @contextlib.asynccontextmanager
 async def _exposed(
-    address: str, figures: Figures, beside: Sequence[Collector], stop: Stop
+    address: str, figures: ProxyFigures, beside: Sequence[Collector], stop: Stop
 ) -> AsyncIterator[str]:
     """Yield where /metrics and health answer until the end; "" where there is no address."""
     if not address:

@@ -8,9 +8,9 @@ from typing import Final
 
 import structlog
 
-from coalmine.child_process import Command
 from coalmine.errors import StartError, reason_of
-from coalmine.text_file import content_of
+from coalmine.process.child_process import Command
+from coalmine.process.text_file import content_of
 from coalmine_router.config.file import RouterConfig, checked
 from coalmine_router.files import check_files
 from coalmine_router.state_folder import open_state

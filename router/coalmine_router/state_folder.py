@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from coalmine.errors import StartError, reason_of
-from coalmine.private_folder import open_private
+from coalmine.process.private_folder import open_private
 
 # With what SQLite keeps beside a database, drafts, and what was set aside.
 _FILES: Final = (

@@ -13,10 +13,10 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
-from coalmine.child_process import Child, Command
-from coalmine.lifecycle import Stop, unless_stopped
-from coalmine.recycling import Recycling
-from coalmine.worker_bounds import NO_BOUNDS, WorkerBounds
+from coalmine.process.child_process import Child, Command
+from coalmine.process.lifecycle import Stop, unless_stopped
+from coalmine.process.recycling import Recycling
+from coalmine.process.worker_bounds import NO_BOUNDS, WorkerBounds
 from coalmine_router.processes import ProcessMetrics, Watch
 
 _log = structlog.get_logger(__name__)

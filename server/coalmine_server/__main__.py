@@ -6,8 +6,8 @@ import shutil
 import sys
 from pathlib import Path
 
-from coalmine.early_signals import end_at_signals
-from coalmine.standard_streams import open_standard_streams
+from coalmine.process.early_signals import end_at_signals
+from coalmine.process.standard_streams import open_standard_streams
 
 
 def main(arguments: list[str]) -> int:
@@ -24,9 +24,9 @@ def _served(file: Path) -> int:
     # Not before signals are seen to.
     from structlog.contextvars import bind_contextvars  # noqa: PLC0415
 
-    from coalmine.output_capture import capturing_output  # noqa: PLC0415
+    from coalmine.process.output_capture import capturing_output  # noqa: PLC0415
     from coalmine_server.cli.starting import prepare  # noqa: PLC0415
-    from coalmine_server.fleet.seat import read_orders  # noqa: PLC0415
+    from coalmine_server.fleet.worker_slot import read_orders  # noqa: PLC0415
 
     supervisor = os.getppid()
     orders = read_orders(file)

@@ -12,30 +12,31 @@ from typing import Final
 
 import structlog
 
-from coalmine import lifecycle, memory, telemetry
-from coalmine.access import Access
-from coalmine.certificate_dates import CertificateDates, files_shown
+from coalmine import telemetry
+from coalmine.access.authorization import Authorization
+from coalmine.access.certificate_dates import CertificateDates, files_shown
 from coalmine.clock import SystemClock
 from coalmine.errors import StartError
-from coalmine.exposition import exposing
-from coalmine.health import Health
-from coalmine.hold import Hold
 from coalmine.inference import SERVICE
-from coalmine.lifecycle import Stop
-from coalmine.span_export import ENDS_S, outputs_for
-from coalmine.span_resource import resource
-from coalmine.stream_limit import TurnedAway
+from coalmine.listener.health import Health
+from coalmine.listener.stream_limit import StreamRefused
+from coalmine.process import lifecycle, memory
+from coalmine.process.answer_gate import AnswerGate
+from coalmine.process.exposition import exposing
+from coalmine.process.lifecycle import Stop
+from coalmine.spans.span_export import ENDS_S, outputs_for
+from coalmine.spans.span_resource import resource
 from coalmine.trace_context import sampler_from
-from coalmine_server.access import ROLES
 from coalmine_server.batching.timers import LoopTimer
 from coalmine_server.calls import Calls
 from coalmine_server.config import ServerConfig
-from coalmine_server.door import Door
 from coalmine_server.extensions import Changes, Extensions, NoChanges
 from coalmine_server.figures.metrics import Metrics
 from coalmine_server.fleet.member import Alone, Member, Membership
-from coalmine_server.fleet.seat import Seat
+from coalmine_server.fleet.worker_slot import WorkerSlot
+from coalmine_server.listener import ServerListener
 from coalmine_server.loader import Loader
+from coalmine_server.method_access import ROLES
 from coalmine_server.model_control import ModelControl
 from coalmine_server.overview import Overview, Own
 from coalmine_server.poll import Poller
@@ -43,14 +44,14 @@ from coalmine_server.registry import Registry
 from coalmine_server.repository import Repository
 from coalmine_server.runtime.torchscript import TorchScript
 from coalmine_server.service import InferenceService
-from coalmine_server.spans import NoSpans, Recorder, Spans
+from coalmine_server.spans import NoSpanRecorder, Recorder, SpanRecorder
 
 _THREADS_END_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
 
-def run(config: ServerConfig, seat: Seat | None = None) -> int:
+def run(config: ServerConfig, seat: WorkerSlot | None = None) -> int:
     """Serve until a signal, with a seat as one of several workers; return the exit code."""
     process = Process(config, seat=seat)
     code = lifecycle.run(process.serve, with_parent=seat is not None)
@@ -69,7 +70,7 @@ class Process:
         config: ServerConfig,
         announce: Callable[..., None] = lifecycle.announce,
         *,
-        seat: Seat | None = None,
+        seat: WorkerSlot | None = None,
     ) -> None:
         self._config = config
         self._announce = announce
@@ -79,7 +80,7 @@ class Process:
         self._health = Health()
         self._registry = Registry()
         self._services: list[Service] = []
-        self._hold = Hold()
+        self._hold = AnswerGate()
         self.is_stuck = False  # a model's forward that never returns
 
     async def serve(self, stop: Stop) -> None:
@@ -97,9 +98,13 @@ class Process:
             calls = self._account(spans)
             service = self._maker(calls)
             own = Own(self._registry, self._metrics.memory)
-            access = None if config.tokens is None else Access.by(config.tokens, ROLES, self._clock)
+            access = (
+                None
+                if config.tokens is None
+                else Authorization.by(config.tokens, ROLES, self._clock)
+            )
             door = self._door(member.changes(control), member.overview(own), service, access)
-            self._metrics.registry.register(TurnedAway("coalmine_server", *door.limits))
+            self._metrics.registry.register(StreamRefused("coalmine_server", *door.limits))
             await self._tell_health()
             async with self._closing(door, control):
                 addresses = await door.open() if member.listens_early else {}
@@ -125,7 +130,7 @@ class Process:
         self._announce(**addresses)
 
     @contextlib.asynccontextmanager
-    async def _closing(self, door: Door, control: ModelControl) -> AsyncIterator[None]:
+    async def _closing(self, door: ServerListener, control: ModelControl) -> AsyncIterator[None]:
         try:
             yield
         finally:
@@ -209,25 +214,32 @@ class Process:
         changes: Changes,
         overview: Overview,
         service: Callable[[Changes, Overview], "Service"],
-        access: Access | None,
-    ) -> Door:
+        access: Authorization | None,
+    ) -> ServerListener:
         """Return what listens; changes are made where the configuration says, if at all."""
         config = self._config
         if not config.allow_load:
             changes = NoChanges("it needs --allow-load")
         if config.admin_listen is None:
             main = service(changes, overview)
-            return Door(config, self._health, main, None, access=access, clock=self._clock)
+            return ServerListener(
+                config, self._health, main, None, access=access, clock=self._clock
+            )
         elsewhere = NoChanges(f"it is at the admin listener, {config.admin_listen}")
         main, admin = service(elsewhere, overview), service(changes, overview)
-        return Door(config, self._health, main, admin, access=access, clock=self._clock)
+        return ServerListener(config, self._health, main, admin, access=access, clock=self._clock)
 
 
 class Service(InferenceService, Extensions):
     """Both halves of the protocol, over one registry."""
 
     def __init__(
-        self, registry: Registry, changes: Changes, overview: Overview, calls: Calls, hold: Hold
+        self,
+        registry: Registry,
+        changes: Changes,
+        overview: Overview,
+        calls: Calls,
+        hold: AnswerGate,
     ) -> None:
         Extensions.__init__(self, registry, changes, overview)
         InferenceService.__init__(self, registry, calls, hold)
@@ -235,7 +247,7 @@ class Service(InferenceService, Extensions):
 
 @contextlib.asynccontextmanager
 async def _beside(
-    calls: Calls, access: Access | None, certificates: CertificateDates
+    calls: Calls, access: Authorization | None, certificates: CertificateDates
 ) -> AsyncIterator[None]:
     """Until the block ends, give memory back and keep to what files say by then.
 
@@ -264,11 +276,11 @@ def _exporting(
         raise StartError(str(error)) from None
     counted = outputs_for(traces)
     if counted is None:
-        yield NoSpans()
+        yield NoSpanRecorder()
         return
     metrics.watch_spans(counted.totals)
     try:
         rng = random.Random(os.urandom(16))  # noqa: S311 - span ids, no secrets
-        yield Spans(resource(telemetry.SERVER_SERVICE), counted, sampler=sampler, rng=rng)
+        yield SpanRecorder(resource(telemetry.SERVER_SERVICE), counted, sampler=sampler, rng=rng)
     finally:
         counted.shutdown(max(ENDS_S, ending_s()))

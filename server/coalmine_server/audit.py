@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from coalmine.audit import Audit, Identify
+from coalmine.access.audit_log import Audit, Identify
 from coalmine.clock import Clock
 from coalmine.inference import SERVICE
 

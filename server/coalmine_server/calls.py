@@ -12,10 +12,10 @@ from coalmine.errors import CoalmineError, ModelFailed, Overloaded
 from coalmine.limits import bytes_while_sent
 from coalmine.status import Context
 from coalmine.trace_context import trace_ids
-from coalmine_server.batching.waiting import Pending
+from coalmine_server.batching.request_queue import Pending
 from coalmine_server.config import Bounds
 from coalmine_server.registry import Version
-from coalmine_server.spans import Exchange, Recorder, Traced
+from coalmine_server.spans import Recorder, RequestRecord, Traced
 from coalmine_server.wire.requests import InferRequest
 
 _log = structlog.get_logger(__name__)
@@ -135,12 +135,12 @@ class Calls:
         if call.traced is not None:
             self._spans.record(self._exchange(call, call.traced, code, message))
 
-    def _exchange(self, call: Call, traced: Traced, code: str, message: str) -> Exchange:
+    def _exchange(self, call: Call, traced: Traced, code: str, message: str) -> RequestRecord:
         # Durations come from the monotonic clock; the wall clock may jump, so it is read once.
         ended_ns = self._clock.wall_ns()
         offset_ns = ended_ns - self._clock.monotonic_ns()
         asked = call.request.message
-        exchange = Exchange(
+        exchange = RequestRecord(
             traced=traced,
             begun_ns=call.begun_ns + offset_ns,
             method=call.method,
@@ -169,7 +169,7 @@ def _told(error: BaseException, call: Call, now_ns: int) -> tuple[str, str]:
     return "INTERNAL", type(error).__name__
 
 
-def _add_times(exchange: Exchange, pending: Pending, offset_ns: int) -> None:
+def _add_times(exchange: RequestRecord, pending: Pending, offset_ns: int) -> None:
     exchange.queued_ns = pending.arrived_ns + offset_ns
     batch = pending.batch
     if batch is None:

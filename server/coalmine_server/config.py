@@ -6,12 +6,12 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, Field, StringConstraints, model_validator
 
-from coalmine.config_file import Duration, Strict
+from coalmine.access.tls_files import TlsFiles
 from coalmine.limits import MESSAGE_BYTES_MAX
-from coalmine.security import TlsFiles
+from coalmine.process.config_file import Duration, Strict
+from coalmine.process.worker_bounds import NO_BOUNDS, WorkerBounds
 from coalmine.shown_value import shortly
 from coalmine.tensors import DATATYPES
-from coalmine.worker_bounds import NO_BOUNDS, WorkerBounds
 
 PLATFORM: Final = "pytorch_torchscript"
 BATCH_SIZE_MAX: Final = 65_536

@@ -8,13 +8,13 @@ from typing import Final
 
 import structlog
 
-from coalmine import memory
 from coalmine.clock import Clock
 from coalmine.errors import StartError
-from coalmine.thread import in_thread
+from coalmine.process import memory
+from coalmine.process.blocking_thread import in_thread
 from coalmine_server.batching.batcher import Batcher
+from coalmine_server.batching.request_queue import QueueLimits
 from coalmine_server.batching.timers import Timer
-from coalmine_server.batching.waiting import Limits
 from coalmine_server.batching.worker import Worker
 from coalmine_server.config import LoadLimits
 from coalmine_server.figures.metrics import Metrics
@@ -258,7 +258,7 @@ class Loader:
     def _batcher(self, version: Version) -> Batcher:
         batcher = Batcher(
             label=version.signature.label,
-            limits=Limits.of(version.config),
+            limits=QueueLimits.of(version.config),
             workers=version.workers,
             clock=self._clock,
             timer=self._timer,

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from coalmine.inference import SERVICE
 from coalmine.inference import inference_pb2 as pb
-from coalmine.malformed import reader_of
+from coalmine.listener.malformed import reader_of
 from coalmine_server.wire.requests import read_infer
 
 _INFER: Final = pb.ModelInferRequest.DESCRIPTOR.full_name

@@ -16,10 +16,10 @@ from coalmine.errors import (
     StartError,
     Unavailable,
 )
-from coalmine.thread import in_thread
+from coalmine.process.blocking_thread import in_thread
 from coalmine_server.figures.metrics import Metrics
 from coalmine_server.loader import Loader
-from coalmine_server.registry import Registry, Shelf, State, Version
+from coalmine_server.registry import Registry, ServedModel, State, Version
 from coalmine_server.repository import Model, Repository, is_name
 
 _log = structlog.get_logger(__name__)
@@ -67,7 +67,7 @@ class ModelControl:
         for name in self._repository.names():
             try:
                 model = self._repository.model(name)
-                self._registry.put(name, Shelf.of(model, self._versions(model)))
+                self._registry.put(name, ServedModel.of(model, self._versions(model)))
             except StartError as error:
                 if not lenient:
                     raise
@@ -198,14 +198,14 @@ class ModelControl:
                 model = await in_thread(partial(self._repository.model, name))
                 versions = self._versions(model)
                 fresh = [each for each in versions if each.state is State.LOADING]
-                await self._bring(name, Shelf.of(model, versions), fresh)
+                await self._bring(name, ServedModel.of(model, versions), fresh)
             except StartError as error:
                 self._failed(name, error)
                 raise LoadFailed(f"model '{name}': {error}") from None
             finally:
                 await self._tell(name)
 
-    async def _bring(self, name: str, shelf: Shelf, fresh: Sequence[Version]) -> None:
+    async def _bring(self, name: str, shelf: ServedModel, fresh: Sequence[Version]) -> None:
         """Load what is new, then serve it, then take down what it replaces.
 
         What loads is served, also where another version fails; as long as one does, nothing goes
@@ -221,7 +221,7 @@ class ModelControl:
         await self._serve(name, shelf)
         _raise_first(shelf.versions)
 
-    async def _serve(self, name: str, asked: Shelf) -> None:
+    async def _serve(self, name: str, asked: ServedModel) -> None:
         """Serve what is READY of a shelf; what nothing serves any more is taken down."""
         before = self._registry.shelf(name) if name in self._registry.names else None
         shelf = asked.over(before)
@@ -294,7 +294,7 @@ def _is_ready(version: Version) -> bool:
     return version.is_ready
 
 
-def _why_gone(version: Version, asked: Shelf) -> str:
+def _why_gone(version: Version, asked: ServedModel) -> str:
     numbers = [each.file.version for each in asked.versions]
     if version.file.version in numbers:
         return "replaced: its file or its settings are others"

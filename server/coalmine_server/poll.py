@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import structlog
 
 from coalmine.errors import CoalmineError, LoadFailed, StartError
-from coalmine.thread import in_thread
+from coalmine.process.blocking_thread import in_thread
 from coalmine_server.repository import Repository, Stamp
 
 _log = structlog.get_logger(__name__)
@@ -16,7 +16,7 @@ _AT_ONCE_MAX: Final = 32  # models; further ones come with a later look
 _WAIT_S: Final = 1.0
 
 
-class Changes(Protocol):
+class RepositoryChanges(Protocol):
     """What follows the disk."""
 
     async def load(self, name: str) -> None:
@@ -31,7 +31,7 @@ class Changes(Protocol):
 class Poller:
     """Follows a repository. A model that can't be loaded is tried again when its files change."""
 
-    def __init__(self, repository: Repository, changes: Changes) -> None:
+    def __init__(self, repository: Repository, changes: RepositoryChanges) -> None:
         self._repository = repository
         self._changes = changes
         self._seen: dict[str, Stamp] = {}

@@ -74,7 +74,7 @@ def _settings(config: ModelConfig) -> ModelConfig:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
+class ServedModel:
     """One model as it is served: its versions in order, and by what a request may call them.
 
     The keys are numbers, labels, and nothing at all for the newest.
@@ -85,7 +85,7 @@ class Shelf:
     by_key: dict[str, Version]
 
     @classmethod
-    def of(cls, model: Model, versions: Sequence[Version]) -> "Shelf":
+    def of(cls, model: Model, versions: Sequence[Version]) -> "ServedModel":
         """Return the shelf that a model's config asks for; its labels lead to `versions`.
 
         The newest, for who names none, is the newest that is READY, if any is.
@@ -94,7 +94,7 @@ class Shelf:
         labels = {label: numbers[str(number)] for label, number in model.config.labels.items()}
         return cls(model.config, tuple(versions), _keys(versions, labels))
 
-    def over(self, before: "Shelf | None") -> "Shelf":
+    def over(self, before: "ServedModel | None") -> "ServedModel":
         """Return what can be served of this shelf by now, with what is not replaced so far.
 
         As long as a version of this shelf is not READY, those of `before` go on serving that none
@@ -114,7 +114,7 @@ class Shelf:
             number = asked.file.version
             led = old if old is not None and old in versions else served.get(number, asked)
             labels[label] = ready.get(number, led)
-        return Shelf(self.config, tuple(versions), _keys(versions, labels))
+        return ServedModel(self.config, tuple(versions), _keys(versions, labels))
 
 
 def _keys(versions: Sequence[Version], labels: dict[str, Version]) -> dict[str, Version]:
@@ -127,7 +127,7 @@ class Registry:
     """All models. What changes them is one step: a request finds the old shelf or the new one."""
 
     def __init__(self) -> None:
-        self._shelves: dict[str, Shelf] = {}
+        self._shelves: dict[str, ServedModel] = {}
         self._incoming: dict[str, tuple[Version, ...]] = {}  # LOADING or FAILED beside a shelf
         self._trouble: dict[str, str] = {}
         self.is_open = False
@@ -181,7 +181,7 @@ class Registry:
         found = [each for each in self.incoming(name) if str(each.file.version) == version]
         return found[0] if found else None
 
-    def shelf(self, name: str) -> Shelf:
+    def shelf(self, name: str) -> ServedModel:
         """Return what is served of a model. Raises NotFound; Unavailable if it never could be."""
         shelf = self._shelves.get(name)
         if shelf is not None:
@@ -206,7 +206,7 @@ class Registry:
 
     # ------------------------------------------------------------ changes
 
-    def put(self, name: str, shelf: Shelf) -> None:
+    def put(self, name: str, shelf: ServedModel) -> None:
         """Serve `shelf` from now on; what it replaces answers what it has begun."""
         self._shelves[name] = shelf
         self._incoming.pop(name, None)

@@ -11,8 +11,8 @@ from typing import Final
 
 import structlog
 
-from coalmine import config_file
 from coalmine.errors import StartError, reason_of
+from coalmine.process import config_file
 from coalmine_server import provenance
 from coalmine_server.config import ModelConfig, VersionPolicy
 

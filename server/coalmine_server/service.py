@@ -7,16 +7,16 @@ from importlib.metadata import version as version_of
 from typing import Any, Final
 
 from coalmine.errors import NotFound
-from coalmine.hold import Hold
 from coalmine.inference import MODEL_INFER, MODEL_STREAM_INFER
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
+from coalmine.process.answer_gate import AnswerGate
 from coalmine.status import Context, answering
 from coalmine_server.calls import Call, Calls
 from coalmine_server.config import PLATFORM
 from coalmine_server.registry import Registry, State
 from coalmine_server.signature import TensorSpec
-from coalmine_server.streaming import Requests, Streams
+from coalmine_server.streaming import Requests, StreamCalls
 from coalmine_server.wire.inputs import check_request
 from coalmine_server.wire.requests import InferRequest
 
@@ -27,11 +27,13 @@ EXTENSIONS: Final = ("model_configuration", "model_repository", "schedule_policy
 class InferenceService(pb_grpc.GRPCInferenceServiceServicer):
     """The six methods of the protocol's core, and ModelInfer in streams."""
 
-    def __init__(self, registry: Registry, calls: Calls, hold: Hold) -> None:
+    def __init__(self, registry: Registry, calls: Calls, hold: AnswerGate) -> None:
         self._registry = registry
         self._calls = calls
         self._hold = hold
-        self._streams = Streams(partial(self.answer, method=MODEL_STREAM_INFER), calls.hold_bytes)
+        self._streams = StreamCalls(
+            partial(self.answer, method=MODEL_STREAM_INFER), calls.hold_bytes
+        )
         self._version = version_of("coalmine")  # from the disk
 
     # ------------------------------------------------------------ health and metadata

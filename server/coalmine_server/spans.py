@@ -21,7 +21,7 @@ from opentelemetry.trace import (
 
 from coalmine import telemetry
 from coalmine.inference import MODEL_INFER
-from coalmine.span_text import span_text
+from coalmine.spans.span_text import span_text
 from coalmine.trace_context import (
     TRACEPARENT,
     TRACESTATE,
@@ -70,7 +70,7 @@ class Traced:
 
 
 @dataclass(slots=True)
-class Exchange:
+class RequestRecord:
     """One request, alone or of a stream, as its spans tell it.
 
     Times are nanoseconds since the epoch, 0: never came.
@@ -105,12 +105,12 @@ class Recorder(Protocol):
         """Return what a call's spans will hang on; None where its trace isn't kept."""
         ...
 
-    def record(self, exchange: Exchange) -> None:
+    def record(self, exchange: RequestRecord) -> None:
         """Take one."""
         ...
 
 
-class NoSpans:
+class NoSpanRecorder:
     """Nobody reads spans."""
 
     is_on: Final = False
@@ -118,11 +118,11 @@ class NoSpans:
     def begin(self, metadata: Metadata) -> None:
         """Keep nothing."""
 
-    def record(self, exchange: Exchange) -> None:
+    def record(self, exchange: RequestRecord) -> None:
         """Do nothing."""
 
 
-class Spans:
+class SpanRecorder:
     """Turns exchanges into spans that continue the caller's trace."""
 
     is_on: Final = True
@@ -156,7 +156,7 @@ class Spans:
         )
         return Traced(Link(context), remote)
 
-    def record(self, exchange: Exchange) -> None:
+    def record(self, exchange: RequestRecord) -> None:
         """Make the SERVER span, its events and its children."""
         self._processor.on_end(self._server(exchange))
         if exchange.queued_ns:
@@ -164,7 +164,7 @@ class Spans:
         if exchange.started_ns:
             self._processor.on_end(self._execute(exchange))
 
-    def _server(self, exchange: Exchange) -> ReadableSpan:
+    def _server(self, exchange: RequestRecord) -> ReadableSpan:
         traced = exchange.traced
         status = _UNSET
         if exchange.code in _SERVER_FAILURES:
@@ -183,14 +183,14 @@ class Spans:
             instrumentation_scope=_SCOPE,
         )
 
-    def _queue(self, exchange: Exchange) -> ReadableSpan:
+    def _queue(self, exchange: RequestRecord) -> ReadableSpan:
         until_ns = exchange.started_ns or exchange.ended_ns
         attributes: Attributes = {}
         if exchange.batch_rows:
             attributes[telemetry.BATCH_SIZE] = exchange.batch_rows
         return self._child(exchange, QUEUE, (exchange.queued_ns, until_ns), attributes)
 
-    def _execute(self, exchange: Exchange) -> ReadableSpan:
+    def _execute(self, exchange: RequestRecord) -> ReadableSpan:
         others = (each.link for each in exchange.batch if each is not exchange.traced)
         links = tuple(islice(others, LINKS_MAX))
         attributes: Attributes = {telemetry.BATCH_SIZE: exchange.batch_rows}
@@ -202,7 +202,7 @@ class Spans:
 
     def _child(
         self,
-        exchange: Exchange,
+        exchange: RequestRecord,
         name: str,
         took: tuple[int, int],
         attributes: Attributes,
@@ -243,7 +243,7 @@ def _remote(parent: Parent, tracestate: str) -> SpanContext:
     )
 
 
-def _attributes(exchange: Exchange) -> Attributes:
+def _attributes(exchange: RequestRecord) -> Attributes:
     attributes: Attributes = {
         telemetry.RPC_SYSTEM: "grpc",
         telemetry.RPC_METHOD: exchange.method,
@@ -257,6 +257,6 @@ def _attributes(exchange: Exchange) -> Attributes:
     return {name: value for name, value in attributes.items() if value}
 
 
-def _events(exchange: Exchange) -> list[Event]:
+def _events(exchange: RequestRecord) -> list[Event]:
     moments = ((QUEUE, exchange.queued_ns), (COMPUTE, exchange.started_ns))
     return [Event(name, timestamp=at_ns) for name, at_ns in moments if at_ns]

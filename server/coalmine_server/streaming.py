@@ -39,7 +39,7 @@ Answer = Callable[[InferRequest, Context], Awaitable[bytes]]
 HoldBytes = Callable[[int], None]
 
 
-class Streams:
+class StreamCalls:
     """Every open stream; its requests are answered just as those of ModelInfer."""
 
     def __init__(
@@ -54,14 +54,14 @@ class Streams:
         self._hold = hold
         self._in_flight_max = in_flight_max
         self._unsent_bytes_max = unsent_bytes_max
-        self._open: set[_Stream] = set()  # bounded by how many calls gRPC lets in
+        self._open: set[_ServedStream] = set()  # bounded by how many calls gRPC lets in
         self._is_draining = False
 
     async def serve(self, requests: Requests, context: Context) -> None:
         """Answer until the caller has no more. Raises Unavailable where draining cut it short."""
         if self._is_draining:
             raise _draining()
-        stream = _Stream(
+        stream = _ServedStream(
             self._answer,
             self._hold,
             requests,
@@ -83,7 +83,7 @@ class Streams:
             each.cut()
 
 
-class _Stream:
+class _ServedStream:
     """One call: requests are read while earlier ones run; answers are written in their order."""
 
     def __init__(

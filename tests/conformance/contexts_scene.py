@@ -16,7 +16,7 @@ import yaml
 
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
-from coalmine.span_resource import resource
+from coalmine.spans.span_resource import resource
 from coalmine.tensors import Tensor, encode_outputs
 from tests.conformance.runners import example
 from tests.doubles.oip_backend import Metadata

@@ -17,7 +17,7 @@ import grpc
 import numpy as np
 import yaml
 
-from coalmine.span_resource import resource
+from coalmine.spans.span_resource import resource
 from tests.doubles.oip_backend import INFER, Answer, Seen, echo, request_body, response_body
 
 Array = np.ndarray[Any, np.dtype[np.float32]]

@@ -13,7 +13,7 @@ import pytest
 import yaml
 from google.protobuf.descriptor_pb2 import FileDescriptorSet
 
-from coalmine.symbols import symbols_of
+from coalmine.listener.symbols import symbols_of
 from tests.conformance.go_programs import needs_go_programs, run_go_program
 from tests.doubles.callers import TOKENS, write_tokens
 from tests.doubles.certificates import Authority

@@ -21,7 +21,7 @@ import grpc
 import pytest
 import yaml
 
-from coalmine_client.demo import traces as demo_traces
+from coalmine_demo import demo_traces
 from tests.conformance import jaeger_scene as scenes
 from tests.conformance.jaeger_process import Jaeger, jaeger, needs_jaeger, warnings_of
 from tests.doubles import jaeger as double

@@ -24,7 +24,7 @@ IMAGES = 600
 @pytest.fixture(scope="module")
 def training(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("digits")
-    module = "coalmine_client.demo.models"
+    module = "coalmine_demo.models"
     made = [sys.executable, "-m", module, str(folder / "training"), str(folder / "models")]
     subprocess.run(made, check=True, timeout=110)
     return folder / "training"

@@ -11,16 +11,16 @@ from coalmine.clock import Clock, SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.backends.address import Address
 from coalmine_router.backends.ejection import Rules
-from coalmine_router.backends.lane import Lane
-from coalmine_router.backends.pace import Pace
+from coalmine_router.backends.intervals import Intervals
 from coalmine_router.backends.registry import Backends
 from coalmine_router.backends.resolve import LookupFailed, Resolver, Resolves
 from coalmine_router.backends.targets import Lookup
+from coalmine_router.backends.variant_endpoints import VariantEndpoints
 from coalmine_router.channels import open_channel
 from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
 from tests.doubles.oip_backend import INFER, request_body
 
-BRISK = Pace(
+BRISK = Intervals(
     probe_every_s=0.2,
     probe_deadline_s=0.2,
     probe_pause_s=0.05,
@@ -63,11 +63,11 @@ class BackendsRig:
         self.backends = backends
 
     @property
-    def stable(self) -> Lane:
+    def stable(self) -> VariantEndpoints:
         return self.backends.lane("digits", "stable")
 
     @property
-    def canary(self) -> Lane:
+    def canary(self) -> VariantEndpoints:
         return self.backends.lane("digits", "canary")
 
     def reach(self, variant: str = "stable") -> pb.VariantReach:
@@ -94,7 +94,7 @@ class BackendsRig:
         return got
 
 
-def picked(lane: Lane) -> str:
+def picked(lane: VariantEndpoints) -> str:
     """Return the name of who gets the next call; "" for nobody."""
     address = lane.pick()
     return address.name if address else ""
@@ -126,7 +126,7 @@ async def reaching(
     *,
     clock: Clock | None = None,
     resolver: Resolves | None = None,
-    pace: Pace = BRISK,
+    pace: Intervals = BRISK,
     rules: Rules = BRISK_RULES,
     is_lenient: bool = False,
     may_lose_stable: bool = False,

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from coalmine.tokens import digest
+from coalmine.access.tokens import digest
 
 TOKENS = {role: f"{role}-secret" for role in ("viewer", "caller", "proxy", "operator")}
 

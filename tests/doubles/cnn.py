@@ -33,7 +33,7 @@ from sklearn.model_selection import train_test_split
 from torch import Tensor, nn
 from torch.ao import quantization
 
-from coalmine_client.demo.training import Digits
+from coalmine_demo.training import Digits
 from coalmine_server.packaging.declaration import Declared
 from coalmine_server.packaging.packager import Order, Packager
 from coalmine_server.runtime.torchscript import TorchScript

@@ -13,12 +13,12 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from coalmine.clock import Clock
-from coalmine_router.observer.comparison.pool import Comparing, PoolLimits
-from coalmine_router.observer.comparison.process import Worker, WorkerLost
-from coalmine_router.observer.comparison.worker import Answered
+from coalmine_router.observer.comparison.compare_process import CompareWorker, WorkerLost
+from coalmine_router.observer.comparison.compare_worker import Answered
+from coalmine_router.observer.comparison.comparer import Comparer, PoolLimits
 from tests.doubles.hand_clock import HandClock
 
-Pool = Comparing["Words", str]
+Pool = Comparer["Words", str]
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class Workers:
     make: Callable[[], ScriptedWorker] = ScriptedWorker
     made: list[ScriptedWorker] = field(default_factory=list)
 
-    def start(self) -> Worker:
+    def start(self) -> CompareWorker:
         self.made.append(self.make())
         return self.made[-1]
 
@@ -92,7 +92,7 @@ class Workers:
 
 @asynccontextmanager
 async def comparing(
-    start: Callable[[], Worker],
+    start: Callable[[], CompareWorker],
     *,
     clock: Clock | None = None,
     limits: PoolLimits | None = None,
@@ -100,7 +100,7 @@ async def comparing(
     run: Callable[[Words], str] = run,
 ) -> AsyncIterator[Pool]:
     """Run a pool until the block ends."""
-    pool: Pool = Comparing(
+    pool: Pool = Comparer(
         run=run,
         start=start,
         clock=clock or HandClock(),

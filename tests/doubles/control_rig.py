@@ -8,7 +8,8 @@ from typing import Any, Self, cast
 import grpc
 from prometheus_client import CollectorRegistry
 
-from coalmine.calling import open_aio_channel, showing, shown
+from coalmine.access.target import open_aio_channel, showing, shown
+from coalmine.access.tls_files import Tls
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1.control_pb2_grpc import (
@@ -17,10 +18,9 @@ from coalmine.control.v1.control_pb2_grpc import (
     add_ReportsServicer_to_server,
 )
 from coalmine.errors import NotFound
-from coalmine.reflection import Methods
-from coalmine.security import Tls
+from coalmine.listener.reflection import ReflectedMethods
 from coalmine_router.config.file import RouterConfig
-from coalmine_router.control.door import ControlDoor
+from coalmine_router.control.listener import ControlListener
 from coalmine_router.control.plane import ControlPlane
 from coalmine_router.table import Route, RouteTable
 from tests.doubles.backends_rig import reaching
@@ -99,7 +99,7 @@ class ControlRig:
         self._config = config
         self._tls = tls
         self._shown = shown(token, "unix:", None, in_plaintext=True)
-        self.door = ControlDoor(config.control, socket, SystemClock())
+        self.door = ControlListener(config.control, socket, SystemClock())
         self._reaching = reaching(is_lenient=True, may_lose_stable=True)
         self._group = asyncio.TaskGroup()
         self.registry = CollectorRegistry()
@@ -145,10 +145,10 @@ class ControlRig:
         self._plane.end_streams()
         await self.door.close(grace_s)
 
-    def _operators(self, methods: Methods) -> None:
+    def _operators(self, methods: ReflectedMethods) -> None:
         self._plane.add_to(methods, self.learned, self.door.audit)
 
-    def _proxies_offer(self, methods: Methods) -> None:
+    def _proxies_offer(self, methods: ReflectedMethods) -> None:
         self._plane.add_feed_to(methods)
         server = cast("grpc.aio.Server", methods)
         add_ReportsServicer_to_server(UnreadReports(), server)

@@ -12,10 +12,10 @@ from coalmine.clock import Clock, SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.backends.registry import Backends
 from coalmine_router.config.file import RouterConfig
-from coalmine_router.observer.copies.copies import Copies
-from coalmine_router.observer.copies.limits import EJECTION, CopyLimits, configured
-from coalmine_router.observer.copies.reach import Reach
-from coalmine_router.observer.exchange import Copy, CopyCall, Exchange, copies_of
+from coalmine_router.observer.copies.copy_limits import EJECTION, CopyLimits, configured
+from coalmine_router.observer.copies.copy_sender import CopySender
+from coalmine_router.observer.copies.reach import CopyReach
+from coalmine_router.observer.observed_request import Copy, CopyCall, ObservedRequest, copies_of
 from coalmine_router.observer.totals import LaneKey, LaneTotals
 from coalmine_router.table import RouteTable
 from tests.doubles.backends_rig import reaching
@@ -27,17 +27,17 @@ from tests.doubles.waiting import eventually
 class Copying:
     """Copies, the table they are offered by, and what was said of them."""
 
-    copies: Copies
+    copies: CopySender
     table: RouteTable
     backends: Backends
     offered: int = 0
-    answered: list[tuple[Exchange, CopyCall]] = field(default_factory=list)
-    given_up: list[tuple[Exchange, Copy]] = field(default_factory=list)
+    answered: list[tuple[ObservedRequest, CopyCall]] = field(default_factory=list)
+    given_up: list[tuple[ObservedRequest, Copy]] = field(default_factory=list)
 
     def offer(self, *reports: pb.Report) -> None:
         """Offer all copies that the reports were drawn for."""
         for report in reports:
-            exchange = Exchange.of(report)
+            exchange = ObservedRequest.of(report)
             for copy in copies_of(report):
                 self.offered += 1
                 self.copies.offer(exchange, copy, self.table)
@@ -103,10 +103,10 @@ async def copying(
     given = {"rules": EJECTION, "is_lenient": True, "may_lose_stable": True, **reached}
     async with reaching(config.table(), clock=moment, **given) as backends:
         await backends.warmed(10.0)
-        answered: list[tuple[Exchange, CopyCall]] = []
-        given_up: list[tuple[Exchange, Copy]] = []
-        copies = Copies(
-            reach=Reach(backends, moment),
+        answered: list[tuple[ObservedRequest, CopyCall]] = []
+        given_up: list[tuple[ObservedRequest, Copy]] = []
+        copies = CopySender(
+            reach=CopyReach(backends, moment),
             settings=configured(settings(config)),
             answered=lambda *one: answered.append(one),
             given_up=lambda *one: given_up.append(one),
@@ -121,7 +121,7 @@ async def copying(
 
 
 @asynccontextmanager
-async def _running(copies: Copies) -> AsyncIterator[None]:
+async def _running(copies: CopySender) -> AsyncIterator[None]:
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(copies.run())
         await asyncio.sleep(0)  # run begins
@@ -134,7 +134,7 @@ async def _running(copies: Copies) -> AsyncIterator[None]:
 _numbers = itertools.count(1)
 
 
-def exchange_of(size: int = 8) -> Exchange:
+def exchange_of(size: int = 8) -> ObservedRequest:
     """Return an exchange whose bodies have that size, of which one copy waits."""
     trace_id = next(_numbers).to_bytes(16, "big")
-    return Exchange(pb.Report(trace_id=trace_id), b"x" * (size // 2), b"y" * (size // 2), 1)
+    return ObservedRequest(pb.Report(trace_id=trace_id), b"x" * (size // 2), b"y" * (size // 2), 1)

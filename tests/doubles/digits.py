@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from coalmine_client.demo.account import OK, Exchange
-from coalmine_client.demo.heldout import Answers, HeldOut
+from coalmine_demo.account import OK, TrafficExchange
+from coalmine_demo.heldout import HeldOut, LocalAnswers
 
 TRUE_LABELS = (0, 1, 2, 3)
 
@@ -24,13 +24,13 @@ def logits_of(label: int) -> NDArray[Any]:
     return logits
 
 
-def _answers(labels: tuple[int, ...]) -> Answers:
-    return Answers(np.stack([logits_of(label) for label in labels]), np.array(labels))
+def _answers(labels: tuple[int, ...]) -> LocalAnswers:
+    return LocalAnswers(np.stack([logits_of(label) for label in labels]), np.array(labels))
 
 
 def exchange(
     variant: str, image: int = 0, *, label: int | None = None, revision: int = 1, **changed: object
-) -> Exchange:
+) -> TrafficExchange:
     """Return an answered request; the label is the true one unless told."""
     said = TRUE_LABELS[image] if label is None else label
     fields: dict[str, object] = {
@@ -43,10 +43,10 @@ def exchange(
         "label": said,
         **changed,
     }
-    return Exchange(**fields)  # type: ignore[arg-type]
+    return TrafficExchange(**fields)  # type: ignore[arg-type]
 
 
-def failed(status: str, *, revision: int = 0) -> Exchange:
+def failed(status: str, *, revision: int = 0) -> TrafficExchange:
     """Return a request that got no answer."""
     empty = np.empty(0, dtype=np.float32)
     return exchange("", status=status, label=-1, revision=revision, logits=empty)

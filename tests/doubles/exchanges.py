@@ -8,14 +8,20 @@ import numpy as np
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.comparison.result import (
-    Answer,
+    ComparedAnswer,
     Comparison,
     Difference,
     Element,
     Kind,
     OutputResult,
 )
-from coalmine_router.observer.exchange import Copy, CopyCall, Exchange, Found, Role
+from coalmine_router.observer.observed_request import (
+    Copy,
+    CopyCall,
+    ObservedRequest,
+    PairResult,
+    Role,
+)
 from tests.doubles.oip_backend import request_body
 from tests.doubles.reports import STARTED_NS, report
 
@@ -64,7 +70,10 @@ def failed(code: str = "UNAVAILABLE", message: str = "gone fishing") -> Comparis
 
 
 def call(
-    variant: str = "canary", role: Role = "shadow", answer: Answer | None = None, **more: Any
+    variant: str = "canary",
+    role: Role = "shadow",
+    answer: ComparedAnswer | None = None,
+    **more: Any,
 ) -> CopyCall:
     return CopyCall(
         Copy(role, variant),
@@ -74,7 +83,7 @@ def call(
             "span_id": span_id(),
             "started_ns": STARTED_NS + 3_100_000,
             "duration_ns": 2_000_000,
-            "answer": answer or Answer(),
+            "answer": answer or ComparedAnswer(),
             **more,
         },
     )
@@ -82,8 +91,8 @@ def call(
 
 def found(
     comparison: Comparison = MATCH, candidate: str = "canary", role: Role = "shadow", **more: Any
-) -> Found:
-    return Found(
+) -> PairResult:
+    return PairResult(
         role,
         candidate=candidate,
         comparison=comparison,
@@ -103,10 +112,13 @@ def found(
 
 
 def exchange(
-    *what: Found, calls: Sequence[CopyCall] | None = None, request_id: str = "r-1", **fields: Any
-) -> Exchange:
+    *what: PairResult,
+    calls: Sequence[CopyCall] | None = None,
+    request_id: str = "r-1",
+    **fields: Any,
+) -> ObservedRequest:
     """Return an exchange with what was found, and a call for each where `calls` says nothing."""
-    made = Exchange.of(a_report(what, request_id, **fields))
+    made = ObservedRequest.of(a_report(what, request_id, **fields))
     made.calls.extend(
         [call(each.candidate, each.role) for each in what] if calls is None else calls
     )
@@ -114,7 +126,7 @@ def exchange(
     return made
 
 
-def a_report(what: Sequence[Found], request_id: str, **fields: Any) -> pb.Report:
+def a_report(what: Sequence[PairResult], request_id: str, **fields: Any) -> pb.Report:
     if not what:
         return report(**fields)
     body = request_body("digits", request_id=request_id, pixels=np.zeros((1, 4), np.float32))

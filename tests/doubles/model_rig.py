@@ -12,8 +12,8 @@ import yaml
 from coalmine.clock import SystemClock
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Tensor, encode_inputs
+from coalmine_server.batching.request_queue import Pending
 from coalmine_server.batching.timers import LoopTimer
-from coalmine_server.batching.waiting import Pending
 from coalmine_server.config import LoadLimits
 from coalmine_server.figures.metrics import Metrics
 from coalmine_server.loader import Loader

@@ -17,10 +17,10 @@ from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1 import control_pb2_grpc as pb_grpc
 from coalmine_router.config.file import RouterConfig
-from coalmine_router.observer.comparison.pool import PoolLimits
-from coalmine_router.observer.copies.limits import CopyLimits
+from coalmine_router.observer.comparison.comparer import PoolLimits
+from coalmine_router.observer.copies.copy_limits import CopyLimits
+from coalmine_router.observer.output.span_writer import NoSpans, Spans
 from coalmine_router.observer.plane import ObserverPlane, Surroundings
-from coalmine_router.observer.telling.teller import NoSpans, Spans
 from tests.doubles.backends_rig import reaching
 from tests.doubles.reports import settings
 

@@ -12,9 +12,9 @@ from typing import Any, Self
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from coalmine.health import Health
 from coalmine.inference import inference_pb2 as pb
 from coalmine.limits import MESSAGE_BYTES_MAX
+from coalmine.listener.health import Health
 from coalmine.tensors import Array, Tensor, datatype_of, encode_inputs, encode_outputs
 
 SERVICE = "inference.GRPCInferenceService"

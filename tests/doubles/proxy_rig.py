@@ -13,10 +13,10 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import MODEL_INFER
 from coalmine.trace_context import HeadSampler
 from coalmine_router.backends.ejection import Rules
-from coalmine_router.backends.pace import Pace
+from coalmine_router.backends.intervals import Intervals
 from coalmine_router.backends.registry import Backends
 from coalmine_router.backends.resolve import Resolver
-from coalmine_router.proxy.methods import Methods
+from coalmine_router.proxy.offered_methods import OfferedMethods
 from coalmine_router.proxy.routing import routing_of
 from coalmine_router.proxy.service import DataPlane
 from coalmine_router.table import RouteTable
@@ -35,7 +35,7 @@ class ProxyRig:
         table: RouteTable | None,
         *,
         sampling_ratio: float = 1.0,
-        pace: Pace | None = None,
+        pace: Intervals | None = None,
         rules: Rules | None = None,
     ) -> None:
         self.reports: list[pb.Report] = []
@@ -48,7 +48,7 @@ class ProxyRig:
         if table is not None:
             self.swap(table)
         self._server = grpc.aio.server(options=_OPTIONS)
-        self._server.add_generic_rpc_handlers((Methods(self.plane, lambda: True),))
+        self._server.add_generic_rpc_handlers((OfferedMethods(self.plane, lambda: True),))
         port = self._server.add_insecure_port("127.0.0.1:0")
         self.address = f"127.0.0.1:{port}"
         self.channel = grpc.aio.insecure_channel(self.address, options=_OPTIONS)

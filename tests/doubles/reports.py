@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.config.compare import CompareConfig
+from coalmine_router.config.compare_section import CompareConfig
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.config.route import RouteConfig
 from tests.doubles.oip_backend import INFER

@@ -13,8 +13,8 @@ import numpy as np
 
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
-from coalmine.lifecycle import Stop
 from coalmine.limits import MESSAGE_BYTES_MAX
+from coalmine.process.lifecycle import Stop
 from coalmine.tensors import Array, Tensor, datatype_of, decode_outputs, encode_inputs
 from coalmine_server.app import Process
 from coalmine_server.config import ServerConfig

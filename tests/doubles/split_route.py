@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from coalmine.addresses import bound_address, reserve
+from coalmine.process.addresses import bound_address, reserve
 from coalmine_router.table import Backend, Limits, Match, Route, RouteTable, Variant
 from tests.doubles.oip_backend import request_body
 from tests.doubles.proxy_rig import ProxyRig

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from coalmine.inference import inference_pb2 as pb
-from coalmine.uninterrupted import uninterrupted
+from coalmine.listener.uninterrupted import uninterrupted
 from tests.doubles.oip_backend import SERVICE, Metadata
 
 STREAM = f"{SERVICE}/ModelStreamInfer"

@@ -10,15 +10,15 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine.span_exporter import exporters_for
+from coalmine.spans.span_exporter import exporters_for
 from coalmine.trace_context import HeadSampler, header
-from coalmine_router.observer.comparison.result import Answer, Comparison
+from coalmine_router.observer.comparison.result import ComparedAnswer, Comparison
 from coalmine_router.observer.evidence.verdict import Figures, Gate, Verdict, VerdictChange
-from coalmine_router.observer.exchange import Exchange, Found
-from coalmine_router.observer.telling.spans import tree
-from coalmine_router.observer.telling.verdict_spans import tipped, verdict_span
-from coalmine_server.spans import Exchange as Served
-from coalmine_server.spans import Spans as ServerSpans
+from coalmine_router.observer.observed_request import ObservedRequest, PairResult
+from coalmine_router.observer.output.request_spans import tree
+from coalmine_router.observer.output.verdict_spans import tipped, verdict_span
+from coalmine_server.spans import RequestRecord as Served
+from coalmine_server.spans import SpanRecorder as ServerSpans
 from tests.doubles.exchanges import MATCH, call, difference, exchange, failed, found, mismatch
 from tests.doubles.reports import STARTED_NS, report
 
@@ -26,39 +26,39 @@ ROUTER = Resource({"service.name": "coalmine-router"})
 SERVER = Resource({"service.name": "coalmine-server"})
 
 MS = 10**6
-GONE = Answer(code="UNAVAILABLE", message="gone fishing")
+GONE = ComparedAnswer(code="UNAVAILABLE", message="gone fishing")
 FAILED = Verdict("fail", "5 % of rows differ, 1 % may", (Gate("mismatch", "fail", "5 %"),))
 
 
-def refused(reason: str, code: int, **fields: Any) -> Exchange:
+def refused(reason: str, code: int, **fields: Any) -> ObservedRequest:
     made = report(variant="", status_code=code, turned_away=reason, origin_router=True, **fields)
     del made.attempts[:]
-    return Exchange.of(made)
+    return ObservedRequest.of(made)
 
 
-def fell_back() -> Exchange:
+def fell_back() -> ObservedRequest:
     made = report(assignment=pb.ASSIGNMENT_FALLBACK, chosen="canary")
     made.attempts[0].variant, made.attempts[0].status_code = "canary", 14
     made.attempts.add().CopyFrom(made.attempts[0])
     second = made.attempts[1]
     second.span_id, second.variant, second.status_code = b"attempt2", "stable", 0
-    return Exchange.of(made)
+    return ObservedRequest.of(made)
 
 
-def instead() -> Exchange:
+def instead() -> ObservedRequest:
     """Canary was not ready, so that no call went to it."""
-    return Exchange.of(report(assignment=pb.ASSIGNMENT_FALLBACK, chosen="canary"))
+    return ObservedRequest.of(report(assignment=pb.ASSIGNMENT_FALLBACK, chosen="canary"))
 
 
-def tried_twice() -> Exchange:
+def tried_twice() -> ObservedRequest:
     made = report()
     made.attempts[0].status_code = 14
     made.attempts.add().CopyFrom(made.attempts[0])
     made.attempts[1].span_id, made.attempts[1].status_code = b"attempt2", 0
-    return Exchange.of(made)
+    return ObservedRequest.of(made)
 
 
-def requests() -> dict[str, Exchange]:
+def requests() -> dict[str, ObservedRequest]:
     """Return exchanges by what is told of them."""
     return {
         "match": exchange(found(MATCH)),
@@ -106,7 +106,7 @@ SERVED: Mapping[str, tuple[str, str]] = {
 }
 
 
-def change(tipped_by: Found, trace_id: bytes) -> VerdictChange:
+def change(tipped_by: PairResult, trace_id: bytes) -> VerdictChange:
     return VerdictChange(
         *("digits", "stable", "canary"),
         before=Verdict(),
@@ -156,7 +156,7 @@ def trace_id(span: ReadableSpan) -> str:
     return f"{span.context.trace_id:032x}"
 
 
-def served(made: Mapping[str, Exchange]) -> Iterable[ReadableSpan]:
+def served(made: Mapping[str, ObservedRequest]) -> Iterable[ReadableSpan]:
     kept = _Kept()
     spans = ServerSpans(
         SERVER, kept, sampler=HeadSampler(1.0, parent_based=True), rng=random.Random(1)

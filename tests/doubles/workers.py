@@ -10,7 +10,7 @@ from coalmine.errors import CoalmineError
 from coalmine.inference import inference_pb2 as pb
 from coalmine_server.extensions import Extensions
 from coalmine_server.fleet.member import Member
-from coalmine_server.fleet.seat import Seat
+from coalmine_server.fleet.worker_slot import WorkerSlot
 from coalmine_server.overview import Row
 from coalmine_server.registry import Registry
 
@@ -61,7 +61,7 @@ class Worker:
     def __init__(self, folder: Path, index: int, workers: int) -> None:
         self.control = Control()
         self.known = Known()
-        self.member = Member(Seat(index, workers, cores=1, folder=folder))
+        self.member = Member(WorkerSlot(index, workers, cores=1, folder=folder))
         self.changes = self.member.changes(self.control)
         self.overview = self.member.overview(self.known)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coalmine_client.demo.heldout import HeldOut, load
+from coalmine_demo.heldout import HeldOut, load
 from tests.doubles.processes import Started, started
 
 
@@ -26,7 +26,7 @@ class Digits:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     folder = tmp_path_factory.mktemp("digits")
     training, repository = folder / "training", folder / "models"
-    made = [sys.executable, "-m", "coalmine_client.demo.models", str(training), str(repository)]
+    made = [sys.executable, "-m", "coalmine_demo.models", str(training), str(repository)]
     subprocess.run(made, check=True, timeout=110)
     return Digits(repository, training, load(training))
 

@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coalmine.addresses import bound_address, reserve
-from coalmine_client.demo.failure import StepFailed
-from coalmine_client.demo.processes import Processes
+from coalmine.process.addresses import bound_address, reserve
+from coalmine_demo.demo_failure import StepFailed
+from coalmine_demo.demo_processes import DemoProcesses
 from tests.doubles.processes import started as started_process
 
 PROGRAM = "from coalmine_client.cli import main; main()"
@@ -228,7 +228,7 @@ def test_without_what_training_needs_the_demo_says_what_to_install(absent: str) 
 
 
 def module(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = (sys.executable, "-m", f"coalmine_client.demo.{name}", *arguments)
+    command = (sys.executable, "-m", f"coalmine_demo.{name}", *arguments)
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
@@ -252,12 +252,12 @@ async def test_a_process_that_ends_before_it_is_ready_is_told_with_its_last_word
     tmp_path: Path,
 ) -> None:
     said = r"server ended with exit code 2: coalmine: .*nowhere.* \(see .*server\.log\)"
-    async with Processes(tmp_path / "logs", os.environ) as processes:
+    async with DemoProcesses(tmp_path / "logs", os.environ) as processes:
         with pytest.raises(StepFailed, match=said):
             await processes.start("server", "router", "run", "--config", str(tmp_path / "nowhere"))
 
 
 async def test_a_command_that_fails_is_told_with_its_last_words(tmp_path: Path) -> None:
-    async with Processes(tmp_path / "logs", os.environ) as processes:
+    async with DemoProcesses(tmp_path / "logs", os.environ) as processes:
         with pytest.raises(StepFailed, match="coalmine router ended with exit code 2: coalmine: "):
             await processes.call("router", "check", str(tmp_path / "nowhere"))

@@ -13,11 +13,11 @@ import grpc
 import pytest
 import yaml
 
-from coalmine.addresses import bound_address, reserve
-from coalmine.calling import open_channel
+from coalmine.access.target import open_channel
+from coalmine.access.tls_files import Tls
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1.control_pb2_grpc import RouteControlStub
-from coalmine.security import Tls
+from coalmine.process.addresses import bound_address, reserve
 from tests.doubles.callers import TOKENS, bearer, write_tokens
 from tests.doubles.certificates import Authority, Pair
 from tests.doubles.inference_server import FakeInference, serving

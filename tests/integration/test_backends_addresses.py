@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.addresses import bound_address, reserve
+from coalmine.process.addresses import bound_address, reserve
 from coalmine_router.backends.resolve import SystemNames
 from coalmine_router.table import Backend
 from tests.doubles.backends_rig import NamesByHand, alive, called, picked, table

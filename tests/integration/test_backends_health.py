@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from coalmine_router.backends.ejection import Rules
-from coalmine_router.backends.pace import Pace
+from coalmine_router.backends.intervals import Intervals
 from coalmine_router.table import Backend
 from tests.doubles.backend_process import backend_process
 from tests.doubles.backends_rig import BackendsRig, alive, called, table
@@ -65,7 +65,7 @@ async def test_a_stopped_process_gets_no_calls_though_its_connection_stands() ->
 
 
 async def test_a_call_that_nobody_answered_has_the_address_probed_at_once() -> None:
-    seldom = Pace(probe_every_s=300.0, probe_deadline_s=0.1, probe_pause_s=0.01)
+    seldom = Intervals(probe_every_s=300.0, probe_deadline_s=0.1, probe_pause_s=0.01)
     with backend_process() as one:
         async with alive(table(Backend("blue", (one.address,))), pace=seldom) as rig:
             await rig.available(1)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from coalmine.errors import StartError
-from coalmine.lifecycle import Stop
+from coalmine.process.lifecycle import Stop
 from coalmine_server.app import Process
 from coalmine_server.config import ServerConfig
 from tests.doubles.faults import FAULTS, Break, broken

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coalmine.uninterrupted import answer_to, end_call
+from coalmine.listener.uninterrupted import answer_to, end_call
 from tests.doubles.native_memory import is_told, left_by_each
 from tests.doubles.oip_backend import OipBackend, hanging
 from tests.doubles.proxy_rig import ProxyRig

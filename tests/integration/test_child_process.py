@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 from structlog.testing import capture_logs
 
-from coalmine.child_process import Child, Command
 from coalmine.errors import StartError
+from coalmine.process.child_process import Child, Command
 from tests.doubles.waiting import eventually
 
 READY = """

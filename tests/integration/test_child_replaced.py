@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from coalmine.child_process import Child, Command
+from coalmine.process.child_process import Child, Command
 from tests.doubles.waiting import eventually
 
 WAITS = "sys.stdin.read()"

@@ -15,8 +15,8 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_client.cli.health import health_of
 from coalmine_client.cli.root import program
+from coalmine_client.cli.route_health import health_of
 from tests.doubles.control import FakeControl, a_mismatch, a_route, a_status, made_well, serving
 
 Run = Callable[..., Result]

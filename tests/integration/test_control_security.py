@@ -11,14 +11,14 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from structlog.testing import capture_logs
 
-from coalmine.calling import open_aio_channel, showing, shown
+from coalmine.access.target import open_aio_channel, showing, shown
+from coalmine.access.tls_files import Tls
+from coalmine.access.tokens import Role
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1.control_pb2_grpc import ReportsStub, RouteControlStub, TableFeedStub
 from coalmine.errors import StartError
-from coalmine.security import Tls
-from coalmine.tokens import Role
 from coalmine_router.config.file import ControlConfig, RouterConfig, TlsConfig
-from coalmine_router.control.door import ROLES, unguarded
+from coalmine_router.control.listener import ROLES, unguarded
 from tests.doubles.callers import TOKENS, bearer, outcome, refusal, write_tokens
 from tests.doubles.certificates import Authority
 from tests.doubles.control_rig import ControlRig, router_config

@@ -9,11 +9,11 @@ import pytest
 
 from coalmine.clock import SystemClock
 from coalmine.errors import StartError
-from coalmine.lifecycle import bind
-from coalmine.reflection import Methods
+from coalmine.listener.reflection import ReflectedMethods
+from coalmine.process.lifecycle import bind
 from coalmine_router.app import _socket, _socket_folder
 from coalmine_router.config.file import ControlConfig
-from coalmine_router.control.door import ControlDoor
+from coalmine_router.control.listener import ControlListener
 
 
 @pytest.mark.parametrize("name", ["plain", "a b", "a#1", "a?b", "a%41b", "100%", "caf\xe9"])
@@ -49,8 +49,8 @@ async def test_a_socket_that_can_wait_is_made_once_that_is_possible(tmp_path: Pa
     (tmp_path / "control.sock").mkdir()
     config = ControlConfig(listen="127.0.0.1:0", state=tmp_path)
     with pytest.raises(StartError, match=r"control\.sock"):
-        await ControlDoor(config, _socket(tmp_path), SystemClock()).open(nothing, nothing)
-    door = ControlDoor(config, _socket(tmp_path), SystemClock())
+        await ControlListener(config, _socket(tmp_path), SystemClock()).open(nothing, nothing)
+    door = ControlListener(config, _socket(tmp_path), SystemClock())
     address = await door.open(nothing, nothing, needs_socket=False)
     following = asyncio.create_task(door.follow_socket())
     async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(5):
@@ -68,7 +68,7 @@ async def test_a_socket_whose_folder_was_removed_is_made_again_for_who_comes_lat
 ) -> None:
     state = tmp_path / "state folder"
     state.mkdir()
-    door = ControlDoor(
+    door = ControlListener(
         ControlConfig(listen="127.0.0.1:0", state=state), _socket(state), SystemClock()
     )
     await door.open(nothing, nothing)
@@ -81,5 +81,5 @@ async def test_a_socket_whose_folder_was_removed_is_made_again_for_who_comes_lat
     await door.close(1)
 
 
-def nothing(_methods: Methods) -> None:
+def nothing(_methods: ReflectedMethods) -> None:
     """Offer nothing."""

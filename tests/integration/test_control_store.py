@@ -11,14 +11,14 @@ from pathlib import Path
 import pytest
 
 from coalmine.errors import Unavailable
-from coalmine_router.control.history import Change, Split
+from coalmine_router.control.history_store import FILE, Store
+from coalmine_router.control.route_history import Change, Split
 from coalmine_router.control.state_file import SCHEMA_VERSION, StateDamaged, StateUnusable
-from coalmine_router.control.store import FILE, Store
 
 COMMITS_FOREVER = """
 import asyncio, pathlib, sys
-from coalmine_router.control.history import Change, Split
-from coalmine_router.control.store import Store
+from coalmine_router.control.route_history import Change, Split
+from coalmine_router.control.history_store import Store
 
 async def main(folder):
     store = await Store.open(folder)

@@ -5,7 +5,7 @@ import asyncio
 import numpy as np
 
 from coalmine_router.config.file import RouterConfig
-from coalmine_router.observer.copies.limits import CopyLimits
+from coalmine_router.observer.copies.copy_limits import CopyLimits
 from tests.doubles.backend_process import BackendProcess, backend_process
 from tests.doubles.copying import Copying, copied_config, copying
 from tests.doubles.oip_backend import (

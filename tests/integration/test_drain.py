@@ -8,8 +8,8 @@ from typing import Any
 
 import grpc
 
-from coalmine.hold import Hold
-from coalmine.lifecycle import drain, listen
+from coalmine.process.answer_gate import AnswerGate
+from coalmine.process.lifecycle import drain, listen
 from tests.doubles.waiting import eventually
 
 METHOD = "/test.Service/Method"
@@ -20,7 +20,7 @@ class Answering(grpc.GenericRpcHandler):
     """Answers each call with its own bytes, as soon as the hold lets it."""
 
     def __init__(self) -> None:
-        self.hold = Hold()
+        self.hold = AnswerGate()
         self.events: list[str] = []
 
     def service(self, _details: Any) -> Any:
@@ -106,7 +106,7 @@ async def test_with_nobody_else_new_calls_are_unavailable_and_none_is_cancelled(
 async def test_streams_are_told_when_no_call_comes_any_more() -> None:
     order: list[str] = []
 
-    class Held(Hold):
+    class Held(AnswerGate):
         def begin(self) -> None:
             order.append("answers are held")
             super().begin()

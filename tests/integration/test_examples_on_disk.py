@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.examples_disk import example, route, written_bytes
-from coalmine_router.observer.examples.store import Mismatches
+from coalmine_router.observer.examples.example_store import Mismatches
 from tests.doubles.hand_clock import HandClock
 
 RATE = 156

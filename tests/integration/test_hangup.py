@@ -13,8 +13,8 @@ import pytest
 # Says which of the two it was.
 PROGRAM = """
 import asyncio, os, sys
-from coalmine.hangup import asked_by_hangup
-from coalmine.lifecycle import Stop, unless_stopped
+from coalmine.process.sighup import asked_by_hangup
+from coalmine.process.lifecycle import Stop, unless_stopped
 
 async def main():
     stop = Stop()

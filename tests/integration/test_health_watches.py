@@ -10,8 +10,8 @@ from grpc_health.v1 import health_pb2 as pb
 from grpc_health.v1 import health_pb2_grpc
 from structlog.testing import capture_logs
 
-from coalmine.health import Health
-from coalmine.stream_limit import TurnedAway
+from coalmine.listener.health import Health
+from coalmine.listener.stream_limit import StreamRefused
 from tests.doubles.waiting import eventually
 
 REQUEST = pb.HealthCheckRequest()
@@ -44,7 +44,7 @@ async def test_watches_over_the_bound_are_refused_counted_and_logged_once() -> N
         assert [each["event"] for each in logs] == ["health_watches_turned_away"]
         # Who only asks is answered.
         assert (await stub.Check(REQUEST)).status == pb.HealthCheckResponse.SERVING
-        [family] = TurnedAway("of_a_test", health.limit).collect()
+        [family] = StreamRefused("of_a_test", health.limit).collect()
         assert family.name == "of_a_test_health_watches_turned_away"
         assert [each.value for each in family.samples] == [3]
 

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from coalmine import telemetry as t
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.comparison.pool import PoolLimits
+from coalmine_router.observer.comparison.comparer import PoolLimits
 from tests.doubles.observing import Observing, observing
 from tests.doubles.oip_backend import Answer, OipBackend, answering, request_body, response_body
 from tests.doubles.reports import UNUSED, report, router_config

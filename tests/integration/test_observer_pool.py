@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 
 from coalmine.clock import SystemClock
-from coalmine_router.config.compare import CompareConfig
+from coalmine_router.config.compare_section import CompareConfig
 from coalmine_router.observer.comparison import job
+from coalmine_router.observer.comparison.compare_process import WorkerLost, WorkerProcess
 from coalmine_router.observer.comparison.job import Job
-from coalmine_router.observer.comparison.process import WorkerLost, WorkerProcess
-from coalmine_router.observer.comparison.result import Answer
+from coalmine_router.observer.comparison.result import ComparedAnswer
 from tests.doubles.comparing import comparing, run, words
 from tests.doubles.oip_backend import response_body
 from tests.doubles.waiting import eventually, until
@@ -86,7 +86,7 @@ def test_a_rule_that_never_ends_is_given_up() -> None:
 def test_a_worker_imports_no_more_than_comparing_needs() -> None:
     code = (
         "import sys\n"
-        "import coalmine_router.observer.comparison.worker\n"
+        "import coalmine_router.observer.comparison.compare_worker\n"
         "import coalmine_router.observer.comparison.job\n"
         "assert not {'grpc', 'torch', 'asyncio', 'structlog'} & set(sys.modules)"
     )
@@ -98,7 +98,7 @@ def compared(size: int) -> Job:
     changed = logits.copy()
     changed[size // 2] += 1
     bodies = (response_body(logits=logits), response_body(logits=changed), b"no message")
-    return Job(tuple(map(Answer, bodies)), ((0, 1), (0, 2), (2, 0)), CompareConfig())
+    return Job(tuple(map(ComparedAnswer, bodies)), ((0, 1), (0, 2), (2, 0)), CompareConfig())
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
@@ -115,7 +115,7 @@ def test_a_worker_finds_what_would_have_been_found_here(size: int) -> None:
 
 _PARENT = """
 import sys, threading
-from coalmine_router.observer.comparison.process import WorkerProcess
+from coalmine_router.observer.comparison.compare_process import WorkerProcess
 from tests.doubles.comparing import run, words
 process = WorkerProcess(run)
 print(process.ask([words("pid")])[0][0], flush=True)

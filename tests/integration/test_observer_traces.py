@@ -12,8 +12,8 @@ from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExport
 
 from coalmine import telemetry as t
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine.span_export import CountedSpans
-from coalmine_router.observer.copies.limits import CopyLimits
+from coalmine.spans.span_export import CountedSpans
+from coalmine_router.observer.copies.copy_limits import CopyLimits
 from tests.doubles.observing import Observing, observing
 from tests.doubles.oip_backend import (
     INFER,

@@ -11,7 +11,7 @@ from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as oip
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.observer.outputs import OutputsCheck
-from coalmine_router.observer.settings import settings_of
+from coalmine_router.observer.route_settings import settings_of
 from coalmine_router.table import RouteTable
 from tests.doubles.backends_rig import reaching
 from tests.doubles.oip_backend import SERVICE, Answer, OipBackend, Script, echo, hanging

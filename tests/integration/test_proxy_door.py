@@ -12,12 +12,12 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
-from coalmine.calling import open_aio_channel
+from coalmine.access.target import open_aio_channel
+from coalmine.access.tls_files import Tls, TlsFiles
 from coalmine.clock import SystemClock
-from coalmine.hold import Hold
 from coalmine.inference import SERVICE
-from coalmine.security import Tls, TlsFiles
-from coalmine_router.proxy.door import METADATA_BYTES_MAX, DataDoor, DoorSettings
+from coalmine.process.answer_gate import AnswerGate
+from coalmine_router.proxy.listener import METADATA_BYTES_MAX, DataListener, ListenerSettings
 from tests.doubles.callers import bearer, outcome, write_tokens
 from tests.doubles.certificates import Authority, serial_of
 
@@ -47,13 +47,13 @@ class Routes(grpc.GenericRpcHandler):
 @contextlib.asynccontextmanager
 async def opened(routes: Routes, **settings: Any) -> AsyncIterator[str]:
     """Yield the address of a door in front of `routes`."""
-    door = DataDoor(DoorSettings("127.0.0.1:0", **settings), routes, SystemClock())
+    door = DataListener(ListenerSettings("127.0.0.1:0", **settings), routes, SystemClock())
     async with asyncio.TaskGroup() as tasks:
         following = tasks.create_task(door.follow_tokens())
         try:
             yield await door.open()
         finally:
-            await door.close(1.0, Hold(), lambda: None)
+            await door.close(1.0, AnswerGate(), lambda: None)
             following.cancel()
 
 
@@ -186,10 +186,10 @@ async def shown_serial(address: str) -> int:
 
 
 async def test_listening_to_others_in_plaintext_is_said() -> None:
-    door = DataDoor(DoorSettings("0.0.0.0:0"), Routes(), SystemClock())
+    door = DataListener(ListenerSettings("0.0.0.0:0"), Routes(), SystemClock())
     with capture_logs() as logged:
         await door.open()
-        await door.close(1.0, Hold(), lambda: None)
+        await door.close(1.0, AnswerGate(), lambda: None)
     (line,) = [each for each in logged if each["event"] == "insecure_listen"]
     assert line["advice"].startswith("anybody may call")
 

@@ -22,9 +22,9 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 
-from coalmine.addresses import bound_address, reserve
 from coalmine.inference import inference_pb2 as oip
-from coalmine_router.backends.pace import Pace
+from coalmine.process.addresses import bound_address, reserve
+from coalmine_router.backends.intervals import Intervals
 from coalmine_router.channels import COPY_BYTES_MAX
 from coalmine_router.proxy.forward import Attempt, forward
 from coalmine_router.table import (
@@ -515,7 +515,7 @@ async def test_a_deadline_millennia_away_is_none_that_has_passed() -> None:
 
 
 async def test_a_call_to_an_address_that_left_long_ago_is_told_so() -> None:
-    soon = Pace(idle_every_s=0.02, idle_max_s=0.1)
+    soon = Intervals(idle_every_s=0.02, idle_max_s=0.1)
     async with (
         OipBackend(hanging()) as old,
         OipBackend() as new,

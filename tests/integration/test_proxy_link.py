@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from coalmine.access.tls_files import Tls
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1.control_pb2_grpc import RouteControlStub, TableFeedStub
 from coalmine.errors import StartError
-from coalmine.security import Tls
 from coalmine_router.config.file import RouterConfig, TlsConfig
 from coalmine_router.proxy.link import ControlAddress, ControlLink
 from coalmine_router.proxy.subscriber import Subscriber

@@ -11,7 +11,7 @@ from coalmine.inference import MODEL_INFER
 from coalmine.inference import inference_pb2 as pb
 from coalmine.trace_context import sampler_from
 from coalmine_router.proxy.exchange import Exchange
-from coalmine_router.proxy.methods import Methods
+from coalmine_router.proxy.offered_methods import OfferedMethods
 from coalmine_router.proxy.service import DataPlane
 
 
@@ -27,7 +27,7 @@ async def test_a_refused_call_keeps_nothing_of_its_request() -> None:
 
     plane = DataPlane(report=take, sampler=sampler_from({}), rng=random.Random(1))
     server = grpc.aio.server()
-    server.add_generic_rpc_handlers((Methods(plane, lambda: True),))
+    server.add_generic_rpc_handlers((OfferedMethods(plane, lambda: True),))
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     codes: Counter[str] = Counter()

@@ -12,7 +12,7 @@ import pytest
 
 from coalmine.control.v1 import control_pb2 as control
 from coalmine.inference import inference_pb2 as pb
-from coalmine_router.backends.pace import Pace
+from coalmine_router.backends.intervals import Intervals
 from coalmine_router.table import Limits, Match, Shadow
 from tests.doubles.proxy_rig import ProxyRig
 from tests.doubles.split_route import (
@@ -397,7 +397,7 @@ async def test_a_backend_that_dies_in_the_middle_of_a_stream_is_unavailable() ->
 
 
 async def test_a_stream_to_an_address_that_left_long_ago_is_told_so() -> None:
-    soon = Pace(idle_every_s=0.02, idle_max_s=0.1)
+    soon = Intervals(idle_every_s=0.02, idle_max_s=0.1)
     async with stream_backend(once) as old, stream_backend(once) as new:
         table = table_of(old.address, old.address, split_route(0))
         async with ProxyRig(table, pace=soon) as proxy:

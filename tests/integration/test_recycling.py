@@ -8,9 +8,9 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from coalmine.child_process import Child, Command
-from coalmine.recycling import Recycling, resident_mib
-from coalmine.worker_bounds import WorkerBounds
+from coalmine.process.child_process import Child, Command
+from coalmine.process.recycling import Recycling, resident_mib
+from coalmine.process.worker_bounds import WorkerBounds
 from tests.doubles.waiting import eventually
 
 Logs = list[MutableMapping[str, Any]]

@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 
 from coalmine.control.v1 import control_pb2
 from coalmine.inference import SERVICE, inference_pb2
-from coalmine.reflection import SERVICE_V1, SERVICE_V1ALPHA, reflect, reflection_limit
-from coalmine.stream_limit import StreamLimit, TurnedAway
-from coalmine.symbols import symbols_of
+from coalmine.listener.reflection import SERVICE_V1, SERVICE_V1ALPHA, reflect, reflection_limit
+from coalmine.listener.stream_limit import StreamLimit, StreamRefused
+from coalmine.listener.symbols import symbols_of
 
 NOT_FOUND = grpc.StatusCode.NOT_FOUND.value[0]
 INVALID_ARGUMENT = grpc.StatusCode.INVALID_ARGUMENT.value[0]
@@ -167,7 +167,7 @@ async def test_streams_over_the_bound_are_refused_and_counted() -> None:
             await asked(channel)(iter([Request(list_services="")])).read()
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
         assert [each["event"] for each in logs] == ["reflection_streams_turned_away"]
-        [family] = TurnedAway("of_a_test", limit).collect()
+        [family] = StreamRefused("of_a_test", limit).collect()
         assert [each.value for each in family.samples] == [1]
         for each in held:
             await each.done_writing()

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from coalmine.child_process import Command
-from coalmine.lifecycle import Stop
+from coalmine.process.child_process import Command
+from coalmine.process.lifecycle import Stop
 from coalmine_router.supervisor import Grace, Supervisor
 from tests.doubles.waiting import eventually
 

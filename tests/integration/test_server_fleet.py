@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from coalmine.errors import StartError
-from coalmine.lifecycle import Stop
+from coalmine.process.lifecycle import Stop
 from coalmine_server.config import ServerConfig
-from coalmine_server.fleet.seat import Orders, Seat, read_orders, write_orders
 from coalmine_server.fleet.supervisor import Fleet
+from coalmine_server.fleet.worker_slot import WorkerSlot, WorkerStart, read_orders, write_orders
 
 # Copies its orders into the folder `started`, says that it is ready, and waits for its end.
 WORKER = """
@@ -51,7 +51,7 @@ async def served(config: ServerConfig, program: str, *, cores: int = 8) -> dict[
     return said
 
 
-def orders_in(folder: Path) -> list[Orders]:
+def orders_in(folder: Path) -> list[WorkerStart]:
     """Return what the workers were started with, in their order."""
     return [read_orders(file) for file in sorted(folder.glob("*.json"))]
 
@@ -113,11 +113,13 @@ async def test_a_stop_before_they_are_ready_ends_them() -> None:
 
 
 def test_orders_survive_the_way_through_a_file(tmp_path: Path) -> None:
-    orders = Orders(config(tokens=Path("tokens.yaml"), poll_s=0.5), Seat(1, 3, 2, tmp_path))
+    orders = WorkerStart(
+        config(tokens=Path("tokens.yaml"), poll_s=0.5), WorkerSlot(1, 3, 2, tmp_path)
+    )
     assert read_orders(write_orders(orders)) == orders
 
 
 def test_a_seat_knows_the_others_and_where_they_listen() -> None:
-    seat = Seat(1, 3, 2, Path("/run/x"))
+    seat = WorkerSlot(1, 3, 2, Path("/run/x"))
     assert seat.peers == (0, 2)
     assert seat.socket(2) == "unix:/run/x/2.sock"

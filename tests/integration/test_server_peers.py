@@ -9,9 +9,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from coalmine.errors import LoadFailed, NotFound, PartlyDone
-from coalmine_server.fleet.ledger import Ledger
+from coalmine_server.fleet.load_record import LoadRecord
 from coalmine_server.fleet.member import Noted
-from coalmine_server.fleet.seat import Seat
+from coalmine_server.fleet.worker_slot import WorkerSlot
 from tests.doubles.workers import Control, Worker, joined
 
 
@@ -27,7 +27,7 @@ async def test_a_change_is_made_in_every_worker(folder: Path) -> None:
         await workers[1].changes.load("m")
         await workers[2].changes.unload("m")
         assert [each.control.done for each in workers] == [["load m", "unload m"]] * 3
-    assert [name for name, each in Ledger(folder).read().items() if each.is_unloaded] == ["m"]
+    assert [name for name, each in LoadRecord(folder).read().items() if each.is_unloaded] == ["m"]
 
 
 async def test_a_change_that_fails_where_it_is_asked_for_reaches_nobody(folder: Path) -> None:
@@ -36,7 +36,7 @@ async def test_a_change_that_fails_where_it_is_asked_for_reaches_nobody(folder: 
         with pytest.raises(LoadFailed, match="model 'm': no"):
             await workers[0].changes.load("m")
         assert workers[1].control.done == []
-    assert Ledger(folder).read() == {}
+    assert LoadRecord(folder).read() == {}
 
 
 async def test_a_change_that_fails_elsewhere_names_the_worker_and_what_was_done(
@@ -114,7 +114,7 @@ async def test_the_part_of_one_that_does_not_answer_is_missing_and_logged(folder
 
 
 async def test_a_model_that_comes_back_by_the_disk_is_unloaded_no_more(folder: Path) -> None:
-    ledger, control = Ledger(folder), Control()
+    ledger, control = LoadRecord(folder), Control()
     ledger.note("m", is_unloaded=True)
     followed = Noted(control, ledger)
     await followed.load("m")
@@ -125,7 +125,7 @@ async def test_a_model_that_comes_back_by_the_disk_is_unloaded_no_more(folder: P
 
 
 def test_who_has_lost_its_seat_knows_of_its_successor(folder: Path) -> None:
-    seat = Seat(1, 3, 1, folder)
+    seat = WorkerSlot(1, 3, 1, folder)
     assert seat.others() == (0, 2), "nobody has it yet"
     seat.take()
     assert seat.others() == (0, 2)
@@ -136,7 +136,7 @@ def test_who_has_lost_its_seat_knows_of_its_successor(folder: Path) -> None:
 
 
 def test_a_seat_is_held_while_another_process_that_lives_has_it(folder: Path) -> None:
-    seat = Seat(1, 3, 1, folder)
+    seat = WorkerSlot(1, 3, 1, folder)
     assert not seat.is_held(), "nobody has it yet"
     seat.take()
     assert not seat.is_held(), "it is ours"

@@ -12,11 +12,11 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from structlog.testing import capture_logs
 
+from coalmine.access.tls_files import TlsFiles
 from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
-from coalmine.lifecycle import Stop
-from coalmine.security import TlsFiles
+from coalmine.process.lifecycle import Stop
 from coalmine_client import AsyncClient, Client, Tls
 from coalmine_server.app import Process
 from coalmine_server.config import ServerConfig

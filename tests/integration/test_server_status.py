@@ -12,17 +12,17 @@ import pytest
 from torch import Tensor, nn
 
 from coalmine.clock import SystemClock
-from coalmine.health import Health
-from coalmine.hold import Hold
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
+from coalmine.listener.health import Health
+from coalmine.process.answer_gate import AnswerGate
 from coalmine.tensors import Array
 from coalmine_server.app import Service
 from coalmine_server.calls import Calls
 from coalmine_server.config import Bounds, ServerConfig
-from coalmine_server.door import Door
+from coalmine_server.listener import ServerListener
 from coalmine_server.overview import Own
-from coalmine_server.spans import NoSpans
+from coalmine_server.spans import NoSpanRecorder
 from tests.doubles.model_rig import ModelRig
 from tests.doubles.server_rig import Rig, infer_request, pixels, serving
 from tests.models import Lies, Linear, Raises, config, write_model
@@ -104,17 +104,17 @@ async def test_a_model_that_is_loading_is_unavailable(tmp_path: Path) -> None:
 @asynccontextmanager
 async def answering(rig: ModelRig) -> AsyncIterator[grpc.aio.Channel]:
     """Yield a channel to a service over what `rig` has, whatever its state."""
-    clock, hold = SystemClock(), Hold()
+    clock, hold = SystemClock(), AnswerGate()
     calls = Calls(
         clock=clock,
-        spans=NoSpans(),
+        spans=NoSpanRecorder(),
         answered_unknown=rig.metrics.unknown_model(),
         bounds=Bounds(),
     )
     own = Own(rig.registry, rig.metrics.memory)
     service = Service(rig.registry, rig.control, own, calls, hold)
     settings = ServerConfig(Path(), "127.0.0.1:0", "127.0.0.1:0", grace_s=1)
-    door = Door(settings, Health(), service, None, access=None, clock=clock)
+    door = ServerListener(settings, Health(), service, None, access=None, clock=clock)
     addresses = await door.open()
     async with grpc.aio.insecure_channel(addresses["grpc"]) as channel:
         yield channel

@@ -34,7 +34,7 @@ runpy.run_module(program, run_name="__main__", alter_sys=True)
 
 LATE = """
 import atexit, os, signal, sys
-from coalmine.lifecycle import run
+from coalmine.process.lifecycle import run
 async def main(stop):
     os.kill(os.getpid(), signal.SIGTERM)
     await stop.wait()
@@ -76,14 +76,14 @@ def ended(
     ("program", "module", "how"),
     [
         (SERVER, "typer", "plain"),
-        (SERVER, "coalmine_server.cli.root", "unraisable"),
+        (SERVER, "coalmine_server.cli.server_verbs", "unraisable"),
         (SERVER, "torch", "plain"),
         (SERVER, "coalmine_server.app", "unraisable"),
         (WORKER, "structlog", "plain"),
         (ROUTER, "coalmine_router.app", "unraisable"),
         (PROXY, "coalmine_router.cli", "plain"),
-        (CHECK, "coalmine_server.packaging.check", "unraisable"),
-        (DEMO, "coalmine_client.demo.command", "plain"),
+        (CHECK, "coalmine_server.packaging.repository_check", "unraisable"),
+        (DEMO, "coalmine_demo.command", "plain"),
     ],
 )
 def test_ctrl_c_while_a_program_is_imported_is_quiet_and_130(
@@ -123,8 +123,8 @@ def test_sighup_while_a_router_is_imported_does_not_end_it(module: str, tmp_path
         (PROXY, "structlog"),
         (PROXY, "coalmine_router.proxy_app"),
         (CHECK, "typer"),
-        (DEMO, "coalmine_client.demo.command"),
-        (("coalmine_client", "routes"), "coalmine_client.cli.routes"),
+        (DEMO, "coalmine_demo.command"),
+        (("coalmine_client", "routes"), "coalmine_client.cli.routes.routes"),
     ],
 )
 def test_sighup_while_any_other_program_is_imported_ends_it(

@@ -12,9 +12,9 @@ from opentelemetry.trace import SpanContext, TraceFlags
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from coalmine.span_export import CountedSpans
-from coalmine.span_exporter import exporters_for
-from coalmine.span_settings import BatchSettings
+from coalmine.spans.span_export import CountedSpans
+from coalmine.spans.span_exporter import exporters_for
+from coalmine.spans.span_settings import BatchSettings
 from tests.doubles.certificates import Authority
 from tests.doubles.otlp_http_receiver import HttpAnswer, OtlpHttpReceiver
 from tests.doubles.split_route import closed_port

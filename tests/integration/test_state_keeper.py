@@ -14,11 +14,11 @@ from structlog.testing import capture_logs
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import StartError
-from coalmine_router.control.history import Change
+from coalmine_router.control.history_store import FILE
 from coalmine_router.control.keeper import StateKeeper
-from coalmine_router.control.plan import Weights, Wish, plan
+from coalmine_router.control.plan import Wish, WishedWeights, plan
+from coalmine_router.control.route_history import Change
 from coalmine_router.control.state_file import SCHEMA_VERSION, StateUnusable
-from coalmine_router.control.store import FILE
 from coalmine_router.saved_table import FILE as TABLE_FILE
 from coalmine_router.snapshot import table_message
 from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
@@ -54,7 +54,7 @@ async def kept(folder: Path, table: RouteTable | None = None) -> AsyncIterator[S
 async def give(keeper: StateKeeper, canary_bp: int, route: str = "digits") -> int:
     """Change the weights as the conductor does; return the revision."""
     await keeper.require_usable()
-    made = plan(keeper.current.table, Wish(route, Weights({"canary": canary_bp}), "ada"))
+    made = plan(keeper.current.table, Wish(route, WishedWeights({"canary": canary_bp}), "ada"))
     if made.is_unchanged:
         return made.after.revision
     await keeper.append([made.change(1)])

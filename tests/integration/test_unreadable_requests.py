@@ -10,11 +10,11 @@ from grpc_health.v1 import health_pb2
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2
 from coalmine.control.v1.control_pb2_grpc import add_ReportsServicer_to_server
-from coalmine.hold import Hold
-from coalmine.readable import Readable
+from coalmine.listener.readable import Readable
+from coalmine.process.answer_gate import AnswerGate
 from coalmine_router.observer.intake import Intake
 from coalmine_router.observer.totals import ReportTotals
-from coalmine_router.proxy.door import DataDoor, DoorSettings
+from coalmine_router.proxy.listener import DataListener, ListenerSettings
 from tests.doubles.callers import TOKENS, refusal, write_tokens
 from tests.doubles.control_rig import ControlRig, router_config
 from tests.doubles.server_rig import serving
@@ -49,10 +49,10 @@ async def test_health_of_a_server_refuses_them(
 
 async def test_health_of_a_proxy_refuses_them(caplog: pytest.LogCaptureFixture) -> None:
     nothing = grpc.method_handlers_generic_handler("no.Service", {})
-    door = DataDoor(DoorSettings("127.0.0.1:0"), nothing, SystemClock())
+    door = DataListener(ListenerSettings("127.0.0.1:0"), nothing, SystemClock())
     async with grpc.aio.insecure_channel(await door.open()) as channel:
         await expect_refused(channel, HEALTH)
-    await door.close(1.0, Hold(), lambda: None)
+    await door.close(1.0, AnswerGate(), lambda: None)
     assert not troubles(caplog)
 
 

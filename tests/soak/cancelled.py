@@ -19,7 +19,7 @@ from typing import Any, Final
 import grpc
 import yaml
 
-from coalmine.recycling import resident_mib
+from coalmine.process.recycling import resident_mib
 from tests.doubles.processes import Started, started
 from tests.doubles.router_setup import REQUEST, configuration
 from tests.doubles.server_process import server_of, written

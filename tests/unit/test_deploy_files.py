@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from coalmine_client.demo import heldout, models, place, report
+from coalmine_demo import demo_report, heldout, models, place
 from coalmine_router.config.file import read
 
 ROOT = Path(__file__).parents[2]
@@ -105,8 +105,8 @@ def test_spans_go_to_jaegers_otlp_port(service: str) -> None:
 
 
 def test_jaeger_is_the_pinned_image_that_the_demo_names() -> None:
-    assert SERVICES["jaeger"]["image"] == report.JAEGER
-    assert re.fullmatch(r"jaegertracing/jaeger:2\.\d+\.\d+", report.JAEGER)
+    assert SERVICES["jaeger"]["image"] == demo_report.JAEGER
+    assert re.fullmatch(r"jaegertracing/jaeger:2\.\d+\.\d+", demo_report.JAEGER)
 
 
 @pytest.mark.parametrize("service", ["models", "traffic"])

@@ -5,8 +5,8 @@ import os
 import sys
 from typing import Final, NoReturn
 
-from coalmine.early_signals import INTERRUPTED, end_at_signals, remember_hangup
-from coalmine.standard_streams import open_standard_streams
+from coalmine.process.early_signals import INTERRUPTED, end_at_signals, remember_hangup
+from coalmine.process.standard_streams import open_standard_streams
 
 _FAILED: Final = 1
 # What a standard output that takes no more answers with; its reader is gone, or its disk is full.

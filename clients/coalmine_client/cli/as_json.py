@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_client.cli.health import RouteHealth
+from coalmine_client.cli.route_health import RouteHealth
 
 Json = dict[str, Any]
 

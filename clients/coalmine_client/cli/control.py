@@ -11,12 +11,20 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 import grpc
 import typer
 
-from coalmine.calling import open_aio_channel, showing, shown
+from coalmine.access.target import open_aio_channel, showing, shown
+from coalmine.access.tls_files import Tls
+from coalmine.command_line.connection_options import (
+    Ca,
+    Cert,
+    Key,
+    ServerName,
+    Token,
+    TokenInPlaintext,
+    in_place_of,
+)
+from coalmine.command_line.number_options import whole_option
 from coalmine.control.v1.control_pb2_grpc import RouteControlStub
 from coalmine.limits import MESSAGE_BYTES_MAX
-from coalmine.number_options import whole_option
-from coalmine.secured import Ca, Cert, Key, ServerName, Token, TokenInPlaintext, in_place_of
-from coalmine.security import Tls
 from coalmine_client.cli.failure import (
     Failure,
     from_another,
@@ -58,7 +66,7 @@ Question = Callable[["RouteControlAsyncStub"], Awaitable[Found]]
 
 
 @dataclass(frozen=True, slots=True)
-class Control:
+class ControlClient:
     """A router's control API, and how it is called."""
 
     address: str
@@ -103,8 +111,8 @@ def _control(
     server_name: ServerName = None,
     token: Token = None,
     token_in_plaintext: TokenInPlaintext = False,
-) -> Control:
-    return Control(control, Tls.given(ca, cert, key, server_name), token, token_in_plaintext)
+) -> ControlClient:
+    return ControlClient(control, Tls.given(ca, cert, key, server_name), token, token_in_plaintext)
 
 
 # A verb's parameter `control`, as options.

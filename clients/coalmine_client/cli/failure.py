@@ -2,7 +2,7 @@
 
 import grpc
 
-from coalmine.calling import turned_away
+from coalmine.access.target import turned_away
 from coalmine.shown_value import printable
 
 EXIT_FAILED = 1

@@ -15,7 +15,7 @@ from coalmine_client.cli.console import (
     indented_line,
     line,
 )
-from coalmine_client.cli.health import HealthWord, RouteHealth
+from coalmine_client.cli.route_health import HealthWord, RouteHealth
 
 _STYLES: Final[dict[HealthWord, str]] = {"SERVING": GOOD, "DEGRADED": DOUBTFUL, "DOWN": BAD}
 

@@ -12,13 +12,11 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command, get_group
 
-from coalmine.early_signals import leave_hangup_to_system, leave_signals_to_python
 from coalmine.errors import StartError
+from coalmine.process.early_signals import leave_hangup_to_system, leave_signals_to_python
 from coalmine_client.cli.failure import one_line
 
 GROUP: Final = "coalmine.commands"
-
-DEMO: Final = EntryPoint("demo", "coalmine_client.demo.command:demo", GROUP)
 
 _HELP: Final = {
     "server": "Serve TorchScript models; inspect and change what a server serves.",
@@ -32,10 +30,12 @@ _EXTRA: Final = {"server": "server", "package": "server", "router": "router", "d
 
 
 def installed() -> list[EntryPoint]:
-    """Return the commands that installed packages offer, and the demo; none is imported."""
-    found = [*entry_points(group=GROUP), DEMO]
+    """Return the commands that installed packages offer, none of which is imported."""
     order = list(_HELP)
-    return sorted(found, key=lambda each: order.index(each.name) if each.name in order else 99)
+    return sorted(
+        entry_points(group=GROUP),
+        key=lambda each: order.index(each.name) if each.name in order else 99,
+    )
 
 
 class LazyGroup(TyperGroup):

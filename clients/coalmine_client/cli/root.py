@@ -7,20 +7,20 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from coalmine.early_signals import INTERRUPTED
 from coalmine.errors import StartError
+from coalmine.process.early_signals import INTERRUPTED
 from coalmine_client.cli.failure import EXIT_USAGE, Failure
-from coalmine_client.cli.history import history
-from coalmine_client.cli.infer import infer
+from coalmine_client.cli.infer.infer import infer
 from coalmine_client.cli.lazy import LazyGroup, installed
-from coalmine_client.cli.mismatches import mismatches
+from coalmine_client.cli.mismatches.mismatches import mismatches
 from coalmine_client.cli.protos import protos
-from coalmine_client.cli.routes import routes
-from coalmine_client.cli.shadow import shadow
-from coalmine_client.cli.status import status
-from coalmine_client.cli.traces import traces
-from coalmine_client.cli.trials import trials
-from coalmine_client.cli.weights import weights
+from coalmine_client.cli.routes.history import history
+from coalmine_client.cli.routes.routes import routes
+from coalmine_client.cli.routes.shadow import shadow
+from coalmine_client.cli.routes.trials import trials
+from coalmine_client.cli.routes.weights import weights
+from coalmine_client.cli.status.status import status
+from coalmine_client.cli.traces.traces import traces
 
 
 def run() -> None:

@@ -19,7 +19,7 @@ from coalmine_client.cli.console import (
     moment,
     table,
 )
-from coalmine_client.cli.shares import interval, share
+from coalmine_client.cli.percents import interval, share
 
 SEGMENTS_SHOWN = 10
 

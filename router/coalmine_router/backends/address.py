@@ -8,8 +8,8 @@ from typing import Final, TypeVar
 import grpc
 import structlog
 
-from coalmine.uninterrupted import answer_to, is_given_up
-from coalmine_router.backends.standing import Standing
+from coalmine.listener.uninterrupted import answer_to, is_given_up
+from coalmine_router.backends.address_state import AddressState
 from coalmine_router.backends.targets import Endpoint
 from coalmine_router.metadata import Pair
 
@@ -61,7 +61,7 @@ class Address:
         self.name = endpoint.name
         self.channel = channel
         self.outstanding = 0
-        self.standing = Standing()
+        self.standing = AddressState()
         # Models of which it says that it doesn't serve them.
         self.unserved: frozenset[str] = frozenset()
         self._changed = changed
@@ -135,7 +135,7 @@ class Address:
         """Call `doubted` each time that somebody doubts it."""
         self._doubted = doubted
 
-    def stands(self, standing: Standing) -> None:
+    def stands(self, standing: AddressState) -> None:
         """Take in what is known now, and tell it once where it matters."""
         before, self.standing = self.standing, standing
         if before.is_available != standing.is_available:

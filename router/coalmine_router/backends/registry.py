@@ -11,13 +11,13 @@ from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest, StartError
 from coalmine_router import channels
-from coalmine_router.backends.access import Access, OpensChannel
+from coalmine_router.backends.backend_access import BackendAccess, OpensChannel
 from coalmine_router.backends.ejection import Rules
-from coalmine_router.backends.lane import Lane
-from coalmine_router.backends.pace import Pace
-from coalmine_router.backends.pool import Pool, World
+from coalmine_router.backends.endpoint_pool import EndpointPool, PoolSurroundings
+from coalmine_router.backends.intervals import Intervals
 from coalmine_router.backends.resolve import Resolves
-from coalmine_router.news import News
+from coalmine_router.backends.variant_endpoints import VariantEndpoints
+from coalmine_router.change_signal import ChangeSignal
 from coalmine_router.table import STABLE, Backend, RouteTable
 
 _log = structlog.get_logger(__name__)
@@ -37,21 +37,21 @@ class Backends:
         rng: random.Random,
         resolver: Resolves,
         open_channel: OpensChannel = channels.open_channel,
-        pace: Pace | None = None,
+        pace: Intervals | None = None,
         rules: Rules | None = None,
         is_lenient: bool = False,
         may_lose_stable: bool = False,
     ) -> None:
         self._clock = clock
-        self._news = News()
-        self._world = World(rng, resolver, self._news, pace or Pace())
+        self._news = ChangeSignal()
+        self._world = PoolSurroundings(rng, resolver, self._news, pace or Intervals())
         self._open_channel = open_channel
         self._is_lenient = is_lenient
         self._may_lose_stable = may_lose_stable
         self._rules = rules or Rules()
-        self._pools: dict[str, Pool] = {}
-        self._retired: list[Pool] = []
-        self._lanes: dict[tuple[str, str], Lane] = {}
+        self._pools: dict[str, EndpointPool] = {}
+        self._retired: list[EndpointPool] = []
+        self._lanes: dict[tuple[str, str], VariantEndpoints] = {}
         self._tasks: asyncio.TaskGroup | None = None
         self._ejected = asyncio.Event()
 
@@ -71,15 +71,15 @@ class Backends:
         self._lay(table)
         self._news.tell()
 
-    def lane(self, route: str, variant: str) -> Lane:
+    def lane(self, route: str, variant: str) -> VariantEndpoints:
         """Return the lane of a variant of the table that was last followed."""
         return self._lanes[route, variant]
 
-    def find(self, route: str, variant: str) -> Lane | None:
+    def find(self, route: str, variant: str) -> VariantEndpoints | None:
         """Return the lane of a variant; None: the table that was last followed has none."""
         return self._lanes.get((route, variant))
 
-    def _accesses(self, table: RouteTable) -> Mapping[str, Access]:
+    def _accesses(self, table: RouteTable) -> Mapping[str, BackendAccess]:
         """Return how the backends are reached that are new, or others than before."""
         found = {}
         for backend in table.backends:
@@ -88,25 +88,25 @@ class Backends:
                 found[backend.name] = self._access(backend)
         return found
 
-    def _access(self, backend: Backend) -> Access:
+    def _access(self, backend: Backend) -> BackendAccess:
         try:
-            access = Access(backend, self._open_channel, is_lenient=self._is_lenient)
+            access = BackendAccess(backend, self._open_channel, is_lenient=self._is_lenient)
         except StartError as error:
             raise InvalidRequest(f"backend '{backend.name}': {error}") from None
         if access.trouble:
             _log.error("backend_files_wrong", backend=backend.name, reason=access.trouble)
         return access
 
-    def _reach(self, name: str, access: Access) -> None:
+    def _reach(self, name: str, access: BackendAccess) -> None:
         pool = self._pools.get(name)
         if pool is not None:
             pool.become(access)
             return
-        pool = self._pools[name] = Pool(access, self._world)
+        pool = self._pools[name] = EndpointPool(access, self._world)
         if self._tasks is not None:
             self._tasks.create_task(pool.run())
 
-    def _retire(self, pool: Pool) -> None:
+    def _retire(self, pool: EndpointPool) -> None:
         pool.retire()
         if self._tasks is None:
             self._retired.append(pool)
@@ -127,8 +127,8 @@ class Backends:
         for gone in before.values():
             gone.leave()
 
-    def _lane(self, at: tuple[str, str], pool: Pool, model: str) -> Lane:
-        return Lane(
+    def _lane(self, at: tuple[str, str], pool: EndpointPool, model: str) -> VariantEndpoints:
+        return VariantEndpoints(
             "/".join(at),
             pool,
             clock=self._clock,
@@ -217,7 +217,7 @@ class Backends:
         return is_so()
 
 
-def _reach(route: str, variant: str, lane: Lane) -> pb.VariantReach:
+def _reach(route: str, variant: str, lane: VariantEndpoints) -> pb.VariantReach:
     addresses, available = lane.counts
     return pb.VariantReach(
         route=route,

@@ -4,7 +4,7 @@ import ipaddress
 from dataclasses import dataclass
 from typing import Final
 
-from coalmine.addresses import split_address
+from coalmine.process.addresses import split_address
 
 _DNS_PORT: Final = 53
 

@@ -5,12 +5,12 @@ from typing import Annotated, Final, Self
 
 from pydantic import Field, model_validator
 
-from coalmine import config_file
-from coalmine.addresses import split_address
-from coalmine.config_file import Strict
+from coalmine.access.tls_files import TlsFiles
 from coalmine.errors import CoalmineError, StartError
-from coalmine.security import TlsFiles
-from coalmine.text_file import content_of
+from coalmine.process import config_file
+from coalmine.process.addresses import split_address
+from coalmine.process.config_file import Strict
+from coalmine.process.text_file import content_of
 from coalmine_router.config.names import Name, Target, text_of
 from coalmine_router.config.route import LimitsConfig, RouteConfig
 from coalmine_router.table import Backend, BackendTls, RouteTable

@@ -5,9 +5,9 @@ from typing import Annotated, Final
 
 from pydantic import AfterValidator, StringConstraints
 
-from coalmine.addresses import split_address
 from coalmine.errors import StartError
 from coalmine.inference import SERVICE
+from coalmine.process.addresses import split_address
 from coalmine.trace_context import TRACEPARENT
 from coalmine_router.metadata import OWN, travels_on
 

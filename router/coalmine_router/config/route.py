@@ -4,11 +4,17 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
-from coalmine.config_file import Duration, Percent, Size, Strict
 from coalmine.errors import StartError
-from coalmine_router.config.compare import CompareConfig
-from coalmine_router.config.copies import NOTHING, Capture, CopiesConfig, KeptConfig, SegmentConfig
-from coalmine_router.config.gates import GatesConfig
+from coalmine.process.config_file import Duration, Percent, Size, Strict
+from coalmine_router.config.compare_section import CompareConfig
+from coalmine_router.config.copies_section import (
+    NOTHING,
+    Capture,
+    CopiesConfig,
+    KeptConfig,
+    SegmentConfig,
+)
+from coalmine_router.config.gates_section import GatesConfig
 from coalmine_router.config.names import MetadataKey, MethodName, Name, ServiceName
 from coalmine_router.table import (
     STABLE,

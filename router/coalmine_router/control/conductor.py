@@ -10,9 +10,9 @@ import structlog
 from coalmine.clock import Clock
 from coalmine.errors import NotReady, Overloaded, Unavailable
 from coalmine_router.control.current import CurrentTable
-from coalmine_router.control.history import Change
 from coalmine_router.control.plan import Plan, Wish, plan
 from coalmine_router.control.readiness import AsksReadiness
+from coalmine_router.control.route_history import Change
 from coalmine_router.table import RouteTable
 
 _log = structlog.get_logger(__name__)

@@ -1,6 +1,6 @@
 """The route table in force, and word of each new one."""
 
-from coalmine_router.news import News
+from coalmine_router.change_signal import ChangeSignal
 from coalmine_router.table import RouteTable
 
 
@@ -13,7 +13,7 @@ class CurrentTable:
 
     def __init__(self, table: RouteTable, *, is_provisional: bool = False) -> None:
         self._table = table
-        self._news = News()
+        self._news = ChangeSignal()
         self.is_provisional = is_provisional
 
     @property

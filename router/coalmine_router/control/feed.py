@@ -12,10 +12,10 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1.control_pb2_grpc import TableFeedServicer
 from coalmine.errors import CoalmineError, InvalidRequest
 from coalmine.status import answering
+from coalmine_router.change_signal import ChangeSignal
 from coalmine_router.control.current import CurrentTable
-from coalmine_router.news import News
+from coalmine_router.open_streams import End, OpenStreams, write
 from coalmine_router.snapshot import table_message
-from coalmine_router.streams import End, Streams, write
 from coalmine_router.table import RouteTable
 from coalmine_router.unreachable import cut_in_the_middle
 
@@ -68,9 +68,9 @@ class TableFeed(TableFeedServicer):
     ) -> None:
         self._current = current
         self._clock = clock
-        self._streams = Streams("Follow", open_max=followers_max)
+        self._streams = OpenStreams("Follow", open_max=followers_max)
         self._followers: set[_Follower] = set()
-        self._heard = News()
+        self._heard = ChangeSignal()
         self._told = current.table
         self._message = table_message(current.table)
 

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 from typing import ClassVar, Final
 
 from coalmine.errors import StaleRevision
-from coalmine_router.control.history import Action, Change, Split, definition_of
+from coalmine_router.control.route_history import Action, Change, Split, definition_of
 from coalmine_router.table import STABLE, Route, RouteTable
 
 ANY_REVISION: Final = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Weights:
+class WishedWeights:
     """Weights to set; variants that are not named keep theirs, stable takes the remainder."""
 
     weights_bp: Mapping[str, int]
@@ -41,7 +41,7 @@ class Wish:
     """A change that somebody asks for."""
 
     route: str
-    edit: Weights | ShadowShare
+    edit: WishedWeights | ShadowShare
     actor: str
     reason: str = ""
     expect_revision: int = ANY_REVISION

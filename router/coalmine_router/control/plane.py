@@ -7,22 +7,22 @@ from typing import Any, Final, cast
 import grpc
 from prometheus_client import CollectorRegistry
 
-from coalmine.audit import Audit, Recorded
+from coalmine.access.audit_log import Audit, Recorded
 from coalmine.clock import Clock
 from coalmine.control.v1.control_pb2_grpc import (
     add_RouteControlServicer_to_server,
     add_TableFeedServicer_to_server,
 )
-from coalmine.reflection import Methods
+from coalmine.listener.reflection import ReflectedMethods
 from coalmine_router.backends.registry import Backends
-from coalmine_router.control.board import ReadinessBoard
 from coalmine_router.control.conductor import Conductor
 from coalmine_router.control.feed import TableFeed
 from coalmine_router.control.keeper import StateKeeper
 from coalmine_router.control.metrics import ControlMetrics
 from coalmine_router.control.readiness import ReadinessCheck
+from coalmine_router.control.readiness_cache import ReadinessCache
 from coalmine_router.control.service import Learned, RouteControl, nobody_known
-from coalmine_router.streams import Streams
+from coalmine_router.open_streams import OpenStreams
 from coalmine_router.table import RouteTable
 
 WATCHERS_MAX: Final = 256
@@ -51,10 +51,10 @@ class ControlPlane:
         self._reached = self._current.table
         self._backends.follow(self._reached)
         check = ReadinessCheck(backends)
-        self._board = ReadinessBoard(self._current, check)
+        self._board = ReadinessCache(self._current, check)
         self._conductor = Conductor(self._current, state, check, clock)
         self._feed = TableFeed(self._current, clock)
-        self._watchers = Streams("WatchRoute", open_max=WATCHERS_MAX)
+        self._watchers = OpenStreams("WatchRoute", open_max=WATCHERS_MAX)
         self._metrics = ControlMetrics(
             self._current,
             self._feed,
@@ -89,7 +89,9 @@ class ControlPlane:
         """Whether there is a state that takes changes."""
         return self._state.is_usable
 
-    def add_to(self, methods: Methods, learned: Learned, audit: Audit | None = None) -> None:
+    def add_to(
+        self, methods: ReflectedMethods, learned: Learned, audit: Audit | None = None
+    ) -> None:
         """Let a server answer RouteControl, with what the observer has learned.
 
         `audit` knows who asks, and records it.
@@ -108,7 +110,7 @@ class ControlPlane:
         recorded: Any = service if audit is None else Recorded(service, audit)
         add_RouteControlServicer_to_server(recorded, cast("grpc.aio.Server", methods))
 
-    def add_feed_to(self, methods: Methods) -> None:
+    def add_feed_to(self, methods: ReflectedMethods) -> None:
         """Let a server answer TableFeed."""
         add_TableFeedServicer_to_server(self._feed, cast("grpc.aio.Server", methods))
 

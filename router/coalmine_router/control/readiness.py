@@ -13,8 +13,8 @@ from grpc_health.v1 import health_pb2
 from coalmine.inference import SERVICE
 from coalmine.inference import inference_pb2 as oip
 from coalmine_router.backends.address import Address
-from coalmine_router.backends.lane import Lane, first_few
 from coalmine_router.backends.registry import Backends
+from coalmine_router.backends.variant_endpoints import VariantEndpoints, first_few
 from coalmine_router.table import RouteTable
 from coalmine_router.unreachable import why_unreachable
 
@@ -76,7 +76,7 @@ class ReadinessCheck:
         return asking.found()
 
 
-def _may_change(lane: Lane, *, patient: bool) -> bool:
+def _may_change(lane: VariantEndpoints, *, patient: bool) -> bool:
     """Return whether an address may come to be ready soon that isn't now."""
     return not lane.is_settled or (patient and (lane.has_names or not lane.ready))
 
@@ -96,7 +96,7 @@ class _Asking:
     """Asks the addresses of one lane that can be called, each once, a few at a time."""
 
     def __init__(
-        self, backends: Backends, lane: Lane, question: _Question, deadline_s: float
+        self, backends: Backends, lane: VariantEndpoints, question: _Question, deadline_s: float
     ) -> None:
         self._backends = backends
         self._lane = lane

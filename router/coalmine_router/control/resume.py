@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from coalmine.shares import percent
-from coalmine_router.control.history import LEFT, Change, Split, definition_of
+from coalmine_router.control.route_history import LEFT, Change, Split, definition_of
 from coalmine_router.table import STABLE, Route, RouteTable, Shadow
 
 ACTOR: Final = "configuration"

@@ -14,15 +14,15 @@ from coalmine.control.v1.control_pb2_grpc import RouteControlServicer
 from coalmine.errors import InvalidRequest
 from coalmine.status import answering
 from coalmine_router.control import checked
-from coalmine_router.control.board import ReadinessBoard
 from coalmine_router.control.conductor import Conductor
 from coalmine_router.control.current import CurrentTable
 from coalmine_router.control.feed import TableFeed
-from coalmine_router.control.history import change_message
 from coalmine_router.control.keeper import StateKeeper
-from coalmine_router.control.plan import ShadowShare, Weights, Wish
+from coalmine_router.control.plan import ShadowShare, Wish, WishedWeights
+from coalmine_router.control.readiness_cache import ReadinessCache
+from coalmine_router.control.route_history import change_message
+from coalmine_router.open_streams import OpenStreams, write
 from coalmine_router.snapshot import route_message
-from coalmine_router.streams import Streams, write
 from coalmine_router.table import Route, RouteTable
 
 _HISTORY: Final = 50
@@ -69,10 +69,10 @@ class RouteControl(RouteControlServicer):
         current: CurrentTable,
         conductor: Conductor,
         feed: TableFeed,
-        board: ReadinessBoard,
+        board: ReadinessCache,
         state: StateKeeper,
         learned: Learned,
-        watchers: Streams,
+        watchers: OpenStreams,
         known: Known,
         clock: Clock,
     ) -> None:
@@ -177,7 +177,7 @@ class RouteControl(RouteControlServicer):
             checked.name("variant", variant): weight
             for variant, weight in request.weights_bp.items()
         }
-        return await self._change(self._wish(request, Weights(weights), context), context)
+        return await self._change(self._wish(request, WishedWeights(weights), context), context)
 
     @answering
     async def SetShadow(self, request: pb.SetShadowRequest, context: _Context) -> pb.ChangeResponse:
@@ -198,7 +198,7 @@ class RouteControl(RouteControlServicer):
     def _wish(
         self,
         request: pb.SetWeightsRequest | pb.SetShadowRequest,
-        edit: Weights | ShadowShare,
+        edit: WishedWeights | ShadowShare,
         context: _Context,
     ) -> Wish:
         said = checked.text("actor", request.actor, checked.NAME_MAX)

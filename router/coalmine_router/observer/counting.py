@@ -6,13 +6,13 @@ from typing import Final
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.codes import code_name
 from coalmine_router.observer.split import is_by_split
-from coalmine_router.observer.traffic import Traffic
+from coalmine_router.observer.traffic_counts import TrafficCounts
 from coalmine_router.table import Route, RouteTable
 
 NOT_READY: Final = "not_ready"
 
 
-def count(report: pb.Report, table: RouteTable, traffic: Traffic) -> None:
+def count(report: pb.Report, table: RouteTable, traffic: TrafficCounts) -> None:
     """Count a report.
 
     Its request is an answer of `variant`, whatever its status. Calls before the one that answered

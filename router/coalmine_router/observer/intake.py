@@ -11,7 +11,7 @@ from coalmine.control.v1 import control_pb2_grpc as pb_grpc
 from coalmine.errors import InvalidRequest
 from coalmine.status import Context, answering
 from coalmine_router.observer.totals import ReportTotals
-from coalmine_router.streams import Streams, write
+from coalmine_router.open_streams import OpenStreams, write
 
 _log = structlog.get_logger(__name__)
 
@@ -33,7 +33,7 @@ class Intake(pb_grpc.ReportsServicer):
     ) -> None:
         self._totals = totals
         self._observe = observe
-        self._streams = Streams("Send", open_max=streams_max)
+        self._streams = OpenStreams("Send", open_max=streams_max)
 
     @property
     def turned_away(self) -> int:

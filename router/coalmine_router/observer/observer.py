@@ -7,22 +7,22 @@ from functools import partial
 import structlog
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.concluding import Concluding
-from coalmine_router.observer.copies.copies import Answered, Copies, GivenUp
+from coalmine_router.observer.compare_answers import AnswerComparison
+from coalmine_router.observer.copies.copy_sender import Answered, CopySender, GivenUp
 from coalmine_router.observer.counting import count
 from coalmine_router.observer.evidence.store import EvidenceStore
-from coalmine_router.observer.exchange import Copy, CopyCall, Exchange, copies_of
-from coalmine_router.observer.learning import Learning, segment_of
+from coalmine_router.observer.evidence_intake import EvidenceIntake, segment_of
+from coalmine_router.observer.observed_request import Copy, CopyCall, ObservedRequest, copies_of
 from coalmine_router.observer.order import InOrder
-from coalmine_router.observer.settings import UNSET, RouteSettings
-from coalmine_router.observer.telling.teller import Teller
-from coalmine_router.observer.traffic import Traffic
+from coalmine_router.observer.output.span_writer import SpanWriter
+from coalmine_router.observer.route_settings import UNSET, RouteSettings
+from coalmine_router.observer.traffic_counts import TrafficCounts
 from coalmine_router.table import RouteTable
 
 _log = structlog.get_logger(__name__)
 
 # Makes the part that sends copies; it is handed what to tell of each.
-MakesCopies = Callable[[Answered, GivenUp], Copies]
+MakesCopies = Callable[[Answered, GivenUp], CopySender]
 
 
 class Observer:
@@ -37,12 +37,12 @@ class Observer:
         *,
         tables: Callable[[], RouteTable],
         routes: Mapping[str, RouteSettings],
-        traffic: Traffic,
-        learning: Learning,
+        traffic: TrafficCounts,
+        learning: EvidenceIntake,
         copies: MakesCopies,
-        concluding: Concluding,
+        concluding: AnswerComparison,
         store: EvidenceStore,
-        teller: Teller,
+        teller: SpanWriter,
     ) -> None:
         self._tables = tables
         self._routes = routes
@@ -53,7 +53,7 @@ class Observer:
         self._store = store
         self._teller = teller
         self._tasks: asyncio.TaskGroup | None = None
-        self._orders: dict[str, InOrder[Exchange]] = {}
+        self._orders: dict[str, InOrder[ObservedRequest]] = {}
         self._under_way = 0
         self._idle = asyncio.Event()
         self._idle.set()
@@ -79,7 +79,7 @@ class Observer:
         """Count a report, and send its copies on their way; returns without waiting for them."""
         table = self._tables()
         count(report, table, self._traffic)
-        exchange = Exchange.of(report, table.by_route.get(report.route))
+        exchange = ObservedRequest.of(report, table.by_route.get(report.route))
         if exchange.route is not None:
             exchange.segment = segment_of(exchange.report, self._settings(exchange).segment_key)
             exchange.changes += self._learning.assigned(exchange.report, exchange.route)
@@ -90,14 +90,14 @@ class Observer:
         for copy in copies_of(exchange.report):
             self.copies.offer(exchange, copy, table)
 
-    def _answered(self, exchange: Exchange, call: CopyCall) -> None:
+    def _answered(self, exchange: ObservedRequest, call: CopyCall) -> None:
         exchange.calls.append(call)
         self._settle(exchange)
 
-    def _given_up(self, exchange: Exchange, _copy: Copy) -> None:
+    def _given_up(self, exchange: ObservedRequest, _copy: Copy) -> None:
         self._settle(exchange)
 
-    def _settle(self, exchange: Exchange) -> None:
+    def _settle(self, exchange: ObservedRequest) -> None:
         """Note that one copy has come to its end."""
         exchange.waiting -= 1
         if exchange.waiting:
@@ -109,7 +109,7 @@ class Observer:
         else:
             concluded()
 
-    def _concluded(self, exchange: Exchange) -> None:
+    def _concluded(self, exchange: ObservedRequest) -> None:
         counted = self.copies.compared if exchange.found else self.copies.uncompared
         for call in exchange.calls:
             counted(exchange.report.route, call.copy)
@@ -119,7 +119,7 @@ class Observer:
         for each in self._order(exchange).ready(turn, exchange):
             self._learnt(each)
 
-    def _learnt(self, exchange: Exchange) -> None:
+    def _learnt(self, exchange: ObservedRequest) -> None:
         exchange.turn = None
         try:
             exchange.changes += self._learning.learn(exchange)
@@ -127,7 +127,7 @@ class Observer:
         except Exception:  # noqa: BLE001 - one odd exchange must not cost those behind it
             _log.exception("exchange_not_told", route=exchange.report.route)
 
-    def _finish(self, exchange: Exchange) -> None:
+    def _finish(self, exchange: ObservedRequest) -> None:
         self._teller.exchange(exchange, self._settings(exchange))
         if not exchange.changes:
             return
@@ -137,7 +137,7 @@ class Observer:
         else:
             tell()
 
-    def _tell(self, exchange: Exchange) -> None:
+    def _tell(self, exchange: ObservedRequest) -> None:
         """Tell of verdicts, which are on disk by then wherever the disk takes them."""
         for change in exchange.changes:
             self._teller.verdict(change)
@@ -149,12 +149,12 @@ class Observer:
         """How many exchanges were learnt from after others that were reported later."""
         return sum(each.out_of_turn for each in self._orders.values())
 
-    def _order(self, exchange: Exchange) -> InOrder[Exchange]:
+    def _order(self, exchange: ObservedRequest) -> InOrder[ObservedRequest]:
         """Return the order of a route; those of names that the table doesn't have share one."""
         name = exchange.route.name if exchange.route is not None else ""
         return self._orders.setdefault(name, InOrder())
 
-    def _settings(self, exchange: Exchange) -> RouteSettings:
+    def _settings(self, exchange: ObservedRequest) -> RouteSettings:
         return self._routes.get(exchange.report.route, UNSET)
 
     def _begin(

@@ -1,4 +1,4 @@
-"""Things in the order in which they were announced, whenever they are ready. Pure.
+"""Items in the order in which they were announced, whenever they are ready. Pure.
 
 Evidence must not be counted in the order in which answers come back: if mismatches come back sooner
 than matches do, the first ones look like many.
@@ -8,24 +8,24 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
-Thing = TypeVar("Thing")
+Item = TypeVar("Item")
 
 WAITING_MAX: Final = 4_096
 
 
 @dataclass(slots=True, eq=False)
-class Turn(Generic[Thing]):
-    """The place of one thing, which is `None` until it is ready."""
+class Turn(Generic[Item]):
+    """The place of one item, which is `None` until it is ready."""
 
-    thing: Thing | None = None
+    item: Item | None = None
     is_over: bool = False
 
 
-class InOrder(Generic[Thing]):
+class InOrder(Generic[Item]):
     """A row of turns, bounded: over it, the first one is no longer waited for."""
 
     def __init__(self, waiting_max: int = WAITING_MAX) -> None:
-        self._turns: deque[Turn[Thing]] = deque()
+        self._turns: deque[Turn[Item]] = deque()
         self._waiting_max = waiting_max
         # Those that were ready after others behind them had gone on.
         self.out_of_turn = 0
@@ -33,27 +33,27 @@ class InOrder(Generic[Thing]):
     def __len__(self) -> int:
         return len(self._turns)
 
-    def announce(self) -> Turn[Thing]:
+    def announce(self) -> Turn[Item]:
         """Return the next turn; each must come to `ready` once."""
-        turn: Turn[Thing] = Turn()
+        turn: Turn[Item] = Turn()
         self._turns.append(turn)
         return turn
 
-    def ready(self, turn: Turn[Thing], thing: Thing) -> list[Thing]:
-        """Return the things whose turn has come, in order; that of a turn that is over, at once."""
+    def ready(self, turn: Turn[Item], item: Item) -> list[Item]:
+        """Return the items whose turn has come, in order; that of a turn that is over, at once."""
         if turn.is_over:
             self.out_of_turn += 1
-            return [thing]
-        turn.thing = thing
+            return [item]
+        turn.item = item
         return self._due()
 
-    def _due(self) -> list[Thing]:
-        due: list[Thing] = []
-        while self._turns and (self._turns[0].thing is not None or self._is_over_bound()):
+    def _due(self) -> list[Item]:
+        due: list[Item] = []
+        while self._turns and (self._turns[0].item is not None or self._is_over_bound()):
             turn = self._turns.popleft()
             turn.is_over = True
-            if turn.thing is not None:
-                due.append(turn.thing)
+            if turn.item is not None:
+                due.append(turn.item)
         return due
 
     def _is_over_bound(self) -> bool:

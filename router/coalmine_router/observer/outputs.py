@@ -17,8 +17,8 @@ from coalmine.errors import StartError
 from coalmine.inference import SERVICE
 from coalmine.inference import inference_pb2 as oip
 from coalmine_router.backends.registry import Backends
-from coalmine_router.config.compare import unknown_outputs
-from coalmine_router.observer.settings import RouteSettings
+from coalmine_router.config.compare_section import unknown_outputs
+from coalmine_router.observer.route_settings import RouteSettings
 from coalmine_router.table import STABLE, Route, RouteTable
 
 _log = structlog.get_logger(__name__)

@@ -4,8 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from coalmine_router.observer.codes import code_name
-from coalmine_router.observer.comparison.result import Answer
-from coalmine_router.observer.exchange import Exchange, Role
+from coalmine_router.observer.comparison.result import ComparedAnswer
+from coalmine_router.observer.observed_request import ObservedRequest, Role
 from coalmine_router.table import STABLE
 
 # The place of the answer that the caller got.
@@ -24,21 +24,21 @@ class Planned:
     has_noise: bool = False
 
 
-def answers_of(exchange: Exchange) -> tuple[Answer, ...]:
+def answers_of(exchange: ObservedRequest) -> tuple[ComparedAnswer, ...]:
     """Return the answer that the caller got, then those of the copies."""
     report = exchange.report
-    given = Answer(exchange.response, code_name(report.status_code), report.status_message)
+    given = ComparedAnswer(exchange.response, code_name(report.status_code), report.status_message)
     return given, *(call.answer for call in exchange.calls)
 
 
-def addresses_of(exchange: Exchange) -> tuple[str, ...]:
+def addresses_of(exchange: ObservedRequest) -> tuple[str, ...]:
     """Return who gave each of the answers, host:port; "" where a report doesn't say."""
     attempts = exchange.report.attempts
     given = attempts[-1].address if attempts else ""
     return given, *(call.address for call in exchange.calls)
 
 
-def pairs_of(exchange: Exchange) -> list[Planned]:
+def pairs_of(exchange: ObservedRequest) -> list[Planned]:
     """Return what is compared; noise, if there is any, comes first.
 
     A shadow is compared with who answered. An audit is stable against the other side, whichever of
@@ -50,7 +50,7 @@ def pairs_of(exchange: Exchange) -> list[Planned]:
     return [_beside_noise(pair) if has_noise else pair for pair in found]
 
 
-def _pairs(exchange: Exchange) -> Iterator[Planned]:
+def _pairs(exchange: ObservedRequest) -> Iterator[Planned]:
     answered = exchange.report.variant
     for place, call in enumerate(exchange.calls, 1):
         role, variant = call.copy.role, call.copy.variant

@@ -13,36 +13,36 @@ from prometheus_client import CollectorRegistry
 
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2_grpc as pb_grpc
-from coalmine.cores import cores
+from coalmine.process.cores import cores
 from coalmine_router.backends.registry import Backends
 from coalmine_router.config.route import RouteConfig
+from coalmine_router.observer.compare_answers import AnswerComparison
 from coalmine_router.observer.comparison.busy import pool_size
+from coalmine_router.observer.comparison.compare_process import WorkerProcess
+from coalmine_router.observer.comparison.comparer import Comparer, PoolLimits
 from coalmine_router.observer.comparison.job import Job, Results, run
-from coalmine_router.observer.comparison.pool import Comparing, PoolLimits
-from coalmine_router.observer.comparison.process import WorkerProcess
-from coalmine_router.observer.concluding import Concluding
-from coalmine_router.observer.copies.copies import Answered, Copies, GivenUp
-from coalmine_router.observer.copies.limits import CopyLimits, configured
-from coalmine_router.observer.copies.reach import Reach
+from coalmine_router.observer.copies.copy_limits import CopyLimits, configured
+from coalmine_router.observer.copies.copy_sender import Answered, CopySender, GivenUp
+from coalmine_router.observer.copies.reach import CopyReach
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.store import EvidenceStore
 from coalmine_router.observer.evidence.tally import Tally
 from coalmine_router.observer.evidence.trial_file import FILE as EVIDENCE_FILE
 from coalmine_router.observer.evidence.trials import Trials
-from coalmine_router.observer.examples.store import FILE as EXAMPLES_FILE
-from coalmine_router.observer.examples.store import Mismatches
+from coalmine_router.observer.evidence_intake import EvidenceIntake
+from coalmine_router.observer.examples.example_store import FILE as EXAMPLES_FILE
+from coalmine_router.observer.examples.example_store import Mismatches
 from coalmine_router.observer.intake import Intake
-from coalmine_router.observer.learned import Learned
-from coalmine_router.observer.learning import Learning
 from coalmine_router.observer.observer import Observer
+from coalmine_router.observer.output.evidence_metrics import EvidenceMetrics
+from coalmine_router.observer.output.metrics import RouterMetrics
+from coalmine_router.observer.output.span_writer import NoSpans, Spans, SpanWriter
 from coalmine_router.observer.outputs import OutputsCheck
+from coalmine_router.observer.queries import ObserverQueries
 from coalmine_router.observer.recent import INTERVAL_S
-from coalmine_router.observer.settings import settings_of
-from coalmine_router.observer.telling.evidence_metrics import EvidenceMetrics
-from coalmine_router.observer.telling.metrics import RouterMetrics
-from coalmine_router.observer.telling.teller import NoSpans, Spans, Teller
+from coalmine_router.observer.route_settings import settings_of
 from coalmine_router.observer.totals import ReportTotals
-from coalmine_router.observer.traffic import Traffic
+from coalmine_router.observer.traffic_counts import TrafficCounts
 from coalmine_router.observer.warned import WarningCounts
 from coalmine_router.table import RouteTable
 
@@ -77,7 +77,7 @@ class ObserverPlane:
         self._given = given
         self._routes = {name: settings_of(each) for name, each in given.routes.items()}
         # What is counted.
-        self._traffic, self._reports = Traffic(), ReportTotals()
+        self._traffic, self._reports = TrafficCounts(), ReportTotals()
         self._tally, self._warned, self._trials = Tally(), WarningCounts(), Trials()
         # What is kept.
         self._store = EvidenceStore(given.folder / EVIDENCE_FILE, self._trials, given.clock)
@@ -86,10 +86,10 @@ class ObserverPlane:
         )
         # Who does it.
         self._comparing = self._comparing_here_and_elsewhere()
-        self._learning = Learning(
+        self._learning = EvidenceIntake(
             self._trials, self._tally, self._routes, given.clock, given.backends.ready_addresses
         )
-        self._teller = Teller(given.spans, given.resource, given.rng, given.clock)
+        self._teller = SpanWriter(given.spans, given.resource, given.rng, given.clock)
         self._observer = self._observes()
         self._intake = Intake(self._reports, self._observer.observe)
         # Who tells of it.
@@ -97,8 +97,8 @@ class ObserverPlane:
         given.registry.register(self._traffic_metrics())
         given.registry.register(self._evidence_metrics())
 
-    def _comparing_here_and_elsewhere(self) -> Comparing[Job, Results]:
-        return Comparing(
+    def _comparing_here_and_elsewhere(self) -> Comparer[Job, Results]:
+        return Comparer(
             run=run,
             start=partial(WorkerProcess, run),
             clock=self._given.clock,
@@ -120,8 +120,8 @@ class ObserverPlane:
             teller=self._teller,
         )
 
-    def _concludes(self) -> Concluding:
-        return Concluding(
+    def _concludes(self) -> AnswerComparison:
+        return AnswerComparison(
             compares=self._comparing,
             learning=self._learning,
             examples=self._examples,
@@ -131,10 +131,10 @@ class ObserverPlane:
             rng=self._given.rng,
         )
 
-    def _copies(self, answered: Answered, given_up: GivenUp) -> Copies:
+    def _copies(self, answered: Answered, given_up: GivenUp) -> CopySender:
         given = self._given
-        return Copies(
-            reach=Reach(given.backends, given.clock),
+        return CopySender(
+            reach=CopyReach(given.backends, given.clock),
             settings=configured(given.routes),
             answered=answered,
             given_up=given_up,
@@ -143,8 +143,8 @@ class ObserverPlane:
             limits=given.copy_limits,
         )
 
-    def _tells_operators(self) -> Learned:
-        return Learned(
+    def _tells_operators(self) -> ObserverQueries:
+        return ObserverQueries(
             since_ns=self._given.clock.wall_ns(),
             routes=self._routes,
             traffic=self._traffic,

@@ -6,7 +6,7 @@ from typing import Final
 
 import structlog
 
-from coalmine_router.config.copies import Capture
+from coalmine_router.config.copies_section import Capture
 from coalmine_router.observer.comparison.result import Warned
 
 _log = structlog.get_logger(__name__)

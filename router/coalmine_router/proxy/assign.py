@@ -12,7 +12,7 @@ from hashlib import blake2b
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest
 from coalmine_router.proxy.block import Block, Chance
-from coalmine_router.proxy.copying import CopyDraw
+from coalmine_router.proxy.copy_plan import CopyDraw
 from coalmine_router.table import STABLE, WHOLE_BP, Route, Variant
 
 

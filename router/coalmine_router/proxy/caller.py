@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from coalmine.security import AUTHORIZATION
+from coalmine.access.tls_files import AUTHORIZATION
 from coalmine.telemetry import VARIANT_KEY
 from coalmine.trace_context import TRACEPARENT, TRACESTATE, Parent, header, parse
 from coalmine_router.metadata import Pair, travels_on

@@ -9,7 +9,7 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.trace_context import HeadSampler, Parent
 from coalmine_router.metadata import Pair, showing
 from coalmine_router.proxy.caller import Caller
-from coalmine_router.proxy.copying import NO_COPIES, Copies
+from coalmine_router.proxy.copy_plan import NO_COPIES, CopyPlan
 from coalmine_router.proxy.forward import Attempt
 from coalmine_router.proxy.routing import BoundVariant, RoutedRoute
 
@@ -46,7 +46,7 @@ class Exchange:
     reason: "pb.Assignment.ValueType" = pb.ASSIGNMENT_UNSPECIFIED
     chosen: BoundVariant | None = None
     chosen_by: "pb.Assignment.ValueType" = pb.ASSIGNMENT_UNSPECIFIED
-    copies: Copies = NO_COPIES
+    copies: CopyPlan = NO_COPIES
     attempts: tuple[Attempt, ...] = ()
     turned_away = ""
     is_reported = False

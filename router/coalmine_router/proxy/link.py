@@ -8,10 +8,10 @@ from typing import Final
 
 import grpc
 
-from coalmine.calling import Shown, open_aio_channel, showing, shown, shown_from
-from coalmine.credentials import channel_credentials
-from coalmine.security import Tls
-from coalmine.watched import Watched, follow
+from coalmine.access.credentials import channel_credentials
+from coalmine.access.target import Shown, open_aio_channel, showing, shown, shown_from
+from coalmine.access.tls_files import Tls
+from coalmine.process.watched_files import Watched, follow
 from coalmine_router.channels import CONTROL_OPTIONS
 
 # How long a connection is waited for before the files are asked whether it is still the right one.

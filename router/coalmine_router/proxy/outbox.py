@@ -23,7 +23,7 @@ _REPORTS_TAG: Final = bytes([pb.ReportBatch.REPORTS_FIELD_NUMBER << 3 | 2])
 _WITHOUT_BODIES: Final = pb.Report(uncopied="pressure").SerializeToString()
 
 
-class Batch(NamedTuple):
+class OutboxBatch(NamedTuple):
     """A serialised ReportBatch with so many reports."""
 
     number: int
@@ -46,7 +46,7 @@ class Outbox:
         # collection has nothing to look into.
         self.waiting: deque[bytes] = deque()
         self._bodies: deque[bytes] = deque()
-        self._unacknowledged: deque[Batch] = deque()
+        self._unacknowledged: deque[OutboxBatch] = deque()
         self._window_bytes = 0
         # By second: how many had come in by then.
         self._marks: deque[tuple[float, int]] = deque()
@@ -98,11 +98,11 @@ class Outbox:
         """Whether everything has been taken in."""
         return not self.waiting and not self._unacknowledged
 
-    def unacknowledged(self) -> tuple[Batch, ...]:
+    def unacknowledged(self) -> tuple[OutboxBatch, ...]:
         """Return the batches to send again over a new stream, in this order."""
         return tuple(self._unacknowledged)
 
-    def take(self) -> Batch:
+    def take(self) -> OutboxBatch:
         """Return the next batch, of what has waited longest; it is kept until acknowledged."""
         self._number += 1
         parts = [self._head()]
@@ -112,7 +112,7 @@ class Outbox:
             taken += len(report) + _EACH_BYTES
             self._sent += 1
             parts += (_REPORTS_TAG, varint(len(report)), report)
-        batch = Batch(self._number, self._sent - before, b"".join(parts))
+        batch = OutboxBatch(self._number, self._sent - before, b"".join(parts))
         self._unacknowledged.append(batch)
         self._window_bytes += len(batch.data)
         self._held_bytes += len(batch.data) - taken

@@ -12,8 +12,8 @@ from typing import Final, TypeVar
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.varint import varint
-from coalmine_router.blame import REFUSALS
 from coalmine_router.channels import COPY_BYTES_MAX
+from coalmine_router.codes import REFUSALS
 from coalmine_router.metadata import Pair
 from coalmine_router.proxy.exchange import Exchange
 from coalmine_router.proxy.forward import TIMEOUT_S_MAX, Attempt, Outcome

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from coalmine.errors import NotFound
 from coalmine.telemetry import REQUESTED_VERSION_KEY, REVISION_KEY, VARIANT_KEY
 from coalmine_router import wire
-from coalmine_router.backends.lane import Lane
+from coalmine_router.backends.variant_endpoints import VariantEndpoints
 from coalmine_router.metadata import Pair
 from coalmine_router.proxy.admission import Admission
 from coalmine_router.proxy.assign import Assigner
@@ -23,7 +23,7 @@ _ANY_METHOD: Final = "*"
 class Lanes(Protocol):
     """Knows the way to each variant's backend; Backends does."""
 
-    def lane(self, route: str, variant: str) -> Lane:
+    def lane(self, route: str, variant: str) -> VariantEndpoints:
         """Return the lane of a variant of the table in force."""
         ...
 
@@ -33,7 +33,7 @@ class BoundVariant:
     """A variant of one revision: its lane, what is added to requests, and what answers say."""
 
     variant: Variant
-    lane: Lane
+    lane: VariantEndpoints
     # Appended to a request; empty where the caller's name and version stand.
     override: bytes
     stamp: tuple[Pair, ...]

@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 from coalmine.errors import CoalmineError, Unavailable
-from coalmine.hold import Hold
 from coalmine.inference import MODEL_INFER
 from coalmine.limits import bytes_while_sent
+from coalmine.process.answer_gate import AnswerGate
 from coalmine.trace_context import HeadSampler
 from coalmine_router import wire
 from coalmine_router.backends.address import Address
@@ -44,7 +44,7 @@ class DataPlane:
     ) -> None:
         self.routing: Routing = NOTHING_ROUTED
         self.admission = Admission("this proxy", Limits())
-        self.hold = Hold()
+        self.hold = AnswerGate()
         # Set when the process is about to end.
         self.ending = asyncio.Event()
         self._report = report

@@ -9,7 +9,7 @@ import grpc
 from coalmine.errors import CoalmineError, InvalidRequest, NotFound, Unavailable
 from coalmine.inference import MODEL_STREAM_INFER as METHOD
 from coalmine.limits import bytes_while_sent
-from coalmine.uninterrupted import end_call, is_given_up, uninterrupted
+from coalmine.listener.uninterrupted import end_call, is_given_up, uninterrupted
 from coalmine_router import wire
 from coalmine_router.backends.address import Address
 from coalmine_router.metadata import answered
@@ -30,7 +30,7 @@ from coalmine_router.proxy.service import DataPlane
 RawStream = grpc.aio.StreamStreamCall[bytes, bytes]
 
 
-class Streams:
+class StreamService:
     """Passes streams on, for the routes of a data plane. Each is one request to its limits."""
 
     def __init__(self, plane: DataPlane) -> None:
@@ -94,7 +94,7 @@ class Streams:
         )
         address.outstanding += 1
         try:
-            outcome = await _Stream(exchange, attempt, context, self._plane).run(remaining)
+            outcome = await _RoutedStream(exchange, attempt, context, self._plane).run(remaining)
         finally:
             address.outstanding -= 1
         self._plane.ended(exchange, attempt.end(outcome))
@@ -103,7 +103,7 @@ class Streams:
         context.set_trailing_metadata((*outcome.trailing, *exchange.stamp))
 
 
-class _Stream:
+class _RoutedStream:
     """One stream, while both sides talk."""
 
     def __init__(

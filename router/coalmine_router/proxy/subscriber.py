@@ -8,7 +8,7 @@ from typing import Final, Protocol
 import grpc
 import structlog
 
-from coalmine.calling import turned_away
+from coalmine.access.target import turned_away
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import CoalmineError, reason_of

@@ -10,8 +10,8 @@ import structlog
 from coalmine.clock import Clock
 from coalmine.errors import DeadlineSpent, Unavailable
 from coalmine_server.batching.burst import Burst
+from coalmine_server.batching.request_queue import Batch, Pending, QueueLimits, RequestQueue
 from coalmine_server.batching.timers import Alarm, Timer
-from coalmine_server.batching.waiting import Batch, Limits, Pending, Waiting
 from coalmine_server.figures.statistics import VersionStatistics
 from coalmine_server.runtime.execution import Ran, Result
 from coalmine_server.signature import Checked
@@ -44,7 +44,7 @@ class Batcher:
         self,
         *,
         label: str,
-        limits: Limits,
+        limits: QueueLimits,
         workers: Sequence[Runs],
         clock: Clock,
         timer: Timer,
@@ -56,7 +56,7 @@ class Batcher:
         self._bursts: set[Burst] = set()
         self._clock = clock
         self._statistics = metrics
-        self._waiting = Waiting(label, limits)
+        self._waiting = RequestQueue(label, limits)
         self._due = Alarm(timer, self._dispatch)
         self._expiry = Alarm(timer, self._expire_due)
         self._held = Alarm(timer, self._collect_held)

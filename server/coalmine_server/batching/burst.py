@@ -6,7 +6,7 @@ from functools import partial
 from typing import Self
 
 from coalmine.clock import Clock
-from coalmine_server.batching.waiting import Batch, Pending, Waiting
+from coalmine_server.batching.request_queue import Batch, Pending, RequestQueue
 from coalmine_server.runtime.execution import Ran
 from coalmine_server.signature import Checked
 
@@ -36,7 +36,7 @@ class Burst:
         return cls(lambda: batches.pop() if batches else (), clock)
 
     @classmethod
-    def of_waiting(cls, waiting: Waiting, clock: Clock) -> Self:
+    def of_waiting(cls, waiting: RequestQueue, clock: Clock) -> Self:
         """Return a burst of requests that wait, each alone, until there is no further one."""
         return cls(partial(_one_of, waiting, clock), clock)
 
@@ -61,7 +61,7 @@ class Burst:
         return found
 
 
-def _one_of(waiting: Waiting, clock: Clock) -> Sequence[Pending]:
+def _one_of(waiting: RequestQueue, clock: Clock) -> Sequence[Pending]:
     while (pending := waiting.take_one(clock.monotonic_ns())) is not None:
         if not pending.future.done():  # else it was cancelled a moment ago
             return (pending,)

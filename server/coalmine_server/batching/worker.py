@@ -13,7 +13,7 @@ from structlog.contextvars import get_contextvars
 
 from coalmine.clock import Clock
 from coalmine.errors import ModelFailed
-from coalmine.output_capture import printing_as
+from coalmine.process.output_capture import printing_as
 from coalmine_server.batching.burst import Burst
 from coalmine_server.runtime.execution import Execution, Ran
 from coalmine_server.runtime.program import Program

@@ -7,10 +7,10 @@ from typing import Any
 import grpc
 from google.protobuf.message import Message
 
-from coalmine.calling import open_aio_channel, shown
+from coalmine.access.target import open_aio_channel, shown
+from coalmine.access.tls_files import Tls
 from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceStub
 from coalmine.limits import MESSAGE_LIMITS
-from coalmine.security import Tls
 
 
 class AskFailed(Exception):

@@ -9,8 +9,9 @@ import typer
 
 from coalmine import telemetry
 from coalmine.errors import StartError
-from coalmine.lifecycle import EXIT_CANNOT_START
-from coalmine.standard_streams import say_to_people
+from coalmine.process.lifecycle import EXIT_CANNOT_START
+from coalmine.process.log import configure_logging
+from coalmine.process.standard_streams import say_to_people
 
 _FIRST_PROCESS: Final = 1
 _NO_TORCH: Final = "torch is not installed; pip install 'coalmine[server]'"
@@ -19,7 +20,7 @@ _NO_TORCH: Final = "torch is not installed; pip install 'coalmine[server]'"
 def prepare() -> None:
     """Log to standard error, and fail where torch is missing."""
     try:
-        telemetry.configure_logging(telemetry.SERVER_SERVICE)
+        configure_logging(telemetry.SERVER_SERVICE)
     except StartError as error:
         fail(str(error))
     if importlib.util.find_spec("torch") is None:

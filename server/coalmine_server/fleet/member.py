@@ -7,21 +7,21 @@ from typing import Final, Protocol
 
 import structlog
 
-from coalmine.cores import cores
 from coalmine.errors import CoalmineError
 from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceServicer as Servicer
-from coalmine.thread import in_thread
+from coalmine.process.blocking_thread import in_thread
+from coalmine.process.cores import cores
 from coalmine_server.extensions import Changes
-from coalmine_server.fleet.ledger import Entries, Ledger, missed
+from coalmine_server.fleet.load_record import Entries, LoadRecord, missed
 from coalmine_server.fleet.peers import CarriesOut, Everywhere, OfAll, Peers, hearing
-from coalmine_server.fleet.seat import Seat
+from coalmine_server.fleet.worker_slot import WorkerSlot
 from coalmine_server.overview import Overview
-from coalmine_server.poll import Changes as Followed
+from coalmine_server.poll import RepositoryChanges as Followed
 
 _log = structlog.get_logger(__name__)
 
 
-class Control(CarriesOut, Followed, Protocol):
+class MemberControl(CarriesOut, Followed, Protocol):
     """What changes the models of this process."""
 
 
@@ -50,11 +50,11 @@ class Membership(Protocol):
         """Return the models that stay unloaded at the start."""
         ...
 
-    def changes(self, control: Control) -> Changes:
+    def changes(self, control: MemberControl) -> Changes:
         """Return what a caller's changes go to."""
         ...
 
-    def followed(self, control: Control) -> Followed:
+    def followed(self, control: MemberControl) -> Followed:
         """Return what changes on the disk go to."""
         ...
 
@@ -62,7 +62,9 @@ class Membership(Protocol):
         """Return where the index and the statistics come from."""
         ...
 
-    def joined(self, control: Control, servicer: Servicer) -> AbstractAsyncContextManager[None]:
+    def joined(
+        self, control: MemberControl, servicer: Servicer
+    ) -> AbstractAsyncContextManager[None]:
         """Be one of the others within this block, in the state that they are in.
 
         `servicer` answers them, of this process alone.
@@ -83,11 +85,11 @@ class Alone:
         """Return nothing: a new start serves all that there is."""
         return ()
 
-    def changes(self, control: Control) -> Changes:
+    def changes(self, control: MemberControl) -> Changes:
         """Return `control`."""
         return control
 
-    def followed(self, control: Control) -> Followed:
+    def followed(self, control: MemberControl) -> Followed:
         """Return `control`."""
         return control
 
@@ -96,7 +98,7 @@ class Alone:
         return own
 
     @asynccontextmanager
-    async def joined(self, control: Control, servicer: Servicer) -> AsyncIterator[None]:  # noqa: ARG002 - nobody asks
+    async def joined(self, control: MemberControl, servicer: Servicer) -> AsyncIterator[None]:  # noqa: ARG002 - nobody asks
         """Yield at once."""
         yield
 
@@ -106,11 +108,11 @@ class Member:
 
     listens_early: Final = False
 
-    def __init__(self, seat: Seat) -> None:
+    def __init__(self, seat: WorkerSlot) -> None:
         self.cores = seat.cores
         self._seat = seat
         self._peers = Peers(seat)
-        self._ledger = Ledger(seat.folder)
+        self._ledger = LoadRecord(seat.folder)
         self._known: Entries = {}
 
     @property
@@ -123,11 +125,11 @@ class Member:
         self._known = self._ledger.read()
         return {name for name, entry in self._known.items() if entry.is_unloaded}
 
-    def changes(self, control: Control) -> Changes:
+    def changes(self, control: MemberControl) -> Changes:
         """Return what changes all workers."""
         return Everywhere(control, self._peers, self._ledger, self._seat.index)
 
-    def followed(self, control: Control) -> Followed:
+    def followed(self, control: MemberControl) -> Followed:
         """Return what makes this worker's changes, and has later ones start with them."""
         return Noted(control, self._ledger)
 
@@ -136,13 +138,13 @@ class Member:
         return OfAll(own, self._peers, self._seat.index)
 
     @asynccontextmanager
-    async def joined(self, control: Control, servicer: Servicer) -> AsyncIterator[None]:
+    async def joined(self, control: MemberControl, servicer: Servicer) -> AsyncIterator[None]:
         """Answer the others, and catch up with what they changed while this one started."""
         async with hearing(self._seat, servicer):
             await self._catch_up(control)
             yield
 
-    async def _catch_up(self, control: Control) -> None:
+    async def _catch_up(self, control: MemberControl) -> None:
         for name, entry in missed(self._known, await in_thread(self._ledger.read)).items():
             try:
                 await (control.unload(name) if entry.is_unloaded else control.load(name))
@@ -156,7 +158,7 @@ class Noted:
     Every worker looks at the disk by itself; only what starts later must be told.
     """
 
-    def __init__(self, control: Followed, ledger: Ledger) -> None:
+    def __init__(self, control: Followed, ledger: LoadRecord) -> None:
         self._control = control
         self._ledger = ledger
 

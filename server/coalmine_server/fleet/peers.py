@@ -9,16 +9,16 @@ from typing import Any, Final, Protocol, TypeVar
 import grpc
 import structlog
 
-from coalmine import lifecycle
 from coalmine.errors import PartlyDone, reason_of
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.limits import MESSAGE_LIMITS
-from coalmine.thread import in_thread
+from coalmine.process import lifecycle
+from coalmine.process.blocking_thread import in_thread
 from coalmine_server.extensions import Changes
-from coalmine_server.fleet.ledger import Ledger
+from coalmine_server.fleet.load_record import LoadRecord
 from coalmine_server.fleet.merge import merged_index, merged_statistics
-from coalmine_server.fleet.seat import Seat
+from coalmine_server.fleet.worker_slot import WorkerSlot
 from coalmine_server.overview import Overview, Row
 
 _log = structlog.get_logger(__name__)
@@ -48,7 +48,7 @@ class Peers:
     worker that came back within it would miss a change.
     """
 
-    def __init__(self, seat: Seat) -> None:
+    def __init__(self, seat: WorkerSlot) -> None:
         self._seat = seat
 
     async def ask(self, ask: Ask[Answer]) -> dict[int, Answer | grpc.aio.AioRpcError]:
@@ -71,7 +71,7 @@ async def _answer(socket: str, ask: Ask[Answer]) -> Answer | grpc.aio.AioRpcErro
 
 @contextlib.asynccontextmanager
 async def hearing(
-    seat: Seat, servicer: pb_grpc.GRPCInferenceServiceServicer
+    seat: WorkerSlot, servicer: pb_grpc.GRPCInferenceServiceServicer
 ) -> AsyncIterator[None]:
     """Answer the other workers within this block."""
     server = grpc.aio.server(options=MESSAGE_LIMITS)
@@ -88,7 +88,7 @@ async def hearing(
 class Everywhere:
     """Changes for all workers: made here first, so one that can't be made harms no other."""
 
-    def __init__(self, here: CarriesOut, peers: Peers, ledger: Ledger, index: int) -> None:
+    def __init__(self, here: CarriesOut, peers: Peers, ledger: LoadRecord, index: int) -> None:
         self._here = here
         self._peers = peers
         self._ledger = ledger

@@ -16,19 +16,19 @@ from typing import Final
 import structlog
 from prometheus_client import CollectorRegistry
 
-from coalmine import lifecycle
-from coalmine.addresses import bound_address, check_free, loopback, reserve
-from coalmine.child_process import Child, Command
-from coalmine.cores import cores
 from coalmine.errors import StartError, reason_of
-from coalmine.exposition import exposing
-from coalmine.lifecycle import Stop
-from coalmine.private_folder import open_private
-from coalmine.recycling import Recycling
-from coalmine.temporary_folder import temporary_folder
+from coalmine.process import lifecycle
+from coalmine.process.addresses import bound_address, check_free, loopback, reserve
+from coalmine.process.child_process import Child, Command
+from coalmine.process.cores import cores
+from coalmine.process.exposition import exposing
+from coalmine.process.lifecycle import Stop
+from coalmine.process.private_folder import open_private
+from coalmine.process.recycling import Recycling
+from coalmine.process.temporary_folder import temporary_folder
 from coalmine_server.config import ServerConfig
 from coalmine_server.fleet.metrics import FleetMetrics, Known, any_serves
-from coalmine_server.fleet.seat import Orders, Seat, write_orders
+from coalmine_server.fleet.worker_slot import WorkerSlot, WorkerStart, write_orders
 
 _log = structlog.get_logger(__name__)
 
@@ -102,11 +102,11 @@ class Fleet:
     def _commanded(self, listen: str, admin: str | None, folder: Path) -> list[Child]:
         config = dataclasses.replace(self._config, listen=listen, admin_listen=admin)
         share = max(1, self._cores // config.workers)
-        seats = [Seat(n, config.workers, share, folder) for n in range(config.workers)]
+        seats = [WorkerSlot(n, config.workers, share, folder) for n in range(config.workers)]
         patience_s = self._config.grace_s + _ENDS_S
         return [Child(self._command(config, seat), patience_s) for seat in seats]
 
-    def _command(self, config: ServerConfig, seat: Seat) -> Command:
+    def _command(self, config: ServerConfig, seat: WorkerSlot) -> Command:
         """Return how a worker is started: by a file with its own part of the configuration."""
         name = f"worker-{seat.index}"
         own = dataclasses.replace(
@@ -116,7 +116,7 @@ class Fleet:
             # Each keeps so many files, and removes what is older.
             traces=None if config.traces is None else config.traces / name,
         )
-        return Command(name, (str(write_orders(Orders(own, seat))),), self._program)
+        return Command(name, (str(write_orders(WorkerStart(own, seat))),), self._program)
 
     @contextlib.contextmanager
     def _exposing(self, stop: Stop) -> Iterator[str]:

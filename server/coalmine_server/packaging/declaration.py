@@ -9,8 +9,8 @@ from typing import Any, Final
 import yaml
 from pydantic import ValidationError
 
-from coalmine import config_file
 from coalmine.errors import StartError
+from coalmine.process import config_file
 from coalmine.units import WHOLE, duration_ns
 from coalmine_server.config import PLATFORM, ModelConfig, TensorConfig
 

@@ -6,13 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
-from coalmine import config_file
 from coalmine.clock import Clock, SystemClock
 from coalmine.errors import StartError, reason_of
-from coalmine.output_capture import printing_as
+from coalmine.process import config_file
+from coalmine.process.output_capture import printing_as
 from coalmine_server import provenance
 from coalmine_server.config import VERSION_MAX, ModelConfig
-from coalmine_server.packaging import declaration, origin, placement, trial
+from coalmine_server.packaging import declaration, origin, placement, try_run
 from coalmine_server.packaging.declaration import Declared
 from coalmine_server.repository import (
     CONFIG_FILE,
@@ -117,7 +117,7 @@ class Packager:
 
     # ------------------------------------------------------------ the trial
 
-    def _tried(self, order: Order, config: ModelConfig, data: bytes) -> trial.Tried:
+    def _tried(self, order: Order, config: ModelConfig, data: bytes) -> try_run.Tried:
         """Run the file as the server will, and then harder. Raises StartError."""
         signature = Signature.of(order.name, order.version, config)
         self._progress(f"loading and warming up {signature.label}")
@@ -125,7 +125,7 @@ class Packager:
         try:
             _warm_the_rest(program, signature, config)
             self._progress(f"trying {signature.label} on random values")
-            tried = trial.try_random(program, signature)
+            tried = try_run.try_random(program, signature)
         except StartError as error:
             raise StartError(f"{order.source}: {error}") from None
         if tried.mixing and not order.allow_row_mixing:
@@ -272,7 +272,7 @@ def _warm_the_rest(program: Program, signature: Signature, config: ModelConfig) 
     warm(program, signature, sizes, config.warmup.runs)
 
 
-def _told_of(tried: trial.Tried, data: bytes, sha256: str) -> dict[str, str]:
+def _told_of(tried: try_run.Tried, data: bytes, sha256: str) -> dict[str, str]:
     found = {"model_sha256": sha256, "model_bytes": str(len(data))}
     return {**found, "row_mixing": tried.mixing} if tried.mixing else found
 

@@ -16,9 +16,9 @@ from coalmine.tensors import Array
 from coalmine_server.runtime.conversion import arrays_of, given, spend_one_time_warning
 from coalmine_server.runtime.devices import CPU, device_of
 from coalmine_server.runtime.file_kind import kind_of
+from coalmine_server.runtime.forward_schema import check_schema
 from coalmine_server.runtime.program import Program
 from coalmine_server.runtime.samples import Answer, answers_of, are_alike
-from coalmine_server.runtime.schema import check_schema
 from coalmine_server.signature import Arrays, Signature
 
 _log = structlog.get_logger(__name__)

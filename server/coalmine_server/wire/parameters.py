@@ -13,7 +13,7 @@ _REFUSED_OF_TENSOR: Final = ("shared_memory_region", "classification")
 
 
 @dataclass(slots=True, eq=False)
-class Asked:
+class RequestOptions:
     """What a request says beside its tensors; None where it says nothing."""
 
     timeout_ns: int | None = None
@@ -21,10 +21,10 @@ class Asked:
     raw: bool | None = None
 
 
-NOTHING: Final = Asked()
+NOTHING: Final = RequestOptions()
 
 
-def read_parameters(label: str, parameters: Mapping[str, pb.InferParameter]) -> Asked:
+def read_parameters(label: str, parameters: Mapping[str, pb.InferParameter]) -> RequestOptions:
     """Return what a request asks for. Raises InvalidRequest, or NotOffered for what is refused.
 
     `timeout` is in microseconds on the wire; 0 is none, as in Triton.
@@ -33,7 +33,7 @@ def read_parameters(label: str, parameters: Mapping[str, pb.InferParameter]) -> 
         if name in parameters:
             raise _not_offered(label, name)
     timeout_us = _integer(label, parameters, "timeout", ("int64_param",))
-    return Asked(
+    return RequestOptions(
         timeout_us * 1_000 if timeout_us else None,
         _integer(label, parameters, "priority", ("uint64_param", "int64_param")) or 0,
         _value(label, parameters, "binary_data_output", ("bool_param",)),

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from coalmine.errors import InvalidRequest
 from coalmine.inference import MODEL_INFER
 from coalmine.inference import inference_pb2 as pb
-from coalmine.malformed import malformed
+from coalmine.listener.malformed import malformed
 
 # Below this, protobuf's two copies cost less than the walk.
 WALKED_BYTES: Final = 64 * 1024

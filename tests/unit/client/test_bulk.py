@@ -5,7 +5,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from coalmine_client.cli.bulk import Tally, run_bulk
+from coalmine_client.cli.infer.bulk import CallTally, run_bulk
 from coalmine_client.client import Answer
 
 
@@ -118,7 +118,7 @@ async def test_latencies_are_of_answered_calls_alone() -> None:
 
 
 def test_percentiles_are_those_of_numpy_and_nan_without_latencies() -> None:
-    tally = Tally(latencies_ms=[float(each) for each in range(101)])
+    tally = CallTally(latencies_ms=[float(each) for each in range(101)])
 
     assert (tally.percentile_ms(50), tally.percentile_ms(99)) == (50, 99)
-    assert np.isnan(Tally().percentile_ms(50))
+    assert np.isnan(CallTally().percentile_ms(50))

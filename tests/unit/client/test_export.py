@@ -12,9 +12,9 @@ import pytest
 from coalmine.control.v1 import control_pb2
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Tensor, encode_inputs
-from coalmine_client.cli.export import Export, export_of, write
 from coalmine_client.cli.failure import Failure, WrongUsage
 from coalmine_client.cli.kept import read_kept
+from coalmine_client.cli.mismatches.export import Export, export_of, write
 from coalmine_client.cli.whole_file import write_private
 from tests.doubles.control import CANDIDATE, REFERENCE, a_mismatch, response_body
 

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_client.cli.health import RouteHealth, health_of
+from coalmine_client.cli.route_health import RouteHealth, health_of
 from tests.doubles.control import AT_NS
 
 Change = Callable[[pb.RouteStatus], Any]

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine_client.cli.failure import WrongUsage
-from coalmine_client.cli.inputs import (
+from coalmine_client.cli.infer.input_options import (
     from_json,
     needs_datatypes,
     read_headers,

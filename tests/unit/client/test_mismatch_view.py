@@ -9,7 +9,7 @@ from rich.console import Console
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.kept import read_kept
-from coalmine_client.cli.mismatch_view import mismatch_view, mismatches_view
+from coalmine_client.cli.mismatches.mismatch_view import mismatch_view, mismatches_view
 from tests.doubles.control import a_mismatch, request_body, response_body
 
 

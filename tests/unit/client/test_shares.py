@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from coalmine.shares import percent
 from coalmine_client.cli.failure import WrongUsage
-from coalmine_client.cli.shares import parse_share, parse_shares, rate
+from coalmine_client.cli.percents import parse_share, parse_shares, rate
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The status that operators see first: what is wrong, the verdicts, on 24 rows of 80 columns."""
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_client.cli.status_brief import status_brief
+from coalmine_client.cli.status.status_brief import status_brief
 from tests.doubles.control import (
     a_judged_status,
     a_judgement,

@@ -7,7 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_client.cli.traces_choice import SPANS_MAX, collected, is_any, is_mismatch, newest
+from coalmine_client.cli.traces.traces_choice import (
+    SPANS_MAX,
+    collected,
+    is_any,
+    is_mismatch,
+    newest,
+)
 from coalmine_client.otlp_spans import Span
 
 OUTCOME = "coalmine.compare.outcome"

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from coalmine_client.cli import traces_files
 from coalmine_client.cli.failure import WrongUsage
-from coalmine_client.cli.traces_files import TraceFiles
+from coalmine_client.cli.traces import traces_files
+from coalmine_client.cli.traces.traces_files import TraceFiles
 
 
 def written(file: Path, *ids: str, end: str = "\n") -> Path:

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_client.cli.traces_tree import branches
+from coalmine_client.cli.traces.traces_tree import branches
 from coalmine_client.otlp_spans import Span
 
 

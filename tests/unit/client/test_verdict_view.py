@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_client.cli.shares import interval, share
-from coalmine_client.cli.status_view import status_view
-from coalmine_client.cli.trials import trials_view
+from coalmine_client.cli.percents import interval, share
+from coalmine_client.cli.routes.trials import trials_view
+from coalmine_client.cli.status.status_view import status_view
+from coalmine_client.cli.status.verdict_wait import progress_lines, ruling
 from coalmine_client.cli.verdict_view import comparing, dated_reason, progress
-from coalmine_client.cli.verdict_wait import progress_lines, ruling
 from tests.doubles.control import (
     AT_NS,
     a_judged_status,

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_client.cli.bulk import Tally
-from coalmine_client.cli.health import RouteHealth
-from coalmine_client.cli.history import history_view, moved
-from coalmine_client.cli.infer_view import answer_view, tally_view
-from coalmine_client.cli.routes import routes_view
-from coalmine_client.cli.status_view import status_view
-from coalmine_client.cli.weights import change_view
+from coalmine_client.cli.infer.bulk import CallTally
+from coalmine_client.cli.infer.infer_view import answer_view, tally_view
+from coalmine_client.cli.route_health import RouteHealth
+from coalmine_client.cli.routes.history import history_view, moved
+from coalmine_client.cli.routes.routes import routes_view
+from coalmine_client.cli.routes.weights import change_view
+from coalmine_client.cli.status.status_view import status_view
 from coalmine_client.client import Answer
 from tests.doubles.control import (
     a_change,
@@ -300,7 +300,7 @@ def test_an_answer_shows_who_gave_it_and_every_output() -> None:
 
 
 def test_a_bulk_run_shows_shares_latencies_and_statuses() -> None:
-    tally = Tally(latencies_ms=[1.0, 2.0, 3.0], took_s=0.5, first_error="x")
+    tally = CallTally(latencies_ms=[1.0, 2.0, 3.0], took_s=0.5, first_error="x")
     tally.answered.update({("stable", "1"): 2, ("canary", "2"): 1})
     tally.failed.update({"canary": 1})
     tally.by_status.update({"OK": 3, "UNAVAILABLE": 1})
@@ -315,7 +315,7 @@ def test_a_bulk_run_shows_shares_latencies_and_statuses() -> None:
 
 
 def test_a_bulk_run_without_an_answer_has_no_latency() -> None:
-    tally = Tally(took_s=0.0)
+    tally = CallTally(took_s=0.0)
     tally.by_status.update({"UNAVAILABLE": 1})
 
     assert "latency  -" in shown(tally_view(tally, 1))

@@ -6,18 +6,18 @@ from typing import Any
 import grpc
 import pytest
 
-from coalmine.access import STANDARD, Access, Guarded, needing, unrecorded
+from coalmine.access.authorization import STANDARD, Authorization, Guarded, needing, unrecorded
+from coalmine.access.tokens import Role
 from coalmine.clock import SystemClock
 from coalmine.errors import PermissionDenied, Unauthenticated
-from coalmine.tokens import Role
 from tests.doubles.callers import bearer, write_tokens
 
 ROLES = {**STANDARD, **needing(Role.VIEWER, "a.Service", "Look"), **needing(None, "a.B", "Live")}
 
 
-def access(folder: Path, otherwise: Role = Role.OPERATOR) -> Access:
+def access(folder: Path, otherwise: Role = Role.OPERATOR) -> Authorization:
     file = write_tokens(folder / "tokens.yaml", "viewer", "caller", "proxy", "operator")
-    return Access.by(file, ROLES, SystemClock(), otherwise=otherwise)
+    return Authorization.by(file, ROLES, SystemClock(), otherwise=otherwise)
 
 
 def test_needing_names_methods_in_full() -> None:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine.addresses import (
+from coalmine.errors import StartError
+from coalmine.process.addresses import (
     bound_address,
     cannot_listen,
     check_free,
@@ -13,7 +14,6 @@ from coalmine.addresses import (
     reserve,
     split_address,
 )
-from coalmine.errors import StartError
 
 
 @pytest.mark.parametrize(

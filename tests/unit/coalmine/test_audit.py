@@ -8,9 +8,9 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from coalmine.audit import Audit, Identify, Recorded
+from coalmine.access.audit_log import Audit, Identify, Recorded
+from coalmine.access.tokens import Principal, Role
 from coalmine.errors import InvalidRequest, Unauthenticated
-from coalmine.tokens import Principal, Role
 
 
 class FakeClock:

@@ -6,9 +6,9 @@ from typing import Any
 import grpc
 import pytest
 
-from coalmine.calling import is_here, showing, shown, shown_from, turned_away
+from coalmine.access.target import is_here, showing, shown, shown_from, turned_away
+from coalmine.access.tls_files import Tls
 from coalmine.errors import StartError
-from coalmine.security import Tls
 
 
 @pytest.mark.parametrize(

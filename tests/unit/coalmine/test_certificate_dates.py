@@ -8,14 +8,14 @@ import pytest
 from prometheus_client import CollectorRegistry
 from structlog.testing import capture_logs
 
-from coalmine.certificate_dates import (
+from coalmine.access.certificate_dates import (
     CertificateDates,
     CertificateFile,
     files_called_with,
     files_shown,
     times_of,
 )
-from coalmine.security import Tls, TlsFiles
+from coalmine.access.tls_files import Tls, TlsFiles
 from tests.doubles.certificates import EARLY, EXPIRED, Authority, Pair, Times
 from tests.doubles.hand_clock import HandClock
 

@@ -5,8 +5,8 @@ from typing import Annotated
 import pytest
 from pydantic import Field
 
-from coalmine.config_file import Duration, Size, Strict, load
 from coalmine.errors import StartError
+from coalmine.process.config_file import Duration, Size, Strict, load
 from coalmine.units import duration_ns
 
 

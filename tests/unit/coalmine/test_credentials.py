@@ -6,9 +6,9 @@ import grpc
 import pytest
 from cryptography.hazmat.primitives import serialization
 
-from coalmine.credentials import channel_credentials, server_credentials
+from coalmine.access.credentials import channel_credentials, server_credentials
+from coalmine.access.tls_files import Tls, TlsFiles
 from coalmine.errors import StartError
-from coalmine.security import Tls, TlsFiles
 from tests.doubles.certificates import Authority
 
 

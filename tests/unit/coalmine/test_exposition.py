@@ -10,7 +10,7 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, Gauge
 
 from coalmine.errors import StartError
-from coalmine.exposition import CONNECTIONS_MAX, Exposition
+from coalmine.process.exposition import CONNECTIONS_MAX, Exposition
 from tests.doubles.waiting import until
 
 

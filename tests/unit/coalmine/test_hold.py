@@ -4,11 +4,11 @@ import asyncio
 
 import pytest
 
-from coalmine.hold import Hold
+from coalmine.process.answer_gate import AnswerGate
 
 
 async def test_an_answer_waits_until_the_hold_is_over() -> None:
-    hold = Hold()
+    hold = AnswerGate()
     hold.begin()
     waiting = asyncio.create_task(hold.wait(None))
     await asyncio.sleep(0)
@@ -20,7 +20,7 @@ async def test_an_answer_waits_until_the_hold_is_over() -> None:
 
 
 async def test_an_answer_that_comes_when_the_hold_is_over_does_not_wait() -> None:
-    hold = Hold()
+    hold = AnswerGate()
     hold.begin()
     hold.end()
     waiting = asyncio.ensure_future(hold.wait(None))
@@ -30,7 +30,7 @@ async def test_an_answer_that_comes_when_the_hold_is_over_does_not_wait() -> Non
 
 @pytest.mark.parametrize("remaining_s", [0.02, 0.0, -1.0])
 async def test_an_answer_is_not_kept_until_it_is_of_no_use(remaining_s: float) -> None:
-    hold = Hold()
+    hold = AnswerGate()
     hold.begin()
     loop = asyncio.get_running_loop()
     began_s = loop.time()
@@ -41,7 +41,7 @@ async def test_an_answer_is_not_kept_until_it_is_of_no_use(remaining_s: float) -
 
 
 async def test_a_caller_that_goes_away_while_its_answer_is_kept_is_let_go() -> None:
-    hold = Hold()
+    hold = AnswerGate()
     hold.begin()
     waiting = asyncio.create_task(hold.wait(None))
     await asyncio.sleep(0)

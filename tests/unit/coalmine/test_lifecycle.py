@@ -15,15 +15,15 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1.health import aio as health_aio
 
-from coalmine.addresses import split_address
 from coalmine.errors import StartError
-from coalmine.lifecycle import bind, drain, listen, set_serving
+from coalmine.process.addresses import split_address
+from coalmine.process.lifecycle import bind, drain, listen, set_serving
 
 PROLOGUE = """
 import asyncio, sys
 from coalmine.errors import StartError
-from coalmine.lifecycle import Stop, announce, run
-from coalmine.telemetry import configure_logging
+from coalmine.process.lifecycle import Stop, announce, run
+from coalmine.process.log import configure_logging
 configure_logging("test")
 """
 

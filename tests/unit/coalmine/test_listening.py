@@ -2,7 +2,7 @@
 
 import pytest
 
-from coalmine.listening import OPTIONS_REMEDY, exposed
+from coalmine.access.listening import OPTIONS_REMEDY, exposed
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:8001", "[::1]:8001", "localhost:8001"])

@@ -9,10 +9,10 @@ import pytest
 
 PROLOGUE = """
 import ctypes, os, subprocess, sys, threading, warnings
-from coalmine.lifecycle import announce
-from coalmine.output_capture import capturing_output, printing_as
-from coalmine.standard_streams import own_descriptor, own_stream
-from coalmine.telemetry import configure_logging
+from coalmine.process.lifecycle import announce
+from coalmine.process.output_capture import capturing_output, printing_as
+from coalmine.process.standard_streams import own_descriptor, own_stream
+from coalmine.process.log import configure_logging
 configure_logging("test")
 libc = ctypes.CDLL(None)
 """
@@ -66,7 +66,7 @@ def test_whoever_prints_it_is_an_event(body: str, stream: str) -> None:
 def test_a_rule_of_ones_own_that_prints_in_its_process_is_an_event_too() -> None:
     body = """
 from functools import partial
-from coalmine_router.observer.comparison.process import WorkerProcess
+from coalmine_router.observer.comparison.compare_process import WorkerProcess
 worker = WorkerProcess(partial(print, "hello", flush=True))
 worker.ask([7])
 worker.end()
@@ -101,7 +101,7 @@ def test_what_is_printed_at_the_very_end_is_logged_once() -> None:
     """The log has once written into the pipe that it read from."""
     body = """
 import time
-from coalmine.captured_descriptor import CapturedDescriptor
+from coalmine.process.captured_descriptor import CapturedDescriptor
 give_back = CapturedDescriptor.give_back
 def print_and_give_back(pipe):
     os.write(2, b"hello\\n")
@@ -281,7 +281,9 @@ print("hello")
 @pytest.mark.parametrize("closed", ["<&-", ">&-", "2>&-", "<&- >&- 2>&-"])
 def test_streams_that_were_closed_from_the_start_are_captured_too(closed: str) -> None:
     body = "print('hello'); os.write(2, b'hello\\n'); announce()"
-    first = "from coalmine.standard_streams import open_standard_streams as opened; opened()"
+    first = (
+        "from coalmine.process.standard_streams import open_standard_streams as opened; opened()"
+    )
     code = f"{first}{PROLOGUE}with capturing_output(): {body}"
     done = subprocess.run(
         ["sh", "-c", f'"$0" -c "$1" {closed}', sys.executable, code],

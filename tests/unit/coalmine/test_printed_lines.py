@@ -3,7 +3,13 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coalmine.printed_lines import LINE_CHARS_MAX, LineCutter, LineRate, LineRates, shown_line
+from coalmine.process.printed_lines import (
+    LINE_CHARS_MAX,
+    LineCutter,
+    LineRate,
+    LineRates,
+    shown_line,
+)
 
 
 def cut(pieces: list[str]) -> list[str]:

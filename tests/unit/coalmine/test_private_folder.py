@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from coalmine.private_folder import open_private
-from coalmine.span_exporter import exporters_for
+from coalmine.process.private_folder import open_private
+from coalmine.spans.span_exporter import exporters_for
 from coalmine_router.state_folder import open_state
 
 
@@ -86,7 +86,7 @@ def test_a_folder_that_everybody_shares_stays_so_and_its_files_are_ours(tmp_path
 def test_a_process_makes_files_sockets_and_databases_for_this_user_alone(tmp_path: Path) -> None:
     program = """
 import pathlib, socket, sqlite3
-from coalmine.lifecycle import run
+from coalmine.process.lifecycle import run
 async def body(stop):
     pathlib.Path("new/deeper").mkdir(parents=True)
     pathlib.Path("file").write_text("x")

@@ -18,10 +18,10 @@ from opentelemetry.trace import SpanContext, TraceFlags
 from structlog.testing import capture_logs
 
 from coalmine.errors import StartError
-from coalmine.span_export import CountedSpans, SpanOutputs
-from coalmine.span_exporter import exporters_for
-from coalmine.span_resource import resource
-from coalmine.span_settings import BatchSettings
+from coalmine.spans.span_export import CountedSpans, SpanOutputs
+from coalmine.spans.span_exporter import exporters_for
+from coalmine.spans.span_resource import resource
+from coalmine.spans.span_settings import BatchSettings
 from tests.doubles.split_route import closed_port
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.span_files import RotatingFile
+from coalmine.spans.span_files import RotatingFile
 
 
 def written(folder: Path) -> dict[str, str]:

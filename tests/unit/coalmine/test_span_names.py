@@ -2,7 +2,13 @@
 
 import pytest
 
-from coalmine.span_names import NAME_CHARS_MAX, call_name, compare_name, span_name, verdict_name
+from coalmine.spans.span_names import (
+    NAME_CHARS_MAX,
+    call_name,
+    compare_name,
+    span_name,
+    verdict_name,
+)
 
 
 def test_names_say_who_is_who() -> None:

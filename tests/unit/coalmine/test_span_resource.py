@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.span_resource import resource
+from coalmine.spans.span_resource import resource
 
 
 def test_spans_say_whose_they_are_of_which_version_and_on_which_host() -> None:

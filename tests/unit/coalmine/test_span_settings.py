@@ -7,8 +7,8 @@ import pytest
 from structlog.testing import capture_logs
 
 from coalmine.errors import StartError
-from coalmine.span_exporter import exporters_for
-from coalmine.span_settings import (
+from coalmine.spans.span_exporter import exporters_for
+from coalmine.spans.span_settings import (
     BatchSettings,
     batch_settings,
     check_otlp,

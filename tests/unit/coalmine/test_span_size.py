@@ -15,10 +15,10 @@ from opentelemetry.sdk.trace import Event, ReadableSpan
 from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlags
 from structlog.testing import capture_logs
 
-from coalmine.span_export import CountedSpans
-from coalmine.span_exporter import exporters_for
-from coalmine.span_settings import BatchSettings
-from coalmine.span_size import parts_of, size_of
+from coalmine.spans.span_export import CountedSpans
+from coalmine.spans.span_exporter import exporters_for
+from coalmine.spans.span_settings import BatchSettings
+from coalmine.spans.span_size import parts_of, size_of
 from tests.doubles.certificates import Authority
 from tests.doubles.otlp_receiver import OtlpReceiver
 

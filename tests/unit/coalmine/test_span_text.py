@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine.span_text import TEXT_BYTES_MAX, span_text
+from coalmine.spans.span_text import TEXT_BYTES_MAX, span_text
 
 
 @given(st.text(st.characters(), max_size=3_000))

@@ -4,7 +4,7 @@ import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.text_format import Parse
 
-from coalmine.symbols import SymbolIndex
+from coalmine.listener.symbols import SymbolIndex
 
 TREE = """
 name: "tree.proto" package: "a.b"

@@ -12,7 +12,7 @@ import pytest
 
 PROLOGUE = """
 import logging, structlog
-from coalmine.telemetry import configure_logging
+from coalmine.process.log import configure_logging
 configure_logging("coalmine-server")
 log = structlog.get_logger("a.module")
 """

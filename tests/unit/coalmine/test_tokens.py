@@ -7,8 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine.errors import StartError, Unauthenticated
-from coalmine.tokens import (
+from coalmine.access.tokens import (
     Principal,
     Principals,
     Role,
@@ -19,6 +18,7 @@ from coalmine.tokens import (
     role_of,
     token_in,
 )
+from coalmine.errors import StartError, Unauthenticated
 
 NOW_NS = 1_800_000_000 * 10**9
 

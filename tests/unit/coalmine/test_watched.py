@@ -6,7 +6,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from coalmine.errors import StartError
-from coalmine.watched import Watched, stamp_of
+from coalmine.process.watched_files import Watched, stamp_of
 
 
 @pytest.fixture

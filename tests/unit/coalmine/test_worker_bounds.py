@@ -1,6 +1,6 @@
 import pytest
 
-from coalmine.worker_bounds import NO_BOUNDS, WorkerBounds
+from coalmine.process.worker_bounds import NO_BOUNDS, WorkerBounds
 
 
 @pytest.mark.parametrize(

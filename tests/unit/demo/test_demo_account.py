@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_client.demo.account import (
-    Exchange,
+from coalmine_demo.account import (
     Phase,
-    Tally,
+    TrafficExchange,
+    TrafficTally,
     accuracy,
     agrees,
     percentile,
@@ -22,7 +22,7 @@ from tests.doubles.digits import exchange, failed, heldout
 TENTH = {"stable": 9_000, "canary": 1_000}
 
 
-def split(stable: int, canary: int) -> list[Exchange]:
+def split(stable: int, canary: int) -> list[TrafficExchange]:
     return [*[exchange("stable")] * stable, *[exchange("canary")] * canary]
 
 
@@ -142,12 +142,12 @@ def test_what_the_router_has_to_find_follows_from_who_answered_and_who_got_a_cop
         failed("UNAVAILABLE", revision=0),
     ]
     assert tally(seen, phases, models) == {
-        ("stable", "canary"): Tally(compared=2, other_label=1),
-        ("stable", "int8"): Tally(compared=3, other_label=1),
-        ("canary", "int8"): Tally(compared=1, other_label=1),
+        ("stable", "canary"): TrafficTally(compared=2, other_label=1),
+        ("stable", "int8"): TrafficTally(compared=3, other_label=1),
+        ("canary", "int8"): TrafficTally(compared=1, other_label=1),
     }
 
 
 def test_the_rate_of_no_comparisons_is_not_a_number() -> None:
-    assert math.isnan(Tally(0, 0).rate)
-    assert Tally(4, 1).rate == 0.25
+    assert math.isnan(TrafficTally(0, 0).rate)
+    assert TrafficTally(4, 1).rate == 0.25

@@ -3,8 +3,8 @@ from typing import Any
 
 import pytest
 
-from coalmine_client.demo.account import Judged, Phase, Tally
-from coalmine_client.demo.claims import Outcome, checks, refused, true_rate
+from coalmine_demo.account import JudgedShare, Phase, TrafficTally
+from coalmine_demo.claims import DemoOutcome, checks, refused, true_rate
 from tests.doubles.digits import exchange, failed, heldout
 
 MODELS = heldout(stable=(0, 1, 2, 9), canary=(0, 1, 2, 3), int8=(0, 1, 2, 9), broken=(7, 7, 7, 7))
@@ -19,34 +19,34 @@ EXCHANGES = (
 )
 
 # What a demo looks like in which everything came true.
-GOOD = Outcome(
+GOOD = DemoOutcome(
     heldout=MODELS,
     phases=(SHADOWED, HALF),
     exchanges=EXCHANGES,
     counted={
-        ("stable", "canary"): Tally(4, 1),
-        ("stable", "broken"): Tally(4, 4),
-        ("stable", "int8"): Tally(50, 1),
-        ("canary", "int8"): Tally(1, 1),
+        ("stable", "canary"): TrafficTally(4, 1),
+        ("stable", "broken"): TrafficTally(4, 4),
+        ("stable", "int8"): TrafficTally(50, 1),
+        ("canary", "int8"): TrafficTally(1, 1),
     },
     uncompared=0,
     refused={"broken"},
     judged=(
-        Judged("broken", "stable", "fail", "100 % of 10 requests mismatch", 10),
-        Judged("canary", "stable", "inconclusive", "not decided yet", 4),
-        Judged("int8", "stable", "pass", "2 % of 50 requests mismatch", 50),
-        Judged("int8", "canary", "inconclusive", "not decided yet", 1),
+        JudgedShare("broken", "stable", "fail", "100 % of 10 requests mismatch", 10),
+        JudgedShare("canary", "stable", "inconclusive", "not decided yet", 4),
+        JudgedShare("int8", "stable", "pass", "2 % of 50 requests mismatch", 50),
+        JudgedShare("int8", "canary", "inconclusive", "not decided yet", 1),
     ),
     traced=6,
     exit_codes={"router": 0, "server": 0},
 )
 
 
-def _judged(candidate: str, verdict: str, requests: int, reference: str = "stable") -> Judged:
-    return Judged(candidate, reference, verdict, "why", requests)
+def _judged(candidate: str, verdict: str, requests: int, reference: str = "stable") -> JudgedShare:
+    return JudgedShare(candidate, reference, verdict, "why", requests)
 
 
-def false_claims(outcome: Outcome) -> list[str]:
+def false_claims(outcome: DemoOutcome) -> list[str]:
     return [check.claim for check in checks(outcome) if not check.is_true]
 
 
@@ -82,11 +82,23 @@ def test_the_figures_of_a_claim_say_how_much() -> None:
             {"exchanges": (*EXCHANGES, exchange("broken", 0, label=7, revision=0)), "traced": 7},
             "the broken canary was caught",
         ),
-        ({"counted": {**GOOD.counted, ("stable", "canary"): Tally(4, 0)}}, "the router counted"),
-        ({"counted": {**GOOD.counted, ("stable", "canary"): Tally(3, 1)}}, "the router counted"),
+        (
+            {"counted": {**GOOD.counted, ("stable", "canary"): TrafficTally(4, 0)}},
+            "the router counted",
+        ),
+        (
+            {"counted": {**GOOD.counted, ("stable", "canary"): TrafficTally(3, 1)}},
+            "the router counted",
+        ),
         ({"counted": {}}, "the router counted"),
-        ({"counted": {**GOOD.counted, ("stable", "int8"): Tally(50, 0)}}, "int8 answers nearly"),
-        ({"counted": {**GOOD.counted, ("stable", "int8"): Tally(50, 40)}}, "int8 answers nearly"),
+        (
+            {"counted": {**GOOD.counted, ("stable", "int8"): TrafficTally(50, 0)}},
+            "int8 answers nearly",
+        ),
+        (
+            {"counted": {**GOOD.counted, ("stable", "int8"): TrafficTally(50, 40)}},
+            "int8 answers nearly",
+        ),
         ({"judged": (_judged("broken", "inconclusive", 700),)}, "the verdict on the broken"),
         ({"judged": (_judged("broken", "fail", 201),)}, "the verdict on the broken"),
         ({"judged": (_judged("broken", "fail", 9, "canary"),)}, "the verdict on the broken"),
@@ -110,7 +122,7 @@ def test_a_canary_that_reads_worse_than_stable_makes_that_claim_false() -> None:
 
 
 def test_copies_that_were_given_up_excuse_as_many_comparisons() -> None:
-    counted = {**GOOD.counted, ("stable", "broken"): Tally(2, 2)}
+    counted = {**GOOD.counted, ("stable", "broken"): TrafficTally(2, 2)}
     assert false_claims(replace(GOOD, counted=counted, uncompared=2)) == []
     assert len(false_claims(replace(GOOD, counted=counted, uncompared=1))) == 1
 
@@ -145,7 +157,7 @@ def test_a_change_of_shadows_begins_no_new_stage() -> None:
     ],
 )
 def test_a_candidate_is_refused_where_it_failed_against_stable(
-    judged: list[Judged], expected: set[str]
+    judged: list[JudgedShare], expected: set[str]
 ) -> None:
     assert refused(judged) == expected
 

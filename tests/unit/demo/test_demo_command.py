@@ -8,11 +8,13 @@ from rich.console import Console
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import StartError
-from coalmine_client.demo import models
-from coalmine_client.demo.account import Judged, OutputRow, Phase, Tally
-from coalmine_client.demo.claims import Outcome
-from coalmine_client.demo.command import conclude, environ, pages_of, work_folder
-from coalmine_client.demo.evidence import (
+from coalmine_demo import models
+from coalmine_demo.account import JudgedShare, OutputRow, Phase, TrafficTally
+from coalmine_demo.claims import DemoOutcome
+from coalmine_demo.command import conclude, environ, pages_of, work_folder
+from coalmine_demo.demo_failure import StepFailed, leaves
+from coalmine_demo.demo_traces import Traces
+from coalmine_demo.evidence import (
     is_settled,
     judged,
     output_rows,
@@ -20,10 +22,8 @@ from coalmine_client.demo.evidence import (
     tallies,
     uncompared,
 )
-from coalmine_client.demo.failure import StepFailed, leaves
-from coalmine_client.demo.place import Place
-from coalmine_client.demo.story import Ending, Learnt
-from coalmine_client.demo.traces import Traces
+from coalmine_demo.place import Place
+from coalmine_demo.story import Ending, Learnt
 from tests.doubles.digits import exchange, heldout
 
 # ---------------------------------------------------------------- the end
@@ -32,16 +32,16 @@ from tests.doubles.digits import exchange, heldout
 def ending(**changed: object) -> Ending:
     """A demo in miniature that went well, but for what is changed."""
     answers = {"stable": (0, 1, 2, 9), "canary": (0, 1, 2, 3), "int8": (0, 1, 2, 9)}
-    outcome = Outcome(
+    outcome = DemoOutcome(
         heldout=heldout(**answers, broken=(7, 7, 7, 7)),
         phases=(Phase(1, {"stable": 10_000}, {"broken"}),),
         exchanges=(exchange("stable"),),
-        counted={("stable", "broken"): Tally(1, 1), ("stable", "int8"): Tally(50, 1)},
+        counted={("stable", "broken"): TrafficTally(1, 1), ("stable", "int8"): TrafficTally(50, 1)},
         uncompared=0,
         refused={"broken"},
         judged=(
-            Judged("broken", "stable", "fail", "", 10),
-            Judged("int8", "stable", "pass", "", 50),
+            JudgedShare("broken", "stable", "fail", "", 10),
+            JudgedShare("int8", "stable", "pass", "", 50),
         ),
         traced=1,
         exit_codes={"server": 0},
@@ -161,7 +161,7 @@ def test_a_phase_has_the_variants_with_weight_and_those_that_get_every_copy() ->
 
 
 def test_a_tally_counts_labels_and_not_logits_over_all_trials() -> None:
-    assert tallies(TRIALS) == {("stable", "int8"): Tally(compared=10, other_label=1)}
+    assert tallies(TRIALS) == {("stable", "int8"): TrafficTally(compared=10, other_label=1)}
 
 
 def test_the_rows_of_outputs_are_those_that_were_compared_in_all_trials() -> None:
@@ -172,7 +172,7 @@ def test_the_rows_of_outputs_are_those_that_were_compared_in_all_trials() -> Non
 
 
 def test_a_verdict_is_told_with_the_requests_that_it_rests_on() -> None:
-    assert judged(STATUS) == [Judged("int8", "stable", "fail", "too many", 7)]
+    assert judged(STATUS) == [JudgedShare("int8", "stable", "fail", "too many", 7)]
 
 
 def test_copies_that_were_dropped_failed_or_skipped_are_not_compared() -> None:
@@ -181,13 +181,16 @@ def test_copies_that_were_dropped_failed_or_skipped_are_not_compared() -> None:
 
 @pytest.mark.parametrize(("expected", "settled"), [(9, True), (16, True), (17, False)])
 def test_counts_are_settled_once_every_copy_is_accounted_for(expected: int, settled: bool) -> None:
-    assert is_settled(STATUS, {("stable", "int8"): Tally(expected, 0)}) is settled
-    both = {("stable", "int8"): Tally(expected - 2, 0), ("canary", "int8"): Tally(2, 0)}
+    assert is_settled(STATUS, {("stable", "int8"): TrafficTally(expected, 0)}) is settled
+    both = {
+        ("stable", "int8"): TrafficTally(expected - 2, 0),
+        ("canary", "int8"): TrafficTally(2, 0),
+    }
     assert is_settled(STATUS, both) is settled
 
 
 def test_counts_are_not_settled_while_a_candidate_is_missing() -> None:
-    assert not is_settled(pb.RouteStatus(), {("stable", "int8"): Tally(1, 0)})
+    assert not is_settled(pb.RouteStatus(), {("stable", "int8"): TrafficTally(1, 0)})
 
 
 # ---------------------------------------------------------------- packaging

@@ -3,10 +3,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from coalmine_client.demo.account import Judged, OutputRow, Phase, Tally
-from coalmine_client.demo.claims import Check, Outcome
-from coalmine_client.demo.place import Place
-from coalmine_client.demo.report import (
+from coalmine_demo.account import JudgedShare, OutputRow, Phase, TrafficTally
+from coalmine_demo.claims import Check, DemoOutcome
+from coalmine_demo.demo_report import (
     Steps,
     comparison_table,
     show_checks,
@@ -16,9 +15,10 @@ from coalmine_client.demo.report import (
     traffic_table,
     verdict_table,
 )
+from coalmine_demo.place import Place
 from tests.doubles.digits import exchange, heldout
 
-OUTCOME = Outcome(
+OUTCOME = DemoOutcome(
     heldout=heldout(stable=(0, 1, 2, 3), canary=(0, 1, 2, 3), broken=(7, 7, 2, 7)),
     phases=(
         Phase(1, {"stable": 10_000}, {"broken"}),
@@ -30,7 +30,7 @@ OUTCOME = Outcome(
         exchange("canary", 2, revision=2),
         exchange("canary", 2, revision=2),
     ),
-    counted={("stable", "broken"): Tally(2, 2)},
+    counted={("stable", "broken"): TrafficTally(2, 2)},
     uncompared=0,
     refused={"broken"},
     judged=(),
@@ -81,8 +81,8 @@ def test_the_verdict_table_says_why_and_after_how_many_comparisons_one_failed() 
     shown.print(
         verdict_table(
             [
-                Judged("broken", "stable", "fail", "100 % of [10] mismatch", 10),
-                Judged("int8", "stable", "inconclusive", "not decided yet", 1_234),
+                JudgedShare("broken", "stable", "fail", "100 % of [10] mismatch", 10),
+                JudgedShare("int8", "stable", "inconclusive", "not decided yet", 1_234),
             ]
         )
     )

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from coalmine_client.demo.traces import Traces, pick, read
+from coalmine_demo.demo_traces import Traces, pick, read
 
 SERVER, CLIENT, INTERNAL = 2, 3, 1
 

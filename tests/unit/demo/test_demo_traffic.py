@@ -8,10 +8,10 @@ import pytest
 
 from coalmine.clock import SystemClock
 from coalmine_client.client import Answer
-from coalmine_client.demo.account import OK, Exchange
-from coalmine_client.demo.failure import StepFailed
-from coalmine_client.demo.ledger import Ledger
-from coalmine_client.demo.traffic import IN_FLIGHT_MAX, MALFORMED, Traffic
+from coalmine_demo.account import OK, TrafficExchange
+from coalmine_demo.demo_failure import StepFailed
+from coalmine_demo.ledger import Ledger
+from coalmine_demo.traffic import IN_FLIGHT_MAX, MALFORMED, Traffic
 from tests.doubles.digits import exchange, heldout, logits_of
 
 PIXELS = heldout().pixels
@@ -41,12 +41,12 @@ class Backend:
         return Answer(model, "1", "", self._outputs, "canary", 7, ())
 
 
-async def flow(backend: Backend, count: int) -> list[Exchange]:
+async def flow(backend: Backend, count: int) -> list[TrafficExchange]:
     """Send until `count` exchanges are there."""
-    seen: list[Exchange] = []
+    seen: list[TrafficExchange] = []
     enough = asyncio.Event()
 
-    def record(one: Exchange) -> None:
+    def record(one: TrafficExchange) -> None:
         seen.append(one)
         if len(seen) >= count:
             enough.set()

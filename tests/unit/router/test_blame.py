@@ -3,7 +3,7 @@
 import grpc
 import pytest
 
-from coalmine_router.blame import NOT_THE_MODELS, REFUSALS, is_models_error
+from coalmine_router.codes import NOT_THE_MODELS, REFUSALS, is_models_error
 
 CODES = [code.name for code in grpc.StatusCode]
 

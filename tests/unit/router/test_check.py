@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 
 from coalmine_router.cli import router
 from coalmine_router.config.file import read
-from coalmine_router.control.history import Change, Split, definition_of
-from coalmine_router.control.store import Store
+from coalmine_router.control.history_store import Store
+from coalmine_router.control.route_history import Change, Split, definition_of
 from tests.doubles.certificates import EARLY, EXPIRED, Authority, Times
 
 TEXT = """

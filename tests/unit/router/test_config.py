@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine.errors import StartError
-from coalmine_router.config.compare import ExactRule, IgnoreRule
+from coalmine_router.config.compare_section import ExactRule, IgnoreRule
 from coalmine_router.config.file import RouterConfig, read
 from coalmine_router.table import Backend, Limits, Match, Shadow, Sticky, Variant
 

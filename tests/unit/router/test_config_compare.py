@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from coalmine.config_file import parse
 from coalmine.errors import StartError
-from coalmine_router.config.compare import CompareConfig, digest, unknown_outputs
+from coalmine.process.config_file import parse
+from coalmine_router.config.compare_section import CompareConfig, digest, unknown_outputs
 from coalmine_router.config.json_path import steps
 
 

@@ -10,8 +10,8 @@ import pytest
 from prometheus_client import CollectorRegistry, Counter, generate_latest
 from structlog.testing import capture_logs
 
-from coalmine.child_process import Child
-from coalmine.exposition import Exposition
+from coalmine.process.child_process import Child
+from coalmine.process.exposition import Exposition
 from coalmine_router.processes import ProcessMetrics, Watch
 
 

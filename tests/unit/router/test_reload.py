@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from coalmine.child_process import Command
 from coalmine.errors import StartError
+from coalmine.process.child_process import Command
 from coalmine_router.config.file import RouterConfig, checked
 from coalmine_router.reload import Reload, moved, unmoved
 from tests.doubles.waiting import eventually

@@ -5,10 +5,10 @@ import asyncio
 import pytest
 
 from coalmine.errors import Overloaded, Unavailable
-from coalmine_router.streams import Streams
+from coalmine_router.open_streams import OpenStreams
 
 
-async def stay(streams: Streams, opened: asyncio.Event, left: list[str]) -> None:
+async def stay(streams: OpenStreams, opened: asyncio.Event, left: list[str]) -> None:
     async with streams.opened():
         opened.set()
         await asyncio.Event().wait()
@@ -16,7 +16,7 @@ async def stay(streams: Streams, opened: asyncio.Event, left: list[str]) -> None
 
 
 async def test_the_end_of_all_leaves_every_body_and_lets_no_other_in() -> None:
-    streams = Streams("Watch", open_max=3)
+    streams = OpenStreams("Watch", open_max=3)
     left: list[str] = []
     async with asyncio.TaskGroup() as group:
         for _ in range(3):
@@ -32,7 +32,7 @@ async def test_the_end_of_all_leaves_every_body_and_lets_no_other_in() -> None:
 
 
 async def test_a_body_may_leave_by_itself_even_from_another_task() -> None:
-    streams = Streams("Watch", open_max=1)
+    streams = OpenStreams("Watch", open_max=1)
     async with asyncio.TaskGroup() as group, streams.opened() as end:
         other = group.create_task(asyncio.to_thread(lambda: None))
         other.add_done_callback(lambda _: end())
@@ -45,7 +45,7 @@ async def test_a_body_may_leave_by_itself_even_from_another_task() -> None:
 
 
 async def test_one_over_the_bound_is_turned_away_and_counted() -> None:
-    streams = Streams("Watch", open_max=1)
+    streams = OpenStreams("Watch", open_max=1)
     async with streams.opened():
         with pytest.raises(Overloaded, match="1 streams are open"):
             async with streams.opened():
@@ -57,14 +57,14 @@ async def test_one_over_the_bound_is_turned_away_and_counted() -> None:
 
 
 async def test_a_timeout_of_the_body_is_its_own_affair() -> None:
-    streams = Streams("Watch", open_max=1)
+    streams = OpenStreams("Watch", open_max=1)
     with pytest.raises(TimeoutError, match="mine"):
         async with streams.opened():
             raise TimeoutError("mine")
 
 
 async def test_a_cancelled_body_stays_cancelled() -> None:
-    streams = Streams("Watch", open_max=1)
+    streams = OpenStreams("Watch", open_max=1)
     opened = asyncio.Event()
     left: list[str] = []
     async with asyncio.TaskGroup() as group:

@@ -7,34 +7,34 @@ import pytest
 from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
-from coalmine.access import Access
+from coalmine.access.authorization import Authorization
+from coalmine.access.tokens import Role, digest
 from coalmine.clock import SystemClock
 from coalmine.errors import PermissionDenied, Unauthenticated
 from coalmine.inference import inference_pb2
-from coalmine.tokens import Role, digest
-from coalmine_server.access import ROLES
 from coalmine_server.audit import ADMIN, METHODS
+from coalmine_server.method_access import ROLES
 
 SERVICE = "/inference.GRPCInferenceService"
 TOKENS = {"viewer": "v" * 40, "caller": "c" * 40, "proxy": "p" * 40, "operator": "o" * 40}
 
 
 @pytest.fixture
-def access(tmp_path: Path) -> Access:
+def access(tmp_path: Path) -> Authorization:
     file = tmp_path / "tokens.yaml"
     lines = [
         f'- {{name: {role}-1, role: {role}, sha256: "{digest(token).hex()}"}}'
         for role, token in TOKENS.items()
     ]
     file.write_text("\n".join(["tokens:", *lines]))
-    return Access.by(file, ROLES, SystemClock())
+    return Authorization.by(file, ROLES, SystemClock())
 
 
 def shows(role: str) -> list[tuple[str, str]]:
     return [("user-agent", "x"), ("authorization", f"Bearer {TOKENS[role]}")]
 
 
-def may(access: Access, role: str, method: str) -> bool:
+def may(access: Authorization, role: str, method: str) -> bool:
     try:
         access.check(method, shows(role))
     except PermissionDenied:
@@ -60,7 +60,7 @@ def may(access: Access, role: str, method: str) -> bool:
     ],
 )
 def test_each_role_may_do_its_own_and_no_more(
-    access: Access, method: str, allowed: set[str]
+    access: Authorization, method: str, allowed: set[str]
 ) -> None:
     assert {role for role in TOKENS if may(access, role, f"{SERVICE}/{method}")} == allowed
 
@@ -74,12 +74,12 @@ def test_each_role_may_do_its_own_and_no_more(
         "/grpc.health.v1.Health/Watch",
     ],
 )
-def test_probes_need_no_token(access: Access, method: str) -> None:
+def test_probes_need_no_token(access: Authorization, method: str) -> None:
     access.check(method, [])
     access.check(method, [("authorization", "Bearer unknown")])
 
 
-def test_every_other_method_needs_one(access: Access) -> None:
+def test_every_other_method_needs_one(access: Authorization) -> None:
     for method in [each for each, role in ROLES.items() if role is not None]:
         with pytest.raises(Unauthenticated):
             access.check(method, [("user-agent", "x")])
@@ -100,7 +100,7 @@ def test_what_changes_things_is_for_operators_and_is_recorded() -> None:
     assert {f"{SERVICE}/{method}" for method in METHODS} == ADMIN
 
 
-def test_a_refusal_says_who_is_what_and_what_is_needed(access: Access) -> None:
+def test_a_refusal_says_who_is_what_and_what_is_needed(access: Authorization) -> None:
     with pytest.raises(PermissionDenied) as caught:
         access.check(f"{SERVICE}/ModelInfer", shows("viewer"))
     assert str(caught.value) == "ModelInfer needs role caller, 'viewer-1' is viewer"

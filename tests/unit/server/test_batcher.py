@@ -6,7 +6,7 @@ from structlog.testing import capture_logs
 
 from coalmine.errors import DeadlineSpent, ModelFailed, Overloaded, Unavailable
 from coalmine_server.batching.batcher import Batcher
-from coalmine_server.batching.waiting import Limits, Pending
+from coalmine_server.batching.request_queue import Pending, QueueLimits
 from coalmine_server.figures.message import statistics_of
 from coalmine_server.figures.metrics import Metrics
 from coalmine_server.signature import Checked
@@ -31,7 +31,7 @@ class Bench:
         given = {"rows_max": 4, "queue_rows_max": 8, "queue_bytes_max": 1_000, **limits}
         self.batcher = Batcher(
             label="model 'm' version 1",
-            limits=Limits(**{"max_delay_ns": 0, **given}),
+            limits=QueueLimits(**{"max_delay_ns": 0, **given}),
             workers=self.workers,
             clock=self.time,
             timer=self.time,

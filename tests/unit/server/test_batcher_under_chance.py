@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 
 from coalmine.errors import CoalmineError, ModelFailed
 from coalmine_server.batching.batcher import Batcher
-from coalmine_server.batching.waiting import Limits
+from coalmine_server.batching.request_queue import QueueLimits
 from coalmine_server.figures.statistics import VersionStatistics
 from coalmine_server.runtime.execution import Result
 from coalmine_server.signature import Checked
@@ -38,7 +38,7 @@ class Callers:
         self.workers = [FakeWorker(self.time, tells_each) for _ in range(workers)]
         self.counted = VersionStatistics()
         self.rows_max = rows_max
-        limits = Limits(rows_max, 24, max_delay_ns, 600)
+        limits = QueueLimits(rows_max, 24, max_delay_ns, 600)
         self.batcher = Batcher(
             label="model 'm' version 1",
             limits=limits,

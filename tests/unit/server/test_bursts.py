@@ -8,7 +8,7 @@ import pytest
 
 from coalmine.errors import DeadlineSpent, ModelFailed, Overloaded, Unavailable
 from coalmine_server.batching.batcher import Batcher
-from coalmine_server.batching.waiting import Limits, Pending
+from coalmine_server.batching.request_queue import Pending, QueueLimits
 from coalmine_server.figures.message import statistics_of
 from coalmine_server.figures.statistics import VersionStatistics
 from coalmine_server.signature import Checked
@@ -26,7 +26,7 @@ class Alone:
         self.counted = VersionStatistics()
         self.batcher = Batcher(
             label="model 'm' version 1",
-            limits=Limits(1, queue_rows_max, 0, queue_bytes_max),
+            limits=QueueLimits(1, queue_rows_max, 0, queue_bytes_max),
             workers=self.workers,
             clock=self.time,
             timer=self.time,

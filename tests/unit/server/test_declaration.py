@@ -5,8 +5,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine import config_file
 from coalmine.errors import StartError
+from coalmine.process import config_file
 from coalmine_server.config import ModelConfig
 from coalmine_server.packaging.declaration import Declared, edited, tensor_of, text_of, with_entry
 

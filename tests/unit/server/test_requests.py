@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from coalmine.errors import InvalidRequest
 from coalmine.inference import inference_pb2 as pb
-from coalmine.malformed import reader_of
+from coalmine.listener.malformed import reader_of
 from coalmine.tensors import to_raw
 from coalmine_server.wire.requests import (
     FIELDS_MAX,

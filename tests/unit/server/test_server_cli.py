@@ -10,7 +10,7 @@ import typer
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
-from coalmine_server.cli.root import package, server
+from coalmine_server.cli.server_verbs import package, server
 from tests.doubles.processes import ran
 from tests.models import Lies, Linear, Raises, config, scripted, write_model
 
@@ -251,7 +251,7 @@ NO_TORCH = """
 import sys
 sys.modules["torch"] = None
 import typer
-from coalmine_server.cli.root import package, server
+from coalmine_server.cli.server_verbs import package, server
 app = typer.Typer()
 app.add_typer(server)
 app.command("package")(package)
@@ -297,5 +297,5 @@ def test_without_torch_the_verbs_say_what_to_install(arguments: list[str]) -> No
 
 
 def test_the_verbs_are_there_without_importing_torch() -> None:
-    code = "import sys, coalmine_server.cli.root; sys.exit('torch' in sys.modules)"
+    code = "import sys, coalmine_server.cli.server_verbs; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -4,8 +4,8 @@ from typing import Any
 import pytest
 import yaml
 
-from coalmine import config_file
 from coalmine.errors import StartError
+from coalmine.process import config_file
 from coalmine_server.config import ModelConfig
 from tests.models import config
 

@@ -13,13 +13,21 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from coalmine.inference import MODEL_INFER as METHOD
 from coalmine.trace_context import sampler_from
-from coalmine_server.spans import LINKS_MAX, Exchange, Metadata, NoSpans, Recorder, Spans, Traced
+from coalmine_server.spans import (
+    LINKS_MAX,
+    Metadata,
+    NoSpanRecorder,
+    Recorder,
+    RequestRecord,
+    SpanRecorder,
+    Traced,
+)
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-def exchange(traced: Traced, **fields: object) -> Exchange:
-    made = Exchange(
+def exchange(traced: Traced, **fields: object) -> RequestRecord:
+    made = RequestRecord(
         traced=traced,
         begun_ns=100,
         ended_ns=900,
@@ -42,7 +50,7 @@ class Recorded:
 
     def __init__(self, sampler: str = "parentbased_always_on") -> None:
         self._exporter = InMemorySpanExporter()
-        self.spans = Spans(
+        self.spans = SpanRecorder(
             Resource.create(),
             SimpleSpanProcessor(self._exporter),
             sampler=sampler_from({"OTEL_TRACES_SAMPLER": sampler}),
@@ -207,7 +215,7 @@ def test_a_log_line_names_the_server_span() -> None:
 
 
 def test_where_nobody_reads_nothing_is_done() -> None:
-    assert not NoSpans().is_on
-    nobody: Recorder = NoSpans()
+    assert not NoSpanRecorder().is_on
+    nobody: Recorder = NoSpanRecorder()
     assert nobody.begin(parent()) is None
     nobody.record(exchange(Recorded().begin()))

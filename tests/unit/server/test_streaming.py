@@ -7,7 +7,7 @@ import pytest
 
 from coalmine.errors import InvalidRequest, Unavailable
 from coalmine.inference import inference_pb2 as pb
-from coalmine_server.streaming import FINAL, Streams
+from coalmine_server.streaming import FINAL, StreamCalls
 from coalmine_server.wire.requests import InferRequest
 
 
@@ -91,7 +91,7 @@ class Bench:
         self.call = FakeCall()
         self.model = Model()
         self.held_bytes = 0
-        self.streams = Streams(
+        self.streams = StreamCalls(
             self.model.answer, self._hold, in_flight_max=in_flight_max, unsent_bytes_max=1000
         )
         context: Any = self.call
@@ -284,7 +284,7 @@ async def test_draining_does_not_fail_a_stream_whose_requests_have_all_come() ->
 
 async def test_a_stream_that_begins_while_draining_is_turned_away() -> None:
     call, model = FakeCall(), Model()
-    streams = Streams(model.answer, lambda _: None)
+    streams = StreamCalls(model.answer, lambda _: None)
     streams.drain()
     context: Any = call
     with pytest.raises(Unavailable):

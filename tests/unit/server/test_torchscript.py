@@ -12,8 +12,8 @@ import torch
 from structlog.testing import capture_logs
 from torch import Tensor, nn
 
-from coalmine import memory
 from coalmine.errors import ModelFailed, StartError
+from coalmine.process import memory
 from coalmine.tensors import Array, numpy_dtype
 from coalmine_server.runtime.program import Program
 from coalmine_server.runtime.torchscript import TorchScript

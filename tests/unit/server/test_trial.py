@@ -7,7 +7,7 @@ import pytest
 from coalmine.errors import ModelFailed, StartError
 from coalmine.tensors import Array
 from coalmine_server.config import ModelConfig
-from coalmine_server.packaging.trial import Tried, try_random
+from coalmine_server.packaging.try_run import Tried, try_random
 from coalmine_server.runtime.samples import drawn
 from coalmine_server.signature import Signature
 from tests.doubles.package_rig import Function, FunctionProgram

@@ -10,7 +10,7 @@ from coalmine.errors import ModelFailed, StartError
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Array, decode_outputs
 from coalmine_server.batching.burst import Burst
-from coalmine_server.batching.waiting import Limits, Pending, Waiting
+from coalmine_server.batching.request_queue import Pending, QueueLimits, RequestQueue
 from coalmine_server.batching.worker import Worker
 from coalmine_server.runtime.execution import Ran
 from coalmine_server.runtime.program import Program
@@ -144,8 +144,8 @@ class Takes:
         return False
 
 
-def waiting_of(*values: float) -> Waiting:
-    waiting = Waiting("m", Limits(1, 100, 0, 1_000))
+def waiting_of(*values: float) -> RequestQueue:
+    waiting = RequestQueue("m", QueueLimits(1, 100, 0, 1_000))
     for value in values:
         waiting.admit(pending(asked(value)))
     return waiting

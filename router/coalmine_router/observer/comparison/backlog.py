@@ -25,7 +25,7 @@ Results = TypeVar("Results")
 
 
 @dataclass(slots=True, eq=False)
-class Waiting(Generic[Job, Results]):
+class WaitingJob(Generic[Job, Results]):
     """A job, and where whoever brought it waits."""
 
     job: Job
@@ -43,8 +43,8 @@ class Backlog(Generic[Job, Results]):
         self.queue_bytes = 0
         self._jobs_max = jobs_max
         self._bytes_max = bytes_max
-        self._all: set[Waiting[Job, Results]] = set()
-        self._queue: deque[Waiting[Job, Results]] = deque()
+        self._all: set[WaitingJob[Job, Results]] = set()
+        self._queue: deque[WaitingJob[Job, Results]] = deque()
         self._settled = asyncio.Event()
         self._settled.set()
 
@@ -69,11 +69,11 @@ class Backlog(Generic[Job, Results]):
         """Return once it is empty."""
         await self._settled.wait()
 
-    def put(self, job: Job) -> Waiting[Job, Results]:
+    def put(self, job: Job) -> WaitingJob[Job, Results]:
         """Let a job wait."""
         size_bytes = job.size_bytes
         done = asyncio.get_running_loop().create_future()
-        waiting = Waiting[Job, Results](job, size_bytes, done)
+        waiting = WaitingJob[Job, Results](job, size_bytes, done)
         self._all.add(waiting)
         self.bytes += size_bytes
         self._queue.append(waiting)
@@ -81,10 +81,10 @@ class Backlog(Generic[Job, Results]):
         self._settled.clear()
         return waiting
 
-    def take(self, processes: int) -> list[Waiting[Job, Results]]:
+    def take(self, processes: int) -> list[WaitingJob[Job, Results]]:
         """Return the next batch: one of so many shares of what waits, within the bounds."""
         most = min(math.ceil(len(self._queue) / processes), BATCH_JOBS_MAX)
-        taken: list[Waiting[Job, Results]] = []
+        taken: list[WaitingJob[Job, Results]] = []
         size_bytes = 0
         while self._queue and len(taken) < most:
             size_bytes += self._queue[0].size_bytes
@@ -96,7 +96,7 @@ class Backlog(Generic[Job, Results]):
                 taken.append(each)
         return taken
 
-    def end(self, waiting: Waiting[Job, Results], results: Results | None) -> None:
+    def end(self, waiting: WaitingJob[Job, Results], results: Results | None) -> None:
         """Say what came of a job, None being nothing; the first word holds."""
         if waiting not in self._all:
             return

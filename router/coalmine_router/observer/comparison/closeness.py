@@ -191,7 +191,7 @@ def _by_element(
 ) -> Measured:
     check_shapes(reference, candidate)
     rows = reference.shape[0]
-    tally = _Tally(rows, reference.size // rows if rows else 0)
+    tally = _ElementTally(rows, reference.size // rows if rows else 0)
     for at, r, c in _blocks(reference.reshape(-1), candidate.reshape(-1)):
         tally.add(at, block(r, c))
     return tally.measured(reference, candidate, has_score=has_score)
@@ -202,7 +202,7 @@ def _blocks(r: Array, c: Array) -> Iterator[tuple[int, Array, Array]]:
         yield at, r[at : at + BLOCK], c[at : at + BLOCK]
 
 
-class _Tally:
+class _ElementTally:
     """Adds up blocks. Of the worst, only those of each block that beat what is known are kept."""
 
     def __init__(self, rows: int, row_elements: int) -> None:

@@ -6,11 +6,11 @@ Each answer is read once, however many pairs it is in.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from coalmine_router.config.compare import CompareConfig
-from coalmine_router.observer.comparison.compare import compare
+from coalmine_router.config.compare_section import CompareConfig
+from coalmine_router.observer.comparison.answer_arrays import Read, read
 from coalmine_router.observer.comparison.messages import compare_messages
-from coalmine_router.observer.comparison.reading import Read, read
-from coalmine_router.observer.comparison.result import Answer, Comparison, Warned
+from coalmine_router.observer.comparison.pair_comparison import compare
+from coalmine_router.observer.comparison.result import ComparedAnswer, Comparison, Warned
 from coalmine_router.observer.comparison.statuses import by_status
 
 
@@ -18,7 +18,7 @@ from coalmine_router.observer.comparison.statuses import by_status
 class Job:
     """Answers, and which to compare with which: places of a reference and its candidate."""
 
-    answers: tuple[Answer, ...]
+    answers: tuple[ComparedAnswer, ...]
     pairs: tuple[tuple[int, int], ...]
     rules: CompareConfig
     is_inference: bool = True
@@ -58,7 +58,7 @@ def _messages(job: Job, reference: int, candidate: int) -> Comparison:
     return decided or compare_messages(ours.body, theirs.body, job.rules)
 
 
-def _reads(answers: Sequence[Answer]) -> list[Read]:
+def _reads(answers: Sequence[ComparedAnswer]) -> list[Read]:
     """Return what each answer holds; the same bytes are read once."""
     found: list[Read] = []
     for at, answer in enumerate(answers):

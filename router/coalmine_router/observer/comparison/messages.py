@@ -2,7 +2,7 @@
 
 from typing import Final
 
-from coalmine_router.config.compare import CompareConfig, IgnoreRule
+from coalmine_router.config.compare_section import CompareConfig, IgnoreRule
 from coalmine_router.observer.comparison.result import (
     Comparison,
     Difference,

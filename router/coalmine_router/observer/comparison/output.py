@@ -6,7 +6,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from coalmine.tensors import Array, Tensor
-from coalmine_router.config.compare import IgnoreRule, RuleConfig
+from coalmine_router.config.compare_section import IgnoreRule, RuleConfig
 from coalmine_router.observer.comparison.measured import Mask, Measured
 from coalmine_router.observer.comparison.result import (
     Difference,
@@ -15,10 +15,10 @@ from coalmine_router.observer.comparison.result import (
     OutputResult,
     Warned,
 )
-from coalmine_router.observer.comparison.rules import Refused, measured
+from coalmine_router.observer.comparison.rules import RuleRefused, measured
 
 
-class Place(NamedTuple):
+class ElementPlace(NamedTuple):
     """An output's name, its rule, and how many rows the answers have; None: they aren't batched."""
 
     name: str
@@ -27,7 +27,7 @@ class Place(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class JudgedOutput:
     """A result, and which of the answers' rows differ: None where none does."""
 
     result: OutputResult
@@ -35,10 +35,10 @@ class Judged:
     warned: Warned | None = None
 
 
-def judged(place: Place, expected: Tensor | None, actual: Tensor | None) -> Judged:
+def judged(place: ElementPlace, expected: Tensor | None, actual: Tensor | None) -> JudgedOutput:
     """Return what is found of one output; a side that lacks it is None, but never both."""
     if isinstance(place.rule, IgnoreRule):
-        return Judged(OutputResult(place.name, "ignored", rule=place.rule.rule))
+        return JudgedOutput(OutputResult(place.name, "ignored", rule=place.rule.rule))
     if expected is None or actual is None:
         return _differs(place, *_absent(expected, actual))
     if expected.datatype != actual.datatype:
@@ -46,7 +46,7 @@ def judged(place: Place, expected: Tensor | None, actual: Tensor | None) -> Judg
     if expected.array.shape != actual.array.shape:
         return _differs(place, "shape", _shape(expected), _shape(actual))
     if not expected.array.size:
-        return Judged(_skipped(place, "nothing"))
+        return JudgedOutput(_skipped(place, "nothing"))
     return _by_values(place, expected, actual)
 
 
@@ -64,16 +64,16 @@ def _shape(tensor: Tensor) -> str:
     return str(list(tensor.array.shape))
 
 
-def _skipped(place: Place, reason: Literal["nothing", "rule"]) -> OutputResult:
+def _skipped(place: ElementPlace, reason: Literal["nothing", "rule"]) -> OutputResult:
     return OutputResult(place.name, "skipped", rows=0, rule=place.rule.rule, reason=reason)
 
 
-def _differs(place: Place, kind: Kind, expected: str, actual: str) -> Judged:
+def _differs(place: ElementPlace, kind: Kind, expected: str, actual: str) -> JudgedOutput:
     """Return an output that differs as a whole, which is in every row."""
     rows = place.rows or 1
     worst = (Element((), expected, actual),)
     found = Difference(place.name, kind, worst, rows=rows, rows_mismatch=rows, rule=place.rule.rule)
-    return Judged(_mismatch(found), np.ones(rows, bool))
+    return JudgedOutput(_mismatch(found), np.ones(rows, bool))
 
 
 def _mismatch(found: Difference) -> OutputResult:
@@ -91,23 +91,23 @@ def _mismatch(found: Difference) -> OutputResult:
 # ---------------------------------------------------------------- its values
 
 
-def _by_values(place: Place, expected: Tensor, actual: Tensor) -> Judged:
+def _by_values(place: ElementPlace, expected: Tensor, actual: Tensor) -> JudgedOutput:
     r, c = expected.array, actual.array
     is_same = _is_same(r, c)
     is_batched = r.ndim > 0 and len(r) == place.rows
     if not is_batched:
         r, c = r[None], c[None]
     found = measured(place.rule, expected.datatype, r, c, is_same=is_same)
-    if isinstance(found, Refused):
+    if isinstance(found, RuleRefused):
         what: Literal["rule_unfit", "rule_failed"] = (
             "rule_unfit" if found.is_unfit else "rule_failed"
         )
-        return Judged(_skipped(place, "rule"), warned=Warned(what, place.name, found.told))
+        return JudgedOutput(_skipped(place, "rule"), warned=Warned(what, place.name, found.told))
     if found.rows_differ is None:
         result = OutputResult(place.name, "match", len(r), 0, found.max_abs_diff, place.rule.rule)
-        return Judged(result)
+        return JudgedOutput(result)
     difference = _difference(place, found, is_batched=is_batched)
-    return Judged(_mismatch(difference), found.rows_differ)
+    return JudgedOutput(_mismatch(difference), found.rows_differ)
 
 
 def _is_same(expected: Array, actual: Array) -> bool:
@@ -118,7 +118,7 @@ def _is_same(expected: Array, actual: Array) -> bool:
     return isinstance(ours, bytes) and isinstance(theirs, bytes) and ours == theirs
 
 
-def _difference(place: Place, found: Measured, *, is_batched: bool) -> Difference:
+def _difference(place: ElementPlace, found: Measured, *, is_batched: bool) -> Difference:
     differ = found.rows_differ if found.rows_differ is not None else np.zeros(1, bool)
     return Difference(
         output=place.name,

@@ -26,7 +26,7 @@ DIFFERENCES_MAX: Final = 64
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ComparedAnswer:
     """What one variant answered: a serialised message, or a status other than OK."""
 
     body: bytes = b""

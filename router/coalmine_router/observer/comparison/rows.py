@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 
 from coalmine.tensors import Tensor
-from coalmine_router.config.compare import CompareConfig, IgnoreRule, RuleConfig
+from coalmine_router.config.compare_section import CompareConfig, IgnoreRule, RuleConfig
 from coalmine_router.observer.comparison.rules import is_of_vectors
 
 Outputs = Mapping[str, Tensor]

@@ -11,8 +11,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from coalmine.tensors import BYTES, DATATYPES, Array
-from coalmine_router.config import compare as config
-from coalmine_router.config.compare import RuleConfig
+from coalmine_router.config import compare_section as config
+from coalmine_router.config.compare_section import RuleConfig
 from coalmine_router.observer.comparison.closeness import close, exact, relative, tolerance
 from coalmine_router.observer.comparison.measured import (
     Measured,
@@ -60,7 +60,7 @@ class RuleFailed(Exception):
     """A rule raised, or returned what isn't a result."""
 
 
-class Refused(NamedTuple):
+class RuleRefused(NamedTuple):
     """Why a rule said nothing."""
 
     is_unfit: bool
@@ -74,21 +74,21 @@ def is_of_vectors(rule: RuleConfig) -> bool:
 
 def measured(
     rule: RuleConfig, datatype: str, reference: Array, candidate: Array, *, is_same: bool
-) -> Measured | Refused:
+) -> Measured | RuleRefused:
     """Return what a rule finds of two outputs, or why it finds nothing.
 
     Shapes: both (rows, …), equal, with elements. `is_same`: every bit is known to be.
     """
     problem = _unfit(rule, datatype, reference.shape)
     if problem:
-        return Refused(is_unfit=True, told=problem)
+        return RuleRefused(is_unfit=True, told=problem)
     # What is no distribution is none on both sides; and what own rules say is theirs to know.
     if is_same and not isinstance(rule, config.DistributionRule | OwnRule):
         return Measured(reference.size)
     try:
         return _apply(rule, datatype, reference, candidate)
     except Exception as error:  # noqa: BLE001 - own rules raise whatever; none is worth the observer's life
-        return Refused(is_unfit=False, told=text(f"{type(error).__name__}: {error}"))
+        return RuleRefused(is_unfit=False, told=text(f"{type(error).__name__}: {error}"))
 
 
 def _unfit(rule: RuleConfig, datatype: str, shape: tuple[int, ...]) -> str:

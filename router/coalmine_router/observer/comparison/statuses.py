@@ -2,11 +2,11 @@
 
 from typing import Final
 
-from coalmine_router.blame import REFUSALS
+from coalmine_router.codes import REFUSALS
 from coalmine_router.observer.codes import OK
 from coalmine_router.observer.comparison.measured import text
 from coalmine_router.observer.comparison.result import (
-    Answer,
+    ComparedAnswer,
     Comparison,
     Difference,
     Element,
@@ -20,12 +20,12 @@ NOT_CHARGED: Final = frozenset(
 )
 
 
-def is_charged(candidate: Answer) -> bool:
+def is_charged(candidate: ComparedAnswer) -> bool:
     """Return whether an answer is a failure that is its model's own fault."""
     return candidate.code not in NOT_CHARGED
 
 
-def by_status(reference: Answer, candidate: Answer) -> Comparison | None:
+def by_status(reference: ComparedAnswer, candidate: ComparedAnswer) -> Comparison | None:
     """Return what the statuses alone decide; None where both answered.
 
     | reference   | candidate                 |                   |
@@ -56,10 +56,10 @@ def whole(outcome: Outcome, kind: Kind, expected: str, actual: str) -> Compariso
     return Comparison(outcome, kind, (difference,))
 
 
-def _of(outcome: Outcome, reference: Answer, candidate: Answer) -> Comparison:
+def _of(outcome: Outcome, reference: ComparedAnswer, candidate: ComparedAnswer) -> Comparison:
     return whole(outcome, "status", _told(reference), _told(candidate))
 
 
-def _told(answer: Answer) -> str:
+def _told(answer: ComparedAnswer) -> str:
     told = f"{answer.code}: {answer.message}" if answer.message else answer.code
     return text(told)

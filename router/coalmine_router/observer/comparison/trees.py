@@ -42,7 +42,7 @@ class _Node(NamedTuple):
     ignored: Paths
 
 
-class Apart(NamedTuple):
+class TreesApart(NamedTuple):
     """A place in the trees that differs, with what is there."""
 
     path: str
@@ -87,21 +87,21 @@ def _measured(shape: tuple[int, ...], differ: Mask, worst: list[Element]) -> Mea
     )
 
 
-def _element(index: tuple[int, ...], apart: Apart) -> Element:
+def _element(index: tuple[int, ...], apart: TreesApart) -> Element:
     before = f"{apart.path}: " if apart.path else ""
     return Element(index, text(before + apart.expected), text(before + apart.actual))
 
 
-def _apart(reference: bytes, candidate: bytes, what: Allowed, *, most: int) -> list[Apart]:
+def _apart(reference: bytes, candidate: bytes, what: Allowed, *, most: int) -> list[TreesApart]:
     """Return the first places, in the order of the reference, that differ."""
     try:
         expected, actual = json.loads(reference), json.loads(candidate)
     except (ValueError, RecursionError):  # no text, no JSON, digits without end, or too deep
-        return [Apart("", text(reference), text(candidate))]
+        return [TreesApart("", text(reference), text(candidate))]
     return list(islice(differences(expected, actual, what), most))
 
 
-def differences(expected: Any, actual: Any, what: Allowed) -> Iterator[Apart]:
+def differences(expected: Any, actual: Any, what: Allowed) -> Iterator[TreesApart]:
     """Yield where two trees differ, in the order of the first. They may be of any depth."""
     waiting = [_Node((), expected, actual, what.ignored)]
     while waiting:
@@ -110,7 +110,7 @@ def differences(expected: Any, actual: Any, what: Allowed) -> Iterator[Apart]:
         if below is not None:
             waiting += reversed(below)
         elif not _is_same(node.expected, node.actual, what):
-            yield Apart(_path(node.place), _told(node.expected), _told(node.actual))
+            yield TreesApart(_path(node.place), _told(node.expected), _told(node.actual))
 
 
 def _below(node: _Node) -> list[_Node] | None:

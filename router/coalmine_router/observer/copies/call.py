@@ -12,11 +12,11 @@ from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router import wire
 from coalmine_router.backends.address import Address
-from coalmine_router.backends.lane import Lane
+from coalmine_router.backends.variant_endpoints import VariantEndpoints
 from coalmine_router.metadata import Pair, showing, unsendable_key
-from coalmine_router.observer.comparison.result import Answer
-from coalmine_router.observer.copies.lane import Queued
-from coalmine_router.observer.exchange import CopyCall
+from coalmine_router.observer.comparison.result import ComparedAnswer
+from coalmine_router.observer.copies.copy_queue import Queued
+from coalmine_router.observer.observed_request import CopyCall
 from coalmine_router.unreadable import is_unreadable, is_untouched, own_text
 
 _log = structlog.get_logger(__name__)
@@ -33,7 +33,7 @@ _FAILED: Final = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "CANCELLED")
 class _End:
     """What became of a call, and what that says of its address."""
 
-    answer: Answer
+    answer: ComparedAnswer
     speaks_against_it: bool = False
     # Its connection closed before anybody had looked at the call.
     is_untouched: bool = False
@@ -47,7 +47,7 @@ class _Made:
     is_untouched: bool
 
 
-class Caller:
+class CopyCaller:
     """Sends the copies of one lane."""
 
     def __init__(self, *, clock: Clock, rng: random.Random, answer_bytes_max: int) -> None:
@@ -56,7 +56,9 @@ class Caller:
         self._answer_bytes_max = answer_bytes_max
         self._trouble = ""
 
-    async def call(self, queued: Queued, lane: Lane, timeout_ns: int) -> CopyCall | None:
+    async def call(
+        self, queued: Queued, lane: VariantEndpoints, timeout_ns: int
+    ) -> CopyCall | None:
         """Return how a copy was answered; None where it could not be sent.
 
         One that a closing connection never looked at is sent once more, elsewhere if possible.
@@ -74,7 +76,7 @@ class Caller:
         return made.call if made is not None else None
 
     async def _make(
-        self, queued: Queued, lane: Lane, address: Address, timeout_ns: int
+        self, queued: Queued, lane: VariantEndpoints, address: Address, timeout_ns: int
     ) -> _Made | None:
         span_id = (self._rng.getrandbits(64) or 1).to_bytes(8, "big")  # all zero is no id
         started_ns, began_ns = self._clock.wall_ns(), self._clock.monotonic_ns()
@@ -94,7 +96,12 @@ class Caller:
         return _Made(call, end.is_untouched)
 
     async def _end(
-        self, queued: Queued, lane: Lane, address: Address, span_id: bytes, timeout_ns: int
+        self,
+        queued: Queued,
+        lane: VariantEndpoints,
+        address: Address,
+        span_id: bytes,
+        timeout_ns: int,
     ) -> _End | None:
         override = wire.override(queued.variant.model, queued.variant.version)
         try:
@@ -114,14 +121,14 @@ class Caller:
             return None
         return _End(self._bounded(body))
 
-    def _bounded(self, body: bytes | None) -> Answer:
+    def _bounded(self, body: bytes | None) -> ComparedAnswer:
         if body is None:  # what gRPC makes of an OK without an answer
-            return Answer(code=_INTERNAL, message="it said OK and sent no answer")
+            return ComparedAnswer(code=_INTERNAL, message="it said OK and sent no answer")
         most = self._answer_bytes_max
         if len(body) <= most:
-            return Answer(body)
+            return ComparedAnswer(body)
         told = f"an answer of {len(body)} bytes; of copies, at most {most} are taken"
-        return Answer(code=_TOO_LARGE, message=told)
+        return ComparedAnswer(code=_TOO_LARGE, message=told)
 
     def _note(self, queued: Queued, trouble: str) -> None:
         # Thousands of copies may meet the same trouble: it is told once.
@@ -136,7 +143,7 @@ class Caller:
             )
 
 
-def _judge(lane: Lane, address: Address, end: _End) -> None:
+def _judge(lane: VariantEndpoints, address: Address, end: _End) -> None:
     """Tell the lane, which judges its addresses by it."""
     if end.is_untouched:
         return
@@ -151,13 +158,13 @@ def _failed(error: grpc.aio.AioRpcError) -> _End:
     code, text, said = error.code().name, error.details() or "", error.trailing_metadata() or ()
     own = own_text(code, text, said)
     unreadable = is_unreadable(code, own)
-    answer = Answer(
+    answer = ComparedAnswer(
         code=_INTERNAL if unreadable else code, message=(own or text)[:_MESSAGE_CHARS_MAX]
     )
     return _End(answer, unreadable or code in _FAILED, is_untouched(code, text, said))
 
 
-def _sendable(queued: Queued, lane: Lane, span_id: bytes) -> list[Pair]:
+def _sendable(queued: Queued, lane: VariantEndpoints, span_id: bytes) -> list[Pair]:
     """Return what the copy is sent with. Raises ValueError where gRPC would refuse it."""
     metadata = _metadata(queued.exchange.report, span_id)
     if unsendable_key(metadata):  # gRPC itself would print three lines for each

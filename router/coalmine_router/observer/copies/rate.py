@@ -7,7 +7,7 @@ from typing import Final
 _BURST_NS: Final = 10**8
 
 
-class Rate:
+class CallRate:
     """A token bucket, kept as the moment by which the next call is due.
 
     Source: the generic cell rate algorithm, ITU-T I.371 annex A.

@@ -3,14 +3,14 @@
 from typing import Final
 
 from coalmine.clock import Clock
-from coalmine_router.backends.lane import Lane
 from coalmine_router.backends.registry import Backends
+from coalmine_router.backends.variant_endpoints import VariantEndpoints
 
 # A pod that takes another's place is found within that: by a lookup, a connection, its own word.
 MOMENT_NS: Final = 2 * 10**9
 
 
-class Reach:
+class CopyReach:
     """The ways to variants' backends, for copies: nobody is called that can't be."""
 
     def __init__(self, backends: Backends, clock: Clock, moment_ns: int = MOMENT_NS) -> None:
@@ -27,7 +27,7 @@ class Reach:
             return "circuit_open"
         return "" if self._left_ns(lane) > 0 else "no_address"
 
-    async def wait(self, route: str, variant: str) -> Lane | str:
+    async def wait(self, route: str, variant: str) -> VariantEndpoints | str:
         """Return the lane, once an address of it can be called, or why none is."""
         while not (refused := self.refusal(route, variant)):
             lane = self._backends.find(route, variant)
@@ -39,7 +39,7 @@ class Reach:
                 return self.refusal(route, variant) or "no_address"
         return refused
 
-    async def _comes(self, route: str, variant: str, lane: Lane | None) -> bool:
+    async def _comes(self, route: str, variant: str, lane: VariantEndpoints | None) -> bool:
         """Return whether something else is to be said of a lane, within the moment."""
         left_ns = self._left_ns(lane) if lane is not None else self._moment_ns
 
@@ -49,5 +49,5 @@ class Reach:
 
         return await self._backends.until(is_other, left_ns / 1e9)
 
-    def _left_ns(self, lane: Lane) -> int:
+    def _left_ns(self, lane: VariantEndpoints) -> int:
         return lane.lost_ns + self._moment_ns - self._clock.monotonic_ns()

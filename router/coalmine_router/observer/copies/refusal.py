@@ -5,7 +5,7 @@ from typing import Final
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest
 from coalmine_router import wire
-from coalmine_router.blame import REFUSALS
+from coalmine_router.codes import REFUSALS
 from coalmine_router.observer.codes import OK, code_name
 from coalmine_router.table import Route
 

@@ -5,7 +5,7 @@ from functools import cached_property
 from math import log
 from typing import Final
 
-from coalmine_router.config.gates import GatesConfig
+from coalmine_router.config.gates_section import GatesConfig
 
 SPLIT_ALPHA: Final = 0.01
 

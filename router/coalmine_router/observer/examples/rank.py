@@ -11,7 +11,7 @@ from math import inf
 from typing import NamedTuple
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.config.copies import KeptConfig
+from coalmine_router.config.copies_section import KeptConfig
 from coalmine_router.observer.examples.severity import largest_difference, severity_of
 
 Group = tuple[str, str, str]

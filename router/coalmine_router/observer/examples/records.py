@@ -11,11 +11,11 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import MODEL_INFER
 from coalmine.inference import inference_pb2 as oip
 from coalmine.tensors import RANK_MAX
-from coalmine_router.config.copies import KeptConfig
+from coalmine_router.config.copies_section import KeptConfig
 from coalmine_router.metadata import NOTE
-from coalmine_router.observer.comparison.result import Answer, Difference
+from coalmine_router.observer.comparison.result import ComparedAnswer, Difference
 from coalmine_router.observer.examples.redaction import KeepSettings, redacted, request_without
-from coalmine_router.observer.exchange import Exchange, Found
+from coalmine_router.observer.observed_request import ObservedRequest, PairResult
 
 TEXT_MAX: Final = 1_024
 SHAPES_MAX: Final = 64
@@ -23,11 +23,11 @@ SHAPES_MAX: Final = 64
 
 def mismatch_record(
     record_id: str,
-    exchange: Exchange,
-    found: Found,
+    exchange: ObservedRequest,
+    found: PairResult,
     *,
-    reference: Answer,
-    candidate: Answer,
+    reference: ComparedAnswer,
+    candidate: ComparedAnswer,
     settings: KeepSettings,
     segment: str = "",
 ) -> pb.Mismatch:
@@ -92,7 +92,7 @@ def cut(text: str) -> str:
     return text if len(text) <= TEXT_MAX else f"{text[: TEXT_MAX - 1]}…"
 
 
-def _note_of(exchange: Exchange) -> str:
+def _note_of(exchange: ObservedRequest) -> str:
     """Return what the caller noted of its request; the first, where there are several."""
     notes = (each.value for each in exchange.report.metadata if each.key == NOTE)
     return next(notes, b"").decode(errors="replace")
@@ -119,7 +119,10 @@ class _Bodies:
 
 
 def _bodies_of(
-    exchange: Exchange, reference: Answer, candidate: Answer, kept: KeptConfig
+    exchange: ObservedRequest,
+    reference: ComparedAnswer,
+    candidate: ComparedAnswer,
+    kept: KeptConfig,
 ) -> _Bodies:
     if _is_inference(exchange):
         request, dropped = request_without(exchange.request, kept.drop_inputs)
@@ -141,7 +144,10 @@ class _Described(Protocol):
 
 
 def _add_shapes(
-    record: pb.Mismatch, exchange: Exchange, reference: Answer, candidate: Answer
+    record: pb.Mismatch,
+    exchange: ObservedRequest,
+    reference: ComparedAnswer,
+    candidate: ComparedAnswer,
 ) -> None:
     if not _is_inference(exchange):
         return
@@ -150,7 +156,7 @@ def _add_shapes(
     record.shapes.extend(_shapes("candidate", _outputs(candidate.body)))
 
 
-def _is_inference(exchange: Exchange) -> bool:
+def _is_inference(exchange: ObservedRequest) -> bool:
     return exchange.report.method == MODEL_INFER
 
 

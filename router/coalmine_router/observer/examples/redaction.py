@@ -7,7 +7,7 @@ from typing import Final, Protocol
 from google.protobuf.message import DecodeError
 
 from coalmine.inference import inference_pb2 as oip
-from coalmine_router.config.copies import Capture, KeptConfig
+from coalmine_router.config.copies_section import Capture, KeptConfig
 from coalmine_router.observer.comparison.result import Comparison, Difference, Element
 
 # From least to most.

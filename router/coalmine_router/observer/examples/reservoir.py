@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.config.copies import KeptConfig
+from coalmine_router.config.copies_section import KeptConfig
 from coalmine_router.observer.examples.rank import Group, Rank, by_value, rank_of
 from coalmine_router.observer.examples.redaction import CAPTURES, KeepSettings, Policy, allows
 from coalmine_router.observer.examples.severity import RANKED, largest_difference, write_rank
@@ -48,7 +48,7 @@ class Numbered(NamedTuple):
 Routes = Mapping[str, KeepSettings]
 
 
-class Change(NamedTuple):
+class ReservoirChange(NamedTuple):
     """What a transaction did to the file."""
 
     kept: int
@@ -57,7 +57,7 @@ class Change(NamedTuple):
 
 def write(
     database: sqlite3.Connection, records: Sequence[Numbered], routes: Routes, bytes_max: int
-) -> Change:
+) -> ReservoirChange:
     """Keep of these what stays, within the caller's transaction, and delete what they push out.
 
     What goes, goes first: so what comes takes its pages, and each is written once.
@@ -71,7 +71,7 @@ def write(
     size = sum(each.record.ByteSize() for each in standing)
     removed = shrink(database, bytes_max - size)
     insert(database, standing, routes)
-    return Change(len(standing), removed)
+    return ReservoirChange(len(standing), removed)
 
 
 def insert(database: sqlite3.Connection, records: Iterable[Numbered], routes: Routes) -> None:

@@ -4,7 +4,7 @@ from typing import Any
 from structlog.testing import capture_logs
 
 from coalmine_router.backends.address import Address
-from coalmine_router.backends.standing import Standing
+from coalmine_router.backends.address_state import AddressState
 from coalmine_router.backends.targets import Endpoint
 
 
@@ -45,7 +45,7 @@ def test_methods_that_callers_make_up_do_not_pile_up() -> None:
 async def test_a_change_is_told_once() -> None:
     changes: list[int] = []
     at = address(changes=changes)
-    up = Standing().connected().said(serving=True)
+    up = AddressState().connected().said(serving=True)
     at.stands(up)
     at.stands(up.probed(answered=True))
     assert len(changes) == 1
@@ -62,7 +62,7 @@ def test_a_doubt_that_nobody_looks_into_is_no_error() -> None:
     assert doubts == [1]
 
 
-UP = Standing().connected().said(serving=True)
+UP = AddressState().connected().said(serving=True)
 
 
 async def test_a_connection_that_is_renewed_within_a_second_is_no_line_in_the_log() -> None:

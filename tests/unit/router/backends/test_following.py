@@ -4,12 +4,12 @@ from collections.abc import Sequence
 
 from structlog.testing import capture_logs
 
-from coalmine_router.backends.following import Following
-from coalmine_router.backends.pace import Pace
+from coalmine_router.backends.dns_watch import DnsWatch
+from coalmine_router.backends.intervals import Intervals
 from coalmine_router.backends.resolve import HalfAnswered, LookupFailed
 from coalmine_router.backends.targets import Lookup
 
-AT_ONCE = Pace(lookup_every_s=0.0, lookup_pause_s=0.0)
+AT_ONCE = Intervals(lookup_every_s=0.0, lookup_pause_s=0.0)
 BOTH = ["1.1.1.1", "::1"]
 NO_V6 = HalfAnswered(["2.2.2.2"], 6, "IPv6: the DNS server does not answer")
 NO_V4 = HalfAnswered(["::2"], 4, "IPv4: the DNS server does not answer")
@@ -36,7 +36,7 @@ async def told(*answers: list[str] | LookupFailed) -> list[list[str] | str]:
     """Return what is told of a name that is looked up with these answers."""
     heard: list[list[str] | str] = []
     script = Script(answers)
-    following = Following(
+    following = DnsWatch(
         Lookup("model", 80),
         script,
         lambda _, found: heard.append(found),

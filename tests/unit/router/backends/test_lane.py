@@ -3,19 +3,19 @@ from typing import Any
 import pytest
 
 from coalmine.clock import Clock
-from coalmine_router.backends.access import Access
 from coalmine_router.backends.address import Address
+from coalmine_router.backends.address_state import AddressState
+from coalmine_router.backends.backend_access import BackendAccess
 from coalmine_router.backends.ejection import Rules
-from coalmine_router.backends.lane import Lane
-from coalmine_router.backends.pace import Pace
-from coalmine_router.backends.pool import Pool, World
-from coalmine_router.backends.standing import Standing
-from coalmine_router.news import News
+from coalmine_router.backends.endpoint_pool import EndpointPool, PoolSurroundings
+from coalmine_router.backends.intervals import Intervals
+from coalmine_router.backends.variant_endpoints import VariantEndpoints
+from coalmine_router.change_signal import ChangeSignal
 from coalmine_router.table import Backend
 from tests.doubles.hand_clock import HandClock
 
 SECOND = 10**9
-UP = Standing().connected().said(serving=True)
+UP = AddressState().connected().said(serving=True)
 
 
 class NoClock:
@@ -35,17 +35,21 @@ def middle() -> float:
     return 0.5  # no jitter
 
 
-def pool(count: int) -> Pool:
+def pool(count: int) -> EndpointPool:
     targets = tuple(f"10.0.0.{n}:80" for n in range(count))
     nothing: Any = None  # it does not run, and nobody calls
-    world = World(rng=nothing, resolver=nothing, news=News(), pace=Pace())
-    return Pool(Access(Backend("blue", targets), lambda *_, **__: nothing), world)
+    world = PoolSurroundings(rng=nothing, resolver=nothing, news=ChangeSignal(), pace=Intervals())
+    return EndpointPool(BackendAccess(Backend("blue", targets), lambda *_, **__: nothing), world)
 
 
 def lane(
-    of: Pool, *, clock: Clock | None = None, chance: Any = middle, has_stand_in: bool = False
-) -> Lane:
-    return Lane(
+    of: EndpointPool,
+    *,
+    clock: Clock | None = None,
+    chance: Any = middle,
+    has_stand_in: bool = False,
+) -> VariantEndpoints:
+    return VariantEndpoints(
         "digits/stable",
         of,
         clock=clock or HandClock(),
@@ -56,7 +60,7 @@ def lane(
     )
 
 
-def up(of: Pool) -> list[Address]:
+def up(of: EndpointPool) -> list[Address]:
     for address in of.known:
         address.stands(UP)
     return list(of.known)
@@ -84,10 +88,10 @@ def test_without_any_available_the_least_bad_is_picked_for_who_must_go_somewhere
     busier.outstanding = 5
     assert stable.pick() is None
     assert stable.pick_any() is down
-    down.stands(Standing())
-    busier.stands(Standing())
+    down.stands(AddressState())
+    busier.stands(AddressState())
     assert stable.pick_any() is silent
-    silent.stands(Standing())
+    silent.stands(AddressState())
     assert stable.pick_any() in {lost, silent, down}
 
 
@@ -150,7 +154,7 @@ def test_troubles_are_the_first_few_and_each_is_cut_short() -> None:
     blue = pool(6)
     stable = lane(blue)
     for address in blue.known:
-        address.stands(Standing().unreached("x" * 500))
+        address.stands(AddressState().unreached("x" * 500))
     assert len(stable.troubles) == 4
     assert stable.troubles[-1] == "and 3 more"
     assert max(map(len, stable.troubles)) == 300

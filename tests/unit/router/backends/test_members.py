@@ -1,10 +1,10 @@
 import random
 from typing import Any
 
-from coalmine_router.backends.access import Access
 from coalmine_router.backends.address import Address
-from coalmine_router.backends.members import ADDRESSES_MAX, Members
-from coalmine_router.backends.standing import Standing
+from coalmine_router.backends.address_set import ADDRESSES_MAX, AddressSet
+from coalmine_router.backends.address_state import AddressState
+from coalmine_router.backends.backend_access import BackendAccess
 from coalmine_router.backends.targets import Lookup
 from coalmine_router.table import Backend
 
@@ -15,19 +15,19 @@ def no_channel(*_: object, **__: object) -> Any:
     return object()  # nobody calls
 
 
-def members(*targets: str) -> Members:
-    return Members(access(*targets), lambda: None)
+def members(*targets: str) -> AddressSet:
+    return AddressSet(access(*targets), lambda: None)
 
 
-def access(*targets: str) -> Access:
-    return Access(Backend("blue", targets), no_channel)
+def access(*targets: str) -> BackendAccess:
+    return BackendAccess(Backend("blue", targets), no_channel)
 
 
 def up(address: Address) -> None:
-    address.stands(Standing().connected().said(serving=True))
+    address.stands(AddressState().connected().said(serving=True))
 
 
-def names(of: Members) -> list[str]:
+def names(of: AddressSet) -> list[str]:
     return [each.name for each in of.known]
 
 
@@ -75,7 +75,7 @@ def test_an_address_leaves_though_nobody_takes_its_place_once_that_is_certain() 
     old = blue.wanted["1.1.1.1:80"]
     up(old)
     blue.told(MODEL, ["2.2.2.2"])
-    blue.wanted["2.2.2.2:80"].stands(Standing().unreached("refused"))
+    blue.wanted["2.2.2.2:80"].stands(AddressState().unreached("refused"))
     assert blue.depart() == [old]
 
 
@@ -97,7 +97,7 @@ def test_a_renewed_address_stays_until_its_own_successor_is_available() -> None:
     assert blue.depart() == []
     up(new[0])
     assert blue.depart() == [old[0]]
-    new[1].stands(Standing().unreached("a certificate that nobody trusts"))
+    new[1].stands(AddressState().unreached("a certificate that nobody trusts"))
     assert blue.depart() == []
     assert set(blue.available) == {new[0], old[1]}
 
@@ -122,7 +122,7 @@ def test_what_a_lookup_says_that_is_no_longer_asked_for_is_nobodys() -> None:
 def test_it_is_settled_once_each_name_and_address_is_found_out_about() -> None:
     blue = members("1.1.1.1:80", "model:80")
     assert not blue.is_settled
-    blue.wanted["1.1.1.1:80"].stands(Standing().unreached("refused"))
+    blue.wanted["1.1.1.1:80"].stands(AddressState().unreached("refused"))
     assert not blue.is_settled
     blue.told(MODEL, "does not exist")
     assert blue.is_settled

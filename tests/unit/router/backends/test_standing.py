@@ -3,19 +3,19 @@ from collections.abc import Callable
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_router.backends.standing import Standing
+from coalmine_router.backends.address_state import AddressState
 
-UP = Standing().connected().said(serving=True)
+UP = AddressState().connected().said(serving=True)
 
 
 def test_a_new_address_is_neither_available_nor_settled() -> None:
-    assert not Standing().is_available
-    assert not Standing().is_settled
-    assert Standing().trouble == "no connection"
+    assert not AddressState().is_available
+    assert not AddressState().is_settled
+    assert AddressState().trouble == "no connection"
 
 
 def test_a_connection_alone_is_not_enough_until_it_has_answered_something() -> None:
-    connected = Standing().connected()
+    connected = AddressState().connected()
     assert not connected.is_available
     assert connected.trouble == "has not said yet whether it serves"
     assert connected.said(serving=True).is_available
@@ -44,7 +44,7 @@ def test_what_was_said_on_a_lost_connection_does_not_count_on_the_next() -> None
 
 
 def test_an_attempt_to_connect_that_failed_settles_it_and_says_why() -> None:
-    failed = Standing().unreached("Connection refused")
+    failed = AddressState().unreached("Connection refused")
     assert failed.is_settled
     assert failed.trouble == "no connection: Connection refused"
 
@@ -54,9 +54,9 @@ def test_the_least_bad_is_who_still_answers_then_who_is_connected() -> None:
     assert [each.rank for each in standings] == [0, 1, 2, 3]
 
 
-STEPS: dict[str, Callable[[Standing], Standing]] = {
-    "connected": Standing.connected,
-    "lost": Standing.lost,
+STEPS: dict[str, Callable[[AddressState], AddressState]] = {
+    "connected": AddressState.connected,
+    "lost": AddressState.lost,
     "unreached": lambda standing: standing.unreached("why"),
     "up": lambda standing: standing.said(serving=True),
     "down": lambda standing: standing.said(serving=False),
@@ -67,7 +67,7 @@ STEPS: dict[str, Callable[[Standing], Standing]] = {
 
 @given(steps=st.lists(st.sampled_from(sorted(STEPS))))
 def test_an_address_is_available_exactly_where_it_has_no_trouble(steps: list[str]) -> None:
-    standing = Standing()
+    standing = AddressState()
     for step in steps:
         standing = STEPS[step](standing)
         assert standing.is_available == (not standing.trouble) == (standing.rank == 0)

@@ -6,9 +6,9 @@ import itertools
 from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
-from coalmine_router.control.board import ReadinessBoard
 from coalmine_router.control.current import CurrentTable
 from coalmine_router.control.readiness import Readiness
+from coalmine_router.control.readiness_cache import ReadinessCache
 from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
 
 
@@ -38,14 +38,14 @@ class Answers:
 
 
 async def test_before_it_asked_nothing_is_ready() -> None:
-    board = ReadinessBoard(CurrentTable(table_of(1)), Answers())
+    board = ReadinessCache(CurrentTable(table_of(1)), Answers())
 
     assert board.of("digits", "stable") == Readiness(ready=False, reason="not asked yet")
 
 
 async def test_each_variant_has_the_last_answer() -> None:
     answers = Answers()
-    board = ReadinessBoard(CurrentTable(table_of(2)), answers)
+    board = ReadinessCache(CurrentTable(table_of(2)), answers)
     await board.refresh()
     first = board.of("digits", "v1")
     answers.sleeping = set()
@@ -58,14 +58,14 @@ async def test_each_variant_has_the_last_answer() -> None:
 
 async def test_at_most_sixteen_questions_are_open_at_once() -> None:
     answers = Answers()
-    await ReadinessBoard(CurrentTable(table_of(32)), answers).refresh()
+    await ReadinessCache(CurrentTable(table_of(32)), answers).refresh()
 
     assert answers.open_max == 16
 
 
 async def test_it_asks_again_until_it_is_cancelled() -> None:
     answers = Answers()
-    board = ReadinessBoard(CurrentTable(table_of(2)), answers, period_s=0)
+    board = ReadinessCache(CurrentTable(table_of(2)), answers, period_s=0)
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
         task = group.create_task(board.run())
         while not board.of("digits", "stable").ready:
@@ -91,7 +91,7 @@ async def test_asking_takes_at_most_a_quarter_of_the_time() -> None:
             await answered.wait()
             return Readiness(ready=True)
 
-    board = ReadinessBoard(CurrentTable(table_of(1)), Slow(), period_s=0)
+    board = ReadinessCache(CurrentTable(table_of(1)), Slow(), period_s=0)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
         task = group.create_task(board.run())
         while len(asked_s) < 3:
@@ -108,7 +108,7 @@ def told(logs: list[EventDict]) -> list[tuple[object, ...]]:
 
 async def test_only_a_change_of_readiness_is_logged_with_its_reason() -> None:
     answers = Answers()
-    board = ReadinessBoard(CurrentTable(table_of(2)), answers)
+    board = ReadinessCache(CurrentTable(table_of(2)), answers)
     with capture_logs() as logs:
         for answers.sleeping in ({"v1"}, set[str](), set[str](), {"v1"}, {"v1"}):
             await board.refresh()
@@ -121,7 +121,7 @@ async def test_only_a_change_of_readiness_is_logged_with_its_reason() -> None:
 
 async def test_a_stable_that_is_lost_is_an_error_once_an_outage() -> None:
     answers = Answers()
-    board = ReadinessBoard(CurrentTable(table_of(1)), answers)
+    board = ReadinessCache(CurrentTable(table_of(1)), answers)
     lost, well = {"stable"}, set[str]()
     with capture_logs() as logs:
         for answers.sleeping in (well, lost, lost, well, lost):
@@ -139,7 +139,7 @@ async def test_a_stable_that_is_lost_is_an_error_once_an_outage() -> None:
 async def test_a_stable_that_is_not_there_at_the_start_is_lost_too() -> None:
     answers = Answers()
     answers.sleeping = {"stable"}
-    board = ReadinessBoard(CurrentTable(table_of(1)), answers)
+    board = ReadinessCache(CurrentTable(table_of(1)), answers)
     with capture_logs() as logs:
         await board.refresh()
         await board.refresh()

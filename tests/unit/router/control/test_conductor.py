@@ -10,9 +10,9 @@ import pytest
 from coalmine.errors import InvalidRequest, NotReady, Overloaded, StaleRevision, Unavailable
 from coalmine_router.control.conductor import Conductor
 from coalmine_router.control.current import CurrentTable
-from coalmine_router.control.history import Change
-from coalmine_router.control.plan import ShadowShare, Weights, Wish
+from coalmine_router.control.plan import ShadowShare, Wish, WishedWeights
 from coalmine_router.control.readiness import Readiness
+from coalmine_router.control.route_history import Change
 from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
 
 ROUTE = Route(
@@ -88,7 +88,7 @@ class Rig:
         )
 
     async def weights(self, expect_revision: int = 0, **weights_bp: int) -> RouteTable:
-        wish = Wish("digits", Weights(weights_bp), "ada", "why", expect_revision)
+        wish = Wish("digits", WishedWeights(weights_bp), "ada", "why", expect_revision)
         return await self.conductor.change(wish)
 
     @property

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_router.control.history import Change, Split, change_message, definition_of
+from coalmine_router.control.route_history import Change, Split, change_message, definition_of
 from coalmine_router.table import (
     Backend,
     BackendTls,

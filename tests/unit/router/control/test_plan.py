@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine.errors import NotFound, StaleRevision
-from coalmine_router.control.plan import ShadowShare, Weights, Wish, plan
+from coalmine_router.control.plan import ShadowShare, Wish, WishedWeights, plan
 from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Variant
 
 TABLE = RouteTable(
@@ -29,12 +29,12 @@ TABLE = RouteTable(
 @pytest.mark.parametrize(
     ("edit", "gaining"),
     [
-        (Weights({"canary": 2_000}), set()),
-        (Weights({"canary": 1_999}), set()),
-        (Weights({"canary": 2_001}), {"canary"}),
-        (Weights({"canary": 0}), set()),
-        (Weights({"canary": 0, "int8": 1}), {"int8"}),
-        (Weights({"canary": 0, "stable": 10_000}), set()),
+        (WishedWeights({"canary": 2_000}), set()),
+        (WishedWeights({"canary": 1_999}), set()),
+        (WishedWeights({"canary": 2_001}), {"canary"}),
+        (WishedWeights({"canary": 0}), set()),
+        (WishedWeights({"canary": 0, "int8": 1}), {"int8"}),
+        (WishedWeights({"canary": 0, "stable": 10_000}), set()),
         (ShadowShare("int8", 500), set()),
         (ShadowShare("int8", 501), {"int8"}),
         (ShadowShare("int8", 0), set()),
@@ -42,13 +42,15 @@ TABLE = RouteTable(
     ],
 )
 def test_only_what_gets_a_larger_share_must_be_ready(
-    edit: Weights | ShadowShare, gaining: set[str]
+    edit: WishedWeights | ShadowShare, gaining: set[str]
 ) -> None:
     assert plan(TABLE, Wish("digits", edit, "ada")).gaining == gaining
 
 
-@pytest.mark.parametrize("edit", [Weights({"canary": 2_000}), ShadowShare("int8", 500)])
-def test_a_wish_that_is_fulfilled_already_keeps_the_very_table(edit: Weights | ShadowShare) -> None:
+@pytest.mark.parametrize("edit", [WishedWeights({"canary": 2_000}), ShadowShare("int8", 500)])
+def test_a_wish_that_is_fulfilled_already_keeps_the_very_table(
+    edit: WishedWeights | ShadowShare,
+) -> None:
     made = plan(TABLE, Wish("digits", edit, "ada"))
 
     assert made.is_unchanged
@@ -57,21 +59,21 @@ def test_a_wish_that_is_fulfilled_already_keeps_the_very_table(edit: Weights | S
 
 def test_the_revision_may_be_expected_and_zero_expects_any() -> None:
     for expected in (0, 7):
-        wish = Wish("digits", Weights({"canary": 0}), "ada", expect_revision=expected)
+        wish = Wish("digits", WishedWeights({"canary": 0}), "ada", expect_revision=expected)
         assert plan(TABLE, wish).after.revision == 8
     with pytest.raises(StaleRevision, match="route 'digits' is at revision 7, not 8"):
-        plan(TABLE, Wish("digits", Weights({"canary": 0}), "ada", expect_revision=8))
+        plan(TABLE, Wish("digits", WishedWeights({"canary": 0}), "ada", expect_revision=8))
 
 
 def test_a_wish_for_an_unknown_variant_or_route_is_not_found() -> None:
     with pytest.raises(NotFound, match="only digits"):
-        plan(TABLE, Wish("nix", Weights({"canary": 1}), "ada"))
+        plan(TABLE, Wish("nix", WishedWeights({"canary": 1}), "ada"))
     with pytest.raises(NotFound, match="only stable, canary, int8"):
         plan(TABLE, Wish("digits", ShadowShare("nix", 1), "ada"))
 
 
 def test_the_history_entry_holds_both_splits_and_the_same_definition() -> None:
-    weights = plan(TABLE, Wish("digits", Weights({"canary": 0}), "ada", "why")).change(5)
+    weights = plan(TABLE, Wish("digits", WishedWeights({"canary": 0}), "ada", "why")).change(5)
     shadow = plan(TABLE, Wish("digits", ShadowShare("int8", 0), "ada")).change(6)
 
     assert (weights.revision, weights.at_ns, weights.action) == (8, 5, "weights")
@@ -84,7 +86,7 @@ def test_the_history_entry_holds_both_splits_and_the_same_definition() -> None:
 
 @given(st.dictionaries(st.sampled_from(["canary", "int8"]), st.integers(0, 5_000), min_size=1))
 def test_what_gains_was_asked_for_by_name(weights_bp: dict[str, int]) -> None:
-    made = plan(TABLE, Wish("digits", Weights(weights_bp), "ada"))
+    made = plan(TABLE, Wish("digits", WishedWeights(weights_bp), "ada"))
 
     assert made.gaining <= set(weights_bp)
     assert sum(made.after.route("digits").weights_bp.values()) == 10_000

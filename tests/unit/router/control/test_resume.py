@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine.errors import InvalidRequest
-from coalmine_router.control.history import LEFT, Change, Split, definition_of
 from coalmine_router.control.resume import ACTOR, Resumed, Served, resume, take_up
+from coalmine_router.control.route_history import LEFT, Change, Split, definition_of
 from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Variant
 
 NOW_NS = 1_700_000_000_000_000_000

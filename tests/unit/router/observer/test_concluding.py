@@ -9,16 +9,23 @@ from structlog.testing import capture_logs
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import inference_pb2 as oip
+from coalmine_router.observer.compare_answers import AnswerComparison
 from coalmine_router.observer.comparison.job import Job, Results, run
-from coalmine_router.observer.comparison.result import Answer
-from coalmine_router.observer.concluding import Concluding
+from coalmine_router.observer.comparison.result import ComparedAnswer
 from coalmine_router.observer.evidence.counts import Evidence
 from coalmine_router.observer.evidence.tally import Tally
 from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.evidence.trials import Trials
-from coalmine_router.observer.exchange import Copy, CopyCall, Exchange, Found, Lesson, Role
-from coalmine_router.observer.learning import Learning
-from coalmine_router.observer.settings import settings_of
+from coalmine_router.observer.evidence_intake import EvidenceIntake
+from coalmine_router.observer.observed_request import (
+    Copy,
+    CopyCall,
+    ObservedRequest,
+    PairResult,
+    PendingEvidence,
+    Role,
+)
+from coalmine_router.observer.route_settings import settings_of
 from coalmine_router.observer.warned import WarningCounts
 from tests.doubles.hand_clock import HandClock
 from tests.doubles.oip_backend import request_body, response_body
@@ -35,7 +42,7 @@ def answer(off: float, version: str = "1") -> bytes:
 
 
 # A copy: what for, to whom, and what came back.
-Copied = tuple[Role, str, bytes | Answer]
+Copied = tuple[Role, str, bytes | ComparedAnswer]
 
 
 class Rig:
@@ -50,8 +57,8 @@ class Rig:
         self.trials, self.warned = Trials(), WarningCounts()
         routes = {name: settings_of(each) for name, each in settings(config).items()}
         self.clock = clock = HandClock()
-        self.learning = Learning(self.trials, Tally(), routes, clock)
-        self.concluding = Concluding(
+        self.learning = EvidenceIntake(self.trials, Tally(), routes, clock)
+        self.concluding = AnswerComparison(
             compares=self,
             learning=self.learning,
             examples=self,
@@ -70,7 +77,7 @@ class Rig:
 
     async def concluded(
         self, body: bytes, *calls: Copied, segment: str = "", **fields: Any
-    ) -> list[Found]:
+    ) -> list[PairResult]:
         """Conclude and learn from a request that was answered with `body`, and from its copies."""
         made = exchange(body, *calls, **fields)
         made.route, made.segment = self.route, segment
@@ -78,7 +85,7 @@ class Rig:
         assert list(self.learning.learn(made)) == []
         return made.found
 
-    async def noted(self, *calls: Copied, **fields: Any) -> list[Lesson]:
+    async def noted(self, *calls: Copied, **fields: Any) -> list[PendingEvidence]:
         """Return what is to be learnt from a request that stable answered, and its copies."""
         made = exchange(answer(STABLE), *calls, **fields)
         made.route = self.route
@@ -90,11 +97,11 @@ class Rig:
         return found
 
 
-def exchange(body: bytes, *calls: Copied, **fields: Any) -> Exchange:
-    made = Exchange(report(**fields), REQUEST, body, 0)
+def exchange(body: bytes, *calls: Copied, **fields: Any) -> ObservedRequest:
+    made = ObservedRequest(report(**fields), REQUEST, body, 0)
     for number, (role, variant, answered) in enumerate(calls):
         copied, span_id = Copy(role, variant), number.to_bytes(8, "big")
-        came = answered if isinstance(answered, Answer) else Answer(answered)
+        came = answered if isinstance(answered, ComparedAnswer) else ComparedAnswer(answered)
         made.calls.append(CopyCall(copied, "b", "b:1", span_id, 1, 1, came))
     return made
 
@@ -212,7 +219,7 @@ async def test_below_full_a_lesson_is_of_what_was_found() -> None:
 async def test_of_what_the_reference_answered_only_the_models_own_failures_are_charged(
     code: str, failed: bool | None
 ) -> None:
-    came = Answer(answer(STABLE) if code == "OK" else b"", code)
+    came = ComparedAnswer(answer(STABLE) if code == "OK" else b"", code)
     (lesson,) = await Rig().noted(("shadow", "canary", came))
     assert (lesson.failed, lesson.reference_failed) == (failed, None)
     (lesson,) = await Rig(noise=100).noted(
@@ -225,7 +232,7 @@ async def test_of_what_the_reference_answered_only_the_models_own_failures_are_c
 async def test_where_the_reference_failed_nobody_knows_whether_the_candidate_would_have(
     code: str,
 ) -> None:
-    (lesson,) = await Rig().noted(("shadow", "canary", Answer(b"", code)), status_code=3)
+    (lesson,) = await Rig().noted(("shadow", "canary", ComparedAnswer(b"", code)), status_code=3)
     assert lesson.failed is None
 
 

@@ -8,7 +8,7 @@ import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.counting import count
-from coalmine_router.observer.traffic import Traffic, VariantTraffic
+from coalmine_router.observer.traffic_counts import TrafficCounts, VariantTraffic
 from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
 from tests.doubles.reports import report
 
@@ -37,14 +37,14 @@ def called(*calls: tuple[str, int], **fields: Any) -> pb.Report:
     return made
 
 
-def counted(*reports: pb.Report) -> Traffic:
-    traffic = Traffic()
+def counted(*reports: pb.Report) -> TrafficCounts:
+    traffic = TrafficCounts()
     for each in reports:
         count(each, TABLE, traffic)
     return traffic
 
 
-def of(traffic: Traffic, variant: str, route: str = "digits") -> VariantTraffic:
+def of(traffic: TrafficCounts, variant: str, route: str = "digits") -> VariantTraffic:
     return traffic.variant(route, variant)
 
 
@@ -147,7 +147,7 @@ def test_names_that_the_table_does_not_have_are_counted_together() -> None:
 
 def test_of_a_route_that_lost_a_variant_its_reports_are_counted_apart() -> None:
     alone = replace(TABLE.routes[0], variants=(Variant("stable", "blue", weight_bp=10_000),))
-    traffic = Traffic()
+    traffic = TrafficCounts()
     count(called(("canary", 0), variant="canary"), replace(TABLE, routes=(alone,)), traffic)
 
     assert [key for key, _ in traffic.variants()] == [("", "")]

@@ -4,7 +4,7 @@ import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest
-from coalmine_router.observer.exchange import Copy, Exchange, copies_of
+from coalmine_router.observer.observed_request import Copy, ObservedRequest, copies_of
 from tests.doubles.oip_backend import request_body
 from tests.doubles.reports import report
 
@@ -17,12 +17,12 @@ def test_each_copy_that_was_drawn_is_waited_for() -> None:
         Copy("audit", "canary"),
         Copy("noise", "stable"),
     ]
-    assert Exchange.of(drawn).waiting == 4
+    assert ObservedRequest.of(drawn).waiting == 4
 
 
 def test_bodies_are_taken_out_of_the_report_and_counted() -> None:
     batch = pb.ReportBatch(reports=[report(b"asked", b"given!", shadows=["int8"])])
-    made = Exchange.of(batch.reports[0])
+    made = ObservedRequest.of(batch.reports[0])
     assert (made.request, made.response, made.size_bytes) == (b"asked", b"given!", 11)
     assert made.report is not batch.reports[0], "it would keep its whole batch alive"
     assert not batch.reports[0].request_body
@@ -31,7 +31,7 @@ def test_bodies_are_taken_out_of_the_report_and_counted() -> None:
 
 
 def test_without_a_copy_nothing_is_held() -> None:
-    made = Exchange.of(report(b"asked", b"given"))
+    made = ObservedRequest.of(report(b"asked", b"given"))
     assert (made.waiting, made.size_bytes) == (0, 0)
 
 
@@ -46,26 +46,26 @@ def test_without_a_copy_nothing_is_held() -> None:
 )
 def test_ids_of_another_size_are_refused(odd: dict[str, bytes]) -> None:
     with pytest.raises(InvalidRequest, match="16 bytes"):
-        Exchange.of(report(**odd))  # type: ignore[arg-type]
+        ObservedRequest.of(report(**odd))  # type: ignore[arg-type]
 
 
 def test_a_call_with_an_id_of_another_size_is_refused_too() -> None:
     made = report()
     made.attempts[0].span_id = b"x"
     with pytest.raises(InvalidRequest):
-        Exchange.of(made)
+        ObservedRequest.of(made)
 
 
 def test_the_callers_id_of_a_request_that_cannot_be_read_is_empty() -> None:
     asked = request_body("digits", request_id="order-1")
-    assert Exchange.of(report(asked, b"", shadows=["int8"])).request_id() == "order-1"
-    assert Exchange.of(report(b"\xff\xff", b"", shadows=["int8"])).request_id() == ""
+    assert ObservedRequest.of(report(asked, b"", shadows=["int8"])).request_id() == "order-1"
+    assert ObservedRequest.of(report(b"\xff\xff", b"", shadows=["int8"])).request_id() == ""
 
 
 def test_a_requests_id_is_read_of_inference_alone() -> None:
     body = request_body("digits", request_id="r-1")
-    assert Exchange.of(report(body, b"", shadows=["int8"])).request_id() == "r-1"
+    assert ObservedRequest.of(report(body, b"", shadows=["int8"])).request_id() == "r-1"
     # Of another service's message, whatever stands in that place may be a secret.
     other = report(body, b"", shadows=["int8"], method="acme.Billing/Charge")
-    assert Exchange.of(other).request_id() == ""
-    assert Exchange.of(report(b"\xff", b"", shadows=["int8"])).request_id() == ""
+    assert ObservedRequest.of(other).request_id() == ""
+    assert ObservedRequest.of(report(b"\xff", b"", shadows=["int8"])).request_id() == ""

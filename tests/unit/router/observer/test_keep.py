@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine_router.observer.comparison.result import Comparison, Outcome
-from coalmine_router.observer.exchange import Found, Role
-from coalmine_router.observer.keep import is_kept
+from coalmine_router.observer.observed_request import PairResult, Role
+from coalmine_router.observer.trace_retention import is_kept
 
 OUTCOMES: list[Outcome] = list(get_args(Outcome))
 
 
-def found(outcome: Outcome, role: Role = "shadow") -> Found:
-    return Found(role, "stable", "canary", Comparison(outcome), b"", 0, 0)
+def found(outcome: Outcome, role: Role = "shadow") -> PairResult:
+    return PairResult(role, "stable", "canary", Comparison(outcome), b"", 0, 0)
 
 
 @pytest.mark.parametrize(

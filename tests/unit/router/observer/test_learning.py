@@ -15,9 +15,9 @@ from coalmine_router.observer.evidence.tally import Tally
 from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.evidence.trials import Trials
 from coalmine_router.observer.evidence.verdict import VerdictChange
-from coalmine_router.observer.exchange import Exchange, Found, Lesson
-from coalmine_router.observer.learning import Learning, segment_of
-from coalmine_router.observer.settings import settings_of
+from coalmine_router.observer.evidence_intake import EvidenceIntake, segment_of
+from coalmine_router.observer.observed_request import ObservedRequest, PairResult, PendingEvidence
+from coalmine_router.observer.route_settings import settings_of
 from tests.doubles.exchanges import MATCH, call, exchange, failed, found, mismatch
 from tests.doubles.hand_clock import HandClock
 from tests.doubles.reports import STARTED_NS, UNUSED, report, router_config, settings
@@ -38,17 +38,19 @@ class Rig:
         routes = {name: settings_of(each) for name, each in settings(config).items()}
         self.clock = HandClock()
         self.clock.now_ns = STARTED_NS
-        self.learning = Learning(self.trials, self.tally, routes, self.clock, ready)
+        self.learning = EvidenceIntake(self.trials, self.tally, routes, self.clock, ready)
 
     def compared(
-        self, what: Found, *failed: bool | None, of: Exchange | None = None
+        self, what: PairResult, *failed: bool | None, of: ObservedRequest | None = None
     ) -> list[VerdictChange]:
         """Learn from a comparison; `failed`: who did, the candidate and the reference."""
         made = of or exchange(what)
-        made.lessons.append(Lesson(what, self.learning.trial_of(self.route, what), *failed))
+        made.lessons.append(
+            PendingEvidence(what, self.learning.trial_of(self.route, what), *failed)
+        )
         return list(self.learning.learn(made))
 
-    def compared_later(self, what: Found, *failed: bool | None) -> list[VerdictChange]:
+    def compared_later(self, what: PairResult, *failed: bool | None) -> list[VerdictChange]:
         """Learn from a comparison of another moment than those before."""
         self.clock.now_ns += 10**9
         return self.compared(replace(what, started_ns=self.clock.now_ns), *failed)
@@ -117,7 +119,7 @@ def test_an_exchange_whose_turn_comes_after_its_trial_ended_counts_for_that_one(
     rig = Rig()
     late = exchange(what := found(mismatch()))
     first = rig.learning.trial_of(rig.route, what)
-    late.lessons.append(Lesson(what, first))
+    late.lessons.append(PendingEvidence(what, first))
     rig.compared(found(MATCH, candidate_version="3"))
     rig.trials.take_changed()
     assert list(rig.learning.learn(late)) == []

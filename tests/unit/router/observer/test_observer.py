@@ -8,16 +8,16 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from coalmine_router.observer.copies.copies import Answered, GivenUp
+from coalmine_router.observer.copies.copy_sender import Answered, GivenUp
 from coalmine_router.observer.evidence.tally import Tally
 from coalmine_router.observer.evidence.trials import Trials
 from coalmine_router.observer.evidence.verdict import VerdictChange
-from coalmine_router.observer.exchange import Copy, CopyCall, Exchange
-from coalmine_router.observer.learning import Learning
+from coalmine_router.observer.evidence_intake import EvidenceIntake
+from coalmine_router.observer.observed_request import Copy, CopyCall, ObservedRequest
 from coalmine_router.observer.observer import Observer
 from coalmine_router.observer.order import WAITING_MAX
-from coalmine_router.observer.settings import RouteSettings
-from coalmine_router.observer.traffic import Traffic
+from coalmine_router.observer.route_settings import RouteSettings
+from coalmine_router.observer.traffic_counts import TrafficCounts
 from coalmine_router.table import RouteTable
 from tests.doubles.evidence import FAIL
 from tests.doubles.exchanges import call, found, mismatch
@@ -30,14 +30,14 @@ class HandCopies:
     """Copies that are answered, or given up, when the test says so."""
 
     def __init__(self) -> None:
-        self.offered: list[tuple[Exchange, Copy]] = []
+        self.offered: list[tuple[ObservedRequest, Copy]] = []
         self.counted: list[str] = []
 
     def join(self, answered: Answered, given_up: GivenUp) -> "HandCopies":
         self._answered, self._given_up = answered, given_up
         return self
 
-    def offer(self, exchange: Exchange, copy: Copy, _table: RouteTable) -> None:
+    def offer(self, exchange: ObservedRequest, copy: Copy, _table: RouteTable) -> None:
         self.offered.append((exchange, copy))
 
     def answer(self, place: int = 0) -> None:
@@ -69,22 +69,22 @@ class Rig:
         self.calls: list[list[CopyCall]] = []
         self.may_save = asyncio.Event()
         self.may_save.set()
-        self.then: Callable[[Exchange], None] = lambda _: None
+        self.then: Callable[[ObservedRequest], None] = lambda _: None
         self.end: Callable[[], object] = lambda: None
-        self.told: list[Exchange] = []
-        self.tell: Callable[[Exchange], None] = self.told.append
+        self.told: list[ObservedRequest] = []
+        self.tell: Callable[[ObservedRequest], None] = self.told.append
         table = router_config(stable=UNUSED, canary=UNUSED, int8=UNUSED).table()
         around: dict[str, Any] = {"concluding": self, "store": self, "teller": self}
         self.observer = Observer(
             tables=lambda: table,
             routes={},
-            traffic=Traffic(),
-            learning=Learning(Trials(), Tally(), {}, HandClock()),
+            traffic=TrafficCounts(),
+            learning=EvidenceIntake(Trials(), Tally(), {}, HandClock()),
             copies=self.copies.join,  # type: ignore[arg-type]  # by hand
             **around,
         )
 
-    async def conclude(self, exchange: Exchange) -> None:
+    async def conclude(self, exchange: ObservedRequest) -> None:
         self.calls.append(list(exchange.calls))
         self.then(exchange)
         exchange.found = [found(mismatch())]
@@ -95,7 +95,7 @@ class Rig:
         self.done.append("saved")
         return True
 
-    def exchange(self, exchange: Exchange, _settings: RouteSettings) -> None:
+    def exchange(self, exchange: ObservedRequest, _settings: RouteSettings) -> None:
         self.tell(exchange)
         self.done.append(f"told {len(exchange.found)}")
 
@@ -111,7 +111,7 @@ class Rig:
         return [" ".join(each.report.shadows) for each in self.told]
 
 
-def tips(exchange: Exchange) -> None:
+def tips(exchange: ObservedRequest) -> None:
     change = VerdictChange("digits", "stable", "canary", FAIL, FAIL, at_ns=1)
     exchange.changes.append(change)
 
@@ -205,7 +205,7 @@ async def test_what_comes_after_the_end_is_counted_and_told() -> None:
 async def test_what_fails_while_it_is_concluded_costs_itself_alone(tipped: bool) -> None:
     """What it had changed by then is told all the same."""
 
-    def fail(exchange: Exchange) -> None:
+    def fail(exchange: ObservedRequest) -> None:
         if tipped:
             tips(exchange)
         raise RuntimeError("odd")
@@ -297,7 +297,7 @@ async def test_over_the_bound_a_copy_that_hangs_is_no_longer_waited_for() -> Non
 
 
 async def test_what_can_not_be_told_costs_none_of_those_that_waited_behind_it() -> None:
-    def fail(exchange: Exchange) -> None:
+    def fail(exchange: ObservedRequest) -> None:
         rig.told.append(exchange)
         if rig.told_of[-1] == "int8":
             raise RuntimeError("no more ink")

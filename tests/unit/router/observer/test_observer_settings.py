@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from coalmine_router.observer.settings import UNSET, RouteSettings, settings_of
+from coalmine_router.observer.route_settings import UNSET, RouteSettings, settings_of
 from tests.doubles.reports import UNUSED, router_config, settings
 
 

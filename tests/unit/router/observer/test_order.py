@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine_router.observer.evidence.counts import Evidence
-from coalmine_router.observer.evidence.gates import GateSettings, judged
+from coalmine_router.observer.evidence.gates.all_gates import GateSettings, judged
 from coalmine_router.observer.evidence.verdict import NO_VERDICT
 from coalmine_router.observer.order import InOrder
 from tests.doubles.evidence import a_comparison

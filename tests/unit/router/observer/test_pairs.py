@@ -1,17 +1,19 @@
 """Which answers of an exchange are compared with which."""
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.comparison.result import Answer
-from coalmine_router.observer.exchange import Copy, CopyCall, Exchange, Role
+from coalmine_router.observer.comparison.result import ComparedAnswer
+from coalmine_router.observer.observed_request import Copy, CopyCall, ObservedRequest, Role
 from coalmine_router.observer.pairs import Planned, answers_of, pairs_of
 
 
-def exchange(answered: str, *copies: tuple[Role, str]) -> Exchange:
+def exchange(answered: str, *copies: tuple[Role, str]) -> ObservedRequest:
     calls = [
-        CopyCall(Copy(role, variant), "b", "b:1", b"12345678", 1, 1, Answer(variant.encode()))
+        CopyCall(
+            Copy(role, variant), "b", "b:1", b"12345678", 1, 1, ComparedAnswer(variant.encode())
+        )
         for role, variant in copies
     ]
-    return Exchange(pb.Report(variant=answered), b"asked", b"given", 0, calls)
+    return ObservedRequest(pb.Report(variant=answered), b"asked", b"given", 0, calls)
 
 
 def test_a_shadow_is_compared_with_who_answered() -> None:
@@ -46,7 +48,7 @@ def test_a_copy_that_did_not_come_back_is_compared_with_nothing() -> None:
 
 def test_the_answer_that_the_caller_got_comes_first() -> None:
     of = exchange("stable", ("shadow", "int8"))
-    assert answers_of(of) == (Answer(b"given"), Answer(b"int8"))
+    assert answers_of(of) == (ComparedAnswer(b"given"), ComparedAnswer(b"int8"))
     of.report.status_code, of.report.status_message = 3, "no such input"
     of.response = b""
-    assert answers_of(of)[0] == Answer(b"", "INVALID_ARGUMENT", "no such input")
+    assert answers_of(of)[0] == ComparedAnswer(b"", "INVALID_ARGUMENT", "no such input")

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from coalmine_router.observer.codes import code_name
 from coalmine_router.observer.totals import REASONS_MAX
-from coalmine_router.observer.traffic import BOUNDS_NS, Latencies, Traffic
+from coalmine_router.observer.traffic_counts import BOUNDS_NS, Latencies, TrafficCounts
 
 
 def latencies(*durations_ns: int) -> Latencies:
@@ -19,7 +19,7 @@ def latencies(*durations_ns: int) -> Latencies:
 
 
 def test_requests_are_counted_by_variant_status_and_split() -> None:
-    traffic = Traffic()
+    traffic = TrafficCounts()
     traffic.answered("digits", "canary", code="OK", duration_ns=10**6)
     traffic.assigned_by_split("digits", "canary")
     traffic.answered("digits", "canary", code="INTERNAL", duration_ns=10**6)
@@ -31,7 +31,7 @@ def test_requests_are_counted_by_variant_status_and_split() -> None:
 
 
 def test_a_charged_failure_is_a_request_of_the_variant_and_no_latency_of_it() -> None:
-    traffic = Traffic()
+    traffic = TrafficCounts()
     traffic.failed("digits", "canary", code="UNAVAILABLE")
     traffic.fell_back("digits", "canary", reason="UNAVAILABLE")
     traffic.fell_back("digits", "canary", reason="not_ready")
@@ -43,7 +43,7 @@ def test_a_charged_failure_is_a_request_of_the_variant_and_no_latency_of_it() ->
 
 
 def test_what_is_turned_away_is_counted_by_route_and_the_reasons_are_bounded() -> None:
-    traffic = Traffic()
+    traffic = TrafficCounts()
     for number in range(100):
         traffic.turned_away("digits", f"r{number}")
     traffic.turned_away("", "no_route")
@@ -54,7 +54,7 @@ def test_what_is_turned_away_is_counted_by_route_and_the_reasons_are_bounded() -
 
 
 def test_a_variant_that_was_never_asked_has_no_traffic_and_leaves_no_trace() -> None:
-    traffic = Traffic()
+    traffic = TrafficCounts()
     nobody = traffic.variant("digits", "nobody")
     assert (nobody.requests, nobody.latencies.quantile_ns(0.99)) == (0, 0.0)
     assert list(traffic.variants()) == []

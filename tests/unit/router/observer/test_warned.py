@@ -5,7 +5,7 @@ from typing import Literal
 import pytest
 from structlog.testing import capture_logs
 
-from coalmine_router.config.copies import Capture
+from coalmine_router.config.copies_section import Capture
 from coalmine_router.observer.comparison.result import Warned
 from coalmine_router.observer.warned import WarningCounts
 

@@ -7,7 +7,7 @@ from collections import Counter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from coalmine_router.proxy.copying import Copies, CopyDraw
+from coalmine_router.proxy.copy_plan import CopyDraw, CopyPlan
 from coalmine_router.table import STABLE, WHOLE_BP, Match, Route, Shadow, Variant
 
 
@@ -30,7 +30,7 @@ def route(
     )
 
 
-def drawn(of: Route, answering: str, times: int, *, is_split: bool = True) -> list[Copies]:
+def drawn(of: Route, answering: str, times: int, *, is_split: bool = True) -> list[CopyPlan]:
     draw = CopyDraw(of, random.Random(7).random)
     variant = of.variant(answering)
     return [draw.draw(variant, is_split=is_split) for _ in range(times)]
@@ -55,8 +55,8 @@ def test_nobody_gets_the_same_request_as_shadow_and_for_an_audit() -> None:
 
 def test_a_variant_is_no_shadow_of_its_own_answer() -> None:
     of = route(shadows=(Shadow("canary", WHOLE_BP),))
-    assert drawn(of, "canary", 3) == [Copies()] * 3
-    assert drawn(of, STABLE, 3) == [Copies(("canary",))] * 3
+    assert drawn(of, "canary", 3) == [CopyPlan()] * 3
+    assert drawn(of, STABLE, 3) == [CopyPlan(("canary",))] * 3
 
 
 @given(
@@ -88,21 +88,21 @@ def test_an_audit_goes_to_the_other_side_of_the_split() -> None:
 
 def test_an_audit_goes_nowhere_where_the_other_side_has_no_weight() -> None:
     of = route(canary_bp=0, audit_bp=WHOLE_BP)
-    assert drawn(of, STABLE, 3) == [Copies()] * 3
+    assert drawn(of, STABLE, 3) == [CopyPlan()] * 3
 
 
 def test_who_was_pinned_is_not_audited() -> None:
     of = route(audit_bp=WHOLE_BP, shadows=(Shadow("int8", WHOLE_BP),))
-    assert drawn(of, "canary", 2, is_split=False) == [Copies(("int8",))] * 2
+    assert drawn(of, "canary", 2, is_split=False) == [CopyPlan(("int8",))] * 2
 
 
 def test_noise_is_stables_alone() -> None:
     of = route(noise_bp=WHOLE_BP)
-    assert drawn(of, STABLE, 2) == [Copies(noise=True)] * 2
-    assert drawn(of, "canary", 2) == [Copies()] * 2
+    assert drawn(of, STABLE, 2) == [CopyPlan(noise=True)] * 2
+    assert drawn(of, "canary", 2) == [CopyPlan()] * 2
 
 
 def test_once_stable_answers_instead_nothing_is_left_to_audit() -> None:
-    fallen = Copies((STABLE, "int8"), STABLE, noise=False).beside_stable()
-    assert fallen == Copies(("int8",))
-    assert not Copies((STABLE,), STABLE).beside_stable().are_any
+    fallen = CopyPlan((STABLE, "int8"), STABLE, noise=False).beside_stable()
+    assert fallen == CopyPlan(("int8",))
+    assert not CopyPlan((STABLE,), STABLE).beside_stable().are_any

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.trace_context import HeadSampler, Parent
-from coalmine_router.blame import REFUSALS
 from coalmine_router.channels import COPY_BYTES_MAX
+from coalmine_router.codes import REFUSALS
 from coalmine_router.proxy.caller import Caller
-from coalmine_router.proxy.copying import Copies
+from coalmine_router.proxy.copy_plan import CopyPlan
 from coalmine_router.proxy.exchange import Exchange, begin_trace
 from coalmine_router.proxy.forward import TIMEOUT_S_MAX, Attempt, Outcome
 from coalmine_router.proxy.report import bodies_of, report_of, uncopied
@@ -106,11 +106,11 @@ class Way:
         return self
 
     def shadowed(self, *shadows: str) -> "Way":
-        self.exchange.copies = Copies(shadows)
+        self.exchange.copies = CopyPlan(shadows)
         return self
 
     def copied(self, *, audit: str = "", noise: bool = False) -> "Way":
-        self.exchange.copies = Copies((), audit, noise)
+        self.exchange.copies = CopyPlan((), audit, noise)
         return self
 
     def report(self, outcome: Outcome = OK, ended_ns: int = 250) -> pb.Report:

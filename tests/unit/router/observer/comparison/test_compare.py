@@ -7,12 +7,12 @@ import pytest
 
 from coalmine.inference import inference_pb2 as oip
 from coalmine.tensors import Array
-from coalmine_router.config.compare import CompareConfig
+from coalmine_router.config.compare_section import CompareConfig
+from coalmine_router.observer.comparison.answer_arrays import OUTPUTS_MAX
 from coalmine_router.observer.comparison.job import Job, run
-from coalmine_router.observer.comparison.reading import OUTPUTS_MAX
 from coalmine_router.observer.comparison.result import (
     DIFFERENCES_MAX,
-    Answer,
+    ComparedAnswer,
     Comparison,
     Element,
 )
@@ -23,22 +23,24 @@ CLOSE = rules()
 LOGITS: Array = np.array([[0.1, 0.7, 0.2]], dtype=np.float32)
 
 
-def answer(**outputs: Any) -> Answer:
-    return Answer(response_body(**outputs))
+def answer(**outputs: Any) -> ComparedAnswer:
+    return ComparedAnswer(response_body(**outputs))
 
 
-def compare(reference: Answer, candidate: Answer, chosen: CompareConfig) -> Comparison:
+def compare(
+    reference: ComparedAnswer, candidate: ComparedAnswer, chosen: CompareConfig
+) -> Comparison:
     (found,) = run(Job((reference, candidate), ((0, 1),), chosen)).comparisons
     return found
 
 
-def raw(*outputs: tuple[str, str, list[int], bytes]) -> Answer:
+def raw(*outputs: tuple[str, str, list[int], bytes]) -> ComparedAnswer:
     """Return an answer of raw outputs, right or wrong: name, datatype, shape, bytes."""
     response = oip.ModelInferResponse(model_name="m")
     for name, datatype, shape, blob in outputs:
         response.outputs.add(name=name, datatype=datatype, shape=shape)
         response.raw_output_contents.append(blob)
-    return Answer(response.SerializeToString())
+    return ComparedAnswer(response.SerializeToString())
 
 
 def results(found: Comparison) -> dict[str, str]:
@@ -46,7 +48,7 @@ def results(found: Comparison) -> dict[str, str]:
 
 
 def test_equal_answers_match_whatever_model_gave_them() -> None:
-    candidate = Answer(response_body("digits-next", version="2", logits=LOGITS))
+    candidate = ComparedAnswer(response_body("digits-next", version="2", logits=LOGITS))
     found = compare(answer(logits=LOGITS), candidate, CLOSE)
     assert (found.outcome, found.kind, found.differences) == ("match", "", ())
     assert results(found) == {"logits": "match"}
@@ -63,7 +65,7 @@ def test_typed_and_raw_answers_of_the_same_values_match() -> None:
             )
         ]
     )
-    found = compare(answer(logits=LOGITS), Answer(typed.SerializeToString()), CLOSE)
+    found = compare(answer(logits=LOGITS), ComparedAnswer(typed.SerializeToString()), CLOSE)
     assert found.outcome == "match"
 
 
@@ -86,7 +88,7 @@ def test_the_worst_element_is_named() -> None:
 # ---------------------------------------------------------------- malformed
 
 MALFORMED = {
-    "not a message": Answer(b"\xff\xff"),
+    "not a message": ComparedAnswer(b"\xff\xff"),
     "raw size": raw(("y", "FP32", [1, 3], b"\0" * 11)),
     "unknown datatype": raw(("y", "FP8", [1], b"\0")),
     "negative size": raw(("y", "FP32", [-1], b"\0" * 4)),
@@ -98,7 +100,7 @@ MALFORMED = {
     "ten thousand outputs": raw(*((f"y{each}", "INT8", [1], b"\0") for each in range(10_000))),
     "a name without end": raw(("y" * 10_000, "INT8", [1], b"\0")),
     "name twice": raw(("y", "INT8", [1], b"\0"), ("y", "INT8", [1], b"\0")),
-    "blobs missing": Answer(
+    "blobs missing": ComparedAnswer(
         oip.ModelInferResponse(
             outputs=[oip.ModelInferResponse.InferOutputTensor(name="y", datatype="FP32", shape=[2])]
         ).SerializeToString()
@@ -107,7 +109,9 @@ MALFORMED = {
 
 
 @pytest.mark.parametrize("candidate", MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_candidate_is_a_mismatch_that_says_what_is_wrong(candidate: Answer) -> None:
+def test_a_malformed_candidate_is_a_mismatch_that_says_what_is_wrong(
+    candidate: ComparedAnswer,
+) -> None:
     found = compare(answer(y=LOGITS), candidate, CLOSE)
     assert (found.outcome, found.kind, found.outputs) == ("mismatch", "malformed", ())
     assert 0 < len(found.differences[0].worst[0].actual) <= 200
@@ -115,7 +119,7 @@ def test_a_malformed_candidate_is_a_mismatch_that_says_what_is_wrong(candidate: 
 
 
 @pytest.mark.parametrize("reference", MALFORMED.values(), ids=MALFORMED)
-def test_a_malformed_reference_is_skipped(reference: Answer) -> None:
+def test_a_malformed_reference_is_skipped(reference: ComparedAnswer) -> None:
     assert compare(reference, answer(y=LOGITS), CLOSE) == Comparison("skipped", "malformed")
 
 
@@ -179,7 +183,7 @@ def test_each_output_has_its_own_rule() -> None:
 
 
 @pytest.mark.parametrize("candidate", [answer(y=LOGITS), answer(y=LOGITS, when=LOGITS[0])])
-def test_an_ignored_output_may_be_missing_or_extra(candidate: Answer) -> None:
+def test_an_ignored_output_may_be_missing_or_extra(candidate: ComparedAnswer) -> None:
     chosen = rules(when={"rule": "ignore"})
     assert compare(answer(y=LOGITS, when=LOGITS), candidate, chosen).outcome == "match"
     assert compare(candidate, answer(y=LOGITS, when=LOGITS), chosen).outcome == "match"

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from coalmine.config_file import Strict, parse
-from coalmine_router.config.compare import CompareConfig
+from coalmine.process.config_file import Strict, parse
+from coalmine_router.config.compare_section import CompareConfig
 from coalmine_router.observer.comparison.closeness import TOLERANCES
 from coalmine_router.observer.comparison.job import Job, run
-from coalmine_router.observer.comparison.result import KINDS, Answer
+from coalmine_router.observer.comparison.result import KINDS, ComparedAnswer
 from coalmine_router.observer.comparison.vectors import distribution
 from tests.doubles.oip_backend import response_body
 from tests.doubles.own_rules import install_rules
@@ -63,7 +63,9 @@ def test_it_shows_every_rule() -> None:
 def test_the_rule_that_it_writes_works() -> None:
     chosen = read(blocks("yaml")[-1])
     reference, near, far = np.eye(6)[[0]], np.eye(6)[[2]], np.eye(6)[[3]]
-    answers = tuple(Answer(response_body(histogram=each)) for each in (reference, near, far))
+    answers = tuple(
+        ComparedAnswer(response_body(histogram=each)) for each in (reference, near, far)
+    )
     same, other = run(Job(answers, ((0, 1), (0, 2)), chosen)).comparisons
     assert (same.outcome, other.outcome) == ("match", "mismatch")
     assert other.differences[0].worst[0].actual == "3 away"

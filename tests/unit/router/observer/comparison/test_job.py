@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from coalmine.inference import inference_pb2 as oip
 from coalmine.tensors import to_typed
-from coalmine_router.config.compare import CompareConfig
+from coalmine_router.config.compare_section import CompareConfig
+from coalmine_router.observer.comparison.answer_arrays import read
 from coalmine_router.observer.comparison.job import Job, Results, run
-from coalmine_router.observer.comparison.reading import read
-from coalmine_router.observer.comparison.result import Answer, Warned
+from coalmine_router.observer.comparison.result import ComparedAnswer, Warned
 from tests.doubles.mutations import mutated
 from tests.doubles.oip_backend import response_body
 from tests.doubles.reports import rules
@@ -36,8 +36,8 @@ EVERY_RULE = [
 ]
 
 
-def answer(version: str = "1", **outputs: Any) -> Answer:
-    return Answer(response_body(version=version, **outputs))
+def answer(version: str = "1", **outputs: Any) -> ComparedAnswer:
+    return ComparedAnswer(response_body(version=version, **outputs))
 
 
 def typed(**outputs: Any) -> bytes:
@@ -51,7 +51,7 @@ def typed(**outputs: Any) -> bytes:
 
 
 def test_comparisons_come_in_the_order_of_the_pairs_and_versions_in_that_of_the_answers() -> None:
-    answers = (answer("1", y=LOGITS), answer("7", y=LOGITS + 1), Answer(code="INTERNAL"))
+    answers = (answer("1", y=LOGITS), answer("7", y=LOGITS + 1), ComparedAnswer(code="INTERNAL"))
     results = run(Job(answers, ((0, 1), (1, 0), (0, 0), (0, 2), (2, 0)), rules()))
     assert [each.outcome for each in results.comparisons] == [
         *("mismatch", "mismatch", "match", "error", "skipped"),
@@ -78,13 +78,13 @@ def test_what_a_process_that_compares_must_import_is_light() -> None:
 
 
 def test_its_size_is_that_of_its_bodies() -> None:
-    assert Job((Answer(b"abc"), Answer(b"de")), (), rules()).size_bytes == 5
+    assert Job((ComparedAnswer(b"abc"), ComparedAnswer(b"de")), (), rules()).size_bytes == 5
 
 
 # ---------------------------------------------------------------- warnings
 
 
-def warnings_of(chosen: CompareConfig, *answers: Answer) -> tuple[Warned, ...]:
+def warnings_of(chosen: CompareConfig, *answers: ComparedAnswer) -> tuple[Warned, ...]:
     pairs = tuple((0, each) for each in range(1, len(answers)))
     return run(Job(answers, pairs, chosen)).warnings
 
@@ -97,7 +97,7 @@ def test_a_rule_for_an_output_that_the_reference_has_not_is_told_once_a_job() ->
 
 def test_of_a_reference_that_gave_nothing_no_output_is_missed() -> None:
     chosen = rules(z={"rule": "exact"})
-    for reference in (Answer(code="INTERNAL"), Answer(b"\xff")):
+    for reference in (ComparedAnswer(code="INTERNAL"), ComparedAnswer(b"\xff")):
         assert warnings_of(chosen, reference, answer(y=LOGITS)) == ()
 
 
@@ -136,20 +136,32 @@ def check(results: Results) -> None:
 
 @pytest.mark.parametrize("chosen", EVERY_RULE, ids=lambda each: each.default.rule)
 def test_whatever_becomes_of_an_answers_bytes_there_is_an_outcome(chosen: CompareConfig) -> None:
-    whole = Answer(SEEDS[0])
+    whole = ComparedAnswer(SEEDS[0])
     for body in mutated(SEEDS, 400, seed=11):
-        check(run(Job((whole, Answer(body), Answer(body)), ((0, 1), (1, 0), (1, 2)), chosen)))
+        check(
+            run(
+                Job(
+                    (whole, ComparedAnswer(body), ComparedAnswer(body)),
+                    ((0, 1), (1, 0), (1, 2)),
+                    chosen,
+                )
+            )
+        )
 
 
 def test_of_the_mutants_some_are_read_and_some_refused() -> None:
-    problems = [read(Answer(body)).problem for body in mutated(SEEDS, 400, seed=11)]
+    problems = [read(ComparedAnswer(body)).problem for body in mutated(SEEDS, 400, seed=11)]
     assert 20 < problems.count("") < 380
 
 
 @settings(max_examples=200)
 @given(st.binary(max_size=200), st.sampled_from(EVERY_RULE))
 def test_noise_is_no_answer_and_harms_nobody(noise: bytes, chosen: CompareConfig) -> None:
-    check(run(Job((Answer(SEEDS[0]), Answer(noise)), ((0, 1), (1, 0), (1, 1)), chosen)))
+    check(
+        run(
+            Job((ComparedAnswer(SEEDS[0]), ComparedAnswer(noise)), ((0, 1), (1, 0), (1, 1)), chosen)
+        )
+    )
 
 
 @pytest.mark.parametrize("chosen", EVERY_RULE, ids=lambda each: each.default.rule)

@@ -3,12 +3,17 @@
 import pytest
 
 from coalmine_router.observer.comparison.job import Job, run
-from coalmine_router.observer.comparison.result import Answer, Comparison
+from coalmine_router.observer.comparison.result import ComparedAnswer, Comparison
 from tests.doubles.reports import rules
 
 
 def compared(reference: bytes, candidate: bytes, default: str = "close") -> Comparison:
-    job = Job((Answer(reference), Answer(candidate)), ((0, 1),), rules(default), is_inference=False)
+    job = Job(
+        (ComparedAnswer(reference), ComparedAnswer(candidate)),
+        ((0, 1),),
+        rules(default),
+        is_inference=False,
+    )
     results = run(job)
     assert (results.versions, results.warnings) == (("", ""), ())
     return results.comparisons[0]
@@ -46,6 +51,9 @@ def test_they_may_be_ignored() -> None:
 
 def test_statuses_go_before_messages() -> None:
     job = Job(
-        (Answer(b"a"), Answer(code="INTERNAL")), ((0, 1), (1, 0)), rules(), is_inference=False
+        (ComparedAnswer(b"a"), ComparedAnswer(code="INTERNAL")),
+        ((0, 1), (1, 0)),
+        rules(),
+        is_inference=False,
     )
     assert [each.outcome for each in run(job).comparisons] == ["error", "skipped"]

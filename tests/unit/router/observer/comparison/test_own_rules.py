@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coalmine.config_file import parse
 from coalmine.errors import StartError
-from coalmine_router.config.compare import CompareConfig, digest
+from coalmine.process.config_file import parse
+from coalmine_router.config.compare_section import CompareConfig, digest
 from coalmine_router.observer.comparison.job import Job, Results, run
-from coalmine_router.observer.comparison.result import Answer, Element, Warned
+from coalmine_router.observer.comparison.result import ComparedAnswer, Element, Warned
 from coalmine_router.observer.comparison.rules import OWN_ROWS_MAX
 from coalmine_router.own_rule import OwnRule
 from tests.doubles.oip_backend import response_body
@@ -103,7 +103,10 @@ CANDIDATE = REFERENCE + np.array([[0.1, 0.0], [9.0, 0.0], [0.0, -2.0]])
 
 
 def job(chosen: CompareConfig, reference: Any = REFERENCE, candidate: Any = CANDIDATE) -> Job:
-    answers = (Answer(response_body(y=reference)), Answer(response_body(y=candidate)))
+    answers = (
+        ComparedAnswer(response_body(y=reference)),
+        ComparedAnswer(response_body(y=candidate)),
+    )
     return Job(answers, ((0, 1),), chosen)
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from coalmine_router.observer.comparison.pool import PoolLimits
+from coalmine_router.observer.comparison.comparer import PoolLimits
 from tests.doubles.comparing import Pool, ScriptedWorker, Words, Workers, comparing, run, words
 from tests.doubles.hand_clock import HandClock
 from tests.doubles.waiting import eventually

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from coalmine.tensors import Array
-from coalmine_router.config.compare import CompareConfig
+from coalmine_router.config.compare_section import CompareConfig
 from coalmine_router.observer.comparison.job import Job, run
-from coalmine_router.observer.comparison.result import Answer, Comparison
+from coalmine_router.observer.comparison.result import ComparedAnswer, Comparison
 from tests.doubles.oip_backend import response_body
 
 
@@ -21,7 +21,10 @@ def rules(batched: Any = "auto", default: Any = None, **outputs: Any) -> Compare
 def compared(
     reference: dict[str, Any], candidate: dict[str, Any], chosen: CompareConfig | None = None
 ) -> Comparison:
-    answers = (Answer(response_body(**reference)), Answer(response_body(**candidate)))
+    answers = (
+        ComparedAnswer(response_body(**reference)),
+        ComparedAnswer(response_body(**candidate)),
+    )
     return run(Job(answers, ((0, 1),), chosen or rules())).comparisons[0]
 
 

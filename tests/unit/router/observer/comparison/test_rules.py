@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from coalmine.tensors import DATATYPES, Array, numpy_dtype
-from coalmine_router.config.compare import CompareConfig, RuleConfig
+from coalmine_router.config.compare_section import CompareConfig, RuleConfig
 from coalmine_router.observer.comparison.measured import Measured
-from coalmine_router.observer.comparison.rules import Refused, measured
+from coalmine_router.observer.comparison.rules import RuleRefused, measured
 
 ALL = set(DATATYPES)
 FLOATS = {"FP16", "BF16", "FP32", "FP64"}
@@ -54,7 +54,7 @@ def test_a_rule_judges_the_datatypes_it_takes_and_refuses_the_others(
         assert isinstance(found, Measured)
         assert (found.kind, found.rows_differ) == (None, None)
     else:
-        assert found == Refused(is_unfit=True, told=f"{name} takes no {datatype}")
+        assert found == RuleRefused(is_unfit=True, told=f"{name} takes no {datatype}")
 
 
 @pytest.mark.parametrize("is_same", [True, False])
@@ -74,7 +74,7 @@ def test_a_rule_that_would_accept_everything_is_refused(
     chosen: RuleConfig, shape: tuple[int, ...], told: str, is_same: bool
 ) -> None:
     found = apply(chosen, "FP32", *shape, is_same=is_same)
-    assert isinstance(found, Refused)
+    assert isinstance(found, RuleRefused)
     assert found.is_unfit
     assert told in found.told
 

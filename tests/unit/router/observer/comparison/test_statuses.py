@@ -2,8 +2,8 @@
 
 import pytest
 
-from coalmine_router.blame import REFUSALS
-from coalmine_router.observer.comparison.result import Answer, Comparison, Element
+from coalmine_router.codes import REFUSALS
+from coalmine_router.observer.comparison.result import ComparedAnswer, Comparison, Element
 from coalmine_router.observer.comparison.statuses import NOT_CHARGED, by_status, is_charged
 
 CODES = (
@@ -15,7 +15,7 @@ CODES = (
 
 
 def outcome(reference: str, candidate: str) -> str:
-    found = by_status(Answer(code=reference), Answer(code=candidate))
+    found = by_status(ComparedAnswer(code=reference), ComparedAnswer(code=candidate))
     return "compared" if found is None else found.outcome
 
 
@@ -54,12 +54,12 @@ def test_a_candidate_is_blamed_only_where_the_reference_answered_or_refused(
     assert (found == "error") is (reference == "OK" and candidate != "OK")
     if found == "mismatch":
         assert reference in REFUSALS
-        assert candidate == "OK" or is_charged(Answer(code=candidate))
+        assert candidate == "OK" or is_charged(ComparedAnswer(code=candidate))
 
 
 def test_what_differs_is_told_with_both_messages_cut_where_they_are_long() -> None:
-    reference = Answer(code="INVALID_ARGUMENT", message="no such input")
-    found = by_status(reference, Answer(code="INTERNAL", message="x" * 10_000))
+    reference = ComparedAnswer(code="INVALID_ARGUMENT", message="no such input")
+    found = by_status(reference, ComparedAnswer(code="INTERNAL", message="x" * 10_000))
     assert found is not None
     assert (found.outcome, found.kind, found.share, found.rows) == ("mismatch", "status", 1.0, 0)
     (element,) = found.differences[0].worst
@@ -68,18 +68,20 @@ def test_what_differs_is_told_with_both_messages_cut_where_they_are_long() -> No
 
 
 def test_an_error_tells_what_was_expected() -> None:
-    found = by_status(Answer(), Answer(code="UNAVAILABLE", message="gone"))
+    found = by_status(ComparedAnswer(), ComparedAnswer(code="UNAVAILABLE", message="gone"))
     assert found is not None
     assert found.differences[0].worst == (Element((), "OK", "UNAVAILABLE: gone"),)
 
 
 def test_a_skipped_pair_says_it_is_for_a_status() -> None:
-    assert by_status(Answer(code="INTERNAL"), Answer()) == Comparison("skipped", "status")
+    assert by_status(ComparedAnswer(code="INTERNAL"), ComparedAnswer()) == Comparison(
+        "skipped", "status"
+    )
 
 
 @pytest.mark.parametrize("code", CODES)
 def test_a_failure_to_reach_or_to_wait_is_not_the_models(code: str) -> None:
-    assert is_charged(Answer(code=code)) is (code not in NOT_CHARGED)
+    assert is_charged(ComparedAnswer(code=code)) is (code not in NOT_CHARGED)
     assert {"OK", "UNAVAILABLE", "CANCELLED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"} == (
         NOT_CHARGED
     )

@@ -1,7 +1,7 @@
 """Which settings hold for a copy."""
 
-from coalmine_router.observer.copies.limits import configured
-from coalmine_router.observer.exchange import Copy
+from coalmine_router.observer.copies.copy_limits import configured
+from coalmine_router.observer.observed_request import Copy
 from tests.doubles.reports import UNUSED, router_config, settings
 
 CONFIG = router_config(

@@ -4,9 +4,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from coalmine_router.observer.copies.lane import Lane, Queued, is_wanted
-from coalmine_router.observer.copies.limits import CopyLimits
-from coalmine_router.observer.exchange import Copy
+from coalmine_router.observer.copies.copy_limits import CopyLimits
+from coalmine_router.observer.copies.copy_queue import CopyQueue, Queued, is_wanted
+from coalmine_router.observer.observed_request import Copy
 from coalmine_router.observer.totals import LaneKey, LaneTotals
 from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Variant
 from tests.doubles.copying import exchange_of
@@ -22,8 +22,8 @@ def queued(size: int = 10, offered_ns: int = 0) -> Queued:
     return Queued(exchange_of(size), Copy("shadow", "canary"), ROUTE, CANARY, offered_ns)
 
 
-def lane(totals: LaneTotals | None = None) -> Lane:
-    return Lane(KEY, totals or LaneTotals(), LIMITS)
+def lane(totals: LaneTotals | None = None) -> CopyQueue:
+    return CopyQueue(KEY, totals or LaneTotals(), LIMITS)
 
 
 def test_it_is_bounded_in_copies_and_in_bytes() -> None:

@@ -1,6 +1,6 @@
 """What was counted of lanes, also once they are gone."""
 
-from coalmine_router.observer.copies.ledger import Ledger
+from coalmine_router.observer.copies.copy_totals import CopyTotals
 from coalmine_router.observer.totals import LaneKey, LaneTotals
 
 
@@ -9,7 +9,7 @@ def key(name: str) -> LaneKey:
 
 
 def test_a_lane_that_comes_back_counts_on() -> None:
-    ledger = Ledger()
+    ledger = CopyTotals()
     ledger.begin(key("canary")).offered += 3
     ledger.end(key("canary"))
     ledger.begin(key("canary")).offered += 1
@@ -17,7 +17,7 @@ def test_a_lane_that_comes_back_counts_on() -> None:
 
 
 def test_lanes_long_gone_are_added_up_and_none_of_their_counts_is_lost() -> None:
-    ledger = Ledger(gone_max=2)
+    ledger = CopyTotals(gone_max=2)
     for number in range(10):
         totals = ledger.begin(key(str(number)))
         totals.offered, totals.answered = 2, 1
@@ -30,7 +30,7 @@ def test_lanes_long_gone_are_added_up_and_none_of_their_counts_is_lost() -> None
 
 
 def test_a_comparison_of_a_lane_long_gone_is_counted_with_its_role() -> None:
-    ledger = Ledger(gone_max=0)
+    ledger = CopyTotals(gone_max=0)
     ledger.begin(key("canary"))
     ledger.end(key("canary"))
     ledger.of(key("canary")).compared += 1
@@ -39,7 +39,7 @@ def test_a_comparison_of_a_lane_long_gone_is_counted_with_its_role() -> None:
 
 
 def test_a_lane_that_is_gone_has_no_open_circuit() -> None:
-    ledger = Ledger()
+    ledger = CopyTotals()
     ledger.begin(key("canary")).circuit = "open"
     ledger.end(key("canary"))
     assert ledger.of(key("canary")).circuit == "closed"

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from coalmine.inference import inference_pb2 as oip
-from coalmine_router.blame import REFUSALS
+from coalmine_router.codes import REFUSALS
 from coalmine_router.observer.copies.refusal import refusal
 from coalmine_router.table import Match, Route, Variant
 from tests.doubles.oip_backend import request_body

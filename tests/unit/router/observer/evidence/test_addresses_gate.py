@@ -8,9 +8,9 @@ import pytest
 
 from coalmine_router.observer.comparison.result import Comparison
 from coalmine_router.observer.evidence.address_evidence import ReadyAddresses
-from coalmine_router.observer.evidence.addresses_gate import addresses_gate
 from coalmine_router.observer.evidence.counts import Evidence
-from coalmine_router.observer.evidence.gates import judged
+from coalmine_router.observer.evidence.gates.addresses_gate import addresses_gate
+from coalmine_router.observer.evidence.gates.all_gates import judged
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.verdict import NO_VERDICT, Gate, Verdict
 from tests.doubles.evidence import a_comparison

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from coalmine_router.observer.evidence.cohorts import WAIT_NS_MAX, Cohorts
 from coalmine_router.observer.evidence.counts import Events, Evidence
+from coalmine_router.observer.evidence.gates.traffic_gates import split_gate
 from coalmine_router.observer.evidence.pair import Pair
-from coalmine_router.observer.evidence.traffic_gates import split_gate
 from coalmine_router.observer.evidence.verdict import Gate
 from coalmine_router.proxy.block import Block
 

@@ -8,9 +8,9 @@ import pytest
 from coalmine_router.observer.comparison.result import Comparison
 from coalmine_router.observer.evidence.counts import Evidence, Shares
 from coalmine_router.observer.evidence.differences import Differences
-from coalmine_router.observer.evidence.gates import judged
+from coalmine_router.observer.evidence.gates.all_gates import judged
+from coalmine_router.observer.evidence.gates.traffic_gates import errors_gate
 from coalmine_router.observer.evidence.settings import GateSettings
-from coalmine_router.observer.evidence.traffic_gates import errors_gate
 from coalmine_router.observer.evidence.verdict import NO_VERDICT, Gate, Verdict
 from tests.doubles.evidence import a_comparison, add_with_noise
 

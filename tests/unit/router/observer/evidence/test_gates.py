@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from coalmine_router.config.gates import GatesConfig
+from coalmine_router.config.gates_section import GatesConfig
 from coalmine_router.observer.comparison.result import Comparison, OutputResult
 from coalmine_router.observer.evidence.counts import SEGMENTS_MAX, Evidence, SegmentEvidence, Shares
-from coalmine_router.observer.evidence.gates import (
+from coalmine_router.observer.evidence.gates.all_gates import (
     GateSettings,
     gate_settings,
     judged,

@@ -8,7 +8,7 @@ import pytest
 
 from coalmine_router.observer.comparison.result import Comparison, OutputResult
 from coalmine_router.observer.evidence.counts import Evidence
-from coalmine_router.observer.evidence.mismatch_gate import mismatch_gate
+from coalmine_router.observer.evidence.gates.mismatch_gate import mismatch_gate
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.verdict import Gate
 from tests.doubles.evidence import add_with_noise

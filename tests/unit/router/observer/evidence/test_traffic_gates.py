@@ -5,10 +5,10 @@ import math
 import pytest
 
 from coalmine_router.observer.evidence.counts import Events, Evidence, Shares
+from coalmine_router.observer.evidence.gates.traffic_gates import errors_gate, slow_gate, split_gate
 from coalmine_router.observer.evidence.mixture import log_evidence
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.split_events import log_more
-from coalmine_router.observer.evidence.traffic_gates import errors_gate, slow_gate, split_gate
 from coalmine_router.observer.evidence.verdict import Gate
 
 GATES = GateSettings(slow=True)

@@ -2,8 +2,8 @@
 
 import pytest
 
+from coalmine_router.observer.evidence.gates.wording import count, percent, within
 from coalmine_router.observer.evidence.interval import Rate
-from coalmine_router.observer.evidence.wording import count, percent, within
 
 
 @pytest.mark.parametrize(

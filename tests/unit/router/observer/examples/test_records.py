@@ -9,10 +9,15 @@ import pytest
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.metadata import NOTE
-from coalmine_router.observer.comparison.result import Answer, Comparison, Difference, Element
+from coalmine_router.observer.comparison.result import (
+    ComparedAnswer,
+    Comparison,
+    Difference,
+    Element,
+)
+from coalmine_router.observer.examples.example_store import Mismatches
 from coalmine_router.observer.examples.records import SHAPES_MAX, TEXT_MAX, mismatch_record
-from coalmine_router.observer.examples.store import Mismatches
-from coalmine_router.observer.exchange import Exchange, Found
+from coalmine_router.observer.observed_request import ObservedRequest, PairResult
 from tests.doubles.disk import contents
 from tests.doubles.hand_clock import HandClock
 from tests.doubles.oip_backend import request_body, response_body
@@ -43,8 +48,8 @@ def settings(**fields: Any) -> RouteConfig:
     return RouteConfig.model_validate({**told, **fields})
 
 
-def found(*differences: Difference) -> Found:
-    return Found(
+def found(*differences: Difference) -> PairResult:
+    return PairResult(
         role="audit",
         reference="stable",
         candidate="canary",
@@ -71,15 +76,15 @@ def made(
     **fields: Any,
 ) -> pb.Mismatch:
     metadata = [("x-other", b"-"), (NOTE, note), (NOTE, b"a second one")]
-    exchange = Exchange.of(report(request, reference, shadows=["canary"], metadata=metadata))
+    exchange = ObservedRequest.of(report(request, reference, shadows=["canary"], metadata=metadata))
     if method:
         exchange.report.method = method
     return mismatch_record(
         "id",
         exchange,
         found(*differences),
-        reference=Answer(reference),
-        candidate=Answer(candidate),
+        reference=ComparedAnswer(reference),
+        candidate=ComparedAnswer(candidate),
         settings=settings(**fields),
         segment="acme",
     )
@@ -151,14 +156,14 @@ def test_by_default_all_three_bodies_are_kept_and_what_they_hold() -> None:
 
 
 def test_the_answers_are_those_that_were_compared_not_what_the_caller_got() -> None:
-    exchange = Exchange.of(report(REQUEST, CANDIDATE, shadows=["stable"]))
+    exchange = ObservedRequest.of(report(REQUEST, CANDIDATE, shadows=["stable"]))
 
     record = mismatch_record(
         "id",
         exchange,
         found(),
-        reference=Answer(REFERENCE),
-        candidate=Answer(CANDIDATE),
+        reference=ComparedAnswer(REFERENCE),
+        candidate=ComparedAnswer(CANDIDATE),
         settings=settings(),
     )
 
@@ -186,13 +191,13 @@ def test_bodies_over_the_limit_are_left_out_all_three(over: int) -> None:
     limit = max(map(len, (REQUEST, REFERENCE, CANDIDATE))) - over
 
     config = settings().kept.model_copy(update={"body_bytes_max": limit})
-    exchange = Exchange.of(report(REQUEST, REFERENCE, shadows=["canary"]))
+    exchange = ObservedRequest.of(report(REQUEST, REFERENCE, shadows=["canary"]))
     record = mismatch_record(
         "id",
         exchange,
         found(),
-        reference=Answer(REFERENCE),
-        candidate=Answer(CANDIDATE),
+        reference=ComparedAnswer(REFERENCE),
+        candidate=ComparedAnswer(CANDIDATE),
         settings=settings(kept=config),
     )
 

@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.config.copies import KeptConfig
+from coalmine_router.config.copies_section import KeptConfig
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.examples import reservoir
+from coalmine_router.observer.examples.example_schema import connected
 from coalmine_router.observer.examples.reservoir import Numbered
-from coalmine_router.observer.examples.schema import connected
-from coalmine_router.observer.examples.waiting import WaitingExamples, WaitingLimits
+from coalmine_router.observer.examples.waiting_examples import WaitingExamples, WaitingLimits
 from coalmine_router.transaction import transaction
 
 # kind, rows that differ, largest difference, rule, how bad by the rule's own measure

@@ -5,8 +5,8 @@ from contextlib import closing
 from pathlib import Path
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.examples.schema import VERSION
-from coalmine_router.observer.examples.store import Mismatches
+from coalmine_router.observer.examples.example_schema import VERSION
+from coalmine_router.observer.examples.example_store import Mismatches
 from tests.doubles.hand_clock import HandClock
 
 _VERSION_1 = """

@@ -17,8 +17,8 @@ from structlog.testing import capture_logs
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest, NotFound, Unavailable
 from coalmine_router.config.route import RouteConfig
-from coalmine_router.observer.examples.store import Mismatches, MismatchLimits
-from coalmine_router.observer.examples.waiting import WaitingLimits
+from coalmine_router.observer.examples.example_store import Mismatches, MismatchLimits
+from coalmine_router.observer.examples.waiting_examples import WaitingLimits
 from tests.doubles.disk import contents
 from tests.doubles.hand_clock import HandClock
 from tests.doubles.waiting import eventually
@@ -505,8 +505,8 @@ import asyncio, resource, signal, sys
 from pathlib import Path
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.examples.store import Mismatches, MismatchLimits
-from coalmine_router.observer.examples.waiting import WaitingLimits
+from coalmine_router.observer.examples.example_store import Mismatches, MismatchLimits
+from coalmine_router.observer.examples.waiting_examples import WaitingLimits
 
 async def main(path, bytes_max):
     if bytes_max:

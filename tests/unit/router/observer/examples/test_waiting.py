@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.config.copies import KeptConfig
-from coalmine_router.observer.examples.waiting import WaitingExamples, WaitingLimits
+from coalmine_router.config.copies_section import KeptConfig
+from coalmine_router.observer.examples.waiting_examples import WaitingExamples, WaitingLimits
 
 SECOND_NS = 10**9
 MIB = 2**20

@@ -5,12 +5,12 @@ from dataclasses import dataclass
 
 import pytest
 
-from coalmine_router.observer.comparison.pool import ComparingCounts
+from coalmine_router.observer.comparison.comparer import ComparingCounts
 from coalmine_router.observer.comparison.result import Comparison, OutputResult
 from coalmine_router.observer.evidence.tally import Tally
 from coalmine_router.observer.evidence.trials import TrialLimits, Trials
 from coalmine_router.observer.evidence.verdict import Verdict, Word
-from coalmine_router.observer.telling.evidence_metrics import EvidenceMetrics
+from coalmine_router.observer.output.evidence_metrics import EvidenceMetrics
 from tests.doubles.evidence import KEY, PAIR, a_comparison
 from tests.doubles.exposed import Exposed, exposed, series
 

@@ -2,22 +2,22 @@
 
 from collections import Counter
 
-from coalmine_router.observer.telling.metrics import RouterMetrics
+from coalmine_router.observer.output.metrics import RouterMetrics
 from coalmine_router.observer.totals import LaneKey, LaneTotals, ReportTotals
-from coalmine_router.observer.traffic import Traffic
+from coalmine_router.observer.traffic_counts import TrafficCounts
 from tests.doubles.exposed import Exposed, exposed, series
 
 
 def told(
     *,
-    traffic: Traffic | None = None,
+    traffic: TrafficCounts | None = None,
     reports: ReportTotals | None = None,
     lanes: dict[LaneKey, LaneTotals] | None = None,
     **results: dict[str, int],
 ) -> Exposed:
     return exposed(
         RouterMetrics(
-            traffic=traffic or Traffic(),
+            traffic=traffic or TrafficCounts(),
             reports=reports or ReportTotals(),
             streams_turned_away=lambda: 0,
             lanes=lambda: list((lanes or {}).items()),
@@ -39,7 +39,7 @@ def test_a_router_that_has_seen_nothing_says_so() -> None:
 
 
 def test_durations_come_as_a_histogram_in_seconds() -> None:
-    traffic = Traffic()
+    traffic = TrafficCounts()
     for duration_ns in (900_000, 1_000_000, 1_000_001, 2 * 10**11):
         traffic.answered("digits", "stable", code="OK", duration_ns=duration_ns)
     found = told(traffic=traffic)
@@ -55,7 +55,7 @@ def test_durations_come_as_a_histogram_in_seconds() -> None:
 
 
 def test_fallbacks_and_refusals_are_told_with_their_reasons() -> None:
-    traffic = Traffic()
+    traffic = TrafficCounts()
     traffic.failed("digits", "canary", code="UNAVAILABLE")
     traffic.fell_back("digits", "canary", reason="UNAVAILABLE")
     traffic.turned_away("digits", "in_flight")

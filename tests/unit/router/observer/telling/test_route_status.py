@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.comparison.pool import ComparingCounts
+from coalmine_router.observer.comparison.comparer import ComparingCounts
 from coalmine_router.observer.comparison.result import Comparison
 from coalmine_router.observer.evidence.counts import OutputEvidence, SegmentEvidence, Shares
 from coalmine_router.observer.evidence.differences import Differences
@@ -13,13 +13,13 @@ from coalmine_router.observer.evidence.interval import Rate, difference_of, rate
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.evidence.verdict import Verdict, Word
-from coalmine_router.observer.telling.route_status import (
+from coalmine_router.observer.output.route_status import (
     comparing,
     lane_counts,
     tell_trials,
     worst,
 )
-from coalmine_router.observer.telling.trial_status import trial_counts
+from coalmine_router.observer.output.trial_status import trial_counts
 from coalmine_router.observer.totals import LaneKey, LaneTotals
 from tests.doubles.evidence import FAIL, KEY, PAIR, TRACE_ID, a_comparison, a_trial
 

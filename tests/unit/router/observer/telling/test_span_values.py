@@ -5,7 +5,7 @@ import math
 import pytest
 
 from coalmine import telemetry as t
-from coalmine_router.observer.telling import span_values as values
+from coalmine_router.observer.output import span_values as values
 
 
 @pytest.mark.parametrize(

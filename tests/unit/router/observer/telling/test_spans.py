@@ -15,14 +15,14 @@ from coalmine import telemetry as t
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest
 from coalmine_router.observer.comparison.result import (
-    Answer,
+    ComparedAnswer,
     Comparison,
     Difference,
     Element,
     OutputResult,
 )
-from coalmine_router.observer.exchange import Exchange
-from coalmine_router.observer.telling.spans import EVENTS_MAX, tree
+from coalmine_router.observer.observed_request import ObservedRequest
+from coalmine_router.observer.output.request_spans import EVENTS_MAX, tree
 from tests.doubles.exchanges import MATCH, call, difference, exchange, failed, found, mismatch
 from tests.doubles.reports import report
 
@@ -31,7 +31,7 @@ OUTPUT = t.COMPARE_OUTPUT_PREFIX
 
 
 def spans_of(made: pb.Report) -> Sequence[ReadableSpan]:
-    return tree(Exchange.of(made), RESOURCE)
+    return tree(ObservedRequest.of(made), RESOURCE)
 
 
 def told(span: ReadableSpan) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def test_siblings_have_names_of_their_own_and_the_request_its_method() -> None:
 def test_a_span_ends_after_it_begins_though_nothing_took_time() -> None:
     made = report(duration_ns=0)
     made.attempts[0].duration_ns = 0
-    spans = tree(Exchange.of(made), RESOURCE)
+    spans = tree(ObservedRequest.of(made), RESOURCE)
     assert [(each.end_time or 0) - (each.start_time or 0) for each in spans] == [1, 1]
 
 
@@ -242,7 +242,7 @@ def test_a_route_without_segments_and_trials_says_nothing_of_them() -> None:
 
 @pytest.mark.parametrize("fields", [{}, {"shadows": ["canary"], "uncopied": "too_large"}])
 def test_of_a_request_that_was_not_copied_no_segment_is_known(fields: dict[str, Any]) -> None:
-    uncopied = Exchange.of(report(**fields))
+    uncopied = ObservedRequest.of(report(**fields))
     assert t.SEGMENT not in told(tree(uncopied, RESOURCE, segment="(none)")[0])
 
 
@@ -272,7 +272,7 @@ def test_a_comparison_is_an_error_only_where_comparing_failed(
 
 
 def test_a_copy_that_failed_is_an_error_with_its_own_words() -> None:
-    answer = Answer(code="UNAVAILABLE", message="gone fishing")
+    answer = ComparedAnswer(code="UNAVAILABLE", message="gone fishing")
     spans = tree(exchange(found(failed()), calls=[call(answer=answer)]), RESOURCE)
     shadow = next(each for each in spans if told(each).get(t.ROLE) == "shadow")
     assert shadow.status.status_code is StatusCode.ERROR
@@ -332,7 +332,7 @@ def test_half_a_surrogate_pair_does_not_break_the_export_of_its_batch() -> None:
 def test_an_exchange_keeps_its_bodies_apart_from_the_batch_it_came_in() -> None:
     request = b"\x00" * 500
     batch = pb.ReportBatch(reports=[report(request, b"answer", shadows=["canary"])])
-    made = Exchange.of(batch.reports[0])
+    made = ObservedRequest.of(batch.reports[0])
     assert (made.request, made.response, made.waiting) == (request, b"answer", 1)
     assert not made.report.request_body
     assert batch.ByteSize() < 500
@@ -345,4 +345,4 @@ def test_an_exchange_keeps_its_bodies_apart_from_the_batch_it_came_in() -> None:
 )
 def test_a_report_with_ids_of_another_size_is_refused(fields: dict[str, bytes]) -> None:
     with pytest.raises(InvalidRequest, match="16 bytes"):
-        Exchange.of(report(**fields))  # type: ignore[arg-type]  # fields of the message
+        ObservedRequest.of(report(**fields))  # type: ignore[arg-type]  # fields of the message

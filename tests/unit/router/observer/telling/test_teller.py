@@ -10,17 +10,17 @@ from opentelemetry.trace import StatusCode
 from structlog.testing import capture_logs
 
 from coalmine import telemetry as t
-from coalmine_router.observer.comparison.result import Answer
+from coalmine_router.observer.comparison.result import ComparedAnswer
 from coalmine_router.observer.evidence.verdict import NO_VERDICT, Verdict, VerdictChange
-from coalmine_router.observer.exchange import Exchange
-from coalmine_router.observer.settings import UNSET, settings_of
-from coalmine_router.observer.telling.teller import NoSpans, Teller
+from coalmine_router.observer.observed_request import ObservedRequest
+from coalmine_router.observer.output.span_writer import NoSpans, SpanWriter
+from coalmine_router.observer.route_settings import UNSET, settings_of
 from tests.doubles.evidence import FAIL
 from tests.doubles.exchanges import MATCH, call, exchange, failed, found, mismatch
 from tests.doubles.hand_clock import HandClock
 from tests.doubles.reports import UNUSED, report, router_config, settings
 
-GONE = Answer(code="INTERNAL", message="no digit in 'hunter2'")
+GONE = ComparedAnswer(code="INTERNAL", message="no digit in 'hunter2'")
 
 
 class SpanList:
@@ -39,10 +39,10 @@ class SpanList:
         return ""
 
 
-def told(of: Exchange, **route: Any) -> list[ReadableSpan]:
+def told(of: ObservedRequest, **route: Any) -> list[ReadableSpan]:
     config = router_config(route=route, stable=UNUSED, canary=UNUSED)
     kept = SpanList()
-    teller = Teller(kept, Resource({}), random.Random(1), HandClock())
+    teller = SpanWriter(kept, Resource({}), random.Random(1), HandClock())
     teller.exchange(of, settings_of(settings(config)["digits"]))
     return kept.spans
 
@@ -100,7 +100,7 @@ def test_of_a_route_that_keeps_no_values_no_message_of_an_error_is_told(route: A
 def test_a_verdict_is_one_line_in_the_log_and_one_span() -> None:
     kept = SpanList()
     with capture_logs() as logs:
-        Teller(kept, Resource({}), random.Random(1), HandClock()).verdict(change())
+        SpanWriter(kept, Resource({}), random.Random(1), HandClock()).verdict(change())
     (line,) = logs
     assert (line["event"], line["route"], line["candidate"], line["verdict"], line["before"]) == (
         *("verdict", "digits", "canary", "fail", "inconclusive"),
@@ -110,18 +110,18 @@ def test_a_verdict_is_one_line_in_the_log_and_one_span() -> None:
     assert span.name == "verdict canary: fail"
 
 
-def refused() -> Exchange:
+def refused() -> ObservedRequest:
     """A request for a model that there is no route for."""
     made = report(route="", variant="", status_code=5, origin_router=True, model="nope")
     del made.attempts[:]
-    return Exchange.of(made)
+    return ObservedRequest.of(made)
 
 
 def test_of_requests_without_a_route_one_a_second_leaves_a_trace_and_the_others_are_counted() -> (
     None
 ):
     kept, clock = SpanList(), HandClock()
-    teller = Teller(kept, Resource({}), random.Random(1), clock)
+    teller = SpanWriter(kept, Resource({}), random.Random(1), clock)
     for now_ns in (0, 1, 10**9 - 1, 10**9, 10**9 + 5, 7 * 10**9):
         clock.now_ns = now_ns
         teller.exchange(refused(), UNSET)

@@ -17,7 +17,7 @@ from coalmine_router.observer.evidence.verdict import (
     VerdictChange,
     Word,
 )
-from coalmine_router.observer.telling.verdict_spans import tipped, verdict_span
+from coalmine_router.observer.output.verdict_spans import tipped, verdict_span
 
 RESOURCE = Resource({"service.name": "coalmine-router"})
 GATES = (

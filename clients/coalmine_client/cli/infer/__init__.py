@@ -1,0 +1,1 @@
+"""`coalmine infer`: inputs, requests and answers."""

@@ -1,0 +1,211 @@
+"""`coalmine infer`."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, TypeVar
+
+import grpc
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
+
+from coalmine.access.tls_files import Tls
+from coalmine.command_line.connection_options import (
+    Ca,
+    Cert,
+    Key,
+    ServerName,
+    Token,
+    TokenInPlaintext,
+)
+from coalmine.command_line.number_options import decimal_option, whole_option
+from coalmine.errors import InvalidTensor
+from coalmine.inference import inference_pb2 as pb
+from coalmine_client.cli.console import AsJson, show, show_json
+from coalmine_client.cli.failure import (
+    Failure,
+    WrongUsage,
+    from_silence,
+    from_status,
+    one_line,
+)
+from coalmine_client.cli.infer.bulk import CallTally, run_bulk
+from coalmine_client.cli.infer.infer_requests import PlannedRequests, requests_of
+from coalmine_client.cli.infer.infer_view import answer_json, answer_view, tally_json, tally_view
+from coalmine_client.cli.infer.input_options import read_headers
+from coalmine_client.client import TIMEOUT_S, Answer, AsyncClient
+
+_CALLS_MAX = 1_000_000
+_CONCURRENCY_MAX = 1_024
+
+Found = TypeVar("Found")
+
+
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    asked: PlannedRequests
+    target: str
+    headers: Sequence[tuple[str, str | bytes]]
+    timeout_s: float
+    tls: Tls | None
+    token: str | None
+    token_in_plaintext: bool
+
+
+def infer(
+    target: Annotated[
+        str, typer.Argument(metavar="TARGET", help="A server's or router's address.")
+    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    *,
+    inputs: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--input", metavar="NAME=VALUE", help="NAME=@x.npy, NAME=@x.json or NAME=[[1, 2]]."
+        ),
+    ] = None,
+    request: Annotated[
+        Path | None,
+        typer.Option(
+            "--request", metavar="FILE", help="A whole request as JSON, instead of inputs."
+        ),
+    ] = None,
+    version: Annotated[str, typer.Option(metavar="V", help="Empty: the server's choice.")] = "",
+    outputs: Annotated[
+        list[str] | None, typer.Option("--output", metavar="NAME", help="Only these; none: all.")
+    ] = None,
+    headers: Annotated[
+        list[str] | None, typer.Option("--header", metavar="KEY=VALUE", help="Metadata to send.")
+    ] = None,
+    repeat: Annotated[
+        int | None, whole_option(min=1, max=_CALLS_MAX, help="How many calls to make.")
+    ] = None,
+    concurrency: Annotated[
+        int, whole_option(min=1, max=_CONCURRENCY_MAX, help="How many of them at a time.")
+    ] = 1,
+    rows: Annotated[
+        bool,
+        typer.Option("--rows", help="A call for each row of the inputs, and again from the first."),
+    ] = False,
+    timeout_s: Annotated[
+        float, decimal_option("--timeout", metavar="SECONDS", min=0.001, help="For each call.")
+    ] = TIMEOUT_S,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    server_name: ServerName = None,
+    token: Token = None,
+    token_in_plaintext: TokenInPlaintext = False,
+    json: AsJson = False,
+) -> None:
+    """Call a model once and print its answer, or many times and print what was counted.
+
+    Example: coalmine infer 127.0.0.1:8001 digits --input pixels=@images.npy
+    """
+    if request and (inputs or rows):
+        raise WrongUsage("--request: a whole request, so without --input and --rows")
+    wanted = _Wanted(
+        asked=PlannedRequests(model, version, inputs or (), request, outputs or ()),
+        target=target,
+        headers=read_headers(headers or ()),
+        timeout_s=timeout_s,
+        tls=Tls.given(ca, cert, key, server_name),
+        token=token,
+        token_in_plaintext=token_in_plaintext,
+    )
+    if rows or (repeat or 1) > 1:
+        _many(wanted, repeat, concurrency, by_row=rows, json=json)
+    else:
+        _once(wanted, json=json)
+
+
+def _once(wanted: _Wanted, *, json: bool) -> None:
+    async def asked(client: AsyncClient) -> tuple[Answer, float]:
+        (request,) = await requests_of(wanted.asked, client, by_row=False)
+        began_ns = time.perf_counter_ns()
+        answer = await _call(client, wanted, request)
+        return answer, (time.perf_counter_ns() - began_ns) / 1e6
+
+    answer, ms = _with_client(wanted, asked)
+    if json:
+        show_json(answer_json(answer, ms))
+    else:
+        show(answer_view(answer, ms))
+
+
+def _many(
+    wanted: _Wanted, repeat: int | None, concurrency: int, *, by_row: bool, json: bool
+) -> None:
+    """Call again and again, and print the counts. Raises Failure where a call failed."""
+
+    async def asked(client: AsyncClient) -> CallTally:
+        requests = await requests_of(wanted.asked, client, by_row=by_row)
+        calls = repeat or len(requests)
+
+        async def call(request: pb.ModelInferRequest) -> Answer:
+            return await _call(client, wanted, request)
+
+        with _progress(calls) as advance:
+            return await run_bulk(
+                call, requests, repeat=calls, concurrency=concurrency, progress=advance
+            )
+
+    tally = _with_client(wanted, asked)
+    if json:
+        show_json(tally_json(tally))
+    else:
+        show(tally_view(tally, concurrency))
+    if tally.failures:
+        first = one_line(tally.first_error)
+        raise Failure(f"{tally.failures:,} of {tally.calls:,} calls failed, the first: {first}")
+
+
+# ---------------------------------------------------------------- calls
+
+
+def _with_client(wanted: _Wanted, use: Callable[[AsyncClient], Awaitable[Found]]) -> Found:
+    """Return what `use` makes of a client. Raises Failure for what a call was answered with."""
+
+    async def used() -> Found:
+        async with _client(wanted) as client:
+            try:
+                return await use(client)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.UNAVAILABLE and not client.is_connected:
+                    raise from_silence("a server", wanted.target, error) from None
+                raise from_status(error) from None
+
+    try:
+        return asyncio.run(used())
+    except InvalidTensor as error:
+        raise Failure(one_line(str(error))) from None
+
+
+def _client(wanted: _Wanted) -> AsyncClient:
+    return AsyncClient(
+        wanted.target,
+        timeout_s=wanted.timeout_s,
+        tls=wanted.tls,
+        token=wanted.token,
+        token_in_plaintext=wanted.token_in_plaintext,
+    )
+
+
+async def _call(client: AsyncClient, wanted: _Wanted, request: pb.ModelInferRequest) -> Answer:
+    return await client.send(request, metadata=wanted.headers)
+
+
+@contextmanager
+def _progress(calls: int) -> Iterator[Callable[[], None]]:
+    """Yield what to call after each call; draws a bar where standard error is a terminal."""
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(
+        *columns, console=console, transient=True, disable=not console.is_terminal
+    ) as progress:
+        task = progress.add_task("calls", total=calls)
+        yield lambda: progress.advance(task)

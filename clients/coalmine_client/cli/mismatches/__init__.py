@@ -1,0 +1,1 @@
+"""`coalmine mismatches`: the kept mismatches of a route, shown and exported."""

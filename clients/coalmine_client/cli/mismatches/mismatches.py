@@ -1,0 +1,116 @@
+"""`coalmine mismatches`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coalmine.command_line.number_options import whole_option
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_client.cli.console import AsJson, line, show, show_json
+from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
+from coalmine_client.cli.failure import WrongUsage
+from coalmine_client.cli.kept import read_kept
+from coalmine_client.cli.mismatches import mismatch_json
+from coalmine_client.cli.mismatches.export import Export, Written, export_of, write
+from coalmine_client.cli.mismatches.mismatch_view import mismatch_view, mismatches_view
+
+if TYPE_CHECKING:
+    from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
+
+_HERE = Path()
+
+
+@calling
+def mismatches(
+    route: Annotated[str, typer.Argument(metavar="ROUTE")],
+    *,
+    output: Annotated[
+        str, typer.Option(metavar="NAME", help="Only those in which this output differs.")
+    ] = "",
+    candidate: Annotated[
+        str, typer.Option(metavar="VARIANT", help="Only those of this candidate.")
+    ] = "",
+    kind: Annotated[
+        str, typer.Option(metavar="KIND", help="Only those of this kind: value, shape, nan, …")
+    ] = "",
+    worst: Annotated[
+        bool, typer.Option("--worst", help="The worst first, instead of the newest.")
+    ] = False,
+    limit: Annotated[int, whole_option(min=1, max=1_000, help="How many examples.")] = 20,
+    show_id: Annotated[
+        str, typer.Option("--show", metavar="ID", help="Show this one, tensor by tensor.")
+    ] = "",
+    export_id: Annotated[
+        str, typer.Option("--export", metavar="ID", help="Write this one as ID.npz and ID.json.")
+    ] = "",
+    to: Annotated[Path, typer.Option(metavar="DIR", help="Where --export writes.")] = _HERE,
+    force: Annotated[bool, typer.Option("--force", help="Let --export overwrite files.")] = False,
+    control: ControlClient,
+    json: AsJson = False,
+) -> None:
+    """List the kept examples of answers that differ, show one, or export it; the newest first.
+
+    Example: coalmine mismatches digits --worst --limit 5
+    """
+    if show_id and export_id:
+        raise WrongUsage("--show and --export: expected one of them")
+    if (force or to != _HERE) and not export_id:
+        raise WrongUsage("--to and --force go with --export")
+    if export_id:
+        _export_one(_got(route, export_id, control), export_id, to, force=force, json=json)
+    elif show_id:
+        _show_one(_got(route, show_id, control), json=json)
+    else:
+        wanted = pb.ListMismatchesRequest(
+            route=route, output=output, candidate=candidate, kind=kind, worst=worst, limit=limit
+        )
+        _list(wanted, control, json=json)
+
+
+def _list(wanted: pb.ListMismatchesRequest, control: ControlClient, *, json: bool) -> None:
+    async def listed(router: "RouteControlAsyncStub") -> pb.ListMismatchesResponse:
+        return await router.ListMismatches(wanted, timeout=TIMEOUT_S)
+
+    found = control.ask(listed)
+    if json:
+        show_json(mismatch_json.mismatches(found))
+    else:
+        show(mismatches_view(found))
+
+
+def _got(route: str, record_id: str, control: ControlClient) -> pb.Mismatch:
+    async def got(router: "RouteControlAsyncStub") -> pb.Mismatch:
+        wanted = pb.GetMismatchRequest(route=route, id=record_id)
+        return await router.GetMismatch(wanted, timeout=TIMEOUT_S)
+
+    return control.ask(got)
+
+
+def _show_one(found: pb.Mismatch, *, json: bool) -> None:
+    kept = read_kept(found)
+    if json:
+        show_json({**mismatch_json.mismatch(found), **kept.as_json()})
+    else:
+        show(mismatch_view(found, kept))
+
+
+def _export_one(
+    found: pb.Mismatch, record_id: str, folder: Path, *, force: bool, json: bool
+) -> None:
+    export = export_of(found, read_kept(found))
+    written = write(export, record_id, folder, force=force)
+    if json:
+        show_json({"id": found.id, **written.as_json(), "missing": list(export.missing)})
+    else:
+        _say(export, written)
+
+
+def _say(export: Export, written: Written) -> None:
+    if written.npz:
+        show(line(f"wrote {written.npz}: {', '.join(export.arrays)}"))
+    if written.request:
+        show(line(f"wrote {written.request}: the request; replay it with"))
+        show(line(f"  {written.replay}"))
+    for each in export.missing:
+        show(line(f"note: {each}"))

@@ -1,0 +1,1 @@
+"""The verbs that show routes and their trials, and that change weights."""

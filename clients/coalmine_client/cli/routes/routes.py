@@ -1,0 +1,79 @@
+"""`coalmine routes`."""
+
+import asyncio
+from collections.abc import Iterable, Iterator, Mapping
+from typing import TYPE_CHECKING, Final
+
+import grpc
+from rich.console import RenderableType
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.shares import percent
+from coalmine_client.cli import as_json
+from coalmine_client.cli.console import AsJson, add, line, show, show_json, stacked, table
+from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
+from coalmine_client.cli.health_view import health_word
+from coalmine_client.cli.policy import match, sticky
+from coalmine_client.cli.route_health import RouteHealth, health_of
+
+if TYPE_CHECKING:
+    from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
+
+_ASKED_AT_ONCE_MAX: Final = 16
+
+# By route; of one that was removed meanwhile, or whose status could not be had, none.
+Healths = Mapping[str, RouteHealth]
+
+
+@calling
+def routes(*, control: ControlClient, json: AsJson = False) -> None:
+    """List the routes, how each is split, and its health.
+
+    The exit code does not go by the health; that of coalmine status does.
+
+    Example: coalmine routes --control 127.0.0.1:9002
+    """
+
+    async def listed(router: "RouteControlAsyncStub") -> tuple[pb.ListRoutesResponse, Healths]:
+        found = await router.ListRoutes(pb.ListRoutesRequest(), timeout=TIMEOUT_S)
+        return found, await _healths(router, [each.name for each in found.routes])
+
+    found, healths = control.ask(listed)
+    if json:
+        show_json(as_json.routes(found, healths))
+    else:
+        show(routes_view(found, healths))
+
+
+async def _healths(router: "RouteControlAsyncStub", names: Iterable[str]) -> Healths:
+    """Return how the routes are, asked one by one: a status of all at once has no bound."""
+    healths: dict[str, RouteHealth] = {}
+    left = iter(names)
+    async with asyncio.TaskGroup() as tasks:
+        for _ in range(_ASKED_AT_ONCE_MAX):
+            tasks.create_task(_ask_healths(router, left, healths))
+    return healths
+
+
+async def _ask_healths(
+    router: "RouteControlAsyncStub", left: Iterator[str], healths: dict[str, RouteHealth]
+) -> None:
+    for name in left:
+        try:
+            status = await router.GetRoute(pb.GetRouteRequest(route=name), timeout=TIMEOUT_S)
+        except grpc.aio.AioRpcError:  # it is listed all the same
+            continue
+        healths[name] = health_of(status)
+
+
+def routes_view(found: pb.ListRoutesResponse, healths: Healths) -> RenderableType:
+    """Return a row for each route, under the table's revision."""
+    rows = table("route", "=health", "match", "split", "shadows", "sticky")
+    for route in found.routes:
+        split = ", ".join(f"{each.name} {percent(each.weight_bp)}" for each in route.variants)
+        shadows = ", ".join(f"{each.variant} {percent(each.share_bp)}" for each in route.shadows)
+        health = health_word(healths.get(route.name))
+        add(rows, route.name, health, match(route), split, shadows or "-", sticky(route) or "-")
+    if not found.routes:
+        return line("no routes, revision ", str(found.revision))
+    return stacked([rows, line(f"revision {found.revision}")])

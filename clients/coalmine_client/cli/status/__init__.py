@@ -1,0 +1,1 @@
+"""`coalmine status`, and waiting for a verdict."""

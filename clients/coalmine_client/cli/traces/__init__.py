@@ -1,0 +1,1 @@
+"""`coalmine traces`: trace files, chosen and shown."""

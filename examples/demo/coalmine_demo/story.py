@@ -1,0 +1,179 @@
+"""The demo from training to claims, in the order in which it happens."""
+
+import asyncio
+import shlex
+from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from typing import Final, NamedTuple
+
+from coalmine.clock import SystemClock
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_client.client import AsyncClient
+from coalmine_demo import evidence, models
+from coalmine_demo.account import Phase, tally
+from coalmine_demo.claims import BROKEN, DemoOutcome, refused
+from coalmine_demo.demo_processes import DemoProcesses
+from coalmine_demo.demo_report import Steps
+from coalmine_demo.demo_traces import Traces, read
+from coalmine_demo.evidence import RouterControl
+from coalmine_demo.heldout import IMAGES, HeldOut
+from coalmine_demo.ledger import Ledger
+from coalmine_demo.place import Place, router_config
+from coalmine_demo.traffic import MODEL, Traffic
+
+RATE_PER_S: Final = 120.0
+CANARY: Final = "canary"
+SERVER: Final = "server"
+ROUTER: Final = "router"
+
+
+class Learnt(NamedTuple):
+    """What the router tells: a status, all trials, and the id of a mismatch of the broken canary's.
+
+    The id is empty where none is kept.
+    """
+
+    status: pb.RouteStatus
+    trials: Sequence[pb.ComparisonCounts]
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """What was seen, what the router had learnt, and the traces it left."""
+
+    outcome: DemoOutcome
+    learnt: Learnt
+    traces: Traces
+
+
+class Story:
+    """What is needed to tell it: a folder, the processes in it, and where steps are shown."""
+
+    def __init__(self, place: Place, processes: DemoProcesses, steps: Steps) -> None:
+        self._place = place
+        self._processes = processes
+        self._steps = steps
+        self._ledger = Ledger()
+        self._phases: list[Phase] = []
+
+    async def play(self, seed: int) -> Ending:
+        """Train, serve, shift weight, count; return what was seen. Raises StepFailed."""
+        heldout = await self._prepare(seed)
+        addresses = await self._serve()
+        refusals, learnt = await self._route(heldout, addresses)
+        codes = await self._stop()
+        with self._steps.step("reading the trace files"):
+            found = read(self._place.trace_files())
+        outcome = DemoOutcome(
+            heldout=heldout,
+            phases=self._phases,
+            exchanges=self._ledger.exchanges,
+            counted=evidence.tallies(learnt.trials),
+            uncompared=evidence.uncompared(learnt.status, learnt.trials),
+            refused=refusals,
+            judged=evidence.judged(learnt.status),
+            traced=len(found.whole()),
+            exit_codes=codes,
+        )
+        return Ending(outcome, learnt, found)
+
+    # ------------------------------------------------------------ before the traffic
+
+    async def _prepare(self, seed: int) -> HeldOut:
+        place = self._place
+        with self._steps.step("training stable, canary, int8 and a broken canary on 1,197 digits"):
+            heldout = await models.train(self._processes, place.training, seed)
+        with self._steps.step("packaging the models into a repository: coalmine package"):
+            await models.package(self._processes, place.training, place.repository)
+        return heldout
+
+    async def _serve(self) -> Mapping[str, str]:
+        """Start server and router; return the router's addresses."""
+        place = self._place
+        with self._steps.step("starting the inference server: coalmine server run"):
+            server = await self._processes.start(
+                SERVER,
+                *("server", "run", "--model-repository", str(place.repository)),
+                *("--listen", place.at(), "--http", place.at()),
+                *("--traces", str(place.server_traces)),
+            )
+        with self._steps.step("starting the canary router: coalmine router run"):
+            config = router_config(server["grpc"], place.state, place.at())
+            place.router_config.write_text(config)
+            router = await self._processes.start(
+                ROUTER, "router", "run", "--config", str(place.router_config)
+            )
+        self._processes.let(COALMINE_CONTROL=router["control"])
+        return router
+
+    # ------------------------------------------------------------ the traffic
+
+    async def _route(
+        self, heldout: HeldOut, addresses: Mapping[str, str]
+    ) -> tuple[set[str], Learnt]:
+        """Let traffic flow and shift the weights in it; return the refused, and what was learnt."""
+        async with AsyncExitStack() as stack:
+            control = await stack.enter_async_context(RouterControl(addresses["control"], MODEL))
+            client = await stack.enter_async_context(AsyncClient(addresses["data"]))
+            traffic = Traffic(
+                client,
+                heldout.pixels,
+                self._ledger.record,
+                rate_per_s=RATE_PER_S,
+                clock=SystemClock(),
+            )
+            enough = asyncio.Event()
+            async with asyncio.TaskGroup() as group:
+                group.create_task(traffic.flow(enough))
+                refusals = await self._shift(heldout, control)
+                enough.set()
+            status = await self._settled(heldout, control)
+            example = await control.example(BROKEN)
+            return refusals, Learnt(status, await control.trials(), example)
+
+    async def _shift(self, heldout: HeldOut, control: RouterControl) -> set[str]:
+        self._phases.append(evidence.phase(await control.status()))
+        with self._steps.step(f"{IMAGES} held-out digits to stable, a copy of each to the others"):
+            await self._ledger.reached(self._phases[0].revision, IMAGES)
+            status = await self._settled(heldout, control)
+        judged = evidence.judged(status)
+        refusals = refused(judged)
+        words = {each.candidate: each.verdict.upper() for each in judged}
+        for candidate in sorted(refusals):
+            await self._ask(candidate)
+            await self._change(control, "shadow", f"{candidate}=0%", "the verdict is FAIL")
+        why = f"the verdict is {words.get(CANARY, 'not there')}"
+        await self._change(control, "shadow", f"{CANARY}=0%", why)
+        for percent in (10, 50):
+            await self._change(control, "weights", f"{CANARY}={percent}", f"step to {percent} %")
+            with self._steps.step(f"{IMAGES} digits at canary {percent} %"):
+                await self._ledger.reached(self._phases[-1].revision, IMAGES)
+        return refusals
+
+    async def _ask(self, candidate: str) -> None:
+        """Ask for a verdict by the command line; show the verdict's line, and the exit code."""
+        command = ("status", MODEL, "--candidate", candidate)
+        code, output = await self._processes.tried(*command)
+        told = [line for line in output.splitlines() if f"  {candidate} against " in line]
+        line = shlex.join(("coalmine", *command))
+        self._steps.command(f"{line}; echo $?", "\n".join([*told, str(code)]))
+
+    async def _change(self, control: RouterControl, verb: str, share: str, reason: str) -> None:
+        """Change the route by the command line, while requests are in flight."""
+        command = (verb, MODEL, share, "--reason", reason)
+        output = await self._processes.call(*command)
+        self._steps.command(shlex.join(("coalmine", *command)), output)
+        self._phases.append(evidence.phase(await control.status()))
+
+    async def _settled(self, heldout: HeldOut, control: RouterControl) -> pb.RouteStatus:
+        """Return the counts once everything answered so far is compared."""
+        expected = tally(self._ledger.exchanges, self._phases, heldout)
+        return await control.when(lambda status: evidence.is_settled(status, expected))
+
+    # ------------------------------------------------------------ after the traffic
+
+    async def _stop(self) -> dict[str, int]:
+        with self._steps.step("stopping router and server"):
+            return {name: await self._processes.stop(name) for name in (ROUTER, SERVER)}

@@ -1,0 +1,133 @@
+"""The record of who used an operator's methods: a line in the log for each call, or try."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Any, Final
+
+import grpc
+import structlog
+
+from coalmine.access.tokens import Principal
+from coalmine.clock import Clock
+from coalmine.errors import CoalmineError, Unauthenticated
+from coalmine.status import Context
+
+_log = structlog.get_logger(__name__)
+
+ANONYMOUS: Final = "anonymous"
+
+_WORD_CHARS: Final = 256
+_REASON_CHARS: Final = 1_024  # it may hold what the caller sent
+
+Outcome = tuple[str, str]  # a status code's name, and why
+_OK: Final[Outcome] = ("OK", "")
+
+Behaviour = Callable[[Any, Context], Awaitable[Any]]
+# From a call's metadata to who shows a token in it. Raises Unauthenticated.
+Identify = Callable[[Any], Principal]
+
+
+class Recorded:
+    """A servicer whose recorded methods leave lines; the others are the servicer's own."""
+
+    def __init__(self, servicer: Any, audit: "Audit") -> None:
+        self._servicer = servicer
+        self._audit = audit
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._servicer, name)
+        return self._audit.recording(name, found) if name in self._audit.methods else found
+
+
+class Audit:
+    """Writes the lines of a service's `methods`, with these `fields` of their requests.
+
+    Without `identify`, callers are known by their certificates alone.
+    """
+
+    def __init__(
+        self,
+        service: str,
+        methods: Sequence[str],
+        *,
+        fields: Mapping[str, str],
+        identify: Identify | None,
+        clock: Clock,
+    ) -> None:
+        self.methods = frozenset(methods)
+        self._full = frozenset(f"/{service}/{method}" for method in methods)
+        self._fields = fields
+        self._identify = identify
+        self._clock = clock
+
+    def recording(self, method: str, behaviour: Behaviour) -> Behaviour:
+        """Return the method, with a line for each call once it is over."""
+
+        async def recorded(request: Any, context: Context) -> Any:
+            # Asked first: the token may be gone by the end.
+            who, begun_ns = self._who(context), self._clock.monotonic_ns()
+            outcome = _OK
+            try:
+                return await behaviour(request, context)
+            except BaseException as error:
+                outcome = _outcome(error, context)
+                raise
+            finally:
+                ms = round((self._clock.monotonic_ns() - begun_ns) / 1e6, 1)
+                said = self._said(request)
+                self._write(outcome, who, context, method=method, **said, duration_ms=ms)
+
+        return recorded
+
+    def refused(self, method: str, context: Context, error: CoalmineError) -> None:
+        """Write a line for a recorded method's call that was turned away with its request unread.
+
+        `method` is the full one; of others nothing is written.
+        """
+        if method in self._full:
+            name = method.rpartition("/")[2]
+            self._write((error.code, str(error)), self._who(context), context, method=name)
+
+    def known(self, context: Context) -> str:
+        """Return who has proved to be the caller: by token, else by certificate; "" for nobody."""
+        if self._identify is None:
+            return _certified(context)
+        try:
+            return self._identify(context.invocation_metadata() or ()).name
+        except Unauthenticated:
+            return ""
+
+    def _write(self, outcome: Outcome, who: str, context: Context, **said: Any) -> None:
+        code, reason = outcome
+        if reason:
+            said["reason"] = reason[:_REASON_CHARS]
+        write = _log.info if code == "OK" else _log.warning
+        write("audit", who=who, peer=context.peer(), code=code, **said)
+
+    def _who(self, context: Context) -> str:
+        return self.known(context) or ANONYMOUS
+
+    def _said(self, request: Any) -> dict[str, str | None]:
+        """Return as much of the request as a line may have; None where it is unreadable."""
+        return {said: _word(request, field) for said, field in self._fields.items()}
+
+
+def _certified(context: Context) -> str:
+    """Return the subject of the caller's certificate, such as CN=alice; "" without one."""
+    found = context.auth_context().get("x509_subject") or ()
+    return b", ".join(found).decode(errors="replace")
+
+
+def _outcome(error: BaseException, context: Context) -> Outcome:
+    """Return what the caller is told for what its call raised."""
+    if isinstance(error, grpc.aio.AbortError):
+        code: Any = context.code()
+        return code.name, context.details()
+    if isinstance(error, asyncio.CancelledError):
+        return "CANCELLED", "given up by the caller, or out of time"
+    return "UNKNOWN", type(error).__name__
+
+
+def _word(request: Any, field: str) -> str | None:
+    found = getattr(request, field, None)
+    return None if found is None else str(found)[:_WORD_CHARS]

@@ -1,0 +1,109 @@
+"""TLS credentials from PEM files, which are checked before anything trusts in them."""
+
+import ssl
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from coalmine.access.tls_files import Tls, TlsFiles
+from coalmine.errors import StartError, reason_of
+from coalmine.process.watched_files import Watched
+
+_MISMATCH: Final = "KEY_VALUES_MISMATCH"
+
+# ---------------------------------------------------------------- servers
+
+
+def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
+    """Return credentials for one listener, for which the files are read again when they change.
+
+    New connections get what the files say by then; open ones go on. Raises StartError.
+    """
+    paths = [each for each in (files.cert, files.key, files.client_ca) if each is not None]
+    watched = Watched(paths, lambda: _server_side(files))
+
+    def changed() -> grpc.ServerCertificateConfiguration | None:
+        # gRPC asks at each new connection, on threads of its own.
+        return watched.value if watched.look() else None
+
+    return grpc.dynamic_ssl_server_credentials(
+        watched.value,
+        changed,  # type: ignore[arg-type]  # may be None, by grpc's own words
+        require_client_authentication=files.client_ca is not None,
+    )
+
+
+def _server_side(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
+    key, cert = _pair(files.cert, files.key)
+    authority = None if files.client_ca is None else _certificates(files.client_ca)
+    return grpc.ssl_server_certificate_configuration([(key, cert)], root_certificates=authority)
+
+
+# ---------------------------------------------------------------- callers
+
+
+def channel_credentials(tls: Tls) -> grpc.ChannelCredentials:
+    """Return credentials for a channel. Raises StartError for files that are wrong."""
+    authority = None if tls.ca is None else _certificates(tls.ca)
+    if tls.cert is None and tls.key is None:
+        return grpc.ssl_channel_credentials(authority)
+    if tls.cert is None or tls.key is None:
+        raise StartError("a caller's certificate and its key go together")
+    key, cert = _pair(tls.cert, tls.key)
+    return grpc.ssl_channel_credentials(authority, key, cert)
+
+
+# ---------------------------------------------------------------- PEM files
+
+
+def _pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
+    """Return the content of `key` and of `cert`, which fit each other. Raises StartError."""
+    found = _bytes(key), _certificates(cert)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    try:
+        # The empty password is for none: OpenSSL would ask for one at the terminal.
+        context.load_cert_chain(cert, key, password=lambda: b"")
+    except ssl.SSLError as error:
+        if error.reason == _MISMATCH:
+            if place := _place_of(found[0], found[1]):
+                raise StartError(
+                    f"{cert}: certificate {place} in it is that of {key}: it has to be the first, "
+                    "before those that signed it"
+                ) from None
+            raise StartError(f"{key}: not the key of {cert}") from None
+        raise StartError(f"{key}: not a private key, PEM and not encrypted") from None
+    except (OSError, ValueError) as error:
+        raise StartError(f"{key}: not a private key: {error}") from None
+    if found != (_bytes(key), _bytes(cert)):  # OpenSSL has read them for itself
+        raise StartError(f"{cert}: changed while it was read")
+    return found
+
+
+def _place_of(key: bytes, certificates: bytes) -> int:
+    """Return which of the certificates is that of a key, counted from 1; 0 where none is."""
+    try:
+        from cryptography import x509  # noqa: PLC0415 - a caller alone does without it
+        from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    except ImportError:
+        return 0
+    public = serialization.load_pem_private_key(key, None).public_key()
+    found = x509.load_pem_x509_certificates(certificates)
+    return next((at for at, each in enumerate(found, 1) if each.public_key() == public), 0)
+
+
+def _certificates(path: Path) -> bytes:
+    """Return the file's content, in which there is a certificate. Raises StartError."""
+    content = _bytes(path)
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode())
+    except (ssl.SSLError, ValueError):
+        raise StartError(f"{path}: not a certificate, PEM") from None
+    return content
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise StartError(f"{path}: {reason_of(error)}") from None

@@ -1,0 +1,46 @@
+"""Listening for callers: with TLS or without, and a warning where that is unwise."""
+
+from typing import Final
+
+import grpc
+import structlog
+
+from coalmine.access.credentials import server_credentials
+from coalmine.access.target import is_here
+from coalmine.access.tls_files import TlsFiles
+from coalmine.process import lifecycle
+
+_log = structlog.get_logger(__name__)
+
+OPTIONS_REMEDY: Final = "give --tls-cert and --tls-key"
+
+
+async def listen(
+    server: grpc.aio.Server,
+    address: str,
+    tls: TlsFiles | None,
+    *,
+    tokens: bool,
+    remedy: str,
+    shared: bool = False,
+) -> str:
+    """Bind `server` to `address` and return the address with its real port.
+
+    With `tls` its files are read again when they change. `tokens` says whether callers must show
+    one; `remedy`, how TLS is asked for. `shared`: other processes of ours listen there too.
+    Raises StartError.
+    """
+    credentials = None if tls is None else server_credentials(tls)
+    listening = await lifecycle.listen(server, address, credentials, shared=shared)
+    advice = exposed(address, tls=tls is not None, tokens=tokens, remedy=remedy)
+    if advice:
+        _log.warning("insecure_listen", address=listening, advice=advice)
+    return listening
+
+
+def exposed(address: str, *, tls: bool, tokens: bool, remedy: str) -> str:
+    """Return what to do where others on the network can read what callers send; "": nothing."""
+    if tls or is_here(address):
+        return ""
+    what = "calls and their tokens" if tokens else "anybody may call, and calls"
+    return f"{what} cross the network unencrypted: {remedy}"

@@ -1,0 +1,1 @@
+"""What the commands of server, router and client have in common."""

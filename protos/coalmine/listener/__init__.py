@@ -1,0 +1,1 @@
+"""What each gRPC port of ours offers beside its own service."""

@@ -1,0 +1,71 @@
+"""grpc.health.v1, for servers that end while they are watched."""
+
+import asyncio
+from typing import Any, Final
+
+from grpc_health.v1 import health_pb2 as pb
+from grpc_health.v1.health import aio as health_aio
+
+from coalmine.listener.stream_limit import StreamLimit
+from coalmine.status import Context, answering
+
+# A proxy has one for each server, and one for each model that it calls there. Nobody needs a token.
+WATCHES_MAX: Final = 2_048
+
+
+class Health(health_aio.HealthServicer):  # type: ignore[misc]  # the library has no types
+    """The library's servicer, but for three things that it does to whoever watches.
+
+    There a watcher that goes takes the others' news with it, and one that stays holds up the end
+    of the server for the whole grace: here a watch ends by itself once the end has begun. And
+    there may be `watches_max` at a time, as `limit` has it.
+    """
+
+    def __init__(self, *, watches_max: int = WATCHES_MAX) -> None:
+        super().__init__()
+        self._changed = asyncio.Condition()
+        self.limit = StreamLimit("health watches", watches_max)
+
+    # As the library has it, but for a request that can't be read.
+    Check: Any = answering(health_aio.HealthServicer.Check)
+
+    @answering
+    async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> None:
+        """Write the service's status whenever it is another, until the server ends."""
+        with self.limit.admit():
+            await self._watch(request, context)
+
+    async def _watch(self, request: pb.HealthCheckRequest, context: Context) -> None:
+        told: Any = None
+        while True:
+            status = self._status(request.service)
+            if status != told:
+                await context.write(pb.HealthCheckResponse(status=status))
+                told = status
+            if self._gracefully_shutting_down and self._status(request.service) == told:
+                return
+            await self._news(request.service, told)
+
+    async def set(self, service: str, status: Any) -> None:
+        """Set the status of a service, and tell whoever watches it."""
+        await super().set(service, status)
+        await self._tell()
+
+    async def enter_graceful_shutdown(self) -> None:
+        """Serve no more, for good; whoever watches is told, and let go."""
+        await super().enter_graceful_shutdown()
+        await self._tell()
+
+    def _status(self, service: str) -> Any:
+        return self._server_status.get(service, pb.HealthCheckResponse.SERVICE_UNKNOWN)
+
+    async def _news(self, service: str, told: Any) -> None:
+        """Return once the status is another than `told`, or the end has begun."""
+        async with self._changed:
+            await self._changed.wait_for(
+                lambda: self._gracefully_shutting_down or self._status(service) != told
+            )
+
+    async def _tell(self) -> None:
+        async with self._changed:
+            self._changed.notify_all()

@@ -1,0 +1,43 @@
+"""What a process and whoever started it tell each other, by its standard output and input."""
+
+import asyncio
+import contextlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from typing import Final
+
+from coalmine.process.standard_streams import lose_output, own_stream
+
+# What is told: that it serves; that it can take another's place; that another can take its own.
+READY: Final = "ready"
+STANDING_BY: Final = "standing_by"
+LET_GO: Final = "let_go"
+# What is heard: the place is free.
+YOUR_TURN: Final = b"your turn\n"
+
+
+def tell(event: str, **more: str) -> None:
+    """Say it in one JSON line on standard output; one who has gone stops no process."""
+    line = json.dumps({"event": event, "pid": os.getpid(), **more})
+    try:
+        print(line, file=own_stream(sys.stdout), flush=True)
+    except OSError:
+        lose_output()
+
+
+def hear(*, its_turn: Callable[[], None], gone: Callable[[], None]) -> None:
+    """Call `its_turn` at any word on standard input, and `gone` once that is closed."""
+    loop = asyncio.get_running_loop()
+    descriptor = sys.stdin.fileno()
+
+    def readable() -> None:
+        with contextlib.suppress(BlockingIOError):
+            if os.read(descriptor, 1024):
+                its_turn()
+            else:
+                loop.remove_reader(descriptor)
+                gone()
+
+    loop.add_reader(descriptor, readable)

@@ -1,0 +1,30 @@
+"""SIGHUP, which means two things: read your files again, and your terminal is gone."""
+
+import asyncio
+import signal
+
+from coalmine.process.early_signals import EarlyHangup, has_terminal
+from coalmine.process.lifecycle import Stop
+
+
+def asked_by_hangup(stop: Stop) -> asyncio.Event:
+    """Return an event that SIGHUP sets; one from a terminal that is gone asks to stop.
+
+    One that came before, while the process was imported, counts. A process that was started by
+    nohup has no terminal to follow.
+    """
+    asked = asyncio.Event()
+    before = signal.getsignal(signal.SIGHUP)
+    had_terminal = before.had_terminal if isinstance(before, EarlyHangup) else has_terminal()
+    follows = before is not signal.SIG_IGN and had_terminal
+
+    def hung_up() -> None:
+        if follows and not has_terminal():
+            stop.ask("terminal gone")
+        else:
+            asked.set()
+
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
+    if isinstance(before, EarlyHangup) and before.came:
+        hung_up()
+    return asked

@@ -1,0 +1,1 @@
+"""Finished spans, and how they leave the process."""

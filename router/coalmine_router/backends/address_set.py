@@ -1,0 +1,152 @@
+"""Which addresses a backend has now: those that its targets stand for, and those that leave."""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import structlog
+
+from coalmine_router.backends.address import Address
+from coalmine_router.backends.backend_access import BackendAccess
+from coalmine_router.backends.targets import Endpoint, Lookup
+
+_log = structlog.get_logger(__name__)
+
+ADDRESSES_MAX: Final = 256
+
+
+class AddressSet:
+    """The addresses of one backend by name, as its targets and the lookups say.
+
+    One that is no longer wanted leaves only once another takes its place, or nobody can.
+    """
+
+    def __init__(self, access: BackendAccess, changed: Callable[[], None]) -> None:
+        self.wanted: dict[str, Address] = {}
+        self.leaving: list[Address] = []
+        self.failed: dict[Lookup, str] = {}
+        self.left_out = 0
+        self._access = access
+        self._changed = changed
+        self._found: dict[Lookup, list[str]] = {}
+        self._refresh()
+
+    # ------------------------------------------------------------ what is known
+
+    @property
+    def lookups(self) -> list[Lookup]:
+        """The names that its targets have."""
+        return [each for each in self._access.stands_for if isinstance(each, Lookup)]
+
+    @property
+    def known(self) -> tuple[Address, ...]:
+        """All of them."""
+        return (*self.wanted.values(), *self.leaving)
+
+    @property
+    def available(self) -> tuple[Address, ...]:
+        """Those that may get calls, as far as they themselves are concerned."""
+        return tuple(each for each in self.known if each.standing.is_available)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether each name and address is reached, or has been found not to be."""
+        return all(each in self._found or each in self.failed for each in self.lookups) and all(
+            each.standing.is_settled for each in self.wanted.values()
+        )
+
+    # ------------------------------------------------------------ what happens
+
+    def become(self, access: BackendAccess) -> None:
+        """Take in that the backend is reached another way."""
+        # Which files the channels were opened by, nobody knows any more: with TLS, all are new.
+        is_renewed = bool(access.backend.tls or self._access.backend.tls)
+        self._access = access
+        for of in (self._found, self.failed):
+            for gone in [each for each in of if each not in self.lookups]:
+                del of[gone]
+        if is_renewed:
+            self.renew()
+        else:
+            self._refresh()
+
+    def told(self, lookup: Lookup, found: list[str] | str) -> None:
+        """Take in what a lookup says. One that failed leaves the addresses as they are."""
+        if lookup not in self.lookups:
+            return
+        if isinstance(found, str):
+            if self.failed.get(lookup) != found:
+                backend = self._access.backend.name
+                _log.warning("lookup_failed", backend=backend, name=str(lookup), why=found)
+            self.failed[lookup] = found
+            return
+        self.failed.pop(lookup, None)
+        self._found[lookup] = found
+        self._refresh()
+
+    def renew(self) -> None:
+        """Open all channels anew: the credentials are others."""
+        self.leaving.extend(self.wanted.values())
+        self.wanted.clear()
+        self._refresh()
+
+    def depart(self) -> list[Address]:
+        """Return those that may leave now, and forget them."""
+        gone = [each for each in self.leaving if self._may_go(each)]
+        self.leaving = [each for each in self.leaving if each not in gone]
+        return gone
+
+    def disband(self) -> tuple[Address, ...]:
+        """Return all there are, and forget them."""
+        gone = self.known
+        self.wanted.clear()
+        self.leaving.clear()
+        return gone
+
+    # ------------------------------------------------------------ how
+
+    def _may_go(self, address: Address) -> bool:
+        if not address.standing.is_available:
+            return True
+        instead = self.wanted.get(address.name)
+        if instead is not None:
+            return instead.standing.is_available
+        others = self.wanted.values()
+        return any(each.standing.is_available for each in others) or self.is_settled
+
+    def _refresh(self) -> None:
+        endpoints = self._bounded(self._endpoints())
+        for name, address in list(self.wanted.items()):
+            if endpoints.get(name) != address.endpoint:
+                self.leaving.append(self.wanted.pop(name))
+        for name, endpoint in endpoints.items():
+            if name not in self.wanted:
+                self.wanted[name] = self._opened(endpoint)
+
+    def _endpoints(self) -> Iterable[Endpoint]:
+        for each in self._access.stands_for:
+            if isinstance(each, Endpoint):
+                yield each
+            else:
+                yield from (each.endpoint(ip) for ip in self._found.get(each, ()))
+
+    def _bounded(self, endpoints: Iterable[Endpoint]) -> dict[str, Endpoint]:
+        """Return the endpoints by name: one in several targets is one.
+
+        Over the bound, the first by name: DNS answers in any order, and proxies and control must
+        choose the same ones, or callers get answers of addresses that no verdict waits for.
+        """
+        by_name: dict[str, Endpoint] = {}
+        for each in endpoints:
+            by_name.setdefault(each.name, each)
+        left_out = max(0, len(by_name) - ADDRESSES_MAX)
+        if left_out > self.left_out:
+            backend = self._access.backend.name
+            _log.warning("addresses_left_out", backend=backend, count=left_out, max=ADDRESSES_MAX)
+        self.left_out = left_out
+        names = sorted(by_name)[:ADDRESSES_MAX] if left_out else by_name
+        return {name: by_name[name] for name in names}
+
+    def _opened(self, endpoint: Endpoint) -> Address:
+        backend = self._access.backend.name
+        _log.info("address_found", backend=backend, address=endpoint.name)
+        return Address(backend, endpoint, self._access.open(endpoint), self._changed)

@@ -1,0 +1,67 @@
+"""What is known of an address, and whether it may get calls. Pure."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, slots=True)
+class AddressState:
+    """What connection, health watch and probes say of an address.
+
+    `is_settled`: it has been found out, once, whether it can be connected to.
+    """
+
+    is_connected: bool = False
+    is_heard: bool = False
+    is_serving: bool = True
+    is_answering: bool = True
+    is_settled: bool = False
+    why: str = ""
+
+    @property
+    def is_available(self) -> bool:
+        """Whether it may get calls: it is connected, and has said nothing against it."""
+        return self.is_connected and self.is_heard and self.is_serving and self.is_answering
+
+    @property
+    def trouble(self) -> str:
+        """Why it gets no calls; "" where it does."""
+        if not self.is_connected:
+            return f"no connection: {self.why}" if self.why else "no connection"
+        if not self.is_answering:
+            return "does not answer"
+        if not self.is_heard:
+            return "has not said yet whether it serves"
+        return "" if self.is_serving else "says NOT_SERVING"
+
+    @property
+    def rank(self) -> int:
+        """How bad it is to call it all the same; 0 is fine."""
+        if self.is_available:
+            return 0
+        if not self.is_connected:
+            return 3
+        return 1 if self.is_answering else 2
+
+    # ------------------------------------------------------------ what happens to it
+
+    def connected(self) -> "AddressState":
+        """Return it with a new connection: what was said on an old one no longer counts."""
+        return AddressState(is_connected=True)
+
+    def lost(self) -> "AddressState":
+        """Return it without its connection."""
+        return AddressState(is_settled=self.is_settled)
+
+    def unreached(self, why: str) -> "AddressState":
+        """Return it after an attempt to connect that failed."""
+        return AddressState(is_settled=True, why=why)
+
+    def said(self, *, serving: bool) -> "AddressState":
+        """Return it after a word on its health: which is an answer, too."""
+        heard = replace(self, is_serving=serving, is_answering=True)
+        return replace(heard, is_heard=True, is_settled=True)
+
+    def probed(self, *, answered: bool) -> "AddressState":
+        """Return it after a probe, which it has answered or not."""
+        heard = self.is_heard or answered
+        return replace(self, is_answering=answered, is_heard=heard, is_settled=True)

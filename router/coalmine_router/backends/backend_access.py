@@ -1,0 +1,71 @@
+"""How a backend is reached: what its targets and its files say."""
+
+from collections.abc import Callable
+from typing import Any
+
+import grpc
+
+from coalmine.errors import StartError
+from coalmine_router.backends.targets import Endpoint, Lookup, read
+from coalmine_router.channels import BackendFiles
+from coalmine_router.metadata import Pair
+from coalmine_router.table import Backend
+
+# As channels.open_channel.
+OpensChannel = Callable[..., grpc.aio.Channel]
+
+
+class BackendAccess:
+    """What one backend of a table says. Raises StartError where its targets or files are wrong.
+
+    Lenient, it stands for nobody as long as its files are wrong, and `trouble` says why.
+    """
+
+    def __init__(
+        self, backend: Backend, open_channel: OpensChannel, *, is_lenient: bool = False
+    ) -> None:
+        self.backend = backend
+        self.trouble = ""
+        self._targets = [each for target in backend.targets for each in read(target)]
+        self._open_channel = open_channel
+        self._files: BackendFiles | None = None
+        try:
+            self._files = BackendFiles(backend)
+        except StartError as error:
+            if not is_lenient:
+                raise
+            self.trouble = str(error)
+
+    @property
+    def stands_for(self) -> list[Endpoint | Lookup]:
+        """What its targets are."""
+        return self._targets if self._files is not None else []
+
+    @property
+    def has_files(self) -> bool:
+        """Whether there are files to look at."""
+        return self._files is None or self._files.are_any
+
+    @property
+    def shown(self) -> tuple[Pair, ...]:
+        """The metadata that shows the router's token."""
+        return self._files.shown if self._files is not None else ()
+
+    def open(self, endpoint: Endpoint) -> grpc.aio.Channel:
+        """Return a channel to one address, by what the files last said."""
+        given: dict[str, Any] = {"authority": endpoint.authority}
+        if self._files is not None and self._files.credentials is not None:
+            given["credentials"] = self._files.credentials
+        return self._open_channel(self.backend, endpoint.target, **given)
+
+    def look(self) -> tuple[bool, bool]:
+        """Read files again that changed; return whether credentials and token are new ones."""
+        if self._files is not None:
+            return self._files.look()
+        try:
+            self._files = BackendFiles(self.backend)
+        except StartError as error:
+            self.trouble = str(error)
+            return False, False
+        self.trouble = ""
+        return True, True

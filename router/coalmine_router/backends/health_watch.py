@@ -1,0 +1,167 @@
+"""Keeping an address's standing true: its connection, its own word, and whether it answers."""
+
+import asyncio
+import contextlib
+import random
+from collections.abc import Callable
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health_pb2 as pb
+
+from coalmine_router.backends.address import Address
+from coalmine_router.backends.intervals import Intervals
+from coalmine_router.backends.model_readiness import ModelWords, status_of
+from coalmine_router.metadata import Pair
+from coalmine_router.unreachable import why_unreachable
+
+_READY: Final = grpc.ChannelConnectivity.READY
+_FAILED: Final = grpc.ChannelConnectivity.TRANSIENT_FAILURE
+_DETAILS_MAX: Final = 160
+_SERVICE: Final = "grpc.health.v1.Health"
+# The server as a whole, not one of its services.
+_ANYTHING: Final = pb.HealthCheckRequest().SerializeToString()
+
+_Checks = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
+_Watches = grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+_TRIES: Final = 2
+
+
+class HealthWatch:
+    """Keeps one address connected, and its standing true, for as long as `run` runs."""
+
+    def __init__(
+        self,
+        address: Address,
+        shown: Callable[[], tuple[Pair, ...]],
+        rng: random.Random,
+        pace: Intervals,
+        models: ModelWords,
+    ) -> None:
+        self._address = address
+        self._channel = address.channel
+        self._shown = shown
+        self._rng = rng
+        self._pace = pace
+        self._models = models
+        # Bytes: of an answer that is none of theirs, gRPC's own reader makes a log full of traces.
+        self._checks: _Checks = address.channel.unary_unary(f"/{_SERVICE}/Check")
+        self._watches: _Watches = address.channel.unary_stream(f"/{_SERVICE}/Watch")
+        self._doubt = asyncio.Event()
+        self._speaks = asyncio.Event()  # anew for each connection
+        address.when_doubted(self._doubt.set)
+
+    async def run(self) -> None:
+        """Tend it until cancelled."""
+        while True:
+            await self._connected()
+            self._address.stands(self._address.standing.connected())
+            await self._while_connected()
+            self._address.stands(self._address.standing.lost())
+
+    # ------------------------------------------------------------ its connection
+
+    async def _connected(self) -> None:
+        state = self._channel.get_state(try_to_connect=True)
+        while state is not _READY:
+            if state is _FAILED:
+                await self._unreached()
+            # Should it have changed by now, this returns at once.
+            await self._channel.wait_for_state_change(state)
+            state = self._channel.get_state(try_to_connect=True)
+
+    async def _unreached(self) -> None:
+        """Say why there is no connection: only a call is told."""
+        try:
+            await self._check()
+        except grpc.aio.AioRpcError as error:
+            why = why_unreachable(error.details() or "", _DETAILS_MAX)
+            if self._address.is_out_of_reach():
+                self._address.stands(self._address.standing.unreached(why))
+
+    async def _while_connected(self) -> None:
+        """Watch and probe until the connection is lost."""
+        async with asyncio.TaskGroup() as tasks:
+            self._speaks = asyncio.Event()
+            parts = (self._watch(), self._watch_models(), self._probe())
+            beside = [tasks.create_task(each) for each in parts]
+            await self._channel.wait_for_state_change(_READY)
+            for each in beside:
+                each.cancel()
+
+    async def _watch_models(self) -> None:
+        """Watch its models once it has spoken of itself: who has no health service isn't asked."""
+        await self._speaks.wait()
+        await self._models.run()
+
+    # ------------------------------------------------------------ its own word
+
+    async def _watch(self) -> None:
+        """Take in what it says of itself, for as long as it offers to."""
+        again_s = self._pace.watch_again_s
+        while True:
+            try:
+                async for word in self._watches(_ANYTHING, metadata=self._shown()):
+                    again_s = self._pace.watch_again_s
+                    self._said(serving=status_of(word) != pb.HealthCheckResponse.NOT_SERVING)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    self._said_nothing()
+                if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                    return
+            await asyncio.sleep(self._jittered(again_s))
+            again_s = min(2 * again_s, self._pace.watch_again_max_s)
+
+    def _said(self, *, serving: bool) -> None:
+        self._speaks.set()
+        self._address.stands(self._address.standing.said(serving=serving))
+
+    def _said_nothing(self) -> None:
+        """Take in an answer that is no word on its health."""
+        standing = self._address.standing
+        self._address.stands(standing.said(serving=standing.is_serving))
+
+    # ------------------------------------------------------------ whether it answers
+
+    async def _probe(self) -> None:
+        """Ask for a sign of life: now and then, and when somebody doubts it.
+
+        A peer that is stopped, or whose machine is gone, keeps its connection.
+        """
+        while True:
+            await self._occasion()
+            self._doubt.clear()
+            answered = await self._answers()
+            self._address.stands(self._address.standing.probed(answered=answered))
+
+    async def _occasion(self) -> None:
+        """Return when it is time for a probe."""
+        pace, standing = self._pace, self._address.standing
+        await asyncio.sleep(self._jittered(pace.probe_pause_s))
+        if standing.is_heard and standing.is_answering:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(self._jittered(pace.probe_every_s - pace.probe_pause_s)):
+                    await self._doubt.wait()
+
+    async def _answers(self) -> bool:
+        """Return whether it answers anything at all."""
+        for _ in range(_TRIES):
+            try:
+                await self._check()
+            except grpc.aio.AioRpcError as error:
+                if self._is_silence(error):
+                    continue
+            return True
+        return False
+
+    def _is_silence(self, error: grpc.aio.AioRpcError) -> bool:
+        """Return whether an error is not the peer's, which would be an answer like any other."""
+        if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+            return True
+        return self._address.is_out_of_reach()
+
+    async def _check(self) -> None:
+        await self._checks(_ANYTHING, timeout=self._pace.probe_deadline_s, metadata=self._shown())
+
+    def _jittered(self, seconds: float) -> float:
+        return seconds * (0.8 + 0.4 * self._rng.random())

@@ -1,0 +1,26 @@
+"""How often addresses, names and files are looked at."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """All in seconds, and ± 20 % where many do the same."""
+
+    probe_every_s: float = 3.0
+    # How long an answer to a probe is waited for; twice, as one may be late because we were.
+    probe_deadline_s: float = 1.0
+    # Between probes of an address that is doubted, or does not answer; at most `probe_every_s`.
+    probe_pause_s: float = 1.0
+    watch_again_s: float = 1.0
+    watch_again_max_s: float = 30.0
+
+    lookup_every_s: float = 5.0
+    # Between lookups of a name whose addresses get lost; at most `lookup_every_s`.
+    lookup_pause_s: float = 1.0
+    lookup_patience_s: float = 5.0
+
+    files_every_s: float = 3.0
+    # An address that has left is closed once it is seen idle, or after so long.
+    idle_every_s: float = 0.5
+    idle_max_s: float = 300.0

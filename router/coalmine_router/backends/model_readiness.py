@@ -1,0 +1,89 @@
+"""What an address says of its models: one may have failed while the server is well."""
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Final
+
+import grpc
+from google.protobuf.message import DecodeError
+from grpc_health.v1 import health_pb2 as pb
+
+from coalmine_router.backends.address import Address
+from coalmine_router.backends.intervals import Intervals
+from coalmine_router.change_signal import ChangeSignal
+from coalmine_router.metadata import Pair
+
+# Each is a stream of its own. Of models over that, calls alone tell.
+MODELS_MAX: Final = 64
+_WATCH: Final = "/grpc.health.v1.Health/Watch"
+
+_Watches = grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
+
+
+class ModelWords:
+    """Watches `model/NAME` at an address, for each of the models `wanted` there, while `run` runs.
+
+    Who doesn't know such a name, or has no health service, is taken to serve it.
+    """
+
+    def __init__(
+        self,
+        address: Address,
+        *,
+        wanted: Callable[[], frozenset[str]],
+        shown: Callable[[], tuple[Pair, ...]],
+        news: ChangeSignal,
+        rng: random.Random,
+        pace: Intervals,
+    ) -> None:
+        self._address = address
+        self._wanted = wanted
+        self._shown = shown
+        self._news = news
+        self._rng = rng
+        self._pace = pace
+        self._watches: _Watches = address.channel.unary_stream(_WATCH)
+
+    async def run(self) -> None:
+        """Watch until cancelled; nothing is known of any model after that."""
+        watched: dict[str, asyncio.Task[None]] = {}
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                while True:
+                    wanted = sorted(self._wanted())[:MODELS_MAX]
+                    for gone in watched.keys() - set(wanted):
+                        watched.pop(gone).cancel()
+                        self._address.says_of(gone, serving=True)
+                    for model in wanted:
+                        if model not in watched:
+                            watched[model] = tasks.create_task(self._watch(model))
+                    await self._news.wait()
+        finally:
+            self._address.forget_models()
+
+    async def _watch(self, model: str) -> None:
+        """Take in what it says of one model, for as long as it offers to."""
+        request = pb.HealthCheckRequest(service=f"model/{model}").SerializeToString()
+        again_s = self._pace.watch_again_s
+        while True:
+            try:
+                async for word in self._watches(request, metadata=self._shown()):
+                    again_s = self._pace.watch_again_s
+                    serving = status_of(word) != pb.HealthCheckResponse.NOT_SERVING
+                    self._address.says_of(model, serving=serving)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is not grpc.StatusCode.UNAVAILABLE:
+                    self._address.says_of(model, serving=True)
+                if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                    return
+            await asyncio.sleep(again_s * (0.8 + 0.4 * self._rng.random()))
+            again_s = min(2 * again_s, self._pace.watch_again_max_s)
+
+
+def status_of(word: bytes) -> int:
+    """Return what a message of Watch says; UNKNOWN where it can't be read."""
+    try:
+        return int(pb.HealthCheckResponse.FromString(word).status)
+    except DecodeError:
+        return int(pb.HealthCheckResponse.UNKNOWN)

@@ -1,0 +1,220 @@
+"""A variant's way to its backend: who gets the next call, and who is out for a while."""
+
+from collections.abc import Callable, Collection, Sequence
+from typing import Final
+
+import structlog
+
+from coalmine.clock import Clock
+from coalmine_router.backends.address import Address
+from coalmine_router.backends.balance import Chance, less_loaded
+from coalmine_router.backends.ejection import Ejections, Rules, excluded
+from coalmine_router.backends.endpoint_pool import EndpointPool
+from coalmine_router.metadata import Pair
+from coalmine_router.unreachable import cut_in_the_middle
+
+_log = structlog.get_logger(__name__)
+
+_TROUBLES_MAX: Final = 3
+_TROUBLE_CHARS_MAX: Final = 300
+
+
+class VariantEndpoints:
+    """Chooses among the addresses of a variant's backend.
+
+    What is ejected here goes on getting the calls of other lanes: a model that fails is no reason
+    to take its neighbours' backend away. `ejected` is called when the next return is another.
+    """
+
+    __slots__ = (
+        "_available",
+        "_chance",
+        "_clock",
+        "_ejected",
+        "_ejections",
+        "_has_stand_in",
+        "_marks",
+        "_only",
+        "_pool",
+        "backend",
+        "is_ready",
+        "lost_ns",
+        "model",
+        "ready",
+        "ready_names",
+        "shown",
+        "where",
+    )
+
+    def __init__(
+        self,
+        where: str,
+        pool: EndpointPool,
+        *,
+        clock: Clock,
+        chance: Chance,
+        rules: Rules,
+        ejected: Callable[[], None],
+        has_stand_in: bool,
+        model: str = "",
+    ) -> None:
+        self.where = where
+        self.backend = pool.name
+        self.model = model
+        self.shown: tuple[Pair, ...] = ()
+        # Who says of itself that it serves its model; who is ejected here says so, too.
+        self.ready: tuple[Address, ...] = ()
+        self.ready_names: tuple[str, ...] = ()
+        self.is_ready = False
+        # Since when it isn't ready, where it isn't.
+        self.lost_ns = clock.monotonic_ns()
+        self._pool = pool
+        self._clock = clock
+        self._chance = chance
+        self._ejected = ejected
+        self._has_stand_in = has_stand_in
+        self._ejections = Ejections(chance, rules)
+        self._marks = self._ejections.marks
+        self._available: tuple[Address, ...] = ()
+        self._only: Address | None = None
+        pool.lanes.append(self)
+        self.renew()
+
+    # ------------------------------------------------------------ the hot path
+
+    def pick(self) -> Address | None:
+        """Return the address that gets the next call; None: not ready."""
+        only = self._only
+        if only is not None:
+            return only
+        available = self._available
+        return less_loaded(available, self._chance) if available else None
+
+    def pick_any(self) -> Address | None:
+        """Return the least bad address, for who has nowhere else to go; None: none is known."""
+        found = self.pick()
+        if found is not None:
+            return found
+        known = self._pool.known
+        return min(known, key=lambda each: (each.standing.rank, each.outstanding), default=None)
+
+    def other(self, than: Address) -> Address | None:
+        """Return an available address that isn't `than`, for a second attempt."""
+        others = [each for each in self._available if each is not than]
+        return less_loaded(others, self._chance) if others else None
+
+    def failed(self, address: Address) -> None:
+        """Take in that a call ended UNAVAILABLE or DEADLINE_EXCEEDED."""
+        address.doubt()
+        of = len(self._pool.available) if address.standing.is_available else 0
+        out_ns = self._ejections.failed(
+            address.name, self._clock.monotonic_ns(), most=self._out_most(of)
+        )
+        if out_ns:
+            out_s = round(out_ns / 1e9, 1)
+            _log.warning("address_ejected", lane=self.where, address=address.name, out_s=out_s)
+            self.renew()
+            self._ejected()
+
+    def answered(self, address: Address) -> None:
+        """Take in that a call ended any other way."""
+        if self._marks:
+            self._ejections.answered(address.name, self._clock.monotonic_ns())
+
+    # ------------------------------------------------------------ beside it
+
+    @property
+    def next_ns(self) -> int | None:
+        """When the next ejected address returns, by the clock; None: none is ejected."""
+        return self._ejections.next_ns
+
+    def look(self) -> None:
+        """Take those back whose time is over."""
+        for name in self._ejections.returned(self._clock.monotonic_ns()):
+            _log.info("address_returned", lane=self.where, address=name)
+            self.renew()
+
+    def leave(self) -> None:
+        """Hear no more of the pool: the lane is gone from the table."""
+        self._pool.lanes.remove(self)
+
+    def renew(self) -> None:
+        """Take in which addresses there are now."""
+        self.shown = self._pool.shown
+        available = tuple(each for each in self._pool.available if not self._refuses(each))
+        self.ready = available
+        self.ready_names = tuple(dict.fromkeys(each.name for each in available))
+        if self._marks:
+            self._ejections.keep({each.name for each in self._pool.known})
+            names = [each.name for each in available]
+            out = excluded(self._ejections.out, names, most=self._out_most(len(names)))
+            available = tuple(each for each in available if each.name not in out)
+        self._available = available
+        self._only = available[0] if len(available) == 1 else None
+        if self.is_ready and not available:
+            self.lost_ns = self._clock.monotonic_ns()
+        self.is_ready = bool(available)
+
+    def call(self, model: str) -> None:
+        """Take in that it calls another model."""
+        if model != self.model:
+            self.model = model
+            self.renew()
+
+    def _refuses(self, address: Address) -> bool:
+        return self.model in address.unserved
+
+    def _out_most(self, of: int) -> int:
+        """Return how many of so many addresses may be out: all, where another variant stands in."""
+        return of if self._has_stand_in else of // 2
+
+    # ------------------------------------------------------------ what is said of it
+
+    @property
+    def counts(self) -> tuple[int, int]:
+        """How many addresses are known, and how many may get calls."""
+        return len({each.name for each in self._pool.known}), len(self._available)
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether of each of its addresses it is known if it can be called."""
+        return self._pool.is_settled
+
+    @property
+    def has_names(self) -> bool:
+        """Whether other addresses may come to be known."""
+        return self._pool.has_names
+
+    def hurry(self) -> None:
+        """Have its names looked up soon: who is known can't be called."""
+        self._pool.hurry()
+
+    @property
+    def troubles(self) -> list[str]:
+        """Why addresses get no calls, "ADDRESS: REASON" each; the first few, each cut short."""
+        return first_few(self.all_troubles(self._available))
+
+    def all_troubles(self, well: Collection[Address]) -> list[str]:
+        """Return why addresses get no calls, but for those that are `well`."""
+        out = [each for each in self._pool.wanted if each not in well]
+        return [*self._pool.troubles, *(f"{each.name}: {self._trouble(each)}" for each in out)]
+
+    @property
+    def trouble(self) -> str:
+        """Why it isn't ready, in one line."""
+        told = "; ".join(self.troubles) or "no address is known yet"
+        return f"backend '{self.backend}': {told}"
+
+    def _trouble(self, address: Address) -> str:
+        if address.standing.trouble:
+            return address.standing.trouble
+        if self._refuses(address):
+            return f"says NOT_SERVING of model '{self.model}'"
+        return "is out for a while: calls to it kept failing"
+
+
+def first_few(lines: Sequence[str]) -> list[str]:
+    """Return the first of many troubles, each cut short, and how many more there are."""
+    few = [cut_in_the_middle(line, _TROUBLE_CHARS_MAX) for line in lines[:_TROUBLES_MAX]]
+    more = len(lines) - _TROUBLES_MAX
+    return [*few, f"and {more} more"] if more > 0 else few

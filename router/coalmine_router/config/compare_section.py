@@ -1,0 +1,216 @@
+"""How a route's answers are compared, as the file gives it. docs/comparing.md tells each rule."""
+
+import hashlib
+import inspect
+import json
+from collections.abc import Iterable
+from importlib.metadata import EntryPoint, entry_points
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import (
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StrictBool,
+    TypeAdapter,
+    model_validator,
+)
+
+from coalmine.process.config_file import Strict
+from coalmine_router.config.json_path import JsonPath
+from coalmine_router.own_rule import OwnRule
+
+RULES_GROUP: Final = "coalmine.rules"
+
+_OUTPUTS_MAX: Final = 1_024
+_ORDERED_MAX: Final = 100
+
+_Distance = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class CloseRule(Strict):
+    """Equal within tolerances; unset ones depend on the datatype."""
+
+    rule: Literal["close"] = "close"
+    rtol: _Distance | None = None
+    atol: _Distance | None = None
+
+
+class ExactRule(Strict):
+    """Equal to the bit, NaN to NaN."""
+
+    rule: Literal["exact"]
+
+
+class RelativeRule(Strict):
+    """No element off by more than a share of the reference, whose size counts as `floor` at least.
+
+    Without a floor, whatever is beside a zero is infinitely far off.
+    """
+
+    rule: Literal["relative"]
+    max: _Distance = 0.01
+    floor: _Distance = 1e-6
+
+
+class ArgmaxRule(Strict):
+    """The same label on top; one that the reference puts within `margin` of its top will do."""
+
+    rule: Literal["argmax"]
+    margin: _Distance = 0.0
+
+
+class TopKRule(Strict):
+    """The same k labels on top, at least a share of them; with `order`, in the same order."""
+
+    rule: Literal["top_k"]
+    k: Annotated[int, Field(ge=1, le=1_000)]
+    min_overlap: Annotated[float, Field(gt=0, le=1)] = 1.0
+    order: StrictBool = False
+    min_tau: Annotated[float, Field(ge=-1, le=1)] = 1.0
+
+    @model_validator(mode="after")
+    def _orders_few(self) -> Self:
+        if self.order and self.k > _ORDERED_MAX:
+            raise ValueError(f"order compares every two of the k: k is {_ORDERED_MAX} at most")
+        if "min_tau" in self.model_fields_set and not self.order:
+            raise ValueError("min_tau is of the order: it goes with order: true")
+        return self
+
+
+class CosineRule(Strict):
+    """Vectors that point the same way."""
+
+    rule: Literal["cosine"]
+    min: Annotated[float, Field(ge=-1, le=1)] = 0.999
+
+
+class DistributionRule(Strict):
+    """Probabilities alike: a Jensen-Shannon divergence, in bits, of at most `max`."""
+
+    rule: Literal["distribution"]
+    source: Literal["logits", "probabilities"] = Field(alias="from")
+    max: _Share = 0.01
+
+
+class BytesRule(Strict):
+    """Strings equal to the byte."""
+
+    rule: Literal["bytes"]
+
+
+class JsonRule(Strict):
+    """Strings that hold equal JSON: numbers within tolerance, and but for what is ignored."""
+
+    rule: Literal["json"]
+    rtol: _Distance = 0.0
+    atol: _Distance = 0.0
+    ignore: Annotated[tuple[JsonPath, ...], Field(max_length=64)] = ()
+
+
+class IgnoreRule(Strict):
+    """Not looked at: ignored is not matched."""
+
+    rule: Literal["ignore"]
+
+
+BuiltInRule = (
+    CloseRule
+    | ExactRule
+    | RelativeRule
+    | ArgmaxRule
+    | TopKRule
+    | CosineRule
+    | DistributionRule
+    | BytesRule
+    | JsonRule
+    | IgnoreRule
+)
+_built_in: TypeAdapter[BuiltInRule] = TypeAdapter(
+    Annotated[BuiltInRule, Field(discriminator="rule")]
+)
+_BUILT_IN_NAMES: Final = (
+    *("close", "exact", "relative", "argmax", "top_k", "cosine", "distribution"),
+    *("bytes", "json", "ignore"),
+)
+
+
+def _rule(value: Any) -> BuiltInRule | OwnRule:
+    """Return the rule of that name: one of ours, else an installed package's. Raises ValueError."""
+    if isinstance(value, OwnRule):
+        return value
+    name = value.get("rule") if isinstance(value, dict) else None
+    if isinstance(name, str) and name not in _BUILT_IN_NAMES:
+        return _own(name).model_validate(value)
+    return _built_in.validate_python(value)
+
+
+def _written(rule: BuiltInRule | OwnRule) -> dict[str, Any]:
+    return rule.model_dump(mode="json", by_alias=True)
+
+
+RuleConfig = Annotated[BuiltInRule | OwnRule, PlainValidator(_rule), PlainSerializer(_written)]
+
+
+class CompareConfig(Strict):
+    """How answers are compared, output by output.
+
+    `batched`: whether the first dimension of outputs counts rows. `auto` finds it by the shapes.
+    """
+
+    batched: Literal["auto", True, False] = "auto"
+    default: RuleConfig = CloseRule()
+    outputs: Annotated[
+        dict[Annotated[str, Field(max_length=1_024)], RuleConfig], Field(max_length=_OUTPUTS_MAX)
+    ] = Field(default={})
+
+
+def digest(rules: CompareConfig) -> str:
+    """Return what is the same for rules that say the same, in whatever order: 32 hex digits.
+
+    Defaults count as if they were written. What an own rule's code does is not seen.
+    """
+    whole = {
+        "batched": rules.batched,
+        "default": _told(rules.default),
+        "outputs": {name: _told(rule) for name, rule in rules.outputs.items()},
+    }
+    text = json.dumps(whole, sort_keys=True)
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def unknown_outputs(rules: CompareConfig, names: Iterable[str]) -> list[str]:
+    """Return the outputs that rules name and a model, which has `names`, doesn't have."""
+    known = frozenset(names)
+    return [name for name in rules.outputs if name not in known]
+
+
+def _told(rule: BuiltInRule | OwnRule) -> dict[str, Any]:
+    told = _written(rule)
+    if isinstance(rule, OwnRule):
+        told["class"] = f"{type(rule).__module__}.{type(rule).__qualname__}"
+    return told
+
+
+# ---------------------------------------------------------------- rules of installed packages
+
+
+def _own(name: str) -> type[OwnRule]:
+    installed = {each.name: each for each in entry_points(group=RULES_GROUP)}
+    if name not in installed:
+        names = ", ".join([*_BUILT_IN_NAMES, *sorted(set(installed) - set(_BUILT_IN_NAMES))])
+        raise ValueError(f"no rule '{name}', expected one of {names}")
+    return _loaded(installed[name])
+
+
+def _loaded(entry: EntryPoint) -> type[OwnRule]:
+    try:
+        found = entry.load()
+    except Exception as error:
+        # Whatever it raises is the package's: the file can't be used, and its writer is told why.
+        told = f"{type(error).__name__}: {error}"
+        raise ValueError(f"rule '{entry.name}' ({entry.value}) can't be loaded: {told}") from error
+    if not (isinstance(found, type) and issubclass(found, OwnRule)) or inspect.isabstract(found):
+        raise ValueError(f"rule '{entry.name}' ({entry.value}) is no OwnRule with a measure")
+    return found

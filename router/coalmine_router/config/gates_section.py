@@ -1,0 +1,31 @@
+"""What a verdict depends on, as the file gives it."""
+
+from typing import Annotated, Final
+
+from pydantic import Field
+
+from coalmine.process.config_file import Duration, Strict
+
+
+class SlowGate(Strict):
+    """What counts as slow."""
+
+    over: Annotated[Duration, Field(gt=0)]
+
+
+_TEN_MINUTES_NS: Final = 600 * 10**9
+
+
+class GatesConfig(Strict):
+    """The gates of a route's candidates. `alpha`: the chance of a false FAIL, or PASS, of each.
+
+    Without `max_mismatch_rate`, comparisons are counted and never judged.
+    A PASS takes that each ready address was compared within `addresses_within` of traffic.
+    """
+
+    max_mismatch_rate: Annotated[float, Field(gt=0, lt=1)] | None = 0.01
+    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    min_pairs: Annotated[int, Field(ge=1, le=10**9)] = 50
+    error_rate: bool = True
+    slow: SlowGate | None = None
+    addresses_within: Annotated[Duration, Field(gt=0)] = _TEN_MINUTES_NS

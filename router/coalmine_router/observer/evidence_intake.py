@@ -1,0 +1,191 @@
+"""From what was compared, and how the split went, to evidence and verdicts."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from typing import Final
+
+from coalmine.clock import Clock
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.observer.evidence.address_evidence import AsksReady, ReadyAddresses, none_known
+from coalmine_router.observer.evidence.cohorts import Cohorts
+from coalmine_router.observer.evidence.counts import WHOLE, Events, Evidence
+from coalmine_router.observer.evidence.figures import figures
+from coalmine_router.observer.evidence.gates.all_gates import judged
+from coalmine_router.observer.evidence.pair import Pair
+from coalmine_router.observer.evidence.tally import Tally
+from coalmine_router.observer.evidence.trial import Trial, TrialKey
+from coalmine_router.observer.evidence.trials import Trials
+from coalmine_router.observer.evidence.verdict import VerdictChange
+from coalmine_router.observer.observed_request import ObservedRequest, PairResult, PendingEvidence
+from coalmine_router.observer.route_settings import UNSET, RouteSettings
+from coalmine_router.observer.split import SplitEvent, split_events
+from coalmine_router.table import STABLE, Route, Variant
+
+NO_SEGMENT: Final = "(none)"
+_SEGMENT_CHARS_MAX: Final = 128
+
+
+class EvidenceIntake:
+    """Adds what is seen to the trial that it belongs to, and has that judged again."""
+
+    def __init__(
+        self,
+        trials: Trials,
+        tally: Tally,
+        routes: Mapping[str, RouteSettings],
+        clock: Clock,
+        ready: AsksReady = none_known,
+    ) -> None:
+        self._trials = trials
+        self._tally = tally
+        self._routes = routes
+        self._clock = clock
+        self._ready = ready
+        self._cohorts = Cohorts(clock.wall_ns())
+
+    @property
+    def split_left_out(self) -> int:
+        """How many requests ended too late to say anything of the split."""
+        return self._cohorts.left_out
+
+    def assigned(self, report: pb.Report, route: Route) -> Iterator[VerdictChange]:
+        """Learn from whom the split assigned a request to, and how it went there."""
+        settings = self._routes.get(route.name, UNSET)
+        for event in split_events(report, settings.slow_over_ns):
+            if event.candidate not in route.by_name:
+                continue  # of a table that is no longer in force
+            pair = Pair(route.name, STABLE, event.candidate)
+            trial = self._trial(route, pair, None)
+            _add(trial.evidence, event)
+            cohorts = self._ended(pair, event, report.started_ns, route.timeout_ns)
+            for cohort in cohorts:
+                trial.evidence.assigned.add_all(cohort)
+            # Fewer looks never make a verdict less sound.
+            if event.is_error or event.is_slow or cohorts:
+                ended_ns = report.started_ns + report.duration_ns
+                yield from self._judged(trial, report.trace_id, report.span_id, ended_ns)
+
+    def _ended(self, pair: Pair, event: SplitEvent, began_ns: int, timeout_ns: int) -> list[Events]:
+        """Take in who was assigned a request; return those that can be counted by now."""
+        now_ns = self._clock.wall_ns()
+        if not event.is_stream:
+            self._cohorts.add(
+                *(pair, event.weights_bp),
+                is_candidate=event.is_candidate,
+                began_ns=min(began_ns, now_ns),
+            )
+        return self._cohorts.ended(pair, now_ns, timeout_ns)
+
+    def trial_of(self, route: Route, found: PairResult) -> Trial:
+        """Return the trial that a comparison belongs to."""
+        return self._trial(route, Pair(route.name, found.reference, found.candidate), found)
+
+    def learn(self, exchange: ObservedRequest) -> Iterator[VerdictChange]:
+        """Learn from what was found of an exchange; return the verdicts that this changed.
+
+        Exchanges come in the order of their reports: whichever answers came back first, evidence
+        that one may look at any time has no other order.
+        """
+        for lesson in exchange.lessons:
+            found, trial = lesson.found, lesson.trial
+            self._tally.add(trial.pair, found.comparison)
+            trial.evidence.add(found.comparison, exchange.segment)
+            _add_noise(trial, found, exchange)
+            _add_failure(trial, lesson, exchange)
+            _add_addresses(trial, lesson)
+            self._trials.still_changed([trial])
+            yield from self._judged(
+                trial, exchange.report.trace_id, found.span_id, found.started_ns
+            )
+
+    def _trial(self, route: Route, pair: Pair, found: PairResult | None) -> Trial:
+        settings = self._routes.get(route.name, UNSET)
+        sides = route.by_name[pair.reference], route.by_name[pair.candidate]
+        key = TrialKey(settings.goes_by, "; ".join(map(_defined, sides)))
+        if found is None:
+            return self._trials.current(pair, key, self._clock.wall_ns())
+        versions = found.reference_version, found.candidate_version
+        key = replace(key, reference_version=versions[0], candidate_version=versions[1])
+        return self._trials.of(pair, key, self._clock.wall_ns())
+
+    def _judged(
+        self, trial: Trial, trace_id: bytes, span_id: bytes, began_ns: int
+    ) -> Iterator[VerdictChange]:
+        """Judge the trial by what it holds now; yield the change of its verdict, if any."""
+        settings = self._routes.get(trial.pair.route, UNSET)
+        gates = settings.gates
+        before, now_ns = trial.verdict, self._clock.wall_ns()
+        ready = ReadyAddresses.of(trial.pair, self._ready)
+        trial.verdict = judged(
+            trial.evidence, gates, before, at_ns=now_ns, trace_id=trace_id, ready=ready
+        )
+        if trial.verdict.verdict != before.verdict:
+            yield VerdictChange(
+                *trial.pair,
+                before=before,
+                verdict=trial.verdict,
+                at_ns=now_ns,
+                trial=trial.number,
+                reference_version=trial.key.reference_version,
+                candidate_version=trial.key.candidate_version,
+                figures=figures(trial.evidence, gates),
+                trace_id=trace_id,
+                span_id=span_id,
+                began_ns=began_ns,
+            )
+
+
+def segment_of(report: pb.Report, key: str) -> str | None:
+    """Return the value of the segment's metadata key; None where the route has no segments."""
+    if not key:
+        return None
+    values = (each.value for each in report.metadata if each.key == key)
+    value = next(values, b"").decode(errors="replace")
+    return value[:_SEGMENT_CHARS_MAX] or NO_SEGMENT
+
+
+def _add(evidence: Evidence, event: SplitEvent) -> None:
+    if event.is_error:
+        evidence.errors.add(event.weights_bp, is_candidate=event.is_candidate)
+    if event.is_slow:
+        evidence.slow.add(event.weights_bp, is_candidate=event.is_candidate)
+
+
+def _add_noise(trial: Trial, found: PairResult, exchange: ObservedRequest) -> None:
+    if found.noise is None:
+        return
+    differences = trial.evidence.add_noise(found.comparison, found.noise)
+    if differences:
+        means = trial.differing.add(differences, at_ns=found.started_ns, took_ns=exchange.took_ns)
+        if means:
+            trial.evidence.add_moment(means)
+
+
+def _add_failure(trial: Trial, lesson: PendingEvidence, exchange: ObservedRequest) -> None:
+    if lesson.failed is None:
+        return
+    trial.evidence.failures.add(float(lesson.failed))
+    if lesson.reference_failed is None:
+        return
+    more = {WHOLE: float(lesson.failed) - float(lesson.reference_failed)}
+    at_ns, took_ns = lesson.found.started_ns, exchange.took_ns
+    for mean in trial.failing.add(more, at_ns=at_ns, took_ns=took_ns).values():
+        trial.evidence.failed_more.add(mean)
+
+
+def _add_addresses(trial: Trial, lesson: PendingEvidence) -> None:
+    found, evidence = lesson.found, trial.evidence
+    has_failed = bool(lesson.failed)
+    if not (found.comparison.is_judged or has_failed):
+        return
+    share, at_ns = 1.0 if has_failed else found.comparison.share, found.started_ns
+    evidence.reference_addresses.add(
+        found.reference_address, share, at_ns=at_ns, has_failed=has_failed
+    )
+    evidence.candidate_addresses.add(
+        found.candidate_address, share, at_ns=at_ns, has_failed=has_failed
+    )
+
+
+def _defined(variant: Variant) -> str:
+    return f"{variant.backend} {variant.model} {variant.version}"

@@ -1,0 +1,288 @@
+"""The kept examples: a SQLite file, written and read in a thread of its own.
+
+Nothing waits for it, and nothing fails with it: what can't be written is counted and logged. Of
+many examples it gets few, and those within seconds, or as soon as somebody reads.
+"""
+
+import asyncio
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, TypeVar
+
+import structlog
+
+from coalmine.clock import Clock
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.errors import NotFound, Unavailable
+from coalmine_router.database_file import FileIdentity, drop_journal, identity
+from coalmine_router.disk_outage import DiskOutage
+from coalmine_router.observer.examples import example_queries, reservoir
+from coalmine_router.observer.examples.example_schema import connected
+from coalmine_router.observer.examples.reservoir import Numbered, Routes
+from coalmine_router.observer.examples.waiting_examples import (
+    Example,
+    WaitingExamples,
+    WaitingLimits,
+)
+from coalmine_router.transaction import require_short_log, transaction
+
+_log = structlog.get_logger(__name__)
+
+Result = TypeVar("Result")
+
+FILE: Final = "mismatches.db"
+
+
+@dataclass(frozen=True, slots=True)
+class MismatchLimits:
+    """How large the file may get, how much waits for it, and how often it is written to."""
+
+    file_bytes_max: int = 1024 * 1024 * 1024
+    waiting: WaitingLimits = field(default_factory=WaitingLimits)
+    # What comes meanwhile is chosen from, and written at once.
+    interval_s: float = 5.0
+    # How long a write waits for a file that somebody else has locked.
+    busy_s: float = 1.0
+    # How often it is looked for what is too old.
+    sweep_s: float = 60.0
+    # The same, while the file is in trouble: its end is told by the next look.
+    again_s: float = 2.0
+
+
+class Mismatches:
+    """The newest and the worst mismatches of each kind; they survive a restart.
+
+    `routes` are the file's settings by route name.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        routes: Routes,
+        clock: Clock,
+        limits: MismatchLimits | None = None,
+    ) -> None:
+        self._path = path
+        self._routes = routes
+        self._clock = clock
+        self._limits = limits or MismatchLimits()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mismatches")
+        self._waiting = WaitingExamples(self._limits.waiting, clock.monotonic_ns())
+        # One batch at a time: while the disk is slow, the others can still be chosen from.
+        self._writing = asyncio.Lock()
+        self._database: sqlite3.Connection | None = None
+        self._opened: FileIdentity | None = None
+        self._is_settled = False
+        self._outage = DiskOutage(
+            path, "nothing is kept", began="mismatches_not_kept", ended="mismatches_kept_again"
+        )
+        # After the examples of before: what is the newest is told by the sequence.
+        self._first_sequence = 0
+        # The thread's.
+        self._results: Counter[str] = Counter()
+
+    async def run(self) -> None:
+        """Write what is worth it, and delete what is too old, every now and then, until cancelled.
+
+        Whether a file in trouble is well again is seen by that too, within seconds.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._keep_writing())
+            tasks.create_task(self._keep_sweeping())
+
+    async def _keep_writing(self) -> None:
+        while True:
+            await asyncio.sleep(self._limits.interval_s)
+            await self.write()
+
+    async def _keep_sweeping(self) -> None:
+        while True:
+            await self.sweep()
+            limits = self._limits
+            await asyncio.sleep(limits.again_s if self._outage.trouble else limits.sweep_s)
+
+    async def sweep(self) -> None:
+        """Delete what is too old, also of routes that are gone; a file that fails is logged."""
+        self._waiting.spend(await self._in_thread(self._sweep))
+
+    def offer(self, record: pb.Mismatch) -> None:
+        """Let a record wait to be written, or count it as passed over or dropped."""
+        kept = reservoir.kept_of(record.route, self._routes)
+        self._waiting.add(record, kept, self._clock.monotonic_ns())
+
+    async def write(self, route: str | None = None) -> None:
+        """Write the most valuable of what waits, as far as the disk may be written to by now."""
+        async with self._writing:
+            batch = self._waiting.take(self._clock.monotonic_ns(), route)
+            if batch:
+                # Cancelled, it is written all the same: nobody else has it any more.
+                writing = asyncio.shield(self._in_thread(lambda: self._write(batch)))
+                self._waiting.spend(await writing)
+
+    async def listed(self, wanted: pb.ListMismatchesRequest) -> list[pb.Mismatch]:
+        """Return records without bodies and values, the newest or the worst first.
+
+        A limit of 0 is 20. Raises InvalidRequest for a kind that there isn't, Unavailable where the
+        file can't be read.
+        """
+        example_queries.check(wanted)
+        await self.write(wanted.route)
+        return await self._asked(
+            lambda: example_queries.listed(self._connected(), wanted, self._clock.wall_ns())
+        )
+
+    async def get(self, route: str, record_id: str) -> pb.Mismatch:
+        """Return one record, whole. Raises NotFound, or Unavailable."""
+        await self.write(route)
+        found = await self._asked(
+            lambda: example_queries.got(self._connected(), route, record_id, self._clock.wall_ns())
+        )
+        if found is None:
+            raise NotFound(f"route '{route}' has no kept mismatch '{record_id}'")
+        return found
+
+    def totals(self) -> dict[str, int]:
+        """Return how many were kept, passed over for others, and dropped, by reason.
+
+        Of those kept, `removed_age` and `removed_size` went since: too old, or too many bytes; not
+        counted are those that newer or worse ones took the place of.
+        """
+        return {
+            "kept": self._results["kept"],
+            "passed_over": self._waiting.passed_over + self._results["passed_over"],
+            "dropped_queue_full": self._waiting.refused,
+            "dropped_disk": self._results["disk"],
+            "removed_age": self._results["age"],
+            "removed_size": self._results["size"],
+        }
+
+    def trouble(self) -> str:
+        """Return what is wrong with the disk, in one line; "" where nothing is."""
+        return self._outage.trouble
+
+    async def close(self) -> None:
+        """Write all that waits and stands, and close the file."""
+        batch = self._waiting.take_all()
+        if batch:
+            await self._in_thread(lambda: self._write(batch))
+        await self._in_thread(self._disconnect)
+        self._thread.shutdown()
+
+    async def _asked(self, read: Callable[[], Result]) -> Result:
+        try:
+            return await self._in_thread(read)
+        except (sqlite3.Error, OSError) as error:
+            raise Unavailable(f"kept mismatches can't be read: {error}") from None
+
+    def _in_thread(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
+        return asyncio.get_running_loop().run_in_executor(self._thread, work)
+
+    # ------------------------------------------------------------ in the thread
+
+    def _connected(self) -> sqlite3.Connection:
+        self._look_for_file()
+        if self._database is None:
+            # Once a write failed, the next ones don't wait: whoever reads stands behind them.
+            patience_s = 0.0 if self._outage.trouble else self._limits.busy_s
+            self._database = connected(self._path, patience_s, self._take_in)
+            self._opened = identity(self._path)
+        if not self._is_settled:
+            self._settle(self._database)
+        return self._database
+
+    def _look_for_file(self) -> None:
+        if self._opened is not None and identity(self._path) != self._opened:
+            _log.warning("mismatches_file_gone", path=str(self._path))
+            self._disconnect()
+            self._opened, self._is_settled = None, False
+            drop_journal(self._path)
+
+    def _settle(self, database: sqlite3.Connection) -> None:
+        """Apply the settings that this process was started with, before anything is shown."""
+        with transaction(database):
+            reservoir.apply_settings(database, self._routes)
+            self._first_sequence = reservoir.last_sequence(database)
+        _forget_journal(database)
+        self._is_settled = True
+
+    def _take_in(self, database: sqlite3.Connection, records: Iterable[pb.Mismatch]) -> None:
+        numbered = (Numbered(number, each) for number, each in enumerate(records, 1))
+        reservoir.insert(database, numbered, self._routes)
+
+    def _disconnect(self) -> None:
+        if self._database is not None:
+            self._database.close()
+            self._database = None
+
+    def _write(self, batch: Sequence[Example]) -> int:
+        """Return how many bytes were overwritten beside those that were written."""
+        try:
+            return self._insert(batch)
+        except (sqlite3.Error, OSError) as error:
+            self._results["disk"] += len(batch)
+            self._note_failing(error)
+            return 0
+
+    def _insert(self, batch: Sequence[Example]) -> int:
+        database = self._connected()
+        require_short_log(database)
+        first = self._first_sequence
+        records = [Numbered(first + each.rank.number, each.record) for each in batch]
+        with transaction(database):
+            free = reservoir.free_bytes(database)
+            done = reservoir.write(database, records, self._routes, self._limits.file_bytes_max)
+            freed = reservoir.free_bytes(database) - free
+        self._results["kept"] += done.kept
+        self._results["passed_over"] += len(batch) - done.kept
+        self._results["size"] += done.removed_size
+        self._note_working()
+        return max(0, freed)
+
+    def _sweep(self) -> int:
+        """Return how many bytes were overwritten."""
+        if not self._path.exists() and not self._outage.trouble:
+            return 0
+        try:
+            return self._expire()
+        except (sqlite3.Error, OSError) as error:
+            self._note_failing(error)
+            return 0
+
+    def _expire(self) -> int:
+        database = self._connected()
+        with transaction(database):
+            free = reservoir.free_bytes(database)
+            removed = reservoir.expire(database, self._clock.wall_ns())
+            freed = reservoir.free_bytes(database) - free
+            if self._outage.trouble:
+                _rewrite_version(database)
+        if removed:
+            _forget_journal(database)
+        self._results["age"] += removed
+        self._note_working()
+        return freed
+
+    def _note_failing(self, error: Exception) -> None:
+        self._disconnect()
+        self._outage.note(error)
+
+    def _note_working(self) -> None:
+        if self._outage.trouble:
+            self._outage.note_over()
+            self._disconnect()
+
+
+def _rewrite_version(database: sqlite3.Connection) -> None:
+    """Write what is there already: the commit fails as long as the disk takes nothing."""
+    (version,) = database.execute("PRAGMA user_version").fetchone()
+    database.execute(f"PRAGMA user_version = {version}")
+
+
+def _forget_journal(database: sqlite3.Connection) -> None:
+    """Write the log beside the file back into it: it too holds what was deleted."""
+    database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

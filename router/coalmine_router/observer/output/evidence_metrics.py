@@ -1,0 +1,127 @@
+"""What Prometheus is told of comparisons, trials and verdicts, read when somebody asks for it.
+
+Counters are of the process's life, whatever trials begin and end; gauges are of current trials.
+Runs in the thread of the HTTP side; the counts are only ever added to, and copied before reading.
+"""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final, Protocol
+
+from prometheus_client.core import Metric
+
+from coalmine_router.observer.comparison.comparer import ComparingCounts
+from coalmine_router.observer.evidence.tally import Tally
+from coalmine_router.observer.evidence.trials import Trials
+from coalmine_router.observer.evidence.verdict import Word
+from coalmine_router.observer.output.families import (
+    Unchecked,
+    counted,
+    counter,
+    gauge,
+    measured,
+)
+
+_PAIR: Final = ("route", "reference", "candidate")
+_WORDS: Final[Mapping[Word, int]] = {"pass": 1, "inconclusive": 0, "fail": -1}
+
+
+class Saves(Protocol):
+    """Keeps trials on disk; EvidenceStore does."""
+
+    saves_failed: int
+    not_saved: int
+
+
+class EvidenceMetrics(Unchecked):
+    """What was compared, what it bears, and whether it is kept."""
+
+    def __init__(
+        self,
+        *,
+        tally: Tally,
+        trials: Trials,
+        comparing: Callable[[], ComparingCounts],
+        warnings: Callable[[], Mapping[tuple[str, str], int]],
+        saves: Saves,
+        split_left_out: Callable[[], int],
+        out_of_turn: Callable[[], int],
+    ) -> None:
+        self._tally = tally
+        self._trials = trials
+        self._comparing = comparing
+        self._warnings = warnings
+        self._saves = saves
+        self._split_left_out = split_left_out
+        self._out_of_turn = out_of_turn
+
+    def collect(self) -> Iterator[Metric]:
+        """Return all metrics as they stand."""
+        yield from self._pairs()
+        yield from self._outputs()
+        yield from self._verdicts()
+        yield from self._keeping_up()
+        yield self._warned()
+        yield from self._kept()
+
+    def _pairs(self) -> Iterator[Metric]:
+        pairs = counter("comparisons", "Answers compared", *_PAIR, "outcome")
+        kinds = counter("comparison_kinds", "Comparisons that didn't match", *_PAIR, "kind")
+        for pair, found in self._tally.pairs():
+            for outcome, count in list(found.outcomes.items()):
+                pairs.add_metric([*pair, outcome], count)
+            for kind, count in list(found.kinds.items()):
+                kinds.add_metric([*pair, kind], count)
+        yield pairs
+        yield kinds
+
+    def _outputs(self) -> Iterator[Metric]:
+        outputs = counter("output_comparisons", "Outputs compared", *_PAIR, "output", "outcome")
+        for pair, found in self._tally.pairs():
+            for name, outcomes in list(found.outputs.items()):
+                counts = {"match": 0, "mismatch": 0, **outcomes}
+                for outcome, count in counts.items():
+                    outputs.add_metric([*pair, name, outcome], count)
+        yield outputs
+
+    def _verdicts(self) -> Iterator[Metric]:
+        verdict = gauge("verdict", "1: pass; 0: inconclusive; -1: fail", *_PAIR)
+        share = gauge("mismatch_ratio", "Of a request's rows, in the mean; this trial", *_PAIR)
+        number = gauge("trial", "The number of the current trial", *_PAIR)
+        for trial in self._trials.currents():
+            verdict.add_metric(trial.pair, _WORDS[trial.told.verdict])
+            number.add_metric(trial.pair, trial.number)
+            if trial.evidence.shares.requests:
+                share.add_metric(trial.pair, trial.evidence.shares.mean)
+        yield verdict
+        yield share
+        yield number
+
+    def _keeping_up(self) -> Iterator[Metric]:
+        now = self._comparing()
+        yield measured("comparing_ratio", "Of exchanges, how many are compared", now.share_bp / 1e4)
+        yield measured("comparing_waiting", "Exchanges that wait to be compared", now.waiting)
+        yield measured("comparing_waiting_bytes", "The bytes of those", now.waiting_bytes)
+        yield measured("comparing_processes", "Processes that compare", now.processes)
+        yield counted("exchanges_compared", "Exchanges compared", now.compared)
+        yield counted("exchanges_left_out", "Exchanges given up for want of time", now.left_out)
+
+    def _warned(self) -> Metric:
+        family = counter("comparing_warnings", "What comparing warned of", "route", "kind")
+        for key, count in self._warnings().items():
+            family.add_metric(key, count)
+        return family
+
+    def _kept(self) -> Iterator[Metric]:
+        saves, trials = self._saves, self._trials
+        yield measured("evidence_not_saved", "Trials that the disk didn't take", saves.not_saved)
+        yield counted(
+            "evidence_saves_failed", "Saves that the disk didn't take", saves.saves_failed
+        )
+        yield counted("evidence_left_out", "Evidence of pairs over the bound", trials.left_out)
+        yield counted(
+            "split_requests_left_out", "Requests too late to count", self._split_left_out()
+        )
+        yield counted(
+            "exchanges_out_of_turn", "Exchanges learnt from behind later ones", self._out_of_turn()
+        )
+        yield counted("trials_forgotten", "Ended trials that found no disk", trials.forgotten)

@@ -1,0 +1,162 @@
+"""Prometheus metrics, read from the observer's own counts when somebody asks for them.
+
+Runs in the thread of the HTTP side; the counts are only ever added to, and copied before reading.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Final
+
+from prometheus_client.core import HistogramMetricFamily, Metric
+from prometheus_client.utils import floatToGoString
+
+from coalmine_router.observer.output.families import (
+    PREFIX,
+    Unchecked,
+    by_label,
+    counted,
+    counter,
+    gauge,
+)
+from coalmine_router.observer.totals import LaneKey, LaneTotals, ReportTotals
+from coalmine_router.observer.traffic_counts import BOUNDS_NS, Latencies, TrafficCounts
+
+Totals = Callable[[], Mapping[str, int]]
+Lanes = Callable[[], Iterable[tuple[LaneKey, LaneTotals]]]
+
+_ROUTE: Final = ("route", "variant")
+_REASON: Final = (*_ROUTE, "reason")
+_LANE: Final = ("route", "role", "variant")
+_COPIES: Final = (
+    ("offered", "Copies drawn for a variant"),
+    ("sent", "Copies that a variant was asked: answered, failed or timed out"),
+    ("answered", "Copies that were answered"),
+    ("failed", "Copies that were answered with an error"),
+    ("timed_out", "Copies that were not answered in time"),
+    ("compared", "Copies that came to a comparison"),
+    ("uncompared", "Copies that were sent, and came to none"),
+)
+# The buckets that go out: 1, 2.5 and 5 of each decade from 100 microseconds on.
+_SHOWN: Final = tuple(
+    position
+    for position, bound in enumerate(BOUNDS_NS)
+    if bound >= 100_000 and str(bound).rstrip("0") in {"1", "25", "5"}
+)
+
+
+class RouterMetrics(Unchecked):
+    """What was answered, reported and copied; evidence has metrics of its own."""
+
+    def __init__(
+        self,
+        *,
+        traffic: TrafficCounts,
+        reports: ReportTotals,
+        streams_turned_away: Callable[[], int],
+        lanes: Lanes,
+        spans: Totals,
+        refusals_left_out: Callable[[], int],
+        mismatches: Totals,
+    ) -> None:
+        self._traffic = traffic
+        self._reports = reports
+        self._streams_turned_away = streams_turned_away
+        self._lanes = lanes
+        self._spans = spans
+        self._refusals_left_out = refusals_left_out
+        self._mismatches = mismatches
+
+    def collect(self) -> Iterator[Metric]:
+        """Return all metrics as they stand."""
+        yield from self._requests()
+        yield from self._refused()
+        yield from self._report_counts()
+        yield from self._copies()
+        yield from self._copies_now()
+        yield by_label("result", "spans", "Spans of kept traces", self._spans())
+        yield counted(
+            "refusals_untraced",
+            "Requests without a route beyond the one a second that leaves a trace",
+            self._refusals_left_out(),
+        )
+        yield by_label("result", "mismatches", "Mismatches offered as examples", self._mismatches())
+
+    def _requests(self) -> Iterator[Metric]:
+        requests = counter(
+            "requests",
+            "Requests answered, and calls that failed and were tried again",
+            *_ROUTE,
+            "code",
+        )
+        durations = HistogramMetricFamily(
+            f"{PREFIX}_request_duration_seconds",
+            "From the request's arrival to its answer",
+            labels=_ROUTE,
+        )
+        for key, found in self._traffic.variants():
+            for code, count in list(found.by_code.items()):
+                requests.add_metric([*key, code], count)
+            durations.add_metric(key, _buckets(found.latencies), found.latencies.sum_ns / 10**9)
+        yield requests
+        yield durations
+
+    def _refused(self) -> Iterator[Metric]:
+        fallbacks = counter("fallbacks", "Requests that another variant answered", *_REASON)
+        for key, found in self._traffic.variants():
+            for reason, count in list(found.fallbacks.items()):
+                fallbacks.add_metric([*key, reason], count)
+        turned_away = counter("turned_away", "Requests the router refused", "route", "reason")
+        for route, counts in self._traffic.refusals():
+            for reason, count in counts.items():
+                turned_away.add_metric([route, reason], count)
+        yield fallbacks
+        yield turned_away
+
+    def _report_counts(self) -> Iterator[Metric]:
+        of = self._reports
+        yield counted("reports_offered", "Reports that proxies made", of.offered)
+        yield counted("reports_received", "Reports that arrived", of.received)
+        yield counted("reports_unreadable", "Reports that arrived and made no sense", of.unreadable)
+        yield counted(
+            "report_streams_turned_away",
+            "Streams of reports over the bound",
+            self._streams_turned_away(),
+        )
+        yield by_label("reason", "reports_dropped", "Reports given up", of.dropped)
+
+    def _copies(self) -> Iterator[Metric]:
+        """Yield what became of copies: offered = sent + dropped + those of _copies_now."""
+        dropped = counter("shadows_dropped", "Copies given up", *_LANE, "reason")
+        families = {name: counter(f"shadows_{name}", text, *_LANE) for name, text in _COPIES}
+        for key, totals in self._lanes():
+            for name, family in families.items():
+                family.add_metric(key, getattr(totals, name))
+            for reason, count in list(totals.dropped.items()):
+                dropped.add_metric([*key, reason], count)
+        yield from families.values()
+        yield dropped
+
+    def _copies_now(self) -> Iterator[Metric]:
+        waiting = gauge("shadows_waiting", "Copies that wait for a call", *_LANE)
+        under_way = gauge("shadows_under_way", "Copies that a call is made for", *_LANE)
+        is_out = gauge("shadows_circuit_open", "1: calls failed too often to make more", *_LANE)
+        for key, totals in self._lanes():
+            waiting.add_metric(key, totals.waiting)
+            under_way.add_metric(key, totals.under_way)
+            is_out.add_metric(key, totals.circuit != "closed")
+        yield waiting
+        yield under_way
+        yield is_out
+
+
+def _buckets(latencies: Latencies) -> list[tuple[str, float]]:
+    """Return how many took so long at most, by seconds as text."""
+    counts = list(latencies.counts)
+    shown = [
+        (_seconds(BOUNDS_NS[position]), float(sum(counts[: position + 1]))) for position in _SHOWN
+    ]
+    return [*shown, ("+Inf", float(sum(counts)))]
+
+
+def _seconds(bound_ns: int) -> str:
+    text: str = floatToGoString(bound_ns / 10**9)  # type: ignore[no-untyped-call]  # the library's own
+    return text

@@ -1,0 +1,229 @@
+"""A finished exchange as spans: the tree that one request left in the router.
+
+Made after the fact from the ids and times of the report, so that the decision to keep them could
+wait for the outcome. Hence every span here says that it is sampled.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Final, NamedTuple
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, TraceFlags, TraceState
+
+from coalmine import telemetry as t
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine.spans.span_names import call_name, compare_name, span_name
+from coalmine.spans.span_text import span_text
+from coalmine.trace_context import is_tracestate
+from coalmine_router.observer.codes import OK, code_name
+from coalmine_router.observer.comparison.result import Comparison
+from coalmine_router.observer.observed_request import (
+    CopyCall,
+    ObservedRequest,
+    PairResult,
+    copies_of,
+)
+from coalmine_router.observer.output import compare_values
+from coalmine_router.observer.output import span_values as values
+
+EVENTS_MAX: Final = 32
+
+SCOPE: Final = InstrumentationScope("coalmine.observer")
+SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+
+_NOTHING: Final[Mapping[bytes, str]] = MappingProxyType({})
+
+
+class _Took(NamedTuple):
+    """What every span has: its id and its time."""
+
+    span_id: bytes
+    started_ns: int
+    duration_ns: int
+
+    @property
+    def ended_ns(self) -> int:
+        # Jaeger warns of a span that ends as it begins.
+        return self.started_ns + max(self.duration_ns, 1)
+
+
+def tree(
+    exchange: ObservedRequest,
+    resource: Resource,
+    *,
+    segment: str | None = None,
+    tipped: Mapping[bytes, str] = _NOTHING,
+    has_messages: bool = True,
+) -> list[ReadableSpan]:
+    """Return the router's spans of one request, the SERVER span first.
+
+    `segment` is None where the route has none. `tipped` are the verdicts that changed by it, by the
+    id of the span that a verdict's own span links to. Without `has_messages` the texts of errors
+    are left out: backends quote what they complain of.
+    """
+    trace = _Trace(exchange, resource, segment or "", tipped, has_messages=has_messages)
+    spans = [trace.server()]
+    spans += [trace.attempt(place) for place in range(len(exchange.report.attempts))]
+    spans += [trace.copy(call) for call in exchange.calls]
+    spans += [trace.comparison(found) for found in exchange.found]
+    return spans
+
+
+class _Trace:
+    def __init__(
+        self,
+        exchange: ObservedRequest,
+        resource: Resource,
+        segment: str,
+        tipped: Mapping[bytes, str],
+        *,
+        has_messages: bool,
+    ) -> None:
+        self._has_messages = has_messages
+        self._exchange = exchange
+        self._report = exchange.report
+        self._resource = resource
+        # Both the request's span and those of its comparisons are searched by it.
+        self._segment = values.said({t.SEGMENT: segment if _is_known(self._report) else ""})
+        self._tipped = tipped
+        self._trace_id = int.from_bytes(self._report.trace_id, "big")
+        state = self._report.tracestate
+        self._state = TraceState.from_header([state]) if is_tracestate(state) else None
+
+    def server(self) -> ReadableSpan:
+        report = self._report
+        code = code_name(report.status_code)
+        return self._span(
+            span_name(report.method),
+            SpanKind.SERVER,
+            _Took(report.span_id, report.started_ns, report.duration_ns),
+            {
+                **values.rpc(report.method, code),
+                t.DURATION_MS: report.duration_ns / 1e6,
+                **values.assignment(report, self._exchange.request_id()),
+                **self._segment,
+                **values.candidates(self._exchange.found),
+            },
+            parent=report.parent_span_id,
+            status=self._status(code, report.status_message),
+        )
+
+    def attempt(self, place: int) -> ReadableSpan:
+        attempt = self._report.attempts[place]
+        return self._call(
+            _attempt_name(self._report, place),
+            _Took(attempt.span_id, attempt.started_ns, attempt.duration_ns),
+            values.peer("primary", attempt.variant, attempt.backend, attempt.address),
+            code_name(attempt.status_code),
+            attempt.status_message,
+        )
+
+    def copy(self, call: CopyCall) -> ReadableSpan:
+        return self._call(
+            call_name(call.copy.role, call.copy.variant),
+            _Took(call.span_id, call.started_ns, call.duration_ns),
+            values.peer(call.copy.role, call.copy.variant, call.backend, call.address),
+            call.answer.code,
+            call.answer.message,
+        )
+
+    def comparison(self, found: PairResult) -> ReadableSpan:
+        took = _Took(found.span_id, found.started_ns, found.duration_ns)
+        route = values.said({t.ROUTE: self._report.route})
+        return self._span(
+            compare_name(found.candidate, found.comparison.outcome),
+            SpanKind.INTERNAL,
+            took,
+            {**route, **self._segment, **compare_values.comparison(found)},
+            parent=self._report.span_id,
+            status=_compare_status(found.comparison),
+            events=_events(found.comparison, took.ended_ns),
+        )
+
+    def _call(
+        self,
+        name: str,
+        took: _Took,
+        peer: Mapping[str, values.Value],
+        code: str,
+        message: str,
+    ) -> ReadableSpan:
+        return self._span(
+            name,
+            SpanKind.CLIENT,
+            took,
+            {**values.rpc(self._report.method, code), **peer},
+            parent=self._report.span_id,
+            status=self._status(code, message),
+        )
+
+    def _status(self, code: str, message: str) -> Status:
+        if code == OK:
+            return Status(StatusCode.UNSET)
+        told = message if self._has_messages else ""
+        return Status(StatusCode.ERROR, span_text(told or code))
+
+    def _span(
+        self,
+        name: str,
+        kind: SpanKind,
+        took: _Took,
+        attributes: Mapping[str, values.Value],
+        *,
+        parent: bytes,
+        status: Status,
+        events: Sequence[Event] = (),
+    ) -> ReadableSpan:
+        verdict = values.said({t.TIPPED: self._tipped.get(took.span_id)})
+        return ReadableSpan(
+            name=span_text(name),
+            kind=kind,
+            context=self._context(took.span_id),
+            parent=self._context(parent, is_remote=kind is SpanKind.SERVER) if parent else None,
+            resource=self._resource,
+            attributes=values.capped({**attributes, **verdict}),
+            events=events,
+            status=status,
+            start_time=took.started_ns,
+            end_time=took.ended_ns,
+            instrumentation_scope=SCOPE,
+        )
+
+    def _context(self, span_id: bytes, *, is_remote: bool = False) -> SpanContext:
+        return SpanContext(
+            self._trace_id, int.from_bytes(span_id, "big"), is_remote, SAMPLED, self._state
+        )
+
+
+def _attempt_name(report: pb.Report, place: int) -> str:
+    """Return who was called, and as what: no two of a request's calls have one name."""
+    variant = report.attempts[place].variant
+    if place and variant == report.attempts[place - 1].variant:
+        return call_name("retry", variant)
+    is_instead = report.chosen and variant != report.chosen
+    return call_name("fallback" if is_instead else "primary", variant)
+
+
+def _is_known(report: pb.Report) -> bool:
+    """Return whether the request's metadata was reported: it is with the bodies, for copies."""
+    return any(copies_of(report)) and not report.uncopied
+
+
+def _compare_status(found: Comparison) -> Status:
+    """Return an error only where comparing itself failed.
+
+    A mismatch is no error of the request, and an error of the candidate stands on the call to it.
+    """
+    if found.kind == "rule":
+        return Status(StatusCode.ERROR, "a rule failed")
+    return Status(StatusCode.UNSET)
+
+
+def _events(comparison: Comparison, at_ns: int) -> list[Event]:
+    return [
+        Event(t.DIFFERENCE_EVENT, values.capped(compare_values.difference(each)), at_ns)
+        for each in comparison.differences[:EVENTS_MAX]
+    ]

@@ -1,0 +1,89 @@
+"""What an operator is told of a route, from the observer's counts."""
+
+from collections.abc import Iterable
+
+from coalmine.control.v1 import control_pb2 as pb
+from coalmine_router.observer.comparison.comparer import ComparingCounts
+from coalmine_router.observer.evidence.address_evidence import AsksReady, none_known
+from coalmine_router.observer.evidence.settings import GateSettings
+from coalmine_router.observer.evidence.trial import Trial
+from coalmine_router.observer.output.trial_status import trial_counts
+from coalmine_router.observer.totals import LaneKey, LaneTotals, ReportTotals
+from coalmine_router.observer.traffic_counts import VariantTraffic
+from coalmine_router.table import STABLE
+
+
+def tell_traffic(status: pb.VariantStatus, traffic: VariantTraffic) -> None:
+    """Fill in what a variant answered, and what another answered for it."""
+    status.requests = traffic.requests
+    status.split_requests = traffic.by_split
+    status.latency_p50_ms = traffic.latencies.quantile_ns(0.50) / 10**6
+    status.latency_p99_ms = traffic.latencies.quantile_ns(0.99) / 10**6
+    status.requests_by_status.clear()
+    status.requests_by_status.update(traffic.by_code)
+    status.fallbacks.clear()
+    status.fallbacks.update(traffic.fallbacks)
+
+
+def tell_trials(
+    status: pb.RouteStatus,
+    trials: Iterable[Trial],
+    gates: GateSettings,
+    ready: AsksReady = none_known,
+) -> None:
+    """Fill in the verdict on the route, and what was found of each candidate in these trials."""
+    found = list(trials)
+    status.verdict = worst(found)
+    status.comparisons.extend(trial_counts(trial, gates, ready) for trial in found)
+
+
+def worst(trials: Iterable[Trial]) -> str:
+    """Return the verdict on a route, of its current trials; "" where it has no candidate.
+
+    One that fails beside stable fails the route, and all must pass for it to pass. A shadow beside
+    a canary is not among them: there, what is wrong may be the canary.
+    """
+    words = {trial.told.verdict for trial in trials if trial.pair.reference == STABLE}
+    if not words:
+        return ""
+    if "fail" in words:
+        return "fail"
+    return "pass" if words == {"pass"} else "inconclusive"
+
+
+def report_counts(totals: ReportTotals) -> pb.ReportCounts:
+    """Return what the proxies made and gave up, and what arrived."""
+    return pb.ReportCounts(
+        offered=totals.offered, received=totals.received, dropped=dict(totals.dropped)
+    )
+
+
+def lane_counts(key: LaneKey, totals: LaneTotals) -> pb.ShadowCounts:
+    """Return what became of the copies for one variant, in one role."""
+    return pb.ShadowCounts(
+        variant=key.variant,
+        role=key.role,
+        offered=totals.offered,
+        waiting=totals.waiting,
+        under_way=totals.under_way,
+        sent=totals.sent,
+        timed_out=totals.timed_out,
+        failed=totals.failed,
+        answered=totals.answered,
+        compared=totals.compared,
+        uncompared=totals.uncompared,
+        dropped=dict(totals.dropped),
+        circuit=totals.circuit,
+    )
+
+
+def comparing(counts: ComparingCounts) -> pb.Comparing:
+    """Return how the process that compares keeps up."""
+    return pb.Comparing(
+        waiting=counts.waiting,
+        waiting_bytes=counts.waiting_bytes,
+        share_bp=counts.share_bp,
+        processes=counts.processes,
+        compared=counts.compared,
+        left_out=counts.left_out,
+    )

@@ -1,0 +1,105 @@
+"""Tells what was learnt as spans: of an exchange whose trace is kept, and of a verdict."""
+
+import random
+from collections.abc import Mapping
+from typing import Protocol
+
+import structlog
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+
+from coalmine.clock import Clock
+from coalmine_router.observer.evidence.verdict import VerdictChange
+from coalmine_router.observer.observed_request import ObservedRequest
+from coalmine_router.observer.output.request_spans import tree
+from coalmine_router.observer.output.verdict_spans import tipped, verdict_span
+from coalmine_router.observer.route_settings import RouteSettings
+from coalmine_router.observer.trace_retention import RefusalTraces, is_kept
+
+_log = structlog.get_logger(__name__)
+
+
+class Spans(Protocol):
+    """Where kept spans go; CountedSpans is one."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Take a finished span."""
+        ...
+
+    def totals(self) -> Mapping[str, int]:
+        """Return what became of spans, by result."""
+        ...
+
+    def trouble(self) -> str:
+        """Return why they aren't exported, in one line; "" where they are."""
+        ...
+
+
+class NoSpans:
+    """For a process whose spans nobody reads."""
+
+    def on_end(self, span: ReadableSpan) -> None:
+        """Forget it."""
+
+    def totals(self) -> Mapping[str, int]:
+        """Return nothing."""
+        return {}
+
+    def trouble(self) -> str:
+        """Return that nothing is wrong."""
+        return ""
+
+
+class SpanWriter:
+    """Decides which traces are kept, and makes their spans."""
+
+    def __init__(self, spans: Spans, resource: Resource, rng: random.Random, clock: Clock) -> None:
+        self._spans = spans
+        self._resource = resource
+        self._rng = rng
+        self._clock = clock
+        self._refusals = RefusalTraces()
+
+    @property
+    def refusals_left_out(self) -> int:
+        """How many requests without a route left no trace."""
+        return self._refusals.left_out
+
+    def exchange(self, exchange: ObservedRequest, settings: RouteSettings) -> None:
+        """Tell of a finished exchange, if its trace is kept."""
+        report = exchange.report
+        if not report.route and not self._refusals.admit(self._clock.monotonic_ns()):
+            return
+        if is_kept(
+            is_sampled=report.sampled,
+            # Of each call: a request that fell back is worth a look.
+            is_ok=not any((report.status_code, *(each.status_code for each in report.attempts))),
+            duration_ns=report.duration_ns,
+            slow_over_ns=settings.slow_over_ns,
+            found=exchange.found,
+            tipped=bool(exchange.changes),
+        ):
+            spans = tree(
+                exchange,
+                self._resource,
+                segment=exchange.segment,
+                tipped=tipped(exchange.changes),
+                has_messages=settings.capture == "full",
+            )
+            for span in spans:
+                self._spans.on_end(span)
+
+    def verdict(self, change: VerdictChange) -> None:
+        """Tell of a verdict that became another."""
+        _log.info(
+            "verdict",
+            route=change.route,
+            candidate=change.candidate,
+            reference=change.reference,
+            verdict=change.verdict.verdict,
+            before=change.before.verdict,
+            reason=change.verdict.reason,
+            trial=change.trial,
+            trace_id=change.trace_id.hex(),
+        )
+        self._spans.on_end(verdict_span(change, self._resource, self._rng, self._clock.wall_ns()))

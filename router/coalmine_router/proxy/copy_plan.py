@@ -1,0 +1,78 @@
+"""Which copies a request gets, beside the answer. Pure but for chance, handed in.
+
+One draw decides on all of them: whoever has the smaller share gets requests that those with larger
+ones get too. So what is compared with each other was asked the same, as often as can be.
+"""
+
+from typing import Final, NamedTuple
+
+from coalmine_router.proxy.block import Block, Chance
+from coalmine_router.table import STABLE, WHOLE_BP, Route, Variant
+
+_AUDIT: Final = "audit"
+_NOISE: Final = "noise"
+
+
+class CopyPlan(NamedTuple):
+    """Who gets one: shadows; for an audit, a variant or ""; for noise, stable once more."""
+
+    shadows: tuple[str, ...] = ()
+    audit: str = ""
+    noise: bool = False
+
+    @property
+    def are_any(self) -> bool:
+        """Whether there is one."""
+        return bool(self.shadows or self.audit or self.noise)
+
+    def beside_stable(self) -> "CopyPlan":
+        """Return those that are left once stable answers instead of who had been chosen."""
+        return CopyPlan(tuple(name for name in self.shadows if name != STABLE), "", noise=False)
+
+
+NO_COPIES: Final = CopyPlan()
+
+
+class CopyDraw:
+    """The copies of one route's requests, for as long as its policy stays the same."""
+
+    def __init__(self, route: Route, chance: Chance) -> None:
+        shares = [
+            *(("", shadow.variant, shadow.share_bp) for shadow in route.shadows),
+            (_AUDIT, "", route.audit_bp),
+            (_NOISE, "", route.noise_bp),
+        ]
+        edges = sorted({share for *_, share in shares if share} | {WHOLE_BP})
+        self._drawn = [
+            [(role, name) for role, name, share in shares if share >= edge] for edge in edges
+        ]
+        widths = [edge - below for below, edge in zip([0, *edges], edges, strict=False)]
+        self._block = Block(widths, chance)
+        self._others = [each.name for each in route.variants if _is_other(each)]
+        self._other = Block([1] * len(self._others), chance) if self._others else None
+
+    def draw(self, answering: Variant, *, is_split: bool) -> CopyPlan:
+        """Return the copies of a request. No variant gets a copy of what it answers itself.
+
+        An audit goes to the other side of the split, where the request is of it and has one: from
+        another variant to stable, from stable to the others that have weight, in turn; none to who
+        gets the request as a shadow. Noise is stable's alone.
+        """
+        drawn = self._drawn[self._block.draw()]
+        if not drawn:
+            return NO_COPIES
+        is_stable = answering.name == STABLE
+        shadows = [name for role, name in drawn if not role and name != answering.name]
+        audit = self._other_side(is_stable) if is_split and (_AUDIT, "") in drawn else ""
+        # Two answers of one variant to one request would count as two requests.
+        audit = "" if audit in shadows else audit
+        return CopyPlan(tuple(shadows), audit, noise=is_stable and (_NOISE, "") in drawn)
+
+    def _other_side(self, is_stable: bool) -> str:  # noqa: FBT001 - the one thing it is about
+        if not is_stable:
+            return STABLE
+        return self._others[self._other.draw()] if self._other else ""
+
+
+def _is_other(variant: Variant) -> bool:
+    return variant.name != STABLE and variant.weight_bp > 0

@@ -1,0 +1,126 @@
+"""The data port: its listener, who is let in, and what is offered there beside the routes."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+
+from coalmine.access.authorization import (
+    STANDARD,
+    Authorization,
+    Guarded,
+    Roles,
+    needing,
+    unrecorded,
+)
+from coalmine.access.listening import listen
+from coalmine.access.tls_files import TlsFiles
+from coalmine.access.tokens import Role
+from coalmine.clock import Clock
+from coalmine.inference import SERVICE, inference_pb2
+from coalmine.limits import (
+    FLOOD_LIMITS,
+    MESSAGE_LIMITS,
+    METADATA_BYTES_DEFAULT,
+    PING_LIMITS,
+    metadata_limits,
+)
+from coalmine.listener.health import Health
+from coalmine.listener.readable import Readable
+from coalmine.listener.reflection import reflect, reflection_limit
+from coalmine.process import lifecycle
+from coalmine.process.answer_gate import AnswerGate
+from coalmine.telemetry import ORIGIN_KEY, ORIGIN_ROUTER
+
+# A method that isn't here is a route's: it takes a caller.
+ROLES: Final[Roles] = MappingProxyType(
+    {
+        **STANDARD,
+        **needing(None, SERVICE, "ServerLive"),
+        **needing(Role.VIEWER, SERVICE, "ServerReady", "ServerMetadata", "ModelReady"),
+        **needing(Role.VIEWER, SERVICE, "ModelMetadata", "ModelConfig", "ModelStatistics"),
+        **needing(Role.VIEWER, SERVICE, "RepositoryIndex"),
+    }
+)
+
+# What the router adds to a request: trace context, its own user agent, a token for the backend.
+_ADDED_BYTES: Final = 1_024
+METADATA_BYTES_MAX: Final = METADATA_BYTES_DEFAULT - _ADDED_BYTES
+
+_CONNECTION_AGE_MS: Final = 5 * 60 * 1_000
+DATA_SERVER_OPTIONS: Final[Sequence[tuple[str, Any]]] = (
+    *MESSAGE_LIMITS,
+    *FLOOD_LIMITS,
+    *PING_LIMITS,
+    # What is taken here must be taken by a backend too, with what is added on the way.
+    *metadata_limits(METADATA_BYTES_MAX),
+    # The port is shared by connection, not by call: connections must move now and then.
+    ("grpc.max_connection_age_ms", _CONNECTION_AGE_MS),
+)
+_REMEDY: Final = "give tls with cert and key"
+
+
+@dataclass(frozen=True, slots=True)
+class ListenerSettings:
+    """Where callers reach a proxy, and whom it lets in; `shared`: other proxies listen there."""
+
+    listen: str
+    shared: bool = False
+    tls: TlsFiles | None = None
+    tokens: Path | None = None
+
+
+class DataListener:
+    """The server that callers reach. Raises StartError for a wrong file of tokens."""
+
+    def __init__(
+        self, settings: ListenerSettings, routes: grpc.GenericRpcHandler, clock: Clock
+    ) -> None:
+        self._settings = settings
+        self._access: Authorization | None = None
+        if settings.tokens is not None:
+            self._access = Authorization.by(settings.tokens, ROLES, clock, otherwise=Role.CALLER)
+        self.health = Health()
+        self._reflections = reflection_limit()
+        self.limits = (self.health.limit, self._reflections)
+        self._server = self._offering(routes)
+
+    async def open(self) -> str:
+        """Listen and answer; return the address. Raises StartError."""
+        settings = self._settings
+        address = await listen(
+            self._server,
+            settings.listen,
+            settings.tls,
+            tokens=self._access is not None,
+            remedy=_REMEDY,
+            shared=settings.shared,
+        )
+        await self._server.start()
+        for service in ("", SERVICE):
+            await lifecycle.set_serving(self.health, service, serving=True)
+        return address
+
+    async def close(self, grace_s: float, hold: AnswerGate, refuse: Callable[[], None]) -> None:
+        """Let what is in flight finish within the grace period, as `lifecycle.drain` has it."""
+        await lifecycle.drain(self._server, self.health, grace_s=grace_s, hold=hold, refuse=refuse)
+
+    async def follow_tokens(self) -> None:
+        """Let in whom the file of tokens names by then, until cancelled."""
+        if self._access is not None:
+            await self._access.follow()
+
+    def _offering(self, routes: grpc.GenericRpcHandler) -> grpc.aio.Server:
+        server = grpc.aio.server(options=list(DATA_SERVER_OPTIONS))
+        methods: Any = server
+        if self._access is not None:
+            methods = Guarded(server, self._access, unrecorded, ((ORIGIN_KEY, ORIGIN_ROUTER),))
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, Readable(methods))
+        reflect(methods, (SERVICE,), (inference_pb2,), self._reflections)
+        # The last to be asked: a route by service may match any name.
+        methods.add_generic_rpc_handlers((routes,))
+        return server

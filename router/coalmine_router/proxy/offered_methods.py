@@ -1,0 +1,134 @@
+"""Which methods the data port offers, and who answers each."""
+
+import functools
+from collections.abc import Awaitable, Callable, Mapping
+from importlib.metadata import version
+from typing import Any, Final, NoReturn, TypeAlias
+
+import grpc
+
+from coalmine.errors import NotOffered
+from coalmine.inference import SERVICE
+from coalmine.inference import inference_pb2 as oip
+from coalmine.status import abort, let_go
+from coalmine_router.proxy.endings import FROM_ROUTER, Context
+from coalmine_router.proxy.service import DataPlane
+from coalmine_router.proxy.streams import StreamService
+
+Answer = Callable[[bytes, Context], Awaitable[bytes]]
+# Generic in the stubs only.
+Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+MaybeHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
+
+# Asked of one variant, never split: the pinned one, else stable.
+_ASKED: Final = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
+
+_ELSEWHERE: Final[Mapping[str, str]] = {
+    "RepositoryIndex": "ask the inference server itself; the router has no models",
+    "RepositoryModelLoad": "ask the inference server itself; the router does not change models",
+    "RepositoryModelUnload": "ask the inference server itself; the router does not change models",
+}
+
+
+class OfferedMethods(grpc.GenericRpcHandler):
+    """The Open Inference Protocol, and what routes by service name. Messages stay bytes."""
+
+    def __init__(self, plane: DataPlane, ready: Callable[[], bool]) -> None:
+        self._plane = plane
+        self._offered = {f"/{SERVICE}/{name}": each for name, each in _offered(plane, ready)}
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> MaybeHandler:
+        """Return who answers the call; None: nobody, gRPC says UNIMPLEMENTED."""
+        method = handler_call_details.method
+        found = self._offered.get(method)
+        return found if found is not None else self._of_a_route(method.removeprefix("/"))
+
+    def _of_a_route(self, method: str) -> MaybeHandler:
+        routed = self._plane.routing.of_method(method)
+        if routed is None:
+            return None
+        answer = functools.partial(self._plane.call, routed, method)
+        return grpc.unary_unary_rpc_method_handler(_guarded(answer))
+
+
+def _offered(plane: DataPlane, ready: Callable[[], bool]) -> list[tuple[str, Handler]]:
+    unary = grpc.unary_unary_rpc_method_handler
+    asked: list[tuple[str, Handler]] = [
+        (name, unary(_guarded(functools.partial(plane.ask, f"{SERVICE}/{name}"))))
+        for name in _ASKED
+    ]
+    return [
+        *asked,
+        ("ModelInfer", unary(_guarded(plane.infer))),
+        ("ModelReady", unary(_guarded(_model_ready(plane)))),
+        ("ModelStreamInfer", _stream(StreamService(plane))),
+        ("ServerLive", unary(_always(oip.ServerLiveResponse(live=True)))),
+        ("ServerReady", unary(_server_ready(ready))),
+        ("ServerMetadata", unary(_always(_metadata()))),
+        *((name, unary(_refusal(name, why))) for name, why in _ELSEWHERE.items()),
+    ]
+
+
+def _guarded(answer: Answer) -> Answer:
+    """Return `answer`, but what it raises becomes a status: gRPC shows callers any other's text."""
+
+    async def guarded(request: bytes, context: Context) -> bytes:
+        try:
+            return await answer(request, context)
+        except grpc.aio.AbortError as aborted:
+            del request
+            let_go(aborted)
+            raise
+        except Exception as error:  # noqa: BLE001 - the edge: everything becomes a status here
+            await abort(context, error, (FROM_ROUTER,))
+
+    return guarded
+
+
+def _stream(streams: StreamService) -> Handler:
+    async def guarded(requests: object, context: Context) -> None:
+        try:
+            await streams.serve(requests, context)
+        except grpc.aio.AbortError as aborted:
+            let_go(aborted)
+            raise
+        except Exception as error:  # noqa: BLE001 - as above
+            await abort(context, error, (FROM_ROUTER,))
+
+    return grpc.stream_stream_rpc_method_handler(guarded)
+
+
+def _model_ready(plane: DataPlane) -> Answer:
+    async def answer(request: bytes, context: Context) -> bytes:
+        if not plane.knows(request):
+            return oip.ModelReadyResponse(ready=False).SerializeToString()
+        return await plane.ask(f"{SERVICE}/ModelReady", request, context)
+
+    return answer
+
+
+def _server_ready(ready: Callable[[], bool]) -> Any:
+    async def answer(_request: bytes, _context: Context) -> bytes:
+        return oip.ServerReadyResponse(ready=ready()).SerializeToString()
+
+    return answer
+
+
+def _always(message: oip.ServerLiveResponse | oip.ServerMetadataResponse) -> Any:
+    data = message.SerializeToString()
+
+    async def answer(_request: bytes, _context: Context) -> bytes:
+        return data
+
+    return answer
+
+
+def _refusal(name: str, why: str) -> Any:
+    async def answer(_request: bytes, context: Context) -> NoReturn:
+        await abort(context, NotOffered(f"{name} is not offered here: {why}"), (FROM_ROUTER,))
+
+    return answer
+
+
+def _metadata() -> oip.ServerMetadataResponse:
+    return oip.ServerMetadataResponse(name="coalmine-router", version=version("coalmine"))

@@ -1,0 +1,114 @@
+"""The gRPC side: listeners, their options, and what is offered at each of them."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Final
+
+import grpc
+from grpc_health.v1 import health_pb2_grpc
+
+from coalmine.access.audit_log import Recorded
+from coalmine.access.authorization import Authorization, Guarded
+from coalmine.access.listening import OPTIONS_REMEDY, listen
+from coalmine.clock import Clock
+from coalmine.inference import SERVICE, inference_pb2
+from coalmine.inference import inference_pb2_grpc as pb_grpc
+from coalmine.limits import FLOOD_LIMITS, PING_LIMITS, message_limits
+from coalmine.listener.health import Health
+from coalmine.listener.readable import Readable
+from coalmine.listener.reflection import reflect, reflection_limit
+from coalmine.process import lifecycle
+from coalmine.process.answer_gate import AnswerGate
+from coalmine_server.audit import audit_of
+from coalmine_server.config import ServerConfig
+from coalmine_server.methods import handlers
+
+_PING_TIMEOUT_MS: Final = 20_000
+
+
+class ServerListener:
+    """The servers that callers reach; where admin calls have a listener of their own, two."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        health: Health,
+        service: pb_grpc.GRPCInferenceServiceServicer,
+        admin: pb_grpc.GRPCInferenceServiceServicer | None,
+        *,
+        access: Authorization | None,
+        clock: Clock,
+    ) -> None:
+        self._config = config
+        self._health = health
+        self._reflections = reflection_limit()
+        self.limits = (health.limit, self._reflections)
+        self._access = access
+        self._audit = audit_of(None if access is None else access.principal, clock)
+        self._main = self._offering(service)
+        self._admin = None if admin is None else self._offering(admin)
+
+    async def open(self) -> dict[str, str]:
+        """Listen and answer; return the addresses by what is said there. Raises StartError."""
+        config = self._config
+        addresses = {"grpc": await self._listen(self._main, config.listen)}
+        if self._admin is not None and config.admin_listen is not None:
+            addresses["admin"] = await self._listen(self._admin, config.admin_listen)
+        for server in self._servers():
+            await server.start()
+        return addresses
+
+    async def close(self, hold: AnswerGate, refuse: Callable[[], None]) -> None:
+        """Let what is in flight finish within the grace period, and end.
+
+        `hold` has the services keep their answers back; `refuse` has them take no more.
+        """
+        grace_s = self._config.grace_s
+        async with asyncio.TaskGroup() as tasks:
+            if self._admin is not None:
+                tasks.create_task(self._admin.stop(grace_s))
+            await lifecycle.drain(
+                self._main, self._health, grace_s=grace_s, hold=hold, refuse=refuse
+            )
+
+    def _servers(self) -> list[grpc.aio.Server]:
+        return [self._main] if self._admin is None else [self._main, self._admin]
+
+    def _offering(self, service: pb_grpc.GRPCInferenceServiceServicer) -> grpc.aio.Server:
+        server = grpc.aio.server(options=options_of(self._config))
+        access, audit = self._access, self._audit
+        methods = server if access is None else Guarded(server, access, audit.refused)
+        methods.add_generic_rpc_handlers((handlers(Recorded(service, audit)),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, Readable(methods))
+        reflect(methods, (SERVICE,), (inference_pb2,), self._reflections)
+        return server
+
+    async def _listen(self, server: grpc.aio.Server, address: str) -> str:
+        config = self._config
+        return await listen(
+            server,
+            address,
+            config.tls,
+            tokens=self._access is not None,
+            remedy=OPTIONS_REMEDY,
+            shared=config.has_supervisor,
+        )
+
+
+def options_of(config: ServerConfig) -> tuple[tuple[str, Any], ...]:
+    """Return the gRPC options that a server's limits and connections ask for."""
+    connections = config.connections
+    options: list[tuple[str, Any]] = [
+        *message_limits(config.bounds.message_bytes),
+        *FLOOD_LIMITS,
+        *PING_LIMITS,
+        ("grpc.so_reuseport", int(config.has_supervisor)),  # else a second server takes half
+    ]
+    if connections.keepalive_s:
+        options += [
+            ("grpc.keepalive_time_ms", int(connections.keepalive_s * 1e3)),
+            ("grpc.keepalive_timeout_ms", _PING_TIMEOUT_MS),
+        ]
+    if connections.age_s:
+        options.append(("grpc.max_connection_age_ms", int(connections.age_s * 1e3)))
+    return tuple(options)
