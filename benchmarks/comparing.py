@@ -160,7 +160,7 @@ def section() -> str:
         "",
         "Made by `python -m benchmarks.comparing`.",
         "",
-        "Two outputs of 10 FP32 values, raw, decoded from both messages.",
+        "Each answer has two outputs of 10 FP32 values, raw. All figures here include decoding.",
         "",
         "| what | CPU µs | comparisons/s |",
         "|---|---|---|",
@@ -169,7 +169,7 @@ def section() -> str:
             for each, us in zip(few, small_us, strict=True)
         ),
         "",
-        f"One output of 1 MB in {ROWS} rows; both sides' bytes, decoding included.",
+        f"Each answer has one output of 1 MB in {ROWS} rows. GB/s counts both sides' bytes.",
         "",
         "| what | CPU µs | GB/s |",
         "|---|---|---|",

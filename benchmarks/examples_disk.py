@@ -37,10 +37,10 @@ _TITLES: Final = (
 )
 
 _SAID: Final = """\
-Made by `python -m benchmarks.examples_disk`: a canary that fails all the time, and beside it
-changes as control makes them, on the same disk. Bytes are the kernel's, and then how many times
-the data of what was kept they are. Before examples were chosen in memory, it was 103 MiB/s and 3.5
-times for 64 KiB, 6.2 MiB/s and 44 times for 256 bytes."""
+Made by `python -m benchmarks.examples_disk`: a canary fails all the time. Beside it another process
+makes changes as control does, on the same disk. The kernel counts the bytes. A ratio compares them
+with the data of the examples that were kept. Before the router chose examples in memory, it was 103
+MiB/s and 3.5 times for 64 KiB, and 6.2 MiB/s and 44 times for 256 bytes."""
 
 
 @dataclass(frozen=True)

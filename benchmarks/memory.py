@@ -32,8 +32,9 @@ def section(scale: float) -> str:
     furthest = max(rest, key=lambda kib: abs(kib - first))
     return f"""## Memory, {int(REQUESTS * scale):,} requests of {min(ROWS)} to {max(ROWS)} rows
 
-Resident after a tenth as much for warm-up: {first / 1024:.1f} MiB. After each further tenth:
-{", ".join(f"{kib / 1024:.1f}" for kib in rest)}; furthest from the first by
+The server holds {first / 1024:.1f} MiB of resident memory after a tenth as many requests for
+warm-up. After each further tenth it holds
+{", ".join(f"{kib / 1024:.1f}" for kib in rest)}. The furthest differs from the first by
 **{(furthest - first) / first:+.1%}**.
 """
 

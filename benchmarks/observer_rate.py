@@ -108,10 +108,11 @@ def _text(found: Sequence[tuple[Phase, Phase]]) -> str:
     table = "\n".join(rows)
     return f"""## Observer, small answers, shadow at 100 %
 
-Made by `python -m benchmarks.observer_rate`: one control process, handed reports as a proxy would;
-{len(found)} rounds that alternate, medians. A comparison is all of it: the report read, the shadow
-called, both answers compared, evidence and verdict. "Dropped" is what the shadow's queue had no
-room for, "left out" what was answered and could not be compared in time.
+Made by `python -m benchmarks.observer_rate`: one control process gets reports as from a proxy, in
+{len(found)} rounds that alternate. The figures are medians. A comparison is all of it: the process
+reads the report, calls the shadow, compares both answers, and adds evidence and verdict. "Dropped"
+are copies for which the shadow's queue had no room. "Left out" are answers that could not be
+compared in time.
 
 {table}
 """

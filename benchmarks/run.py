@@ -179,18 +179,19 @@ def _batching_text(
     loop_us, row_us = 1e6 / alone_rate, 1e6 / served_rate
     return f"""## Batching, {WIDE.name}, concurrency {WIDE.concurrency}
 
-Rows a second of the model in a loop, at its best batch size ({best}) on all {os.cpu_count()} cores,
-and of the server beside h2load on the same cores, with `max_delay: 15ms`.
+The model runs in a loop, at its best batch size ({best}) on all {os.cpu_count()} cores. The server
+runs beside h2load on the same cores, with `max_delay: 15ms`.
 
 | what | rows/s | ratio, by round |
 |---|---|---|
 | the model alone | {alone_rate:.0f} | 1.00 |
 | coalmine server | {served_rate:.0f} | **{statistics.median(ratios):.2f}** ({by_round}) |
 
-Of the {row_us:.0f} µs that a row takes there, {infer_us:.0f} are the model's, in batches of
-{rows:.0f} rows on average (alone: {loop_us:.0f}; so while it computes, {loop_us / infer_us:.2f} of
-the loop). In the rest, gRPC and h2load answer and ask: all {WIDE.concurrency} callers wait for the
-same batch, so nothing else can run on these cores meanwhile.
+A row takes {row_us:.0f} µs there. The model takes {infer_us:.0f} of them, in batches of
+{rows:.0f} rows on average. Alone it takes {loop_us:.0f}: while it computes, the server reaches
+{loop_us / infer_us:.2f} of the loop. In the rest of the time, gRPC and h2load answer and ask. All
+{WIDE.concurrency} callers wait for the same batch, so nothing else can run on these cores
+meanwhile.
 """
 
 
@@ -285,13 +286,13 @@ def _header(rounds: int) -> str:
     return f"""# Results
 
 Made by `make bench` on {time.strftime("%Y-%m-%d")}: {os.cpu_count()} cores, Python
-{platform.python_version()}, grpcio {grpc.__version__}. Medians of {rounds} rounds that alternate;
-h2load, closed loop, four connections. CPU is utime + stime of the named processes. Only ratios
-travel: absolute figures belong to the machine they were taken on.
+{platform.python_version()}, grpcio {grpc.__version__}. The figures are medians of {rounds} rounds
+that alternate. h2load makes the load: a closed loop over four connections. CPU is utime + stime of
+the named processes. Only the ratios hold elsewhere: absolute figures belong to this machine.
 
-The router runs with weights 90/10, a sticky key in every request, every request reported, and 1 %
-of traces kept. "All" counts the supervisor and the control process too, which learns
-from the reports off the hot path. What a router adds to a request's time is its latency less that
+The router runs with weights 90/10 and a sticky key in every request. It reports every request, and
+keeps 1 % of traces. "All" counts the supervisor and the control process too. The control process
+works on the reports off the hot path. A router adds to a request's time its own latency less that
 of "no router", the backend alone.
 """
 

@@ -100,8 +100,8 @@ def _text(found: Rounds, rounds: int, load: Load) -> str:
     return f"""## Shadow, small, FP32 [1,64], {load.rate} requests/s
 
 Made by `python -m benchmarks.shadow_cost`: one router with one proxy, {rounds} rounds that
-alternate, {load.requests:,} requests in each; medians. Times are those of callers, who get the
-primary's answer. No call failed. Ratios are to "no shadow" of the same round.
+alternate, {load.requests:,} requests in each. The figures are medians. Times are those of callers,
+who get the primary's answer. No call failed. Ratios are to "no shadow" of the same round.
 
 {row(*_TITLES)}
 {row(*("---" for _ in _TITLES))}
@@ -152,10 +152,10 @@ def _two_cores(found: Rounds) -> str:
         for condition in CONDITIONS[:2]
     )
     return f"""Callers, proxy, control process, backend and shadow share {os.cpu_count()} cores.
-At this rate a core is free when a request comes, so the times say what waits for what;
-they do not say that a shadow is free. With one, proxy and control take {live:.0f} µs of CPU
-a request instead of {alone:.0f}, and the shadow its own: on a machine that is full,
-callers would wait for that."""
+At this rate a core is free when a request comes. So the times show what waits for what. They do not
+show that a shadow is free. With a shadow, proxy and control take {live:.0f} µs of CPU a request
+instead of {alone:.0f}. The shadow takes its own besides. On a full machine, callers would wait for
+that."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
