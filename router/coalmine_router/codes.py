@@ -1,6 +1,29 @@
-"""Whose fault a status is, by the names of grpc.StatusCode. Pure."""
+"""Status codes by the names of grpc.StatusCode, for modules that may not know grpc. Pure."""
 
 from typing import Final
+
+OK: Final = "OK"
+
+# In the order of their numbers. Source: https://grpc.io/docs/guides/status-codes/.
+_NAMES: Final = (
+    OK,
+    "CANCELLED",
+    "UNKNOWN",
+    "INVALID_ARGUMENT",
+    "DEADLINE_EXCEEDED",
+    "NOT_FOUND",
+    "ALREADY_EXISTS",
+    "PERMISSION_DENIED",
+    "RESOURCE_EXHAUSTED",
+    "FAILED_PRECONDITION",
+    "ABORTED",
+    "OUT_OF_RANGE",
+    "UNIMPLEMENTED",
+    "INTERNAL",
+    "UNAVAILABLE",
+    "DATA_LOSS",
+    "UNAUTHENTICATED",
+)
 
 # A model that is asked the same refuses the same: what was asked is wrong, not who answers.
 REFUSALS: Final = frozenset(
@@ -26,6 +49,11 @@ NOT_THE_MODELS: Final = frozenset(
         "UNAUTHENTICATED",
     }
 )
+
+
+def code_name(number: int) -> str:
+    """Return the name of a status code; a number that has none is UNKNOWN, as gRPC reads it."""
+    return _NAMES[number] if 0 <= number < len(_NAMES) else "UNKNOWN"
 
 
 def is_models_error(code: str) -> bool:

@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import MODEL_INFER
-from coalmine_router.observer.codes import OK
+from coalmine_router.codes import OK
 from coalmine_router.observer.comparison.job import Job, Results
 from coalmine_router.observer.comparison.result import ComparedAnswer
 from coalmine_router.observer.comparison.statuses import is_charged

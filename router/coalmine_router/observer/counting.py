@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.codes import code_name
+from coalmine_router.codes import code_name
 from coalmine_router.observer.split import is_by_split
 from coalmine_router.observer.traffic_counts import TrafficCounts
 from coalmine_router.table import Route, RouteTable

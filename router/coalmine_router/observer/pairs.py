@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from coalmine_router.observer.codes import code_name
+from coalmine_router.codes import code_name
 from coalmine_router.observer.comparison.result import ComparedAnswer
 from coalmine_router.observer.observed_request import ObservedRequest, Role
 from coalmine_router.table import STABLE

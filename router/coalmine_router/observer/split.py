@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import MODEL_STREAM_INFER
-from coalmine_router.codes import is_models_error
-from coalmine_router.observer.codes import code_name
+from coalmine_router.codes import code_name, is_models_error
 from coalmine_router.table import STABLE
 
 

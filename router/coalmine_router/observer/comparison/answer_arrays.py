@@ -13,7 +13,7 @@ from coalmine.errors import InvalidRequest
 from coalmine.inference import inference_pb2 as oip
 from coalmine.tensors import Tensor, decode_outputs
 from coalmine_router import wire
-from coalmine_router.observer.codes import OK
+from coalmine_router.codes import OK
 from coalmine_router.observer.comparison.measured import text
 from coalmine_router.observer.comparison.result import ComparedAnswer
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from coalmine_router.observer.codes import OK
+from coalmine_router.codes import OK
 
 Outcome = Literal["match", "mismatch", "error", "skipped", "ignored"]
 Kind = Literal[

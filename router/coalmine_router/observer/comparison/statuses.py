@@ -2,8 +2,7 @@
 
 from typing import Final
 
-from coalmine_router.codes import REFUSALS
-from coalmine_router.observer.codes import OK
+from coalmine_router.codes import OK, REFUSALS
 from coalmine_router.observer.comparison.measured import text
 from coalmine_router.observer.comparison.result import (
     ComparedAnswer,

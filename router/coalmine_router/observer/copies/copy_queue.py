@@ -3,7 +3,7 @@
 from collections import deque
 from dataclasses import dataclass
 
-from coalmine_router.observer.codes import OK
+from coalmine_router.codes import OK
 from coalmine_router.observer.copies.copy_limits import CopyLimits
 from coalmine_router.observer.copies.rate import CallRate
 from coalmine_router.observer.observed_request import Copy, ObservedRequest

@@ -5,8 +5,7 @@ from typing import Final
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest
 from coalmine_router import wire
-from coalmine_router.codes import REFUSALS
-from coalmine_router.observer.codes import OK, code_name
+from coalmine_router.codes import OK, REFUSALS, code_name
 from coalmine_router.table import Route
 
 # Triton's, of a request that is one of a sequence; 0 and "" are none.

@@ -18,7 +18,7 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.spans.span_names import call_name, compare_name, span_name
 from coalmine.spans.span_text import span_text
 from coalmine.trace_context import is_tracestate
-from coalmine_router.observer.codes import OK, code_name
+from coalmine_router.codes import OK, code_name
 from coalmine_router.observer.comparison.result import Comparison
 from coalmine_router.observer.observed_request import (
     CopyCall,

@@ -7,7 +7,7 @@ from typing import Final
 from coalmine import telemetry as t
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.spans.span_text import span_text
-from coalmine_router.observer.codes import OK
+from coalmine_router.codes import OK
 from coalmine_router.observer.comparison.result import Outcome
 from coalmine_router.observer.observed_request import PairResult
 

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_router.observer.codes import code_name
+from coalmine_router.codes import code_name
 from coalmine_router.observer.totals import REASONS_MAX
 from coalmine_router.observer.traffic_counts import BOUNDS_NS, Latencies, TrafficCounts
 
