@@ -16,7 +16,7 @@ from coalmine.clock import Clock
 from coalmine_router.observer.comparison.compare_process import CompareWorker, WorkerLost
 from coalmine_router.observer.comparison.compare_worker import Answered
 from coalmine_router.observer.comparison.comparer import Comparer, PoolLimits
-from tests.doubles.hand_clock import HandClock
+from tests.doubles.clock import HandClock
 
 Pool = Comparer["Words", str]
 

@@ -15,11 +15,13 @@ from coalmine_server.packaging.packager import Order, Packaged, Packager
 from coalmine_server.packaging.placement import LOCK_FILE
 from coalmine_server.runtime.program import Program
 from coalmine_server.signature import Arrays, Signature
+from tests.doubles.clock import HandClock
 
 Function = Callable[..., Any]
 
 DECLARED = Declared(("x:FP32:[2]",), ("x:FP32:[2]",), 8)
 NOTHING = Declared()
+NOON = HandClock(epoch_ns=1_700_000_000_000_000_000)
 
 
 @dataclass
@@ -57,16 +59,6 @@ class FunctionRuntime:
         return self.programs[-1]
 
 
-class Noon:
-    """A clock that stands."""
-
-    def monotonic_ns(self) -> int:
-        return 0
-
-    def wall_ns(self) -> int:
-        return 1_700_000_000_000_000_000
-
-
 class Desk:
     """Where a test packages: nothing but the runtime is a double."""
 
@@ -87,7 +79,7 @@ class Desk:
         return self.packager().package(self.order(version, declared, **more))
 
     def packager(self) -> Packager:
-        return Packager(self.runtime, clock=Noon(), lock_wait_s=0.1, progress=self.progress.append)
+        return Packager(self.runtime, clock=NOON, lock_wait_s=0.1, progress=self.progress.append)
 
     def refusal(self, version: int = 1, declared: Declared = DECLARED, **more: Any) -> str:
         """Return the line of a refusal, which has changed nothing."""

@@ -12,6 +12,7 @@ from coalmine_server.batching.burst import Burst
 from coalmine_server.runtime.execution import Ran, Result
 from coalmine_server.runtime.program import Program
 from coalmine_server.signature import Arrays, Checked, Signature
+from tests.doubles.clock import HandClock
 
 MS = 1_000_000
 
@@ -26,18 +27,12 @@ class _Timer:
         self.is_cancelled = True
 
 
-class FakeTime:
+class FakeTime(HandClock):
     """A clock, and the timers on it."""
 
-    def __init__(self, now_ns: int = 1_000 * MS) -> None:
-        self.now_ns = now_ns
+    def __init__(self, now_ns: int = 1_000 * MS, *, step_ns: int = 0) -> None:
+        super().__init__(now_ns, epoch_ns=1_700_000_000_000_000_000, step_ns=step_ns)
         self._timers: list[_Timer] = []
-
-    def monotonic_ns(self) -> int:
-        return self.now_ns
-
-    def wall_ns(self) -> int:
-        return 1_700_000_000_000_000_000 + self.now_ns
 
     def call_at(self, when_ns: int, callback: Callable[[], None]) -> _Timer:
         timer = _Timer(when_ns, callback)

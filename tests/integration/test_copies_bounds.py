@@ -12,8 +12,8 @@ from coalmine_router.backends.ejection import Rules
 from coalmine_router.observer.copies.copy_limits import CopyLimits
 from coalmine_router.observer.copies.reach import MOMENT_NS
 from coalmine_router.observer.observed_request import Copy
+from tests.doubles.clock import HandClock
 from tests.doubles.copying import Copying, copied_config, copying
-from tests.doubles.hand_clock import HandClock
 from tests.doubles.oip_backend import (
     Answer,
     OipBackend,

@@ -16,9 +16,9 @@ from coalmine_router.config.file import BackendTlsConfig, RouterConfig
 from coalmine_router.table import Match, Route, RouteTable, Variant
 from tests.doubles.backends_rig import NamesByHand
 from tests.doubles.certificates import Authority
+from tests.doubles.clock import HandClock
 from tests.doubles.closing_backend import ClosingBackend
 from tests.doubles.copying import copied_config, copying
-from tests.doubles.hand_clock import HandClock
 from tests.doubles.oip_backend import (
     INFER,
     Answer,

@@ -10,7 +10,7 @@ import pytest
 
 from benchmarks.examples_disk import example, route, written_bytes
 from coalmine_router.observer.examples.example_store import Mismatches
-from tests.doubles.hand_clock import HandClock
+from tests.doubles.clock import HandClock
 
 RATE = 156
 SECONDS = 60

@@ -13,6 +13,7 @@ from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.proxy.outbox import WINDOW_BYTES, Outbox
 from coalmine_router.proxy.reporter import Reporter, open_stream
+from tests.doubles.clock import HandClock
 from tests.doubles.control_process import ControlProcess
 from tests.doubles.relay import Relay
 from tests.doubles.taking import TakingControl
@@ -278,23 +279,10 @@ async def test_the_end_of_a_proxy_waits_a_second_at_most_for_a_control_that_is_g
         assert loop.time() - began_s < 2.5
 
 
-class Hurried:
-    """A clock on which a minute passes each time that somebody looks."""
-
-    def __init__(self) -> None:
-        self._now_ns = 0
-
-    def wall_ns(self) -> int:
-        return self.monotonic_ns()
-
-    def monotonic_ns(self) -> int:
-        self._now_ns += 61 * 10**9
-        return self._now_ns
-
-
 async def test_reports_that_nobody_took_for_a_minute_expire_and_that_is_said_once() -> None:
     outbox = Outbox("p1")
-    reporter = Reporter(outbox, Hurried(), tick_s=0.01)
+    a_minute_each_time = HandClock(step_ns=61 * 10**9)
+    reporter = Reporter(outbox, a_minute_each_time, tick_s=0.01)
     report = pb.Report(started_ns=1).SerializeToString()
 
     async def never() -> None:

@@ -11,20 +11,7 @@ from structlog.testing import capture_logs
 from coalmine.access.audit_log import Audit, Identify, Recorded
 from coalmine.access.tokens import Principal, Role
 from coalmine.errors import InvalidRequest, Unauthenticated
-
-
-class FakeClock:
-    """Moves on by 5 ms whenever it is read."""
-
-    def __init__(self) -> None:
-        self.now_ns = 0
-
-    def wall_ns(self) -> int:
-        return 0
-
-    def monotonic_ns(self) -> int:
-        self.now_ns += 5_000_000
-        return self.now_ns
+from tests.doubles.clock import HandClock
 
 
 class FakeContext:
@@ -63,7 +50,9 @@ REQUEST = SimpleNamespace(model_name="digits")
 
 def audit_of(identify: Identify | None) -> Audit:
     fields = {"model": "model_name"}
-    return Audit("a.Service", ("Load",), fields=fields, identify=identify, clock=FakeClock())
+    return Audit(
+        "a.Service", ("Load",), fields=fields, identify=identify, clock=HandClock(step_ns=5 * 10**6)
+    )
 
 
 async def line_of(

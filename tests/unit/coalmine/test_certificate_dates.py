@@ -17,7 +17,7 @@ from coalmine.access.certificate_dates import (
 )
 from coalmine.access.tls_files import Tls, TlsFiles
 from tests.doubles.certificates import EARLY, EXPIRED, Authority, Pair, Times
-from tests.doubles.hand_clock import HandClock
+from tests.doubles.clock import HandClock
 
 METRIC = "coalmine_test_certificate_not_after_seconds"
 DAY_NS = 24 * 3600 * 1_000_000_000
@@ -30,9 +30,7 @@ def authority(tmp_path: Path) -> Authority:
 
 @pytest.fixture
 def clock() -> HandClock:
-    clock = HandClock()
-    clock.now_ns = time.time_ns()
-    return clock
+    return HandClock(time.time_ns())
 
 
 def dates(clock: HandClock, *files: CertificateFile) -> CertificateDates:

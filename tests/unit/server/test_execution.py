@@ -156,24 +156,16 @@ def test_an_answer_is_written_before_the_program_can_change_what_it_gave() -> No
 
 
 def test_the_times_tell_gathering_forward_and_writing_apart() -> None:
-    time = Ticking()
+    time = FakeTime(step_ns=1)
     found = Execution(FakeProgram(), SIGNATURE, time).run([rows(1), rows(2)])
     assert found.started_ns < found.infer_ns < found.output_ns < found.ended_ns
 
 
 def test_a_batch_that_was_run_again_one_by_one_took_as_long_as_all_its_runs() -> None:
-    time = Ticking()
+    time = FakeTime(step_ns=1)
     found = Execution(FakeProgram(fails=has_negative), SIGNATURE, time).run([rows(-1), rows(2)])
     assert found.output_ns - found.infer_ns == 3
     assert found.infer_ns - found.started_ns == 3
-
-
-class Ticking(FakeTime):
-    """A nanosecond passes whenever somebody looks."""
-
-    def monotonic_ns(self) -> int:
-        self.now_ns += 1
-        return self.now_ns
 
 
 # ---------------------------------------------------------------- opening and warm-up

@@ -12,7 +12,7 @@ from coalmine_router.backends.intervals import Intervals
 from coalmine_router.backends.variant_endpoints import VariantEndpoints
 from coalmine_router.change_signal import ChangeSignal
 from coalmine_router.table import Backend
-from tests.doubles.hand_clock import HandClock
+from tests.doubles.clock import HandClock
 
 SECOND = 10**9
 UP = AddressState().connected().said(serving=True)

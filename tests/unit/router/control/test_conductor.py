@@ -14,6 +14,7 @@ from coalmine_router.control.plan import ShadowShare, Wish, WishedWeights
 from coalmine_router.control.readiness import Readiness
 from coalmine_router.control.route_history import Change
 from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
+from tests.doubles.clock import HandClock
 
 ROUTE = Route(
     "digits",
@@ -70,21 +71,17 @@ class Answers:
         return Readiness(ready=True)
 
 
-class FixedClock:
-    def wall_ns(self) -> int:
-        return NOW_NS
-
-    def monotonic_ns(self) -> int:
-        return 0
-
-
 class Rig:
     def __init__(self, waiting_max: int = 8) -> None:
         self.journal = Journal()
         self.answers = Answers()
         self.current = CurrentTable(RouteTable(7, (Backend("blue", ("b:1",)),), (ROUTE,)))
         self.conductor = Conductor(
-            self.current, self.journal, self.answers, FixedClock(), waiting_max=waiting_max
+            self.current,
+            self.journal,
+            self.answers,
+            HandClock(epoch_ns=NOW_NS),
+            waiting_max=waiting_max,
         )
 
     async def weights(self, expect_revision: int = 0, **weights_bp: int) -> RouteTable:

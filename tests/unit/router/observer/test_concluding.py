@@ -27,7 +27,7 @@ from coalmine_router.observer.observed_request import (
 )
 from coalmine_router.observer.route_settings import settings_of
 from coalmine_router.observer.warned import WarningCounts
-from tests.doubles.hand_clock import HandClock
+from tests.doubles.clock import HandClock
 from tests.doubles.oip_backend import request_body, response_body
 from tests.doubles.reports import UNUSED, report, router_config, settings
 

@@ -18,8 +18,8 @@ from coalmine_router.observer.evidence.verdict import VerdictChange
 from coalmine_router.observer.evidence_intake import EvidenceIntake, segment_of
 from coalmine_router.observer.observed_request import ObservedRequest, PairResult, PendingEvidence
 from coalmine_router.observer.route_settings import settings_of
+from tests.doubles.clock import HandClock
 from tests.doubles.exchanges import MATCH, call, exchange, failed, found, mismatch
-from tests.doubles.hand_clock import HandClock
 from tests.doubles.reports import STARTED_NS, UNUSED, report, router_config, settings
 
 SPLIT = {"stable": 9_000, "canary": 1_000}
@@ -36,8 +36,7 @@ class Rig:
         self.trials = Trials()
         self.tally = Tally()
         routes = {name: settings_of(each) for name, each in settings(config).items()}
-        self.clock = HandClock()
-        self.clock.now_ns = STARTED_NS
+        self.clock = HandClock(STARTED_NS)
         self.learning = EvidenceIntake(self.trials, self.tally, routes, self.clock, ready)
 
     def compared(

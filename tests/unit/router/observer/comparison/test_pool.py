@@ -5,8 +5,8 @@ import asyncio
 import pytest
 
 from coalmine_router.observer.comparison.comparer import PoolLimits
+from tests.doubles.clock import HandClock
 from tests.doubles.comparing import Pool, ScriptedWorker, Words, Workers, comparing, run, words
-from tests.doubles.hand_clock import HandClock
 from tests.doubles.waiting import eventually
 
 LARGE = 64 * 1024 + 1

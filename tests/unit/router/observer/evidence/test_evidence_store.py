@@ -23,9 +23,9 @@ from coalmine_router.observer.evidence.trial import Trial, TrialKey
 from coalmine_router.observer.evidence.trial_file import FILE, StoreLimits, TrialFile
 from coalmine_router.observer.evidence.trials import TrialLimits, Trials
 from coalmine_router.observer.evidence.verdict import NO_VERDICT
+from tests.doubles.clock import HandClock
 from tests.doubles.disk import contents
 from tests.doubles.evidence import FAIL, KEY, PAIR, a_comparison
-from tests.doubles.hand_clock import HandClock
 from tests.doubles.waiting import eventually
 
 INT8 = PAIR._replace(candidate="int8")

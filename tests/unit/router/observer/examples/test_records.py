@@ -18,8 +18,8 @@ from coalmine_router.observer.comparison.result import (
 from coalmine_router.observer.examples.example_store import Mismatches
 from coalmine_router.observer.examples.records import SHAPES_MAX, TEXT_MAX, mismatch_record
 from coalmine_router.observer.observed_request import ObservedRequest, PairResult
+from tests.doubles.clock import HandClock
 from tests.doubles.disk import contents
-from tests.doubles.hand_clock import HandClock
 from tests.doubles.oip_backend import request_body, response_body
 from tests.doubles.reports import report
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.examples.example_schema import VERSION
 from coalmine_router.observer.examples.example_store import Mismatches
-from tests.doubles.hand_clock import HandClock
+from tests.doubles.clock import HandClock
 
 _VERSION_1 = """
 CREATE TABLE mismatch (

@@ -19,8 +19,8 @@ from coalmine.errors import InvalidRequest, NotFound, Unavailable
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.examples.example_store import Mismatches, MismatchLimits
 from coalmine_router.observer.examples.waiting_examples import WaitingLimits
+from tests.doubles.clock import HandClock
 from tests.doubles.disk import contents
-from tests.doubles.hand_clock import HandClock
 from tests.doubles.waiting import eventually
 
 DAY_NS = 24 * 3_600 * 10**9

@@ -15,9 +15,9 @@ from coalmine_router.observer.evidence.verdict import NO_VERDICT, Verdict, Verdi
 from coalmine_router.observer.observed_request import ObservedRequest
 from coalmine_router.observer.output.span_writer import NoSpans, SpanWriter
 from coalmine_router.observer.route_settings import UNSET, settings_of
+from tests.doubles.clock import HandClock
 from tests.doubles.evidence import FAIL
 from tests.doubles.exchanges import MATCH, call, exchange, failed, found, mismatch
-from tests.doubles.hand_clock import HandClock
 from tests.doubles.reports import UNUSED, report, router_config, settings
 
 GONE = ComparedAnswer(code="INTERNAL", message="no digit in 'hunter2'")
