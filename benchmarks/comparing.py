@@ -22,7 +22,7 @@ from coalmine_router.config.compare_section import CompareConfig
 from coalmine_router.observer.comparison.job import Job, run
 from coalmine_router.observer.comparison.result import ComparedAnswer
 from coalmine_router.observer.evidence.counts import Evidence
-from coalmine_router.observer.evidence.gates.all_gates import GateSettings, judged
+from coalmine_router.observer.evidence.gates.all_gates import GateSettings, verdict_after
 from coalmine_router.observer.evidence.verdict import NO_VERDICT
 
 ROUNDS: Final = 7
@@ -80,7 +80,7 @@ def judging(each: Job) -> Work:
     def work() -> None:
         nonlocal verdict
         evidence.add(run(each).comparisons[0])
-        verdict = judged(evidence, gates, verdict, at_ns=0, trace_id=b"")
+        verdict = verdict_after(evidence, gates, verdict, at_ns=0, trace_id=b"")
 
     return work
 

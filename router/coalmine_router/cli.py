@@ -85,14 +85,14 @@ def run(
     Example: coalmine router run --config router.yaml --workers 2
     """
     from coalmine_router import app
-    from coalmine_router.config.file import checked
+    from coalmine_router.config.file import parse
     from coalmine_router.supervisor import Grace
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
         shares = Grace.of(_seconds(grace))
         text = content_of(config)
         bounds = WorkerBounds(_seconds(max_worker_age, "--max-worker-age"), max_worker_mib)
-        checked_config = checked(text, path=config)
+        checked_config = parse(text, path=config)
         settings = app.RunSettings(config, text, checked_config, workers, shares, bounds)
         return app.run(settings, stop)
 

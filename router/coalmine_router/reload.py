@@ -11,7 +11,7 @@ import structlog
 from coalmine.errors import StartError, reason_of
 from coalmine.process.child_process import Command
 from coalmine.process.text_file import content_of
-from coalmine_router.config.file import RouterConfig, checked
+from coalmine_router.config.file import RouterConfig, parse
 from coalmine_router.files import check_files
 from coalmine_router.state_folder import open_state
 
@@ -89,7 +89,7 @@ class Reload:
         _log.info("reload_asked", file=str(self._file))
         try:
             text = content_of(self._file)
-            wanted = checked(text, path=self._file)
+            wanted = parse(text, path=self._file)
             check_files(wanted)
             config = unmoved(self._config, wanted)
             proxies = self._proxies(config)

@@ -142,15 +142,15 @@ def _rule(value: Any) -> BuiltInRule | OwnRule:
         return value
     name = value.get("rule") if isinstance(value, dict) else None
     if isinstance(name, str) and name not in _BUILT_IN_NAMES:
-        return _own(name).model_validate(value)
+        return _own_rule(name).model_validate(value)
     return _built_in.validate_python(value)
 
 
-def _written(rule: BuiltInRule | OwnRule) -> dict[str, Any]:
+def _settings_of(rule: BuiltInRule | OwnRule) -> dict[str, Any]:
     return rule.model_dump(mode="json", by_alias=True)
 
 
-RuleConfig = Annotated[BuiltInRule | OwnRule, PlainValidator(_rule), PlainSerializer(_written)]
+RuleConfig = Annotated[BuiltInRule | OwnRule, PlainValidator(_rule), PlainSerializer(_settings_of)]
 
 
 class CompareConfig(Strict):
@@ -173,8 +173,8 @@ def digest(rules: CompareConfig) -> str:
     """
     whole = {
         "batched": rules.batched,
-        "default": _told(rules.default),
-        "outputs": {name: _told(rule) for name, rule in rules.outputs.items()},
+        "default": _digest_fields(rules.default),
+        "outputs": {name: _digest_fields(rule) for name, rule in rules.outputs.items()},
     }
     text = json.dumps(whole, sort_keys=True)
     return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
@@ -186,25 +186,25 @@ def unknown_outputs(rules: CompareConfig, names: Iterable[str]) -> list[str]:
     return [name for name in rules.outputs if name not in known]
 
 
-def _told(rule: BuiltInRule | OwnRule) -> dict[str, Any]:
-    told = _written(rule)
+def _digest_fields(rule: BuiltInRule | OwnRule) -> dict[str, Any]:
+    fields = _settings_of(rule)
     if isinstance(rule, OwnRule):
-        told["class"] = f"{type(rule).__module__}.{type(rule).__qualname__}"
-    return told
+        fields["class"] = f"{type(rule).__module__}.{type(rule).__qualname__}"
+    return fields
 
 
 # ---------------------------------------------------------------- rules of installed packages
 
 
-def _own(name: str) -> type[OwnRule]:
+def _own_rule(name: str) -> type[OwnRule]:
     installed = {each.name: each for each in entry_points(group=RULES_GROUP)}
     if name not in installed:
         names = ", ".join([*_BUILT_IN_NAMES, *sorted(set(installed) - set(_BUILT_IN_NAMES))])
         raise ValueError(f"no rule '{name}', expected one of {names}")
-    return _loaded(installed[name])
+    return _load_rule(installed[name])
 
 
-def _loaded(entry: EntryPoint) -> type[OwnRule]:
+def _load_rule(entry: EntryPoint) -> type[OwnRule]:
     try:
         found = entry.load()
     except Exception as error:

@@ -101,10 +101,10 @@ class RouterConfig(Strict):
 
 def read(path: Path) -> RouterConfig:
     """Return the file's content, checked as a whole. Raises StartError, in one line."""
-    return checked(content_of(path), path=path)
+    return parse(content_of(path), path=path)
 
 
-def checked(text: str, *, path: Path) -> RouterConfig:
+def parse(text: str, *, path: Path) -> RouterConfig:
     """Return `text`, which `path` holds, checked as a whole. Raises StartError, in one line."""
     config = config_file.parse(text, RouterConfig, path=path)
     places = {"listen": config.listen, "control.listen": config.control.listen, "http": config.http}

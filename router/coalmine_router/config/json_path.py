@@ -41,9 +41,9 @@ def _step(found: re.Match[str]) -> Step:
     return found["key"] or found["quoted"] or ""
 
 
-def _checked(path: str) -> str:
+def _json_path(path: str) -> str:
     steps(path)
     return path
 
 
-JsonPath = Annotated[str, StringConstraints(max_length=256), AfterValidator(_checked)]
+JsonPath = Annotated[str, StringConstraints(max_length=256), AfterValidator(_json_path)]

@@ -51,12 +51,23 @@ MetadataKey = Annotated[
 
 
 def _target(target: str) -> str:
-    """Return a gRPC target: host:port, dns:///host:port, dns://server/host:port, or a path."""
+    """Return a gRPC target: host:port, dns:///host:port, dns://server/host:port, or a path.
+
+    Raises ValueError for anything else.
+    """
     problem = f"expected host:port, dns:///host:port or unix:PATH, got {target!r:.100}"
     if len(target) > _TARGET_CHARS_MAX or not target.isascii() or not target.isprintable():
         raise ValueError(problem)
-    if target.startswith("unix:"):
-        return _with(target.removeprefix("unix:").lstrip("/") != "", target, problem)
+    if not (_has_path(target) if target.startswith("unix:") else _has_host_and_port(target)):
+        raise ValueError(problem)
+    return target
+
+
+def _has_path(target: str) -> bool:
+    return target.removeprefix("unix:").lstrip("/") != ""
+
+
+def _has_host_and_port(target: str) -> bool:
     address = target
     for scheme in _SCHEMES:
         if target.startswith(scheme):
@@ -64,14 +75,8 @@ def _target(target: str) -> str:
     try:
         host, port = split_address(address)
     except StartError:
-        raise ValueError(problem) from None
-    return _with(bool(host) and port != 0 and not {" ", "/"} & set(host), target, problem)
-
-
-def _with(is_good: bool, target: str, problem: str) -> str:  # noqa: FBT001 - the one thing it is about
-    if not is_good:
-        raise ValueError(problem)
-    return target
+        return False
+    return bool(host) and port != 0 and not {" ", "/"} & set(host)
 
 
 Target = Annotated[str, AfterValidator(_target)]

@@ -10,7 +10,7 @@ from coalmine_router.observer.evidence.address_evidence import AsksReady, ReadyA
 from coalmine_router.observer.evidence.cohorts import Cohorts
 from coalmine_router.observer.evidence.counts import WHOLE, Events, Evidence
 from coalmine_router.observer.evidence.figures import figures
-from coalmine_router.observer.evidence.gates.all_gates import judged
+from coalmine_router.observer.evidence.gates.all_gates import verdict_after
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.tally import Tally
 from coalmine_router.observer.evidence.trial import Trial, TrialKey
@@ -74,7 +74,7 @@ class EvidenceIntake:
                 is_candidate=event.is_candidate,
                 began_ns=min(began_ns, now_ns),
             )
-        return self._cohorts.ended(pair, now_ns, timeout_ns)
+        return self._cohorts.take_complete(pair, now_ns, timeout_ns)
 
     def trial_of(self, route: Route, found: PairResult) -> Trial:
         """Return the trial that a comparison belongs to."""
@@ -116,7 +116,7 @@ class EvidenceIntake:
         gates = settings.gates
         before, now_ns = trial.verdict, self._clock.wall_ns()
         ready = ReadyAddresses.of(trial.pair, self._ready)
-        trial.verdict = judged(
+        trial.verdict = verdict_after(
             trial.evidence, gates, before, at_ns=now_ns, trace_id=trace_id, ready=ready
         )
         if trial.verdict.verdict != before.verdict:

@@ -80,12 +80,12 @@ class ObserverQueries:
 
     async def trials(self, route: str, candidate: str, limit: int) -> list[pb.ComparisonCounts]:
         """Return a route's trials, newest first; with `candidate`, only its. Raises Unavailable."""
-        found = await self._store.listed(route, candidate, limit)
+        found = await self._store.find_trials(route, candidate, limit)
         return [trial_counts(each, self._gates(route), self._ready) for each in found]
 
     async def mismatches(self, wanted: pb.ListMismatchesRequest) -> list[pb.Mismatch]:
         """Return kept mismatches, without bodies and values. Raises InvalidRequest."""
-        return await self._examples.listed(wanted)
+        return await self._examples.find(wanted)
 
     async def mismatch(self, route: str, record_id: str) -> pb.Mismatch:
         """Return a kept mismatch, whole. Raises NotFound."""

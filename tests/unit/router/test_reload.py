@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from coalmine.errors import StartError
 from coalmine.process.child_process import Command
-from coalmine_router.config.file import RouterConfig, checked
+from coalmine_router.config.file import RouterConfig, parse
 from coalmine_router.reload import Reload, moved, unmoved
 from tests.doubles.waiting import eventually
 
@@ -42,7 +42,7 @@ class Router:
         self.reload = Reload(
             self.file,
             FILE,
-            checked(FILE, path=self.file),
+            parse(FILE, path=self.file),
             in_force=self.in_force,
             succeed_control=self._succeed,
             proxies=self._proxies,
@@ -196,7 +196,7 @@ async def test_a_signal_during_a_reload_is_not_lost(router: Router) -> None:
 )
 def test_what_needs_a_restart_is_named_and_kept(key: str, before: str, after: str) -> None:
     path = Path("router.yaml")
-    was = checked(FILE, path=path)
-    wanted = checked(FILE.replace(before, after), path=path)
+    was = parse(FILE, path=path)
+    wanted = parse(FILE.replace(before, after), path=path)
     assert list(moved(was, wanted)) == [key]
     assert unmoved(was, wanted) == was

@@ -48,7 +48,7 @@ class Cohorts:
             return
         of.open.setdefault(number, Events()).add(weights_bp, is_candidate=is_candidate)
 
-    def ended(self, pair: Pair, now_ns: int, timeout_ns: int) -> list[Events]:
+    def take_complete(self, pair: Pair, now_ns: int, timeout_ns: int) -> list[Events]:
         """Return the cohorts that nobody can be missing from any more; each once."""
         of = self._pairs.setdefault(pair, _OfPair())
         wait_ns = min(timeout_ns + _REPORTED_NS, WAIT_NS_MAX)

@@ -171,7 +171,7 @@ class Evidence:
         if segment is not None:
             self._segment(segment).add(comparison)
         if comparison.is_judged:
-            self._judged(comparison)
+            self._add_judged(comparison)
 
     def add_noise(self, comparison: Comparison, noise: Comparison) -> dict[str, float]:
         """Count the reference's answer against itself, beside the candidate's against it.
@@ -181,9 +181,11 @@ class Evidence:
         if not (comparison.is_judged and noise.is_judged):
             return {}
         self.noise_pairs += 1
-        itself = {result.output: result.share for result in (_whole(noise), *_told(noise))}
+        itself = {
+            result.output: result.share for result in (_whole(noise), *_judged_outputs(noise))
+        }
         differences: dict[str, float] = {}
-        for result in (_whole(comparison), *_told(comparison)):
+        for result in (_whole(comparison), *_judged_outputs(comparison)):
             share = itself.get(result.output, 0.0)
             self._part(result.output).noise.add(share)
             differences[result.output] = result.share - share
@@ -195,12 +197,12 @@ class Evidence:
         for name, mean in means.items():
             self._part(name).beyond_noise.add(mean)
 
-    def _judged(self, comparison: Comparison) -> None:
+    def _add_judged(self, comparison: Comparison) -> None:
         self.rows += comparison.rows
         self.rows_mismatch += comparison.rows_mismatch
         self.shares.add(comparison.share)
         self.whole.add(_whole(comparison))
-        for result in _told(comparison):
+        for result in _judged_outputs(comparison):
             self._output(result.output).add(result)
 
     def _part(self, name: str) -> OutputEvidence:
@@ -216,7 +218,7 @@ class Evidence:
         return self.segments.setdefault(name if known else OTHER, SegmentEvidence())
 
 
-def _told(comparison: Comparison) -> Iterator[OutputResult]:
+def _judged_outputs(comparison: Comparison) -> Iterator[OutputResult]:
     return (each for each in comparison.outputs if each.outcome in {"match", "mismatch"})
 
 

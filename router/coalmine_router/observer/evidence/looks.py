@@ -16,7 +16,9 @@ class Look(NamedTuple):
     against: Finding = "fail"
 
 
-def looked(before: Gate, look: Look, log_needed: float, reason: Callable[[Finding], str]) -> Gate:
+def evaluate_gate(
+    before: Gate, look: Look, log_needed: float, reason: Callable[[Finding], str]
+) -> Gate:
     """Return the gate after a look.
 
     By Ville's inequality it is the greatest e-value that counts, so what once crossed stays so. A

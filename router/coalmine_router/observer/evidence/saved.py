@@ -88,17 +88,17 @@ def from_text(text: str, pair: Pair, number: int, *, began_ns: int, ended_ns: in
 # ---------------------------------------------------------------- added up
 
 
-def merged(one: Evidence, other: Evidence) -> Evidence:
+def merged_evidence(one: Evidence, other: Evidence) -> Evidence:
     """Return what two routers saw together.
 
     Sums, but for the largest of `max_…` and one text of two; of segments and outputs the union,
     which may be larger than either's bound.
     """
-    found: Evidence = _merged(one, other)
+    found: Evidence = _merged_values(one, other)
     return found
 
 
-def _merged(one: Any, other: Any) -> Any:
+def _merged_values(one: Any, other: Any) -> Any:
     if is_dataclass(one):
         made: Callable[..., Any] = type(one)
         return made(
@@ -110,7 +110,7 @@ def _merged(one: Any, other: Any) -> Any:
     if isinstance(one, dict):
         return _merged_dict(one, other)
     if isinstance(one, list):
-        return [_merged(*both) for both in zip(one, other, strict=True)]
+        return [_merged_values(*both) for both in zip(one, other, strict=True)]
     if isinstance(one, str):
         return one or other
     return one + other
@@ -122,9 +122,9 @@ def _merged_dict(one: dict[Any, Any], other: dict[Any, Any]) -> dict[Any, Any]:
         # What one of them lacks is a sum of nothing.
         found: Any = one.get(key, other.get(key))
         nothing = [0] * len(found) if isinstance(found, list) else type(found)()
-        made[key] = _merged(one.get(key, nothing), other.get(key, nothing))
+        made[key] = _merged_values(one.get(key, nothing), other.get(key, nothing))
     return made
 
 
 def _way(name: str) -> Callable[[Any, Any], Any]:
-    return max if name.startswith("max_") else _merged
+    return max if name.startswith("max_") else _merged_values

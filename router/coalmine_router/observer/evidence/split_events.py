@@ -35,7 +35,7 @@ def log_off_split(events: Events) -> float:
     return _log_mean(events, _OFF)
 
 
-def expected(events: Events) -> float:
+def expected_events(events: Events) -> float:
     """Return how many of the events would be the candidate's by its share."""
     pairs = events.by_weights.items()
     return sum(count * own / max(own + other, 1) for (own, other), (count, _) in pairs)

@@ -70,7 +70,9 @@ class EvidenceStore:
     async def _load(self, restore: Restore) -> None:
         now_ns = self._clock.wall_ns()
         try:
-            rows, numbered = await self._in_thread(lambda: self._file.opened(self._known, now_ns))
+            rows, numbered = await self._in_thread(
+                lambda: self._file.open_known(self._known, now_ns)
+            )
         except Unreadable as error:
             _log.warning("evidence_begins_anew", path=str(self._path), error=str(error))
             self._file.begin_anew()
@@ -105,21 +107,21 @@ class EvidenceStore:
             is_saved = False
             try:
                 is_well = not taken and not self._outage.trouble
-                is_saved = is_well or await self._saved(taken)
+                is_saved = is_well or await self._save_rows(taken)
             finally:
                 if not is_saved:
                     self._trials.still_changed(taken)
                 self.not_saved = 0 if is_saved else len(taken)
         return is_saved
 
-    async def listed(self, route: str, candidate: str, limit: int) -> list[Trial]:
+    async def find_trials(self, route: str, candidate: str, limit: int) -> list[Trial]:
         """Return trials of a route, the newest first; of all candidates where that is "".
 
         A limit of 0 is 20. Raises Unavailable where the file can't be read.
         """
         limit = limit or LISTED_DEFAULT
         await self.save()
-        rows = await self._asked(lambda: self._file.ended(route, candidate, limit))
+        rows = await self._read_in_thread(lambda: self._file.ended_trials(route, candidate, limit))
         opened = (
             each for each in self._trials.open(route) if candidate in {"", each.pair.candidate}
         )
@@ -151,19 +153,19 @@ class EvidenceStore:
             except FAILURES as error:
                 self._note_failing(error)
 
-    async def _saved(self, taken: Sequence[Trial]) -> bool:
+    async def _save_rows(self, taken: Sequence[Trial]) -> bool:
         rows, verdicts = [], []
         for trial in taken:
             rows.append(_row(trial))
             verdicts.append(trial.verdict)
             # Each is whole; between them, others have their turn.
             await asyncio.sleep(0)
-        is_saved = await self._tried(rows)
+        is_saved = await self._try_write(rows)
         for trial, verdict in zip(taken, verdicts, strict=True):
             trial.kept = verdict
         return is_saved
 
-    async def _tried(self, rows: Sequence[Row]) -> bool:
+    async def _try_write(self, rows: Sequence[Row]) -> bool:
         if not self._is_loaded:
             return False
         try:
@@ -174,7 +176,7 @@ class EvidenceStore:
         self._outage.note_over()
         return True
 
-    async def _asked(self, read: Callable[[], Result]) -> Result:
+    async def _read_in_thread(self, read: Callable[[], Result]) -> Result:
         try:
             return await self._in_thread(read)
         except FAILURES as error:

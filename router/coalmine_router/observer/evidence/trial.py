@@ -43,7 +43,7 @@ class TrialKey:
             candidate_version=self.candidate_version or other.candidate_version,
         )
 
-    def bounded(self) -> "TrialKey":
+    def with_bounded_versions(self) -> "TrialKey":
         """Return this key with versions that fit: models choose what they say."""
         if max(len(self.reference_version), len(self.candidate_version)) <= VERSION_CHARS_MAX:
             return self

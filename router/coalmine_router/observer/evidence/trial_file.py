@@ -112,7 +112,7 @@ class TrialFile:
         """Have what is there set aside before anything is written."""
         self._begins_anew = True
 
-    def opened(
+    def open_known(
         self, known: Callable[[Pair], bool], now_ns: int
     ) -> tuple[list[Row], dict[Pair, int]]:
         """Return the open trials of known pairs, and each pair's last number; end the others."""
@@ -146,10 +146,10 @@ class TrialFile:
         self._opened = None
         drop_journal(self._path)
 
-    def ended(self, route: str, candidate: str, limit: int) -> list[Row]:
+    def ended_trials(self, route: str, candidate: str, limit: int) -> list[Row]:
         """Return the newest ended trials of a route; of all candidates where that is ""."""
         asked = (route, candidate, limit)
-        return [Row.of(*each) for each in self._connected().execute(_ENDED, asked)]
+        return [Row.of(*each) for each in self._connect().execute(_ENDED, asked)]
 
     def write(self, rows: Sequence[Row]) -> None:
         """Put the rows in the place of those with their numbers; all of them, or none."""
@@ -167,20 +167,20 @@ class TrialFile:
             self._database.close()
             self._database = None
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         if self._database is None:
             if self._begins_anew:
                 set_aside(self._path, f"{self._path.name}.unreadable")
                 self._begins_anew, self._opened = False, None
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._database = _opened(self._path, self._patience_s)
+            self._database = _open(self._path, self._patience_s)
             self._opened = identity(self._path)
         return self._database
 
     @contextlib.contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
         try:
-            database = self._connected()
+            database = self._connect()
             require_short_log(database)
             with transaction(database):
                 yield database
@@ -194,7 +194,7 @@ def _open_trials(database: sqlite3.Connection) -> tuple[list[Row], dict[Pair, in
     return found, {Pair(*each[:3]): each[3] for each in database.execute(_NUMBERED)}
 
 
-def _opened(path: Path, busy_s: float) -> sqlite3.Connection:
+def _open(path: Path, busy_s: float) -> sqlite3.Connection:
     """Return the file, made where it is missing; a newer coalmine's is left untouched.
 
     Raises sqlite3.Error or OSError, and Unreadable for one that is damaged.

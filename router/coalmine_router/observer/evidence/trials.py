@@ -57,7 +57,7 @@ class Trials:
 
         An older one becomes the current one again once it alone gets comparisons: a rollback.
         """
-        key = key.bounded()
+        key = key.with_bounded_versions()
         found = self._pairs.get(pair)
         if found is None:
             return self._changes(self._first(pair, key, now_ns))
@@ -65,7 +65,7 @@ class Trials:
         if trial is None:
             trial = self._begin(found, pair, key, now_ns)
         else:
-            self._compared(found, trial, key)
+            self._note_comparison(found, trial, key)
         return self._changes(trial)
 
     def current(self, pair: Pair, key: TrialKey, now_ns: int) -> Trial:
@@ -102,14 +102,14 @@ class Trials:
         _turn_to(found, trial)
         return trial
 
-    def _compared(self, found: _OfPair, trial: Trial, key: TrialKey) -> None:
+    def _note_comparison(self, found: _OfPair, trial: Trial, key: TrialKey) -> None:
         trial.key = trial.key.with_versions_of(key)
         if trial is found.current:
             # One that doesn't say its version may be anybody's: it doesn't speak for the current.
             if key == trial.key:
                 found.since.clear()
             return
-        _used(found, trial)
+        _move_to_end(found, trial)
         since = found.since[trial.number] = found.since.get(trial.number, 0) + 1
         # Settings are this process's own, so those of the current one are gone for good.
         gone = not found.current.key.has_settings_of(key)
@@ -221,7 +221,7 @@ def _renumber(found: _OfPair, changed: list[Trial], after: int) -> None:
     found.since = {number + after: count for number, count in found.since.items()}
 
 
-def _used(found: _OfPair, trial: Trial) -> None:
+def _move_to_end(found: _OfPair, trial: Trial) -> None:
     found.open.remove(trial)
     found.open.append(trial)
 

@@ -25,7 +25,7 @@ def check(wanted: pb.ListMismatchesRequest) -> None:
         raise InvalidRequest(f"kind: expected one of {', '.join(KINDS)}, got '{wanted.kind}'")
 
 
-def listed(
+def matching_records(
     database: sqlite3.Connection, wanted: pb.ListMismatchesRequest, now_ns: int
 ) -> list[pb.Mismatch]:
     """Return what is wanted, without bodies and without values; a limit of 0 is 20."""
@@ -59,7 +59,7 @@ def _without_values(record: pb.Mismatch) -> pb.Mismatch:
     return record
 
 
-def got(
+def record_with_id(
     database: sqlite3.Connection, route: str, record_id: str, now_ns: int
 ) -> pb.Mismatch | None:
     """Return one record, whole; None where there is no such record."""

@@ -124,7 +124,7 @@ class Mismatches:
                 writing = asyncio.shield(self._in_thread(lambda: self._write(batch)))
                 self._waiting.spend(await writing)
 
-    async def listed(self, wanted: pb.ListMismatchesRequest) -> list[pb.Mismatch]:
+    async def find(self, wanted: pb.ListMismatchesRequest) -> list[pb.Mismatch]:
         """Return records without bodies and values, the newest or the worst first.
 
         A limit of 0 is 20. Raises InvalidRequest for a kind that there isn't, Unavailable where the
@@ -132,15 +132,17 @@ class Mismatches:
         """
         example_queries.check(wanted)
         await self.write(wanted.route)
-        return await self._asked(
-            lambda: example_queries.listed(self._connected(), wanted, self._clock.wall_ns())
+        return await self._read_in_thread(
+            lambda: example_queries.matching_records(self._connect(), wanted, self._clock.wall_ns())
         )
 
     async def get(self, route: str, record_id: str) -> pb.Mismatch:
         """Return one record, whole. Raises NotFound, or Unavailable."""
         await self.write(route)
-        found = await self._asked(
-            lambda: example_queries.got(self._connected(), route, record_id, self._clock.wall_ns())
+        found = await self._read_in_thread(
+            lambda: example_queries.record_with_id(
+                self._connect(), route, record_id, self._clock.wall_ns()
+            )
         )
         if found is None:
             raise NotFound(f"route '{route}' has no kept mismatch '{record_id}'")
@@ -173,7 +175,7 @@ class Mismatches:
         await self._in_thread(self._disconnect)
         self._thread.shutdown()
 
-    async def _asked(self, read: Callable[[], Result]) -> Result:
+    async def _read_in_thread(self, read: Callable[[], Result]) -> Result:
         try:
             return await self._in_thread(read)
         except (sqlite3.Error, OSError) as error:
@@ -184,7 +186,7 @@ class Mismatches:
 
     # ------------------------------------------------------------ in the thread
 
-    def _connected(self) -> sqlite3.Connection:
+    def _connect(self) -> sqlite3.Connection:
         self._look_for_file()
         if self._database is None:
             # Once a write failed, the next ones don't wait: whoever reads stands behind them.
@@ -229,7 +231,7 @@ class Mismatches:
             return 0
 
     def _insert(self, batch: Sequence[Example]) -> int:
-        database = self._connected()
+        database = self._connect()
         require_short_log(database)
         first = self._first_sequence
         records = [Numbered(first + each.rank.number, each.record) for each in batch]
@@ -254,7 +256,7 @@ class Mismatches:
             return 0
 
     def _expire(self) -> int:
-        database = self._connected()
+        database = self._connect()
         with transaction(database):
             free = reservoir.free_bytes(database)
             removed = reservoir.expire(database, self._clock.wall_ns())

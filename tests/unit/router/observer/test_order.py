@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine_router.observer.evidence.counts import Evidence
-from coalmine_router.observer.evidence.gates.all_gates import GateSettings, judged
+from coalmine_router.observer.evidence.gates.all_gates import GateSettings, verdict_after
 from coalmine_router.observer.evidence.verdict import NO_VERDICT
 from coalmine_router.observer.order import InOrder
 from tests.doubles.evidence import a_comparison
@@ -84,5 +84,5 @@ def fails(found: Iterable[bool]) -> bool:
     for is_bad in found:
         evidence.add(BAD if is_bad else SAME)
         evidence.failures.add(0.0)
-        verdict = judged(evidence, GateSettings(), verdict, at_ns=1, trace_id=b"t")
+        verdict = verdict_after(evidence, GateSettings(), verdict, at_ns=1, trace_id=b"t")
     return verdict.verdict == "fail"

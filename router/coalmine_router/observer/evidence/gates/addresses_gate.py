@@ -67,7 +67,7 @@ def addresses_gate(
             finding="alarm",
             reason="; ".join(_told_odd(evidence, odd)),
             log_fail=max((*odd.candidate.values(), *odd.reference.values())),
-            log_needed=_needed(evidence, settings, UNDECIDED),
+            log_needed=_log_needed(evidence, settings, UNDECIDED),
         )
     return before if found == before else found
 
@@ -80,14 +80,14 @@ def standing_out(
     Where the router knows no ready ones, among those that were compared of late. An alarm ends when
     the evidence for it is as good as none, so that it doesn't come and go.
     """
-    needed = _needed(evidence, settings, before)
+    needed = _log_needed(evidence, settings, before)
     return StandingOut(
         _over(evidence.reference_addresses, ready.reference, settings, needed),
         _over(evidence.candidate_addresses, ready.candidate, settings, needed),
     )
 
 
-def _needed(evidence: Evidence, settings: GateSettings, before: Gate) -> float:
+def _log_needed(evidence: Evidence, settings: GateSettings, before: Gate) -> float:
     number = evidence.reference_addresses.known + evidence.candidate_addresses.known
     return log(max(1, number)) + (0.0 if before.finding == "alarm" else settings.log_needed)
 

@@ -19,7 +19,7 @@ from coalmine_router.observer.evidence.mixture import log_evidence
 from coalmine_router.observer.evidence.settings import GateSettings, gate_settings
 from coalmine_router.observer.evidence.verdict import NO_VERDICT, Gate, GateName, Verdict, Word
 
-__all__ = ["GateSettings", "gate_settings", "judged", "segment_verdicts"]
+__all__ = ["GateSettings", "gate_settings", "segment_verdicts", "verdict_after"]
 
 _UNCOMPARED: Final[dict[Outcome, str]] = {
     "error": "failed",
@@ -35,7 +35,7 @@ _NEEDED: Final[tuple[GateName, ...]] = ("mismatch", "errors", "addresses")
 _NONE_KNOWN: Final = ReadyAddresses()
 
 
-def judged(
+def verdict_after(
     evidence: Evidence,
     gates: GateSettings,
     before: Verdict,
@@ -53,10 +53,10 @@ def judged(
     """
     if before.verdict == "fail":
         return _with_odd_address(before, evidence, gates, ready, at_ns)
-    found = _looked(evidence, gates, before, ready, at_ns)
+    found = _evaluate_gates(evidence, gates, before, ready, at_ns)
     if len(found) == len(before.gates) and all(map(_is_same, found, before.gates)):
         # What failed or was skipped is seen by no gate, as long as nothing was compared.
-        return before if evidence.shares.requests else _retold(before, evidence, gates)
+        return before if evidence.shares.requests else _with_present_reason(before, evidence, gates)
     word = _word(found, gates, before.verdict)
     reason = _reason(word, found, evidence, gates)
     if word == before.verdict:
@@ -68,7 +68,7 @@ def _is_same(one: Gate, other: Gate) -> bool:
     return one is other
 
 
-def _retold(before: Verdict, evidence: Evidence, gates: GateSettings) -> Verdict:
+def _with_present_reason(before: Verdict, evidence: Evidence, gates: GateSettings) -> Verdict:
     reason = _reason(before.verdict, before.gates, evidence, gates)
     return before if reason == before.reason else replace(before, reason=reason)
 
@@ -87,7 +87,7 @@ def _with_odd_address(
     return replace(before, gates=found, reason=_against(found))
 
 
-def _looked(
+def _evaluate_gates(
     evidence: Evidence, gates: GateSettings, before: Verdict, ready: ReadyAddresses, at_ns: int
 ) -> tuple[Gate, ...]:
     seen = {**_UNSEEN, **{gate.gate: gate for gate in before.gates}}
@@ -126,14 +126,14 @@ def _reason(word: Word, found: tuple[Gate, ...], evidence: Evidence, gates: Gate
         return against
     if word == "pass":
         return "; ".join(filter(None, (each.reason for each in found if each.finding == "pass")))
-    return _undecided(found, evidence, gates)
+    return _open_reason(found, evidence, gates)
 
 
 def _against(found: tuple[Gate, ...]) -> str:
     return "; ".join(each.reason for each in found if each.finding in {"fail", "alarm"})
 
 
-def _undecided(found: tuple[Gate, ...], evidence: Evidence, gates: GateSettings) -> str:
+def _open_reason(found: tuple[Gate, ...], evidence: Evidence, gates: GateSettings) -> str:
     requests = evidence.shares.requests
     if gates.max_mismatch_rate is None:
         return "predictions are not judged: the route has no max_mismatch_rate"

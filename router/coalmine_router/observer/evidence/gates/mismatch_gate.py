@@ -19,7 +19,7 @@ from coalmine_router.observer.evidence.counts import Evidence, OutputEvidence
 from coalmine_router.observer.evidence.differences import Differences
 from coalmine_router.observer.evidence.gates.wording import percent, within
 from coalmine_router.observer.evidence.interval import difference_of, rate_of
-from coalmine_router.observer.evidence.looks import Look, looked
+from coalmine_router.observer.evidence.looks import Look, evaluate_gate
 from coalmine_router.observer.evidence.mixture import log_evidence
 from coalmine_router.observer.evidence.paired import log_above, log_below
 from coalmine_router.observer.evidence.settings import GateSettings
@@ -42,8 +42,11 @@ def mismatch_gate(evidence: Evidence, rate: float, settings: GateSettings, befor
     weights = log_evidence(evidence.shares.mismatch, evidence.shares.match, rate)
     log_fail = _once_enough(float(weights.above), observed)
     look = Look(log_fail, float(weights.below), observed, observed >= settings.min_pairs)
-    return looked(
-        before, look, settings.log_needed, lambda finding: _told(evidence, rate, settings, finding)
+    return evaluate_gate(
+        before,
+        look,
+        settings.log_needed,
+        lambda finding: _reason(evidence, rate, settings, finding),
     )
 
 
@@ -51,7 +54,7 @@ def _once_enough(log_fail: float, observed: int) -> float:
     return log_fail if observed >= FAIL_REQUESTS_MIN else 0.0
 
 
-def _told(evidence: Evidence, rate: float, settings: GateSettings, finding: Finding) -> str:
+def _reason(evidence: Evidence, rate: float, settings: GateSettings, finding: Finding) -> str:
     shares = evidence.shares
     said = f"{percent(shares.mean)} of {shares.requests:,} requests mismatch"
     if finding == "open":
@@ -100,7 +103,7 @@ def _beyond_noise(evidence: Evidence, rate: float, settings: GateSettings, befor
         name = worst if is_bad else nearest
         return _told_beyond(name or _WHOLE, outputs[name], rate, settings, finding)
 
-    return looked(before, look, settings.log_needed, told)
+    return evaluate_gate(before, look, settings.log_needed, told)
 
 
 def _thirds(output: OutputEvidence, moments: int) -> tuple[float, float, float]:

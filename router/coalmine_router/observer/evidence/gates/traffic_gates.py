@@ -9,11 +9,11 @@ from coalmine_router.observer.evidence.counts import Events, Evidence
 from coalmine_router.observer.evidence.differences import Differences
 from coalmine_router.observer.evidence.gates.wording import count, percent, within
 from coalmine_router.observer.evidence.interval import rate_of
-from coalmine_router.observer.evidence.looks import Look, looked
+from coalmine_router.observer.evidence.looks import Look, evaluate_gate
 from coalmine_router.observer.evidence.mixture import Weights, log_evidence
 from coalmine_router.observer.evidence.paired import log_above, log_below
 from coalmine_router.observer.evidence.settings import SPLIT_ALPHA, GateSettings
-from coalmine_router.observer.evidence.split_events import expected, log_more, log_off_split
+from coalmine_router.observer.evidence.split_events import expected_events, log_more, log_off_split
 from coalmine_router.observer.evidence.verdict import Finding, Gate
 
 _LOG_2: Final = log(2.0)
@@ -44,7 +44,7 @@ def errors_gate(evidence: Evidence, settings: GateSettings, before: Gate) -> Gat
             return _told_events(events, "errors", finding)
         return _told_failures(evidence, settings, finding)
 
-    return looked(before, look, settings.log_needed, told)
+    return evaluate_gate(before, look, settings.log_needed, told)
 
 
 def _of_copies(evidence: Evidence, settings: GateSettings) -> Weights:
@@ -86,7 +86,7 @@ def slow_gate(evidence: Evidence, settings: GateSettings, before: Gate) -> Gate:
     if events.total == before.observed:
         return before
     look = Look(log_more(events), 0.0, events.total)
-    return looked(
+    return evaluate_gate(
         before,
         look,
         settings.log_needed,
@@ -104,7 +104,7 @@ def split_gate(evidence: Evidence, before: Gate) -> Gate:
     if total < seen + max(1, seen >> _MORE_BITS):
         return before
     look = Look(log_off_split(events), 0.0, total, against="alarm")
-    return looked(
+    return evaluate_gate(
         before, look, _SPLIT_NEEDED, lambda finding: _told_events(events, "requests", finding)
     )
 
@@ -113,7 +113,7 @@ def _told_events(events: Events, what: str, finding: Finding) -> str:
     said = f"{events.of_candidate:,} of {events.total:,} {what} were the candidate's"
     if finding == "open":
         return said
-    by_weight = f"{said}, {count(expected(events))} expected by its weight"
+    by_weight = f"{said}, {count(expected_events(events))} expected by its weight"
     if finding == "alarm":
         return f"{by_weight}: the router does not split as configured"
     return by_weight

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine_router.observer.evidence.address_evidence import ADDRESSES_MAX, VariantAddresses
-from coalmine_router.observer.evidence.saved import from_text, merged, to_text
+from coalmine_router.observer.evidence.saved import from_text, merged_evidence, to_text
 from tests.doubles.evidence import PAIR, a_trial, an_evidence
 
 A, B, C = "10.0.0.1:8001", "10.0.0.2:8001", "10.0.0.3:8001"
@@ -113,7 +113,7 @@ def test_what_two_routers_saw_of_an_address_adds_up() -> None:
     one, other = an_evidence(), an_evidence()
     one.candidate_addresses = seen((A, 1.0), (B, 0.0), (A, 1.0))
     other.candidate_addresses = seen((C, 0.0), (A, 1.0), (C, 0.0), (A, 0.0), (A, 0.0))
-    both = merged(one, other).candidate_addresses
+    both = merged_evidence(one, other).candidate_addresses
     assert both.by_name.keys() == {A, B, C}
     assert (both.by_name[A].compared, both.by_name[A].mismatch) == (5, 3)
     assert (both.compared, both.wrong, both.max_seen_ns) == (8, 3.0, 5)

@@ -10,7 +10,7 @@ from coalmine_router.observer.comparison.result import Comparison
 from coalmine_router.observer.evidence.address_evidence import ReadyAddresses
 from coalmine_router.observer.evidence.counts import Evidence
 from coalmine_router.observer.evidence.gates.addresses_gate import addresses_gate
-from coalmine_router.observer.evidence.gates.all_gates import judged
+from coalmine_router.observer.evidence.gates.all_gates import verdict_after
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.verdict import NO_VERDICT, Gate, Verdict
 from tests.doubles.evidence import a_comparison
@@ -57,7 +57,7 @@ class Rig:
     def judge(
         self, ready: ReadyAddresses = READY, gates: GateSettings = GATES, trace: bytes = b"t"
     ) -> Verdict:
-        self.verdict = judged(
+        self.verdict = verdict_after(
             self.evidence, gates, self.verdict, at_ns=self.now_ns, trace_id=trace, ready=ready
         )
         return self.verdict

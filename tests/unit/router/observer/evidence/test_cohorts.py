@@ -30,18 +30,18 @@ def test_requests_are_counted_once_nobody_can_be_missing_any_more() -> None:
     cohorts.add(PAIR, WEIGHTS, is_candidate=False, began_ns=S)
     cohorts.add(PAIR, WEIGHTS, is_candidate=True, began_ns=2 * S - 1)
     cohorts.add(PAIR, WEIGHTS, is_candidate=False, began_ns=2 * S)
-    assert cohorts.ended(PAIR, (1 + WAITED_S) * S - 1, TIMEOUT_NS) == []
-    assert counted(cohorts.ended(PAIR, (1 + WAITED_S) * S, TIMEOUT_NS)) == (2, 1)
-    assert cohorts.ended(PAIR, (1 + WAITED_S) * S, TIMEOUT_NS) == []
-    assert counted(cohorts.ended(PAIR, 1_000 * S, TIMEOUT_NS)) == (1, 0)
+    assert cohorts.take_complete(PAIR, (1 + WAITED_S) * S - 1, TIMEOUT_NS) == []
+    assert counted(cohorts.take_complete(PAIR, (1 + WAITED_S) * S, TIMEOUT_NS)) == (2, 1)
+    assert cohorts.take_complete(PAIR, (1 + WAITED_S) * S, TIMEOUT_NS) == []
+    assert counted(cohorts.take_complete(PAIR, 1_000 * S, TIMEOUT_NS)) == (1, 0)
 
 
 def test_a_request_that_ends_after_its_cohort_was_counted_is_left_out() -> None:
     cohorts = Cohorts(since_ns=0)
-    cohorts.ended(PAIR, 100 * S, TIMEOUT_NS)
+    cohorts.take_complete(PAIR, 100 * S, TIMEOUT_NS)
     cohorts.add(PAIR, WEIGHTS, is_candidate=True, began_ns=50 * S)
     assert cohorts.left_out == 1
-    assert cohorts.ended(PAIR, 1_000 * S, TIMEOUT_NS) == []
+    assert cohorts.take_complete(PAIR, 1_000 * S, TIMEOUT_NS) == []
 
 
 def test_what_began_before_anybody_looked_is_left_out() -> None:
@@ -49,14 +49,14 @@ def test_what_began_before_anybody_looked_is_left_out() -> None:
     cohorts.add(PAIR, WEIGHTS, is_candidate=True, began_ns=5 * S - 1)
     cohorts.add(PAIR, WEIGHTS, is_candidate=True, began_ns=5 * S)
     assert cohorts.left_out == 1
-    assert counted(cohorts.ended(PAIR, 1_000 * S, TIMEOUT_NS)) == (1, 1)
+    assert counted(cohorts.take_complete(PAIR, 1_000 * S, TIMEOUT_NS)) == (1, 1)
 
 
 def test_no_timeout_keeps_more_than_four_minutes_of_cohorts() -> None:
     cohorts = Cohorts(since_ns=0)
     cohorts.add(PAIR, WEIGHTS, is_candidate=True, began_ns=0)
-    assert cohorts.ended(PAIR, WAIT_NS_MAX + S - 1, 24 * 3_600 * S) == []
-    assert counted(cohorts.ended(PAIR, WAIT_NS_MAX + S, 24 * 3_600 * S)) == (1, 1)
+    assert cohorts.take_complete(PAIR, WAIT_NS_MAX + S - 1, 24 * 3_600 * S) == []
+    assert counted(cohorts.take_complete(PAIR, WAIT_NS_MAX + S, 24 * 3_600 * S)) == (1, 1)
 
 
 @given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 30), st.booleans()), max_size=60))
@@ -65,8 +65,8 @@ def test_each_request_is_counted_once_or_left_out(made: list[tuple[int, int, boo
     found: list[Events] = []
     for began_s, took_s, is_candidate in sorted(made, key=lambda each: each[0] + each[1]):
         cohorts.add(PAIR, WEIGHTS, is_candidate=is_candidate, began_ns=began_s * S)
-        found += cohorts.ended(PAIR, (began_s + took_s) * S, TIMEOUT_NS)
-    found += cohorts.ended(PAIR, 1_000 * S, TIMEOUT_NS)
+        found += cohorts.take_complete(PAIR, (began_s + took_s) * S, TIMEOUT_NS)
+    found += cohorts.take_complete(PAIR, 1_000 * S, TIMEOUT_NS)
     assert counted(found)[0] + cohorts.left_out == len(made)
 
 
@@ -83,7 +83,7 @@ def test_a_slow_candidate_does_not_make_it_seem_that_the_split_is_not_kept(
     evidence, gate, cohorts = Evidence(), Gate("split"), Cohorts(since_ns=0)
     for ended_s, began_s, is_candidate in sorted(ended):
         cohorts.add(PAIR, WEIGHTS, is_candidate=is_candidate, began_ns=int(began_s * S))
-        for cohort in cohorts.ended(PAIR, int(ended_s * S), TIMEOUT_NS):
+        for cohort in cohorts.take_complete(PAIR, int(ended_s * S), TIMEOUT_NS):
             evidence.assigned.add_all(cohort)
         gate = split_gate(evidence, gate)
     assert evidence.assigned.total > 7_000

@@ -47,8 +47,8 @@ class Kept:
             trial.evidence.add(a_comparison())
         return trial
 
-    async def listed(self, candidate: str = "", limit: int = 0) -> list[int]:
-        return [each.number for each in await self.store.listed("digits", candidate, limit)]
+    async def find_trials(self, candidate: str = "", limit: int = 0) -> list[int]:
+        return [each.number for each in await self.store.find_trials("digits", candidate, limit)]
 
 
 def anybody(_pair: Pair) -> bool:
@@ -151,7 +151,7 @@ async def test_a_pair_that_is_gone_stays_in_history_and_its_numbers_go_on(tmp_pa
         before.compared(INT8)
     async with kept(tmp_path / FILE, known=lambda pair: pair != INT8) as without:
         assert [each.pair for each in without.trials.open()] == [PAIR]
-        (ended,) = await without.store.listed("digits", "int8", 0)
+        (ended,) = await without.store.find_trials("digits", "int8", 0)
         assert ended.ended_ns == 1_000
         assert ended.evidence.rows == 4
     async with kept(tmp_path / FILE) as again:
@@ -164,11 +164,11 @@ async def test_trials_are_listed_newest_first_open_ones_and_ended_ones(tmp_path:
             found.compared(key=version(each))
         found.compared(INT8)
         found.compared(Pair("faces", "stable", "canary"))
-        assert await found.listed("canary") == [5, 4, 3, 2, 1]
-        assert await found.listed() == [1, 5, 4, 3, 2, 1]
-        assert await found.listed(limit=2) == [1, 5]
-        assert await found.listed("nobody") == []
-        ends = [each.ended_ns > 0 for each in await found.store.listed("digits", "canary", 0)]
+        assert await found.find_trials("canary") == [5, 4, 3, 2, 1]
+        assert await found.find_trials() == [1, 5, 4, 3, 2, 1]
+        assert await found.find_trials(limit=2) == [1, 5]
+        assert await found.find_trials("nobody") == []
+        ends = [each.ended_ns > 0 for each in await found.store.find_trials("digits", "canary", 0)]
         assert ends == [False, False, True, True, True]
 
 
@@ -177,11 +177,11 @@ async def test_the_history_of_a_pair_and_of_all_is_bounded(tmp_path: Path) -> No
     async with kept(tmp_path / FILE, limits, trials=Trials(TrialLimits(open_of_pair=2))) as found:
         for each in range(9):
             found.compared(key=version(each))
-        assert await found.listed() == [9, 8, 7, 6, 5]
+        assert await found.find_trials() == [9, 8, 7, 6, 5]
         for name in "abcd":
             for each in range(4):
                 found.compared(PAIR._replace(candidate=name), version(each))
-        listed = await found.store.listed("digits", "", 100)
+        listed = await found.store.find_trials("digits", "", 100)
         assert len([each for each in listed if each.ended_ns]) == 5
 
 
@@ -226,10 +226,10 @@ async def test_a_state_folder_that_comes_back_is_used_again(tmp_path: Path) -> N
         found.compared()
         assert not await found.store.save()
         with pytest.raises(Unavailable, match="trials can't be read"):
-            await found.listed()
+            await found.find_trials()
         folder.unlink()
         assert await found.store.save()
-        assert await found.listed() == [1]
+        assert await found.find_trials() == [1]
 
 
 def not_a_database(path: Path) -> None:
@@ -280,7 +280,7 @@ async def test_a_newer_file_is_left_as_it_is_and_evidence_stays_in_memory(tmp_pa
             assert not await found.store.save(trial)
             assert "schema 7 is newer" in found.store.trouble()
             with pytest.raises(Unavailable, match="newer"):
-                await found.listed()
+                await found.find_trials()
     assert [each["event"] for each in logs] == ["evidence_not_saved"]
     assert contents(tmp_path) == newer
 
@@ -307,7 +307,7 @@ async def test_what_could_not_be_read_at_the_start_is_history_once_it_can_and_no
         assert await found.store.save()
         ends = {
             (each.pair.candidate, each.number): (each.ended_ns > 0, each.evidence.rows)
-            for each in await found.store.listed("digits", "", 0)
+            for each in await found.store.find_trials("digits", "", 0)
         }
     assert ends == {
         ("canary", 1): (True, 36),
@@ -352,7 +352,7 @@ async def test_a_file_that_is_damaged_while_it_is_used_is_replaced_by_what_memor
         not_a_database(tmp_path / FILE)
         assert not await found.store.save()
         assert await found.store.save()
-        assert await found.listed() == [1, 1]
+        assert await found.find_trials() == [1, 1]
 
 
 def all_of_it(folder: Path) -> None:
@@ -370,7 +370,7 @@ def the_file_alone(folder: Path) -> None:
 
 def for_an_older_one(folder: Path) -> None:
     all_of_it(folder)
-    TrialFile(folder / FILE, QUICK).opened(anybody, 0)
+    TrialFile(folder / FILE, QUICK).open_known(anybody, 0)
 
 
 @pytest.mark.parametrize("gone", [all_of_it, its_folder, the_file_alone, for_an_older_one])

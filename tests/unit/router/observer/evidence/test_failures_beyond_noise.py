@@ -8,7 +8,7 @@ import pytest
 from coalmine_router.observer.comparison.result import Comparison
 from coalmine_router.observer.evidence.counts import Evidence, Shares
 from coalmine_router.observer.evidence.differences import Differences
-from coalmine_router.observer.evidence.gates.all_gates import judged
+from coalmine_router.observer.evidence.gates.all_gates import verdict_after
 from coalmine_router.observer.evidence.gates.traffic_gates import errors_gate
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.verdict import NO_VERDICT, Gate, Verdict
@@ -29,7 +29,7 @@ def verdict_of(
         add_with_noise(evidence, ERROR if ours else SAME, noise)
         evidence.failures.add(float(ours))
         evidence.failed_more.add(float(ours) - float(theirs))
-        verdict = judged(evidence, NOISY, verdict, at_ns=1, trace_id=b"t")
+        verdict = verdict_after(evidence, NOISY, verdict, at_ns=1, trace_id=b"t")
         if verdict.verdict == "fail":
             break
     return verdict

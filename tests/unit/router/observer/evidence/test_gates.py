@@ -15,10 +15,10 @@ from coalmine_router.observer.evidence.counts import SEGMENTS_MAX, Evidence, Seg
 from coalmine_router.observer.evidence.gates.all_gates import (
     GateSettings,
     gate_settings,
-    judged,
     segment_verdicts,
+    verdict_after,
 )
-from coalmine_router.observer.evidence.saved import merged
+from coalmine_router.observer.evidence.saved import merged_evidence
 from coalmine_router.observer.evidence.verdict import NO_VERDICT, Gate, Verdict
 
 ONE_PERCENT = GateSettings()
@@ -48,7 +48,7 @@ def compared(matches: int, mismatches: int = 0, failures: int = 0) -> Evidence:
 def verdict_of(
     evidence: Evidence, gates: GateSettings = ONE_PERCENT, before: Verdict = NO_VERDICT
 ) -> Verdict:
-    return judged(evidence, gates, before, at_ns=7, trace_id=TRACE)
+    return verdict_after(evidence, gates, before, at_ns=7, trace_id=TRACE)
 
 
 def gate_of(verdict: Verdict, name: str) -> Gate:
@@ -167,7 +167,7 @@ def test_a_time_that_is_none_is_refused(within: object) -> None:
 
 def test_a_verdict_keeps_the_time_and_the_request_that_made_it() -> None:
     passed = verdict_of(compared(449))
-    later = judged(compared(460), ONE_PERCENT, passed, at_ns=99, trace_id=b"other")
+    later = verdict_after(compared(460), ONE_PERCENT, passed, at_ns=99, trace_id=b"other")
     assert (later.verdict, later.at_ns, later.trace_id) == ("pass", 7, TRACE)
     assert later.reason == passed.reason
 
@@ -179,7 +179,7 @@ def test_a_pass_stays_though_a_single_mismatch_comes_after() -> None:
 
 def test_a_candidate_that_breaks_after_it_passed_fails() -> None:
     passed = verdict_of(compared(449))
-    found = judged(compared(449, 40), ONE_PERCENT, passed, at_ns=99, trace_id=b"other")
+    found = verdict_after(compared(449, 40), ONE_PERCENT, passed, at_ns=99, trace_id=b"other")
     assert (found.verdict, found.at_ns, found.trace_id) == ("fail", 99, b"other")
     assert "8.2 % of 489 requests mismatch" in found.reason
 
@@ -189,10 +189,10 @@ def test_each_gate_keeps_the_time_at_which_it_was_decided() -> None:
     unknown = replace(compared(449), failures=Shares())
     first = verdict_of(unknown)
     assert [gate_of(first, name).at_ns for name in ("mismatch", "errors")] == [7, 0]
-    later = judged(failures_known, ONE_PERCENT, first, at_ns=99, trace_id=TRACE)
+    later = verdict_after(failures_known, ONE_PERCENT, first, at_ns=99, trace_id=TRACE)
     assert later.verdict == "pass"
     assert [gate_of(later, name).at_ns for name in ("mismatch", "errors", "split")] == [7, 99, 0]
-    failed = judged(compared(449, 40), ONE_PERCENT, later, at_ns=120, trace_id=TRACE)
+    failed = verdict_after(compared(449, 40), ONE_PERCENT, later, at_ns=120, trace_id=TRACE)
     assert [gate_of(failed, name).at_ns for name in ("mismatch", "errors")] == [120, 99]
 
 
@@ -264,7 +264,7 @@ def test_evidence_of_two_routers_is_judged_as_that_of_one(
             evidence.assigned.add((100, 9_900), is_candidate=has_noise)
     for has_noise in (False, True):
         gates = GateSettings(has_noise=has_noise, min_pairs=1)
-        whole, both = verdict_of(one, gates), verdict_of(merged(*halves), gates)
+        whole, both = verdict_of(one, gates), verdict_of(merged_evidence(*halves), gates)
         assert (both.verdict, both.reason) == (whole.verdict, whole.reason)
         for ours, theirs in zip(both.gates, whole.gates, strict=True):
             assert ours.log_fail == pytest.approx(theirs.log_fail)

@@ -1,6 +1,6 @@
 """What one look at a gate leaves for the next."""
 
-from coalmine_router.observer.evidence.looks import Look, looked
+from coalmine_router.observer.evidence.looks import Look, evaluate_gate
 from coalmine_router.observer.evidence.verdict import Finding, Gate
 
 NEEDED = 3.0
@@ -9,7 +9,7 @@ UNSEEN = Gate("mismatch")
 
 def seen(before: Gate, *looks: Look) -> Gate:
     for look in looks:
-        before = looked(before, look, NEEDED, _reason)
+        before = evaluate_gate(before, look, NEEDED, _reason)
     return before
 
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine_router.observer.evidence.counts import Evidence, OutputEvidence
-from coalmine_router.observer.evidence.saved import Unreadable, from_text, merged, to_text
+from coalmine_router.observer.evidence.saved import Unreadable, from_text, merged_evidence, to_text
 from coalmine_router.observer.evidence.trial import Trial
 from tests.doubles.evidence import PAIR, a_comparison, a_trial, add_with_noise, an_evidence
 
@@ -90,7 +90,7 @@ def test_a_text_that_is_no_json_object_is_refused(text: str) -> None:
 
 def test_the_evidence_of_two_routers_adds_up() -> None:
     one, other = an_evidence(2, "scores"), an_evidence(2, "boxes")
-    both = merged(one, other)
+    both = merged_evidence(one, other)
     assert both.outcomes == {"match": 4, "mismatch": 4, "error": 4}
     assert both.outputs["label"].match == 8
     assert both.outputs["boxes"] == other.outputs["boxes"]
@@ -104,7 +104,7 @@ def test_the_evidence_of_two_routers_adds_up() -> None:
 def test_adding_up_changes_and_shares_nothing() -> None:
     one, other = an_evidence(2, "scores"), an_evidence(3, "boxes")
     before = deepcopy((one, other))
-    both = merged(one, other)
+    both = merged_evidence(one, other)
     add_with_noise(both, a_comparison(), a_comparison(), "acme")
     both.errors.add((103, 9_900), is_candidate=True)
     assert (one, other) == before
@@ -119,4 +119,4 @@ def test_what_two_saw_is_what_one_would_have_seen(one: list[int], other: list[in
             add_with_noise(evidence, a_comparison(each), noise, f"tenant-{each}")
         return evidence
 
-    assert merged(seen(one), seen(other)) == seen([*one, *other])
+    assert merged_evidence(seen(one), seen(other)) == seen([*one, *other])

@@ -12,7 +12,7 @@ from coalmine_router.observer.evidence.counts import Events
 from coalmine_router.observer.evidence.split_events import (
     _MORE,
     _OFF,
-    expected,
+    expected_events,
     log_more,
     log_off_split,
 )
@@ -90,7 +90,7 @@ def test_counts_by_weight_say_what_the_events_say() -> None:
     events = counted(own[0], STEPS)
     assert log_more(events) == pytest.approx(logs(own, STEPS, _MORE)[0, -1])
     assert log_off_split(events) == pytest.approx(logs(own, STEPS, _OFF)[0, -1])
-    assert expected(events) == pytest.approx(STEPS.sum())
+    assert expected_events(events) == pytest.approx(STEPS.sum())
 
 
 def test_events_of_which_one_side_had_no_chance_say_nothing() -> None:

@@ -42,7 +42,7 @@ async def test_the_records_of_an_older_file_are_taken_over(tmp_path: Path) -> No
     older_file(path, old.SerializeToString(), b"\xff\xff", pb.Mismatch(id="b").SerializeToString())
 
     kept = Mismatches(path, routes={}, clock=HandClock())
-    listed = await kept.listed(pb.ListMismatchesRequest(route="digits", output="y", kind="nan"))
+    listed = await kept.find(pb.ListMismatchesRequest(route="digits", output="y", kind="nan"))
     whole = await kept.get("digits", "id-0")
     await kept.close()
 
@@ -70,7 +70,7 @@ async def test_a_file_without_measures_gets_them_from_the_scores_that_it_has(
         database.executescript("DROP TABLE mismatch_rank; PRAGMA user_version = 2")
 
     kept = Mismatches(path, routes={}, clock=HandClock())
-    listed = await kept.listed(pb.ListMismatchesRequest(route="r", worst=True))
+    listed = await kept.find(pb.ListMismatchesRequest(route="r", worst=True))
     whole = await kept.get("r", "id-0")
     await kept.close()
 

@@ -75,7 +75,7 @@ async def store(
 
 async def ids(kept: Mismatches, **wanted: Any) -> list[str]:
     asked = pb.ListMismatchesRequest(**{"route": "digits", **wanted})
-    return [each.id for each in await kept.listed(asked)]
+    return [each.id for each in await kept.find(asked)]
 
 
 def totals(**counts: int) -> dict[str, int]:
@@ -88,7 +88,7 @@ async def test_the_newest_come_first_and_only_one_by_one_with_bodies(tmp_path: P
     async with store(tmp_path / "state" / "m.sqlite") as kept:
         for each in range(3):
             kept.offer(record(each))
-        listed = await kept.listed(pb.ListMismatchesRequest(route="digits", limit=2))
+        listed = await kept.find(pb.ListMismatchesRequest(route="digits", limit=2))
         whole = await kept.get("digits", "id-1")
     assert [each.id for each in listed] == ["id-2", "id-1"]
     assert not any(
@@ -270,7 +270,7 @@ async def test_a_list_shows_no_values(tmp_path: Path) -> None:
         secret = record(1, max_abs_diff=0.5)
         secret.note = "what the caller says"
         kept.offer(secret)
-        (listed,) = await kept.listed(pb.ListMismatchesRequest(route="digits"))
+        (listed,) = await kept.find(pb.ListMismatchesRequest(route="digits"))
     assert listed.note == ""
     assert list(listed.differences) == [pb.Difference(output="y", kind="value", max_abs_diff=0.5)]
 
