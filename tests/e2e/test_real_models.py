@@ -19,7 +19,7 @@ import pytest
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1.control_pb2_grpc import RouteControlStub
 from coalmine.tensors import Array
-from coalmine_client.cli.status.status_json import status as as_json
+from coalmine_client.cli.status.status_json import status_json
 from coalmine_client.client import AsyncClient
 from tests.doubles.cnn_routes import ROUTES, configuration
 from tests.doubles.processes import Started, ran, started
@@ -91,7 +91,7 @@ def sent(folder: Path, routing: Started) -> Seen:
             images = pixels[: route.images]
             labels = asyncio.run(labels_of(routing.address("data"), f"digits-{name}", images))
             seen.labels[name] = np.array(labels)
-            seen.statuses[name] = as_json(settled(control, name, len(images)))
+            seen.statuses[name] = status_json(settled(control, name, len(images)))
     return seen
 
 

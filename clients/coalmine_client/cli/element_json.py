@@ -17,7 +17,7 @@ from typing import Any, Final
 import numpy as np
 
 from coalmine.tensors import BYTES, Array, Tensor, elements_of, numpy_dtype
-from coalmine_client.cli.as_json import number
+from coalmine_client.cli.json_values import number_json
 
 _NAN_BITS: Final = re.compile(r"NaN\(0x([0-9a-f]{1,16})\)")
 _NESTED_MAX: Final = 32
@@ -48,7 +48,7 @@ def _unfinite_json(scalar: Any, value: float) -> float | str:
     bits = _bits(scalar.dtype)
     if math.isnan(value) and scalar.view(bits) != scalar.dtype.type(math.nan).view(bits):
         return f"NaN(0x{int(scalar.view(bits)):x})"
-    return number(value)
+    return number_json(value)
 
 
 def _bits(dtype: np.dtype[Any]) -> np.dtype[Any]:

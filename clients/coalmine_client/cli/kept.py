@@ -12,7 +12,7 @@ from coalmine.control.v1 import control_pb2
 from coalmine.errors import InvalidTensor
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import BYTES, Tensor, decode_inputs, decode_outputs
-from coalmine_client.cli.as_json import number
+from coalmine_client.cli.json_values import number_json
 
 Array = NDArray[Any]
 
@@ -111,7 +111,7 @@ def tensor_json(tensor: Tensor) -> dict[str, Any]:
 
 def _element_json(element: Any) -> Any:
     if isinstance(element, float):
-        return number(element)
+        return number_json(element)
     return text_of(element) if isinstance(element, bytes) else element
 
 

@@ -15,9 +15,9 @@ from typing import Any, Final
 from coalmine.errors import InvalidTensor
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Tensor, decode_inputs, encode_inputs
-from coalmine_client.cli.as_json import Json, number
 from coalmine_client.cli.element_json import as_float, data_json, read_data
 from coalmine_client.cli.failure import WrongUsage
+from coalmine_client.cli.json_values import Json, number_json
 
 _INT64_MAX: Final = 2**63 - 1
 
@@ -102,7 +102,7 @@ def _parameter_json(of: pb.InferParameter) -> Any:
         return None
     value = getattr(of, kind)
     if kind == "double_param" and not math.isfinite(value):
-        return {"double": number(value)}
+        return {"double": number_json(value)}
     if kind == "uint64_param" and value <= _INT64_MAX:
         return {"uint64": value}
     return value

@@ -6,7 +6,7 @@ It goes by what is true now, or was within the last minute: not by counts since 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.shares import percent
@@ -43,6 +43,10 @@ class RouteHealth:
         """Raise NotServing where anything is wrong."""
         if self.word != "SERVING":
             raise NotServing(self.line)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return {state, reasons}."""
+        return {"state": self.word, "reasons": list(self.reasons)}
 
     @property
     def line(self) -> str:

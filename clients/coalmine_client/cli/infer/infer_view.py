@@ -8,9 +8,9 @@ from rich.text import Text
 
 from coalmine.shown_value import printable
 from coalmine.tensors import Tensor, datatype_of
-from coalmine_client.cli.as_json import number
 from coalmine_client.cli.console import BAD, FAINT, STRONG, add, counted, line, stacked, table
 from coalmine_client.cli.infer.bulk import CallTally
+from coalmine_client.cli.json_values import number_json
 from coalmine_client.cli.kept import tensor_json, text_of
 from coalmine_client.cli.percents import rate
 from coalmine_client.client import Answer, Array
@@ -89,8 +89,8 @@ def tally_json(tally: CallTally) -> dict[str, Any]:
         "calls": tally.calls,
         "took_s": tally.took_s,
         "by_status": dict(sorted(tally.by_status.items())),
-        "latency_p50_ms": number(tally.percentile_ms(50)),
-        "latency_p99_ms": number(tally.percentile_ms(99)),
+        "latency_p50_ms": number_json(tally.percentile_ms(50)),
+        "latency_p99_ms": number_json(tally.percentile_ms(99)),
         "answered": [
             {"variant": variant, "model_version": version, "calls": count}
             for (variant, version), count in sorted(tally.answered.items())

@@ -11,7 +11,7 @@ from coalmine_client.cli.console import AsJson, line, show, show_json
 from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
 from coalmine_client.cli.failure import WrongUsage
 from coalmine_client.cli.kept import read_kept
-from coalmine_client.cli.mismatches import mismatch_json
+from coalmine_client.cli.message_json import message_json
 from coalmine_client.cli.mismatches.export import Export, Written, export_of, write
 from coalmine_client.cli.mismatches.mismatch_view import mismatch_view, mismatches_view
 
@@ -74,7 +74,7 @@ def _list(wanted: pb.ListMismatchesRequest, control: ControlClient, *, json: boo
 
     found = control.ask(listed)
     if json:
-        show_json(mismatch_json.mismatches(found))
+        show_json(message_json(found))
     else:
         show(mismatches_view(found))
 
@@ -90,7 +90,7 @@ def _got(route: str, record_id: str, control: ControlClient) -> pb.Mismatch:
 def _show_one(found: pb.Mismatch, *, json: bool) -> None:
     kept = read_kept(found)
     if json:
-        show_json({**mismatch_json.mismatch(found), **kept.as_json()})
+        show_json({**message_json(found), **kept.as_json()})
     else:
         show(mismatch_view(found, kept))
 

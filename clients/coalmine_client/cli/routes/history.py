@@ -8,9 +8,9 @@ from rich.console import RenderableType
 from coalmine.command_line.number_options import whole_option
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.shares import percent
-from coalmine_client.cli import as_json
 from coalmine_client.cli.console import AsJson, add, line, moment, show, show_json, table
 from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
+from coalmine_client.cli.message_json import message_json
 
 if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
@@ -36,7 +36,7 @@ def history(
 
     found = control.ask(listed)
     if json:
-        show_json(as_json.history(found))
+        show_json(message_json(found))
     else:
         show(history_view(found))
 

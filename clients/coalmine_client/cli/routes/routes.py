@@ -9,10 +9,11 @@ from rich.console import RenderableType
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.shares import percent
-from coalmine_client.cli import as_json
 from coalmine_client.cli.console import AsJson, add, line, show, show_json, stacked, table
 from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
 from coalmine_client.cli.health_view import health_word
+from coalmine_client.cli.json_values import Json
+from coalmine_client.cli.message_json import message_json
 from coalmine_client.cli.policy import match, sticky
 from coalmine_client.cli.route_health import RouteHealth, health_of
 
@@ -40,7 +41,7 @@ def routes(*, control: ControlClient, json: AsJson = False) -> None:
 
     found, healths = control.ask(listed)
     if json:
-        show_json(as_json.routes(found, healths))
+        show_json(_routes_json(found, healths))
     else:
         show(routes_view(found, healths))
 
@@ -64,6 +65,15 @@ async def _ask_healths(
         except grpc.aio.AioRpcError:  # it is listed all the same
             continue
         healths[name] = health_of(status)
+
+
+def _routes_json(found: pb.ListRoutesResponse, healths: Healths) -> Json:
+    """Return the routes, each with its health: null where it isn't known."""
+    listed = message_json(found)
+    for each in listed["routes"]:
+        health = healths.get(each["name"])
+        each["health"] = health.as_json() if health else None
+    return listed
 
 
 def routes_view(found: pb.ListRoutesResponse, healths: Healths) -> RenderableType:

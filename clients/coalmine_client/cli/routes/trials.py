@@ -7,9 +7,9 @@ from rich.console import RenderableType
 
 from coalmine.command_line.number_options import whole_option
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_client.cli import evidence_json
 from coalmine_client.cli.console import BAD, AsJson, add, line, moment, show, show_json, table
 from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
+from coalmine_client.cli.message_json import message_json
 from coalmine_client.cli.percents import share
 from coalmine_client.cli.verdict_view import versions, word
 
@@ -39,7 +39,7 @@ def trials(
 
     found = control.ask(listed)
     if json:
-        show_json(evidence_json.trials(found))
+        show_json(message_json(found))
     else:
         show(trials_view(found))
 

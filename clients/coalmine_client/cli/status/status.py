@@ -14,7 +14,7 @@ from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
 from coalmine_client.cli.failure import Failure, NoVerdict, WrongUsage, one_line
 from coalmine_client.cli.route_health import health_of
 from coalmine_client.cli.status.status_brief import status_brief
-from coalmine_client.cli.status.status_json import status as as_json
+from coalmine_client.cli.status.status_json import status_json
 from coalmine_client.cli.status.status_view import status_view
 from coalmine_client.cli.status.verdict_wait import Ruling, ruling, wait_for_verdict
 
@@ -82,7 +82,7 @@ async def _got(router: "RouteControlAsyncStub", route: str) -> pb.RouteStatus:
 def _show(found: pb.RouteStatus, view: View | None) -> None:
     """Show the status, as JSON without a view."""
     if view is None:
-        show_json(as_json(found))
+        show_json(status_json(found))
     else:
         show(view(found))
 
@@ -114,7 +114,7 @@ def _timeout_s(timeout: str | None, *, is_waiting: bool) -> float:
 def _watch(route: str, control: ControlClient, view: View | None) -> None:
     """Show the route again with every change. Raises Failure once the router ends it."""
     if view is None:
-        _follow(route, control, lambda found: show_json(as_json(found), indent=None))
+        _follow(route, control, lambda found: show_json(status_json(found), indent=None))
     elif not terminal_or_pipe().is_terminal:
         _follow(route, control, lambda found: show(view(found), ""))
     else:

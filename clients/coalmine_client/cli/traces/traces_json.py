@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from coalmine_client.cli.as_json import Json, moment
+from coalmine_client.cli.json_values import Json, iso_time
 from coalmine_client.otlp_spans import KINDS, STATUSES, Span
 
 
@@ -27,7 +27,7 @@ def _span(of: Span) -> Json:
         "service": of.service,
         "name": of.name,
         "kind": _word(KINDS, of.kind),
-        "started_at": moment(of.started_ns),
+        "started_at": iso_time(of.started_ns),
         "duration_ms": of.duration_ns / 1e6,
         "status": _word(STATUSES, of.status),
         "status_text": of.status_text,
