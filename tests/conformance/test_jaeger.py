@@ -24,8 +24,8 @@ import yaml
 from coalmine_demo import demo_traces
 from tests.conformance import jaeger_scene as scenes
 from tests.conformance.jaeger_process import Jaeger, jaeger, needs_jaeger, warnings_of
+from tests.doubles import exported_traces
 from tests.doubles import jaeger as double
-from tests.doubles import told_traces
 from tests.doubles.oip_backend import OipBackend
 from tests.doubles.processes import Started
 from tests.doubles.router_setup import Caller, caller_of
@@ -349,7 +349,7 @@ def test_the_file_that_the_demo_writes_is_shown_whole(scene: Scene, tmp_path: Pa
 
 def test_the_double_finds_what_jaeger_finds(tmp_path: Path) -> None:
     """So its tests say as much where there is no Go."""
-    told_traces.export(tmp_path / "told")
+    exported_traces.export(tmp_path / "told")
     files = sorted((tmp_path / "told").rglob("traces-*.jsonl"))
     lines = [line for file in files for line in file.read_text().splitlines()]
     with jaeger(tmp_path) as real:

@@ -5,7 +5,6 @@ from pathlib import Path
 
 import pytest
 
-from tests.doubles.confined import as_anybody
 from tests.doubles.faults import (
     FAULTS,
     Break,
@@ -18,6 +17,7 @@ from tests.doubles.faults import (
     model_file,
     one_bit_flipped,
 )
+from tests.doubles.limited_commands import as_anybody
 from tests.doubles.processes import ran
 from tests.models import Linear, write_model
 

@@ -11,7 +11,7 @@ import yaml
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine_server.repository import Repository
-from tests.doubles.confined import on_a_disk, with_files_up_to
+from tests.doubles.limited_commands import on_a_disk, with_files_up_to
 from tests.doubles.processes import begin, ran, started
 from tests.models import Mlp, scripted
 

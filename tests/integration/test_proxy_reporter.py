@@ -16,7 +16,7 @@ from coalmine_router.proxy.reporter import Reporter, open_stream
 from tests.doubles.clock import HandClock
 from tests.doubles.control_process import ControlProcess
 from tests.doubles.relay import Relay
-from tests.doubles.taking import TakingControl
+from tests.doubles.restartable_intake import RestartableIntake
 from tests.doubles.waiting import eventually
 
 
@@ -103,7 +103,7 @@ async def test_what_is_not_acknowledged_is_sent_again_with_its_number_and_totals
 
 async def test_over_streams_that_are_cut_at_any_byte_nothing_is_lost_or_counted_twice() -> None:
     chance = random.Random(7)
-    async with TakingControl() as control, Relay(control.address) as relay:
+    async with RestartableIntake() as control, Relay(control.address) as relay:
         proxy = Reporting()
         async with proxy.sending(relay.address):
             for _ in range(12):
@@ -120,7 +120,7 @@ async def test_over_streams_that_are_cut_at_any_byte_nothing_is_lost_or_counted_
 
 
 async def test_what_a_killed_control_did_not_acknowledge_its_successor_gets() -> None:
-    async with TakingControl() as control:
+    async with RestartableIntake() as control:
         proxy = Reporting()
         seen: set[int] = set()
         async with proxy.sending(control.address):
@@ -144,7 +144,7 @@ async def test_what_a_killed_control_did_not_acknowledge_its_successor_gets() ->
 
 
 async def test_a_control_process_without_news_of_the_drops_before_it_is_told_of_them() -> None:
-    async with TakingControl() as control:
+    async with RestartableIntake() as control:
         proxy = Reporting(bytes_max=60_000)
         await control.kill()
         proxy.offer(1_000)
@@ -190,7 +190,7 @@ async def test_a_control_process_that_is_slow_slows_the_sending() -> None:
 
 
 async def test_a_report_that_is_no_message_costs_its_batch_and_no_other() -> None:
-    async with TakingControl() as control:
+    async with RestartableIntake() as control:
         proxy = Reporting()
         async with proxy.sending(control.address):
             proxy.reporter.offer(b"\xff\xff\xff")

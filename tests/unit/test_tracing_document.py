@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.doubles import jaeger
-from tests.doubles.told_traces import export
+from tests.doubles.exported_traces import export
 
 DOCUMENT = (Path(__file__).parents[2] / "docs" / "tracing.md").read_text()
 SEARCHES = jaeger.searches_of(DOCUMENT)

@@ -9,7 +9,7 @@ from tests.doubles.control import (
     a_status,
     made_well,
 )
-from tests.doubles.printed import row, shown
+from tests.doubles.terminal_text import row, shown
 
 ROWS, COLUMNS = 24, 80
 LONG = "x" * 128

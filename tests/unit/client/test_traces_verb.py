@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from coalmine_client.cli.root import program
-from tests.doubles.told_traces import export
+from tests.doubles.exported_traces import export
 
 
 @pytest.fixture(scope="module")

@@ -18,7 +18,7 @@ from tests.doubles.control import (
     a_status,
     made_well,
 )
-from tests.doubles.printed import row, shown
+from tests.doubles.terminal_text import row, shown
 
 
 def told(verdict: str = "fail") -> Any:

@@ -21,7 +21,7 @@ from tests.doubles.control import (
     a_route,
     a_status,
 )
-from tests.doubles.printed import row, shown
+from tests.doubles.terminal_text import row, shown
 
 # ---------------------------------------------------------------- status
 

@@ -21,7 +21,7 @@ from coalmine_router.observer.traffic_counts import TrafficCounts
 from coalmine_router.table import RouteTable
 from tests.doubles.clock import HandClock
 from tests.doubles.evidence import FAIL
-from tests.doubles.exchanges import call, found, mismatch
+from tests.doubles.observed_requests import call, found, mismatch
 from tests.doubles.reports import UNUSED, report, router_config
 from tests.doubles.waiting import eventually
 

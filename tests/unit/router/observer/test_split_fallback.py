@@ -9,7 +9,7 @@ import pytest
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.evidence.split_events import _MORE
 from coalmine_router.observer.split import split_events
-from tests.doubles.looking import first, mixed
+from tests.doubles.sequential_runs import first, mixed
 
 TIMEOUT_NS = 10**9
 RUNS, REQUESTS = 300, 3_000

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine_router.observer.evidence.mixture import log_evidence
-from tests.doubles.looking import fails_from, first, passes_below, sums
+from tests.doubles.sequential_runs import fails_from, first, passes_below, sums
 
 NEEDED = math.log(20)
 

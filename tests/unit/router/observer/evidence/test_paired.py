@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from coalmine_router.observer.evidence.differences import Differences
 from coalmine_router.observer.evidence.paired import STAKES, _gains, log_above, log_below
-from tests.doubles.looking import first, mixed
+from tests.doubles.sequential_runs import first, mixed
 
 NEEDED = math.log(20)
 

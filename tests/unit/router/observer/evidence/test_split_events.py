@@ -16,7 +16,7 @@ from coalmine_router.observer.evidence.split_events import (
     log_more,
     log_off_split,
 )
-from tests.doubles.looking import first
+from tests.doubles.sequential_runs import first
 
 # Of events, while the candidate's weight is moved from 1 % to 50 %: 600 at each step.
 STEPS = np.repeat([0.01, 0.05, 0.10, 0.25, 0.50], 600)

@@ -23,7 +23,15 @@ from coalmine_router.observer.comparison.result import (
 )
 from coalmine_router.observer.observed_request import ObservedRequest
 from coalmine_router.observer.output.request_spans import EVENTS_MAX, tree
-from tests.doubles.exchanges import MATCH, call, difference, exchange, failed, found, mismatch
+from tests.doubles.observed_requests import (
+    MATCH,
+    call,
+    difference,
+    exchange,
+    failed,
+    found,
+    mismatch,
+)
 from tests.doubles.reports import report
 
 RESOURCE = Resource({"service.name": "coalmine-router"})

@@ -12,8 +12,8 @@ from coalmine_router.observer.intake import Intake
 from coalmine_router.observer.totals import ReportTotals
 
 
-class TakingControl:
-    """`async with TakingControl() as control:` takes reports on `control.address`.
+class RestartableIntake:
+    """`async with RestartableIntake() as control:` takes reports on `control.address`.
 
     `totals` and `seen` (how often each report, by its start, came in) are of the life that runs;
     `restart` begins another, which knows nothing of those before it.

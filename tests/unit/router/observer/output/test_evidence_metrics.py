@@ -12,7 +12,7 @@ from coalmine_router.observer.evidence.trials import TrialLimits, Trials
 from coalmine_router.observer.evidence.verdict import Verdict, Word
 from coalmine_router.observer.output.evidence_metrics import EvidenceMetrics
 from tests.doubles.evidence import KEY, PAIR, a_comparison
-from tests.doubles.exposed import Exposed, exposed, series
+from tests.doubles.metrics_text import Exposed, exposed, series
 
 LABELS = PAIR._asdict()
 

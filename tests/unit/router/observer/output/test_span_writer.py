@@ -17,7 +17,7 @@ from coalmine_router.observer.output.span_writer import NoSpans, SpanWriter
 from coalmine_router.observer.route_settings import UNSET, settings_of
 from tests.doubles.clock import HandClock
 from tests.doubles.evidence import FAIL
-from tests.doubles.exchanges import MATCH, call, exchange, failed, found, mismatch
+from tests.doubles.observed_requests import MATCH, call, exchange, failed, found, mismatch
 from tests.doubles.reports import UNUSED, report, router_config, settings
 
 GONE = ComparedAnswer(code="INTERNAL", message="no digit in 'hunter2'")

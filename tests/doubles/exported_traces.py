@@ -19,7 +19,15 @@ from coalmine_router.observer.output.request_spans import tree
 from coalmine_router.observer.output.verdict_spans import tipped, verdict_span
 from coalmine_server.spans import RequestRecord as Served
 from coalmine_server.spans import SpanRecorder as ServerSpans
-from tests.doubles.exchanges import MATCH, call, difference, exchange, failed, found, mismatch
+from tests.doubles.observed_requests import (
+    MATCH,
+    call,
+    difference,
+    exchange,
+    failed,
+    found,
+    mismatch,
+)
 from tests.doubles.reports import STARTED_NS, report
 
 ROUTER = Resource({"service.name": "coalmine-router"})

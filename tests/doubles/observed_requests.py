@@ -1,4 +1,4 @@
-"""Finished exchanges as the observer has them, made by hand: what was asked, answered and found."""
+"""Finished requests as the observer has them, made by hand: what was asked, answered and found."""
 
 import itertools
 from collections.abc import Sequence

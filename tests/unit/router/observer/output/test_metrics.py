@@ -5,7 +5,7 @@ from collections import Counter
 from coalmine_router.observer.output.metrics import RouterMetrics
 from coalmine_router.observer.totals import LaneKey, LaneTotals, ReportTotals
 from coalmine_router.observer.traffic_counts import TrafficCounts
-from tests.doubles.exposed import Exposed, exposed, series
+from tests.doubles.metrics_text import Exposed, exposed, series
 
 
 def told(

@@ -18,7 +18,7 @@ from coalmine_server.packaging.placement import LOCK_FILE, locked
 from coalmine_server.repository import Repository
 from tests.doubles.package_rig import DECLARED, NOTHING, Desk, FunctionRuntime
 
-ROOT = Path(__file__).parents[3]
+ROOT = Path(__file__).parents[4]
 
 
 @pytest.fixture

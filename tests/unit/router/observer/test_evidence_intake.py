@@ -19,7 +19,7 @@ from coalmine_router.observer.evidence_intake import EvidenceIntake, segment_of
 from coalmine_router.observer.observed_request import ObservedRequest, PairResult, PendingEvidence
 from coalmine_router.observer.route_settings import settings_of
 from tests.doubles.clock import HandClock
-from tests.doubles.exchanges import MATCH, call, exchange, failed, found, mismatch
+from tests.doubles.observed_requests import MATCH, call, exchange, failed, found, mismatch
 from tests.doubles.reports import STARTED_NS, UNUSED, report, router_config, settings
 
 SPLIT = {"stable": 9_000, "canary": 1_000}

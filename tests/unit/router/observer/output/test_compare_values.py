@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from coalmine import telemetry as t
 from coalmine_router.observer.comparison.result import Comparison, Difference, Element, Kind
 from coalmine_router.observer.output import compare_values as values
-from tests.doubles.exchanges import difference, failed, found, mismatch
+from tests.doubles.observed_requests import difference, failed, found, mismatch
 
 
 def told(comparison: Comparison) -> dict[str, str | int | float]:
