@@ -76,9 +76,9 @@ def _content(text: str) -> Any:
 
 
 def _depth(events: Any) -> int:
-    """Return how deep the lists and mappings of a file are at most. Raises YAMLError."""
-    depth = deepest = 0
-    while (event := events.get_event()) is not None:
+    """Return how deep a file nests, or the first depth over the maximum. Raises YAMLError."""
+    depth = deepest = 0  # libyaml needs the square of the depth: reading on would take minutes
+    while deepest <= _FAST_DEPTH_MAX and (event := events.get_event()) is not None:
         if isinstance(event, yaml.CollectionStartEvent):
             depth += 1
             deepest = max(deepest, depth)
