@@ -123,8 +123,8 @@ def impatient() -> Iterator[Exposition]:
     """Yield one with more to say than sockets hold, that gives up who is silent for 0.2 s."""
     registry = CollectorRegistry()
     gauge = Gauge("many", "Of what there is much.", ["which"], registry=registry)
-    for each in range(60_000):
-        gauge.labels(f"{each:0100}")
+    for each in range(600):
+        gauge.labels(f"{each:010000}")
     exposition = Exposition("127.0.0.1:0", registry, lambda: True, idle_s=0.2)
     exposition.start()
     yield exposition
