@@ -7,9 +7,10 @@ from urllib.parse import quote
 
 from coalmine.errors import CoalmineError, StartError, reason_of
 from coalmine.shares import percent
-from coalmine_router.control.history_store import FILE, newest_in
+from coalmine_router.control.history_store import newest_in
 from coalmine_router.control.resume import resume
 from coalmine_router.control.route_history import Change
+from coalmine_router.control.state_file import FILE
 from coalmine_router.table import Route, RouteTable
 
 Saved = Mapping[str, Change]

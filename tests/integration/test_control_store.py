@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from coalmine.errors import Unavailable
-from coalmine_router.control.history_store import FILE, Store
+from coalmine_router.control.history_store import Store
 from coalmine_router.control.route_history import Change, Split
-from coalmine_router.control.state_file import SCHEMA_VERSION, StateDamaged, StateUnusable
+from coalmine_router.control.state_file import FILE, LAYOUT, StateDamaged, StateUnusable
 
 COMMITS_FOREVER = """
 import asyncio, pathlib, sys
@@ -113,9 +113,9 @@ async def test_a_disk_that_refuses_is_unavailable_and_can_recover(
 
 async def test_a_commit_is_synced_to_disk(store: Store, tmp_path: Path) -> None:
     await store.append([change(1)])
-    settings = await store._in_thread(
+    settings = await store._file.in_thread(
         lambda: [
-            store._connection.execute(f"PRAGMA {name}").fetchone()[0]
+            store._file.open().execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous")
         ]
     )
@@ -160,12 +160,12 @@ async def test_a_newer_schema_is_refused_and_not_a_byte_of_it_is_touched(
 ) -> None:
     await (await Store.open(tmp_path)).close()
     newer = sqlite3.connect(tmp_path / FILE, isolation_level=None)
-    newer.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+    newer.execute(f"PRAGMA user_version = {LAYOUT.version + 1}")
     if is_written_back:
         newer.close()
     before = of_the_file(tmp_path)
 
-    assert f"schema {SCHEMA_VERSION + 1} is newer" in await refusal(tmp_path)
+    assert f"schema {LAYOUT.version + 1} is newer" in await refusal(tmp_path)
     assert of_the_file(tmp_path) == before
     newer.close()
 

@@ -14,11 +14,10 @@ from structlog.testing import capture_logs
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import StartError
-from coalmine_router.control.history_store import FILE
 from coalmine_router.control.keeper import StateKeeper
 from coalmine_router.control.plan import Wish, WishedWeights, plan
 from coalmine_router.control.route_history import Change
-from coalmine_router.control.state_file import SCHEMA_VERSION, StateUnusable
+from coalmine_router.control.state_file import FILE, LAYOUT, StateUnusable
 from coalmine_router.saved_table import FILE as TABLE_FILE
 from coalmine_router.snapshot import table_message
 from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
@@ -215,12 +214,12 @@ async def test_a_route_that_the_saved_table_lacks_is_new_and_one_that_is_gone_ha
 
 def newer(folder: Path) -> None:
     with contextlib.closing(sqlite3.connect(folder / FILE, isolation_level=None)) as database:
-        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 98}")
+        database.execute(f"PRAGMA user_version = {LAYOUT.version + 98}")
 
 
 def older_again(folder: Path) -> None:
     with contextlib.closing(sqlite3.connect(folder / FILE, isolation_level=None)) as database:
-        database.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+        database.execute(f"PRAGMA user_version = {LAYOUT.version}")
 
 
 def in_the_way(folder: Path) -> None:
@@ -236,7 +235,7 @@ def out_of_the_way(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("harm", "mend", "why"),
     [
-        (newer, older_again, f"schema {SCHEMA_VERSION + 98} is newer"),
+        (newer, older_again, f"schema {LAYOUT.version + 98} is newer"),
         (in_the_way, out_of_the_way, "is a directory"),
     ],
 )

@@ -1,31 +1,24 @@
 """The history on disk: one SQLite file, in a thread of its own. FolderLock says whose it is."""
 
-import asyncio
-import contextlib
 import sqlite3
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final
 
 import structlog
 
 from coalmine_router.control.route_history import Change, Split
 from coalmine_router.control.state_file import (
     COLUMNS,
+    FILE,
+    LAYOUT,
     StateDamaged,
     StateUnusable,
-    open_history,
     unusable,
 )
-from coalmine_router.database_file import identity
-from coalmine_router.transaction import require_short_log, transaction
+from coalmine_router.sqlite_file import SqliteFile
 
 _log = structlog.get_logger(__name__)
-
-Result = TypeVar("Result")
-
-FILE: Final = "control.db"
 
 _INSERT: Final = f"INSERT INTO changes ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"  # noqa: S608 - constants
 _OF_ROUTE: Final = f"SELECT {COLUMNS} FROM changes WHERE route = ? ORDER BY revision DESC LIMIT ?"  # noqa: S608 - constants
@@ -48,13 +41,8 @@ class Store:
     Raises StateUnusable where the disk is in trouble; it is closed then, and another one opened.
     """
 
-    def __init__(
-        self, path: Path, thread: ThreadPoolExecutor, connection: sqlite3.Connection
-    ) -> None:
-        self._path = path
-        self._thread = thread
-        self._connection = connection
-        self._opened = identity(path)
+    def __init__(self, folder: Path) -> None:
+        self._file = SqliteFile(folder / FILE, LAYOUT, thread="coalmine-store")
 
     @classmethod
     async def open(cls, folder: Path) -> "Store":
@@ -62,14 +50,15 @@ class Store:
 
         Raises StateUnusable; StateDamaged for a file that is to be set aside.
         """
-        path = folder / FILE
-        thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="coalmine-store")
-        loop = asyncio.get_running_loop()
+        store = cls(folder)
         try:
-            return cls(path, thread, await loop.run_in_executor(thread, open_history, path))
-        except BaseException:
-            thread.shutdown()
+            await store._file.in_thread(store._file.open)
+        except BaseException as error:
+            await store.close()
+            if isinstance(error, sqlite3.Error | OSError):
+                raise unusable(error) from None
             raise
+        return store
 
     async def append(self, changes: Sequence[Change]) -> None:
         """Return once all of `changes`, or by an error none of them, will outlive a power failure.
@@ -77,15 +66,15 @@ class Store:
         Raises StateUnusable where the disk won't take them.
         """
         try:
-            await self._in_thread(lambda: _append(self._connection, changes))
-        except sqlite3.Error as error:
+            await self._file.in_thread(lambda: self._append(changes))
+        except (sqlite3.Error, OSError) as error:
             why = unusable(error)
-            _log.error("change_not_written", file=str(self._path), error=str(why))
+            _log.error("change_not_written", file=str(self._file.path), error=str(why))
             raise why from None
 
     async def newest(self) -> dict[str, Change]:
         """Return each route's newest change, by name. Raises StateDamaged for unreadable ones."""
-        rows = await self._read(lambda: self._connection.execute(_NEWEST).fetchall())
+        rows = await self._rows(_NEWEST)
         try:
             return {row[1]: _change(row) for row in rows}
         except _UnknownAction as error:
@@ -95,35 +84,26 @@ class Store:
 
     async def history(self, route: str, limit: int) -> list[Change]:
         """Return a route's changes, newest first, at most `limit`. Raises StateUnusable."""
-        rows = await self._read(
-            lambda: self._connection.execute(_OF_ROUTE, (route, limit)).fetchall()
-        )
-        return [_change(row) for row in rows]
+        return [_change(row) for row in await self._rows(_OF_ROUTE, route, limit)]
 
     def is_gone(self) -> bool:
         """Return whether the file that was opened is no longer at its path."""
-        return identity(self._path) != self._opened
+        return self._file.is_gone()
 
     async def close(self) -> None:
         """Close the file."""
-        with contextlib.suppress(sqlite3.Error):
-            await self._in_thread(self._connection.close)
-        self._thread.shutdown()
+        await self._file.end()
 
-    async def _read(self, work: Callable[[], Result]) -> Result:
+    async def _rows(self, query: str, *given: object) -> list[Any]:
+        file = self._file
         try:
-            return await self._in_thread(work)
-        except sqlite3.Error as error:
+            return await file.in_thread(lambda: file.open().execute(query, given).fetchall())
+        except (sqlite3.Error, OSError) as error:
             raise unusable(error) from None
 
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
-
-
-def _append(connection: sqlite3.Connection, changes: Sequence[Change]) -> None:
-    require_short_log(connection)
-    with transaction(connection):
-        connection.executemany(_INSERT, [_row(change) for change in changes])
+    def _append(self, changes: Sequence[Change]) -> None:
+        with self._file.writing() as connection:
+            connection.executemany(_INSERT, [_row(change) for change in changes])
 
 
 def _row(change: Change) -> _Row:

@@ -6,7 +6,6 @@ the disk won't take is counted and tried again, and evidence goes on growing in 
 
 import asyncio
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
 
@@ -41,7 +40,6 @@ class EvidenceStore:
         self._file = TrialFile(path, self._limits)
         self._trials = trials
         self._clock = clock
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="evidence")
         # One at a time: an older state of a trial is never written over a newer one.
         self._saving = asyncio.Lock()
         self._known: Callable[[Pair], bool] = lambda _pair: True
@@ -70,7 +68,7 @@ class EvidenceStore:
     async def _load(self, restore: Restore) -> None:
         now_ns = self._clock.wall_ns()
         try:
-            rows, numbered = await self._in_thread(
+            rows, numbered = await self._file.in_thread(
                 lambda: self._file.open_known(self._known, now_ns)
             )
         except Unreadable as error:
@@ -82,7 +80,7 @@ class EvidenceStore:
 
     async def _read_only(self, known: Callable[[Pair], bool]) -> None:
         try:
-            rows, numbered = await self._in_thread(lambda: self._file.read(known))
+            rows, numbered = await self._file.in_thread(lambda: self._file.read(known))
         except FAILURES:  # for the same reason, as a rule
             return
         self._trials.restore(_readable(rows), numbered, self._clock.wall_ns())
@@ -137,14 +135,13 @@ class EvidenceStore:
     async def close(self) -> None:
         """Save what changed, and close the file."""
         await self.save()
-        await self._in_thread(self._file.close)
-        self._thread.shutdown()
+        await self._file.end()
 
     async def _look_for_file(self) -> None:
-        if await self._in_thread(self._file.is_gone):
+        if await self._file.in_thread(self._file.is_gone):
             _log.warning("evidence_file_gone", path=str(self._path))
             self._trials.still_changed(self._trials.open())
-            await self._in_thread(self._file.forget)
+            await self._file.in_thread(self._file.forget)
 
     async def _load_late(self) -> None:
         if not self._is_loaded:
@@ -169,7 +166,7 @@ class EvidenceStore:
         if not self._is_loaded:
             return False
         try:
-            await self._in_thread(lambda: self._file.write(rows))
+            await self._file.in_thread(lambda: self._file.write(rows))
         except FAILURES as error:
             self._note_failing(error)
             return False
@@ -178,12 +175,9 @@ class EvidenceStore:
 
     async def _read_in_thread(self, read: Callable[[], Result]) -> Result:
         try:
-            return await self._in_thread(read)
+            return await self._file.in_thread(read)
         except FAILURES as error:
             raise Unavailable(f"trials can't be read: {error}") from None
-
-    async def _in_thread(self, work: Callable[[], Result]) -> Result:
-        return await asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     def _note_failing(self, error: Exception) -> None:
         self.saves_failed += 1

@@ -8,7 +8,6 @@ import asyncio
 import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, TypeVar
@@ -18,17 +17,16 @@ import structlog
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import NotFound, Unavailable
-from coalmine_router.database_file import FileIdentity, drop_journal, identity
 from coalmine_router.disk_outage import DiskOutage
 from coalmine_router.observer.examples import example_queries, reservoir
-from coalmine_router.observer.examples.example_schema import connected
+from coalmine_router.observer.examples.example_schema import layout
 from coalmine_router.observer.examples.reservoir import Numbered, Routes
 from coalmine_router.observer.examples.waiting_examples import (
     Example,
     WaitingExamples,
     WaitingLimits,
 )
-from coalmine_router.transaction import require_short_log, transaction
+from coalmine_router.sqlite_file import SqliteFile, transaction
 
 _log = structlog.get_logger(__name__)
 
@@ -71,12 +69,10 @@ class Mismatches:
         self._routes = routes
         self._clock = clock
         self._limits = limits or MismatchLimits()
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mismatches")
+        self._file = SqliteFile(path, layout(self._take_in), thread="mismatches")
         self._waiting = WaitingExamples(self._limits.waiting, clock.monotonic_ns())
         # One batch at a time: while the disk is slow, the others can still be chosen from.
         self._writing = asyncio.Lock()
-        self._database: sqlite3.Connection | None = None
-        self._opened: FileIdentity | None = None
         self._is_settled = False
         self._outage = DiskOutage(
             path, "nothing is kept", began="mismatches_not_kept", ended="mismatches_kept_again"
@@ -108,7 +104,7 @@ class Mismatches:
 
     async def sweep(self) -> None:
         """Delete what is too old, also of routes that are gone; a file that fails is logged."""
-        self._waiting.spend(await self._in_thread(self._sweep))
+        self._waiting.spend(await self._file.in_thread(self._sweep))
 
     def offer(self, record: pb.Mismatch) -> None:
         """Let a record wait to be written, or count it as passed over or dropped."""
@@ -121,7 +117,7 @@ class Mismatches:
             batch = self._waiting.take(self._clock.monotonic_ns(), route)
             if batch:
                 # Cancelled, it is written all the same: nobody else has it any more.
-                writing = asyncio.shield(self._in_thread(lambda: self._write(batch)))
+                writing = asyncio.shield(self._file.in_thread(lambda: self._write(batch)))
                 self._waiting.spend(await writing)
 
     async def find(self, wanted: pb.ListMismatchesRequest) -> list[pb.Mismatch]:
@@ -171,38 +167,28 @@ class Mismatches:
         """Write all that waits and stands, and close the file."""
         batch = self._waiting.take_all()
         if batch:
-            await self._in_thread(lambda: self._write(batch))
-        await self._in_thread(self._disconnect)
-        self._thread.shutdown()
+            await self._file.in_thread(lambda: self._write(batch))
+        await self._file.end()
 
     async def _read_in_thread(self, read: Callable[[], Result]) -> Result:
         try:
-            return await self._in_thread(read)
+            return await self._file.in_thread(read)
         except (sqlite3.Error, OSError) as error:
             raise Unavailable(f"kept mismatches can't be read: {error}") from None
-
-    def _in_thread(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
-        return asyncio.get_running_loop().run_in_executor(self._thread, work)
 
     # ------------------------------------------------------------ in the thread
 
     def _connect(self) -> sqlite3.Connection:
-        self._look_for_file()
-        if self._database is None:
-            # Once a write failed, the next ones don't wait: whoever reads stands behind them.
-            patience_s = 0.0 if self._outage.trouble else self._limits.busy_s
-            self._database = connected(self._path, patience_s, self._take_in)
-            self._opened = identity(self._path)
-        if not self._is_settled:
-            self._settle(self._database)
-        return self._database
-
-    def _look_for_file(self) -> None:
-        if self._opened is not None and identity(self._path) != self._opened:
+        if self._file.is_gone():
             _log.warning("mismatches_file_gone", path=str(self._path))
-            self._disconnect()
-            self._opened, self._is_settled = None, False
-            drop_journal(self._path)
+            self._file.forget()
+            self._is_settled = False
+        # Once a write failed, the next ones don't wait: whoever reads stands behind them.
+        self._file.patience_s = 0.0 if self._outage.trouble else self._limits.busy_s
+        database = self._file.open()
+        if not self._is_settled:
+            self._settle(database)
+        return database
 
     def _settle(self, database: sqlite3.Connection) -> None:
         """Apply the settings that this process was started with, before anything is shown."""
@@ -216,11 +202,6 @@ class Mismatches:
         numbered = (Numbered(number, each) for number, each in enumerate(records, 1))
         reservoir.insert(database, numbered, self._routes)
 
-    def _disconnect(self) -> None:
-        if self._database is not None:
-            self._database.close()
-            self._database = None
-
     def _write(self, batch: Sequence[Example]) -> int:
         """Return how many bytes were overwritten beside those that were written."""
         try:
@@ -231,11 +212,10 @@ class Mismatches:
             return 0
 
     def _insert(self, batch: Sequence[Example]) -> int:
-        database = self._connect()
-        require_short_log(database)
+        self._connect()
         first = self._first_sequence
         records = [Numbered(first + each.rank.number, each.record) for each in batch]
-        with transaction(database):
+        with self._file.writing() as database:
             free = reservoir.free_bytes(database)
             done = reservoir.write(database, records, self._routes, self._limits.file_bytes_max)
             freed = reservoir.free_bytes(database) - free
@@ -270,13 +250,13 @@ class Mismatches:
         return freed
 
     def _note_failing(self, error: Exception) -> None:
-        self._disconnect()
+        self._file.close()
         self._outage.note(error)
 
     def _note_working(self) -> None:
         if self._outage.trouble:
             self._outage.note_over()
-            self._disconnect()
+            self._file.close()
 
 
 def _rewrite_version(database: sqlite3.Connection) -> None:

@@ -430,9 +430,9 @@ async def test_a_full_disk_loses_nothing_that_memory_has(tmp_path: Path) -> None
     async with kept(tmp_path / FILE) as found:
         found.compared()
         await found.store.save()
-        database = found.store._file._database
+        database = found.store._file._connection
         assert database is not None
-        await found.store._in_thread(lambda: database.execute("PRAGMA max_page_count = 1"))
+        await found.store._file.in_thread(lambda: database.execute("PRAGMA max_page_count = 1"))
         for each in range(200):
             found.compared(PAIR._replace(candidate=f"c{each}"))
         assert not await found.store.save()

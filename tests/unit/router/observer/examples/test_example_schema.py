@@ -5,7 +5,7 @@ from contextlib import closing
 from pathlib import Path
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.examples.example_schema import VERSION
+from coalmine_router.observer.examples.example_schema import layout
 from coalmine_router.observer.examples.example_store import Mismatches
 from tests.doubles.clock import HandClock
 
@@ -49,7 +49,9 @@ async def test_the_records_of_an_older_file_are_taken_over(tmp_path: Path) -> No
     assert [each.id for each in listed] == ["id-0"]
     assert (whole.request, whole.capture, whole.kind) == (b"body", "full", "nan")
     with closing(sqlite3.connect(path)) as database:
-        assert database.execute("PRAGMA user_version").fetchone() == (VERSION,)
+        assert database.execute("PRAGMA user_version").fetchone() == (
+            layout(lambda *_: None).version,
+        )
         assert database.execute("SELECT count(*) FROM mismatch").fetchone() == (2,)
 
 

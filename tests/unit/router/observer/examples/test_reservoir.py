@@ -10,10 +10,10 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.config.copies_section import KeptConfig
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.examples import reservoir
-from coalmine_router.observer.examples.example_schema import connected
+from coalmine_router.observer.examples.example_schema import layout
 from coalmine_router.observer.examples.reservoir import Numbered
 from coalmine_router.observer.examples.waiting_examples import WaitingExamples, WaitingLimits
-from coalmine_router.transaction import transaction
+from coalmine_router.sqlite_file import open_database, transaction
 
 # kind, rows that differ, largest difference, rule, how bad by the rule's own measure
 Came = tuple[str, int, float, str, float | None]
@@ -59,7 +59,7 @@ def measure_of(came: Came) -> str:
 def stayed(batches: list[list[pb.Mismatch]], newest: int, worst: int) -> tuple[set[int], int]:
     """Return who stayed, and how many rows there are of their outputs."""
     settings = routes(newest, worst)
-    database = connected(Path(":memory:"), 0.0, lambda *_: None)
+    database = open_database(Path(":memory:"), layout(lambda *_: None), patience_s=0.0)
     for batch in batches:
         numbered = [Numbered(int(each.id) + 1, each) for each in batch]
         with transaction(database):
@@ -121,7 +121,7 @@ def test_once_it_is_quiet_the_file_has_what_the_rule_says_however_slowly_it_was_
 ) -> None:
     kept = KeptConfig(newest=newest, worst=worst, per_second=0.1)
     waiting = WaitingExamples(WaitingLimits(), 0)
-    database = connected(Path(":memory:"), 0.0, lambda *_: None)
+    database = open_database(Path(":memory:"), layout(lambda *_: None), patience_s=0.0)
 
     def write(now_s: int) -> None:
         taken = waiting.take(now_s * 10**9, "r")
@@ -148,7 +148,7 @@ def test_of_equally_bad_ones_the_oldest_stay() -> None:
 
 
 def test_a_file_without_rows_is_not_shrunk_for_ever() -> None:
-    database = connected(Path(":memory:"), 0.0, lambda *_: None)
+    database = open_database(Path(":memory:"), layout(lambda *_: None), patience_s=0.0)
 
     assert reservoir.shrink(database, 1) == 0
     database.close()

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from coalmine_router.transaction import require_short_log, transaction
+from coalmine_router.sqlite_file import require_short_log, transaction
 
 BOUND = 256 * 1024
 
