@@ -41,7 +41,7 @@ def pixels(rows: int = 1, value: float = 1.0) -> dict[str, Array]:
 
 
 @dataclass
-class Rig:
+class ServerRig:
     address: str
     http: str
     channel: grpc.aio.Channel
@@ -70,7 +70,7 @@ class Rig:
 @asynccontextmanager
 async def serving(
     repository: Path, *, grace_s: float = 10, traces: Path | None = None, **more: Any
-) -> AsyncIterator[Rig]:
+) -> AsyncIterator[ServerRig]:
     """Serve until the block ends; all the way down before it is left. `more` is configuration."""
     stop = Stop()
     ready: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
@@ -85,6 +85,6 @@ async def serving(
             stub = pb_grpc.GRPCInferenceServiceStub(channel)
             try:
                 admin = addresses.get("admin", "")
-                yield Rig(addresses["grpc"], addresses["http"], channel, stub, stop, admin)
+                yield ServerRig(addresses["grpc"], addresses["http"], channel, stub, stop, admin)
             finally:
                 stop.ask("test over")

@@ -17,7 +17,7 @@ from coalmine_server.signature import Signature, TensorSpec
 from coalmine_server.wire.inputs import check_request
 from coalmine_server.wire.requests import read_infer
 from tests.doubles.mutations import mutated, valid_requests
-from tests.doubles.server_rig import Rig, serving
+from tests.doubles.server_rig import ServerRig, serving
 from tests.models import Linear, Words, config, write_model
 
 ASKED = int(os.environ.get("COALMINE_FUZZ", "0"))
@@ -85,7 +85,7 @@ def tensor(name: str, datatype: str, *shape: int) -> dict[str, object]:
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+async def rig(tmp_path: Path) -> AsyncIterator[ServerRig]:
     # As many rows as are sent at once fit: shedding is not what is looked for here.
     digits = config(max_batch_size=512, batching={"max_queue_rows": 100_000})
     write_model(tmp_path, "digits", {1: Linear()}, digits)
@@ -112,7 +112,9 @@ ALLOWED = {
 
 
 @pytest.mark.timeout(600)
-async def test_a_server_outlives_mutated_bytes_and_never_calls_them_its_own_fault(rig: Rig) -> None:
+async def test_a_server_outlives_mutated_bytes_and_never_calls_them_its_own_fault(
+    rig: ServerRig,
+) -> None:
     count = ASKED or 2_000
     codes = await sent(rig, mutated(valid_requests(), 500, seed=2))
     before = resident_bytes()
@@ -143,7 +145,7 @@ async def test_a_server_outlives_mutated_bytes_and_never_calls_them_its_own_faul
     ],
 )
 async def test_bytes_that_are_no_message_are_an_invalid_argument_of_every_method(
-    rig: Rig, method: str, data: bytes
+    rig: ServerRig, method: str, data: bytes
 ) -> None:
     service = MODEL_INFER.rpartition("/")[0]
     call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
@@ -154,7 +156,7 @@ async def test_bytes_that_are_no_message_are_an_invalid_argument_of_every_method
     assert refusal.value.details() == f"{service}/{method}: malformed message"
 
 
-async def sent(rig: Rig, requests: Iterator[bytes]) -> Counter[grpc.StatusCode]:
+async def sent(rig: ServerRig, requests: Iterator[bytes]) -> Counter[grpc.StatusCode]:
     """Return the codes that came back; several are in flight at once."""
     codes: Counter[grpc.StatusCode] = Counter()
     call: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]

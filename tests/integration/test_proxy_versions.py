@@ -26,8 +26,8 @@ def naming(version: str) -> bytes:
     return oip.ModelInferRequest(model_name="digits", model_version=version).SerializeToString()
 
 
-class Rig:
-    """`async with Rig(strict=…) as rig:` stable has version 1, canary version 2; all to stable."""
+class TwoVersionsRig:
+    """`async with TwoVersionsRig(strict=…) as rig:` stable has version 1, canary version 2; all to stable."""
 
     def __init__(self, *, canary_bp: int = 0, canary: Any = None, **parts: Any) -> None:
         self.stable = OipBackend(answering(logits=PIXELS))
@@ -60,7 +60,7 @@ class Rig:
     ],
 )
 async def test_the_version_that_was_replaced_is_told(version: str, told: str | None) -> None:
-    async with Rig() as rig:
+    async with TwoVersionsRig() as rig:
         seen = await ended(rig.proxy.infer(naming(version)))
         assert (seen.code, seen.variant, seen.trailing.get(KEY)) == (OK, "stable", told)
         sent = oip.ModelInferRequest.FromString(rig.stable.seen[-1].body)
@@ -74,7 +74,7 @@ async def test_the_version_that_was_replaced_is_told(version: str, told: str | N
 async def test_a_strict_route_answers_for_no_other_version(
     version: str, code: grpc.StatusCode
 ) -> None:
-    async with Rig(strict_version=True) as rig:
+    async with TwoVersionsRig(strict_version=True) as rig:
         seen = await ended(rig.proxy.infer(naming(version)))
         assert (seen.code, seen.is_routers, len(rig.stable.seen)) == (
             code,
@@ -90,7 +90,7 @@ async def test_a_strict_route_answers_for_no_other_version(
 @pytest.mark.parametrize("strict", [False, True])
 async def test_questions_about_a_model_go_by_the_same_rule(method: str, strict: bool) -> None:
     question = oip.ModelReadyRequest(name="digits", version="3").SerializeToString()
-    async with Rig(strict_version=strict) as rig:
+    async with TwoVersionsRig(strict_version=strict) as rig:
         seen = await ended(rig.proxy.ask(f"{SERVICE}/{method}", question))
         if strict:
             assert (seen.code, seen.is_routers, rig.stable.seen) == (NOT_FOUND, True, [])
@@ -101,11 +101,11 @@ async def test_questions_about_a_model_go_by_the_same_rule(method: str, strict: 
 async def test_stable_does_not_stand_in_with_another_version_where_the_route_is_strict() -> None:
     loading = failing(grpc.StatusCode.UNAVAILABLE, "loading")
     parts: dict[str, Any] = {"canary_bp": 10_000, "fallback": True, "canary": loading}
-    async with Rig(strict_version=True, **parts) as rig:
+    async with TwoVersionsRig(strict_version=True, **parts) as rig:
         seen = await ended(rig.proxy.infer(naming("2")))
         assert (seen.code, seen.variant) == (grpc.StatusCode.UNAVAILABLE, "canary")
         assert (await ended(rig.proxy.infer(naming("")))).variant == "stable"
-    async with Rig(**parts) as rig:
+    async with TwoVersionsRig(**parts) as rig:
         seen = await ended(rig.proxy.infer(naming("2")))
         assert (seen.code, seen.variant, seen.trailing[KEY]) == (OK, "stable", "2")
 

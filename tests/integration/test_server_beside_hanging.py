@@ -12,7 +12,7 @@ from coalmine.inference import SERVICE
 from coalmine.inference import inference_pb2 as pb
 from coalmine_server.config import LoadLimits
 from tests.doubles.faults import broken, cut_off
-from tests.doubles.server_rig import Rig, pixels, serving
+from tests.doubles.server_rig import ServerRig, pixels, serving
 from tests.models import Linear, LongWarmUp, config, write_model
 
 SECONDS = 3_000_000  # of a warm-up, in rounds
@@ -20,7 +20,7 @@ LIMITS = LoadLimits(timeout_s=60, slow_s=0.5)
 GOOD = [f"good-{n}" for n in range(8)]
 
 
-async def readiness(rig: Rig) -> list[bool]:
+async def readiness(rig: ServerRig) -> list[bool]:
     """Return what /readyz, ServerReady and health say, the last of both names."""
 
     def readyz() -> bool:

@@ -9,7 +9,7 @@ import grpc
 import pytest
 
 from coalmine.inference import inference_pb2 as pb
-from tests.doubles.server_rig import Rig, pixels, serving
+from tests.doubles.server_rig import ServerRig, pixels, serving
 from tests.models import Linear, Slow, config, write_model
 
 Code = grpc.StatusCode
@@ -18,14 +18,14 @@ WAITS_S = 0.4
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+async def rig(tmp_path: Path) -> AsyncIterator[ServerRig]:
     write_model(tmp_path, "slow", {1: Slow()}, config(max_batch_size=1))
     write_model(tmp_path, "digits", {1: Linear()})
     async with serving(tmp_path) as running:
         yield running
 
 
-async def code_of(rig: Rig, value: float) -> tuple[grpc.StatusCode, float]:
+async def code_of(rig: ServerRig, value: float) -> tuple[grpc.StatusCode, float]:
     """Return how a call to the slow model ends, and after how many seconds."""
     began_s = time.monotonic()
     try:
@@ -36,7 +36,7 @@ async def code_of(rig: Rig, value: float) -> tuple[grpc.StatusCode, float]:
     return code, time.monotonic() - began_s
 
 
-async def test_a_forward_that_hangs_holds_up_nobody_past_a_deadline(rig: Rig) -> None:
+async def test_a_forward_that_hangs_holds_up_nobody_past_a_deadline(rig: ServerRig) -> None:
     async with asyncio.TaskGroup() as group:
         running = group.create_task(code_of(rig, ROUNDS))
         await rig.infer("digits", pixels(), timeout_s=5)  # behind it on the same connection
@@ -49,7 +49,7 @@ async def test_a_forward_that_hangs_holds_up_nobody_past_a_deadline(rig: Rig) ->
 
 
 async def test_once_it_has_ended_the_model_answers_again_and_the_counts_are_right(
-    rig: Rig,
+    rig: ServerRig,
 ) -> None:
     assert (await code_of(rig, ROUNDS))[0] is Code.DEADLINE_EXCEEDED
     answer = await rig.infer("slow", pixels(value=0), timeout_s=30)

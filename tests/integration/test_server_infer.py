@@ -9,7 +9,7 @@ import pytest
 
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import numpy_dtype, to_typed
-from tests.doubles.server_rig import Rig, infer_request, pixels, serving
+from tests.doubles.server_rig import ServerRig, infer_request, pixels, serving
 from tests.models import (
     IDENTITY_DATATYPES,
     Identity,
@@ -30,7 +30,7 @@ LENGTHS = [
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+async def rig(tmp_path: Path) -> AsyncIterator[ServerRig]:
     write_repository(tmp_path)
     write_model(tmp_path, "identity", {1: Identity()}, identity_config())
     write_model(tmp_path, "sequences", {1: Sequences()}, config(inputs=TOKENS, outputs=LENGTHS))
@@ -48,7 +48,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         yield running
 
 
-async def test_a_raw_request_gets_a_raw_answer(rig: Rig) -> None:
+async def test_a_raw_request_gets_a_raw_answer(rig: ServerRig) -> None:
     request = infer_request("digits", pixels(2), model_version="1", id="r-7")
     response = await rig.stub.ModelInfer(request)
     assert (response.model_name, response.model_version, response.id) == ("digits", "1", "r-7")
@@ -59,7 +59,7 @@ async def test_a_raw_request_gets_a_raw_answer(rig: Rig) -> None:
     np.testing.assert_array_equal(logits[1], 64 * np.arange(10))
 
 
-async def test_a_typed_request_gets_a_typed_answer(rig: Rig) -> None:
+async def test_a_typed_request_gets_a_typed_answer(rig: ServerRig) -> None:
     request = pb.ModelInferRequest(model_name="digits", model_version="1")
     array = np.ones((1, 64), "f4")
     request.inputs.add(name="pixels", datatype="FP32", shape=[1, 64], contents=to_typed(array))
@@ -68,12 +68,12 @@ async def test_a_typed_request_gets_a_typed_answer(rig: Rig) -> None:
     assert response.outputs[0].contents.fp32_contents[2] == 128
 
 
-async def test_an_empty_version_is_the_newest(rig: Rig) -> None:
+async def test_an_empty_version_is_the_newest(rig: ServerRig) -> None:
     response = await rig.stub.ModelInfer(infer_request("digits", pixels()))
     assert response.model_version == "2"
 
 
-async def test_every_datatype_goes_over_the_wire_and_back(rig: Rig) -> None:
+async def test_every_datatype_goes_over_the_wire_and_back(rig: ServerRig) -> None:
     arrays = {
         f"x_{each.lower()}": np.array([[0, 1], [1, 0]]).astype(numpy_dtype(each))
         for each in IDENTITY_DATATYPES
@@ -84,13 +84,13 @@ async def test_every_datatype_goes_over_the_wire_and_back(rig: Rig) -> None:
         np.testing.assert_array_equal(outputs[f"y_{name[2:]}"], array)
 
 
-async def test_only_the_outputs_that_were_asked_for_come_back(rig: Rig) -> None:
+async def test_only_the_outputs_that_were_asked_for_come_back(rig: ServerRig) -> None:
     tokens = {"tokens": np.array([[5, 6, 7]])}
     outputs = await rig.infer("sequences", tokens, outputs=[{"name": "length"}])
     assert {name: each.tolist() for name, each in outputs.items()} == {"length": [[3]]}
 
 
-async def test_a_model_without_a_batch_dimension_takes_its_input_whole(rig: Rig) -> None:
+async def test_a_model_without_a_batch_dimension_takes_its_input_whole(rig: ServerRig) -> None:
     outputs = await rig.infer("unbatched", {"points": np.ones((3, 2), "f4")})
     assert outputs["total"].shape == ()
     assert outputs["total"] == 6
@@ -108,7 +108,7 @@ async def test_callers_of_a_model_that_can_not_batch_get_each_their_own_answer(
     assert answered == [64.0 * n for n in range(200)]
 
 
-async def test_health_and_readiness_are_told(rig: Rig) -> None:
+async def test_health_and_readiness_are_told(rig: ServerRig) -> None:
     assert (await rig.stub.ServerLive(pb.ServerLiveRequest())).live
     assert (await rig.stub.ServerReady(pb.ServerReadyRequest())).ready
 
@@ -122,7 +122,7 @@ async def test_health_and_readiness_are_told(rig: Rig) -> None:
     assert not await ready("nobody")
 
 
-async def test_metadata_tells_shapes_with_their_batch_dimension(rig: Rig) -> None:
+async def test_metadata_tells_shapes_with_their_batch_dimension(rig: ServerRig) -> None:
     server = await rig.stub.ServerMetadata(pb.ServerMetadataRequest())
     assert server.name == "coalmine"
     found = await rig.stub.ModelMetadata(pb.ModelMetadataRequest(name="digits"))
@@ -135,7 +135,7 @@ async def test_metadata_tells_shapes_with_their_batch_dimension(rig: Rig) -> Non
     assert list(unbatched.outputs[0].shape) == []
 
 
-async def test_the_config_is_told_in_tritons_words(rig: Rig) -> None:
+async def test_the_config_is_told_in_tritons_words(rig: ServerRig) -> None:
     found = (await rig.stub.ModelConfig(pb.ModelConfigRequest(name="digits"))).config
     assert (found.platform, found.max_batch_size) == ("pytorch_torchscript", 32)
     assert found.version_policy.latest.num_versions == 2
@@ -146,7 +146,7 @@ async def test_the_config_is_told_in_tritons_words(rig: Rig) -> None:
     assert {each.data_type for each in identity.input} >= {pb.TYPE_BF16, pb.TYPE_BOOL}
 
 
-async def test_the_index_lists_every_version(rig: Rig) -> None:
+async def test_the_index_lists_every_version(rig: ServerRig) -> None:
     index = await rig.stub.RepositoryIndex(pb.RepositoryIndexRequest())
     assert {(each.name, each.version, each.state) for each in index.models} == {
         ("digits", "1", "READY"),
@@ -177,7 +177,9 @@ async def test_the_index_lists_every_version(rig: Rig) -> None:
         ),
     ],
 )
-async def test_what_is_not_offered_says_so(rig: Rig, method: str, request_: Any, text: str) -> None:
+async def test_what_is_not_offered_says_so(
+    rig: ServerRig, method: str, request_: Any, text: str
+) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await getattr(rig.stub, method)(request_)
     assert (refusal.value.code(), refusal.value.details()) == (

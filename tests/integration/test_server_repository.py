@@ -10,40 +10,40 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from coalmine.inference import inference_pb2 as pb
 from coalmine_server.config import Bounds
-from tests.doubles.server_rig import Rig, pixels, serving
+from tests.doubles.server_rig import ServerRig, pixels, serving
 from tests.models import Linear, config, write_model
 
 Code = grpc.StatusCode
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+async def rig(tmp_path: Path) -> AsyncIterator[ServerRig]:
     labelled = config(versions={"all": True}, labels={"stable": 1, "canary": 2})
     write_model(tmp_path, "digits", {1: Linear(), 2: Linear(scale=1.0)}, labelled)
     async with serving(tmp_path, allow_load=True) as running:
         yield running
 
 
-async def load(rig: Rig, name: str, **fields: Any) -> None:
+async def load(rig: ServerRig, name: str, **fields: Any) -> None:
     await rig.stub.RepositoryModelLoad(pb.RepositoryModelLoadRequest(model_name=name, **fields))
 
 
-async def unload(rig: Rig, name: str, **fields: Any) -> None:
+async def unload(rig: ServerRig, name: str, **fields: Any) -> None:
     await rig.stub.RepositoryModelUnload(pb.RepositoryModelUnloadRequest(model_name=name, **fields))
 
 
-async def index(rig: Rig, **fields: Any) -> dict[str, tuple[str, str]]:
+async def index(rig: ServerRig, **fields: Any) -> dict[str, tuple[str, str]]:
     found = await rig.stub.RepositoryIndex(pb.RepositoryIndexRequest(**fields))
     return {f"{each.name}/{each.version}": (each.state, each.reason) for each in found.models}
 
 
-async def health(rig: Rig, service: str) -> Any:
+async def health(rig: ServerRig, service: str) -> Any:
     stub = health_pb2_grpc.HealthStub(rig.channel)
     return (await stub.Check(health_pb2.HealthCheckRequest(service=service))).status
 
 
 async def test_a_model_that_came_later_is_served_once_it_is_loaded(
-    rig: Rig, tmp_path: Path
+    rig: ServerRig, tmp_path: Path
 ) -> None:
     write_model(tmp_path, "later", {1: Linear()})
     with pytest.raises(grpc.aio.AioRpcError, match="model 'later' is unknown"):
@@ -54,7 +54,7 @@ async def test_a_model_that_came_later_is_served_once_it_is_loaded(
     assert await health(rig, "model/later") == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_an_unloaded_model_is_unavailable_and_nobody_else_is(rig: Rig) -> None:
+async def test_an_unloaded_model_is_unavailable_and_nobody_else_is(rig: ServerRig) -> None:
     await unload(rig, "digits", parameters={"unload_dependents": {"bool_param": False}})
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await rig.infer("digits", pixels())
@@ -71,7 +71,7 @@ async def test_an_unloaded_model_is_unavailable_and_nobody_else_is(rig: Rig) -> 
     assert (await rig.infer("digits", pixels()))["logits"][0, 0] == 64
 
 
-async def test_a_label_is_taken_as_a_version_by_every_method(rig: Rig) -> None:
+async def test_a_label_is_taken_as_a_version_by_every_method(rig: ServerRig) -> None:
     for label, first in (("stable", 0), ("canary", 64)):
         answer = await rig.infer("digits", pixels(), model_version=label)
         assert answer["logits"][0, 0] == first
@@ -94,7 +94,7 @@ async def test_a_label_is_taken_as_a_version_by_every_method(rig: Rig) -> None:
     ],
 )
 async def test_a_load_of_what_is_no_model_is_refused(
-    rig: Rig, name: str, code: grpc.StatusCode, text: str
+    rig: ServerRig, name: str, code: grpc.StatusCode, text: str
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refused:
         await load(rig, name)
@@ -102,7 +102,7 @@ async def test_a_load_of_what_is_no_model_is_refused(
     assert (refused.value.details() or "").startswith(text)
 
 
-async def test_a_config_or_file_inside_the_call_is_refused(rig: Rig) -> None:
+async def test_a_config_or_file_inside_the_call_is_refused(rig: ServerRig) -> None:
     for name in ("config", "file:1/model.pt"):
         with pytest.raises(
             grpc.aio.AioRpcError, match="a model is what its folder says"
@@ -111,7 +111,7 @@ async def test_a_config_or_file_inside_the_call_is_refused(rig: Rig) -> None:
         assert refused.value.code() is Code.UNIMPLEMENTED
 
 
-async def test_a_watcher_of_a_model_hears_of_its_end_and_its_return(rig: Rig) -> None:
+async def test_a_watcher_of_a_model_hears_of_its_end_and_its_return(rig: ServerRig) -> None:
     stub = health_pb2_grpc.HealthStub(rig.channel)
     watch = stub.Watch(health_pb2.HealthCheckRequest(service="model/digits"))
     status = health_pb2.HealthCheckResponse

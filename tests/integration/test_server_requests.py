@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from coalmine.inference import MODEL_INFER
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import to_typed
-from tests.doubles.server_rig import Rig, infer_request, pixels, serving
+from tests.doubles.server_rig import ServerRig, infer_request, pixels, serving
 from tests.models import Linear, Masked, Overwrites, Remembers, Sequences, config, write_model
 
 
@@ -38,7 +38,7 @@ class Nothing(nn.Module):
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+async def rig(tmp_path: Path) -> AsyncIterator[ServerRig]:
     patient: dict[str, Any] = {"batching": {"max_delay": "20ms"}}
     write_model(
         tmp_path, "digits", {1: Linear(), 2: Linear(scale=1.0)}, config(versions={"all": True})
@@ -75,7 +75,7 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
 
 @pytest.mark.parametrize("request_id", ["", "a", "ab", "abc"])
 async def test_large_contents_arrive_whole_wherever_they_begin_in_their_message(
-    rig: Rig, request_id: str
+    rig: ServerRig, request_id: str
 ) -> None:
     image = np.random.default_rng(1).random((1, 3, 224, 224), np.float32)
     response = await rig.stub.ModelInfer(infer_request("image", {"image": image}, id=request_id))
@@ -83,7 +83,7 @@ async def test_large_contents_arrive_whole_wherever_they_begin_in_their_message(
     assert response.raw_output_contents[1] == (image + 1).tobytes()
 
 
-async def test_large_requests_of_one_batch_get_their_own_rows(rig: Rig) -> None:
+async def test_large_requests_of_one_batch_get_their_own_rows(rig: ServerRig) -> None:
     def image(value: int) -> np.ndarray[Any, Any]:
         return np.full((1, 3, 224, 224), value, np.float32)
 
@@ -95,7 +95,7 @@ async def test_large_requests_of_one_batch_get_their_own_rows(rig: Rig) -> None:
         assert (call.result()["brighter"] == number + 1).all()
 
 
-async def test_an_output_that_was_not_asked_for_is_not_sent(rig: Rig) -> None:
+async def test_an_output_that_was_not_asked_for_is_not_sent(rig: ServerRig) -> None:
     image = np.ones((1, 3, 224, 224), np.float32)
     request = infer_request("image", {"image": image}, outputs=[{"name": "total"}])
     response = await rig.stub.ModelInfer(request)
@@ -117,7 +117,7 @@ async def test_a_version_appended_to_the_bytes_counts_as_the_router_sets_it(
     assert answer.model_version == "2"
 
 
-async def test_a_request_that_asks_for_it_is_answered_in_the_other_form(rig: Rig) -> None:
+async def test_a_request_that_asks_for_it_is_answered_in_the_other_form(rig: ServerRig) -> None:
     asked: dict[str, Any] = {"binary_data_output": {"bool_param": False}}
     request = infer_request("digits", pixels(), parameters=asked)
     response = await rig.stub.ModelInfer(request)
@@ -131,7 +131,7 @@ async def test_a_request_that_asks_for_it_is_answered_in_the_other_form(rig: Rig
     assert len((await rig.stub.ModelInfer(typed)).raw_output_contents[0]) == 40
 
 
-async def test_optional_inputs_may_be_absent_and_batches_keep_the_two_apart(rig: Rig) -> None:
+async def test_optional_inputs_may_be_absent_and_batches_keep_the_two_apart(rig: ServerRig) -> None:
     values = np.array([[1, 2, 3]], "f4")
     mask = np.array([[0, 1, 0]], "f4")
     async with asyncio.TaskGroup() as group:
@@ -142,7 +142,7 @@ async def test_optional_inputs_may_be_absent_and_batches_keep_the_two_apart(rig:
     assert [each.result()["sum"].tolist() for each in with_mask] == [[2]] * 6
 
 
-async def test_requests_of_different_lengths_are_answered_in_their_own(rig: Rig) -> None:
+async def test_requests_of_different_lengths_are_answered_in_their_own(rig: ServerRig) -> None:
     async with asyncio.TaskGroup() as group:
         calls = {
             size: group.create_task(
@@ -156,7 +156,9 @@ async def test_requests_of_different_lengths_are_answered_in_their_own(rig: Rig)
 
 
 @pytest.mark.parametrize("rows", [1, 32])
-async def test_a_model_that_writes_into_its_input_disturbs_nobody(rig: Rig, rows: int) -> None:
+async def test_a_model_that_writes_into_its_input_disturbs_nobody(
+    rig: ServerRig, rows: int
+) -> None:
     async with asyncio.TaskGroup() as group:
         calls = [
             group.create_task(rig.infer("overwrites", pixels(rows, value=float(number))))
@@ -167,7 +169,7 @@ async def test_a_model_that_writes_into_its_input_disturbs_nobody(rig: Rig, rows
 
 
 async def test_a_model_that_gives_its_own_memory_gives_each_caller_what_was_in_it(
-    rig: Rig,
+    rig: ServerRig,
 ) -> None:
     async def remembered(value: float) -> float:
         outputs = await rig.infer("remembers", {"x": np.array([[value]], "f4")})
@@ -178,7 +180,7 @@ async def test_a_model_that_gives_its_own_memory_gives_each_caller_what_was_in_i
     assert [call.result() for call in calls] == [float(number) for number in range(200)]
 
 
-async def test_a_model_that_gives_nothing_is_internal_and_says_so(rig: Rig) -> None:
+async def test_a_model_that_gives_nothing_is_internal_and_says_so(rig: ServerRig) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await rig.infer("nothing", pixels(value=-1.0))
     assert refusal.value.code() is grpc.StatusCode.INTERNAL
@@ -189,7 +191,7 @@ async def test_a_model_that_gives_nothing_is_internal_and_says_so(rig: Rig) -> N
 
 @pytest.mark.parametrize("count", [0, 2, 100_000])
 async def test_raw_contents_that_are_not_as_many_as_the_inputs_are_refused(
-    rig: Rig, count: int
+    rig: ServerRig, count: int
 ) -> None:
     request = infer_request("digits", pixels())
     request.raw_input_contents.extend([b"x" * 10] * (count - 1))

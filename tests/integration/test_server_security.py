@@ -22,7 +22,7 @@ from coalmine_server.app import Process
 from coalmine_server.config import ServerConfig
 from tests.doubles.callers import bearer, outcome, refusal, write_tokens
 from tests.doubles.certificates import Authority, Pair, serial_of
-from tests.doubles.server_rig import OPTIONS, Rig, infer_request, pixels, serving
+from tests.doubles.server_rig import OPTIONS, ServerRig, infer_request, pixels, serving
 from tests.models import Linear, Slow, config, write_model
 
 
@@ -167,7 +167,7 @@ def tokens(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-async def rig(models: Path, tokens: Path) -> AsyncIterator[Rig]:
+async def rig(models: Path, tokens: Path) -> AsyncIterator[ServerRig]:
     async with serving(models, tokens=tokens, allow_load=True) as running:
         yield running
 
@@ -182,7 +182,9 @@ async def rig(models: Path, tokens: Path) -> AsyncIterator[Rig]:
         ("operator", ["OK", "OK", "OK", "OK"]),
     ],
 )
-async def test_each_role_is_let_in_where_it_may(rig: Rig, role: str, codes: list[str]) -> None:
+async def test_each_role_is_let_in_where_it_may(
+    rig: ServerRig, role: str, codes: list[str]
+) -> None:
     shows: dict[str, Any] = {"metadata": bearer(role) if role else ()}
     load = pb.RepositoryModelLoadRequest(model_name="digits")
     assert [
@@ -193,7 +195,7 @@ async def test_each_role_is_let_in_where_it_may(rig: Rig, role: str, codes: list
     ] == codes
 
 
-async def test_a_stream_is_let_in_by_its_role(rig: Rig) -> None:
+async def test_a_stream_is_let_in_by_its_role(rig: ServerRig) -> None:
     async def streamed(role: str) -> str:
         call = rig.stub.ModelStreamInfer(
             iter([infer_request("digits", pixels())]), metadata=bearer(role)
@@ -211,7 +213,7 @@ async def test_a_stream_is_let_in_by_its_role(rig: Rig) -> None:
 
 
 @pytest.mark.parametrize("version", ["v1", "v1alpha"])
-async def test_reflection_is_for_those_who_may_look(rig: Rig, version: str) -> None:
+async def test_reflection_is_for_those_who_may_look(rig: ServerRig, version: str) -> None:
     asked = rig.channel.stream_stream(
         f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
         request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
@@ -227,13 +229,13 @@ async def test_reflection_is_for_those_who_may_look(rig: Rig, version: str) -> N
     assert await outcome(listed(metadata=bearer("viewer"))) == "OK"
 
 
-async def test_health_is_open_to_probes(rig: Rig) -> None:
+async def test_health_is_open_to_probes(rig: ServerRig) -> None:
     stub = health_pb2_grpc.HealthStub(rig.channel)
     found = await stub.Check(health_pb2.HealthCheckRequest())
     assert found.status == health_pb2.HealthCheckResponse.SERVING
 
 
-async def test_a_refused_request_is_not_so_much_as_read(rig: Rig) -> None:
+async def test_a_refused_request_is_not_so_much_as_read(rig: ServerRig) -> None:
     infer: Any = rig.channel.unary_unary("/inference.GRPCInferenceService/ModelInfer")
     assert await refusal(infer(b"\xff not a message")) == (
         "UNAUTHENTICATED",
@@ -242,12 +244,12 @@ async def test_a_refused_request_is_not_so_much_as_read(rig: Rig) -> None:
     assert await outcome(infer(b"\xff", metadata=bearer("caller"))) == "INVALID_ARGUMENT"
 
 
-async def test_an_unknown_method_is_unimplemented_for_an_operator(rig: Rig) -> None:
+async def test_an_unknown_method_is_unimplemented_for_an_operator(rig: ServerRig) -> None:
     call: Any = rig.channel.unary_unary("/inference.GRPCInferenceService/Nothing")
     assert await outcome(call(b"", metadata=bearer("operator"))) == "UNIMPLEMENTED"
 
 
-async def test_the_client_shows_its_token(rig: Rig) -> None:
+async def test_the_client_shows_its_token(rig: ServerRig) -> None:
     async with AsyncClient(rig.address, token="caller-secret") as known:
         assert await outcome(known.infer("digits", pixels())) == "OK"
     async with AsyncClient(rig.address) as unknown:

@@ -13,7 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from tests.doubles.server_rig import Rig, pixels, serving
+from tests.doubles.server_rig import ServerRig, pixels, serving
 from tests.models import Linear, config, write_model
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -21,27 +21,29 @@ NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+async def rig(tmp_path: Path) -> AsyncIterator[ServerRig]:
     write_model(tmp_path, "digits", {1: Linear(), 2: Linear()}, config(versions={"all": True}))
     async with serving(tmp_path) as running:
         yield running
 
 
 @pytest.mark.parametrize("service", ["", "inference.GRPCInferenceService", "model/digits"])
-async def test_health_serves_by_process_service_and_model(rig: Rig, service: str) -> None:
+async def test_health_serves_by_process_service_and_model(rig: ServerRig, service: str) -> None:
     stub = health_pb2_grpc.HealthStub(rig.channel)
     answer = await stub.Check(health_pb2.HealthCheckRequest(service=service))
     assert answer.status == SERVING
 
 
-async def test_the_health_of_an_unknown_model_is_not_found(rig: Rig) -> None:
+async def test_the_health_of_an_unknown_model_is_not_found(rig: ServerRig) -> None:
     stub = health_pb2_grpc.HealthStub(rig.channel)
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await stub.Check(health_pb2.HealthCheckRequest(service="model/nobody"))
     assert refusal.value.code() is grpc.StatusCode.NOT_FOUND
 
 
-async def test_whoever_watches_health_hears_of_the_end_and_does_not_hold_it_up(rig: Rig) -> None:
+async def test_whoever_watches_health_hears_of_the_end_and_does_not_hold_it_up(
+    rig: ServerRig,
+) -> None:
     def watching() -> Any:
         request = health_pb2.HealthCheckRequest(service="model/digits")
         return health_pb2_grpc.HealthStub(rig.channel).Watch(request)
@@ -64,7 +66,7 @@ def fetched(url: str) -> tuple[int, str]:
             return error.code, error.read().decode()
 
 
-async def test_http_tells_health_readiness_and_metrics(rig: Rig) -> None:
+async def test_http_tells_health_readiness_and_metrics(rig: ServerRig) -> None:
     await rig.infer("digits", pixels(3), model_version="1")
     for path in ("healthz", "readyz"):
         assert (await asyncio.to_thread(fetched, f"http://{rig.http}/{path}"))[0] == 200
@@ -106,7 +108,7 @@ print("talked")
 """
 
 
-async def test_tritonclient_talks_to_the_server(rig: Rig) -> None:
+async def test_tritonclient_talks_to_the_server(rig: ServerRig) -> None:
     done = await asyncio.to_thread(
         subprocess.run,
         [sys.executable, "-c", TRITON, rig.address],

@@ -11,7 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
 from coalmine.inference import inference_pb2 as pb
-from tests.doubles.server_rig import Rig, infer_request, pixels, serving
+from tests.doubles.server_rig import ServerRig, infer_request, pixels, serving
 from tests.models import Linear, Raises, Slow, config, write_model
 
 Code = grpc.StatusCode
@@ -20,7 +20,7 @@ TRACEPARENT = (("traceparent", f"00-{TRACE}-{CALLER}-01"),)
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+async def rig(tmp_path: Path) -> AsyncIterator[ServerRig]:
     policy = config(versions={"latest": 2}, batching={"max_delay": "20ms"})
     write_model(tmp_path, "digits", {1: Linear(), 2: Linear(scale=0.001)}, policy)
     write_model(tmp_path, "raises", {1: Raises()}, config(batching={"max_delay": "20ms"}))
@@ -29,12 +29,12 @@ async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
         yield running
 
 
-async def statistics(rig: Rig, name: str = "", version: str = "") -> list[pb.ModelStatistics]:
+async def statistics(rig: ServerRig, name: str = "", version: str = "") -> list[pb.ModelStatistics]:
     request = pb.ModelStatisticsRequest(name=name, version=version)
     return list((await rig.stub.ModelStatistics(request)).model_stats)
 
 
-async def metrics(rig: Rig) -> dict[tuple[str, tuple[str, ...]], float]:
+async def metrics(rig: ServerRig) -> dict[tuple[str, tuple[str, ...]], float]:
     """Return every value by its name and its labels' values, those in the alphabet's order."""
 
     families = text_string_to_metric_families(await rig.metrics())
@@ -48,7 +48,7 @@ async def metrics(rig: Rig) -> dict[tuple[str, tuple[str, ...]], float]:
     }
 
 
-async def all_answered(rig: Rig) -> None:
+async def all_answered(rig: ServerRig) -> None:
     """Return once the server has counted every call, the given up too."""
     async with asyncio.timeout(10):
         while (await metrics(rig))["in_flight", ()]:
@@ -63,7 +63,7 @@ async def code_of(call: Any) -> Code:
     return Code.OK
 
 
-async def test_each_model_and_version_is_counted_apart(rig: Rig) -> None:
+async def test_each_model_and_version_is_counted_apart(rig: ServerRig) -> None:
     await rig.infer("digits", pixels(3), model_version="1")
     await rig.infer("digits", pixels(1))
     every = {(each.name, each.version): each.inference_count for each in await statistics(rig)}
@@ -81,14 +81,14 @@ async def test_each_model_and_version_is_counted_apart(rig: Rig) -> None:
     ],
 )
 async def test_statistics_of_what_there_is_not_are_refused(
-    rig: Rig, name: str, version: str, code: Code
+    rig: ServerRig, name: str, version: str, code: Code
 ) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await statistics(rig, name, version)
     assert caught.value.code() is code
 
 
-async def test_a_version_tells_its_memory_and_when_it_last_ran(rig: Rig) -> None:
+async def test_a_version_tells_its_memory_and_when_it_last_ran(rig: ServerRig) -> None:
     await rig.infer("digits", pixels())
     (counted,) = await statistics(rig, "digits", "2")
     (memory,) = counted.memory_usage
@@ -97,7 +97,7 @@ async def test_a_version_tells_its_memory_and_when_it_last_ran(rig: Rig) -> None
     assert (await metrics(rig))["memory_bytes", ("cpu", "digits", "2")] == 40
 
 
-async def call_in_all_ways(rig: Rig) -> None:
+async def call_in_all_ways(rig: ServerRig) -> None:
     async with asyncio.TaskGroup() as group:
         for value, rows in [(1.0, 1), (-1.0, 2), (1.0, 3), (1.0, 33), (1.0, 4)] * 6:
             group.create_task(code_of(rig.infer("raises", pixels(rows, value=value))))
@@ -106,7 +106,7 @@ async def call_in_all_ways(rig: Rig) -> None:
             group.create_task(code_of(rig.stub.ModelInfer(request, timeout=0.001)))
 
 
-async def test_whatever_becomes_of_the_calls_the_figures_add_up(rig: Rig) -> None:
+async def test_whatever_becomes_of_the_calls_the_figures_add_up(rig: ServerRig) -> None:
     """Batches, poison in a batch, refusals and cancelled calls, all at once."""
     with capture_logs():
         await call_in_all_ways(rig)
@@ -134,7 +134,7 @@ async def test_whatever_becomes_of_the_calls_the_figures_add_up(rig: Rig) -> Non
     assert (shown["in_flight", ()], shown["queue_rows", key], shown["queue_bytes", key]) == (0,) * 3
 
 
-async def test_the_parts_of_a_call_take_no_longer_than_the_whole(rig: Rig) -> None:
+async def test_the_parts_of_a_call_take_no_longer_than_the_whole(rig: ServerRig) -> None:
     for _ in range(5):
         await rig.infer("slow", pixels(value=300.0))
     (counted,) = await statistics(rig, "slow")
@@ -146,7 +146,7 @@ async def test_the_parts_of_a_call_take_no_longer_than_the_whole(rig: Rig) -> No
 
 
 async def test_a_forward_that_outlives_its_deadline_is_counted_once_and_harms_no_other(
-    rig: Rig,
+    rig: ServerRig,
 ) -> None:
     hanging = rig.stub.ModelInfer(infer_request("slow", pixels(value=300_000.0)), timeout=0.2)
     assert await code_of(hanging) is Code.DEADLINE_EXCEEDED
@@ -158,14 +158,14 @@ async def test_a_forward_that_outlives_its_deadline_is_counted_once_and_harms_no
     assert (shown["in_flight", ()], shown["queue_rows", ("slow", "1")]) == (0, 0)
 
 
-async def test_loads_are_counted_and_timed(rig: Rig) -> None:
+async def test_loads_are_counted_and_timed(rig: ServerRig) -> None:
     shown = await metrics(rig)
     assert shown["model_loads_total", ("digits", "ok")] == 2
     assert shown["model_loads_total", ("digits", "failed")] == 0
     assert 0 < shown["model_load_seconds", ("digits", "1")] < 60
 
 
-async def test_a_models_failure_is_logged_once_with_the_callers_trace(rig: Rig) -> None:
+async def test_a_models_failure_is_logged_once_with_the_callers_trace(rig: ServerRig) -> None:
     with capture_logs() as logs:
         request = infer_request("raises", pixels(value=-1.0))
         assert await code_of(rig.stub.ModelInfer(request, metadata=TRACEPARENT)) is Code.INTERNAL

@@ -24,7 +24,7 @@ from coalmine_server.listener import ServerListener
 from coalmine_server.overview import Own
 from coalmine_server.spans import NoSpanRecorder
 from tests.doubles.model_rig import ModelRig
-from tests.doubles.server_rig import Rig, infer_request, pixels, serving
+from tests.doubles.server_rig import ServerRig, infer_request, pixels, serving
 from tests.models import Lies, Linear, Raises, config, write_model
 
 Code = grpc.StatusCode
@@ -38,7 +38,7 @@ class Wide(nn.Module):
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+async def rig(tmp_path: Path) -> AsyncIterator[ServerRig]:
     write_model(tmp_path, "digits", {2: Linear()})
     # Nothing runs here before 32 rows are there: what waits, waits for as long as a test likes.
     patient = config(batching={"max_delay": "1h", "max_queue_rows": 32})
@@ -58,7 +58,7 @@ def details(error: grpc.aio.AioRpcError) -> str:
     return error.details() or ""
 
 
-async def waiting_rows(rig: Rig, rows: int) -> None:
+async def waiting_rows(rig: ServerRig, rows: int) -> None:
     """Return once the patient model's queue holds `rows`."""
     line = f'coalmine_server_queue_rows{{model="patient",version="1"}} {float(rows)}'
     async with asyncio.timeout(10):
@@ -74,7 +74,7 @@ async def waiting_rows(rig: Rig, rows: int) -> None:
     ],
 )
 async def test_an_unknown_model_or_version_is_not_found(
-    rig: Rig, model: str, version: str, text: str
+    rig: ServerRig, model: str, version: str, text: str
 ) -> None:
     error = await refusal(rig.infer(model, pixels(), model_version=version))
     assert (error.code(), details(error)) == (Code.NOT_FOUND, text)
@@ -134,14 +134,14 @@ async def answering(rig: ModelRig) -> AsyncIterator[grpc.aio.Channel]:
     ],
 )
 async def test_a_request_that_does_not_fit_is_an_invalid_argument(
-    rig: Rig, arrays: dict[str, Array], text: str
+    rig: ServerRig, arrays: dict[str, Array], text: str
 ) -> None:
     error = await refusal(rig.infer("digits", arrays))
     assert error.code() is Code.INVALID_ARGUMENT
     assert details(error) == f"model 'digits' version 2: {text}"
 
 
-async def test_wrong_bytes_outputs_and_parameters_are_invalid_arguments(rig: Rig) -> None:
+async def test_wrong_bytes_outputs_and_parameters_are_invalid_arguments(rig: ServerRig) -> None:
     short = infer_request("digits", pixels())
     short.raw_input_contents[0] = b"short"
     mixed = infer_request("digits", pixels())
@@ -152,7 +152,7 @@ async def test_wrong_bytes_outputs_and_parameters_are_invalid_arguments(rig: Rig
         assert (await refusal(rig.stub.ModelInfer(request))).code() is Code.INVALID_ARGUMENT
 
 
-async def test_a_full_queue_is_exhausted_and_never_unavailable(rig: Rig) -> None:
+async def test_a_full_queue_is_exhausted_and_never_unavailable(rig: ServerRig) -> None:
     async with asyncio.TaskGroup() as group:
         first = group.create_task(rig.infer("patient", pixels(20)))
         await waiting_rows(rig, 20)
@@ -163,7 +163,7 @@ async def test_a_full_queue_is_exhausted_and_never_unavailable(rig: Rig) -> None
     assert first.result()["logits"].shape == (20, 10)
 
 
-async def test_a_message_over_the_limit_is_exhausted(rig: Rig) -> None:
+async def test_a_message_over_the_limit_is_exhausted(rig: ServerRig) -> None:
     huge = {"pixels": np.zeros((300_000, 64), "f4")}
     assert (await refusal(rig.infer("digits", huge))).code() is Code.RESOURCE_EXHAUSTED
 
@@ -186,7 +186,7 @@ async def test_an_answer_over_the_limit_is_exhausted_and_ends_no_stream(tmp_path
 
 
 async def test_a_time_out_spent_in_the_queue_is_the_deadlines_and_the_model_does_not_run(
-    rig: Rig,
+    rig: ServerRig,
 ) -> None:
     parameters = {"timeout": {"int64_param": 20_000}}
     error = await refusal(rig.infer("patient", pixels(), parameters=parameters))
@@ -195,7 +195,7 @@ async def test_a_time_out_spent_in_the_queue_is_the_deadlines_and_the_model_does
     assert 'batch_rows_count{model="patient",version="1"} 0.0' in await rig.metrics()
 
 
-async def test_the_callers_own_deadline_frees_its_place_in_the_queue(rig: Rig) -> None:
+async def test_the_callers_own_deadline_frees_its_place_in_the_queue(rig: ServerRig) -> None:
     error = await refusal(rig.infer("patient", pixels(20), timeout_s=0.05))
     assert error.code() is Code.DEADLINE_EXCEEDED
     await waiting_rows(rig, 0)
@@ -205,13 +205,13 @@ async def test_the_callers_own_deadline_frees_its_place_in_the_queue(rig: Rig) -
             pass
 
 
-async def test_a_request_can_not_lengthen_its_deadline(rig: Rig) -> None:
+async def test_a_request_can_not_lengthen_its_deadline(rig: ServerRig) -> None:
     parameters = {"timeout": {"int64_param": 3_600_000_000}}
     error = await refusal(rig.infer("patient", pixels(), timeout_s=0.05, parameters=parameters))
     assert error.code() is Code.DEADLINE_EXCEEDED
 
 
-async def test_a_cancelled_call_leaves_the_queue_and_its_batch_mates_alone(rig: Rig) -> None:
+async def test_a_cancelled_call_leaves_the_queue_and_its_batch_mates_alone(rig: ServerRig) -> None:
     given_up = rig.stub.ModelInfer(infer_request("patient", pixels(4)))
     async with asyncio.TaskGroup() as group:
         await waiting_rows(rig, 4)
@@ -225,7 +225,7 @@ async def test_a_cancelled_call_leaves_the_queue_and_its_batch_mates_alone(rig: 
     assert 'code="CANCELLED",model="patient",version="1"} 1.0' in await rig.metrics()
 
 
-async def test_a_forward_that_raises_is_internal_and_says_what_was_raised(rig: Rig) -> None:
+async def test_a_forward_that_raises_is_internal_and_says_what_was_raised(rig: ServerRig) -> None:
     error = await refusal(rig.infer("raises", pixels(value=-1.0)))
     assert error.code() is Code.INTERNAL
     assert details(error) == "model 'raises' version 1: ValueError: negative pixel"
@@ -248,12 +248,12 @@ class LiesLater(Lies):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-async def test_a_number_that_is_not_finite_is_an_answer(rig: Rig, value: float) -> None:
+async def test_a_number_that_is_not_finite_is_an_answer(rig: ServerRig, value: float) -> None:
     logits = (await rig.infer("digits", pixels(value=value)))["logits"]
     assert not np.isfinite(logits).all()
 
 
-async def test_a_server_that_drains_takes_no_more_and_finishes_what_it_has(rig: Rig) -> None:
+async def test_a_server_that_drains_takes_no_more_and_finishes_what_it_has(rig: ServerRig) -> None:
     async with asyncio.TaskGroup() as group:
         first = group.create_task(rig.infer("patient", pixels(16)))
         await waiting_rows(rig, 16)

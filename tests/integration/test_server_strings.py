@@ -13,7 +13,7 @@ from torch import nn
 from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Array, decode_outputs, to_typed
-from tests.doubles.server_rig import Rig, infer_request, serving
+from tests.doubles.server_rig import ServerRig, infer_request, serving
 from tests.models import Linear, Words, config, write_model
 
 
@@ -48,7 +48,7 @@ class Joins(nn.Module):
 
 
 @pytest.fixture
-async def rig(tmp_path: Path) -> AsyncIterator[Rig]:
+async def rig(tmp_path: Path) -> AsyncIterator[ServerRig]:
     write_model(tmp_path, "words", {1: Words()}, config(inputs=[WORDS], outputs=SHOUTED))
     scalars = config(
         inputs=[declared("words", "BYTES")],
@@ -72,13 +72,13 @@ def words(*elements: str | bytes, rank: int = 2) -> Array:
     return array.reshape((-1,) + (1,) * (rank - 1))
 
 
-async def test_strings_go_in_and_come_back_row_by_row(rig: Rig) -> None:
+async def test_strings_go_in_and_come_back_row_by_row(rig: ServerRig) -> None:
     outputs = await rig.infer("words", {"words": words("one", "zwölf", "")})
     assert outputs["shouted"].tolist() == [[b"ONE"], ["ZWöLF".encode()], [b""]]
     assert outputs["lengths"].tolist() == [[3], [6], [0]]
 
 
-async def test_typed_strings_are_answered_typed(rig: Rig) -> None:
+async def test_typed_strings_are_answered_typed(rig: ServerRig) -> None:
     request = pb.ModelInferRequest(model_name="words")
     array = words("one", "two")
     request.inputs.add(name="words", datatype="BYTES", shape=[2, 1], contents=to_typed(array))
@@ -87,13 +87,13 @@ async def test_typed_strings_are_answered_typed(rig: Rig) -> None:
     assert list(response.outputs[0].contents.bytes_contents) == [b"ONE", b"TWO"]
 
 
-async def test_without_a_batch_dimension_a_list_of_any_length_goes_whole(rig: Rig) -> None:
+async def test_without_a_batch_dimension_a_list_of_any_length_goes_whole(rig: ServerRig) -> None:
     for sent in ([], ["a"], ["a", "b", "c"]):
         outputs = await rig.infer("reversed", {"words": words(*sent, rank=1)})
         assert [each.decode() for each in outputs["words"]] == sent[::-1]
 
 
-async def test_requests_of_strings_share_a_batch_and_each_gets_its_own(rig: Rig) -> None:
+async def test_requests_of_strings_share_a_batch_and_each_gets_its_own(rig: ServerRig) -> None:
     async with asyncio.TaskGroup() as group:
         calls = {
             number: group.create_task(
@@ -106,7 +106,7 @@ async def test_requests_of_strings_share_a_batch_and_each_gets_its_own(rig: Rig)
         assert call.result()["marked"].tolist() == expected
 
 
-async def test_a_poisonous_string_fails_its_own_request_alone(rig: Rig) -> None:
+async def test_a_poisonous_string_fails_its_own_request_alone(rig: ServerRig) -> None:
     async with asyncio.TaskGroup() as group:
         good = [group.create_task(marked(rig, f"w{number}")) for number in range(4)]
         bad = group.create_task(marked(rig, "poison"))
@@ -114,7 +114,7 @@ async def test_a_poisonous_string_fails_its_own_request_alone(rig: Rig) -> None:
     assert bad.result() == "INTERNAL: model 'marks' version 1: ValueError: poison"
 
 
-async def marked(rig: Rig, word: str) -> str:
+async def marked(rig: ServerRig, word: str) -> str:
     try:
         outputs = await rig.infer("marks", {"words": words(word, rank=1)})
     except grpc.aio.AioRpcError as error:
@@ -124,7 +124,7 @@ async def marked(rig: Rig, word: str) -> str:
     return text
 
 
-async def test_bytes_that_are_no_text_are_an_invalid_argument(rig: Rig) -> None:
+async def test_bytes_that_are_no_text_are_an_invalid_argument(rig: ServerRig) -> None:
     with pytest.raises(grpc.aio.AioRpcError) as refusal:
         await rig.infer("words", {"words": words(b"fine", b"\xff")})
     assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
@@ -136,7 +136,7 @@ async def test_bytes_that_are_no_text_are_an_invalid_argument(rig: Rig) -> None:
 @pytest.mark.parametrize(
     "blob", [b"\x05\x00\x00\x00on", b"\xff\xff\xff\xff", b"", b"\x01\x00\x00\x00ab"]
 )
-async def test_malformed_bytes_are_an_invalid_argument(rig: Rig, blob: bytes) -> None:
+async def test_malformed_bytes_are_an_invalid_argument(rig: ServerRig, blob: bytes) -> None:
     request = infer_request("words", {"words": words("one")})
     request.raw_input_contents[0] = blob
     with pytest.raises(grpc.aio.AioRpcError, match="input 'words' BYTES") as refusal:
@@ -144,7 +144,7 @@ async def test_malformed_bytes_are_an_invalid_argument(rig: Rig, blob: bytes) ->
     assert refusal.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_metadata_and_config_say_bytes_and_string(rig: Rig) -> None:
+async def test_metadata_and_config_say_bytes_and_string(rig: ServerRig) -> None:
     metadata = await rig.stub.ModelMetadata(pb.ModelMetadataRequest(name="words"))
     assert metadata.inputs[0].datatype == "BYTES"
     found = (await rig.stub.ModelConfig(pb.ModelConfigRequest(name="words"))).config
@@ -152,7 +152,7 @@ async def test_metadata_and_config_say_bytes_and_string(rig: Rig) -> None:
     assert found.output[0].data_type == pb.TYPE_STRING
 
 
-async def test_strings_travel_far_beyond_the_size_that_protobuf_reads(rig: Rig) -> None:
+async def test_strings_travel_far_beyond_the_size_that_protobuf_reads(rig: ServerRig) -> None:
     long = [f"{number}-" + "x" * 10_000 for number in range(30)]
     request = infer_request("words", {"words": words(*long)})
     assert request.ByteSize() > 300_000

@@ -71,7 +71,7 @@ class Answers:
         return Readiness(ready=True)
 
 
-class Rig:
+class ConductorRig:
     def __init__(self, waiting_max: int = 8) -> None:
         self.journal = Journal()
         self.answers = Answers()
@@ -94,7 +94,7 @@ class Rig:
 
 
 @asynccontextmanager
-async def running(rig: Rig) -> AsyncIterator[asyncio.TaskGroup]:
+async def running(rig: ConductorRig) -> AsyncIterator[asyncio.TaskGroup]:
     async with asyncio.TaskGroup() as group:
         task = group.create_task(rig.conductor.run())
         yield group
@@ -102,7 +102,7 @@ async def running(rig: Rig) -> AsyncIterator[asyncio.TaskGroup]:
 
 
 async def test_a_change_is_in_force_only_once_it_is_written() -> None:
-    rig = Rig()
+    rig = ConductorRig()
     rig.journal.gate.clear()
     async with running(rig) as group:
         change = group.create_task(rig.weights(canary=100))
@@ -118,7 +118,7 @@ async def test_a_change_is_in_force_only_once_it_is_written() -> None:
 
 
 async def test_a_change_that_cannot_be_written_changes_nothing_and_the_next_one_may() -> None:
-    rig = Rig()
+    rig = ConductorRig()
     rig.journal.error = Unavailable("disk full")
     async with running(rig):
         with pytest.raises(Unavailable, match="disk full"):
@@ -129,7 +129,7 @@ async def test_a_change_that_cannot_be_written_changes_nothing_and_the_next_one_
 
 
 async def test_a_change_while_there_is_no_state_is_refused_with_the_reason() -> None:
-    rig = Rig()
+    rig = ConductorRig()
     rig.journal.unusable = Unavailable("control.db is newer")
     async with running(rig):
         with pytest.raises(Unavailable, match=r"control\.db is newer"):
@@ -138,7 +138,7 @@ async def test_a_change_while_there_is_no_state_is_refused_with_the_reason() -> 
 
 
 async def test_a_change_that_finds_the_state_back_is_made_on_what_the_state_says() -> None:
-    rig = Rig()
+    rig = ConductorRig()
     saved = replace(rig.current.table, revision=20)
     rig.journal.taken_up = lambda: rig.current.swap(saved)
     async with running(rig):
@@ -148,7 +148,7 @@ async def test_a_change_that_finds_the_state_back_is_made_on_what_the_state_says
 
 
 async def test_a_caller_who_leaves_in_the_middle_does_not_part_table_and_journal() -> None:
-    rig = Rig()
+    rig = ConductorRig()
     rig.journal.gate.clear()
     async with running(rig) as group:
         caller = group.create_task(rig.weights(canary=100))
@@ -167,7 +167,7 @@ async def test_a_caller_who_leaves_in_the_middle_does_not_part_table_and_journal
 
 
 async def test_a_change_whose_caller_left_while_it_waited_is_not_made() -> None:
-    rig = Rig()
+    rig = ConductorRig()
     rig.journal.gate.clear()
     async with running(rig) as group:
         first = group.create_task(rig.weights(canary=100))
@@ -184,7 +184,7 @@ async def test_a_change_whose_caller_left_while_it_waited_is_not_made() -> None:
 
 
 async def test_a_variant_that_gains_must_be_ready() -> None:
-    rig = Rig()
+    rig = ConductorRig()
     rig.answers.not_ready = {"canary"}
     async with running(rig):
         with pytest.raises(
@@ -196,7 +196,7 @@ async def test_a_variant_that_gains_must_be_ready() -> None:
 
 
 async def test_stable_is_never_asked_so_an_abort_always_works() -> None:
-    rig = Rig()
+    rig = ConductorRig()
     async with running(rig):
         await rig.weights(canary=10_000)
         rig.answers.asked.clear()
@@ -208,7 +208,7 @@ async def test_stable_is_never_asked_so_an_abort_always_works() -> None:
 
 
 async def test_a_shadow_that_grows_is_asked_and_one_that_shrinks_is_not() -> None:
-    rig = Rig()
+    rig = ConductorRig()
     async with running(rig):
         for share_bp in (500, 400, 0):
             await rig.conductor.change(Wish("digits", ShadowShare("int8", share_bp), "ada"))
@@ -218,7 +218,7 @@ async def test_a_shadow_that_grows_is_asked_and_one_that_shrinks_is_not() -> Non
 
 
 async def test_a_variant_that_came_to_gain_meanwhile_is_asked_before_the_change() -> None:
-    rig = Rig()
+    rig = ConductorRig()
     async with running(rig) as group:
         await rig.weights(canary=500)
         rig.answers.asked.clear()
@@ -239,7 +239,7 @@ async def test_a_variant_that_came_to_gain_meanwhile_is_asked_before_the_change(
 
 
 async def test_a_revision_that_goes_stale_while_backends_are_asked_aborts() -> None:
-    rig = Rig()
+    rig = ConductorRig()
     rig.answers.then = lambda: rig.current.swap(rig.current.table.replacing(ROUTE))
     async with running(rig):
         with pytest.raises(StaleRevision, match="route 'digits' is at revision 8, not 7"):
@@ -249,7 +249,7 @@ async def test_a_revision_that_goes_stale_while_backends_are_asked_aborts() -> N
 
 
 async def test_an_unchanged_split_is_not_written() -> None:
-    rig = Rig()
+    rig = ConductorRig()
     before = rig.current.table
     async with running(rig):
         assert await rig.weights(canary=0) is before
@@ -258,7 +258,7 @@ async def test_an_unchanged_split_is_not_written() -> None:
 
 
 async def test_a_wrong_wish_fails_before_any_backend_is_asked() -> None:
-    rig = Rig()
+    rig = ConductorRig()
     async with running(rig):
         with pytest.raises(InvalidRequest):
             await rig.weights(canary=10_001)
@@ -267,7 +267,7 @@ async def test_a_wrong_wish_fails_before_any_backend_is_asked() -> None:
 
 
 async def test_an_unexpected_error_is_the_callers_and_does_not_end_the_loop() -> None:
-    rig = Rig()
+    rig = ConductorRig()
     rig.journal.error = RuntimeError("bug")
     async with running(rig):
         with pytest.raises(RuntimeError, match="bug"):
@@ -277,7 +277,7 @@ async def test_an_unexpected_error_is_the_callers_and_does_not_end_the_loop() ->
 
 
 async def test_more_waiting_changes_than_allowed_are_turned_away_and_counted() -> None:
-    rig = Rig(waiting_max=1)
+    rig = ConductorRig(waiting_max=1)
     rig.journal.gate.clear()
     async with running(rig) as group:
         allowed = [group.create_task(rig.weights(canary=1))]
@@ -293,7 +293,7 @@ async def test_more_waiting_changes_than_allowed_are_turned_away_and_counted() -
 
 
 async def test_at_the_end_those_who_wait_hear_that_the_process_stops() -> None:
-    rig = Rig()
+    rig = ConductorRig()
     rig.journal.gate.clear()
 
     async def told(weight_bp: int) -> str:

@@ -45,8 +45,8 @@ def answer(off: float, version: str = "1") -> bytes:
 Copied = tuple[Role, str, bytes | ComparedAnswer]
 
 
-class Rig:
-    """Concluding of the route `digits`, comparing here; without `keeps_up` it leaves all out."""
+class AnswerComparisonRig:
+    """Compares answers of the route `digits` here; without `keeps_up` it leaves all out."""
 
     def __init__(self, **route: Any) -> None:
         config = router_config(route=route, stable=UNUSED, canary=UNUSED, int8=UNUSED)
@@ -124,7 +124,7 @@ AUDITS: list[tuple[str, tuple[bytes, bytes]]] = [
 async def test_of_an_audit_stable_is_the_reference_whichever_side_the_caller_got(
     copied_to: str, answers: tuple[bytes, bytes]
 ) -> None:
-    rig = Rig()
+    rig = AnswerComparisonRig()
     answered = "stable" if copied_to == "canary" else "canary"
     (found,) = await rig.concluded(answers[0], ("audit", copied_to, answers[1]), variant=answered)
     assert (found.reference, found.candidate) == ("stable", "canary")
@@ -148,7 +148,7 @@ async def test_of_an_audit_stable_is_the_reference_whichever_side_the_caller_got
 
 
 async def test_both_ways_of_an_audit_add_up_in_one_trial() -> None:
-    rig = Rig()
+    rig = AnswerComparisonRig()
     for copied_to, (given, copied) in AUDITS:
         answered = "stable" if copied_to == "canary" else "canary"
         await rig.concluded(given, ("audit", copied_to, copied), variant=answered)
@@ -163,14 +163,14 @@ SHADOW: Copied = ("shadow", "canary", answer(CANARY))
 
 
 async def test_noise_alone_is_told_and_is_no_evidence_and_no_example() -> None:
-    rig = Rig(noise=100)
+    rig = AnswerComparisonRig(noise=100)
     (found,) = await rig.concluded(answer(STABLE), NOISE)
     assert (found.role, found.comparison.outcome) == ("noise", "mismatch")
     assert (rig.examples, list(rig.trials.currents())) == ([], [])
 
 
 async def test_noise_goes_beside_what_is_compared_with_the_same_answer_of_stable() -> None:
-    rig = Rig(noise=100)
+    rig = AnswerComparisonRig(noise=100)
     for _ in range(2):  # the second ends the moment of the first
         await rig.concluded(answer(STABLE), SHADOW, NOISE, ("audit", "int8", answer(STABLE)))
         rig.clock.now_ns += 10**9
@@ -182,7 +182,7 @@ async def test_noise_goes_beside_what_is_compared_with_the_same_answer_of_stable
 
 
 async def test_noise_is_not_beside_a_pair_of_which_stable_is_no_side() -> None:
-    rig = Rig(noise=100)
+    rig = AnswerComparisonRig(noise=100)
     await rig.concluded(answer(CANARY), ("shadow", "int8", answer(STABLE)), variant="canary")
     assert rig.trial("int8").evidence.noise_pairs == 0
 
@@ -191,7 +191,7 @@ async def test_noise_is_not_beside_a_pair_of_which_stable_is_no_side() -> None:
 
 
 async def test_what_was_found_is_no_evidence_before_its_turn() -> None:
-    rig = Rig()
+    rig = AnswerComparisonRig()
     (lesson,) = await rig.noted(SHADOW)
     assert lesson.trial is rig.trial()
     assert (lesson.found.trial, lesson.found.comparison.outcome) == (1, "mismatch")
@@ -200,7 +200,7 @@ async def test_what_was_found_is_no_evidence_before_its_turn() -> None:
 
 
 async def test_below_full_a_lesson_is_of_what_was_found() -> None:
-    rig = Rig(kept={"capture": "none"})
+    rig = AnswerComparisonRig(kept={"capture": "none"})
     (lesson,) = await rig.noted(SHADOW)
     assert lesson.found.comparison.differences[0].worst[0].expected == "0.7"
 
@@ -220,9 +220,9 @@ async def test_of_what_the_reference_answered_only_the_models_own_failures_are_c
     code: str, failed: bool | None
 ) -> None:
     came = ComparedAnswer(answer(STABLE) if code == "OK" else b"", code)
-    (lesson,) = await Rig().noted(("shadow", "canary", came))
+    (lesson,) = await AnswerComparisonRig().noted(("shadow", "canary", came))
     assert (lesson.failed, lesson.reference_failed) == (failed, None)
-    (lesson,) = await Rig(noise=100).noted(
+    (lesson,) = await AnswerComparisonRig(noise=100).noted(
         ("noise", "stable", came), ("shadow", "canary", answer(STABLE))
     )
     assert (lesson.failed, lesson.reference_failed) == (False, failed)
@@ -232,13 +232,15 @@ async def test_of_what_the_reference_answered_only_the_models_own_failures_are_c
 async def test_where_the_reference_failed_nobody_knows_whether_the_candidate_would_have(
     code: str,
 ) -> None:
-    (lesson,) = await Rig().noted(("shadow", "canary", ComparedAnswer(b"", code)), status_code=3)
+    (lesson,) = await AnswerComparisonRig().noted(
+        ("shadow", "canary", ComparedAnswer(b"", code)), status_code=3
+    )
     assert lesson.failed is None
 
 
 async def test_of_what_the_canary_answered_itself_a_copy_says_nothing_of_its_failures() -> None:
     audit: Copied = ("audit", "stable", answer(STABLE))
-    (lesson,) = await Rig().noted(audit, variant="canary")
+    (lesson,) = await AnswerComparisonRig().noted(audit, variant="canary")
     assert (lesson.found.comparison.outcome, lesson.failed) == ("match", None)
 
 
@@ -246,7 +248,7 @@ async def test_of_what_the_canary_answered_itself_a_copy_says_nothing_of_its_fai
 
 
 async def test_a_match_is_no_example_and_a_mismatch_is_one() -> None:
-    rig = Rig()
+    rig = AnswerComparisonRig()
     await rig.concluded(answer(STABLE), ("shadow", "canary", answer(STABLE)))
     assert rig.examples == []
     await rig.concluded(answer(STABLE), SHADOW)
@@ -255,14 +257,14 @@ async def test_a_match_is_no_example_and_a_mismatch_is_one() -> None:
 
 
 async def test_of_two_candidates_each_has_an_id_and_a_span_of_its_own() -> None:
-    rig = Rig()
+    rig = AnswerComparisonRig()
     found = await rig.concluded(answer(STABLE), SHADOW, ("shadow", "int8", answer(CANARY)))
     assert len({each.span_id for each in found}) == len({each.id for each in rig.examples}) == 2
 
 
 @pytest.mark.parametrize("capture", ["shapes", "none"])
 async def test_below_full_no_value_is_told_and_none_is_kept(capture: str) -> None:
-    rig = Rig(kept={"capture": capture})
+    rig = AnswerComparisonRig(kept={"capture": capture})
     (found,) = await rig.concluded(answer(STABLE), SHADOW)
     (element,) = found.comparison.differences[0].worst[:1]
     assert (element.expected, element.actual) == ("", "")
@@ -272,7 +274,7 @@ async def test_below_full_no_value_is_told_and_none_is_kept(capture: str) -> Non
 
 
 async def test_the_segment_stands_on_evidence_and_on_the_example() -> None:
-    rig = Rig(segment={"metadata": "x-tenant"})
+    rig = AnswerComparisonRig(segment={"metadata": "x-tenant"})
     await rig.concluded(answer(STABLE), SHADOW, segment="acme")
     assert rig.examples[0].segment == "acme"
     assert rig.trial().evidence.segments["acme"].outcomes == {"mismatch": 1}
@@ -282,7 +284,7 @@ async def test_the_segment_stands_on_evidence_and_on_the_example() -> None:
 
 
 async def test_what_was_left_out_leaves_nothing_behind() -> None:
-    rig = Rig()
+    rig = AnswerComparisonRig()
     rig.keeps_up = False
     assert await rig.concluded(answer(STABLE), SHADOW) == []
     assert (rig.examples, list(rig.trials.currents())) == ([], [])
@@ -292,14 +294,14 @@ async def test_what_was_left_out_leaves_nothing_behind() -> None:
 async def test_an_answer_of_a_variant_that_the_table_no_longer_has_is_no_evidence(
     answered: str,
 ) -> None:
-    rig = Rig()
+    rig = AnswerComparisonRig()
     (found,) = await rig.concluded(answer(STABLE), SHADOW, variant=answered)
     assert (found.comparison.outcome, found.trial) == ("mismatch", 0)
     assert (rig.examples, list(rig.trials.currents())) == ([], [])
 
 
 async def test_a_rule_for_an_output_that_is_not_there_is_warned_of_once_and_counted() -> None:
-    rig = Rig(compare={"outputs": {"logitz": {"rule": "exact"}}})
+    rig = AnswerComparisonRig(compare={"outputs": {"logitz": {"rule": "exact"}}})
     with capture_logs() as logs:
         for _ in range(3):
             await rig.concluded(answer(STABLE), SHADOW)
@@ -308,7 +310,7 @@ async def test_a_rule_for_an_output_that_is_not_there_is_warned_of_once_and_coun
 
 
 async def test_answers_of_another_service_are_compared_as_messages() -> None:
-    rig = Rig()
+    rig = AnswerComparisonRig()
     (found,) = await rig.concluded(b"\xff\x01", ("shadow", "canary", b"\xff\x02"), method="a.B/C")
     assert not rig.jobs[0].is_inference
     assert (found.comparison.kind, found.comparison.outputs[0].output) == ("value", "message")

@@ -27,8 +27,8 @@ EVEN = {"stable": 5_000, "canary": 5_000}
 INTERNAL = 13
 
 
-class Rig:
-    """Learning of the route `digits`, and what it holds."""
+class EvidenceIntakeRig:
+    """The evidence intake of the route `digits`, and what it has taken in."""
 
     def __init__(self, ready: AsksReady = none_known, **route: Any) -> None:
         config = router_config(route=route, stable=UNUSED, canary=UNUSED, int8=UNUSED)
@@ -96,7 +96,7 @@ def traffic(
 
 
 def test_a_comparison_adds_up_in_the_trial_of_its_pair() -> None:
-    rig = Rig()
+    rig = EvidenceIntakeRig()
     assert rig.compared(found(mismatch())) == []
     rig.compared(found(MATCH))
     assert rig.trial.pair == ("digits", "stable", "canary")
@@ -105,7 +105,7 @@ def test_a_comparison_adds_up_in_the_trial_of_its_pair() -> None:
 
 
 def test_another_version_of_the_candidate_begins_another_trial() -> None:
-    rig = Rig()
+    rig = EvidenceIntakeRig()
     rig.compared(found(mismatch()))
     rig.compared(found(MATCH, candidate_version="3"))
     assert (rig.trial.number, rig.trial.why) == (2, "candidate version")
@@ -115,7 +115,7 @@ def test_another_version_of_the_candidate_begins_another_trial() -> None:
 
 
 def test_an_exchange_whose_turn_comes_after_its_trial_ended_counts_for_that_one() -> None:
-    rig = Rig()
+    rig = EvidenceIntakeRig()
     late = exchange(what := found(mismatch()))
     first = rig.learning.trial_of(rig.route, what)
     late.lessons.append(PendingEvidence(what, first))
@@ -128,7 +128,7 @@ def test_an_exchange_whose_turn_comes_after_its_trial_ended_counts_for_that_one(
 
 
 def test_noise_stands_beside_the_comparison_that_it_belongs_to() -> None:
-    rig = Rig(noise=1)
+    rig = EvidenceIntakeRig(noise=1)
     rig.compared(found(mismatch(), noise=mismatch()))
     rig.compared(found(mismatch()))
     evidence = rig.trial.evidence
@@ -141,7 +141,7 @@ def test_noise_stands_beside_the_comparison_that_it_belongs_to() -> None:
 
 
 def test_requests_of_one_moment_count_by_their_mean_and_the_open_one_not_yet() -> None:
-    rig = Rig(noise=1)
+    rig = EvidenceIntakeRig(noise=1)
     for _ in range(3):
         rig.compared(found(mismatch(), noise=MATCH), True, False)
     rig.compared(found(MATCH, noise=MATCH), False, False)
@@ -153,7 +153,7 @@ def test_requests_of_one_moment_count_by_their_mean_and_the_open_one_not_yet() -
 
 
 def test_a_slow_copy_makes_the_moment_longer() -> None:
-    rig = Rig(noise=1)
+    rig = EvidenceIntakeRig(noise=1)
     slow = exchange(what := found(mismatch(), noise=MATCH), calls=[call(duration_ns=10**9)])
     rig.compared(what, of=slow)
     for _ in range(2):
@@ -182,7 +182,7 @@ FAILED = Comparison("error", "status")
 def test_failures_count_where_both_are_known_also_beside_the_references_own(
     failed: tuple[bool | None, ...], charged: tuple[int, int], beyond_noise: Differences
 ) -> None:
-    rig = Rig(noise=1)
+    rig = EvidenceIntakeRig(noise=1)
     for _ in range(2):  # what of the second moment is known ends the first
         rig.compared_later(found(FAILED), *failed)
     evidence = rig.trial.evidence
@@ -191,7 +191,7 @@ def test_failures_count_where_both_are_known_also_beside_the_references_own(
 
 
 def test_the_request_that_tips_a_verdict_is_told_with_its_spans() -> None:
-    rig = Rig()
+    rig = EvidenceIntakeRig()
     changes = []
     for _ in range(30):
         what = found(mismatch())
@@ -207,7 +207,7 @@ def test_the_request_that_tips_a_verdict_is_told_with_its_spans() -> None:
 
 
 def test_a_request_of_the_split_is_an_event_of_the_trial_though_nothing_was_compared() -> None:
-    rig = Rig(gates={"slow": {"over": "500ms"}})
+    rig = EvidenceIntakeRig(gates={"slow": {"over": "500ms"}})
     slow = split("canary")
     slow.attempts[0].duration_ns = 600_000_000
     rig.assigned(split("stable"), slow, split("canary", status_code=INTERNAL))
@@ -223,19 +223,19 @@ def test_a_request_of_the_split_is_an_event_of_the_trial_though_nothing_was_comp
 def test_pinned_and_sticky_traffic_leaves_the_split_empty(
     why: "pb.Assignment.ValueType",
 ) -> None:
-    rig = Rig(gates={"slow": {"over": "1ms"}})
+    rig = EvidenceIntakeRig(gates={"slow": {"over": "1ms"}})
     rig.assigned(*(split("canary", status_code=INTERNAL, assignment=why) for _ in range(200)))
     assert list(rig.trials.currents()) == []
 
 
 def test_a_variant_that_the_table_no_longer_has_is_not_judged() -> None:
-    rig = Rig()
+    rig = EvidenceIntakeRig()
     rig.assigned(split("gone", {"stable": 9_000, "gone": 1_000}))
     assert list(rig.trials.currents()) == []
 
 
 def test_events_and_comparisons_add_up_in_one_trial() -> None:
-    rig = Rig()
+    rig = EvidenceIntakeRig()
     rig.assigned(split("stable"))
     rig.compared(found(MATCH))
     rig.assigned(split("canary"))
@@ -245,7 +245,7 @@ def test_events_and_comparisons_add_up_in_one_trial() -> None:
 
 
 def test_a_canary_that_fails_twice_as_often_fails_by_its_errors() -> None:
-    rig = Rig()
+    rig = EvidenceIntakeRig()
     (change,) = rig.assigned(*traffic(6_000, canary=0.6, stable=0.3, code=INTERNAL))
     assert change.verdict.verdict == "fail"
     assert [each.gate for each in change.verdict.gates if each.finding == "fail"] == ["errors"]
@@ -253,20 +253,20 @@ def test_a_canary_that_fails_twice_as_often_fails_by_its_errors() -> None:
 
 
 def test_a_canary_that_is_slow_twice_as_often_fails_by_that() -> None:
-    rig = Rig(gates={"slow": {"over": "500ms"}})
+    rig = EvidenceIntakeRig(gates={"slow": {"over": "500ms"}})
     (change,) = rig.assigned(*traffic(6_000, canary=0.6, stable=0.3))
     assert [each.gate for each in change.verdict.gates if each.finding == "fail"] == ["slow"]
     assert "slow requests were the candidate's" in change.verdict.reason
 
 
 def test_errors_and_slowness_that_both_sides_share_change_no_verdict() -> None:
-    rig = Rig(gates={"slow": {"over": "500ms"}})
+    rig = EvidenceIntakeRig(gates={"slow": {"over": "500ms"}})
     assert rig.assigned(*traffic(4_000, canary=0.3, stable=0.3, code=INTERNAL)) == []
     assert rig.assigned(*traffic(4_000, canary=0.3, stable=0.3)) == []
 
 
 def test_a_split_that_is_not_what_was_configured_raises_the_alarm_and_fails_nobody() -> None:
-    rig = Rig()
+    rig = EvidenceIntakeRig()
     changes = rig.assigned(*traffic(6_000, share=0.2)) + rig.later()
     assert changes == [], "inconclusive it was before"
     verdict = rig.trial.verdict
@@ -275,7 +275,7 @@ def test_a_split_that_is_not_what_was_configured_raises_the_alarm_and_fails_nobo
 
 
 def test_a_split_that_is_kept_to_the_request_raises_none() -> None:
-    rig = Rig()
+    rig = EvidenceIntakeRig()
     rig.assigned(*(split("canary" if n % 10 == 3 else "stable") for n in range(6_000)))
     rig.later()
     assert rig.trial.verdict.gate("split").finding == "open"
@@ -283,7 +283,7 @@ def test_a_split_that_is_kept_to_the_request_raises_none() -> None:
 
 
 def test_the_split_is_looked_at_once_those_that_began_together_have_ended() -> None:
-    rig = Rig()
+    rig = EvidenceIntakeRig()
     rig.assigned(*(split("stable", EVEN) for _ in range(200)))
     assert not rig.trial.verdict.gates
     rig.later()
@@ -291,7 +291,7 @@ def test_the_split_is_looked_at_once_those_that_began_together_have_ended() -> N
 
 
 def test_a_stream_lasts_as_long_as_its_caller_likes_and_says_nothing_of_the_split() -> None:
-    rig = Rig()
+    rig = EvidenceIntakeRig()
     rig.assigned(split("canary", method="inference.GRPCInferenceService/ModelStreamInfer"))
     rig.later()
     assert rig.trial.evidence.assigned.by_weights == {(1_000, 9_000): [1, 0]}
@@ -323,7 +323,7 @@ def test_a_route_without_segments_has_none() -> None:
 
 
 def test_the_fiftieth_tenant_and_those_after_it_are_counted_together() -> None:
-    rig = Rig(segment={"metadata": "x-tenant"})
+    rig = EvidenceIntakeRig(segment={"metadata": "x-tenant"})
     for n in range(60):
         of = exchange(what := found(MATCH))
         of.segment = f"tenant-{n}"
@@ -337,7 +337,7 @@ def test_the_fiftieth_tenant_and_those_after_it_are_counted_together() -> None:
 
 
 def test_a_comparison_counts_at_the_addresses_of_both_sides() -> None:
-    rig = Rig()
+    rig = EvidenceIntakeRig()
     rig.compared(found(mismatch()))
     rig.compared(found(MATCH, candidate_address="10.0.0.8:8001"))
     evidence = rig.trial.evidence
@@ -350,7 +350,7 @@ def test_a_comparison_counts_at_the_addresses_of_both_sides() -> None:
 
 
 def test_a_failure_that_is_charged_counts_at_its_address_and_no_other_does() -> None:
-    rig = Rig()
+    rig = EvidenceIntakeRig()
     rig.compared(found(failed("INTERNAL")), True)
     rig.compared(found(failed("UNAVAILABLE"), candidate_address="10.0.0.8:8001"), None)
     (name, own), *others = rig.trial.evidence.candidate_addresses.by_name.items()
@@ -360,7 +360,7 @@ def test_a_failure_that_is_charged_counts_at_its_address_and_no_other_does() -> 
 
 def test_no_pass_is_given_while_a_ready_address_of_the_candidate_is_unseen() -> None:
     ready = {"canary": ["10.0.0.7:8001", "10.0.0.8:8001"], "stable": ["10.0.0.1:8001", "never:1"]}
-    rig = Rig(lambda route, variant: ready[variant] if route == "digits" else ())
+    rig = EvidenceIntakeRig(lambda route, variant: ready[variant] if route == "digits" else ())
     for _ in range(500):
         assert rig.compared(found(MATCH), False) == []
     assert rig.trial.verdict.reason == (

@@ -60,7 +60,7 @@ class HandCopies:
         return None
 
 
-class Rig:
+class ObserverRig:
     """An observer, and what it does to those around it; they do what `conclude` and `save` do."""
 
     def __init__(self) -> None:
@@ -117,9 +117,9 @@ def tips(exchange: ObservedRequest) -> None:
 
 
 @asynccontextmanager
-async def running() -> AsyncIterator[Rig]:
+async def running() -> AsyncIterator[ObserverRig]:
     """Run it until the block ends."""
-    rig = Rig()
+    rig = ObserverRig()
     async with asyncio.TaskGroup() as tasks:
         task = tasks.create_task(rig.observer.run())
         rig.end = task.cancel

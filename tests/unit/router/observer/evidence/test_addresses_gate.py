@@ -25,7 +25,7 @@ UNSEEN = Gate("addresses")
 Wrong = Callable[[str], bool]
 
 
-class Rig:
+class AddressesGateRig:
     """Evidence of a candidate with several addresses; a request a second, unless it is said."""
 
     def __init__(self, seed: int = 1) -> None:
@@ -67,7 +67,7 @@ class Rig:
 
 
 def test_a_pass_waits_for_the_address_that_was_not_compared_and_names_it() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     rig.traffic(500, (A, B))
     found = rig.judge()
     assert found.gate("mismatch").finding == found.gate("errors").finding == "pass"
@@ -82,7 +82,7 @@ def test_a_pass_waits_for_the_address_that_was_not_compared_and_names_it() -> No
 
 
 def test_a_pass_waits_for_a_ready_address_whose_few_answers_were_wrong() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     rig.traffic(500, (A, B))
     assert rig.judge().gate("mismatch").finding == "pass"
     rig.compare(C, is_wrong=True)
@@ -101,23 +101,23 @@ def test_a_pass_waits_for_a_ready_address_whose_few_answers_were_wrong() -> None
 
 
 def test_no_address_is_doubted_where_all_answers_differ_nor_where_it_is_the_only_one() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     rig.traffic(30, PODS, lambda _: True)
     assert rig.gate().finding == "pass"
-    alone = Rig()
+    alone = AddressesGateRig()
     alone.traffic(30, (A,), lambda _: True)
     assert alone.gate(ReadyAddresses(candidate=(A,))).finding == "pass"
 
 
 def test_an_address_that_was_wrong_and_left_holds_up_no_pass() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     rig.traffic(1500, (A, B))
     rig.compare(C, is_wrong=True)
     assert rig.judge(ReadyAddresses(candidate=(A, B))).verdict == "pass"
 
 
 def test_the_same_candidate_passes_where_the_router_knows_no_ready_addresses() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     rig.traffic(500, (A, B))
     found = rig.judge(ReadyAddresses())
     assert (found.verdict, found.gate("addresses").reason) == ("pass", "")
@@ -132,7 +132,7 @@ def test_evidence_without_addresses_waits_for_none_that_nobody_knows() -> None:
 
 
 def test_an_address_that_was_compared_too_long_ago_is_waited_for_again() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     rig.traffic(30, PODS)
     assert rig.gate().finding == "pass"
     rig.traffic(601, (A, B))
@@ -142,20 +142,20 @@ def test_an_address_that_was_compared_too_long_ago_is_waited_for_again() -> None
 
 
 def test_time_without_traffic_makes_no_address_unseen() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     rig.traffic(30, PODS)
     rig.now_ns += 600 * MINUTE
     assert rig.gate().finding == "pass"
 
 
 def test_an_address_that_left_is_not_waited_for() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     rig.traffic(500, (A, B))
     assert rig.judge(ReadyAddresses(candidate=(A, B))).verdict == "pass"
 
 
 def test_a_pass_stays_when_an_address_joins_and_the_gate_says_what_is_new() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     rig.traffic(500, PODS)
     assert rig.judge().verdict == "pass"
     rig.traffic(1, PODS)
@@ -165,7 +165,7 @@ def test_a_pass_stays_when_an_address_joins_and_the_gate_says_what_is_new() -> N
 
 
 def test_of_many_unseen_addresses_three_are_named() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     rig.compare(A)
     many = tuple(f"10.0.2.{number}:1" for number in range(9))
     assert rig.gate(ReadyAddresses(candidate=(A, *many))).reason == (
@@ -178,7 +178,7 @@ def test_of_many_unseen_addresses_three_are_named() -> None:
 
 
 def test_one_wrong_address_of_three_fails_the_candidate_and_is_named() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     while rig.judge().verdict != "fail":
         rig.traffic(1, PODS, lambda name: name == B)
     failed = rig.verdict
@@ -194,7 +194,7 @@ def test_one_wrong_address_of_three_fails_the_candidate_and_is_named() -> None:
 
 
 def test_an_address_that_stands_out_is_named_once_and_stays_named_in_a_fail() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     rig.traffic(200, PODS, lambda name: name == B)
     first = rig.judge()
     named = rig.judge()
@@ -204,7 +204,7 @@ def test_an_address_that_stands_out_is_named_once_and_stays_named_in_a_fail() ->
 
 
 def test_one_wrong_address_of_two_hundred_holds_a_pass_back_though_the_mean_is_allowed() -> None:
-    rig, names = Rig(), tuple(f"10.0.3.{number}:1" for number in range(200))
+    rig, names = AddressesGateRig(), tuple(f"10.0.3.{number}:1" for number in range(200))
     rig.traffic(8_000, names, lambda name: name == names[7])
     found = rig.judge(ReadyAddresses(candidate=names), replace(GATES, addresses_within_ns=10**15))
     assert found.gate("mismatch").finding == "pass"
@@ -213,7 +213,7 @@ def test_one_wrong_address_of_two_hundred_holds_a_pass_back_though_the_mean_is_a
 
 
 def test_an_alarm_ends_when_the_address_that_stood_out_has_left() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     rig.traffic(60, PODS, lambda name: name == B)
     alarm = rig.gate()
     assert alarm.finding == "alarm"
@@ -223,7 +223,7 @@ def test_an_alarm_ends_when_the_address_that_stood_out_has_left() -> None:
 
 
 def test_an_alarm_does_not_end_as_soon_as_the_evidence_falls_below_what_raised_it() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     while rig.gate().finding != "alarm":
         rig.traffic(1, PODS, lambda name: name == B)
     alarm = rig.gate()
@@ -233,7 +233,7 @@ def test_an_alarm_does_not_end_as_soon_as_the_evidence_falls_below_what_raised_i
 
 
 def test_an_address_of_the_reference_that_stands_out_is_named_as_such() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     for _ in range(60):
         reference = rig.rng.choice(PODS)
         rig.compare("10.0.9.1:1", is_wrong=reference == C, reference=reference)
@@ -243,7 +243,7 @@ def test_an_address_of_the_reference_that_stands_out_is_named_as_such() -> None:
 
 
 def test_where_nobody_knows_who_is_ready_those_compared_of_late_are_judged() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     rig.traffic(60, PODS, lambda name: name == B)
     assert rig.gate(ReadyAddresses()).finding == "alarm"
     rig.traffic(601, (A, C))
@@ -251,7 +251,7 @@ def test_where_nobody_knows_who_is_ready_those_compared_of_late_are_judged() -> 
 
 
 def test_failures_at_one_address_stand_out_as_mismatches_do() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     for _ in range(80):
         name, rig.now_ns = rig.rng.choice(PODS), rig.now_ns + 1
         rig.evidence.add(Comparison("error", "status") if name == A else a_comparison(0))
@@ -263,7 +263,7 @@ def test_failures_at_one_address_stand_out_as_mismatches_do() -> None:
 
 
 def test_addresses_that_are_all_wrong_agree() -> None:
-    rig = Rig()
+    rig = AddressesGateRig()
     rig.traffic(300, PODS, lambda _: True)
     assert rig.gate().finding == "pass"
     assert "one of 3 addresses" not in rig.judge().reason
@@ -274,7 +274,7 @@ def test_addresses_that_are_all_wrong_agree() -> None:
 
 def named(names: Sequence[str], wrong: Callable[[random.Random, str], bool], seed: int) -> int:
     """Return after how many requests an address stands out; 0: after none of 500."""
-    rig, gate = Rig(seed), UNSEEN
+    rig, gate = AddressesGateRig(seed), UNSEEN
     ready = ReadyAddresses(candidate=names)
     for request in range(1, 501):
         rig.traffic(1, names, lambda name: wrong(rig.rng, name))
