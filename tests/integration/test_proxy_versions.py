@@ -27,7 +27,7 @@ def naming(version: str) -> bytes:
 
 
 class TwoVersionsRig:
-    """`async with TwoVersionsRig(strict=…) as rig:` stable has version 1, canary version 2; all to stable."""
+    """`async with TwoVersionsRig(strict=…):` stable is version 1, canary 2, all to stable."""
 
     def __init__(self, *, canary_bp: int = 0, canary: Any = None, **parts: Any) -> None:
         self.stable = OipBackend(answering(logits=PIXELS))
