@@ -19,7 +19,7 @@ from benchmarks import results
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Array, Tensor, datatype_of, encode_outputs
 from coalmine_router.config.compare_section import CompareConfig
-from coalmine_router.observer.comparison.job import Job, run
+from coalmine_router.observer.comparison.job import ComparisonJob, run
 from coalmine_router.observer.comparison.result import ComparedAnswer
 from coalmine_router.observer.evidence.counts import Evidence
 from coalmine_router.observer.evidence.gates.all_gates import GateSettings, verdict_after
@@ -48,9 +48,11 @@ def answer(version: str, **outputs: Array) -> ComparedAnswer:
     return ComparedAnswer(response.SerializeToString())
 
 
-def job(reference: Mapping[str, Array], candidate: Mapping[str, Array], **rule: Any) -> Job:
+def job(
+    reference: Mapping[str, Array], candidate: Mapping[str, Array], **rule: Any
+) -> ComparisonJob:
     rules = CompareConfig.model_validate({"default": rule or {"rule": "close"}})
-    return Job((answer("1", **reference), answer("2", **candidate)), ((0, 1),), rules)
+    return ComparisonJob((answer("1", **reference), answer("2", **candidate)), ((0, 1),), rules)
 
 
 # ---------------------------------------------------------------- small answers
@@ -73,7 +75,7 @@ def small() -> list[Measured]:
     ]
 
 
-def judging(each: Job) -> Work:
+def judging(each: ComparisonJob) -> Work:
     evidence, gates = Evidence(), GateSettings()
     verdict = NO_VERDICT
 
@@ -121,14 +123,14 @@ def large() -> list[Measured]:
     ]
 
 
-def large_job(dtype: Any, times: float, **rule: Any) -> Job:
+def large_job(dtype: Any, times: float, **rule: Any) -> ComparisonJob:
     elements = LARGE_BYTES // np.dtype(dtype).itemsize
     values = np.random.default_rng(2).normal(size=(ROWS, elements // ROWS)).astype(np.float32)
     off = (values * np.float32(times)).astype(dtype)
     return job({"y": values.astype(dtype)}, {"y": off}, **rule)
 
 
-def integers(every: int) -> Job:
+def integers(every: int) -> ComparisonJob:
     values = np.random.default_rng(3).integers(-100, 100, (ROWS, LARGE_BYTES // ROWS), np.int8)
     off = values.copy()
     if every:

@@ -13,9 +13,9 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
 from coalmine.clock import Clock
-from coalmine_router.observer.comparison.compare_process import CompareWorker, WorkerLost
-from coalmine_router.observer.comparison.compare_worker import Answered
-from coalmine_router.observer.comparison.comparer import Comparer, PoolLimits
+from coalmine_router.observer.comparison.compare_worker import JobAnswer
+from coalmine_router.observer.comparison.comparer import Comparer, ComparerLimits
+from coalmine_router.observer.comparison.worker_process import CompareWorker, WorkerLost
 from tests.doubles.clock import HandClock
 
 Pool = Comparer["Words", str]
@@ -62,7 +62,7 @@ class ScriptedWorker:
         self.losing = losing
         self.is_up = True
 
-    def ask(self, batch: Sequence[Words]) -> list[Answered]:
+    def ask(self, batch: Sequence[Words]) -> list[JobAnswer]:
         self.batches.append([each.word for each in batch])
         assert self.go.wait(10)
         if self.losing or not self.is_up:
@@ -95,7 +95,7 @@ async def comparing(
     start: Callable[[], CompareWorker],
     *,
     clock: Clock | None = None,
-    limits: PoolLimits | None = None,
+    limits: ComparerLimits | None = None,
     processes_max: int = 2,
     run: Callable[[Words], str] = run,
 ) -> AsyncIterator[Pool]:

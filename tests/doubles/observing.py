@@ -17,7 +17,7 @@ from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1 import control_pb2_grpc as pb_grpc
 from coalmine_router.config.file import RouterConfig
-from coalmine_router.observer.comparison.comparer import PoolLimits
+from coalmine_router.observer.comparison.comparer import ComparerLimits
 from coalmine_router.observer.copies.copy_limits import CopyLimits
 from coalmine_router.observer.output.span_writer import NoSpans, Spans
 from coalmine_router.observer.plane import ObserverPlane, Surroundings
@@ -93,7 +93,7 @@ async def observing(
     *,
     spans: Spans | None = None,
     limits: CopyLimits | None = None,
-    pool: PoolLimits | None = None,
+    pool: ComparerLimits | None = None,
 ) -> AsyncIterator[Observing]:
     """Run an observer behind a real gRPC server until the block ends."""
     table = config.table()
@@ -116,7 +116,7 @@ async def observing(
                 resource=Resource.create({"service.name": "coalmine-router"}),
                 spans=spans or NoSpans(),
                 copy_limits=limits or CopyLimits(),
-                pool_limits=pool or PoolLimits(),
+                pool_limits=pool or ComparerLimits(),
             )
         )
         pb_grpc.add_ReportsServicer_to_server(plane.servicer(), server)

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 from coalmine import telemetry as t
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.comparison.comparer import PoolLimits
+from coalmine_router.observer.comparison.comparer import ComparerLimits
 from tests.doubles.observing import Observing, observing
 from tests.doubles.oip_backend import Answer, OipBackend, answering, request_body, response_body
 from tests.doubles.reports import UNUSED, report, router_config
@@ -225,7 +225,7 @@ async def test_what_comparing_leaves_out_is_counted_as_uncompared(tmp_path: Path
     async with OipBackend(WRONG) as shadow:
         config = router_config(stable=UNUSED, canary=shadow.address)
         # No bytes on the loop, and no room elsewhere: whatever comes is left out.
-        none = PoolLimits(backlog_bytes_max=1, backlog_jobs_max=1, loop_bytes_max=0)
+        none = ComparerLimits(backlog_bytes_max=1, backlog_jobs_max=1, loop_bytes_max=0)
         async with observing(config, tmp_path, pool=none) as rig:
             await rig.send(*shadowed(20))
             status = await rig.settled(20)
@@ -295,7 +295,7 @@ async def test_an_end_between_an_answer_and_its_comparison_leaves_sums_that_add_
 async def test_an_end_while_a_process_compares_counts_what_it_was_at(tmp_path: Path) -> None:
     async with OipBackend(WRONG) as shadow:
         config = router_config(stable=UNUSED, canary=shadow.address)
-        elsewhere = PoolLimits(loop_bytes_max=0)
+        elsewhere = ComparerLimits(loop_bytes_max=0)
         rigs: list[Observing] = []
         async with asyncio.timeout(20):
             async with observing(config, tmp_path, pool=elsewhere) as rig:

@@ -15,9 +15,9 @@ import pytest
 from coalmine.clock import SystemClock
 from coalmine_router.config.compare_section import CompareConfig
 from coalmine_router.observer.comparison import job
-from coalmine_router.observer.comparison.compare_process import WorkerLost, WorkerProcess
-from coalmine_router.observer.comparison.job import Job
+from coalmine_router.observer.comparison.job import ComparisonJob
 from coalmine_router.observer.comparison.result import ComparedAnswer
+from coalmine_router.observer.comparison.worker_process import WorkerLost, WorkerProcess
 from tests.doubles.comparing import comparing, run, words
 from tests.doubles.oip_backend import response_body
 from tests.doubles.waiting import eventually, until
@@ -93,12 +93,14 @@ def test_a_worker_imports_no_more_than_comparing_needs() -> None:
     subprocess.run([sys.executable, "-c", code], check=True, timeout=60, cwd=ROOT)
 
 
-def compared(size: int) -> Job:
+def compared(size: int) -> ComparisonJob:
     logits = np.linspace(0, 1, size, dtype=np.float32)
     changed = logits.copy()
     changed[size // 2] += 1
     bodies = (response_body(logits=logits), response_body(logits=changed), b"no message")
-    return Job(tuple(map(ComparedAnswer, bodies)), ((0, 1), (0, 2), (2, 0)), CompareConfig())
+    return ComparisonJob(
+        tuple(map(ComparedAnswer, bodies)), ((0, 1), (0, 2), (2, 0)), CompareConfig()
+    )
 
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
@@ -115,7 +117,7 @@ def test_a_worker_finds_what_would_have_been_found_here(size: int) -> None:
 
 _PARENT = """
 import sys, threading
-from coalmine_router.observer.comparison.compare_process import WorkerProcess
+from coalmine_router.observer.comparison.worker_process import WorkerProcess
 from tests.doubles.comparing import run, words
 process = WorkerProcess(run)
 print(process.ask([words("pid")])[0][0], flush=True)
@@ -144,11 +146,11 @@ async def test_a_process_that_is_killed_costs_its_jobs_and_another_takes_its_pla
         return made[-1]
 
     async with comparing(start, clock=SystemClock(), processes_max=1) as pool:
-        assert await pool.compared(words("die", LARGE)) is None
-        assert await pool.compared(words("a", LARGE)) == "A"
+        assert await pool.compare(words("die", LARGE)) is None
+        assert await pool.compare(words("a", LARGE)) == "A"
         os.kill(made[1].pid, signal.SIGKILL)
         await eventually(lambda: not made[1].is_up)
-        assert await pool.compared(words("free", LARGE)) == "FREE"
+        assert await pool.compare(words("free", LARGE)) == "FREE"
         counts = pool.counts()
     assert (counts.compared, counts.left_out) == (2, 1)
     assert len(made) == 3
@@ -159,7 +161,7 @@ async def test_a_hundred_jobs_at_once_all_come_back_to_who_brought_them() -> Non
     async with comparing(lambda: WorkerProcess(run), clock=SystemClock()) as pool:
         async with asyncio.TaskGroup() as tasks:
             waiting = {
-                f"job {number}": tasks.create_task(pool.compared(words(f"job {number}", LARGE)))
+                f"job {number}": tasks.create_task(pool.compare(words(f"job {number}", LARGE)))
                 for number in range(100)
             }
         assert {each.result() for each in waiting.values()} == {each.upper() for each in waiting}

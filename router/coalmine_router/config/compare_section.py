@@ -5,7 +5,7 @@ import inspect
 import json
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
-from typing import Annotated, Any, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self, get_args
 
 from pydantic import (
     Field,
@@ -115,6 +115,7 @@ class IgnoreRule(Strict):
     rule: Literal["ignore"]
 
 
+# In the order in which messages and docs name them.
 BuiltInRule = (
     CloseRule
     | ExactRule
@@ -130,9 +131,8 @@ BuiltInRule = (
 _built_in: TypeAdapter[BuiltInRule] = TypeAdapter(
     Annotated[BuiltInRule, Field(discriminator="rule")]
 )
-_BUILT_IN_NAMES: Final = (
-    *("close", "exact", "relative", "argmax", "top_k", "cosine", "distribution"),
-    *("bytes", "json", "ignore"),
+_BUILT_IN_NAMES: Final = tuple(
+    get_args(each.model_fields["rule"].annotation)[0] for each in get_args(BuiltInRule)
 )
 
 

@@ -9,7 +9,7 @@ from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import MODEL_INFER
 from coalmine_router.codes import OK
-from coalmine_router.observer.comparison.job import Job, Results
+from coalmine_router.observer.comparison.job import ComparisonJob, JobResults
 from coalmine_router.observer.comparison.result import ComparedAnswer
 from coalmine_router.observer.comparison.statuses import is_charged
 from coalmine_router.observer.evidence.trial import Trial
@@ -25,7 +25,7 @@ from coalmine_router.observer.warned import WarningCounts
 class Compares(Protocol):
     """Compares the answers of an exchange; Comparing does, here or in other processes."""
 
-    async def compared(self, job: Job) -> Results | None:
+    async def compare(self, job: ComparisonJob) -> JobResults | None:
         """Return what was found; None where it could not keep up."""
         ...
 
@@ -44,7 +44,7 @@ class _Compared(NamedTuple):
     exchange: ObservedRequest
     answers: Sequence[ComparedAnswer]
     planned: Sequence[Planned]
-    results: Results
+    results: JobResults
     started_ns: int
     took_ns: int
 
@@ -78,14 +78,14 @@ class AnswerComparison:
         """
         answers, planned = answers_of(exchange), pairs_of(exchange)
         settings = self._settings(exchange)
-        job = Job(
+        job = ComparisonJob(
             answers=answers,
             pairs=tuple(each.places for each in planned),
             rules=settings.compare,
             is_inference=exchange.report.method == MODEL_INFER,
         )
         started_ns, began_ns = self._clock.wall_ns(), self._clock.monotonic_ns()
-        results = await self._compares.compared(job)
+        results = await self._compares.compare(job)
         if results is None:
             return
         took_ns = self._clock.monotonic_ns() - began_ns

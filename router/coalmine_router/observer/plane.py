@@ -17,10 +17,10 @@ from coalmine.process.cores import cores
 from coalmine_router.backends.registry import Backends
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.compare_answers import AnswerComparison
-from coalmine_router.observer.comparison.busy import pool_size
-from coalmine_router.observer.comparison.compare_process import WorkerProcess
-from coalmine_router.observer.comparison.comparer import Comparer, PoolLimits
-from coalmine_router.observer.comparison.job import Job, Results, run
+from coalmine_router.observer.comparison.comparer import Comparer, ComparerLimits
+from coalmine_router.observer.comparison.job import ComparisonJob, JobResults, run
+from coalmine_router.observer.comparison.loop_load import pool_size
+from coalmine_router.observer.comparison.worker_process import WorkerProcess
 from coalmine_router.observer.copies.copy_limits import CopyLimits, configured
 from coalmine_router.observer.copies.copy_sender import Answered, CopySender, GivenUp
 from coalmine_router.observer.copies.reach import CopyReach
@@ -63,7 +63,7 @@ class Surroundings:
     resource: Resource
     spans: Spans = field(default_factory=NoSpans)
     copy_limits: CopyLimits = field(default_factory=CopyLimits)
-    pool_limits: PoolLimits = field(default_factory=PoolLimits)
+    pool_limits: ComparerLimits = field(default_factory=ComparerLimits)
     processes_max: int = field(default_factory=lambda: pool_size(cores()))
 
 
@@ -97,7 +97,7 @@ class ObserverPlane:
         given.registry.register(self._traffic_metrics())
         given.registry.register(self._evidence_metrics())
 
-    def _comparing_here_and_elsewhere(self) -> Comparer[Job, Results]:
+    def _comparing_here_and_elsewhere(self) -> Comparer[ComparisonJob, JobResults]:
         return Comparer(
             run=run,
             start=partial(WorkerProcess, run),
@@ -212,7 +212,7 @@ class ObserverPlane:
     async def settled(self) -> None:
         """Return once every report that came in has been learnt from."""
         await self._observer.settled()
-        await self._comparing.settled()
+        await self._comparing.wait_until_idle()
 
     async def close(self) -> None:
         """Write down what was learnt, and let go of files."""

@@ -7,7 +7,7 @@ from typing import Final
 import structlog
 
 from coalmine_router.config.copies_section import Capture
-from coalmine_router.observer.comparison.result import Warned
+from coalmine_router.observer.comparison.result import RuleWarning
 
 _log = structlog.get_logger(__name__)
 
@@ -21,17 +21,17 @@ class WarningCounts:
     def __init__(self) -> None:
         self._counts: Counter[tuple[str, str, str]] = Counter()
 
-    def note(self, route: str, warnings: Iterable[Warned], capture: Capture) -> None:
+    def note(self, route: str, warnings: Iterable[RuleWarning], capture: Capture) -> None:
         """Count the warnings of one exchange; log those that are new, as `capture` allows."""
         for each in warnings:
-            key: tuple[str, str, str] = (route, each.what, each.output)
+            key: tuple[str, str, str] = (route, each.kind, each.output)
             if key not in self._counts:
                 if len(self._counts) >= _KEYS_MAX:
                     key = _OTHER
                 else:
                     said = {"output": each.output, "told": _told(each, capture)}
                     known = {name: text for name, text in said.items() if text}
-                    _log.warning("comparing", route=route, warning=each.what, **known)
+                    _log.warning("comparing", route=route, warning=each.kind, **known)
             self._counts[key] += 1
 
     def totals(self) -> dict[tuple[str, str], int]:
@@ -42,8 +42,8 @@ class WarningCounts:
         return dict(totals)
 
 
-def _told(warned: Warned, capture: Capture) -> str:
+def _told(warned: RuleWarning, capture: Capture) -> str:
     """Return what may be logged; a rule that fails quotes what it fails at."""
-    if capture == "full" or warned.what != "rule_failed":
-        return warned.told
-    return warned.told.partition(":")[0]
+    if capture == "full" or warned.kind != "rule_failed":
+        return warned.text
+    return warned.text.partition(":")[0]

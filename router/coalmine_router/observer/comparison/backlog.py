@@ -1,4 +1,4 @@
-"""The jobs that are compared elsewhere, from the queue until they came to something."""
+"""The jobs for other processes: those that wait, and those under way."""
 
 import asyncio
 import math
@@ -6,35 +6,35 @@ from collections import deque
 from dataclasses import dataclass
 from typing import Final, Generic, Protocol, TypeVar
 
-# A round trip to a process is worth it for so many; another process waits for no more.
+# Enough jobs for a round trip to a process; what is beyond is left to other processes.
 BATCH_JOBS_MAX: Final = 64
 BATCH_BYTES_MAX: Final = 4 * 1024 * 1024
 
 
-class Comparable(Protocol):
-    """A job, as far as it matters where it is done: job.Job is one."""
+class SizedJob(Protocol):
+    """A job whose size is known: job.ComparisonJob is one."""
 
     @property
     def size_bytes(self) -> int:
-        """What is compared."""
+        """The size of what is compared."""
         ...
 
 
-Job = TypeVar("Job", bound=Comparable)
+Job = TypeVar("Job", bound=SizedJob)
 Results = TypeVar("Results")
 
 
 @dataclass(slots=True, eq=False)
-class WaitingJob(Generic[Job, Results]):
-    """A job, and where whoever brought it waits."""
+class PendingJob(Generic[Job, Results]):
+    """A job without a result yet, and the future that gets it; None: it was left out."""
 
     job: Job
     size_bytes: int
-    done: "asyncio.Future[Results | None]"
+    outcome: "asyncio.Future[Results | None]"
 
 
 class Backlog(Generic[Job, Results]):
-    """Every job that is put in comes out once, with results or without, and is counted."""
+    """Ends every job once, with results or without, and counts it."""
 
     def __init__(self, jobs_max: int, bytes_max: int) -> None:
         self.compared = 0
@@ -43,48 +43,48 @@ class Backlog(Generic[Job, Results]):
         self.queue_bytes = 0
         self._jobs_max = jobs_max
         self._bytes_max = bytes_max
-        self._all: set[WaitingJob[Job, Results]] = set()
-        self._queue: deque[WaitingJob[Job, Results]] = deque()
-        self._settled = asyncio.Event()
-        self._settled.set()
+        self._all: set[PendingJob[Job, Results]] = set()
+        self._queue: deque[PendingJob[Job, Results]] = deque()
+        self._empty = asyncio.Event()
+        self._empty.set()
 
     def __len__(self) -> int:
         return len(self._all)
 
     @property
     def fill(self) -> float:
-        """How much of it is taken, 0 to 1; one job may go over it.
+        """How full it is, 0 to 1. One job may go over it.
 
-        Else what is large would be left out more often than what is small.
+        Otherwise large jobs would be left out more often than small ones.
         """
         return max(len(self._all) / self._jobs_max, self.bytes / self._bytes_max)
 
     @property
     def batches(self) -> int:
-        """How many batches wait; the last of them may be a small one."""
+        """How many batches wait; the last may be a small one."""
         jobs = math.ceil(len(self._queue) / BATCH_JOBS_MAX)
         return max(jobs, math.ceil(self.queue_bytes / BATCH_BYTES_MAX))
 
-    async def settled(self) -> None:
-        """Return once it is empty."""
-        await self._settled.wait()
+    async def wait_until_empty(self) -> None:
+        """Return once no job waits or is under way."""
+        await self._empty.wait()
 
-    def put(self, job: Job) -> WaitingJob[Job, Results]:
-        """Let a job wait."""
+    def put(self, job: Job) -> PendingJob[Job, Results]:
+        """Queue a job."""
         size_bytes = job.size_bytes
-        done = asyncio.get_running_loop().create_future()
-        waiting = WaitingJob[Job, Results](job, size_bytes, done)
+        outcome = asyncio.get_running_loop().create_future()
+        waiting = PendingJob[Job, Results](job, size_bytes, outcome)
         self._all.add(waiting)
         self.bytes += size_bytes
         self._queue.append(waiting)
         self.queue_bytes += size_bytes
-        self._settled.clear()
+        self._empty.clear()
         return waiting
 
-    def take(self, processes: int) -> list[WaitingJob[Job, Results]]:
-        """Return the next batch: one of so many shares of what waits, within the bounds."""
+    def take(self, processes: int) -> list[PendingJob[Job, Results]]:
+        """Take the next batch from the queue: a share for one of `processes`, within the bounds."""
         most = min(math.ceil(len(self._queue) / processes), BATCH_JOBS_MAX)
-        taken: list[WaitingJob[Job, Results]] = []
+        taken: list[PendingJob[Job, Results]] = []
         size_bytes = 0
         while self._queue and len(taken) < most:
             size_bytes += self._queue[0].size_bytes
@@ -96,8 +96,8 @@ class Backlog(Generic[Job, Results]):
                 taken.append(each)
         return taken
 
-    def end(self, waiting: WaitingJob[Job, Results], results: Results | None) -> None:
-        """Say what came of a job, None being nothing; the first word holds."""
+    def end(self, waiting: PendingJob[Job, Results], results: Results | None) -> None:
+        """End a job with its results, or None where it is left out. Only the first call counts."""
         if waiting not in self._all:
             return
         self._all.discard(waiting)
@@ -106,13 +106,13 @@ class Backlog(Generic[Job, Results]):
             self.left_out += 1
         else:
             self.compared += 1
-        if not waiting.done.done():
-            waiting.done.set_result(results)
+        if not waiting.outcome.done():
+            waiting.outcome.set_result(results)
         if not self._all:
-            self._settled.set()
+            self._empty.set()
 
     def clear(self) -> None:
-        """Leave out all that waits, and all that is being compared."""
+        """Leave out all jobs that wait or are under way."""
         self._queue.clear()
         self.queue_bytes = 0
         for waiting in list(self._all):

@@ -1,6 +1,6 @@
 """Rules that judge element by element: close, exact, relative. Pure.
 
-Large arrays are compared a block at a time: nothing that is made on the way leaves the cache.
+Large arrays are compared a block at a time, so that intermediate arrays stay in the cache.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -10,13 +10,14 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from coalmine.tensors import Array
-from coalmine_router.observer.comparison.measured import (
+from coalmine_router.observer.comparison.result import Element
+from coalmine_router.observer.comparison.rule_result import (
     BLOCK,
     WORST_MAX,
     Floats,
     Mask,
-    Measured,
     Places,
+    RuleResult,
     check_shapes,
     index_of,
     is_float,
@@ -24,7 +25,6 @@ from coalmine_router.observer.comparison.measured import (
     wide,
     worst_first,
 )
-from coalmine_router.observer.comparison.result import Element
 
 
 class Tolerance(NamedTuple):
@@ -34,7 +34,7 @@ class Tolerance(NamedTuple):
     atol: float
 
 
-# What a datatype's rounding explains; the others have none.
+# What a datatype's rounding explains; other datatypes have no tolerance.
 # Source: the defaults of torch.testing.assert_close.
 TOLERANCES: Final[Mapping[str, Tolerance]] = MappingProxyType(
     {
@@ -48,18 +48,18 @@ _NONE: Final = Tolerance(0.0, 0.0)
 
 _NO_FLOATS: Final = np.zeros(0)
 
-# An infinite distance counts as this one: only what is NaN on one side alone is worse.
+# An infinite distance counts as this one; only NaN on one side alone is worse.
 _LARGEST: Final = float(np.finfo(np.float64).max)
 
 
 def tolerance(datatype: str, rtol: float | None, atol: float | None) -> Tolerance:
-    """Return the tolerance of a datatype, with those that are given in place of its own."""
+    """Return a datatype's tolerance; a given rtol or atol replaces its own."""
     own = TOLERANCES.get(datatype, _NONE)
     return Tolerance(own.rtol if rtol is None else rtol, own.atol if atol is None else atol)
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def close(reference: Array, candidate: Array, *, rtol: float, atol: float) -> Measured:
+def close(reference: Array, candidate: Array, *, rtol: float, atol: float) -> RuleResult:
     """Return how far `candidate` lies from `reference`, element by element.
 
     Shapes: both (rows, …), equal. A difference is a mismatch where |c - r| > atol + rtol·|r|,
@@ -82,7 +82,7 @@ def close(reference: Array, candidate: Array, *, rtol: float, atol: float) -> Me
 
 
 @np.errstate(invalid="ignore", over="ignore", divide="ignore")
-def relative(reference: Array, candidate: Array, *, most: float, floor: float) -> Measured:
+def relative(reference: Array, candidate: Array, *, most: float, floor: float) -> RuleResult:
     """Return how far `candidate` lies from `reference`, as shares of the reference.
 
     Shapes: both (rows, …), equal. A difference is a mismatch where |c - r| > most·max(|r|, floor),
@@ -98,7 +98,7 @@ def relative(reference: Array, candidate: Array, *, most: float, floor: float) -
         found = _beyond(wide_r, wide_c, apart, float(apart.max()), most * scale)
         if found.places is None:
             return found
-        size = _at(scale, found.places)
+        size = _values_at(scale, found.places)
         shares = np.where(np.isinf(size), np.inf, found.badness / size)
         return found._replace(badness=np.where(np.isnan(found.badness), np.nan, shares))
 
@@ -106,19 +106,19 @@ def relative(reference: Array, candidate: Array, *, most: float, floor: float) -
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def exact(reference: Array, candidate: Array) -> Measured:
+def exact(reference: Array, candidate: Array) -> RuleResult:
     """Return where `candidate` is not `reference` to the bit; NaN equals NaN, whatever its bits.
 
     Shapes: both (rows, …), equal. Of floats, 0.0 and -0.0 differ. Raises ShapeMismatch.
     """
-    return _by_element(reference, candidate, _float_bits if is_float(reference) else _whole)
+    return _by_element(reference, candidate, _float_bits if is_float(reference) else _exact_values)
 
 
 # ---------------------------------------------------------------- a block
 
 
 class _Block(NamedTuple):
-    """Where a block differs, and how badly there: NaN where one side alone is.
+    """Where a block differs, and how badly: NaN where one side alone is NaN.
 
     `places` is None where nothing differs.
     """
@@ -139,10 +139,10 @@ def _beyond(r: Floats, c: Floats, apart: Floats, largest: float, allowed: Floats
 
 
 def _differing(largest: float, differ: Mask, apart: Floats) -> _Block:
-    # Of a NaN alone, there is no largest.
+    # Where every difference is NaN, there is no largest.
     largest = 0.0 if np.isnan(largest) else largest
     places = np.flatnonzero(differ)
-    return _Block(largest, places, _at(apart, places)) if places.size else _Block(largest)
+    return _Block(largest, places, _values_at(apart, places)) if places.size else _Block(largest)
 
 
 def _float_bits(r: Array, c: Array) -> _Block:
@@ -150,7 +150,7 @@ def _float_bits(r: Array, c: Array) -> _Block:
     places = np.flatnonzero(r.view(bits) != c.view(bits))
     if not places.size:
         return _Block(0.0)
-    wide_r, wide_c = wide(_at(r, places)), wide(_at(c, places))
+    wide_r, wide_c = wide(_values_at(r, places)), wide(_values_at(c, places))
     apart = np.abs(wide_c - wide_r)
     largest = float(apart.max())
     if np.isfinite(largest):
@@ -161,21 +161,21 @@ def _float_bits(r: Array, c: Array) -> _Block:
     return found if found.places is None else found._replace(places=places[found.places])
 
 
-def _whole(r: Array, c: Array) -> _Block:
-    """Return what differs of integers and bools, and of BYTES, which have no distance."""
+def _exact_values(r: Array, c: Array) -> _Block:
+    """Return where integers, bools or BYTES differ; BYTES have no distance."""
     places = np.flatnonzero(r != c)
     if not places.size:
         return _Block(0.0)
     if r.dtype.kind == "O":
         return _Block(0.0, places, np.zeros(places.size))
     # As unsigned, high - low is exact even where it overflows the signed type.
-    high = np.maximum(_at(r, places), _at(c, places)).astype(np.uint64)
-    low = np.minimum(_at(r, places), _at(c, places)).astype(np.uint64)
+    high = np.maximum(_values_at(r, places), _values_at(c, places)).astype(np.uint64)
+    low = np.minimum(_values_at(r, places), _values_at(c, places)).astype(np.uint64)
     apart = (high - low).astype(np.float64)
     return _Block(float(apart.max()), places, apart)
 
 
-def _at(values: Array, places: Places) -> Array:
+def _values_at(values: Array, places: Places) -> Array:
     return values if places.size == values.size else values[places]
 
 
@@ -188,13 +188,13 @@ def _by_element(
     block: Callable[[Array, Array], _Block],
     *,
     has_score: bool = False,
-) -> Measured:
+) -> RuleResult:
     check_shapes(reference, candidate)
     rows = reference.shape[0]
     tally = _ElementTally(rows, reference.size // rows if rows else 0)
     for at, r, c in _blocks(reference.reshape(-1), candidate.reshape(-1)):
         tally.add(at, block(r, c))
-    return tally.measured(reference, candidate, has_score=has_score)
+    return tally.result(reference, candidate, has_score=has_score)
 
 
 def _blocks(r: Array, c: Array) -> Iterator[tuple[int, Array, Array]]:
@@ -203,7 +203,7 @@ def _blocks(r: Array, c: Array) -> Iterator[tuple[int, Array, Array]]:
 
 
 class _ElementTally:
-    """Adds up blocks. Of the worst, only those of each block that beat what is known are kept."""
+    """Adds up blocks, and keeps the eight worst elements of all."""
 
     def __init__(self, rows: int, row_elements: int) -> None:
         self._rows = rows
@@ -215,7 +215,7 @@ class _ElementTally:
         self._worst: list[tuple[float, int]] = []
 
     def add(self, at: int, found: _Block) -> None:
-        """Take the block that begins at flat index `at`."""
+        """Add the block that begins at flat index `at`."""
         self._max_abs_diff = max(self._max_abs_diff, found.max_abs_diff)
         if found.places is None:
             return
@@ -224,7 +224,7 @@ class _ElementTally:
         self._keep_worst(at + found.places, found.badness)
 
     def _mark_rows(self, places: Places) -> None:
-        """Mark the rows of places, which are in order."""
+        """Mark the rows of places, which are sorted."""
         if self._rows_differ is None:
             self._rows_differ = np.zeros(self._rows, bool)
         first, last = places[0] // self._row_elements, places[-1] // self._row_elements
@@ -248,12 +248,12 @@ class _ElementTally:
         # Sorting is stable: of equals, the first come first.
         self._worst = sorted([*self._worst, *found], key=lambda each: -each[0])[:WORST_MAX]
 
-    def measured(self, reference: Array, candidate: Array, *, has_score: bool) -> Measured:
+    def result(self, reference: Array, candidate: Array, *, has_score: bool) -> RuleResult:
         """Return the sum; the score is the worst badness."""
         if self._rows_differ is None:
-            return Measured(reference.size, max_abs_diff=self._max_abs_diff)
+            return RuleResult(reference.size, max_abs_diff=self._max_abs_diff)
         worst = self._worst[0][0]
-        return Measured(
+        return RuleResult(
             elements=reference.size,
             differing=self._differing,
             max_abs_diff=self._max_abs_diff,

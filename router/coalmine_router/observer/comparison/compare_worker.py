@@ -1,7 +1,8 @@
-"""The program of a process that compares; its only argument is the socket it was given.
+"""The program of a process that compares. Its only argument is the socket it was given.
 
-It is sent the module path, then how to compare, then batches of jobs; each batch is answered by a
-list of results, with what went wrong beside each. It imports no more than comparing needs.
+The router sends it the module path, then the function that compares, then batches of jobs. It
+answers each batch with a list of results, and what went wrong beside each. It imports only what
+comparing needs.
 """
 
 import os
@@ -15,22 +16,22 @@ import traceback
 from collections.abc import Callable
 from typing import Any, BinaryIO, Final
 
-# Whoever answers requests on this machine comes first.
+# Processes that answer requests on this machine come first.
 _NICE: Final = 5
 
-Answered = tuple[Any, str]
+JobAnswer = tuple[Any, str]
 
 
-class Sending:
-    """A socket as pickle wants it to write to: large bytes go out without a copy."""
+class SocketWriter:
+    """A socket that pickle can write to: large bytes go out without a copy."""
 
     def __init__(self, connection: socket.socket) -> None:
         self.write = connection.sendall
 
 
 def main() -> None:
-    """Compare until the other end of the socket is closed, or gone with its process."""
-    # Ctrl-C and a stop of the whole unit are for the router: it says when this ends.
+    """Compare until the router closes its end of the socket, or ends."""
+    # Ctrl-C and a stop of the whole unit are for the router, which ends this process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     os.nice(_NICE)
@@ -41,12 +42,12 @@ def main() -> None:
         batches: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
         threading.Thread(target=_read, args=(jobs, batches), daemon=True).start()
         while True:
-            answers = [_answered(run, job) for job in batches.get()]
-            pickle.dump(answers, Sending(connection), pickle.HIGHEST_PROTOCOL)
+            answers = [_answer(run, job) for job in batches.get()]
+            pickle.dump(answers, SocketWriter(connection), pickle.HIGHEST_PROTOCOL)
 
 
 def _read(jobs: BinaryIO, batches: "queue.SimpleQueue[list[Any]]") -> None:
-    """Hand batches on. In a thread, so that the end is seen while a rule runs for ever."""
+    """Hand batches on. In a thread, so that the socket's end is seen even while a rule hangs."""
     code = 1
     try:
         while True:
@@ -59,7 +60,7 @@ def _read(jobs: BinaryIO, batches: "queue.SimpleQueue[list[Any]]") -> None:
         os._exit(code)
 
 
-def _answered(run: Callable[[Any], Any], job: Any) -> Answered:
+def _answer(run: Callable[[Any], Any], job: Any) -> JobAnswer:
     try:
         return run(job), ""
     except Exception:  # noqa: BLE001 - one odd job must not cost the others of its batch

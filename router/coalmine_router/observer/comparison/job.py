@@ -1,22 +1,23 @@
-"""All comparisons of one exchange, as one piece of work that can be sent to another process. Pure.
+"""All comparisons of one request, as one job that can be sent to another process. Pure.
 
 Each answer is read once, however many pairs it is in.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 
 from coalmine_router.config.compare_section import CompareConfig
-from coalmine_router.observer.comparison.answer_arrays import Read, read
-from coalmine_router.observer.comparison.messages import compare_messages
-from coalmine_router.observer.comparison.pair_comparison import compare
-from coalmine_router.observer.comparison.result import ComparedAnswer, Comparison, Warned
-from coalmine_router.observer.comparison.statuses import by_status
+from coalmine_router.observer.comparison.answer_arrays import AnswerArrays, arrays_of
+from coalmine_router.observer.comparison.messages import message_comparison
+from coalmine_router.observer.comparison.pair_comparison import pair_comparison
+from coalmine_router.observer.comparison.result import ComparedAnswer, Comparison, RuleWarning
+from coalmine_router.observer.comparison.statuses import status_comparison
 
 
 @dataclass(frozen=True, slots=True)
-class Job:
-    """Answers, and which to compare with which: places of a reference and its candidate."""
+class ComparisonJob:
+    """Answers, and the pairs to compare: a reference's place and its candidate's."""
 
     answers: tuple[ComparedAnswer, ...]
     pairs: tuple[tuple[int, int], ...]
@@ -25,63 +26,60 @@ class Job:
 
     @property
     def size_bytes(self) -> int:
-        """What the bodies take in memory."""
+        """The bodies' size in memory."""
         return sum(len(answer.body) for answer in self.answers)
 
 
 @dataclass(frozen=True, slots=True)
-class Results:
+class JobResults:
     """A comparison for each pair, in their order; a model's version for each answer, or "".
 
-    `warnings` come again with each job that gives cause for them, once a job.
+    A job gives each warning once; the next job may give it again.
     """
 
     comparisons: tuple[Comparison, ...]
     versions: tuple[str, ...]
-    warnings: tuple[Warned, ...] = ()
+    warnings: tuple[RuleWarning, ...] = ()
 
 
-def run(job: Job) -> Results:
-    """Return what comparing found. Whatever the answers are, nothing is raised."""
+def run(job: ComparisonJob) -> JobResults:
+    """Return the comparisons of a job. Never raises, whatever the answers are."""
     if not job.is_inference:
-        comparisons = tuple(_messages(job, *pair) for pair in job.pairs)
-        return Results(comparisons, ("",) * len(job.answers))
-    reads = _reads(job.answers)
-    warned: dict[Warned, None] = {}
-    comparisons = tuple(_compared(job, reads, pair, warned) for pair in job.pairs)
-    return Results(comparisons, tuple(each.version for each in reads), tuple(warned))
+        comparisons = tuple(_message_comparison(job, *pair) for pair in job.pairs)
+        return JobResults(comparisons, ("",) * len(job.answers))
+    answers = _all_arrays(job.answers)
+    found = [_pair_comparison(job, answers, *pair) for pair in job.pairs]
+    warnings = dict.fromkeys(chain.from_iterable(warnings for _, warnings in found))
+    comparisons = tuple(comparison for comparison, _ in found)
+    return JobResults(comparisons, tuple(each.version for each in answers), tuple(warnings))
 
 
-def _messages(job: Job, reference: int, candidate: int) -> Comparison:
+def _message_comparison(job: ComparisonJob, reference: int, candidate: int) -> Comparison:
     ours, theirs = job.answers[reference], job.answers[candidate]
-    decided = by_status(ours, theirs)
-    return decided or compare_messages(ours.body, theirs.body, job.rules)
+    return status_comparison(ours, theirs) or message_comparison(ours.body, theirs.body, job.rules)
 
 
-def _reads(answers: Sequence[ComparedAnswer]) -> list[Read]:
-    """Return what each answer holds; the same bytes are read once."""
-    found: list[Read] = []
+def _all_arrays(answers: Sequence[ComparedAnswer]) -> list[AnswerArrays]:
+    """Return each answer's outputs; the same bytes are read once."""
+    found: list[AnswerArrays] = []
     for at, answer in enumerate(answers):
         alike = next((n for n in range(at) if answers[n] == answer), None)
-        found.append(read(answer) if alike is None else found[alike])
+        found.append(arrays_of(answer) if alike is None else found[alike])
     return found
 
 
-def _compared(
-    job: Job, reads: Sequence[Read], pair: tuple[int, int], warned: dict[Warned, None]
-) -> Comparison:
-    reference, candidate = pair
-    decided = by_status(job.answers[reference], job.answers[candidate])
+def _pair_comparison(
+    job: ComparisonJob, answers: Sequence[AnswerArrays], reference: int, candidate: int
+) -> tuple[Comparison, list[RuleWarning]]:
+    decided = status_comparison(job.answers[reference], job.answers[candidate])
     if decided is not None:
-        return decided
-    comparison, found = compare(reads[reference], reads[candidate], job.rules)
-    warned.update(dict.fromkeys(found))
-    warned.update(dict.fromkeys(_unknown(reads[reference], job.rules)))
-    return comparison
+        return decided, []
+    comparison, warnings = pair_comparison(answers[reference], answers[candidate], job.rules)
+    return comparison, [*warnings, *_unknown_outputs(answers[reference], job.rules)]
 
 
-def _unknown(reference: Read, rules: CompareConfig) -> list[Warned]:
+def _unknown_outputs(reference: AnswerArrays, rules: CompareConfig) -> list[RuleWarning]:
     if reference.problem or rules.outputs.keys() <= reference.tensors.keys():
         return []
     names = [name for name in rules.outputs if name not in reference.tensors]
-    return [Warned("unknown_output", name) for name in names]
+    return [RuleWarning("unknown_output", name) for name in names]

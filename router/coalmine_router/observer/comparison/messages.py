@@ -1,4 +1,4 @@
-"""Answers of services that aren't inference: their messages, by their bytes. Pure."""
+"""Compares answers of services other than inference by their bytes. Pure."""
 
 from typing import Final
 
@@ -15,28 +15,30 @@ MESSAGE: Final = "message"
 _SHOWN_BYTES: Final = 16
 
 
-def compare_messages(reference: bytes, candidate: bytes, rules: CompareConfig) -> Comparison:
+def message_comparison(reference: bytes, candidate: bytes, rules: CompareConfig) -> Comparison:
     """Return whether two messages have the same bytes: one row, of an output named `message`.
 
-    Only a rule `ignore` changes that. Equal messages may be written in different bytes: of those
-    with maps, protobuf promises nothing.
+    Only a rule `ignore` changes that. Protobuf may write equal messages with maps in different
+    bytes.
     """
     if isinstance(rules.outputs.get(MESSAGE, rules.default), IgnoreRule):
         return Comparison("ignored", outputs=(OutputResult(MESSAGE, "ignored", rule="ignore"),))
     if reference == candidate:
         return Comparison("match", outputs=(OutputResult(MESSAGE, "match", rule="bytes"),), rows=1)
-    difference = Difference(MESSAGE, "value", (_first(reference, candidate),), rule="bytes")
+    difference = Difference(
+        MESSAGE, "value", (_first_difference(reference, candidate),), rule="bytes"
+    )
     result = OutputResult(MESSAGE, "mismatch", 1, 1, 0.0, "bytes", difference)
     return Comparison("mismatch", "value", (difference,), 1, (result,), 1, 1)
 
 
-def _first(reference: bytes, candidate: bytes) -> Element:
+def _first_difference(reference: bytes, candidate: bytes) -> Element:
     """Return the first byte that differs, with some of what follows."""
-    at = _common(reference, candidate)
-    return Element((at,), _shown(reference, at), _shown(candidate, at))
+    at = _common_bytes(reference, candidate)
+    return Element((at,), _excerpt(reference, at), _excerpt(candidate, at))
 
 
-def _common(reference: bytes, candidate: bytes) -> int:
+def _common_bytes(reference: bytes, candidate: bytes) -> int:
     """Return how many bytes are the same before the first that differs."""
     low, high = 0, min(len(reference), len(candidate))
     while low < high:
@@ -48,5 +50,5 @@ def _common(reference: bytes, candidate: bytes) -> int:
     return low
 
 
-def _shown(message: bytes, at: int) -> str:
+def _excerpt(message: bytes, at: int) -> str:
     return f"{message[at : at + _SHOWN_BYTES].hex(' ') or 'the end'} ({len(message)} bytes)"

@@ -1,18 +1,18 @@
-"""Vectors that hold NaN: on one side alone it is a difference, on both it is left out. Pure."""
+"""Vectors with NaN: on one side alone NaN is a difference, on both sides it is left out. Pure."""
 
 from typing import NamedTuple
 
 import numpy as np
 
 from coalmine.tensors import Array
-from coalmine_router.observer.comparison.measured import Mask, is_float
+from coalmine_router.observer.comparison.rule_result import Mask, is_float
 
 
 class WithoutNan(NamedTuple):
     """Both sides, with `fill` where both are NaN.
 
-    `apart`: the vectors where one side alone has NaN somewhere. `empty`: those that are NaN on both
-    sides throughout. Both are None where there is no NaN at all.
+    `apart`: the vectors in which one side alone has NaN somewhere. `empty`: those that are NaN on
+    both sides throughout. Both are None where there is no NaN at all.
     """
 
     reference: Array
@@ -28,7 +28,7 @@ def without_nan(reference: Array, candidate: Array, *, fill: float) -> WithoutNa
     """
     if not is_float(reference):
         return WithoutNan(reference, candidate)
-    # The smallest is NaN where anything is, and finding it makes no array.
+    # The minimum is NaN where any value is, and finding it makes no array.
     if not (np.isnan(reference.min()) or np.isnan(candidate.min())):
         return WithoutNan(reference, candidate)
     r, c = np.isnan(reference), np.isnan(candidate)

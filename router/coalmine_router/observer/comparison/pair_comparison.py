@@ -1,4 +1,4 @@
-"""A reference's answer against a candidate's: names, datatypes, shapes, then values. Pure.
+"""Compares two answers: names, datatypes, shapes, then values. Pure.
 
 Comparing never fails: whatever the two sides hold, there is an outcome.
 """
@@ -8,46 +8,52 @@ from collections.abc import Sequence
 import numpy as np
 
 from coalmine_router.config.compare_section import CompareConfig
-from coalmine_router.observer.comparison.answer_arrays import Read
-from coalmine_router.observer.comparison.output import ElementPlace, JudgedOutput, judged
+from coalmine_router.observer.comparison.answer_arrays import AnswerArrays
+from coalmine_router.observer.comparison.output_comparison import (
+    OutputComparison,
+    OutputSpec,
+    output_comparison,
+)
 from coalmine_router.observer.comparison.result import (
     DIFFERENCES_MAX,
     KINDS,
     Comparison,
     OutputResult,
-    Warned,
+    RuleWarning,
 )
 from coalmine_router.observer.comparison.rows import rows_of
-from coalmine_router.observer.comparison.statuses import whole
+from coalmine_router.observer.comparison.statuses import whole_comparison
 
 
-def compare(
-    reference: Read, candidate: Read, rules: CompareConfig
-) -> tuple[Comparison, list[Warned]]:
+def pair_comparison(
+    reference: AnswerArrays, candidate: AnswerArrays, rules: CompareConfig
+) -> tuple[Comparison, list[RuleWarning]]:
     """Return how the candidate's outputs compare with the reference's, and what to warn of."""
     if reference.problem:
         return Comparison("skipped", "malformed"), []
     if candidate.problem:
-        return whole("mismatch", "malformed", "a ModelInferResponse", candidate.problem), []
+        return whole_comparison(
+            "mismatch", "malformed", "a ModelInferResponse", candidate.problem
+        ), []
     expected, actual = reference.tensors, candidate.tensors
     rows = rows_of(expected, actual, rules)
-    found = [
-        judged(
-            ElementPlace(name, rules.outputs.get(name, rules.default), rows),
+    outputs = [
+        output_comparison(
+            OutputSpec(name, rules.outputs.get(name, rules.default), rows),
             expected.get(name),
             actual.get(name),
         )
         for name in (expected if expected.keys() == actual.keys() else {**expected, **actual})
     ]
-    warned = [each.warned for each in found if each.warned is not None]
-    return _summed(found, rows or 1), warned
+    warnings = [each.warning for each in outputs if each.warning is not None]
+    return _summary(outputs, rows or 1), warnings
 
 
-def _summed(found: Sequence[JudgedOutput], rows: int) -> Comparison:
-    results = tuple(each.result for each in found)
+def _summary(outputs: Sequence[OutputComparison], rows: int) -> Comparison:
+    results = tuple(each.result for each in outputs)
     outcomes = {each.outcome for each in results}
     if "mismatch" in outcomes:
-        return _mismatch(found, results, rows)
+        return _mismatch(outputs, results, rows)
     if "match" in outcomes:
         largest = max(each.max_abs_diff for each in results)
         return Comparison("match", outputs=results, rows=rows, max_abs_diff=largest)
@@ -58,12 +64,12 @@ def _summed(found: Sequence[JudgedOutput], rows: int) -> Comparison:
 
 
 def _mismatch(
-    found: Sequence[JudgedOutput], results: tuple[OutputResult, ...], rows: int
+    outputs: Sequence[OutputComparison], results: tuple[OutputResult, ...], rows: int
 ) -> Comparison:
     differences = [each.difference for each in results if each.difference is not None]
     differences.sort(key=lambda difference: KINDS.index(difference.kind))
     rows_differ = np.zeros(rows, bool)
-    for each in found:
+    for each in outputs:
         if each.rows_differ is not None:
             rows_differ |= each.rows_differ
     return Comparison(

@@ -5,40 +5,41 @@ from math import ceil
 import numpy as np
 
 from coalmine.tensors import Array
-from coalmine_router.observer.comparison.measured import (
+from coalmine_router.observer.comparison.nan import without_nan
+from coalmine_router.observer.comparison.rule_result import (
     Floats,
-    Judged,
     Mask,
-    Measured,
-    Tell,
+    RuleResult,
+    VectorJudgement,
+    WorstTexts,
     by_vector,
     is_half,
     text,
     wide,
 )
-from coalmine_router.observer.comparison.nan import without_nan
 
 
 @np.errstate(invalid="ignore", over="ignore")
-def argmax(reference: Array, candidate: Array, *, margin: float = 0.0) -> Measured:
+def argmax(reference: Array, candidate: Array, *, margin: float = 0.0) -> RuleResult:
     """Return where `candidate` has another label on top than `reference`.
 
     Shapes: both (rows, …, labels), equal; each vector along the last axis has a label, the first of
     equal values. The candidate's label is a mismatch where the reference's value there lies more
-    than `margin` below its top: so of labels that tie in the reference, each will do. Ties in the
-    candidate are not excused. NaN on one side alone is a mismatch of kind nan; on both it is never
-    on top. The score is by how much the reference prefers its own label. Raises ShapeMismatch.
+    than `margin` below its top. So each of the labels that tie in the reference matches. Ties in
+    the candidate are not excused. NaN on one side alone is a mismatch of kind nan; on both sides it
+    is never on top. The score is by how much the reference prefers its own label. Raises
+    ShapeMismatch.
     """
 
-    def judge(r: Array, c: Array) -> Judged | None:
-        r, c, apart, _ = without_nan(_quick(r), _quick(c), fill=-np.inf)
+    def judge(r: Array, c: Array) -> VectorJudgement | None:
+        r, c, apart, _ = without_nan(_wide_if_half(r), _wide_if_half(c), fill=-np.inf)
         own, other = r.argmax(axis=-1), c.argmax(axis=-1)
         if apart is None and np.array_equal(own, other):
             return None
         gap = _gap(r, own, other)
-        return _judged(gap > margin, gap, gap, apart)
+        return _judgement(gap > margin, gap, gap, apart)
 
-    return by_vector(reference, candidate, judge, _tell_top, "label")
+    return by_vector(reference, candidate, judge, _top_labels, "label")
 
 
 @np.errstate(invalid="ignore", over="ignore")
@@ -49,7 +50,7 @@ def top_k(
     k: int,
     min_overlap: float = 1.0,
     min_tau: float | None = None,
-) -> Measured:
+) -> RuleResult:
     """Return where the k best labels of `candidate` are others than those of `reference`.
 
     Shapes: both (rows, …, labels), equal, and more labels than k. A vector is a mismatch where
@@ -62,29 +63,29 @@ def top_k(
     """
     needed = ceil(min_overlap * k - 1e-9)
 
-    def judge(r: Array, c: Array) -> Judged | None:
-        r, c, apart, _ = without_nan(_quick(r), _quick(c), fill=-np.inf)
+    def judge(r: Array, c: Array) -> VectorJudgement | None:
+        r, c, apart, _ = without_nan(_wide_if_half(r), _wide_if_half(c), fill=-np.inf)
         among, best = r >= _kth_best(r, k), _best(c, k)
         overlap = np.count_nonzero(among & best, axis=-1)
         too_few = overlap < needed
         if min_tau is None:
             share = overlap / k
-            return _judged(too_few, 1.0 - share, share, apart)
+            return _judgement(too_few, 1.0 - share, share, apart)
         tau = _tau(r, c, among, best)
-        # Whoever has other labels is worse than whoever has them in another order.
+        # Other labels are worse than the same labels in another order.
         badness = np.where(too_few, 3.0 - overlap / k, 1.0 - tau)
         score = np.where(too_few, overlap / k, tau)
-        return _judged(too_few | (tau < min_tau - 1e-9), badness, score, apart)
+        return _judgement(too_few | (tau < min_tau - 1e-9), badness, score, apart)
 
-    return by_vector(reference, candidate, judge, _tell_best(k), "label")
+    return by_vector(reference, candidate, judge, _best_labels(k), "label")
 
 
-def _quick(values: Array) -> Array:
+def _wide_if_half(values: Array) -> Array:
     return wide(values) if is_half(values) else values
 
 
-def _judged(differ: Mask, badness: Floats, score: Floats, apart: Mask | None) -> Judged:
-    return Judged(differ if apart is None else differ | apart, badness, score, apart)
+def _judgement(differ: Mask, badness: Floats, score: Floats, apart: Mask | None) -> VectorJudgement:
+    return VectorJudgement(differ if apart is None else differ | apart, badness, score, apart)
 
 
 # ---------------------------------------------------------------- labels
@@ -104,7 +105,7 @@ def _kth_best(values: Array, k: int) -> Array:
 
 
 def _best(values: Array, k: int) -> Mask:
-    """Return the k best of each vector; of those that tie for the last place, the first ones."""
+    """Return the k best of each vector; the first of those that tie for the last place."""
     last = _kth_best(values, k)
     best = np.asarray(values >= last)
     if (np.count_nonzero(best, axis=-1) == k).all():
@@ -137,7 +138,7 @@ def _order(values: Array, first: Array, second: Array) -> Array:
 # ---------------------------------------------------------------- as text
 
 
-def _tell_top(r: Array, c: Array, _: float) -> tuple[str, str]:
+def _top_labels(r: Array, c: Array, _: float) -> tuple[str, str]:
     return _label(r), _label(c)
 
 
@@ -146,7 +147,7 @@ def _label(values: Array) -> str:
     return f"{label} ({text(values[label])})"
 
 
-def _tell_best(k: int) -> Tell:
+def _best_labels(k: int) -> WorstTexts:
     def labels(values: Array) -> str:
         order = np.argsort(-wide(values), kind="stable")[:k]
         return text(" ".join(str(int(each)) for each in order))

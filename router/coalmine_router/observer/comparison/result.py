@@ -1,4 +1,4 @@
-"""What a comparison finds: of an answer, of an output, of an element. Values only."""
+"""The result of a comparison: of an answer, of an output, of an element."""
 
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
@@ -9,7 +9,7 @@ Outcome = Literal["match", "mismatch", "error", "skipped", "ignored"]
 Kind = Literal[
     "status", "malformed", "missing", "extra", "datatype", "shape", "nan", "value", "label"
 ]
-# Where outputs differ in several ways, the first of these names the comparison.
+# Where outputs differ in several ways, the comparison has the first of these kinds.
 KINDS: Final[tuple[Kind, ...]] = (
     "status",
     "malformed",
@@ -27,7 +27,7 @@ DIFFERENCES_MAX: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class ComparedAnswer:
-    """What one variant answered: a serialised message, or a status other than OK."""
+    """One variant's answer: a serialised message, or a status other than OK."""
 
     body: bytes = b""
     code: str = OK
@@ -48,13 +48,13 @@ class Element:
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """How one output differs; of `status` and `malformed`, no output in particular.
+    """How one output differs. For the kinds `status` and `malformed` it names no output.
 
-    `worst` is never empty. Its first element has no index where no values were compared. `elements`
-    are what the rule judges one by one, single values or vectors; `differing` of them differ.
-    `max_abs_diff` is measured by close, exact and relative. `score` is the rule's own measure of
-    the worst row, where it has one, and `badness` how bad that is: more is worse, infinity the
-    worst. None where a rule has no measure of its own, or no values were compared.
+    `worst` is never empty. Its first element has no index where no values were compared. A rule
+    judges `elements`, which are single values or vectors; `differing` of them differ. The rules
+    close, exact and relative measure `max_abs_diff`. `score` is the rule's own measure of the worst
+    row, and `badness` how bad that is: more is worse, infinity the worst. Both are None where a
+    rule has no measure of its own, or no values were compared.
     """
 
     output: str
@@ -72,10 +72,10 @@ class Difference:
 
 @dataclass(frozen=True, slots=True)
 class OutputResult:
-    """What was found of one output; ignored is not matched, and neither is skipped.
+    """The result of one output. Ignored is not matched, and neither is skipped.
 
-    `rows_mismatch` of `rows` differ: a share of the request. Skipped are outputs that hold
-    `nothing`, and those that their `rule` couldn't judge.
+    `rows_mismatch` of `rows` differ. An output is skipped with reason `nothing` where it has no
+    elements, and with reason `rule` where its rule couldn't judge it.
     """
 
     output: str
@@ -97,10 +97,10 @@ class OutputResult:
 class Comparison:
     """The outcome, with a result for each output where both sides could be read.
 
-    `error`: the candidate failed where the reference did not. `ignored`: every output is, by its
-    rule. `skipped`: there was nothing to compare, and `kind` says why: a status, a malformed
-    reference, a rule that failed, or `nothing`. `rows_mismatch` are the rows that differ in any
-    output. `differences` are the first 64 of `outputs_differing`.
+    `error`: the candidate failed where the reference did not. `ignored`: the rules ignore every
+    output. `skipped`: nothing could be compared, and `kind` says why: a status, a malformed
+    reference, a rule that failed, or `nothing`. `rows_mismatch` counts the rows that differ in any
+    output. `differences` holds the first 64 of `outputs_differing`.
     """
 
     outcome: Outcome
@@ -114,25 +114,25 @@ class Comparison:
 
     @property
     def is_judged(self) -> bool:
-        """Whether it says anything of the predictions: it matched, or it did not."""
+        """Whether the predictions were compared: they matched, or they did not."""
         return self.outcome in {"match", "mismatch"}
 
     @property
     def share(self) -> float:
-        """The share of the rows that differ, 0 to 1; of a mismatch as a whole, 1."""
+        """The share of the rows that differ, 0 to 1; a mismatch as a whole is 1."""
         if self.rows:
             return self.rows_mismatch / self.rows
         return 1.0 if self.outcome == "mismatch" else 0.0
 
 
-class Warned(NamedTuple):
-    """What whoever wrote the rules should hear once.
+class RuleWarning(NamedTuple):
+    """A warning about the rules, for the author of the configuration.
 
-    `unknown_output`: a rule is for an output that the reference hasn't. `rule_unfit`: a rule
-    doesn't go with an output's datatype or shape. `rule_failed`: a rule raised. What is told may
-    hold what a model or a rule wrote; both texts are bounded.
+    `unknown_output`: a rule names an output that the reference hasn't. `rule_unfit`: a rule doesn't
+    fit an output's datatype or shape. `rule_failed`: a rule raised. A model or a rule may have
+    written parts of both texts, which are bounded.
     """
 
-    what: Literal["unknown_output", "rule_unfit", "rule_failed"]
+    kind: Literal["unknown_output", "rule_unfit", "rule_failed"]
     output: str
-    told: str = ""
+    text: str = ""

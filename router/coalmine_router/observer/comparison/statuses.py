@@ -1,9 +1,8 @@
-"""What two calls' statuses say, before anything is read. Pure."""
+"""Compares the statuses of two calls, before their bodies are read. Pure."""
 
 from typing import Final
 
 from coalmine_router.codes import OK, REFUSALS
-from coalmine_router.observer.comparison.measured import text
 from coalmine_router.observer.comparison.result import (
     ComparedAnswer,
     Comparison,
@@ -12,19 +11,20 @@ from coalmine_router.observer.comparison.result import (
     Kind,
     Outcome,
 )
+from coalmine_router.observer.comparison.rule_result import text
 
-# Nobody was reached, or nobody had the time: not how a model answers.
+# The model wasn't reached, or had no time: these say nothing of how it answers.
 NOT_CHARGED: Final = frozenset(
     {OK, "UNAVAILABLE", "CANCELLED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
 )
 
 
 def is_charged(candidate: ComparedAnswer) -> bool:
-    """Return whether an answer is a failure that is its model's own fault."""
+    """Return whether an answer is a failure that counts against its model."""
     return candidate.code not in NOT_CHARGED
 
 
-def by_status(reference: ComparedAnswer, candidate: ComparedAnswer) -> Comparison | None:
+def status_comparison(reference: ComparedAnswer, candidate: ComparedAnswer) -> Comparison | None:
     """Return what the statuses alone decide; None where both answered.
 
     | reference   | candidate                 |                   |
@@ -37,28 +37,29 @@ def by_status(reference: ComparedAnswer, candidate: ComparedAnswer) -> Compariso
     | refused it  | failed otherwise          | skipped           |
     | failed      | whatever                  | skipped           |
 
-    Refused is what another model would refuse too, as INVALID_ARGUMENT: who answers it instead
-    takes other requests than the reference does.
+    "Refused it" is a status such as INVALID_ARGUMENT, which the request itself causes. A candidate
+    that answers such a request accepts other requests than the reference does.
     """
     if reference.code == OK:
-        return None if candidate.code == OK else _of("error", reference, candidate)
+        return None if candidate.code == OK else _status_difference("error", reference, candidate)
     if reference.code == candidate.code or reference.code not in REFUSALS:
         return Comparison("skipped", "status")
     if candidate.code == OK or is_charged(candidate):
-        return _of("mismatch", reference, candidate)
+        return _status_difference("mismatch", reference, candidate)
     return Comparison("skipped", "status")
 
 
-def whole(outcome: Outcome, kind: Kind, expected: str, actual: str) -> Comparison:
-    """Return a comparison that never came to single outputs."""
+def whole_comparison(outcome: Outcome, kind: Kind, expected: str, actual: str) -> Comparison:
+    """Return a comparison of the answers as a whole, without single outputs."""
     difference = Difference("", kind, (Element((), expected, actual),))
     return Comparison(outcome, kind, (difference,))
 
 
-def _of(outcome: Outcome, reference: ComparedAnswer, candidate: ComparedAnswer) -> Comparison:
-    return whole(outcome, "status", _told(reference), _told(candidate))
+def _status_difference(
+    outcome: Outcome, reference: ComparedAnswer, candidate: ComparedAnswer
+) -> Comparison:
+    return whole_comparison(outcome, "status", _status_text(reference), _status_text(candidate))
 
 
-def _told(answer: ComparedAnswer) -> str:
-    told = f"{answer.code}: {answer.message}" if answer.message else answer.code
-    return text(told)
+def _status_text(answer: ComparedAnswer) -> str:
+    return text(f"{answer.code}: {answer.message}" if answer.message else answer.code)

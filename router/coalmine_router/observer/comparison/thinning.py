@@ -1,22 +1,22 @@
-"""Which comparisons are made when not all can be: an even share, by chance. Pure."""
+"""Chooses which jobs are compared when not all can be: an even share, by chance. Pure."""
 
 from collections.abc import Callable
 from typing import Final
 
-# A number in [0, 1), each as likely: random.Random().random.
+# A random number in [0, 1), such as random.Random().random returns.
 Chance = Callable[[], float]
 
 _STRATA: Final = 16
-# Of the backlog, what may fill before the share falls; from there to the brim, by this much.
+# The backlog may fill this far before the share falls; when full, the share is the least.
 _FREE: Final = 0.25
 _LEAST: Final = 1e-4
 
 
 def share_of(fill: float) -> float:
-    """Return the share, 0 to 1, that is compared while so much of the backlog is taken, 0 to 1.
+    """Return the share of jobs, 0 to 1, that is compared while the backlog is so full, 0 to 1.
 
-    Each further bit takes the same factor off: so the backlog comes to rest where the share is what
-    can be done, be that a half or a hundredth, well below the brim.
+    The share falls exponentially. So the backlog settles well below its bound, where the share is
+    what the processes can do, be that a half or a hundredth.
     """
     if fill <= _FREE:
         return 1.0
@@ -26,18 +26,18 @@ def share_of(fill: float) -> float:
 
 
 class Thinning:
-    """Stratified draws: of any 16 in a block, each falls into another sixteenth, in random order.
+    """Draws in strata: of 16 jobs each falls into another sixteenth, in random order.
 
-    So a share of a quarter takes 4 of 16, never long runs of one or the other; and no order of
-    requests that comes again and again falls in step with it.
+    So a share of a quarter takes 4 of 16, without long runs of either outcome. Requests that come
+    in a repeating order can't fall in step with it.
     """
 
     def __init__(self, chance: Chance) -> None:
         self._chance = chance
         self._strata: list[int] = []
 
-    def takes(self, share: float) -> bool:
-        """Return whether the next one is taken; the share may be another each time."""
+    def draw(self, share: float) -> bool:
+        """Draw for the next job; return whether it is compared. The share may change each time."""
         if not self._strata:
             self._strata = list(range(_STRATA))
         stratum = self._strata.pop(int(self._chance() * len(self._strata)))

@@ -1,4 +1,4 @@
-"""The rule json: strings that hold JSON, as trees. Pure."""
+"""The rule json: compares strings that hold JSON as trees. Pure."""
 
 import json
 import math
@@ -10,23 +10,23 @@ import numpy as np
 
 from coalmine.tensors import Array
 from coalmine_router.config.json_path import Step, steps
-from coalmine_router.observer.comparison.measured import (
+from coalmine_router.observer.comparison.result import Element
+from coalmine_router.observer.comparison.rule_result import (
     WORST_MAX,
     Mask,
-    Measured,
+    RuleResult,
     check_shapes,
     index_of,
     text,
 )
-from coalmine_router.observer.comparison.result import Element
 
 _ABSENT: Final = object()
 
 Paths = tuple[tuple[Step, ...], ...]
 
 
-class Allowed(NamedTuple):
-    """What trees may differ by: numbers as with close, and whatever lies at or below a path."""
+class TreeTolerance(NamedTuple):
+    """What trees may differ by: numbers as with close, and all at or below an ignored path."""
 
     rtol: float = 0.0
     atol: float = 0.0
@@ -34,7 +34,7 @@ class Allowed(NamedTuple):
 
 
 class _Node(NamedTuple):
-    """Two values at one place, and what of the ignored paths is left from here on."""
+    """Two values at one place, and the rest of the ignored paths below it."""
 
     place: tuple[str | int, ...]
     expected: Any
@@ -42,25 +42,25 @@ class _Node(NamedTuple):
     ignored: Paths
 
 
-class TreesApart(NamedTuple):
-    """A place in the trees that differs, with what is there."""
+class TreeDifference(NamedTuple):
+    """A place where the trees differ, and both values as text."""
 
     path: str
     expected: str
     actual: str
 
 
-def allowed(rtol: float, atol: float, ignore: Sequence[str]) -> Allowed:
-    """Return what a rule's settings allow."""
-    return Allowed(rtol, atol, tuple(steps(path) for path in ignore))
+def tree_tolerance(rtol: float, atol: float, ignore: Sequence[str]) -> TreeTolerance:
+    """Return the tolerance that a rule's settings ask for."""
+    return TreeTolerance(rtol, atol, tuple(steps(path) for path in ignore))
 
 
-def json_trees(reference: Array, candidate: Array, what: Allowed) -> Measured:
+def json_trees(reference: Array, candidate: Array, what: TreeTolerance) -> RuleResult:
     """Return which strings hold other JSON than the reference's.
 
-    Shapes: both (rows, …), equal; object arrays of `bytes`. The order of keys is nothing, that of
-    arrays is. true is not 1; 1 is 1.0; NaN, which Python writes, equals NaN. Numbers may differ by
-    atol + rtol·|r|. What is no JSON, on one side or both, equals the same bytes only.
+    Shapes: both (rows, …), equal; object arrays of `bytes`. The order of keys doesn't matter, that
+    of arrays does. true is not 1; 1 is 1.0; NaN, which Python writes, equals NaN. Numbers may
+    differ by atol + rtol·|r|. A string that is no JSON equals the same bytes only.
     Raises ShapeMismatch.
     """
     check_shapes(reference, candidate)
@@ -69,16 +69,16 @@ def json_trees(reference: Array, candidate: Array, what: Allowed) -> Measured:
     for at, (r, c) in enumerate(zip(reference.flat, candidate.flat, strict=True)):
         if r == c:
             continue
-        found = _apart(r, c, what, most=max(1, WORST_MAX - len(worst)))
+        found = _first_differences(r, c, what, most=max(1, WORST_MAX - len(worst)))
         differ[at] = bool(found)
         worst += (_element(index_of(at, reference.shape), each) for each in found)
-    return _measured(reference.shape, differ, worst[:WORST_MAX])
+    return _result(reference.shape, differ, worst[:WORST_MAX])
 
 
-def _measured(shape: tuple[int, ...], differ: Mask, worst: list[Element]) -> Measured:
+def _result(shape: tuple[int, ...], differ: Mask, worst: list[Element]) -> RuleResult:
     if not worst:
-        return Measured(differ.size)
-    return Measured(
+        return RuleResult(differ.size)
+    return RuleResult(
         elements=differ.size,
         differing=int(np.count_nonzero(differ)),
         kind="value",
@@ -87,22 +87,24 @@ def _measured(shape: tuple[int, ...], differ: Mask, worst: list[Element]) -> Mea
     )
 
 
-def _element(index: tuple[int, ...], apart: TreesApart) -> Element:
+def _element(index: tuple[int, ...], apart: TreeDifference) -> Element:
     before = f"{apart.path}: " if apart.path else ""
     return Element(index, text(before + apart.expected), text(before + apart.actual))
 
 
-def _apart(reference: bytes, candidate: bytes, what: Allowed, *, most: int) -> list[TreesApart]:
-    """Return the first places, in the order of the reference, that differ."""
+def _first_differences(
+    reference: bytes, candidate: bytes, what: TreeTolerance, *, most: int
+) -> list[TreeDifference]:
+    """Return the first `most` places that differ, in the order of the reference."""
     try:
         expected, actual = json.loads(reference), json.loads(candidate)
     except (ValueError, RecursionError):  # no text, no JSON, digits without end, or too deep
-        return [TreesApart("", text(reference), text(candidate))]
+        return [TreeDifference("", text(reference), text(candidate))]
     return list(islice(differences(expected, actual, what), most))
 
 
-def differences(expected: Any, actual: Any, what: Allowed) -> Iterator[TreesApart]:
-    """Yield where two trees differ, in the order of the first. They may be of any depth."""
+def differences(expected: Any, actual: Any, what: TreeTolerance) -> Iterator[TreeDifference]:
+    """Yield where two trees of any depth differ, in the order of the first."""
     waiting = [_Node((), expected, actual, what.ignored)]
     while waiting:
         node = waiting.pop()
@@ -110,11 +112,13 @@ def differences(expected: Any, actual: Any, what: Allowed) -> Iterator[TreesApar
         if below is not None:
             waiting += reversed(below)
         elif not _is_same(node.expected, node.actual, what):
-            yield TreesApart(_path(node.place), _told(node.expected), _told(node.actual))
+            yield TreeDifference(
+                _path(node.place), _value_text(node.expected), _value_text(node.actual)
+            )
 
 
 def _below(node: _Node) -> list[_Node] | None:
-    """Return what two objects, or two arrays, hold; None of everything else."""
+    """Return the pairs of values inside two objects or two arrays; None for anything else."""
     expected, actual = node.expected, node.actual
     if isinstance(expected, dict) and isinstance(actual, dict):
         keys = [*expected, *(key for key in actual if key not in expected)]
@@ -134,7 +138,7 @@ def _at(values: list[Any], at: int) -> Any:
 
 
 def _child(node: _Node, step: str | int, expected: Any, actual: Any) -> _Node | None:
-    """Return what is one step below; None where it is ignored."""
+    """Return the pair of values one step below; None where it is ignored."""
     left = tuple(path[1:] for path in node.ignored if path[0] is None or _is_step(path[0], step))
     if () in left:
         return None
@@ -145,7 +149,7 @@ def _is_step(wanted: Step, step: str | int) -> bool:
     return type(wanted) is type(step) and wanted == step
 
 
-def _is_same(expected: Any, actual: Any, what: Allowed) -> bool:
+def _is_same(expected: Any, actual: Any, what: TreeTolerance) -> bool:
     if not (_is_number(expected) and _is_number(actual)):
         return type(expected) is type(actual) and expected == actual
     if expected == actual or (expected != expected and actual != actual):  # noqa: PLR0124 - NaN
@@ -165,7 +169,7 @@ def _path(place: tuple[str | int, ...]) -> str:
     return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
 
 
-def _told(value: Any) -> str:
+def _value_text(value: Any) -> str:
     if value is _ABSENT:
         return "nothing there"
     if isinstance(value, dict | list):

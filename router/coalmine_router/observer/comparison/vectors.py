@@ -1,35 +1,34 @@
 """Rules that judge vectors along the last axis as a whole: cosine, distribution. Pure."""
 
-from functools import partial
 from typing import Final, Literal
 
 import numpy as np
 
 from coalmine.tensors import Array
-from coalmine_router.observer.comparison.measured import (
+from coalmine_router.observer.comparison.nan import without_nan
+from coalmine_router.observer.comparison.rule_result import (
     Floats,
-    Judged,
     Mask,
-    Measured,
-    Tell,
+    RuleResult,
+    VectorJudgement,
+    WorstTexts,
     by_vector,
     wide,
 )
-from coalmine_router.observer.comparison.nan import without_nan
 
 Source = Literal["logits", "probabilities"]
 
-# What rounding alone does to a cosine, and to the sum of probabilities of 16 bits.
+# How far rounding alone moves a cosine, and the sum of probabilities of 16 bits.
 _COSINE_SLACK: Final = 1e-12
 _SUM_SLACK: Final = 0.01
 _NEGATIVE_SLACK: Final = 1e-6
-# Squares below lose digits, or all of them.
+# Smaller squares lose some or all of their digits.
 _TINY: Final = 1e-280
 
 
 @np.errstate(invalid="ignore", over="ignore", divide="ignore")
-def cosine(reference: Array, candidate: Array, *, least: float) -> Measured:
-    """Return where vectors point elsewhere: their cosine similarity, the score, is below `least`.
+def cosine(reference: Array, candidate: Array, *, least: float) -> RuleResult:
+    """Return which vectors have a cosine similarity, the score, below `least`.
 
     Shapes: both (rows, …, length), equal; calculated in float64. Two zero vectors are alike (1), a
     zero vector and another are not (0). A vector with an infinity is like its equal only. NaN on
@@ -37,35 +36,36 @@ def cosine(reference: Array, candidate: Array, *, least: float) -> Measured:
     Raises ShapeMismatch.
     """
 
-    def judge(r: Array, c: Array) -> Judged | None:
+    def judge(r: Array, c: Array) -> VectorJudgement | None:
         r, c, apart, _ = without_nan(wide(r), wide(c), fill=0.0)
         score = _cosine(r, c)
         differ = ~(score >= least - _COSINE_SLACK)
         if apart is not None:
             differ |= apart
-        return Judged(differ, 1.0 - np.nan_to_num(score, nan=-2.0), score, apart)
+        return VectorJudgement(differ, 1.0 - np.nan_to_num(score, nan=-2.0), score, apart)
 
-    def tell(r: Array, c: Array, score: float) -> tuple[str, str]:
-        return f"{least:g} or more", _told_cosine(score, r, c)
+    def texts(r: Array, c: Array, score: float) -> tuple[str, str]:
+        return f"{least:g} or more", _cosine_text(score, r, c)
 
-    return by_vector(reference, candidate, judge, tell, "value")
+    return by_vector(reference, candidate, judge, texts, "value")
 
 
 @np.errstate(invalid="ignore", over="ignore", divide="ignore", under="ignore")
-def distribution(reference: Array, candidate: Array, *, source: Source, most: float) -> Measured:
+def distribution(reference: Array, candidate: Array, *, source: Source, most: float) -> RuleResult:
     """Return where two distributions diverge by more than `most`.
 
     Shapes: both (rows, …, labels), equal. The score is the Jensen-Shannon divergence to base 2: 0
     where they are equal, 1 where they have nothing in common. Logits go through a softmax in
     float64; -inf is a probability of 0. Probabilities must not be below 0 and sum to 1 within 0.01,
-    and are divided by their sum. What is no distribution, on either side, is a mismatch that says
-    so. NaN on one side alone is a mismatch of kind nan; labels that are NaN on both sides are left
-    out. Raises ShapeMismatch. Source: Lin 1991, Divergence Measures Based on the Shannon Entropy.
+    and are divided by their sum. Values that are no distribution, on either side, are a mismatch
+    that says so. NaN on one side alone is a mismatch of kind nan; labels that are NaN on both sides
+    are left out. Raises ShapeMismatch.
+    Source: Lin 1991, Divergence Measures Based on the Shannon Entropy.
     """
     fill = -np.inf if source == "logits" else 0.0
     probabilities = _softmax if source == "logits" else _normal
 
-    def judge(r: Array, c: Array) -> Judged | None:
+    def judge(r: Array, c: Array) -> VectorJudgement | None:
         r, c, apart, empty = without_nan(wide(r), wide(c), fill=fill)
         score = _divergence(probabilities(r), probabilities(c))
         if empty is not None:
@@ -73,9 +73,9 @@ def distribution(reference: Array, candidate: Array, *, source: Source, most: fl
         differ = ~(score <= most)
         if apart is not None:
             differ |= apart
-        return Judged(differ, np.nan_to_num(score, nan=2.0), score, apart)
+        return VectorJudgement(differ, np.nan_to_num(score, nan=2.0), score, apart)
 
-    return by_vector(reference, candidate, judge, _tell_divergence(source, most), "value")
+    return by_vector(reference, candidate, judge, _divergence_texts(source, most), "value")
 
 
 # ---------------------------------------------------------------- cosine
@@ -105,7 +105,7 @@ def _odd_cosine(r: Floats, c: Floats) -> Floats:
     return np.where(is_infinite, np.where((r == c).all(axis=-1), 1.0, np.nan), score)
 
 
-def _told_cosine(score: float, r: Array, c: Array) -> str:
+def _cosine_text(score: float, r: Array, c: Array) -> str:
     if not np.isnan(score):
         return f"{score:.6g}"
     names = [name for name, side in (("reference", r), ("candidate", c)) if np.isinf(side).any()]
@@ -144,18 +144,16 @@ def _entropy(p: Floats) -> Floats:
     return np.asarray(-np.einsum("ij,ij->i", p, np.log(np.maximum(p, np.finfo(np.float64).tiny))))
 
 
-def _tell_divergence(source: Source, most: float) -> Tell:
-    told = partial(_told_distribution, source=source)
-
-    def tell(r: Array, c: Array, score: float) -> tuple[str, str]:
+def _divergence_texts(source: Source, most: float) -> WorstTexts:
+    def texts(r: Array, c: Array, score: float) -> tuple[str, str]:
         if np.isnan(score):
-            return told(wide(r)), told(wide(c))
+            return _distribution_text(wide(r), source), _distribution_text(wide(c), source)
         return f"{most:g} bits or less", f"{score:.6g}"
 
-    return tell
+    return texts
 
 
-def _told_distribution(values: Floats, source: Source) -> str:
+def _distribution_text(values: Floats, source: Source) -> str:
     values = values[~np.isnan(values)]
     if source == "logits":
         is_good = np.isfinite(values.max())

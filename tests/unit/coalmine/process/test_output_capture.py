@@ -66,7 +66,7 @@ def test_whoever_prints_it_is_an_event(body: str, stream: str) -> None:
 def test_a_rule_of_ones_own_that_prints_in_its_process_is_an_event_too() -> None:
     body = """
 from functools import partial
-from coalmine_router.observer.comparison.compare_process import WorkerProcess
+from coalmine_router.observer.comparison.worker_process import WorkerProcess
 worker = WorkerProcess(partial(print, "hello", flush=True))
 worker.ask([7])
 worker.end()

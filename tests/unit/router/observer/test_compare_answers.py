@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import inference_pb2 as oip
 from coalmine_router.observer.compare_answers import AnswerComparison
-from coalmine_router.observer.comparison.job import Job, Results, run
+from coalmine_router.observer.comparison.job import ComparisonJob, JobResults, run
 from coalmine_router.observer.comparison.result import ComparedAnswer
 from coalmine_router.observer.evidence.counts import Evidence
 from coalmine_router.observer.evidence.tally import Tally
@@ -52,7 +52,7 @@ class AnswerComparisonRig:
         config = router_config(route=route, stable=UNUSED, canary=UNUSED, int8=UNUSED)
         self.route = config.table().route("digits")
         self.examples: list[pb.Mismatch] = []
-        self.jobs: list[Job] = []
+        self.jobs: list[ComparisonJob] = []
         self.keeps_up = True
         self.trials, self.warned = Trials(), WarningCounts()
         routes = {name: settings_of(each) for name, each in settings(config).items()}
@@ -68,7 +68,7 @@ class AnswerComparisonRig:
             rng=random.Random(1),
         )
 
-    async def compared(self, job: Job) -> Results | None:
+    async def compare(self, job: ComparisonJob) -> JobResults | None:
         self.jobs.append(job)
         return run(job) if self.keeps_up else None
 

@@ -6,14 +6,14 @@ import pytest
 from structlog.testing import capture_logs
 
 from coalmine_router.config.copies_section import Capture
-from coalmine_router.observer.comparison.result import Warned
+from coalmine_router.observer.comparison.result import RuleWarning
 from coalmine_router.observer.warned import WarningCounts
 
-UNKNOWN = Warned("unknown_output", "logitz")
+UNKNOWN = RuleWarning("unknown_output", "logitz")
 
 
-def failed(output: str = "text") -> Warned:
-    return Warned("rule_failed", output, "ValueError: invalid literal: 'hunter2'")
+def failed(output: str = "text") -> RuleWarning:
+    return RuleWarning("rule_failed", output, "ValueError: invalid literal: 'hunter2'")
 
 
 def test_a_warning_is_logged_once_and_counted_each_time() -> None:
@@ -50,7 +50,9 @@ def test_what_a_rule_failed_at_is_logged_where_values_may_be(capture: Capture, t
 
 def test_what_there_is_nothing_to_say_of_is_left_out_of_the_log() -> None:
     with capture_logs() as logs:
-        WarningCounts().note("digits", [UNKNOWN, Warned("rule_failed", "", "KeyError")], "full")
+        WarningCounts().note(
+            "digits", [UNKNOWN, RuleWarning("rule_failed", "", "KeyError")], "full"
+        )
     assert [each.keys() - {"event", "log_level", "route", "warning"} for each in logs] == [
         {"output"},
         {"told"},
@@ -62,7 +64,7 @@ def test_names_that_a_model_invents_do_not_grow_the_counts() -> None:
     what: Literal["unknown_output"] = "unknown_output"
     with capture_logs() as logs:
         for n in range(2_000):
-            counts.note("digits", [Warned(what, f"output-{n}")], "full")
+            counts.note("digits", [RuleWarning(what, f"output-{n}")], "full")
     assert len(logs) == 1_024
     totals = counts.totals()
     assert totals == {("digits", what): 1_024, ("(other)", "(other)"): 976}

@@ -7,23 +7,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from coalmine_router.observer.comparison.answer_arrays import OUTPUTS_MAX, Read, read
+from coalmine_router.observer.comparison.answer_arrays import OUTPUTS_MAX, AnswerArrays, arrays_of
 from coalmine_router.observer.comparison.result import ComparedAnswer
 from tests.doubles.oip_backend import response_body
 
 
 def test_an_answers_outputs_and_version_are_read() -> None:
-    found = read(ComparedAnswer(response_body(version="12", y=np.ones((2, 3), np.float32))))
+    found = arrays_of(ComparedAnswer(response_body(version="12", y=np.ones((2, 3), np.float32))))
     assert (list(found.tensors), found.version, found.problem) == (["y"], "12", "")
     assert found.tensors["y"].array.shape == (2, 3)
 
 
 def test_of_a_failed_call_nothing_is_read() -> None:
-    assert read(ComparedAnswer(b"\xff", code="INTERNAL")) == Read()
+    assert arrays_of(ComparedAnswer(b"\xff", code="INTERNAL")) == AnswerArrays()
 
 
 def test_a_version_without_end_is_cut() -> None:
-    assert len(read(ComparedAnswer(response_body(version="9" * 10_000))).version) == 128
+    assert len(arrays_of(ComparedAnswer(response_body(version="9" * 10_000))).version) == 128
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_fields_without_number_cost_no_more_than_their_bytes(field: bytes) -> No
     body = field * (8 * 1024**2 // len(field))
     tracemalloc.start()
     began = time.process_time()
-    found = read(ComparedAnswer(body))
+    found = arrays_of(ComparedAnswer(body))
     took, peak = time.process_time() - began, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert found.problem
@@ -45,6 +45,6 @@ def test_fields_without_number_cost_no_more_than_their_bytes(field: bytes) -> No
 
 def test_of_few_outputs_too_many_a_number_is_told() -> None:
     names: dict[str, Any] = {f"y{each}": np.zeros(1, np.int8) for each in range(OUTPUTS_MAX + 1)}
-    assert read(ComparedAnswer(response_body(**names))).problem == (
+    assert arrays_of(ComparedAnswer(response_body(**names))).problem == (
         f"{OUTPUTS_MAX + 1} outputs, at most {OUTPUTS_MAX} are compared"
     )

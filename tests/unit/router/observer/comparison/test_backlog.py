@@ -61,14 +61,14 @@ async def test_a_job_ends_once_and_the_first_word_holds() -> None:
     waiting = one.put(words("a", 1))
     one.end(waiting, "A")
     one.end(waiting, None)
-    assert await waiting.done == "A"
+    assert await waiting.outcome == "A"
     assert (one.compared, one.left_out) == (1, 0)
 
 
 async def test_a_job_whose_caller_has_gone_is_not_handed_out() -> None:
     one = backlog()
     gone, here = one.put(words("a", 1)), one.put(words("b", 1))
-    gone.done.cancel()
+    gone.outcome.cancel()
     one.end(gone, None)
     assert one.take(1) == [here]
     assert (one.left_out, one.queue_bytes) == (1, 0)
@@ -79,8 +79,8 @@ async def test_cleared_everything_is_left_out_and_it_is_settled() -> None:
     waiting = [one.put(words("a", 1)) for _ in range(5)]
     one.take(5)
     one.clear()
-    await one.settled()
-    assert [await each.done for each in waiting] == [None] * 5
+    await one.wait_until_empty()
+    assert [await each.outcome for each in waiting] == [None] * 5
     assert (len(one), one.bytes, one.batches, one.left_out) == (0, 0, 0, 5)
 
 

@@ -18,7 +18,7 @@ from coalmine_router.observer.comparison.closeness import (
     relative,
     tolerance,
 )
-from coalmine_router.observer.comparison.measured import BLOCK, Measured, ShapeMismatch
+from coalmine_router.observer.comparison.rule_result import BLOCK, RuleResult, ShapeMismatch
 
 INF, NAN = math.inf, math.nan
 DTYPES = {"FP16": np.float16, "BF16": ml_dtypes.bfloat16, "FP32": np.float32, "FP64": np.float64}
@@ -131,7 +131,7 @@ def test_exact_is_to_the_bit_but_for_nan() -> None:
     assert exact(f64(NAN), other_nan).kind is None
     assert exact(f64(0.0), f64(-0.0)).differing == 1
     assert exact(f64(1.0), np.nextafter(f64(1.0), 2)).differing == 1
-    assert exact(f64(INF, -INF), f64(INF, -INF)) == Measured(2)
+    assert exact(f64(INF, -INF), f64(INF, -INF)) == RuleResult(2)
     assert exact(f64(NAN), f64(1.0)).kind == "nan"
 
 
@@ -175,8 +175,8 @@ def test_values_are_told_as_their_type_writes_them() -> None:
 @pytest.mark.parametrize("shape", [(0,), (0, 10), (3, 0, 2), (1, 1, 1)])
 def test_arrays_of_any_shape_can_be_compared(shape: tuple[int, ...]) -> None:
     for array in (np.zeros(shape), np.zeros(shape, bool), np.full(shape, b"", dtype=object)):
-        assert close(array, array.copy(), rtol=0, atol=0) == Measured(array.size)
-        assert exact(array, array.copy()) == Measured(array.size)
+        assert close(array, array.copy(), rtol=0, atol=0) == RuleResult(array.size)
+        assert exact(array, array.copy()) == RuleResult(array.size)
 
 
 @pytest.mark.parametrize("rule", [exact, lambda r, c: close(r, c, rtol=0, atol=0)])

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from coalmine.inference import inference_pb2 as oip
 from coalmine.tensors import to_typed
 from coalmine_router.config.compare_section import CompareConfig
-from coalmine_router.observer.comparison.answer_arrays import read
-from coalmine_router.observer.comparison.job import Job, Results, run
-from coalmine_router.observer.comparison.result import ComparedAnswer, Warned
+from coalmine_router.observer.comparison.answer_arrays import arrays_of
+from coalmine_router.observer.comparison.job import ComparisonJob, JobResults, run
+from coalmine_router.observer.comparison.result import ComparedAnswer, RuleWarning
 from tests.doubles.mutations import mutated
 from tests.doubles.oip_backend import response_body
 from tests.doubles.reports import rules
@@ -52,7 +52,7 @@ def typed(**outputs: Any) -> bytes:
 
 def test_comparisons_come_in_the_order_of_the_pairs_and_versions_in_that_of_the_answers() -> None:
     answers = (answer("1", y=LOGITS), answer("7", y=LOGITS + 1), ComparedAnswer(code="INTERNAL"))
-    results = run(Job(answers, ((0, 1), (1, 0), (0, 0), (0, 2), (2, 0)), rules()))
+    results = run(ComparisonJob(answers, ((0, 1), (1, 0), (0, 0), (0, 2), (2, 0)), rules()))
     assert [each.outcome for each in results.comparisons] == [
         *("mismatch", "mismatch", "match", "error", "skipped"),
     ]
@@ -61,7 +61,9 @@ def test_comparisons_come_in_the_order_of_the_pairs_and_versions_in_that_of_the_
 
 def test_a_job_and_its_results_survive_being_pickled() -> None:
     answers = (answer(y=LOGITS), answer(y=LOGITS + 1))
-    job = Job(answers, ((0, 1),), rules("argmax", z={"rule": "json", "ignore": ["$.a[*]"]}))
+    job = ComparisonJob(
+        answers, ((0, 1),), rules("argmax", z={"rule": "json", "ignore": ["$.a[*]"]})
+    )
     there = pickle.loads(pickle.dumps(job))
     assert there == job
     results = run(there)
@@ -78,21 +80,23 @@ def test_what_a_process_that_compares_must_import_is_light() -> None:
 
 
 def test_its_size_is_that_of_its_bodies() -> None:
-    assert Job((ComparedAnswer(b"abc"), ComparedAnswer(b"de")), (), rules()).size_bytes == 5
+    assert (
+        ComparisonJob((ComparedAnswer(b"abc"), ComparedAnswer(b"de")), (), rules()).size_bytes == 5
+    )
 
 
 # ---------------------------------------------------------------- warnings
 
 
-def warnings_of(chosen: CompareConfig, *answers: ComparedAnswer) -> tuple[Warned, ...]:
+def warnings_of(chosen: CompareConfig, *answers: ComparedAnswer) -> tuple[RuleWarning, ...]:
     pairs = tuple((0, each) for each in range(1, len(answers)))
-    return run(Job(answers, pairs, chosen)).warnings
+    return run(ComparisonJob(answers, pairs, chosen)).warnings
 
 
 def test_a_rule_for_an_output_that_the_reference_has_not_is_told_once_a_job() -> None:
     chosen = rules(scroes={"rule": "exact"}, y={"rule": "exact"})
     found = warnings_of(chosen, answer(y=LOGITS), answer(y=LOGITS), answer(y=LOGITS + 1))
-    assert found == (Warned("unknown_output", "scroes"),)
+    assert found == (RuleWarning("unknown_output", "scroes"),)
 
 
 def test_of_a_reference_that_gave_nothing_no_output_is_missed() -> None:
@@ -104,7 +108,7 @@ def test_of_a_reference_that_gave_nothing_no_output_is_missed() -> None:
 def test_a_rule_that_does_not_fit_is_told_with_the_reason() -> None:
     chosen = rules(label={"rule": "argmax"})
     found = warnings_of(chosen, answer(y=LOGITS, label=LABELS), answer(y=LOGITS, label=LABELS))
-    assert found == (Warned("rule_unfit", "label", "argmax takes no BYTES"),)
+    assert found == (RuleWarning("rule_unfit", "label", "argmax takes no BYTES"),)
 
 
 def test_answers_that_fit_the_rules_warn_of_nothing() -> None:
@@ -122,7 +126,7 @@ SEEDS = [
 OUTCOMES = {"match", "mismatch", "error", "skipped", "ignored"}
 
 
-def check(results: Results) -> None:
+def check(results: JobResults) -> None:
     """Check what holds whatever was compared."""
     for found in results.comparisons:
         assert found.outcome in OUTCOMES
@@ -131,7 +135,7 @@ def check(results: Results) -> None:
         assert (found.outcome == "mismatch") is bool(found.differences)
         assert all(each.rows_mismatch <= each.rows for each in found.outputs)
         assert all(each.worst for each in found.differences)
-    assert not [each for each in results.warnings if each.what == "rule_failed"]
+    assert not [each for each in results.warnings if each.kind == "rule_failed"]
 
 
 @pytest.mark.parametrize("chosen", EVERY_RULE, ids=lambda each: each.default.rule)
@@ -140,7 +144,7 @@ def test_whatever_becomes_of_an_answers_bytes_there_is_an_outcome(chosen: Compar
     for body in mutated(SEEDS, 400, seed=11):
         check(
             run(
-                Job(
+                ComparisonJob(
                     (whole, ComparedAnswer(body), ComparedAnswer(body)),
                     ((0, 1), (1, 0), (1, 2)),
                     chosen,
@@ -150,7 +154,7 @@ def test_whatever_becomes_of_an_answers_bytes_there_is_an_outcome(chosen: Compar
 
 
 def test_of_the_mutants_some_are_read_and_some_refused() -> None:
-    problems = [read(ComparedAnswer(body)).problem for body in mutated(SEEDS, 400, seed=11)]
+    problems = [arrays_of(ComparedAnswer(body)).problem for body in mutated(SEEDS, 400, seed=11)]
     assert 20 < problems.count("") < 380
 
 
@@ -159,7 +163,9 @@ def test_of_the_mutants_some_are_read_and_some_refused() -> None:
 def test_noise_is_no_answer_and_harms_nobody(noise: bytes, chosen: CompareConfig) -> None:
     check(
         run(
-            Job((ComparedAnswer(SEEDS[0]), ComparedAnswer(noise)), ((0, 1), (1, 0), (1, 1)), chosen)
+            ComparisonJob(
+                (ComparedAnswer(SEEDS[0]), ComparedAnswer(noise)), ((0, 1), (1, 0), (1, 1)), chosen
+            )
         )
     )
 
@@ -174,4 +180,10 @@ def test_whatever_the_values_are_there_is_an_outcome(chosen: CompareConfig, dtyp
             np.array([[chance.choice(odd) for _ in range(3)] for _ in range(2)]).astype(dtype)
             for _ in range(2)
         ]
-        check(run(Job(tuple(answer(logits=each) for each in sides), ((0, 1), (0, 0)), chosen)))
+        check(
+            run(
+                ComparisonJob(
+                    tuple(answer(logits=each) for each in sides), ((0, 1), (0, 0)), chosen
+                )
+            )
+        )

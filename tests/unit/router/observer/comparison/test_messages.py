@@ -2,13 +2,13 @@
 
 import pytest
 
-from coalmine_router.observer.comparison.job import Job, run
+from coalmine_router.observer.comparison.job import ComparisonJob, run
 from coalmine_router.observer.comparison.result import ComparedAnswer, Comparison
 from tests.doubles.reports import rules
 
 
 def compared(reference: bytes, candidate: bytes, default: str = "close") -> Comparison:
-    job = Job(
+    job = ComparisonJob(
         (ComparedAnswer(reference), ComparedAnswer(candidate)),
         ((0, 1),),
         rules(default),
@@ -50,7 +50,7 @@ def test_they_may_be_ignored() -> None:
 
 
 def test_statuses_go_before_messages() -> None:
-    job = Job(
+    job = ComparisonJob(
         (ComparedAnswer(b"a"), ComparedAnswer(code="INTERNAL")),
         ((0, 1), (1, 0)),
         rules(),

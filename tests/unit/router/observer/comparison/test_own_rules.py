@@ -13,8 +13,8 @@ import pytest
 from coalmine.errors import StartError
 from coalmine.process.config_file import parse
 from coalmine_router.config.compare_section import CompareConfig, digest
-from coalmine_router.observer.comparison.job import Job, Results, run
-from coalmine_router.observer.comparison.result import ComparedAnswer, Element, Warned
+from coalmine_router.observer.comparison.job import ComparisonJob, JobResults, run
+from coalmine_router.observer.comparison.result import ComparedAnswer, Element, RuleWarning
 from coalmine_router.observer.comparison.rules import OWN_ROWS_MAX
 from coalmine_router.own_rule import OwnRule
 from tests.doubles.oip_backend import response_body
@@ -102,12 +102,14 @@ REFERENCE = np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
 CANDIDATE = REFERENCE + np.array([[0.1, 0.0], [9.0, 0.0], [0.0, -2.0]])
 
 
-def job(chosen: CompareConfig, reference: Any = REFERENCE, candidate: Any = CANDIDATE) -> Job:
+def job(
+    chosen: CompareConfig, reference: Any = REFERENCE, candidate: Any = CANDIDATE
+) -> ComparisonJob:
     answers = (
         ComparedAnswer(response_body(y=reference)),
         ComparedAnswer(response_body(y=candidate)),
     )
-    return Job(answers, ((0, 1),), chosen)
+    return ComparisonJob(answers, ((0, 1),), chosen)
 
 
 # ---------------------------------------------------------------- in the file
@@ -175,7 +177,7 @@ def test_a_row_that_is_one_number_is_an_array_too() -> None:
     assert found.comparisons[0].rows_mismatch == 1
 
 
-def warned(results: Results) -> Warned:
+def warned(results: JobResults) -> RuleWarning:
     assert (results.comparisons[0].outcome, results.comparisons[0].kind) == ("skipped", "rule")
     (found,) = results.warnings
     return found
@@ -191,19 +193,19 @@ def warned(results: Results) -> Warned:
 )
 def test_a_rule_that_fails_costs_its_output_and_is_warned_of(rule: str, told: str) -> None:
     found = warned(run(job(rules(rule=rule))))
-    assert (found.what, found.output) == ("rule_failed", "y")
-    assert found.told.startswith(told)
-    assert len(found.told) <= 200
+    assert (found.kind, found.output) == ("rule_failed", "y")
+    assert found.text.startswith(told)
+    assert len(found.text) <= 200
 
 
 def test_a_datatype_that_it_does_not_take_is_not_given_to_it() -> None:
     found = warned(run(job(rules(rule="within"), REFERENCE.astype("f4"), CANDIDATE.astype("f4"))))
-    assert found == Warned("rule_unfit", "y", "within takes no FP32")
+    assert found == RuleWarning("rule_unfit", "y", "within takes no FP32")
 
 
 def test_more_rows_than_it_could_get_through_are_not_given_to_it() -> None:
     many = np.zeros(OWN_ROWS_MAX + 1)
-    assert warned(run(job(rules(rule="within"), many, many))).what == "rule_unfit"
+    assert warned(run(job(rules(rule="within"), many, many))).kind == "rule_unfit"
 
 
 def test_it_works_in_another_process(installed: Path) -> None:

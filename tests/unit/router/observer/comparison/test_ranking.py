@@ -12,9 +12,9 @@ from hypothesis.extra import numpy as st_np
 from scipy.stats import kendalltau
 
 from coalmine.tensors import Array
-from coalmine_router.observer.comparison.measured import BLOCK
 from coalmine_router.observer.comparison.ranking import argmax, top_k
 from coalmine_router.observer.comparison.result import Element
+from coalmine_router.observer.comparison.rule_result import BLOCK
 
 INF, NAN = math.inf, math.nan
 

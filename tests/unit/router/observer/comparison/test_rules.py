@@ -7,8 +7,8 @@ import pytest
 
 from coalmine.tensors import DATATYPES, Array, numpy_dtype
 from coalmine_router.config.compare_section import CompareConfig, RuleConfig
-from coalmine_router.observer.comparison.measured import Measured
-from coalmine_router.observer.comparison.rules import RuleRefused, measured
+from coalmine_router.observer.comparison.rule_result import RuleResult
+from coalmine_router.observer.comparison.rules import RuleProblem, result_of
 
 ALL = set(DATATYPES)
 FLOATS = {"FP16", "BF16", "FP32", "FP64"}
@@ -40,7 +40,7 @@ def values(datatype: str, shape: tuple[int, ...] = (2, 3)) -> Array:
 
 def apply(chosen: RuleConfig, datatype: str, *shape: int, is_same: bool = False) -> Any:
     array = values(datatype, shape)
-    return measured(chosen, datatype, array, array.copy(), is_same=is_same)
+    return result_of(chosen, datatype, array, array.copy(), is_same=is_same)
 
 
 @pytest.mark.parametrize("is_same", [True, False])
@@ -51,10 +51,10 @@ def test_a_rule_judges_the_datatypes_it_takes_and_refuses_the_others(
 ) -> None:
     found = apply(rule(name), datatype, 2, 3, is_same=is_same)
     if datatype in TAKES[name]:
-        assert isinstance(found, Measured)
+        assert isinstance(found, RuleResult)
         assert (found.kind, found.rows_differ) == (None, None)
     else:
-        assert found == RuleRefused(is_unfit=True, told=f"{name} takes no {datatype}")
+        assert found == RuleProblem("rule_unfit", f"{name} takes no {datatype}")
 
 
 @pytest.mark.parametrize("is_same", [True, False])
@@ -74,23 +74,23 @@ def test_a_rule_that_would_accept_everything_is_refused(
     chosen: RuleConfig, shape: tuple[int, ...], told: str, is_same: bool
 ) -> None:
     found = apply(chosen, "FP32", *shape, is_same=is_same)
-    assert isinstance(found, RuleRefused)
-    assert found.is_unfit
-    assert told in found.told
+    assert isinstance(found, RuleProblem)
+    assert found.kind == "rule_unfit"
+    assert told in found.text
 
 
 def test_all_labels_may_be_asked_for_in_order() -> None:
     chosen = rule("top_k", k=9, order=True)
     reference = np.array([[3.0, 2.0, 1.0]])
-    same = measured(chosen, "FP64", reference, reference * 2, is_same=False)
-    other = measured(chosen, "FP64", reference, -reference, is_same=False)
-    assert isinstance(same, Measured)
-    assert isinstance(other, Measured)
+    same = result_of(chosen, "FP64", reference, reference * 2, is_same=False)
+    other = result_of(chosen, "FP64", reference, -reference, is_same=False)
+    assert isinstance(same, RuleResult)
+    assert isinstance(other, RuleResult)
     assert (same.differing, other.differing) == (0, 1)
 
 
 def test_equal_values_that_are_no_distribution_do_not_match() -> None:
     chosen = rule("distribution", **{"from": "probabilities"})
     found = apply(chosen, "FP32", 2, 3, is_same=True)
-    assert isinstance(found, Measured)
+    assert isinstance(found, RuleResult)
     assert found.differing == 2

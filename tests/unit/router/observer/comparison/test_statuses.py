@@ -4,7 +4,7 @@ import pytest
 
 from coalmine_router.codes import REFUSALS
 from coalmine_router.observer.comparison.result import ComparedAnswer, Comparison, Element
-from coalmine_router.observer.comparison.statuses import NOT_CHARGED, by_status, is_charged
+from coalmine_router.observer.comparison.statuses import NOT_CHARGED, is_charged, status_comparison
 
 CODES = (
     *("OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND"),
@@ -15,7 +15,7 @@ CODES = (
 
 
 def outcome(reference: str, candidate: str) -> str:
-    found = by_status(ComparedAnswer(code=reference), ComparedAnswer(code=candidate))
+    found = status_comparison(ComparedAnswer(code=reference), ComparedAnswer(code=candidate))
     return "compared" if found is None else found.outcome
 
 
@@ -59,7 +59,7 @@ def test_a_candidate_is_blamed_only_where_the_reference_answered_or_refused(
 
 def test_what_differs_is_told_with_both_messages_cut_where_they_are_long() -> None:
     reference = ComparedAnswer(code="INVALID_ARGUMENT", message="no such input")
-    found = by_status(reference, ComparedAnswer(code="INTERNAL", message="x" * 10_000))
+    found = status_comparison(reference, ComparedAnswer(code="INTERNAL", message="x" * 10_000))
     assert found is not None
     assert (found.outcome, found.kind, found.share, found.rows) == ("mismatch", "status", 1.0, 0)
     (element,) = found.differences[0].worst
@@ -68,13 +68,13 @@ def test_what_differs_is_told_with_both_messages_cut_where_they_are_long() -> No
 
 
 def test_an_error_tells_what_was_expected() -> None:
-    found = by_status(ComparedAnswer(), ComparedAnswer(code="UNAVAILABLE", message="gone"))
+    found = status_comparison(ComparedAnswer(), ComparedAnswer(code="UNAVAILABLE", message="gone"))
     assert found is not None
     assert found.differences[0].worst == (Element((), "OK", "UNAVAILABLE: gone"),)
 
 
 def test_a_skipped_pair_says_it_is_for_a_status() -> None:
-    assert by_status(ComparedAnswer(code="INTERNAL"), ComparedAnswer()) == Comparison(
+    assert status_comparison(ComparedAnswer(code="INTERNAL"), ComparedAnswer()) == Comparison(
         "skipped", "status"
     )
 

@@ -12,7 +12,7 @@ from coalmine_router.observer.comparison.thinning import Thinning, share_of
 
 def drawn(share: float, times: int, seed: int = 7) -> list[bool]:
     thinning = Thinning(random.Random(seed).random)
-    return [thinning.takes(share) for _ in range(times)]
+    return [thinning.draw(share) for _ in range(times)]
 
 
 def test_the_share_falls_from_all_to_nothing_as_the_backlog_fills() -> None:
@@ -66,6 +66,6 @@ def test_there_are_no_long_runs_of_requests_that_are_left_out() -> None:
 
 def test_a_share_that_changes_within_a_block_holds_at_once() -> None:
     thinning = Thinning(random.Random(7).random)
-    taken = [thinning.takes(0.9 if number % 2 else 0.1) for number in range(40_000)]
+    taken = [thinning.draw(0.9 if number % 2 else 0.1) for number in range(40_000)]
     assert sum(taken[1::2]) / 20_000 == pytest.approx(0.9, abs=0.01)
     assert sum(taken[::2]) / 20_000 == pytest.approx(0.1, abs=0.01)

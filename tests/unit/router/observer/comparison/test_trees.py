@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine.tensors import Array
-from coalmine_router.observer.comparison.measured import Measured
-from coalmine_router.observer.comparison.trees import allowed, differences, json_trees
+from coalmine_router.observer.comparison.rule_result import RuleResult
+from coalmine_router.observer.comparison.trees import differences, json_trees, tree_tolerance
 
 
 def texts(*values: bytes) -> Array:
@@ -20,7 +20,7 @@ def texts(*values: bytes) -> Array:
 
 
 def of(reference: bytes, candidate: bytes, *ignore: str, rtol: float = 0, atol: float = 0) -> Any:
-    return json_trees(texts(reference), texts(candidate), allowed(rtol, atol, ignore))
+    return json_trees(texts(reference), texts(candidate), tree_tolerance(rtol, atol, ignore))
 
 
 @pytest.mark.parametrize(
@@ -37,7 +37,7 @@ def of(reference: bytes, candidate: bytes, *ignore: str, rtol: float = 0, atol: 
     ],
 )
 def test_trees_are_equal_however_they_are_written(reference: bytes, candidate: bytes) -> None:
-    assert of(reference, candidate) == Measured(1)
+    assert of(reference, candidate) == RuleResult(1)
 
 
 @pytest.mark.parametrize(
@@ -114,7 +114,7 @@ def test_integers_beyond_all_floats_are_compared() -> None:
 def test_each_string_is_an_element_and_its_first_places_are_told() -> None:
     reference = texts(b"[0, 0]", b"{}", b"[1]").reshape(3, 1)
     candidate = texts(b"[1, 1]", b" {}", b"[2]").reshape(3, 1)
-    found = json_trees(reference, candidate, allowed(0, 0, ()))
+    found = json_trees(reference, candidate, tree_tolerance(0, 0, ()))
     assert (found.elements, found.differing) == (3, 2)
     assert found.rows_differ is not None
     assert list(found.rows_differ) == [True, False, True]
@@ -148,6 +148,6 @@ trees = st.recursive(
 
 @given(trees, trees)
 def test_a_tree_equals_itself_and_what_differs_does_so_both_ways(one: Any, other: Any) -> None:
-    what = allowed(0, 0, ())
+    what = tree_tolerance(0, 0, ())
     assert not list(differences(one, json.loads(json.dumps(one)), what))
     assert bool(list(differences(one, other, what))) is bool(list(differences(other, one, what)))

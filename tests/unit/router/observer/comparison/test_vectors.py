@@ -13,8 +13,8 @@ from scipy.spatial.distance import jensenshannon
 from scipy.special import softmax
 
 from coalmine.tensors import Array
-from coalmine_router.observer.comparison.measured import BLOCK, Measured
 from coalmine_router.observer.comparison.result import Element
+from coalmine_router.observer.comparison.rule_result import BLOCK, RuleResult
 from coalmine_router.observer.comparison.vectors import Source, cosine, distribution
 
 INF, NAN = math.inf, math.nan
@@ -87,7 +87,7 @@ def test_nan_on_one_side_alone_is_told_by_its_place(
 @pytest.mark.parametrize("dtype", [np.float16, ml_dtypes.bfloat16, np.float32, np.int8])
 def test_a_vector_is_like_itself_in_every_type(dtype: Any) -> None:
     vectors = np.random.default_rng(5).integers(-100, 100, (50, 33)).astype(dtype)
-    assert cosine(vectors, vectors.copy(), least=1.0) == Measured(50)
+    assert cosine(vectors, vectors.copy(), least=1.0) == RuleResult(50)
     assert cosine(vectors, -vectors, least=0.0).differing == 50
 
 

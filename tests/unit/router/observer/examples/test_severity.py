@@ -9,7 +9,7 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.tensors import Tensor
 from coalmine_router.config import compare_section as config
 from coalmine_router.config.compare_section import RuleConfig
-from coalmine_router.observer.comparison.output import ElementPlace, judged
+from coalmine_router.observer.comparison.output_comparison import OutputSpec, output_comparison
 from coalmine_router.observer.examples.records import difference_message
 from coalmine_router.observer.examples.severity import largest_difference, severity_of
 from coalmine_router.own_rule import OwnRule, RowResult
@@ -34,7 +34,9 @@ def rows(*values: list[float]) -> Tensor:
 
 def found(rule: RuleConfig, reference: Tensor, candidate: Tensor) -> pb.Mismatch:
     """Return the example of a candidate that differs from the reference, as far as it is ranked."""
-    result = judged(ElementPlace("y", rule, len(reference.array)), reference, candidate).result
+    result = output_comparison(
+        OutputSpec("y", rule, len(reference.array)), reference, candidate
+    ).result
     assert result.difference is not None, "it differs"
     difference = difference_message(result.difference)
     return pb.Mismatch(kind=difference.kind, differences=[difference])

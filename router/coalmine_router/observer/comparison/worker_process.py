@@ -1,4 +1,4 @@
-"""A process that compares, as the one that started it sees it."""
+"""A process that compares, seen from the router: starting, asking and ending it."""
 
 import contextlib
 import os
@@ -10,30 +10,30 @@ from collections.abc import Callable, Sequence
 from select import POLLIN, poll
 from typing import Any, Final, Protocol
 
-from coalmine_router.observer.comparison.compare_worker import Answered, Sending
+from coalmine_router.observer.comparison.compare_worker import JobAnswer, SocketWriter
 
 _PROGRAM: Final = "coalmine_router.observer.comparison.compare_worker"
-# A batch takes milliseconds; a rule that somebody wrote may never end.
+# A batch takes milliseconds; a rule of one's own may never end.
 _PATIENCE_S: Final = 60.0
-# Each process is one core's: a linear algebra library would take all of them.
+# Each process is for one core; a linear algebra library would take all of them.
 _ONE_THREAD: Final = dict.fromkeys(
     ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1"
 )
 
 
 class WorkerLost(Exception):
-    """The process is gone, hangs, or says what can't be understood; it is of no more use."""
+    """The process is gone, hangs, or sends what can't be read. It can't be used again."""
 
 
 class CompareWorker(Protocol):
-    """Someone who compares batches; WorkerProcess is one."""
+    """Compares batches of jobs; WorkerProcess is one."""
 
     @property
     def is_up(self) -> bool:
-        """Whether it lives."""
+        """Whether it is alive."""
         ...
 
-    def ask(self, batch: Sequence[Any]) -> list[Answered]:
+    def ask(self, batch: Sequence[Any]) -> list[JobAnswer]:
         """Return a result for each job, or what went wrong. Blocks. Raises WorkerLost."""
         ...
 
@@ -45,15 +45,15 @@ class CompareWorker(Protocol):
 class WorkerProcess:
     """A fresh interpreter, never a fork: it shares no lock, no connection and no memory.
 
-    It ends by itself once this process is gone, however that ends. Raises OSError where it can't
-    be started.
+    It ends by itself when the router ends, however that happens. Raises OSError where it can't be
+    started.
     """
 
     def __init__(self, run: Callable[[Any], Any], *, patience_s: float = _PATIENCE_S) -> None:
         self._socket, theirs = socket.socketpair()
         with theirs:
             try:
-                self._process = _started(theirs)
+                self._process = _start(theirs)
             except OSError:
                 self._socket.close()
                 raise
@@ -68,18 +68,18 @@ class WorkerProcess:
 
     @property
     def is_up(self) -> bool:
-        """Whether it lives. Expects that it has no batch: so all it can say is that it ends."""
-        said = poll()
-        said.register(self._socket, POLLIN)
-        return self._process.poll() is None and not said.poll(0)
+        """Whether it is alive. Read it between batches only: whatever it sends then is its end."""
+        readable = poll()
+        readable.register(self._socket, POLLIN)
+        return self._process.poll() is None and not readable.poll(0)
 
-    def ask(self, batch: Sequence[Any]) -> list[Answered]:
+    def ask(self, batch: Sequence[Any]) -> list[JobAnswer]:
         """Return a result for each job, or what went wrong. Blocks. Raises WorkerLost."""
         try:
             for each in (*self._unsent, list(batch)):
-                pickle.dump(each, Sending(self._socket), pickle.HIGHEST_PROTOCOL)
+                pickle.dump(each, SocketWriter(self._socket), pickle.HIGHEST_PROTOCOL)
             self._unsent = []
-            answers: list[Answered] = pickle.load(self._answers)  # noqa: S301 - our own process
+            answers: list[JobAnswer] = pickle.load(self._answers)  # noqa: S301 - our own process
         except Exception as error:
             raise WorkerLost(str(error) or type(error).__name__) from error
         if len(answers) != len(batch):
@@ -87,21 +87,21 @@ class WorkerProcess:
         return answers
 
     def end(self) -> None:
-        """End it, also in the middle of a batch: it has nothing to lose."""
+        """End it, even in the middle of a batch: it holds no state."""
         with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)  # wakes whoever waits for an answer
+            self._socket.shutdown(socket.SHUT_RDWR)  # wakes the thread that waits for an answer
         self._process.kill()
         self._process.wait()
         self._answers.close()
         self._socket.close()
 
 
-def _started(theirs: socket.socket) -> subprocess.Popen[bytes]:
+def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", _PROGRAM, str(theirs.fileno())],
         pass_fds=[theirs.fileno()],
         stdin=subprocess.DEVNULL,
-        stdout=2,  # what a rule prints is nobody's result, and no line of the router's
+        stdout=2,  # so that what a rule prints is not taken for a result
         start_new_session=True,
         env={**os.environ, **_ONE_THREAD},
     )

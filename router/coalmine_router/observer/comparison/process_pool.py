@@ -1,4 +1,4 @@
-"""Keeps as many comparing processes as there is work for; a lost one costs its own jobs only."""
+"""Runs as many comparing processes as there is work for; a lost one costs its own jobs only."""
 
 import asyncio
 import contextlib
@@ -9,8 +9,8 @@ import structlog
 
 from coalmine.clock import Clock
 from coalmine.process.blocking_thread import in_thread
-from coalmine_router.observer.comparison.backlog import Backlog, Job, Results, WaitingJob
-from coalmine_router.observer.comparison.compare_process import CompareWorker, WorkerLost
+from coalmine_router.observer.comparison.backlog import Backlog, Job, PendingJob, Results
+from coalmine_router.observer.comparison.worker_process import CompareWorker, WorkerLost
 
 _log = structlog.get_logger(__name__)
 
@@ -18,8 +18,8 @@ _REST_FIRST_NS: Final = 10**9
 _REST_MAX_NS: Final = 60 * 10**9
 
 
-class CompareProcesses(Generic[Job, Results]):
-    """Begun one by one, when a batch waits; ended where there was no work `idle_s` long."""
+class ProcessPool(Generic[Job, Results]):
+    """Starts a process when a batch waits, and ends it after `idle_s` without work."""
 
     def __init__(
         self,
@@ -36,14 +36,14 @@ class CompareProcesses(Generic[Job, Results]):
         self._clock = clock
         self._most = most
         self._idle_s = idle_s
-        # Who has just become free comes last and is called first: so the others can end.
+        # The process that became free last is woken first, so that the others can end.
         self._free: list[asyncio.Future[None]] = []
         self._failures = 0
         self._rest_until_ns = 0
         self._tasks: asyncio.TaskGroup | None = None
 
     async def run(self) -> None:
-        """Keep them until cancelled; then leave out what is in the backlog."""
+        """Run processes until cancelled; then leave out what is in the backlog."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 await self._open(tasks)
@@ -51,72 +51,74 @@ class CompareProcesses(Generic[Job, Results]):
             self._backlog.clear()
 
     @property
-    def are_any(self) -> bool:
-        """Whether work can be given to them: they run, or can be begun."""
-        return self._tasks is not None and not self.are_resting
+    def is_available(self) -> bool:
+        """Whether a process can take work: one runs, or can be started."""
+        return self._tasks is not None and not self.is_backing_off
 
     @property
-    def are_resting(self) -> bool:
-        """Whether none is begun now, since those before them were lost one after the other."""
+    def is_backing_off(self) -> bool:
+        """Whether no process is started now, because several were lost one after the other."""
         return self._clock.monotonic_ns() < self._rest_until_ns
 
-    def call(self) -> None:
-        """See to what waits: wake a free process, begin others as there are batches."""
+    def wake(self) -> None:
+        """Wake a free process, and start others for the batches that wait."""
         if self._free:
             self._free.pop().set_result(None)
         while self._tasks is not None and self.running < min(self._backlog.batches, self._most):
             self.running += 1
-            self._tasks.create_task(self._keep())
+            self._tasks.create_task(self._run_process())
 
     async def _open(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
         try:
             await asyncio.Event().wait()
         finally:
-            self._tasks = None  # a group that ends no longer cancels what is begun in it
+            self._tasks = None  # a group that is ending doesn't cancel tasks started in it
 
     # ------------------------------------------------------------ one process
 
-    async def _keep(self) -> None:
-        """Keep one process, until there has been no work for long, or it is lost."""
+    async def _run_process(self) -> None:
+        """Run one process until it has had no work for long, or is lost."""
         try:
             await self._serve()
         except Exception as error:  # noqa: BLE001 - without it, there is always the loop
-            self._lost(f"{type(error).__name__}: {error}")
+            self._note_loss(f"{type(error).__name__}: {error}")
         finally:
             self.running -= 1
-        if self.are_any:
-            self.call()
+        if self.is_available:
+            self.wake()
         elif not self.running:
             self._backlog.clear()
 
     async def _serve(self) -> None:
         worker = self._start()
         try:
-            while await self._is_called():
+            while await self._wait_for_work():
                 if not worker.is_up:
                     raise WorkerLost("it ended while it had nothing to do")
                 if batch := self._backlog.take(self.running):
-                    await self._ask(worker, batch)
+                    await self._answer_batch(worker, batch)
         finally:
             worker.end()
 
-    async def _is_called(self) -> bool:
-        """Return whether there is work, once there is, or has been none for long."""
+    async def _wait_for_work(self) -> bool:
+        """Wait for work; return whether there is any, False after a long time without."""
         while not self._backlog.batches:
-            called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-            self._free.append(called)
+            woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+            self._free.append(woken)
             try:
                 async with asyncio.timeout(self._idle_s):
-                    await called
+                    await woken
             except TimeoutError:
                 break
             finally:
                 with contextlib.suppress(ValueError):
-                    self._free.remove(called)
+                    self._free.remove(woken)
         return self._backlog.batches > 0
 
-    async def _ask(self, worker: CompareWorker, batch: list[WaitingJob[Job, Results]]) -> None:
+    async def _answer_batch(
+        self, worker: CompareWorker, batch: list[PendingJob[Job, Results]]
+    ) -> None:
         jobs: list[Any] = [each.job for each in batch]
         try:
             answers = await in_thread(lambda: worker.ask(jobs))
@@ -129,8 +131,8 @@ class CompareProcesses(Generic[Job, Results]):
                 self._backlog.end(waiting, None)
         self._failures = 0
 
-    def _lost(self, reason: str) -> None:
-        """Take in a loss: the first is made up for at once, those that follow after a rest."""
+    def _note_loss(self, reason: str) -> None:
+        """Note a loss: the first is replaced at once, later ones after a back-off."""
         again = self._failures
         self._failures += 1
         rest_ns = min(_REST_FIRST_NS << min(again - 1, 16), _REST_MAX_NS) if again else 0

@@ -1,30 +1,30 @@
-"""How busy the loop is with comparing, and how many processes should do it instead. Pure."""
+"""How busy the event loop is with comparing, and how many processes may take over. Pure."""
 
 import math
 from typing import Final
 
 PROCESSES_MAX: Final = 4
-# A whole second would let a burst hold the loop for most of it.
+# With a whole second, a burst could block the loop for most of it.
 _SPAN_NS: Final = 250_000_000
 
 
 def pool_size(cores: int) -> int:
-    """Return how many processes may compare: one core is left to the loop, where there are two."""
+    """Return how many processes may compare: one core of several is left to the loop."""
     return max(1, min(cores - 1, PROCESSES_MAX))
 
 
-class Busy:
-    """The share of the last quarter of a second that was spent; older time counts ever less."""
+class LoopLoad:
+    """The share of the last quarter of a second that comparing took; older time counts less."""
 
     def __init__(self) -> None:
         self._spent_ns = 0.0
         self._at_ns = 0
 
     def add(self, took_ns: int, now_ns: int) -> None:
-        """Take in some time that was spent up to now."""
+        """Add time that comparing took until now."""
         self._spent_ns = self.share(now_ns) * _SPAN_NS + took_ns
         self._at_ns = now_ns
 
     def share(self, now_ns: int) -> float:
-        """Return the share; over 1 where more was spent than there was."""
+        """Return the share; above 1 where a comparison took longer than the quarter second."""
         return self._spent_ns * math.exp((self._at_ns - now_ns) / _SPAN_NS) / _SPAN_NS

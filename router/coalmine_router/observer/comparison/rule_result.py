@@ -1,4 +1,4 @@
-"""What a rule returns: how many differ, which rows, and the worst of them as text. Pure.
+"""The result of a rule: how many elements differ, which rows, and the worst as text. Pure.
 
 Rules take a reference and a candidate of the same dtype and of shape (rows, …), with elements.
 """
@@ -17,7 +17,7 @@ from coalmine_router.observer.comparison.result import Element
 
 WORST_MAX: Final = 8
 TEXT_CHARS_MAX: Final = 200
-# In float64 both sides of a block, and what is made of them, stay in a core's own cache.
+# In float64 both sides of a block, and all intermediate arrays, fit in a core's own cache.
 BLOCK: Final = 32_768
 
 Mask = NDArray[np.bool_]
@@ -33,13 +33,13 @@ class ShapeMismatch(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """What a rule found. `rows_differ` has an element a row; None where no row differs.
+class RuleResult:
+    """The result of a rule. `rows_differ` has an element a row; it is None where no row differs.
 
-    `elements` are those that the rule judges: single values, or vectors. `worst` are those that
+    `elements` counts what the rule judges: single values, or vectors. `worst` holds those that
     differ, the worst first, eight at most; their indices begin with the row. `max_abs_diff` is over
-    all elements, those that match included, under the rules that measure it. `badness` is how bad
-    the worst is by a rule's own measure, where it has one: more is worse, infinity the worst.
+    all elements, including those that match, for rules that measure it. `badness` is how bad the
+    worst is by the rule's own measure: more is worse, infinity the worst.
     """
 
     elements: int
@@ -69,12 +69,12 @@ def is_half(array: Array) -> bool:
 
 
 def wide(array: Array) -> Floats:
-    """Return the values in a type where subtracting two of a narrower one loses nothing."""
+    """Return the values as float64, where subtracting two of a narrower type loses nothing."""
     return array.astype(np.float64, copy=False)
 
 
 def text(value: Any) -> str:
-    """Return a value as people read it, cut where it is long."""
+    """Return a value as text for people, cut where it is long."""
     if isinstance(value, bytes):
         return value[:TEXT_CHARS_MAX].decode(errors="backslashreplace")
     # JSON may hold half a surrogate pair, which no protobuf takes.
@@ -82,22 +82,22 @@ def text(value: Any) -> str:
 
 
 def finite(score: float) -> float | None:
-    """Return a score that can be written down as a number."""
+    """Return a score; None where JSON has no number for it."""
     return score if np.isfinite(score) else None
 
 
 def as_badness(badness: float) -> float:
-    """Return how bad something is as a number that can be ordered: NaN is the worst."""
+    """Return a badness that can be ordered: NaN becomes infinity, the worst."""
     return inf if isnan(badness) else badness
 
 
 def worst_first(badness: Floats, count: int) -> Places:
-    """Return the places of the `count` worst, at most eight; of equals, the first come first.
+    """Return the places of the `count` worst, eight at most; equals stay in their order.
 
     NaN is worse than any number.
     """
     count = min(count, WORST_MAX)
-    # Of smaller numbers, the greatest badness comes first; NaN stays NaN, and goes before all.
+    # Negated, so that the greatest badness sorts first, and NaN, as -inf, before all.
     known = np.where(np.isnan(badness), -np.inf, -np.minimum(badness, _LARGEST))
     if known.size > 4 * WORST_MAX:
         found = np.flatnonzero(known <= np.partition(known, count - 1)[count - 1])
@@ -106,7 +106,7 @@ def worst_first(badness: Floats, count: int) -> Places:
 
 
 def index_of(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the place of an element, as far as `shape` goes."""
+    """Return the index of an element in an array of `shape`."""
     index: list[int] = []
     for size in reversed(shape):
         flat, place = divmod(flat, size)
@@ -118,8 +118,8 @@ def index_of(flat: int, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
-    """Of some vectors: which differ, how badly, and which because one side alone has NaN."""
+class VectorJudgement:
+    """Which vectors differ, how badly, and in which one side alone has NaN."""
 
     differ: Mask
     badness: Floats
@@ -127,76 +127,84 @@ class Judged:
     nan: Mask | None = None
 
 
-Judge = Callable[[Array, Array], Judged | None]
-Tell = Callable[[Array, Array, float], tuple[str, str]]
+JudgeVectors = Callable[[Array, Array], VectorJudgement | None]
+WorstTexts = Callable[[Array, Array, float], tuple[str, str]]
 
 
 def by_vector(
-    reference: Array, candidate: Array, judge: Judge, tell: Tell, kind: Literal["value", "label"]
-) -> Measured:
-    """Return what `judge` finds of the vectors that lie along the last axis.
+    reference: Array,
+    candidate: Array,
+    judge: JudgeVectors,
+    texts: WorstTexts,
+    kind: Literal["value", "label"],
+) -> RuleResult:
+    """Return what `judge` finds of the vectors along the last axis.
 
-    It gets a block of them at a time, as shape (vectors, length), and returns None where all match.
-    `tell` writes the worst ones: two vectors and their score.
+    `judge` gets a block of vectors at a time, as shape (vectors, length), and returns None where
+    all match. `texts` returns two vectors, given with their score, as text.
     Shapes: equal, two dimensions at least. Raises ShapeMismatch.
     """
     check_shapes(reference, candidate)
     shape = reference.shape
     if not reference.size:
-        return Measured(0)
+        return RuleResult(0)
     r, c = reference.reshape(-1, shape[-1]), candidate.reshape(-1, shape[-1])
     step = max(1, BLOCK // shape[-1])
     blocks = [(at, judge(r[at : at + step], c[at : at + step])) for at in range(0, len(r), step)]
-    found = [(at, judged) for at, judged in blocks if judged is not None and judged.differ.any()]
+    found = [
+        (at, judgement)
+        for at, judgement in blocks
+        if judgement is not None and judgement.differ.any()
+    ]
     if not found:
-        return Measured(len(r))
-    vectors = _Vectors(r, c, shape[:-1], _joined(found, len(r)))
-    return vectors.measured(tell, kind)
+        return RuleResult(len(r))
+    vectors = _Vectors(r, c, shape[:-1], _whole_judgement(found, len(r)))
+    return vectors.result(texts, kind)
 
 
-def _joined(found: list[tuple[int, Judged]], vectors: int) -> Judged:
+def _whole_judgement(found: list[tuple[int, VectorJudgement]], vectors: int) -> VectorJudgement:
     differ, nan = np.zeros(vectors, bool), np.zeros(vectors, bool)
     badness, score = np.full(vectors, -np.inf), np.zeros(vectors)
-    for at, judged in found:
-        place = slice(at, at + len(judged.differ))
-        differ[place], score[place] = judged.differ, judged.score
-        badness[place] = np.where(judged.differ, judged.badness, -np.inf)
-        if judged.nan is not None:
-            nan[place] = judged.nan
+    for at, judgement in found:
+        place = slice(at, at + len(judgement.differ))
+        differ[place], score[place] = judgement.differ, judgement.score
+        badness[place] = np.where(judgement.differ, judgement.badness, -np.inf)
+        if judgement.nan is not None:
+            nan[place] = judgement.nan
     badness[nan] = np.nan
-    return Judged(differ, badness, score, nan)
+    return VectorJudgement(differ, badness, score, nan)
 
 
 @dataclass(frozen=True, slots=True)
 class _Vectors:
-    """Both sides, with what was judged; `shape` is that of the vectors in the array."""
+    """Both sides and their judgement; `shape` is the array's without its last axis."""
 
     reference: Array
     candidate: Array
     shape: tuple[int, ...]
-    judged: Judged
+    judgement: VectorJudgement
 
-    def measured(self, tell: Tell, kind: Literal["value", "label"]) -> Measured:
-        differ = self.judged.differ
+    def result(self, texts: WorstTexts, kind: Literal["value", "label"]) -> RuleResult:
+        differ = self.judgement.differ
         count = int(np.count_nonzero(differ))
-        order = [int(each) for each in worst_first(self.judged.badness, count)]
+        order = [int(each) for each in worst_first(self.judgement.badness, count)]
         is_nan = self._is_nan(order[0])
-        return Measured(
+        return RuleResult(
             elements=len(differ),
             differing=count,
             kind="nan" if is_nan else kind,
-            worst=tuple(self._element(at, tell) for at in order),
+            worst=tuple(self._element(at, texts) for at in order),
             rows_differ=np.asarray(differ.reshape(self.shape[0], -1).any(axis=1)),
-            score=None if is_nan else finite(float(self.judged.score[order[0]])),
-            badness=as_badness(float(self.judged.badness[order[0]])),
+            score=None if is_nan else finite(float(self.judgement.score[order[0]])),
+            badness=as_badness(float(self.judgement.badness[order[0]])),
         )
 
     def _is_nan(self, at: int) -> bool:
-        return self.judged.nan is not None and bool(self.judged.nan[at])
+        return self.judgement.nan is not None and bool(self.judgement.nan[at])
 
-    def _element(self, at: int, tell: Tell) -> Element:
+    def _element(self, at: int, texts: WorstTexts) -> Element:
         r, c, index = self.reference[at], self.candidate[at], index_of(at, self.shape)
         if not self._is_nan(at):
-            return Element(index, *tell(r, c, float(self.judged.score[at])))
+            return Element(index, *texts(r, c, float(self.judgement.score[at])))
         first = int(np.flatnonzero(np.isnan(r) != np.isnan(c))[0])
         return Element((*index, first), text(r[first]), text(c[first]))
