@@ -1,0 +1,95 @@
+"""Bets on the mean of observations in [0, 1] or [-1, 1] against a limit. Pure.
+
+Against "the mean is at most the limit p" a bet pays 1 + s (x - p), against "it is at least p" it
+pays 1 + s (p - x). Its stake s is small enough that no factor is negative; the mean of a factor is
+at most 1 under the hypothesis, whatever was seen before. Small stakes find small differences,
+large ones find large differences soon.
+
+An observation is the mean over a window, and windows differ in size. Plain bets take each as it is.
+Sized ones take less of a small one: the stake times min(n, B)/B, where B is the largest window
+before it. A candidate that is wrong in crowded moments alone, or in quiet ones alone, is over the
+limit by one of them. FAIL is by the mean of both, PASS needs both.
+"""
+
+from functools import lru_cache
+from typing import Final, NamedTuple, Self
+
+import numpy as np
+
+from coalmine_router.observer.evidence.betting.wealth import Floats, Wealth
+
+_BETS: Final = 24
+_PLAIN_AND_SIZED: Final = 2
+# This part of the stake for a PASS is not bet. Where the limit is just met, the bets that earn most
+# while nothing mismatches would use up the whole of alpha by themselves: docs/adr/0023.
+_HELD_BACK: Final = 0.125
+_LOG_2: Final = float(np.log(2.0))
+
+
+class Limit(NamedTuple):
+    """The limit of a mean, and the least that an observation can be: 0 or -1; the most is 1."""
+
+    value: float
+    least: float = 0.0
+
+
+class Stakes(NamedTuple):
+    """Stakes of the bets against "at most" and "at least" a limit. Shapes: (bets,)."""
+
+    above: Floats
+    below: Floats
+
+
+@lru_cache(maxsize=1_024)
+def stakes_of(limit: Limit) -> Stakes:
+    """Return the stakes for a limit; `limit.least` < `limit.value` < 1."""
+    room_below, room_above = limit.value - limit.least, 1.0 - limit.value
+    above = np.geomspace(0.0025, 0.98, _BETS) / room_below
+    # Densest at its end: where nothing mismatches, the largest stake earns most.
+    left = np.geomspace(0.001, 0.9, _BETS) if limit.least == 0.0 else 1.0 - above * room_below
+    return Stakes(above, (1.0 - left) / room_above)
+
+
+class MeanBets:
+    """What observations have shown of a mean beside a limit. It adds up over observers.
+
+    Arrays of several independent means can be judged at once: `shape` is theirs.
+    """
+
+    def __init__(self, limit: Limit, *shape: int) -> None:
+        self.limit = limit
+        self.above = Wealth.of(*shape, _PLAIN_AND_SIZED, _BETS)
+        self.below = Wealth.of(*shape, _PLAIN_AND_SIZED, _BETS)
+        self.largest = np.zeros(shape)
+
+    @property
+    def observed(self) -> int:
+        """How many windows were observed."""
+        return self.above.observed
+
+    def observe(self, mean: Floats | float, size: Floats | float = 1.0) -> None:
+        """Take the mean over one window of so many requests. Shapes: that of the means judged."""
+        before = np.where(self.largest, self.largest, size)
+        share = np.minimum(size, before) / before
+        self.largest = np.maximum(self.largest, size)
+        of_stake = np.stack([np.ones_like(share), share], axis=-1)[..., None]
+        over = of_stake * np.asarray(mean - self.limit.value)[..., None, None]
+        stakes = stakes_of(self.limit)
+        self.above.observe(np.log1p(stakes.above * over))
+        self.below.observe(np.log1p(-stakes.below * over))
+
+    def log_fail(self) -> Floats:
+        """Return ln e against "the mean is at most the limit", whenever it came to be more."""
+        plain, sized = np.moveaxis(self.above.log_from_any(), -1, 0)
+        return np.asarray(np.logaddexp(plain, sized) - _LOG_2)
+
+    def log_pass(self) -> Floats:
+        """Return ln e against "the mean is at least the limit", by either mean."""
+        bet = self.below.log_from_first().min(axis=-1) + np.log1p(-_HELD_BACK)
+        return np.asarray(np.logaddexp(bet, np.log(_HELD_BACK)))
+
+    def add(self, other: Self) -> None:
+        """Take in what was observed elsewhere, against the same limit."""
+        self.above.add(other.above)
+        self.below.add(other.below)
+        self.largest = np.maximum(self.largest, other.largest)

@@ -1,0 +1,72 @@
+"""What bets on the same observations are worth, from the first and from every later one. Pure.
+
+A mean of bets that begin at different times finds a model that breaks after long health: what it
+earned before doesn't have to be lost first. The bet that begins with observation j gets the weight
+1/(j (j + 1)); these weights sum to 1. All begins of one bet share its factors, so their weighted
+sum is one number, V(n) = (V(n-1) + 1/(n (n + 1))) factor(n): no begin has to be kept, or dropped.
+
+Source: Shin, Ramdas, Rinaldo 2023, arXiv 2203.03532 (e-detectors).
+"""
+
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+
+# The logarithm of a weight that no wealth ever makes up for; with infinity, sums need care.
+_LOG_NOTHING: Final = -1e12
+
+
+def log_mean_exp(logs: Floats) -> Floats:
+    """Return the logarithm of the mean of numbers given by theirs. The last axis goes."""
+    greatest = logs.max(axis=-1, keepdims=True)
+    return np.asarray(np.log(np.exp(logs - greatest).mean(axis=-1)) + greatest[..., 0])
+
+
+@dataclass(slots=True)
+class Wealth:
+    """Logarithms of what bets are worth. Shapes: (…, bets).
+
+    `first`: the bets that began with the first observation. `later`: the weighted sum of those that
+    began with each observation so far; those still to begin have the rest of the weight, and are
+    worth 1. `observed` is how many observations there were.
+    """
+
+    first: Floats
+    later: Floats
+    observed: int = 0
+
+    @classmethod
+    def of(cls, *shape: int) -> Self:
+        """Return the wealth of bets that have not seen anything."""
+        return cls(np.zeros(shape), np.full(shape, _LOG_NOTHING))
+
+    def observe(self, log_factors: Floats) -> None:
+        """Multiply by what one observation pays. Shape: that of the wealth."""
+        self.observed += 1
+        log_weight = -np.log(self.observed * (self.observed + 1.0))
+        self.first += log_factors
+        self.later = np.logaddexp(self.later, log_weight) + log_factors
+
+    def log_from_first(self) -> Floats:
+        """Return ln e of the bets from the first observation on: their mean. Shape: (…)."""
+        return log_mean_exp(self.first)
+
+    def log_from_any(self) -> Floats:
+        """Return ln e of both: half of the stake on each. Shape: (…)."""
+        still_to_begin = -np.log(self.observed + 1.0)
+        later = np.logaddexp(log_mean_exp(self.later), still_to_begin)
+        return np.asarray(np.logaddexp(self.log_from_first(), later) - np.log(2.0))
+
+    def add(self, other: Self) -> None:
+        """Take in what the same bets saw elsewhere, as if it came before, and as if after.
+
+        Both are e-processes, so their mean is one.
+        """
+        after, before = self.later + other.first, other.later + self.first
+        self.first = self.first + other.first
+        self.later = np.logaddexp(after, before) - np.log(2.0)
+        self.observed += other.observed
