@@ -2,17 +2,19 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import grpc
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1 import control_pb2_grpc
+from tests.doubles.lifetime import Lifetime
 from tests.doubles.waiting import eventually
 
 
-class ControlProcess(control_pb2_grpc.TableFeedServicer, control_pb2_grpc.ReportsServicer):
+class ControlProcess(
+    Lifetime, control_pb2_grpc.TableFeedServicer, control_pb2_grpc.ReportsServicer
+):
     """`async with ControlProcess() as control:` listens on `control.address`.
 
     It can be stopped and started again on the same port. With `deaf` set, reports are not read;
@@ -33,18 +35,6 @@ class ControlProcess(control_pb2_grpc.TableFeedServicer, control_pb2_grpc.Report
     @property
     def reports(self) -> list[pb.Report]:
         return [report for batch in self.batches for report in batch.reports]
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     async def start(self) -> None:
         server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])

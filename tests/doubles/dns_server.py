@@ -8,7 +8,6 @@ import socket
 import threading
 from collections.abc import Sequence
 from ipaddress import ip_address
-from types import TracebackType
 from typing import Self
 
 import dns.flags
@@ -52,12 +51,7 @@ class DnsServer:
         self._thread.start()
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         # A datagram wakes the thread; closing the socket under it would not.
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as waking:
             waking.sendto(b"", self._socket.getsockname())
@@ -67,13 +61,8 @@ class DnsServer:
     async def __aenter__(self) -> Self:
         return self.__enter__()
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        self.__exit__(kind, error, traceback)
+    async def __aexit__(self, *error: object) -> None:
+        self.__exit__(*error)
 
     def _serve(self) -> None:
         while True:

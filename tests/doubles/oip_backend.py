@@ -6,8 +6,7 @@ It works on raw bytes, so that tests see exactly what was sent, and may answer w
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -16,6 +15,7 @@ from coalmine.inference import inference_pb2 as pb
 from coalmine.limits import MESSAGE_BYTES_MAX
 from coalmine.listener.health import Health
 from coalmine.tensors import Array, Tensor, datatype_of, encode_inputs, encode_outputs
+from tests.doubles.lifetime import Lifetime
 
 SERVICE = "inference.GRPCInferenceService"
 INFER = f"{SERVICE}/ModelInfer"
@@ -115,7 +115,7 @@ def echo(seen: Seen) -> Answer:
     return Answer(response.SerializeToString())
 
 
-class OipBackend:
+class OipBackend(Lifetime):
     """`async with OipBackend(script) as backend:` serves on `backend.address`.
 
     `script` may be replaced at any time. `seen` holds the requests in the order they came;
@@ -139,18 +139,6 @@ class OipBackend:
         self._options = list(dict([*_OPTIONS, *options]).items())
         self._server: grpc.aio.Server | None = None
         self._changed = asyncio.Condition()
-
-    async def __aenter__(self) -> Self:
-        await self.start()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.stop()
 
     async def start(self) -> None:
         """Serve; after a stop, on the same port again."""

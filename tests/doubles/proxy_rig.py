@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import random
-from types import TracebackType
 from typing import Self
 
 import grpc
@@ -95,12 +94,7 @@ class ProxyRig:
         await self._server.start()
         return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def __aexit__(self, *error: object) -> None:
         await self.channel.close()
         await self._server.stop(None)
         self._running.cancel()

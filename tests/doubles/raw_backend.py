@@ -4,25 +4,34 @@ import asyncio
 import contextlib
 import struct
 from collections.abc import Callable, Sequence
-from types import TracebackType
-from typing import Self
 
-_PREFACE_BYTES = 24
+from tests.doubles.http2 import (
+    CONTINUATION,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    HEADERS,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    Header,
+    frame,
+    read_frame,
+)
+from tests.doubles.lifetime import Lifetime
+
 _FRAME_BYTES = 16_000
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _CONTINUATION = 0, 1, 3, 4, 6, 9
-_END_STREAM, _END_HEADERS, _ACK = 0x1, 0x4, 0x1
 
 # Paths come in full then, with every call.
 _NO_TABLE = struct.pack(">HI", 1, 0)
 
-Header = tuple[bytes, bytes]
 # From the number of a stream to the frames that answer it.
 Frames = Callable[[int], Sequence[bytes]]
 
 HEAD: Sequence[Header] = ((b":status", b"200"), (b"content-type", b"application/grpc"))
 
 
-class RawBackend:
+class RawBackend(Lifetime):
     """`async with RawBackend(frames) as backend:` answers every call so; health is UNIMPLEMENTED.
 
     `asked` counts the calls.
@@ -35,17 +44,11 @@ class RawBackend:
         self._server: asyncio.Server | None = None
         self._serving: set[asyncio.Task[None]] = set()
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
         self._server = await asyncio.start_server(self._connected, "127.0.0.1", 0)
         self.address = f"127.0.0.1:{self._server.sockets[0].getsockname()[1]}"
-        return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def stop(self) -> None:
         assert self._server is not None
         self._server.close()
         for each in self._serving:
@@ -60,24 +63,18 @@ class RawBackend:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-                await reader.readexactly(_PREFACE_BYTES)
-                writer.write(_frame(_SETTINGS, 0, 0, _NO_TABLE))
+                await reader.readexactly(len(PREFACE))
+                writer.write(frame(SETTINGS, 0, 0, _NO_TABLE))
                 while True:
                     await self._take(reader, writer)
         finally:
             writer.close()
 
     async def _take(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = await reader.readexactly(9)
-        length, (kind, flags, stream) = int.from_bytes(head[:3]), struct.unpack(">BBI", head[3:])
-        payload = await reader.readexactly(length)
-        if kind == _SETTINGS and not flags & _ACK:
-            writer.write(_frame(_SETTINGS, _ACK, 0, b""))
-        elif kind == _PING and not flags & _ACK:
-            writer.write(_frame(_PING, _ACK, 0, payload))
-        elif kind == _HEADERS and b"grpc.health" in payload:
+        kind, _, stream, payload = await read_frame(reader, writer)
+        if kind == HEADERS and b"grpc.health" in payload:
             writer.write(b"".join(status(stream, 12)))
-        elif kind == _HEADERS:
+        elif kind == HEADERS:
             self.asked += 1
             writer.write(b"".join(self._frames(stream)))
         await writer.drain()
@@ -101,11 +98,11 @@ def headers(stream: int, pairs: Sequence[Header], *, is_end: bool = True) -> lis
     """Return the frames of a block of headers."""
     block = b"".join(b"\0" + _text(key) + _text(value) for key, value in pairs)
     parts = [block[at : at + _FRAME_BYTES] for at in range(0, len(block), _FRAME_BYTES)]
-    first_flags = _END_STREAM if is_end else 0
+    first_flags = END_STREAM if is_end else 0
     return [
-        _frame(
-            _CONTINUATION if place else _HEADERS,
-            (0 if place else first_flags) | (_END_HEADERS if place == len(parts) - 1 else 0),
+        frame(
+            CONTINUATION if place else HEADERS,
+            (0 if place else first_flags) | (END_HEADERS if place == len(parts) - 1 else 0),
             stream,
             part,
         )
@@ -115,17 +112,12 @@ def headers(stream: int, pairs: Sequence[Header], *, is_end: bool = True) -> lis
 
 def data(stream: int, body: bytes, *, is_end: bool = False) -> list[bytes]:
     """Return a frame of data."""
-    return [_frame(_DATA, _END_STREAM if is_end else 0, stream, body)]
+    return [frame(DATA, END_STREAM if is_end else 0, stream, body)]
 
 
 def reset(stream: int, number: int) -> list[bytes]:
     """Return the frame that breaks a stream off."""
-    return [_frame(_RST_STREAM, 0, stream, struct.pack(">I", number))]
-
-
-def message(body: bytes, *, is_compressed: bool = False) -> bytes:
-    """Return a message of gRPC."""
-    return bytes([is_compressed]) + struct.pack(">I", len(body)) + body
+    return [frame(RST_STREAM, 0, stream, struct.pack(">I", number))]
 
 
 def _text(text: bytes) -> bytes:
@@ -137,7 +129,3 @@ def _text(text: bytes) -> bytes:
     while length >= 0x80:
         size, length = size + bytes([length & 0x7F | 0x80]), length >> 7
     return b"\x7f" + size + bytes([length]) + text
-
-
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload

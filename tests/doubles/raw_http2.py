@@ -6,13 +6,25 @@ import socket
 import struct
 from collections.abc import AsyncIterator, Sequence
 
-_PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _GOAWAY = 0, 1, 3, 4, 6, 7
-_END_STREAM, _END_HEADERS, _ACK = 0x1, 0x4, 0x1
+from tests.doubles.http2 import (
+    ACK,
+    DATA,
+    END_HEADERS,
+    END_STREAM,
+    GOAWAY,
+    HEADERS,
+    PING,
+    PREFACE,
+    RST_STREAM,
+    SETTINGS,
+    Header,
+    frame,
+    message,
+    read_frame,
+)
+
 _INITIAL_WINDOW_SIZE = 4
 _CANCEL, _LAST = b"\0\0\0\x08", b"the last"
-
-Header = tuple[bytes, bytes]
 
 
 async def call(address: str, method: str, body: bytes, headers: Sequence[Header]) -> str:
@@ -24,10 +36,9 @@ async def call(address: str, method: str, body: bytes, headers: Sequence[Header]
     host, _, port = address.rpartition(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
-        writer.write(_PREFACE + _frame(_SETTINGS, 0, 0, b""))
-        writer.write(_frame(_HEADERS, _END_HEADERS, 1, _block(address, method, headers)))
-        message = b"\0" + struct.pack(">I", len(body)) + body
-        writer.write(_frame(_DATA, _END_STREAM, 1, message))
+        writer.write(PREFACE + frame(SETTINGS, 0, 0, b""))
+        writer.write(frame(HEADERS, END_HEADERS, 1, _block(address, method, headers)))
+        writer.write(frame(DATA, END_STREAM, 1, message(body)))
         async with asyncio.timeout(10):
             return await _end(reader, writer)
     finally:
@@ -43,8 +54,7 @@ class UnreadCall:
 
     def send(self, body: bytes, *, last: bool = False) -> None:
         """Send a message."""
-        message = b"\0" + struct.pack(">I", len(body)) + body
-        self._writer.write(_frame(_DATA, _END_STREAM if last else 0, 1, message))
+        self._writer.write(frame(DATA, END_STREAM if last else 0, 1, message(body)))
 
     async def answered(self) -> bool:
         """Return whether an answer has begun, and not a status alone; waits for either."""
@@ -52,8 +62,8 @@ class UnreadCall:
             head = await self._reader.readexactly(9)
             length, (kind, flags, _) = int.from_bytes(head[:3]), struct.unpack(">BBI", head[3:])
             await self._reader.readexactly(length)
-            if kind == _HEADERS:
-                return not flags & _END_STREAM
+            if kind == HEADERS:
+                return not flags & END_STREAM
 
 
 @contextlib.asynccontextmanager
@@ -65,8 +75,8 @@ async def unread_call(
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         no_window = struct.pack(">HI", _INITIAL_WINDOW_SIZE, 0)
-        writer.write(_PREFACE + _frame(_SETTINGS, 0, 0, no_window))
-        writer.write(_frame(_HEADERS, _END_HEADERS, 1, _block(address, method, headers)))
+        writer.write(PREFACE + frame(SETTINGS, 0, 0, no_window))
+        writer.write(frame(HEADERS, END_HEADERS, 1, _block(address, method, headers)))
         yield UnreadCall(reader, writer)
     finally:
         writer.close()
@@ -77,13 +87,12 @@ def reset_streams(address: str, method: str, count: int) -> None:
     host, _, port = address.rpartition(":")
     head = _block(address, method, ())
     with socket.create_connection((host, int(port)), timeout=60) as connected:
-        connected.sendall(_PREFACE + _frame(_SETTINGS, 0, 0, b"") + _frame(_SETTINGS, _ACK, 0, b""))
+        connected.sendall(PREFACE + frame(SETTINGS, 0, 0, b"") + frame(SETTINGS, ACK, 0, b""))
         for stream in range(1, 2 * count, 2):
             connected.sendall(
-                _frame(_HEADERS, _END_HEADERS, stream, head)
-                + _frame(_RST_STREAM, 0, stream, _CANCEL)
+                frame(HEADERS, END_HEADERS, stream, head) + frame(RST_STREAM, 0, stream, _CANCEL)
             )
-        connected.sendall(_frame(_PING, 0, 0, _LAST))
+        connected.sendall(frame(PING, 0, 0, _LAST))
         seen = b""
         while _LAST not in seen:
             more = connected.recv(1 << 16)
@@ -111,25 +120,15 @@ def _literal(text: bytes, *, marked: bool = True) -> bytes:
     return (b"\0" if marked else b"") + bytes([len(text)]) + text
 
 
-def _frame(kind: int, flags: int, stream: int, payload: bytes) -> bytes:
-    return struct.pack(">I", len(payload))[1:] + struct.pack(">BBI", kind, flags, stream) + payload
-
-
 async def _end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> str:
     while True:
         try:
-            head = await reader.readexactly(9)
+            kind, flags, _, _ = await read_frame(reader, writer)
         except (asyncio.IncompleteReadError, ConnectionError):
             return "closed"
-        length, (kind, flags, _) = int.from_bytes(head[:3]), struct.unpack(">BBI", head[3:])
-        payload = await reader.readexactly(length)
-        if kind == _SETTINGS and not flags & _ACK:
-            writer.write(_frame(_SETTINGS, _ACK, 0, b""))
-        elif kind == _PING and not flags & _ACK:
-            writer.write(_frame(_PING, _ACK, 0, payload))
-        elif kind == _HEADERS and flags & _END_STREAM:
+        if kind == HEADERS and flags & END_STREAM:
             return "answered"
-        elif kind == _RST_STREAM:
+        if kind == RST_STREAM:
             return "reset"
-        elif kind == _GOAWAY:
+        if kind == GOAWAY:
             return "closed"

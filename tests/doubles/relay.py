@@ -2,11 +2,11 @@
 
 import asyncio
 import contextlib
-from types import TracebackType
-from typing import Self
+
+from tests.doubles.lifetime import Lifetime
 
 
-class Relay:
+class Relay(Lifetime):
     """`async with Relay(target) as relay:` passes on what comes to `relay.address`.
 
     `target` is host:port. With `cut_after` set, each connection is cut after so many bytes of the
@@ -21,18 +21,12 @@ class Relay:
         self._server: asyncio.Server | None = None
         self._open: set[asyncio.StreamWriter] = set()
 
-    async def __aenter__(self) -> Self:
+    async def start(self) -> None:
         self._server = await asyncio.start_server(self._serve, "127.0.0.1", 0)
         port = self._server.sockets[0].getsockname()[1]
         self.address = f"127.0.0.1:{port}"
-        return self
 
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    async def stop(self) -> None:
         assert self._server is not None
         self._server.close()
         self.cut()

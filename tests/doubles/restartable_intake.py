@@ -1,8 +1,6 @@
 """Reports taken in as the control process does it, without the rest of one; it can be killed."""
 
 from collections import Counter
-from types import TracebackType
-from typing import Self
 
 import grpc
 
@@ -10,13 +8,14 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1 import control_pb2_grpc as pb_grpc
 from coalmine_router.observer.intake import Intake
 from coalmine_router.observer.totals import ReportTotals
+from tests.doubles.lifetime import Lifetime
 
 
-class RestartableIntake:
+class RestartableIntake(Lifetime):
     """`async with RestartableIntake() as control:` takes reports on `control.address`.
 
     `totals` and `seen` (how often each report, by its start, came in) are of the life that runs;
-    `restart` begins another, which knows nothing of those before it.
+    `start` begins another, which knows nothing of those before it.
     """
 
     def __init__(self) -> None:
@@ -25,25 +24,13 @@ class RestartableIntake:
         self.seen: Counter[int] = Counter()
         self._server: grpc.aio.Server | None = None
 
-    async def __aenter__(self) -> Self:
-        await self.restart()
-        return self
-
-    async def __aexit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
-        await self.kill()
-
-    async def kill(self) -> None:
+    async def stop(self) -> None:
         """End at once, whatever is under way."""
         if self._server is not None:
             await self._server.stop(None)
             self._server = None
 
-    async def restart(self) -> None:
+    async def start(self) -> None:
         """Serve at the same address, as a process without memory."""
         self.totals, self.seen = ReportTotals(), Counter()
         seen = self.seen

@@ -129,11 +129,11 @@ async def test_what_a_killed_control_did_not_acknowledge_its_successor_gets() ->
                 before = control.totals.received
                 await eventually(lambda: control.totals.received > before)  # noqa: B023
                 proxy.offer(2_000)
-                await control.kill()
+                await control.stop()
                 seen |= set(control.seen)
                 assert max(control.seen.values()) == 1
                 proxy.offer(100)
-                await control.restart()
+                await control.start()
             await proxy.emptied()
         seen |= set(control.seen)
         assert seen == set(range(proxy.offered))
@@ -146,11 +146,11 @@ async def test_what_a_killed_control_did_not_acknowledge_its_successor_gets() ->
 async def test_a_control_process_without_news_of_the_drops_before_it_is_told_of_them() -> None:
     async with RestartableIntake() as control:
         proxy = Reporting(bytes_max=60_000)
-        await control.kill()
+        await control.stop()
         proxy.offer(1_000)
         dropped = proxy.outbox.dropped["buffer_full"]
         async with proxy.sending(control.address):
-            await control.restart()
+            await control.start()
             await proxy.emptied()
         totals = control.totals
         assert 0 < dropped < 1_000

@@ -9,6 +9,7 @@ import pytest
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.backends.ejection import Rules
 from coalmine_router.observer.split import split_events
+from tests.doubles.http2 import message
 from tests.doubles.oip_backend import OipBackend, answering
 from tests.doubles.proxy_rig import ProxyRig
 from tests.doubles.raw_backend import (
@@ -17,7 +18,6 @@ from tests.doubles.raw_backend import (
     answer,
     data,
     headers,
-    message,
     reset,
     status,
 )
