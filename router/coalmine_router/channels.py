@@ -142,6 +142,6 @@ class BackendFiles:
         """The metadata that shows the router's token."""
         return self._token.value
 
-    def look(self) -> tuple[bool, bool]:
+    def read_again(self) -> tuple[bool, bool]:
         """Read files again that changed; return whether credentials and token are new ones."""
         return self._credentials.look(), self._token.look()

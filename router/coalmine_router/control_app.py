@@ -139,7 +139,7 @@ async def _backends() -> AsyncIterator[Backends]:
         is_lenient=True,
         may_lose_stable=True,
     )
-    async with backends.connected():
+    async with backends.running():
         yield backends
 
 

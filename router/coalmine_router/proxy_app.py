@@ -169,7 +169,7 @@ def _certificates(settings: ProxySettings) -> list[CertificateFile]:
 async def _ready(subscriber: Subscriber, backends: Backends) -> None:
     """Return once there is a table, and its backends are connected or it is known why not."""
     await subscriber.serving.wait()
-    await backends.warmed(_WARM_S)
+    await backends.wait_until_warm(_WARM_S)
 
 
 def _sampler() -> HeadSampler:

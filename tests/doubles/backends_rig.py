@@ -10,7 +10,7 @@ from typing import Any
 from coalmine.clock import Clock, SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.backends.address import Address
-from coalmine_router.backends.ejection import Rules
+from coalmine_router.backends.ejection import EjectionRules
 from coalmine_router.backends.intervals import Intervals
 from coalmine_router.backends.registry import Backends
 from coalmine_router.backends.resolve import LookupFailed, Resolver, Resolves
@@ -31,7 +31,7 @@ BRISK = Intervals(
     idle_every_s=0.05,
 )
 _SECOND_NS = 10**9
-BRISK_RULES = Rules(failures=3, first_ns=_SECOND_NS // 5, longest_ns=2 * _SECOND_NS)
+BRISK_RULES = EjectionRules(failures=3, first_ns=_SECOND_NS // 5, longest_ns=2 * _SECOND_NS)
 
 
 def table(*backends: Backend, canary: str = "", revision: int = 1) -> RouteTable:
@@ -64,11 +64,11 @@ class BackendsRig:
 
     @property
     def stable(self) -> VariantEndpoints:
-        return self.backends.lane("digits", "stable")
+        return self.backends.endpoints("digits", "stable")
 
     @property
     def canary(self) -> VariantEndpoints:
-        return self.backends.lane("digits", "canary")
+        return self.backends.endpoints("digits", "canary")
 
     def reach(self, variant: str = "stable") -> pb.VariantReach:
         return next(each for each in self.backends.reach() if each.variant == variant)
@@ -77,7 +77,7 @@ class BackendsRig:
         """Return once `reached` is true; looked at whenever the reach is another."""
         async with asyncio.timeout(timeout_s):
             while not reached():
-                await self.backends.reach_changed()
+                await self.backends.wait_for_reach()
 
     async def available(self, count: int, variant: str = "stable") -> None:
         """Return once so many addresses of a variant may be called."""
@@ -94,9 +94,9 @@ class BackendsRig:
         return got
 
 
-def picked(lane: VariantEndpoints) -> str:
+def picked(endpoints: VariantEndpoints) -> str:
     """Return the name of who gets the next call; "" for nobody."""
-    address = lane.pick()
+    address = endpoints.pick()
     return address.name if address else ""
 
 
@@ -116,7 +116,7 @@ async def alive(
     """Yield backends that follow `first`, and run; at the end they are closed."""
     async with reaching(first, **given) as backends:
         if is_warm:
-            await backends.warmed(10.0)
+            await backends.wait_until_warm(10.0)
         yield BackendsRig(backends)
 
 
@@ -126,8 +126,8 @@ async def reaching(
     *,
     clock: Clock | None = None,
     resolver: Resolves | None = None,
-    pace: Intervals = BRISK,
-    rules: Rules = BRISK_RULES,
+    intervals: Intervals = BRISK,
+    rules: EjectionRules = BRISK_RULES,
     is_lenient: bool = False,
     may_lose_stable: bool = False,
 ) -> AsyncIterator[Backends]:
@@ -137,12 +137,12 @@ async def reaching(
         rng=random.Random(7),
         resolver=resolver or Resolver(),
         open_channel=open_channel,
-        pace=pace,
+        intervals=intervals,
         rules=rules,
         is_lenient=is_lenient,
         may_lose_stable=may_lose_stable,
     )
     if first is not None:
         backends.follow(first)
-    async with backends.connected():
+    async with backends.running():
         yield backends

@@ -102,7 +102,7 @@ async def copying(
     moment = clock or SystemClock()
     given = {"rules": EJECTION, "is_lenient": True, "may_lose_stable": True, **reached}
     async with reaching(config.table(), clock=moment, **given) as backends:
-        await backends.warmed(10.0)
+        await backends.wait_until_warm(10.0)
         answered: list[tuple[ObservedRequest, CopyCall]] = []
         given_up: list[tuple[ObservedRequest, Copy]] = []
         copies = CopySender(

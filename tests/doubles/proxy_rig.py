@@ -11,7 +11,7 @@ from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import MODEL_INFER
 from coalmine.trace_context import HeadSampler
-from coalmine_router.backends.ejection import Rules
+from coalmine_router.backends.ejection import EjectionRules
 from coalmine_router.backends.intervals import Intervals
 from coalmine_router.backends.registry import Backends
 from coalmine_router.backends.resolve import Resolver
@@ -34,13 +34,17 @@ class ProxyRig:
         table: RouteTable | None,
         *,
         sampling_ratio: float = 1.0,
-        pace: Intervals | None = None,
-        rules: Rules | None = None,
+        intervals: Intervals | None = None,
+        rules: EjectionRules | None = None,
     ) -> None:
         self.reports: list[pb.Report] = []
         self._rng = random.Random(7)
         self.backends = Backends(
-            clock=SystemClock(), rng=self._rng, resolver=Resolver(), pace=pace, rules=rules
+            clock=SystemClock(),
+            rng=self._rng,
+            resolver=Resolver(),
+            intervals=intervals,
+            rules=rules,
         )
         sampler = HeadSampler(sampling_ratio, parent_based=True)
         self.plane = DataPlane(report=self._report, sampler=sampler, rng=self._rng)
@@ -63,7 +67,7 @@ class ProxyRig:
     async def become(self, table: RouteTable) -> None:
         """Route by `table` once its backends are connected, or known to be out of reach."""
         self.swap(table)
-        await self.backends.warmed(10)
+        await self.backends.wait_until_warm(10)
 
     def infer(
         self,
@@ -90,7 +94,7 @@ class ProxyRig:
         self._life = contextlib.AsyncExitStack()
         tasks = await self._life.enter_async_context(asyncio.TaskGroup())
         self._running = tasks.create_task(self.backends.run())
-        await self.backends.warmed(10)
+        await self.backends.wait_until_warm(10)
         await self._server.start()
         return self
 

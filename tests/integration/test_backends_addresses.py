@@ -96,14 +96,14 @@ async def test_a_retry_goes_to_another_address_or_nowhere() -> None:
         await rig.available(2)
         first = rig.stable.pick()
         assert first is not None
-        second = rig.stable.other(first)
+        second = rig.stable.pick_other(first)
         assert second is not None
         assert {first.name, second.name} == {one.address, two.address}
         await two.stop()
         await rig.available(1)
         left = rig.stable.pick()
         assert left is not None
-        assert rig.stable.other(left) is None
+        assert rig.stable.pick_other(left) is None
 
 
 # ---------------------------------------------------------------- names

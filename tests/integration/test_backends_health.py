@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
-from coalmine_router.backends.ejection import Rules
+from coalmine_router.backends.ejection import EjectionRules
 from coalmine_router.backends.intervals import Intervals
 from coalmine_router.table import Backend
 from tests.doubles.backend_process import backend_process
@@ -67,7 +67,7 @@ async def test_a_stopped_process_gets_no_calls_though_its_connection_stands() ->
 async def test_a_call_that_nobody_answered_has_the_address_probed_at_once() -> None:
     seldom = Intervals(probe_every_s=300.0, probe_deadline_s=0.1, probe_pause_s=0.01)
     with backend_process() as one:
-        async with alive(table(Backend("blue", (one.address,))), pace=seldom) as rig:
+        async with alive(table(Backend("blue", (one.address,))), intervals=seldom) as rig:
             await rig.available(1)
             address = rig.stable.pick()
             assert address is not None
@@ -75,7 +75,7 @@ async def test_a_call_that_nobody_answered_has_the_address_probed_at_once() -> N
             with pytest.raises(grpc.aio.AioRpcError):
                 await called(address, 0.1)
             assert rig.stable.is_ready
-            rig.stable.failed(address)
+            rig.stable.note_failure(address)
             await rig.available(0)
             assert "does not answer" in rig.stable.trouble
 
@@ -157,10 +157,10 @@ async def fail(rig: BackendsRig, failures: int) -> None:
         try:
             await called(address, 0.5)
         except grpc.aio.AioRpcError:
-            rig.stable.failed(address)
+            rig.stable.note_failure(address)
             failures -= 1
         else:
-            rig.stable.answered(address)
+            rig.stable.note_answer(address)
 
 
 async def test_an_address_whose_calls_keep_failing_is_out_for_a_while_and_returns() -> None:
@@ -180,7 +180,7 @@ async def test_an_address_whose_calls_keep_failing_is_out_for_a_while_and_return
 async def test_what_fails_for_one_variant_stays_available_to_its_neighbour() -> None:
     async with OipBackend(failing(grpc.StatusCode.UNAVAILABLE)) as bad, OipBackend() as good:
         backend = Backend("blue", (bad.address, good.address))
-        async with alive(table(backend), rules=Rules(failures=3)) as rig:
+        async with alive(table(backend), rules=EjectionRules(failures=3)) as rig:
             await rig.available(2)
             await fail(rig, 3)
             assert rig.reach("stable").available == 1
@@ -192,5 +192,5 @@ async def test_the_only_address_is_never_ejected() -> None:
         address = rig.stable.pick()
         assert address is not None
         for _ in range(50):
-            rig.stable.failed(address)
+            rig.stable.note_failure(address)
         assert rig.stable.pick() is address

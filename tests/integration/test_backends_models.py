@@ -28,12 +28,12 @@ async def test_a_canary_whose_model_is_broken_costs_no_caller_an_answer() -> Non
             assert "says NOT_SERVING of model 'digits-next'" in reach["canary"].troubles[0]
             canary.script = answering(logits=PIXELS)
             await canary.says(serving=True, of="model/digits-next")
-            await eventually(lambda: bool(proxy.backends.lane("digits", "canary").is_ready))
+            await eventually(lambda: bool(proxy.backends.endpoints("digits", "canary").is_ready))
             names = {(await ended(proxy.infer(REQUEST))).variant for _ in range(50)}
             assert names == {"stable", "canary"}
 
 
-async def test_a_models_word_is_for_its_lanes_alone() -> None:
+async def test_a_models_word_is_for_its_variants_alone() -> None:
     async with OipBackend(health=True) as one:
         await one.says(serving=True)
         await one.says(serving=False, of="model/another")

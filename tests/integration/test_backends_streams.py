@@ -76,7 +76,7 @@ async def test_a_backend_with_several_connections_that_goes_is_found_again() -> 
         assert codes == {grpc.StatusCode.UNAVAILABLE}
         gate.opened.set()
         await backend.start()
-        await proxy.backends.warmed(10)
+        await proxy.backends.wait_until_warm(10)
         async with asyncio.timeout(10):
             while (await ended(proxy.infer(REQUEST))).code is not OK:
-                await proxy.backends.reach_changed()
+                await proxy.backends.wait_for_reach()

@@ -13,13 +13,13 @@ from tests.doubles.oip_backend import Answer, OipBackend
 from tests.doubles.tls_server import TlsServer
 
 
-async def test_lanes_and_connections_stay_over_a_table_of_the_same_backends() -> None:
+async def test_endpoints_and_connections_stay_over_a_table_of_the_same_backends() -> None:
     async with OipBackend() as one:
         blue = Backend("blue", (one.address,))
         async with alive(table(blue)) as rig:
-            lane, address = rig.stable, rig.stable.pick()
+            endpoints, address = rig.stable, rig.stable.pick()
             rig.backends.follow(table(blue, revision=2))
-            assert rig.stable is lane
+            assert rig.stable is endpoints
             assert rig.stable.pick() is address
 
 
@@ -42,9 +42,9 @@ async def test_a_target_that_is_added_is_connected_before_it_gets_calls() -> Non
         OipBackend() as two,
         alive(table(Backend("blue", (one.address,)))) as rig,
     ):
-        lane = rig.stable
+        endpoints = rig.stable
         rig.backends.follow(table(Backend("blue", (one.address, two.address))))
-        assert rig.stable is lane
+        assert rig.stable is endpoints
         assert await rig.calls(1) == {one.address: 1}
         await rig.available(2)
         assert (await rig.calls(40))[two.address] > 5
@@ -85,11 +85,11 @@ async def test_a_table_with_wrong_files_is_refused_and_changes_nothing(tmp_path:
     async with OipBackend() as one:
         blue = Backend("blue", (one.address,))
         async with alive(table(blue)) as rig:
-            lane = rig.stable
+            endpoints = rig.stable
             green = Backend("green", (one.address,), BackendTls(ca=str(wrong)))
             with pytest.raises(InvalidRequest, match=r"backend 'green': .*ca\.pem"):
                 rig.backends.follow(table(Backend("blue", ("127.0.0.9:1",)), green))
-            assert rig.stable is lane
+            assert rig.stable is endpoints
             assert await rig.calls(2) == {one.address: 2}
             missing = Backend("blue", (one.address,), token_file=str(tmp_path / "none"))
             with pytest.raises(InvalidRequest, match="none"):

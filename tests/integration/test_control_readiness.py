@@ -131,8 +131,8 @@ async def test_the_token_of_the_backends_file_is_shown_and_the_newest_one(tmp_pa
             check = ReadinessCheck(backends)
             assert (await check.ask(table, "digits", "stable")).ready
             file.write_text("second\n")
-            lane = backends.lane("digits", "stable")
-            await backends.until(lambda: "second" in str(lane.shown), 10)
+            endpoints = backends.endpoints("digits", "stable")
+            await backends.wait_until(lambda: "second" in str(endpoints.shown), 10)
             assert (await check.ask(table, "digits", "stable")).ready
     shown = [each.values("authorization") for each in backend.seen if each.method == READY]
     assert shown == [["Bearer first"], ["Bearer second"]]
@@ -147,7 +147,7 @@ async def test_files_that_are_wrong_are_the_reason_until_they_are_right(tmp_path
             check = ReadinessCheck(backends)
             wrong = await check.ask(table, "digits", "stable")
             file.write_text("right\n")
-            await backends.until(lambda: backends.lane("digits", "stable").is_ready, 10)
+            await backends.wait_until(lambda: backends.endpoints("digits", "stable").is_ready, 10)
             assert (await check.ask(table, "digits", "stable")).ready
     assert wrong.reason == f"can't be called: {file}: no such file or directory"
 
@@ -167,7 +167,7 @@ async def test_an_address_that_a_name_has_only_just_got_is_found_by_who_is_patie
         table = table_of(f"canary:{port}")
         async with (
             OipBackend(address=f"127.0.0.2:{port}"),
-            reaching(table, resolver=names, pace=seldom) as backends,
+            reaching(table, resolver=names, intervals=seldom) as backends,
         ):
             check = ReadinessCheck(backends)
             assert not (await check.ask(table, "digits", "canary")).ready
@@ -180,7 +180,9 @@ async def test_an_address_that_comes_as_the_time_runs_out_is_asked_all_the_same(
     async with OipBackend() as backend:
         table = table_of(backend.address)
         async with reaching(table) as backends:
-            assert await backends.until(lambda: bool(backends.lane("digits", "canary").ready), 5)
+            assert await backends.wait_until(
+                lambda: bool(backends.endpoints("digits", "canary").ready), 5
+            )
             late: Any = LateBackends(backends)
             found = await ReadinessCheck(late, deadline_s=0.05).ask(table, "digits", "canary")
             assert found == Readiness(ready=True)
@@ -190,21 +192,21 @@ class LateBackends:
     """Backends whose addresses are ready when somebody asks a second time, and nobody says so."""
 
     def __init__(self, backends: Backends) -> None:
-        self._lane = backends.lane("digits", "canary")
+        self._endpoints = backends.endpoints("digits", "canary")
         self._is_asked = False
         self.is_settled = False
-        self.shown = self._lane.shown
+        self.shown = self._endpoints.shown
 
     def find(self, _route: str, _variant: str) -> Any:
         return self
 
-    async def reach_changed(self) -> None:
+    async def wait_for_reach(self) -> None:
         await asyncio.Event().wait()
 
     @property
     def ready(self) -> tuple[Address, ...]:
         was_asked, self._is_asked = self._is_asked, True
-        return self._lane.ready if was_asked else ()
+        return self._endpoints.ready if was_asked else ()
 
     def all_troubles(self, _asked: list[Address]) -> list[str]:
         return ["nobody was asked"]

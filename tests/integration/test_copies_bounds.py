@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.backends.ejection import Rules
+from coalmine_router.backends.ejection import EjectionRules
 from coalmine_router.observer.copies.copy_limits import CopyLimits
 from coalmine_router.observer.copies.reach import MOMENT_NS
 from coalmine_router.observer.observed_request import Copy
@@ -159,7 +159,9 @@ async def test_a_dead_shadow_is_not_called_and_gets_copies_when_it_is_back() -> 
         assert rig.dropped() == {"no_address": 50}
         assert rig.totals().circuit == "closed"
         async with OipBackend(answering(logits=LOGITS), address=address):
-            await rig.backends.until(lambda: rig.backends.lane("digits", "canary").is_ready, 10)
+            await rig.backends.wait_until(
+                lambda: rig.backends.endpoints("digits", "canary").is_ready, 10
+            )
             rig.offer(copied())
             await rig.ended(51)
             assert rig.codes == ["OK"]
@@ -188,7 +190,7 @@ async def test_who_is_not_back_in_a_moment_is_not_waited_for_any_longer() -> Non
 
 
 async def test_an_open_circuit_lets_go_of_what_waits_until_it_is_tried_again() -> None:
-    rules = Rules(failures=2, first_ns=SECOND_NS // 2)
+    rules = EjectionRules(failures=2, first_ns=SECOND_NS // 2)
     two = {"shadows": {"canary": {"share": "100%", "concurrency": 2, "timeout": "50ms"}}}
     async with OipBackend(hanging()) as hung:
         config = copied_config(stable=UNUSED, canary=hung.address, route=two)
@@ -199,7 +201,9 @@ async def test_an_open_circuit_lets_go_of_what_waits_until_it_is_tried_again() -
             assert set(rig.dropped()) == {"circuit_open"}
             assert len(rig.answered) <= 3
             hung.script = answering(logits=LOGITS)
-            await rig.backends.until(lambda: rig.backends.lane("digits", "canary").is_ready, 10)
+            await rig.backends.wait_until(
+                lambda: rig.backends.endpoints("digits", "canary").is_ready, 10
+            )
             rig.offer(copied())
             await rig.ended(101)
             assert (rig.codes[-1], rig.totals().circuit) == ("OK", "closed")

@@ -119,14 +119,14 @@ async def test_copies_take_up_a_new_token_and_new_certificates(tmp_path: Path) -
         known = config.backends["canary"]
         config.backends["canary"] = known.model_copy(update={"tls": files})
         async with copying(config) as rig:
-            lane = rig.backends.lane("digits", "canary")
+            lane = rig.backends.endpoints("digits", "canary")
             first = lane.pick()
             rig.offer(shadowed())
             await rig.ended(1)
             authority.client()
             token.write_text("second\n")
-            await rig.backends.until(lambda: lane.pick() not in {None, first}, 10)
-            await rig.backends.until(lambda: "second" in str(lane.shown), 10)
+            await rig.backends.wait_until(lambda: lane.pick() not in {None, first}, 10)
+            await rig.backends.wait_until(lambda: "second" in str(lane.shown), 10)
             rig.offer(shadowed())
             await rig.ended(2)
     assert rig.codes == ["OK", "OK"]
@@ -282,8 +282,8 @@ async def test_copies_are_spread_over_all_addresses_of_a_name() -> None:
             await stack.enter_async_context(each)
         config = with_targets(copied_config(stable=UNUSED, canary=UNUSED), f"pods:{port}")
         async with copying(config, resolver=NamesByHand(pods=ips)) as rig:
-            lane = rig.backends.lane("digits", "canary")
-            await rig.backends.until(lambda: len(lane.ready) == 3, 10)
+            lane = rig.backends.endpoints("digits", "canary")
+            await rig.backends.wait_until(lambda: len(lane.ready) == 3, 10)
             for number in range(1, 301):
                 rig.offer(shadowed())
                 await rig.ended(number)
@@ -300,8 +300,8 @@ async def test_an_address_that_keeps_failing_is_out_and_its_neighbours_get_the_c
         two = (bad.address, good.address)
         config = with_targets(copied_config(stable=UNUSED, canary=UNUSED), *two)
         async with copying(config, clock=HandClock()) as rig:
-            lane = rig.backends.lane("digits", "canary")
-            await rig.backends.until(lambda: len(lane.ready) == 2, 10)
+            lane = rig.backends.endpoints("digits", "canary")
+            await rig.backends.wait_until(lambda: len(lane.ready) == 2, 10)
             for number in range(1, 101):
                 rig.offer(shadowed())
                 await rig.ended(number)

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.backends.ejection import Rules
+from coalmine_router.backends.ejection import EjectionRules
 from coalmine_router.table import Route, RouteTable, Shadow, Sticky
 from tests.doubles.backend_process import BackendProcess, backend_process
 from tests.doubles.closing_backend import ClosingBackend
@@ -37,7 +37,11 @@ class Split:
     """Both backends and the proxy: `async with Split(script) as split:`. All weight is canary's."""
 
     def __init__(
-        self, canary: object = LOADING, route: Route | None = None, *, rules: Rules | None = None
+        self,
+        canary: object = LOADING,
+        route: Route | None = None,
+        *,
+        rules: EjectionRules | None = None,
     ) -> None:
         self.stable = OipBackend(answering(logits=PIXELS))
         self.canary = OipBackend(canary)  # type: ignore[arg-type]  # a Script
@@ -285,7 +289,7 @@ async def test_where_both_hang_the_callers_deadline_is_the_end() -> None:
 
 
 async def test_a_storm_is_tried_again_for_a_fifth_of_its_requests() -> None:
-    async with Split(rules=Rules(failures=1_000)) as split:
+    async with Split(rules=EjectionRules(failures=1_000)) as split:
         answers = [await ended(split.proxy.infer(REQUEST)) for _ in range(60)]
 
         assert sum(each.code is OK for each in answers) == 12
@@ -477,10 +481,10 @@ async def test_a_backend_that_closes_its_connections_is_not_taken_for_one_that_f
         ClosingBackend(looks=False, closings=99) as closing,
         ProxyRig(only_stable(closing.address)) as proxy,
     ):
-        lane = proxy.plane.routing.by_name["digits"].stable.lane
+        endpoints = proxy.plane.routing.by_name["digits"].stable.endpoints
         for _ in range(6):
             await ended(proxy.infer(REQUEST))
-        assert not lane._ejections.marks
+        assert not endpoints._ejections.marks
 
 
 # ---------------------------------------------------------------- a canary that lives and is no use

@@ -482,7 +482,7 @@ async def test_an_unexpected_error_is_internal_and_its_text_stays_here() -> None
 async def test_an_unexpected_error_on_the_way_to_a_backend_is_reported_all_the_same() -> None:
     async with OipBackend() as backend, ProxyRig(table(backend.address)) as proxy:
         stable = proxy.plane.routing.by_model["digits"].stable
-        address = stable.lane.pick()
+        address = stable.endpoints.pick()
         assert address is not None
         del address._unaries
         code, message, _ = await failure(proxy.infer(REQUEST))
@@ -503,7 +503,7 @@ async def test_a_name_of_any_length_is_refused_in_a_few_words() -> None:
 
 def attempt(proxy: ProxyRig, timeout_s: float) -> Attempt:
     stable = proxy.plane.routing.by_model["digits"].stable
-    address = stable.lane.pick()
+    address = stable.endpoints.pick()
     assert address is not None
     return Attempt(stable, address, b"12345678", time.perf_counter_ns(), timeout_s)
 
@@ -519,7 +519,7 @@ async def test_a_call_to_an_address_that_left_long_ago_is_told_so() -> None:
     async with (
         OipBackend(hanging()) as old,
         OipBackend() as new,
-        ProxyRig(table(old.address), pace=soon) as proxy,
+        ProxyRig(table(old.address), intervals=soon) as proxy,
     ):
         call = proxy.infer(REQUEST)
         await old.wait_seen(1)

@@ -230,7 +230,7 @@ async def test_one_routes_limit_is_not_its_neighbours() -> None:
 
 async def test_a_new_table_goes_on_counting_what_is_in_flight_with_its_own_limits() -> None:
     async with full(3, route=Limits(in_flight_max=3), total=NONE) as (proxy, _):
-        address = proxy.plane.routing.by_name["digits"].stable.lane.pick()
+        address = proxy.plane.routing.by_name["digits"].stable.endpoints.pick()
         assert address is not None
         smaller = table_of(
             address.name, address.name, split_route(0, limits=Limits(in_flight_max=2)), revision=4

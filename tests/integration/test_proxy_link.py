@@ -30,7 +30,7 @@ class NoReach:
     def reach(self) -> Sequence[pb.VariantReach]:
         return ()
 
-    async def reach_changed(self) -> None:
+    async def wait_for_reach(self) -> None:
         await asyncio.Event().wait()
 
 

@@ -400,7 +400,7 @@ async def test_a_stream_to_an_address_that_left_long_ago_is_told_so() -> None:
     soon = Intervals(idle_every_s=0.02, idle_max_s=0.1)
     async with stream_backend(once) as old, stream_backend(once) as new:
         table = table_of(old.address, old.address, split_route(0))
-        async with ProxyRig(table, pace=soon) as proxy:
+        async with ProxyRig(table, intervals=soon) as proxy:
             call = Call(proxy)
             await call.ask(0)
             await call.answer()
@@ -551,7 +551,7 @@ BLOB = bytes(1024 * 1024)
 
 async def test_a_stream_that_an_unexpected_error_ends_is_reported_all_the_same() -> None:
     async with routed() as (proxy, _):
-        address = proxy.plane.routing.by_name["digits"].stable.lane.pick()
+        address = proxy.plane.routing.by_name["digits"].stable.endpoints.pick()
         assert address is not None
         del address._streams
         call = Call(proxy)

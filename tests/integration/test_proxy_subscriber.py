@@ -28,7 +28,7 @@ class Reached:
     def reach(self) -> list[pb.VariantReach]:
         return self._now
 
-    async def reach_changed(self) -> None:
+    async def wait_for_reach(self) -> None:
         self._changed = asyncio.Event()
         await self._changed.wait()
 

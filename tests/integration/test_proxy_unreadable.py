@@ -7,7 +7,7 @@ import grpc
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.backends.ejection import Rules
+from coalmine_router.backends.ejection import EjectionRules
 from coalmine_router.observer.split import split_events
 from tests.doubles.http2 import message
 from tests.doubles.oip_backend import OipBackend, answering
@@ -178,7 +178,7 @@ async def test_stable_stands_in_for_what_cannot_be_read_and_who_goes_on_so_is_ou
     frames: Frames,
 ) -> None:
     route = split_route(fallback=True)
-    rules = Rules(failures=3, first_ns=60 * 10**9)
+    rules = EjectionRules(failures=3, first_ns=60 * 10**9)
     async with (
         OipBackend(answering(logits=PIXELS)) as stable,
         RawBackend(frames) as canary,

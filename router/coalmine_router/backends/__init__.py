@@ -1,1 +1,1 @@
-"""The backends of a process: their addresses, and who of them gets a variant's next call."""
+"""The backends of a process: their addresses, and which of them gets a variant's next call."""

@@ -21,7 +21,7 @@ Call = TypeVar("Call", RawCall, RawStreamCall)
 
 # gRPC goes on giving calls to a connection for a moment after it has heard that it is closing.
 _CLOSING_S: Final = 0.02
-# A connection that is renewed is back by then: that is no news.
+# A connection that is renewed is back by then, and not logged.
 _RENEWED_S: Final = 1.0
 # Of another service, callers name the methods: whatever they think of.
 _METHODS_MAX: Final = 256
@@ -30,22 +30,22 @@ _METHODS_MAX: Final = 256
 class Address:
     """A connected address; the variants of its backend share it.
 
-    `outstanding` counts the calls in flight, for whoever chooses between addresses. `changed` is
-    called when something else is known of it.
+    `outstanding` counts the calls in flight, by which callers choose between addresses. `on_change`
+    is called when something else is known of it.
     """
 
     __slots__ = (
-        "_changed",
-        "_doubted",
+        "_on_change",
+        "_on_doubt",
         "_streams",
-        "_telling",
         "_unaries",
+        "_unavailable_timer",
         "backend",
         "channel",
         "endpoint",
         "name",
         "outstanding",
-        "standing",
+        "state",
         "unserved",
     )
 
@@ -54,20 +54,20 @@ class Address:
         backend: str,
         endpoint: Endpoint,
         channel: grpc.aio.Channel,
-        changed: Callable[[], None],
+        on_change: Callable[[], None],
     ) -> None:
         self.backend = backend
         self.endpoint = endpoint
         self.name = endpoint.name
         self.channel = channel
         self.outstanding = 0
-        self.standing = AddressState()
+        self.state = AddressState()
         # Models of which it says that it doesn't serve them.
         self.unserved: frozenset[str] = frozenset()
-        self._changed = changed
-        self._doubted: Callable[[], None] | None = None
+        self._on_change = on_change
+        self._on_doubt: Callable[[], None] | None = None
         # Tells that it is unavailable, if it still is by then.
-        self._telling: asyncio.TimerHandle | None = None
+        self._unavailable_timer: asyncio.TimerHandle | None = None
         self._unaries: dict[str, RawCall] = {}
         self._streams: dict[str, RawStreamCall] = {}
 
@@ -104,19 +104,19 @@ class Address:
         except asyncio.CancelledError:
             if is_given_up():
                 raise
-            raise self._gone() from None
+            raise self._gone_error() from None
         except grpc.aio.UsageError:
-            raise self._gone() from None
+            raise self._gone_error() from None
         finally:
             self.outstanding -= 1
         return answer
 
-    def _gone(self) -> grpc.aio.AioRpcError:
+    def _gone_error(self) -> grpc.aio.AioRpcError:
         nothing = grpc.aio.Metadata()
         why = f"{self.name} was taken away"
         return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, why)
 
-    async def let_go(self) -> None:
+    async def wait_while_closing(self) -> None:
         """Return once new calls don't meet the connection that is closing any more; or soon."""
         with contextlib.suppress(TimeoutError, grpc.aio.UsageError):  # it may be closed by now
             async with asyncio.timeout(_CLOSING_S):
@@ -127,60 +127,60 @@ class Address:
         return self.channel.get_state() is not grpc.ChannelConnectivity.READY
 
     def doubt(self) -> None:
-        """Have it found out, soon, whether it answers anything: a call was not answered."""
-        if self._doubted is not None:
-            self._doubted()
+        """Have it probed soon: a call was not answered."""
+        if self._on_doubt is not None:
+            self._on_doubt()
 
-    def when_doubted(self, doubted: Callable[[], None]) -> None:
-        """Call `doubted` each time that somebody doubts it."""
-        self._doubted = doubted
+    def on_doubt(self, call: Callable[[], None]) -> None:
+        """Have `call` called at each doubt."""
+        self._on_doubt = call
 
-    def stands(self, standing: AddressState) -> None:
-        """Take in what is known now, and tell it once where it matters."""
-        before, self.standing = self.standing, standing
-        if before.is_available != standing.is_available:
-            self._tell()
+    def set_state(self, state: AddressState) -> None:
+        """Take in what is known now, and pass a change on once, where it matters."""
+        before, self.state = self.state, state
+        if before.is_available != state.is_available:
+            self._log_availability()
         if (before.is_available, before.trouble, before.is_settled) != (
-            standing.is_available,
-            standing.trouble,
-            standing.is_settled,
+            state.is_available,
+            state.trouble,
+            state.is_settled,
         ):
-            self._changed()
+            self._on_change()
 
-    def says_of(self, model: str, *, serving: bool) -> None:
-        """Take in what it says of one model, and tell what is new."""
+    def note_model(self, model: str, *, serving: bool) -> None:
+        """Take in what it says of one model, and log what is new."""
         if serving is (model not in self.unserved):
             return
         self.unserved = self.unserved - {model} if serving else self.unserved | {model}
         say = _log.info if serving else _log.warning
         event = "model_available" if serving else "model_unavailable"
         say(event, backend=self.backend, address=self.name, model=model)
-        self._changed()
+        self._on_change()
 
     def forget_models(self) -> None:
         """Know nothing of its models any more: the connection is lost."""
         if self.unserved:
             self.unserved = frozenset()
-            self._changed()
+            self._on_change()
 
-    def leave(self) -> None:
-        """Say nothing more of it: it is its backend's no longer."""
-        if self._telling is not None:
-            self._telling.cancel()
+    def retire(self) -> None:
+        """Log nothing more of it: it is its backend's no longer."""
+        if self._unavailable_timer is not None:
+            self._unavailable_timer.cancel()
 
-    def _tell(self) -> None:
-        if not self.standing.is_available:
+    def _log_availability(self) -> None:
+        if not self.state.is_available:
             loop = asyncio.get_running_loop()
-            self._telling = loop.call_later(_RENEWED_S, self._tell_unavailable)
-        elif self._telling is not None:
-            self._telling.cancel()
-            self._telling = None
+            self._unavailable_timer = loop.call_later(_RENEWED_S, self._log_unavailable)
+        elif self._unavailable_timer is not None:
+            self._unavailable_timer.cancel()
+            self._unavailable_timer = None
         else:
             _log.info("address_available", backend=self.backend, address=self.name)
 
-    def _tell_unavailable(self) -> None:
-        self._telling = None
-        why = self.standing.trouble
+    def _log_unavailable(self) -> None:
+        self._unavailable_timer = None
+        why = self.state.trouble
         _log.warning("address_unavailable", backend=self.backend, address=self.name, why=why)
 
 

@@ -20,13 +20,13 @@ class AddressSet:
     One that is no longer wanted leaves only once another takes its place, or nobody can.
     """
 
-    def __init__(self, access: BackendAccess, changed: Callable[[], None]) -> None:
+    def __init__(self, access: BackendAccess, on_change: Callable[[], None]) -> None:
         self.wanted: dict[str, Address] = {}
         self.leaving: list[Address] = []
         self.failed: dict[Lookup, str] = {}
         self.left_out = 0
         self._access = access
-        self._changed = changed
+        self._on_change = on_change
         self._found: dict[Lookup, list[str]] = {}
         self._refresh()
 
@@ -45,13 +45,13 @@ class AddressSet:
     @property
     def available(self) -> tuple[Address, ...]:
         """Those that may get calls, as far as they themselves are concerned."""
-        return tuple(each for each in self.known if each.standing.is_available)
+        return tuple(each for each in self.known if each.state.is_available)
 
     @property
     def is_settled(self) -> bool:
         """Whether each name and address is reached, or has been found not to be."""
         return all(each in self._found or each in self.failed for each in self.lookups) and all(
-            each.standing.is_settled for each in self.wanted.values()
+            each.state.is_settled for each in self.wanted.values()
         )
 
     # ------------------------------------------------------------ what happens
@@ -69,7 +69,7 @@ class AddressSet:
         else:
             self._refresh()
 
-    def told(self, lookup: Lookup, found: list[str] | str) -> None:
+    def take_lookup(self, lookup: Lookup, found: list[str] | str) -> None:
         """Take in what a lookup says. One that failed leaves the addresses as they are."""
         if lookup not in self.lookups:
             return
@@ -89,13 +89,13 @@ class AddressSet:
         self.wanted.clear()
         self._refresh()
 
-    def depart(self) -> list[Address]:
+    def remove_leavers(self) -> list[Address]:
         """Return those that may leave now, and forget them."""
         gone = [each for each in self.leaving if self._may_go(each)]
         self.leaving = [each for each in self.leaving if each not in gone]
         return gone
 
-    def disband(self) -> tuple[Address, ...]:
+    def remove_all(self) -> tuple[Address, ...]:
         """Return all there are, and forget them."""
         gone = self.known
         self.wanted.clear()
@@ -105,22 +105,22 @@ class AddressSet:
     # ------------------------------------------------------------ how
 
     def _may_go(self, address: Address) -> bool:
-        if not address.standing.is_available:
+        if not address.state.is_available:
             return True
         instead = self.wanted.get(address.name)
         if instead is not None:
-            return instead.standing.is_available
+            return instead.state.is_available
         others = self.wanted.values()
-        return any(each.standing.is_available for each in others) or self.is_settled
+        return any(each.state.is_available for each in others) or self.is_settled
 
     def _refresh(self) -> None:
-        endpoints = self._bounded(self._endpoints())
+        endpoints = self._within_bound(self._endpoints())
         for name, address in list(self.wanted.items()):
             if endpoints.get(name) != address.endpoint:
                 self.leaving.append(self.wanted.pop(name))
         for name, endpoint in endpoints.items():
             if name not in self.wanted:
-                self.wanted[name] = self._opened(endpoint)
+                self.wanted[name] = self._open(endpoint)
 
     def _endpoints(self) -> Iterable[Endpoint]:
         for each in self._access.stands_for:
@@ -129,7 +129,7 @@ class AddressSet:
             else:
                 yield from (each.endpoint(ip) for ip in self._found.get(each, ()))
 
-    def _bounded(self, endpoints: Iterable[Endpoint]) -> dict[str, Endpoint]:
+    def _within_bound(self, endpoints: Iterable[Endpoint]) -> dict[str, Endpoint]:
         """Return the endpoints by name: one in several targets is one.
 
         Over the bound, the first by name: DNS answers in any order, and proxies and control must
@@ -146,7 +146,7 @@ class AddressSet:
         names = sorted(by_name)[:ADDRESSES_MAX] if left_out else by_name
         return {name: by_name[name] for name in names}
 
-    def _opened(self, endpoint: Endpoint) -> Address:
+    def _open(self, endpoint: Endpoint) -> Address:
         backend = self._access.backend.name
         _log.info("address_found", backend=backend, address=endpoint.name)
-        return Address(backend, endpoint, self._access.open(endpoint), self._changed)
+        return Address(backend, endpoint, self._access.open(endpoint), self._on_change)

@@ -44,24 +44,24 @@ class AddressState:
 
     # ------------------------------------------------------------ what happens to it
 
-    def connected(self) -> "AddressState":
+    def after_connecting(self) -> "AddressState":
         """Return it with a new connection: what was said on an old one no longer counts."""
         return AddressState(is_connected=True)
 
-    def lost(self) -> "AddressState":
+    def after_loss(self) -> "AddressState":
         """Return it without its connection."""
         return AddressState(is_settled=self.is_settled)
 
-    def unreached(self, why: str) -> "AddressState":
+    def after_failure(self, why: str) -> "AddressState":
         """Return it after an attempt to connect that failed."""
         return AddressState(is_settled=True, why=why)
 
-    def said(self, *, serving: bool) -> "AddressState":
+    def after_word(self, *, serving: bool) -> "AddressState":
         """Return it after a word on its health: which is an answer, too."""
         heard = replace(self, is_serving=serving, is_answering=True)
         return replace(heard, is_heard=True, is_settled=True)
 
-    def probed(self, *, answered: bool) -> "AddressState":
+    def after_probe(self, *, answered: bool) -> "AddressState":
         """Return it after a probe, which it has answered or not."""
         heard = self.is_heard or answered
         return replace(self, is_answering=answered, is_heard=heard, is_settled=True)

@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 
 from coalmine.errors import StartError
-from coalmine_router.backends.targets import Endpoint, Lookup, read
+from coalmine_router.backends.targets import Endpoint, Lookup, parse_target
 from coalmine_router.channels import BackendFiles
 from coalmine_router.metadata import Pair
 from coalmine_router.table import Backend
@@ -26,7 +26,7 @@ class BackendAccess:
     ) -> None:
         self.backend = backend
         self.trouble = ""
-        self._targets = [each for target in backend.targets for each in read(target)]
+        self._targets = [each for target in backend.targets for each in parse_target(target)]
         self._open_channel = open_channel
         self._files: BackendFiles | None = None
         try:
@@ -58,10 +58,10 @@ class BackendAccess:
             given["credentials"] = self._files.credentials
         return self._open_channel(self.backend, endpoint.target, **given)
 
-    def look(self) -> tuple[bool, bool]:
+    def read_again(self) -> tuple[bool, bool]:
         """Read files again that changed; return whether credentials and token are new ones."""
         if self._files is not None:
-            return self._files.look()
+            return self._files.read_again()
         try:
             self._files = BackendFiles(self.backend)
         except StartError as error:

@@ -1,4 +1,4 @@
-"""Which addresses of a lane are out for a while, because calls to them keep failing. Pure."""
+"""Which addresses of a variant are ejected, because calls to them keep failing. Pure."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _SECOND_NS: Final = 10**9
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class EjectionRules:
     """How many failures in a row put an address out, and for how long; times are ± `jitter`."""
 
     failures: int = 5
@@ -36,13 +36,13 @@ class Mark:
 class Ejections:
     """Counts failures in a row by address, and knows who is out until when.
 
-    `marks` is empty as long as nothing has failed: whoever reports answers looks there first.
+    `marks` is empty as long as nothing has failed: callers that note answers read it first.
     """
 
-    def __init__(self, chance: Chance, rules: Rules | None = None) -> None:
+    def __init__(self, chance: Chance, rules: EjectionRules | None = None) -> None:
         self.marks: dict[str, Mark] = {}
         self._chance = chance
-        self._rules = rules or Rules()
+        self._rules = rules or EjectionRules()
 
     @property
     def out(self) -> Sequence[str]:
@@ -55,7 +55,7 @@ class Ejections:
         """When the next one comes back; None where nobody is out."""
         return min((mark.until_ns for mark in self.marks.values() if mark.until_ns), default=None)
 
-    def failed(self, name: str, now_ns: int, *, most: int) -> int:
+    def note_failure(self, name: str, now_ns: int, *, most: int) -> int:
         """Take in a failed call, and return for how many nanoseconds its address is out now, or 0.
 
         `most`: how many may be out at a time.
@@ -68,7 +68,7 @@ class Ejections:
             return 0
         return self._eject(mark, now_ns)
 
-    def answered(self, name: str, now_ns: int) -> None:
+    def note_answer(self, name: str, now_ns: int) -> None:
         """Take in a call that went well: what failed before was not in a row.
 
         An address that has done well for as long as it was out is forgotten.
@@ -80,8 +80,8 @@ class Ejections:
         if not mark.until_ns and now_ns - mark.back_ns >= mark.span_ns:
             del self.marks[name]
 
-    def returned(self, now_ns: int) -> list[str]:
-        """Return the addresses that are back now; what failed before is not held against them."""
+    def readmit_due(self, now_ns: int) -> list[str]:
+        """Readmit the addresses whose time is over, and return them: they begin anew."""
         back = [name for name, mark in self.marks.items() if 0 < mark.until_ns <= now_ns]
         for name in back:
             mark = self.marks[name]
@@ -104,7 +104,7 @@ class Ejections:
         return out_ns
 
 
-def excluded(out: Sequence[str], names: Collection[str], *, most: int) -> frozenset[str]:
+def excluded_names(out: Sequence[str], names: Collection[str], *, most: int) -> frozenset[str]:
     """Return which of `names` get no calls: those `out`, of which the first `most` are kept out."""
     here = [name for name in out if name in names]
     return frozenset(here[:most])

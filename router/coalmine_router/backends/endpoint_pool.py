@@ -1,4 +1,4 @@
-"""The addresses of one backend, kept connected, looked after, and closed when they are gone."""
+"""The addresses of one backend, kept connected, watched, and closed when they are gone."""
 
 import asyncio
 import contextlib
@@ -14,7 +14,7 @@ from coalmine_router.backends.backend_access import BackendAccess
 from coalmine_router.backends.dns_watch import DnsWatch
 from coalmine_router.backends.health_watch import HealthWatch
 from coalmine_router.backends.intervals import Intervals
-from coalmine_router.backends.model_readiness import ModelWords
+from coalmine_router.backends.model_readiness import ModelHealthWatch
 from coalmine_router.backends.resolve import Resolves
 from coalmine_router.backends.targets import Lookup
 from coalmine_router.change_signal import ChangeSignal
@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Renews(Protocol):
-    """Whoever chooses among a pool's addresses."""
+    """What chooses among a pool's addresses."""
 
     @property
     def model(self) -> str:
@@ -42,8 +42,8 @@ class PoolSurroundings:
 
     rng: random.Random
     resolver: Resolves
-    news: ChangeSignal
-    pace: Intervals
+    changes: ChangeSignal
+    intervals: Intervals
 
 
 class EndpointPool:
@@ -55,14 +55,14 @@ class EndpointPool:
         self.known: tuple[Address, ...] = ()
         self.available: tuple[Address, ...] = ()
         self.shown: tuple[Pair, ...] = access.shown
-        self.lanes: list[Renews] = []
+        self.users: list[Renews] = []
         self._world = world
         self._tasks: asyncio.TaskGroup | None = None
-        self._tended: dict[Address, asyncio.Task[None]] = {}
-        self._followed: dict[Lookup, tuple[DnsWatch, asyncio.Task[None]]] = {}
+        self._health_watches: dict[Address, asyncio.Task[None]] = {}
+        self._dns_watches: dict[Lookup, tuple[DnsWatch, asyncio.Task[None]]] = {}
         self._gone: list[Address] = []
         self._is_retired = asyncio.Event()
-        self._members = AddressSet(access, self._stands)
+        self._addresses = AddressSet(access, self._note_change)
         self._review()
 
     # ------------------------------------------------------------ what is known
@@ -70,12 +70,12 @@ class EndpointPool:
     @property
     def wanted(self) -> tuple[Address, ...]:
         """The addresses that its targets stand for now."""
-        return tuple(self._members.wanted.values())
+        return tuple(self._addresses.wanted.values())
 
     @property
     def models(self) -> frozenset[str]:
-        """The models that its lanes call."""
-        return frozenset(each.model for each in self.lanes if each.model)
+        """The models that its users call."""
+        return frozenset(each.model for each in self.users if each.model)
 
     @property
     def is_warm(self) -> bool:
@@ -85,21 +85,21 @@ class EndpointPool:
     @property
     def is_settled(self) -> bool:
         """Whether each name and address is reached, or has been found not to be."""
-        return self._members.is_settled
+        return self._addresses.is_settled
 
     @property
     def has_names(self) -> bool:
         """Whether other addresses may come to be known."""
-        return bool(self._members.lookups)
+        return bool(self._addresses.lookups)
 
     @property
     def troubles(self) -> list[str]:
         """What is wrong with its files and names, a line each."""
-        failed = self._members.failed.items()
+        failed = self._addresses.failed.items()
         lines = [f"can't be called: {self.access.trouble}"] if self.access.trouble else []
         lines += [f"{lookup}: can't be looked up: {why}" for lookup, why in failed]
-        if self._members.left_out:
-            lines.append(f"{self._members.left_out} addresses over {ADDRESSES_MAX} are left out")
+        if self._addresses.left_out:
+            lines.append(f"{self._addresses.left_out} addresses over {ADDRESSES_MAX} are left out")
         return lines
 
     # ------------------------------------------------------------ what happens
@@ -107,19 +107,19 @@ class EndpointPool:
     def become(self, access: BackendAccess) -> None:
         """Take in that the backend is another, under the same name."""
         self.access = access
-        self._members.become(access)
+        self._addresses.become(access)
         self._review()
 
     def hurry(self) -> None:
         """Look its names up soon."""
-        for following, _ in self._followed.values():
-            following.hurry()
+        for watch, _ in self._dns_watches.values():
+            watch.hurry()
 
     def retire(self) -> None:
         """Give no more calls to anybody; `run` ends once those in flight have."""
         self._is_retired.set()
-        for address in self._members.disband():
-            self._let_go(address)
+        for address in self._addresses.remove_all():
+            self._remove(address)
         self._review()
 
     async def run(self) -> None:
@@ -132,7 +132,7 @@ class EndpointPool:
                     tasks.create_task(self._close_when_idle(address))
                 self._review()
                 await self._is_retired.wait()
-                for each in (watching, *(task for _, task in self._followed.values())):
+                for each in (watching, *(task for _, task in self._dns_watches.values())):
                     each.cancel()
         finally:
             self._tasks = None
@@ -146,86 +146,88 @@ class EndpointPool:
 
     def _review(self) -> None:
         """Bring everything into line with which addresses there are, and how they stand."""
-        for address in self._members.depart():
-            self._let_go(address)
-        self.known, self.available = self._members.known, self._members.available
+        for address in self._addresses.remove_leavers():
+            self._remove(address)
+        self.known, self.available = self._addresses.known, self._addresses.available
         self.shown = self.access.shown
         if self._tasks is not None and not self._is_retired.is_set():
-            self._follow(self._tasks)
-            self._tend(self._tasks)
-        for lane in self.lanes:
-            lane.renew()
-        self._world.news.tell()
+            self._watch_names(self._tasks)
+            self._watch_addresses(self._tasks)
+        for user in self.users:
+            user.renew()
+        self._world.changes.tell()
 
-    def _tend(self, tasks: asyncio.TaskGroup) -> None:
+    def _watch_addresses(self, tasks: asyncio.TaskGroup) -> None:
         for address in self.known:
-            if address not in self._tended:
-                self._tended[address] = tasks.create_task(self._tending(address).run())
+            if address not in self._health_watches:
+                self._health_watches[address] = tasks.create_task(self._health_watch(address).run())
 
-    def _tending(self, address: Address) -> HealthWatch:
+    def _health_watch(self, address: Address) -> HealthWatch:
         world = self._world
-        models = ModelWords(
+        models = ModelHealthWatch(
             address,
             wanted=lambda: self.models,
             shown=lambda: self.shown,
-            news=world.news,
+            changes=world.changes,
             rng=world.rng,
-            pace=world.pace,
+            intervals=world.intervals,
         )
-        return HealthWatch(address, lambda: self.shown, world.rng, world.pace, models)
+        return HealthWatch(address, lambda: self.shown, world.rng, world.intervals, models)
 
-    def _follow(self, tasks: asyncio.TaskGroup) -> None:
-        for gone in self._followed.keys() - set(self._members.lookups):
-            self._followed.pop(gone)[1].cancel()
-        for lookup in self._members.lookups:
-            if lookup not in self._followed:
-                following = self._following(lookup)
-                self._followed[lookup] = following, tasks.create_task(following.run())
+    def _watch_names(self, tasks: asyncio.TaskGroup) -> None:
+        for gone in self._dns_watches.keys() - set(self._addresses.lookups):
+            self._dns_watches.pop(gone)[1].cancel()
+        for lookup in self._addresses.lookups:
+            if lookup not in self._dns_watches:
+                watch = self._dns_watch(lookup)
+                self._dns_watches[lookup] = watch, tasks.create_task(watch.run())
 
-    def _following(self, lookup: Lookup) -> DnsWatch:
+    def _dns_watch(self, lookup: Lookup) -> DnsWatch:
         world = self._world
-        return DnsWatch(lookup, world.resolver, self._told, rng=world.rng, pace=world.pace)
+        return DnsWatch(
+            lookup, world.resolver, self._take_lookup, rng=world.rng, intervals=world.intervals
+        )
 
-    def _told(self, lookup: Lookup, found: list[str] | str) -> None:
+    def _take_lookup(self, lookup: Lookup, found: list[str] | str) -> None:
         if not self._is_retired.is_set():
-            self._members.told(lookup, found)
+            self._addresses.take_lookup(lookup, found)
             self._review()
 
-    def _stands(self) -> None:
+    def _note_change(self) -> None:
         """Take in that something else is known of an address; one that is lost may have moved."""
-        if not all(each.standing.is_connected for each in self.known):
+        if not all(each.state.is_connected for each in self.known):
             self.hurry()
         self._review()
 
-    def _let_go(self, address: Address) -> None:
-        address.leave()
+    def _remove(self, address: Address) -> None:
+        address.retire()
         _log.info("address_left", backend=self.name, address=address.name)
-        tending = self._tended.pop(address, None)
-        if tending is not None:
-            tending.cancel()
+        watching = self._health_watches.pop(address, None)
+        if watching is not None:
+            watching.cancel()
         self._gone.append(address)
         if self._tasks is not None:
             self._tasks.create_task(self._close_when_idle(address))
 
     async def _close_when_idle(self, address: Address) -> None:
-        pace = self._world.pace
+        intervals = self._world.intervals
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(pace.idle_max_s):
+            async with asyncio.timeout(intervals.idle_max_s):
                 # At least once: whoever has just chosen it may not have counted its call yet.
-                await asyncio.sleep(pace.idle_every_s)
+                await asyncio.sleep(intervals.idle_every_s)
                 while address.outstanding:  # noqa: ASYNC110 - whoever counts, tells nobody
-                    await asyncio.sleep(pace.idle_every_s)
+                    await asyncio.sleep(intervals.idle_every_s)
         self._gone.remove(address)
         await address.channel.close(None)
 
     async def _watch_files(self) -> None:
         while True:
-            await asyncio.sleep(self._world.pace.files_every_s)
+            await asyncio.sleep(self._world.intervals.files_every_s)
             access = self.access
             if not access.has_files:
                 continue
-            is_new, shows_new = await asyncio.to_thread(access.look)
+            is_new, shows_new = await asyncio.to_thread(access.read_again)
             if is_new and access is self.access:
-                self._members.renew()
+                self._addresses.renew()
             if is_new or shows_new:
                 self._review()

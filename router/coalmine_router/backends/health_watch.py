@@ -1,4 +1,4 @@
-"""Keeping an address's standing true: its connection, its own word, and whether it answers."""
+"""Keeps an address's state true: its connection, what it says of itself, whether it answers."""
 
 import asyncio
 import contextlib
@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2 as pb
 
 from coalmine_router.backends.address import Address
 from coalmine_router.backends.intervals import Intervals
-from coalmine_router.backends.model_readiness import ModelWords, status_of
+from coalmine_router.backends.model_readiness import ModelHealthWatch, status_of
 from coalmine_router.metadata import Pair
 from coalmine_router.unreachable import why_unreachable
 
@@ -28,58 +28,58 @@ _TRIES: Final = 2
 
 
 class HealthWatch:
-    """Keeps one address connected, and its standing true, for as long as `run` runs."""
+    """Keeps one address connected, and its state true, for as long as `run` runs."""
 
     def __init__(
         self,
         address: Address,
         shown: Callable[[], tuple[Pair, ...]],
         rng: random.Random,
-        pace: Intervals,
-        models: ModelWords,
+        intervals: Intervals,
+        models: ModelHealthWatch,
     ) -> None:
         self._address = address
         self._channel = address.channel
         self._shown = shown
         self._rng = rng
-        self._pace = pace
+        self._intervals = intervals
         self._models = models
         # Bytes: of an answer that is none of theirs, gRPC's own reader makes a log full of traces.
         self._checks: _Checks = address.channel.unary_unary(f"/{_SERVICE}/Check")
         self._watches: _Watches = address.channel.unary_stream(f"/{_SERVICE}/Watch")
         self._doubt = asyncio.Event()
         self._speaks = asyncio.Event()  # anew for each connection
-        address.when_doubted(self._doubt.set)
+        address.on_doubt(self._doubt.set)
 
     async def run(self) -> None:
-        """Tend it until cancelled."""
+        """Watch it until cancelled."""
         while True:
-            await self._connected()
-            self._address.stands(self._address.standing.connected())
-            await self._while_connected()
-            self._address.stands(self._address.standing.lost())
+            await self._connect()
+            self._address.set_state(self._address.state.after_connecting())
+            await self._watch_until_lost()
+            self._address.set_state(self._address.state.after_loss())
 
     # ------------------------------------------------------------ its connection
 
-    async def _connected(self) -> None:
+    async def _connect(self) -> None:
         state = self._channel.get_state(try_to_connect=True)
         while state is not _READY:
             if state is _FAILED:
-                await self._unreached()
+                await self._note_unreachable()
             # Should it have changed by now, this returns at once.
             await self._channel.wait_for_state_change(state)
             state = self._channel.get_state(try_to_connect=True)
 
-    async def _unreached(self) -> None:
-        """Say why there is no connection: only a call is told."""
+    async def _note_unreachable(self) -> None:
+        """Find out, and note, why there is no connection: only a call is told."""
         try:
             await self._check()
         except grpc.aio.AioRpcError as error:
             why = why_unreachable(error.details() or "", _DETAILS_MAX)
             if self._address.is_out_of_reach():
-                self._address.stands(self._address.standing.unreached(why))
+                self._address.set_state(self._address.state.after_failure(why))
 
-    async def _while_connected(self) -> None:
+    async def _watch_until_lost(self) -> None:
         """Watch and probe until the connection is lost."""
         async with asyncio.TaskGroup() as tasks:
             self._speaks = asyncio.Event()
@@ -98,28 +98,28 @@ class HealthWatch:
 
     async def _watch(self) -> None:
         """Take in what it says of itself, for as long as it offers to."""
-        again_s = self._pace.watch_again_s
+        again_s = self._intervals.watch_again_s
         while True:
             try:
                 async for word in self._watches(_ANYTHING, metadata=self._shown()):
-                    again_s = self._pace.watch_again_s
-                    self._said(serving=status_of(word) != pb.HealthCheckResponse.NOT_SERVING)
+                    again_s = self._intervals.watch_again_s
+                    self._note_word(serving=status_of(word) != pb.HealthCheckResponse.NOT_SERVING)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                    self._said_nothing()
+                    self._note_other_answer()
                 if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                     return
-            await asyncio.sleep(self._jittered(again_s))
-            again_s = min(2 * again_s, self._pace.watch_again_max_s)
+            await asyncio.sleep(self._jitter(again_s))
+            again_s = min(2 * again_s, self._intervals.watch_again_max_s)
 
-    def _said(self, *, serving: bool) -> None:
+    def _note_word(self, *, serving: bool) -> None:
         self._speaks.set()
-        self._address.stands(self._address.standing.said(serving=serving))
+        self._address.set_state(self._address.state.after_word(serving=serving))
 
-    def _said_nothing(self) -> None:
+    def _note_other_answer(self) -> None:
         """Take in an answer that is no word on its health."""
-        standing = self._address.standing
-        self._address.stands(standing.said(serving=standing.is_serving))
+        state = self._address.state
+        self._address.set_state(state.after_word(serving=state.is_serving))
 
     # ------------------------------------------------------------ whether it answers
 
@@ -129,21 +129,23 @@ class HealthWatch:
         A peer that is stopped, or whose machine is gone, keeps its connection.
         """
         while True:
-            await self._occasion()
+            await self._wait_for_occasion()
             self._doubt.clear()
-            answered = await self._answers()
-            self._address.stands(self._address.standing.probed(answered=answered))
+            answered = await self._is_alive()
+            self._address.set_state(self._address.state.after_probe(answered=answered))
 
-    async def _occasion(self) -> None:
+    async def _wait_for_occasion(self) -> None:
         """Return when it is time for a probe."""
-        pace, standing = self._pace, self._address.standing
-        await asyncio.sleep(self._jittered(pace.probe_pause_s))
-        if standing.is_heard and standing.is_answering:
+        intervals, state = self._intervals, self._address.state
+        await asyncio.sleep(self._jitter(intervals.probe_pause_s))
+        if state.is_heard and state.is_answering:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._jittered(pace.probe_every_s - pace.probe_pause_s)):
+                async with asyncio.timeout(
+                    self._jitter(intervals.probe_every_s - intervals.probe_pause_s)
+                ):
                     await self._doubt.wait()
 
-    async def _answers(self) -> bool:
+    async def _is_alive(self) -> bool:
         """Return whether it answers anything at all."""
         for _ in range(_TRIES):
             try:
@@ -161,7 +163,9 @@ class HealthWatch:
         return self._address.is_out_of_reach()
 
     async def _check(self) -> None:
-        await self._checks(_ANYTHING, timeout=self._pace.probe_deadline_s, metadata=self._shown())
+        await self._checks(
+            _ANYTHING, timeout=self._intervals.probe_deadline_s, metadata=self._shown()
+        )
 
-    def _jittered(self, seconds: float) -> float:
+    def _jitter(self, seconds: float) -> float:
         return seconds * (0.8 + 0.4 * self._rng.random())

@@ -1,4 +1,4 @@
-"""How often addresses, names and files are looked at."""
+"""How often addresses are probed, names looked up, and files read again."""
 
 from dataclasses import dataclass
 

@@ -21,7 +21,7 @@ _WATCH: Final = "/grpc.health.v1.Health/Watch"
 _Watches = grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
 
 
-class ModelWords:
+class ModelHealthWatch:
     """Watches `model/NAME` at an address, for each of the models `wanted` there, while `run` runs.
 
     Who doesn't know such a name, or has no health service, is taken to serve it.
@@ -33,16 +33,16 @@ class ModelWords:
         *,
         wanted: Callable[[], frozenset[str]],
         shown: Callable[[], tuple[Pair, ...]],
-        news: ChangeSignal,
+        changes: ChangeSignal,
         rng: random.Random,
-        pace: Intervals,
+        intervals: Intervals,
     ) -> None:
         self._address = address
         self._wanted = wanted
         self._shown = shown
-        self._news = news
+        self._changes = changes
         self._rng = rng
-        self._pace = pace
+        self._intervals = intervals
         self._watches: _Watches = address.channel.unary_stream(_WATCH)
 
     async def run(self) -> None:
@@ -54,31 +54,31 @@ class ModelWords:
                     wanted = sorted(self._wanted())[:MODELS_MAX]
                     for gone in watched.keys() - set(wanted):
                         watched.pop(gone).cancel()
-                        self._address.says_of(gone, serving=True)
+                        self._address.note_model(gone, serving=True)
                     for model in wanted:
                         if model not in watched:
                             watched[model] = tasks.create_task(self._watch(model))
-                    await self._news.wait()
+                    await self._changes.wait()
         finally:
             self._address.forget_models()
 
     async def _watch(self, model: str) -> None:
         """Take in what it says of one model, for as long as it offers to."""
         request = pb.HealthCheckRequest(service=f"model/{model}").SerializeToString()
-        again_s = self._pace.watch_again_s
+        again_s = self._intervals.watch_again_s
         while True:
             try:
                 async for word in self._watches(request, metadata=self._shown()):
-                    again_s = self._pace.watch_again_s
+                    again_s = self._intervals.watch_again_s
                     serving = status_of(word) != pb.HealthCheckResponse.NOT_SERVING
-                    self._address.says_of(model, serving=serving)
+                    self._address.note_model(model, serving=serving)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
-                    self._address.says_of(model, serving=True)
+                    self._address.note_model(model, serving=True)
                 if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                     return
             await asyncio.sleep(again_s * (0.8 + 0.4 * self._rng.random()))
-            again_s = min(2 * again_s, self._pace.watch_again_max_s)
+            again_s = min(2 * again_s, self._intervals.watch_again_max_s)
 
 
 def status_of(word: bytes) -> int:

@@ -1,4 +1,4 @@
-"""All backends of one process: made, kept and let go as route tables say."""
+"""All backends of one process: made, kept and closed as route tables say."""
 
 import asyncio
 import contextlib
@@ -12,7 +12,7 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest, StartError
 from coalmine_router import channels
 from coalmine_router.backends.backend_access import BackendAccess, OpensChannel
-from coalmine_router.backends.ejection import Rules
+from coalmine_router.backends.ejection import EjectionRules
 from coalmine_router.backends.endpoint_pool import EndpointPool, PoolSurroundings
 from coalmine_router.backends.intervals import Intervals
 from coalmine_router.backends.resolve import Resolves
@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Backends:
-    """Pools by backend, lanes by route and variant. They are connected while `run` runs.
+    """Pools by backend, endpoints by route and variant. They are connected while `run` runs.
 
     `is_lenient`: a backend whose files are wrong has no address, and costs the others nothing.
     `may_lose_stable`: all addresses of stable may be ejected: no caller waits for what is called.
@@ -37,28 +37,28 @@ class Backends:
         rng: random.Random,
         resolver: Resolves,
         open_channel: OpensChannel = channels.open_channel,
-        pace: Intervals | None = None,
-        rules: Rules | None = None,
+        intervals: Intervals | None = None,
+        rules: EjectionRules | None = None,
         is_lenient: bool = False,
         may_lose_stable: bool = False,
     ) -> None:
         self._clock = clock
-        self._news = ChangeSignal()
-        self._world = PoolSurroundings(rng, resolver, self._news, pace or Intervals())
+        self._changes = ChangeSignal()
+        self._world = PoolSurroundings(rng, resolver, self._changes, intervals or Intervals())
         self._open_channel = open_channel
         self._is_lenient = is_lenient
         self._may_lose_stable = may_lose_stable
-        self._rules = rules or Rules()
+        self._rules = rules or EjectionRules()
         self._pools: dict[str, EndpointPool] = {}
         self._retired: list[EndpointPool] = []
-        self._lanes: dict[tuple[str, str], VariantEndpoints] = {}
+        self._endpoints: dict[tuple[str, str], VariantEndpoints] = {}
         self._tasks: asyncio.TaskGroup | None = None
-        self._ejected = asyncio.Event()
+        self._ejection = asyncio.Event()
 
     # ------------------------------------------------------------ what a table needs
 
     def follow(self, table: RouteTable) -> None:
-        """Make the pools and lanes that `table` needs; keep those that stay.
+        """Make the pools and endpoints that `table` needs; keep those that stay.
 
         Raises InvalidRequest, with nothing changed, where a backend's targets are wrong, or its
         files.
@@ -67,17 +67,17 @@ class Backends:
         for name in self._pools.keys() - table.by_backend.keys():
             self._retire(self._pools.pop(name))
         for name, access in accesses.items():
-            self._reach(name, access)
-        self._lay(table)
-        self._news.tell()
+            self._set_access(name, access)
+        self._update_endpoints(table)
+        self._changes.tell()
 
-    def lane(self, route: str, variant: str) -> VariantEndpoints:
-        """Return the lane of a variant of the table that was last followed."""
-        return self._lanes[route, variant]
+    def endpoints(self, route: str, variant: str) -> VariantEndpoints:
+        """Return the endpoints of a variant of the table that was last followed."""
+        return self._endpoints[route, variant]
 
     def find(self, route: str, variant: str) -> VariantEndpoints | None:
-        """Return the lane of a variant; None: the table that was last followed has none."""
-        return self._lanes.get((route, variant))
+        """Return the endpoints of a variant; None: the table that was last followed has none."""
+        return self._endpoints.get((route, variant))
 
     def _accesses(self, table: RouteTable) -> Mapping[str, BackendAccess]:
         """Return how the backends are reached that are new, or others than before."""
@@ -97,7 +97,7 @@ class Backends:
             _log.error("backend_files_wrong", backend=backend.name, reason=access.trouble)
         return access
 
-    def _reach(self, name: str, access: BackendAccess) -> None:
+    def _set_access(self, name: str, access: BackendAccess) -> None:
         pool = self._pools.get(name)
         if pool is not None:
             pool.become(access)
@@ -111,30 +111,34 @@ class Backends:
         if self._tasks is None:
             self._retired.append(pool)
 
-    def _lay(self, table: RouteTable) -> None:
-        """Make the lanes of `table`; one stays what it was while its variant's backend stays."""
-        before, self._lanes = self._lanes, {}
+    def _update_endpoints(self, table: RouteTable) -> None:
+        """Make the endpoints of `table`; a variant keeps its own while its backend stays."""
+        before, self._endpoints = self._endpoints, {}
         for route in table.routes:
             for variant in route.variants:
                 at = route.name, variant.name
                 model = variant.model or route.match.model
                 kept = before.get(at)
                 if kept is not None and kept.backend == variant.backend:
-                    self._lanes[at] = before.pop(at)
-                    kept.call(model)
+                    self._endpoints[at] = before.pop(at)
+                    kept.set_model(model)
                 else:
-                    self._lanes[at] = self._lane(at, self._pools[variant.backend], model)
+                    self._endpoints[at] = self._new_endpoints(
+                        at, self._pools[variant.backend], model
+                    )
         for gone in before.values():
-            gone.leave()
+            gone.retire()
 
-    def _lane(self, at: tuple[str, str], pool: EndpointPool, model: str) -> VariantEndpoints:
+    def _new_endpoints(
+        self, at: tuple[str, str], pool: EndpointPool, model: str
+    ) -> VariantEndpoints:
         return VariantEndpoints(
             "/".join(at),
             pool,
             clock=self._clock,
             chance=self._world.rng.random,
             rules=self._rules,
-            ejected=self._ejected.set,
+            on_ejection=self._ejection.set,
             has_stand_in=at[1] != STABLE or self._may_lose_stable,
             model=model,
         )
@@ -142,19 +146,19 @@ class Backends:
     # ------------------------------------------------------------ its life
 
     async def run(self) -> None:
-        """Keep all pools connected, and take back who was ejected, until cancelled."""
+        """Keep all pools connected, and readmit ejected addresses, until cancelled."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 self._tasks = tasks
                 for pool in (*self._pools.values(), *self._retired):
                     tasks.create_task(pool.run())
                 self._retired.clear()
-                await self._take_back()
+                await self._readmit_ejected()
         finally:
             self._tasks = None
 
     @contextlib.asynccontextmanager
-    async def connected(self) -> AsyncIterator[None]:
+    async def running(self) -> AsyncIterator[None]:
         """Run in the block, and close all channels after it."""
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -166,23 +170,27 @@ class Backends:
         finally:
             await self.close()
 
-    async def _take_back(self) -> None:
+    async def _readmit_ejected(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(self._until_next_s()):
-                    await self._ejected.wait()
-            self._ejected.clear()
-            for lane in self._lanes.values():
-                lane.look()
-            self._news.tell()
+                    await self._ejection.wait()
+            self._ejection.clear()
+            for endpoints in self._endpoints.values():
+                endpoints.readmit()
+            self._changes.tell()
 
     def _until_next_s(self) -> float | None:
-        due = [lane.next_ns for lane in self._lanes.values() if lane.next_ns is not None]
+        due = [
+            endpoints.next_ns
+            for endpoints in self._endpoints.values()
+            if endpoints.next_ns is not None
+        ]
         return max(0.0, (min(due) - self._clock.monotonic_ns()) / 1e9) if due else None
 
-    async def warmed(self, timeout_s: float) -> None:
+    async def wait_until_warm(self, timeout_s: float) -> None:
         """Return when every backend has a connected address or it is known why not; or in time."""
-        await self.until(lambda: all(pool.is_warm for pool in self._pools.values()), timeout_s)
+        await self.wait_until(lambda: all(pool.is_warm for pool in self._pools.values()), timeout_s)
 
     async def close(self) -> None:
         """Close all channels; calls under way are cancelled."""
@@ -193,7 +201,10 @@ class Backends:
 
     def reach(self) -> list[pb.VariantReach]:
         """Return what the calls of each variant can reach now."""
-        return [_reach(route, variant, lane) for (route, variant), lane in self._lanes.items()]
+        return [
+            _reach_of(route, variant, endpoints)
+            for (route, variant), endpoints in self._endpoints.items()
+        ]
 
     def ready_addresses(self, route: str, variant: str) -> tuple[str, ...]:
         """Return the addresses of a variant that are ready, by the names that reports give them.
@@ -201,28 +212,28 @@ class Backends:
         None of a variant that no table has. One that was ejected here counts as ready: it says that
         it serves, and other processes may call it.
         """
-        lane = self.find(route, variant)
-        return lane.ready_names if lane is not None else ()
+        endpoints = self.find(route, variant)
+        return endpoints.ready_names if endpoints is not None else ()
 
-    async def reach_changed(self) -> None:
-        """Return when `reach` may be another. Look first, then wait: what was before is gone."""
-        await self._news.wait()
+    async def wait_for_reach(self) -> None:
+        """Return when `reach` may be another than before this call: read it first, then wait."""
+        await self._changes.wait()
 
-    async def until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
-        """Return whether `is_so`, within so long; it is looked at whenever the reach is another."""
+    async def wait_until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
+        """Return whether `is_so`, within so long; it is asked again whenever the reach changes."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while not is_so():
-                    await self._news.wait()
+                    await self._changes.wait()
         return is_so()
 
 
-def _reach(route: str, variant: str, lane: VariantEndpoints) -> pb.VariantReach:
-    addresses, available = lane.counts
+def _reach_of(route: str, variant: str, endpoints: VariantEndpoints) -> pb.VariantReach:
+    addresses, available = endpoints.counts
     return pb.VariantReach(
         route=route,
         variant=variant,
         addresses=addresses,
         available=available,
-        troubles=lane.troubles,
+        troubles=endpoints.troubles,
     )

@@ -33,13 +33,13 @@ class HalfAnswered(LookupFailed):
 
     def __init__(self, found: Sequence[str], unanswered: int, why: str) -> None:
         super().__init__(why)
-        self._found = found
+        self._system_addresses = found
         self._unanswered = unanswered
 
     def beside(self, known: Iterable[str]) -> list[str]:
         """Return what was found, and of what was `known` before that which nobody spoke of."""
         kept = (ip for ip in known if ip_address(ip).version == self._unanswered)
-        return [*self._found, *kept]
+        return [*self._system_addresses, *kept]
 
 
 class Resolves(Protocol):
@@ -59,7 +59,7 @@ class Resolver:
     async def addresses(self, lookup: Lookup) -> list[str]:
         """Return the IP addresses of a name, at least one. Raises LookupFailed."""
         if lookup.server:
-            return await asked_of_server(lookup)
+            return await ask_server(lookup)
         return await self._system.addresses(lookup.host)
 
 
@@ -100,7 +100,7 @@ class SystemNames:
         return answer
 
     def _ask(self, host: str, loop: asyncio.AbstractEventLoop) -> None:
-        found = self._found(host)
+        found = self._system_addresses(host)
         try:
             loop.call_soon_threadsafe(self._answer, host, found)
         except RuntimeError:
@@ -111,7 +111,7 @@ class SystemNames:
         if not answer.done():
             answer.set_result(found)
 
-    def _found(self, host: str) -> list[str] | str:
+    def _system_addresses(self, host: str) -> list[str] | str:
         """Return the addresses, or why there are none: an exception that nobody reads is noise."""
         try:
             found = self._getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
@@ -124,7 +124,7 @@ class SystemNames:
 
 
 @dataclass(frozen=True, slots=True)
-class _Said:
+class _ServerAnswer:
     """What a server says of one IP version; without addresses, `why`."""
 
     version: int
@@ -133,7 +133,7 @@ class _Said:
     is_answer: bool = True
 
 
-async def asked_of_server(lookup: Lookup) -> list[str]:
+async def ask_server(lookup: Lookup) -> list[str]:
     """Return what the lookup's DNS server says: IPv4 and IPv6.
 
     Raises HalfAnswered where it says of one alone, LookupFailed where there are no addresses.
@@ -162,16 +162,16 @@ def _resolver(server: str) -> dns.asyncresolver.Resolver:
     return resolver
 
 
-async def _records(resolver: dns.asyncresolver.Resolver, host: str, version: int) -> _Said:
+async def _records(resolver: dns.asyncresolver.Resolver, host: str, version: int) -> _ServerAnswer:
     kind = "AAAA" if version == 6 else "A"
     try:
         answer = await resolver.resolve(host, kind, search=False, lifetime=_LIFETIME_S)
     except dns.resolver.NoAnswer:
-        return _Said(version, why=f"{host} has no addresses")
+        return _ServerAnswer(version, why=f"{host} has no addresses")
     except dns.resolver.NXDOMAIN:
-        return _Said(version, why=f"{host} does not exist")
+        return _ServerAnswer(version, why=f"{host} does not exist")
     except dns.exception.Timeout:
-        return _Said(version, why="the DNS server does not answer", is_answer=False)
+        return _ServerAnswer(version, why="the DNS server does not answer", is_answer=False)
     except (dns.exception.DNSException, OSError) as error:
-        return _Said(version, why=str(error), is_answer=False)
-    return _Said(version, [record.address for record in answer])
+        return _ServerAnswer(version, why=str(error), is_answer=False)
+    return _ServerAnswer(version, [record.address for record in answer])

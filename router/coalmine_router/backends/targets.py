@@ -35,10 +35,10 @@ class Lookup:
     def endpoint(self, ip: str) -> Endpoint:
         """Return the endpoint at one of the name's addresses."""
         found = _endpoint(ip, self.port)
-        return Endpoint(found.target, found.name, _joined(self.host, self.port))
+        return Endpoint(found.target, found.name, _host_port(self.host, self.port))
 
 
-def read(target: str) -> list[Endpoint | Lookup]:
+def parse_target(target: str) -> list[Endpoint | Lookup]:
     """Return what a gRPC target stands for. Raises StartError where there is no host:port in it."""
     scheme, colon, rest = target.partition(":")
     if colon and scheme in {"unix", "unix-abstract"}:
@@ -47,8 +47,8 @@ def read(target: str) -> list[Endpoint | Lookup]:
         return [_endpoint(*split_address(each)) for each in rest.lstrip("/").split(",")]
     if colon and scheme == "dns":
         server, _, address = rest.removeprefix("//").rpartition("/")
-        return [_found(address, server if rest.startswith("//") else "")]
-    return [_found(target, "")]
+        return [_parse_address(address, server if rest.startswith("//") else "")]
+    return [_parse_address(target, "")]
 
 
 def server_of(authority: str) -> tuple[str, int]:
@@ -60,17 +60,17 @@ def server_of(authority: str) -> tuple[str, int]:
         return str(ipaddress.ip_address(host.strip("[]"))), int(port)
 
 
-def _found(address: str, server: str) -> Endpoint | Lookup:
+def _parse_address(address: str, server: str) -> Endpoint | Lookup:
     host, port = split_address(address)
     return _endpoint(host, port) if _version(host) else Lookup(host, port, server)
 
 
 def _endpoint(ip: str, port: int) -> Endpoint:
-    name = _joined(ip, port)
+    name = _host_port(ip, port)
     return Endpoint(f"{'ipv6' if ':' in ip else 'ipv4'}:{name}", name)
 
 
-def _joined(host: str, port: int) -> str:
+def _host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 

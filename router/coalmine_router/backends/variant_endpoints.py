@@ -1,4 +1,4 @@
-"""A variant's way to its backend: who gets the next call, and who is out for a while."""
+"""A variant's endpoints: which address gets the next call, and which are ejected for a while."""
 
 from collections.abc import Callable, Collection, Sequence
 from typing import Final
@@ -8,7 +8,7 @@ import structlog
 from coalmine.clock import Clock
 from coalmine_router.backends.address import Address
 from coalmine_router.backends.balance import Chance, less_loaded
-from coalmine_router.backends.ejection import Ejections, Rules, excluded
+from coalmine_router.backends.ejection import EjectionRules, Ejections, excluded_names
 from coalmine_router.backends.endpoint_pool import EndpointPool
 from coalmine_router.metadata import Pair
 from coalmine_router.unreachable import cut_in_the_middle
@@ -22,18 +22,18 @@ _TROUBLE_CHARS_MAX: Final = 300
 class VariantEndpoints:
     """Chooses among the addresses of a variant's backend.
 
-    What is ejected here goes on getting the calls of other lanes: a model that fails is no reason
-    to take its neighbours' backend away. `ejected` is called when the next return is another.
+    An address that is ejected here still gets the calls of other variants: a model that fails is no
+    reason to take its neighbours' backend away. `on_ejection` is called after each ejection.
     """
 
     __slots__ = (
         "_available",
         "_chance",
         "_clock",
-        "_ejected",
         "_ejections",
         "_has_stand_in",
         "_marks",
+        "_on_ejection",
         "_only",
         "_pool",
         "backend",
@@ -53,8 +53,8 @@ class VariantEndpoints:
         *,
         clock: Clock,
         chance: Chance,
-        rules: Rules,
-        ejected: Callable[[], None],
+        rules: EjectionRules,
+        on_ejection: Callable[[], None],
         has_stand_in: bool,
         model: str = "",
     ) -> None:
@@ -62,7 +62,7 @@ class VariantEndpoints:
         self.backend = pool.name
         self.model = model
         self.shown: tuple[Pair, ...] = ()
-        # Who says of itself that it serves its model; who is ejected here says so, too.
+        # Those that say they serve the model; an ejected address says so, too.
         self.ready: tuple[Address, ...] = ()
         self.ready_names: tuple[str, ...] = ()
         self.is_ready = False
@@ -71,13 +71,13 @@ class VariantEndpoints:
         self._pool = pool
         self._clock = clock
         self._chance = chance
-        self._ejected = ejected
+        self._on_ejection = on_ejection
         self._has_stand_in = has_stand_in
         self._ejections = Ejections(chance, rules)
         self._marks = self._ejections.marks
         self._available: tuple[Address, ...] = ()
         self._only: Address | None = None
-        pool.lanes.append(self)
+        pool.users.append(self)
         self.renew()
 
     # ------------------------------------------------------------ the hot path
@@ -96,30 +96,30 @@ class VariantEndpoints:
         if found is not None:
             return found
         known = self._pool.known
-        return min(known, key=lambda each: (each.standing.rank, each.outstanding), default=None)
+        return min(known, key=lambda each: (each.state.rank, each.outstanding), default=None)
 
-    def other(self, than: Address) -> Address | None:
+    def pick_other(self, than: Address) -> Address | None:
         """Return an available address that isn't `than`, for a second attempt."""
         others = [each for each in self._available if each is not than]
         return less_loaded(others, self._chance) if others else None
 
-    def failed(self, address: Address) -> None:
+    def note_failure(self, address: Address) -> None:
         """Take in that a call ended UNAVAILABLE or DEADLINE_EXCEEDED."""
         address.doubt()
-        of = len(self._pool.available) if address.standing.is_available else 0
-        out_ns = self._ejections.failed(
+        of = len(self._pool.available) if address.state.is_available else 0
+        out_ns = self._ejections.note_failure(
             address.name, self._clock.monotonic_ns(), most=self._out_most(of)
         )
         if out_ns:
             out_s = round(out_ns / 1e9, 1)
             _log.warning("address_ejected", lane=self.where, address=address.name, out_s=out_s)
             self.renew()
-            self._ejected()
+            self._on_ejection()
 
-    def answered(self, address: Address) -> None:
+    def note_answer(self, address: Address) -> None:
         """Take in that a call ended any other way."""
         if self._marks:
-            self._ejections.answered(address.name, self._clock.monotonic_ns())
+            self._ejections.note_answer(address.name, self._clock.monotonic_ns())
 
     # ------------------------------------------------------------ beside it
 
@@ -128,15 +128,15 @@ class VariantEndpoints:
         """When the next ejected address returns, by the clock; None: none is ejected."""
         return self._ejections.next_ns
 
-    def look(self) -> None:
-        """Take those back whose time is over."""
-        for name in self._ejections.returned(self._clock.monotonic_ns()):
+    def readmit(self) -> None:
+        """Readmit the addresses whose time is over."""
+        for name in self._ejections.readmit_due(self._clock.monotonic_ns()):
             _log.info("address_returned", lane=self.where, address=name)
             self.renew()
 
-    def leave(self) -> None:
-        """Hear no more of the pool: the lane is gone from the table."""
-        self._pool.lanes.remove(self)
+    def retire(self) -> None:
+        """Hear no more of the pool: the variant is gone from the table."""
+        self._pool.users.remove(self)
 
     def renew(self) -> None:
         """Take in which addresses there are now."""
@@ -147,7 +147,7 @@ class VariantEndpoints:
         if self._marks:
             self._ejections.keep({each.name for each in self._pool.known})
             names = [each.name for each in available]
-            out = excluded(self._ejections.out, names, most=self._out_most(len(names)))
+            out = excluded_names(self._ejections.out, names, most=self._out_most(len(names)))
             available = tuple(each for each in available if each.name not in out)
         self._available = available
         self._only = available[0] if len(available) == 1 else None
@@ -155,7 +155,7 @@ class VariantEndpoints:
             self.lost_ns = self._clock.monotonic_ns()
         self.is_ready = bool(available)
 
-    def call(self, model: str) -> None:
+    def set_model(self, model: str) -> None:
         """Take in that it calls another model."""
         if model != self.model:
             self.model = model
@@ -206,8 +206,8 @@ class VariantEndpoints:
         return f"backend '{self.backend}': {told}"
 
     def _trouble(self, address: Address) -> str:
-        if address.standing.trouble:
-            return address.standing.trouble
+        if address.state.trouble:
+            return address.state.trouble
         if self._refuses(address):
             return f"says NOT_SERVING of model '{self.model}'"
         return "is out for a while: calls to it kept failing"

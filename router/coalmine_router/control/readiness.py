@@ -64,21 +64,21 @@ class ReadinessCheck:
         gives a backend that just came back the deadline's time to be found.
         """
         wanted = table.route(route).variant(variant)
-        lane = self._backends.find(route, variant)
-        if lane is None:
+        endpoints = self._backends.find(route, variant)
+        if endpoints is None:
             return Readiness(ready=False, reason=f"backend '{wanted.backend}' is not known yet")
         model = wanted.model or table.route(route).match.model
         question = _of_model(model, wanted.version) if model else _HEALTH
-        asking = _Asking(self._backends, lane, question, self._deadline_s)
+        asking = _Asking(self._backends, endpoints, question, self._deadline_s)
         await asking.run_for(self._deadline_s, patient=patient)
         if asking.has_missed_some():  # they came just as the time ran out
             await asking.run_for(_LAST_LOOK_S, patient=False)
         return asking.found()
 
 
-def _may_change(lane: VariantEndpoints, *, patient: bool) -> bool:
+def _may_change(endpoints: VariantEndpoints, *, patient: bool) -> bool:
     """Return whether an address may come to be ready soon that isn't now."""
-    return not lane.is_settled or (patient and (lane.has_names or not lane.ready))
+    return not endpoints.is_settled or (patient and (endpoints.has_names or not endpoints.ready))
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,32 +93,36 @@ class _Question:
 
 
 class _Asking:
-    """Asks the addresses of one lane that can be called, each once, a few at a time."""
+    """Asks the addresses of one variant that can be called, each once, a few at a time."""
 
     def __init__(
-        self, backends: Backends, lane: VariantEndpoints, question: _Question, deadline_s: float
+        self,
+        backends: Backends,
+        endpoints: VariantEndpoints,
+        question: _Question,
+        deadline_s: float,
     ) -> None:
         self._backends = backends
-        self._lane = lane
+        self._endpoints = endpoints
         self._question = question
         self._deadline_s = deadline_s
         self._turns = asyncio.Semaphore(_AT_ONCE_MAX)
         self._why_not: dict[Address, str] = {}
         self._under_way = 0
-        self._is_news = asyncio.Event()
+        self._change = asyncio.Event()
 
     def found(self) -> Readiness:
         """Return what the addresses have said."""
         if "" in self._why_not.values():
             return Readiness(ready=True)
         asked = list(self._why_not)
-        reasons = [*self._why_not.values(), *self._lane.all_troubles(asked)]
+        reasons = [*self._why_not.values(), *self._endpoints.all_troubles(asked)]
         told = "; ".join(first_few(reasons)) or "no address is known yet"
         return Readiness(ready=False, reason=told)
 
     def has_missed_some(self) -> bool:
         """Return whether none can answer of those asked, and one is ready that was not asked."""
-        ready = self._lane.ready
+        ready = self._endpoints.ready
         return "" not in self._why_not.values() and not self._why_not.keys() >= {*ready}
 
     async def run_for(self, within_s: float, *, patient: bool) -> None:
@@ -131,17 +135,17 @@ class _Asking:
         """Return once one can answer: the others aren't waited for; or none is left to ask."""
         self._under_way = 0
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._hear_news())]
+            tasks = [group.create_task(self._watch_reach())]
             while True:
-                self._is_news.clear()
-                new = [each for each in self._lane.ready if each not in self._why_not]
+                self._change.clear()
+                new = [each for each in self._endpoints.ready if each not in self._why_not]
                 tasks += [group.create_task(self._answer(each)) for each in new]
                 self._begin(new)
                 if self._is_over(patient=patient):
                     break
                 if patient:
-                    self._lane.hurry()
-                await self._is_news.wait()
+                    self._endpoints.hurry()
+                await self._change.wait()
             for task in tasks:
                 task.cancel()
 
@@ -154,18 +158,18 @@ class _Asking:
     def _is_over(self, *, patient: bool) -> bool:
         if "" in self._why_not.values():
             return True
-        return not self._under_way and not _may_change(self._lane, patient=patient)
+        return not self._under_way and not _may_change(self._endpoints, patient=patient)
 
-    async def _hear_news(self) -> None:
+    async def _watch_reach(self) -> None:
         while True:
-            await self._backends.reach_changed()
-            self._is_news.set()
+            await self._backends.wait_for_reach()
+            self._change.set()
 
     async def _answer(self, address: Address) -> None:
         async with self._turns:
             self._why_not[address] = await self._ask(address)
         self._under_way -= 1
-        self._is_news.set()
+        self._change.set()
 
     async def _ask(self, address: Address) -> str:
         """Return why this address can't answer; "" where it can."""
@@ -174,7 +178,7 @@ class _Asking:
             answer = await address.call(
                 question.method,
                 question.request,
-                metadata=self._lane.shown,
+                metadata=self._endpoints.shown,
                 timeout_s=self._deadline_s,
             )
             why = question.why_not(answer or b"")

@@ -72,7 +72,7 @@ class OutputsCheck:
         lane = self._backends.find(route.name, STABLE)
         if lane is None:
             return None
-        await self._backends.until(lambda: lane.is_ready or lane.is_settled, _DEADLINE_S)
+        await self._backends.wait_until(lambda: lane.is_ready or lane.is_settled, _DEADLINE_S)
         address = lane.pick()
         if address is None:
             return None

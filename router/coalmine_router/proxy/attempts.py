@@ -67,7 +67,7 @@ def _elsewhere(
     if not outcome.is_untouched:
         return _within_budget(exchange, routed, failed, outcome)
     # The connection closed under it, with the word that nobody had looked at it.
-    other = failed.bound.lane.other(failed.address)
+    other = failed.bound.endpoints.pick_other(failed.address)
     if other is None and failed.address.is_out_of_reach():
         found = _within_budget(exchange, routed, failed, outcome)
         if found is not None:
@@ -89,8 +89,8 @@ def _within_budget(
 
 
 def _of_stable(routed: RoutedRoute, failed: Attempt, outcome: Outcome) -> Address | None:
-    lane = routed.stable.lane
+    endpoints = routed.stable.endpoints
     if failed.bound is not routed.stable:
-        return lane.pick() or lane.pick_any()
+        return endpoints.pick() or endpoints.pick_any()
     # Stable's own: another of its addresses, where one was found to be out of reach.
-    return lane.other(failed.address) if outcome.code is _UNAVAILABLE else None
+    return endpoints.pick_other(failed.address) if outcome.code is _UNAVAILABLE else None

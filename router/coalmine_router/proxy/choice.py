@@ -1,4 +1,4 @@
-"""Who answers a request: the variant, by the route's policy, and the address, by its lane."""
+"""Who answers a request: the variant, by the route's policy, and the address, by its endpoints."""
 
 from typing import Final
 
@@ -22,21 +22,21 @@ def choose(exchange: Exchange, routed: RoutedRoute) -> Address:
     key = _sticky_key(exchange, routed) if routed.route.sticky else None
     variant, exchange.reason = routed.assigner.assign(exchange.caller.pin, key)
     bound = exchange.bound = routed.variants[variant.name]
-    if not bound.lane.is_ready and bound is not routed.stable and not exchange.is_pinned:
+    if not bound.endpoints.is_ready and bound is not routed.stable and not exchange.is_pinned:
         exchange.fall_back()
         bound = routed.stable
     routed.check_version(bound, exchange.version)
     copying = routed.assigner.copying
     if copying is not None and routed.route.may_copy(exchange.method):
         exchange.copies = copying.draw(bound.variant, is_split=exchange.reason in _SPLIT)
-    return bound.lane.pick() or reached(bound)
+    return bound.endpoints.pick() or reached(bound)
 
 
 def reached(bound: BoundVariant) -> Address:
     """Return the address to call, be it the least bad one. Raises NotReached."""
-    address = bound.lane.pick_any()
+    address = bound.endpoints.pick_any()
     if address is None:
-        raise NotReached(f"variant '{bound.variant.name}': {bound.lane.trouble}")
+        raise NotReached(f"variant '{bound.variant.name}': {bound.endpoints.trouble}")
     return address
 
 

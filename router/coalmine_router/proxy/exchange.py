@@ -98,7 +98,7 @@ class Exchange:
         """Return what a call sends beside the request."""
         trace = self.trace
         header = trace_context.header(trace.trace_id, attempt.span_id, sampled=trace.sampled)
-        metadata, shown = self.caller.metadata, attempt.bound.lane.shown
+        metadata, shown = self.caller.metadata, attempt.bound.endpoints.shown
         if shown:
             metadata = showing(metadata, shown)
         return [*metadata, (trace_context.TRACEPARENT, header)]

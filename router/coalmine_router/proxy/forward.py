@@ -80,18 +80,18 @@ class Attempt:
     def end(self, outcome: Outcome) -> Outcome:
         """Note how it ended, now; tell the lane, which judges its addresses by it."""
         self.ended_ns = time.perf_counter_ns()
-        lane = self.bound.lane
+        endpoints = self.bound.endpoints
         if outcome.code is _OK:
-            lane.answered(self.address)
+            endpoints.note_answer(self.address)
             return outcome
         charged = _INTERNAL if outcome.is_unreadable else outcome.code
         self.code, self.message = _number(charged), outcome.message
         if outcome.is_untouched:
             return outcome
         if outcome.code is _UNAVAILABLE or outcome.is_unreadable or self._is_silence(outcome.code):
-            lane.failed(self.address)
+            endpoints.note_failure(self.address)
         elif outcome.code not in _UNANSWERED:
-            lane.answered(self.address)
+            endpoints.note_answer(self.address)
         return outcome
 
     def _is_silence(self, code: grpc.StatusCode) -> bool:
@@ -114,7 +114,7 @@ async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metad
     except grpc.aio.AioRpcError as error:
         outcome = attempt.end(failure(attempt, error))
         if outcome.is_untouched:
-            await address.let_go()
+            await address.wait_while_closing()
         return outcome
     except asyncio.CancelledError:
         if is_given_up():
@@ -186,7 +186,7 @@ def _told(code: grpc.StatusCode, detail: str, error: grpc.aio.AioRpcError) -> Ou
 
 
 def _where(attempt: Attempt) -> str:
-    return f"variant '{attempt.bound.variant.name}': backend '{attempt.bound.lane.backend}'"
+    return f"variant '{attempt.bound.variant.name}': backend '{attempt.bound.endpoints.backend}'"
 
 
 def _number(code: grpc.StatusCode) -> int:

@@ -192,7 +192,7 @@ def _where(attempt: Attempt) -> bytes:
 def _where_fields(attempt: Attempt) -> bytes:
     return pb.Attempt(
         variant=attempt.bound.variant.name,
-        backend=attempt.bound.lane.backend,
+        backend=attempt.bound.endpoints.backend,
         address=attempt.address.name,
     ).SerializeToString()
 

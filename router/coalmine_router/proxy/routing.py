@@ -1,4 +1,4 @@
-"""One route table made ready for requests: assigners, lanes and limits beside each route."""
+"""One route table made ready for requests: assigners, endpoints and limits beside each route."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,20 +20,20 @@ _NAME_CHARS_MAX: Final = 128
 _ANY_METHOD: Final = "*"
 
 
-class Lanes(Protocol):
+class KnowsEndpoints(Protocol):
     """Knows the way to each variant's backend; Backends does."""
 
-    def lane(self, route: str, variant: str) -> VariantEndpoints:
-        """Return the lane of a variant of the table in force."""
+    def endpoints(self, route: str, variant: str) -> VariantEndpoints:
+        """Return the endpoints of a variant of the table in force."""
         ...
 
 
 @dataclass(slots=True)
 class BoundVariant:
-    """A variant of one revision: its lane, what is added to requests, and what answers say."""
+    """A variant of one revision: its endpoints, what is added to requests, what answers say."""
 
     variant: Variant
-    lane: VariantEndpoints
+    endpoints: VariantEndpoints
     # Appended to a request; empty where the caller's name and version stand.
     override: bytes
     stamp: tuple[Pair, ...]
@@ -114,14 +114,16 @@ class Routing:
 NOTHING_ROUTED = Routing(0, {}, {}, {}, None, Limits())
 
 
-def routing_of(table: RouteTable, before: Routing, lanes: Lanes, chance: Chance) -> Routing:
+def routing_of(
+    table: RouteTable, before: Routing, backends: KnowsEndpoints, chance: Chance
+) -> Routing:
     """Return `table` ready to route by.
 
     A route whose policy is as it was in `before` keeps its assigner: a change to its neighbour must
     not begin its block anew.
     """
     routed = [
-        _routed(route, table.revision, before.by_name.get(route.name), lanes, chance)
+        _routed(route, table.revision, before.by_name.get(route.name), backends, chance)
         for route in table.routes
     ]
     return Routing(
@@ -139,12 +141,12 @@ def _method(route: Route) -> str:
 
 
 def _routed(
-    route: Route, revision: int, old: RoutedRoute | None, lanes: Lanes, chance: Chance
+    route: Route, revision: int, old: RoutedRoute | None, backends: KnowsEndpoints, chance: Chance
 ) -> RoutedRoute:
     variants = {
         variant.name: BoundVariant(
             variant,
-            lanes.lane(route.name, variant.name),
+            backends.endpoints(route.name, variant.name),
             wire.override(variant.model, variant.version) if not route.match.service else b"",
             ((VARIANT_KEY, variant.name), (REVISION_KEY, str(revision))),
         )

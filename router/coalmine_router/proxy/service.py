@@ -92,7 +92,7 @@ class DataPlane:
         except CoalmineError as error:
             return await self._reply(context, refusal(error), ())
         attempt = Attempt(bound, address, b"", time.perf_counter_ns(), timeout_s)
-        metadata = [*showing(caller.metadata, bound.lane.shown), *caller.trace()]
+        metadata = [*showing(caller.metadata, bound.endpoints.shown), *caller.trace()]
         outcome = await forward(attempt, f"/{method}", request, metadata)
         try:
             self._count_until_read(len(request), outcome, context, (self.admission,))

@@ -38,7 +38,7 @@ class Reach(Protocol):
         """Return it as it stands."""
         ...
 
-    def reach_changed(self) -> Awaitable[None]:
+    def wait_for_reach(self) -> Awaitable[None]:
         """Return once it may be another than now."""
         ...
 
@@ -180,7 +180,7 @@ class Subscriber:
         """Say again what is reached when it is another, at most once a second."""
         while True:
             if self._reach.reach() == self._reach_said:
-                await self._reach.reach_changed()
+                await self._reach.wait_for_reach()
             else:
                 self._say()
                 await asyncio.sleep(_REACH_S)

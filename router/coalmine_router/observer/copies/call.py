@@ -69,10 +69,10 @@ class CopyCaller:
             return None
         made = await self._make(queued, lane, address, timeout_ns)
         if made is not None and made.is_untouched:
-            await address.let_go()
+            await address.wait_while_closing()
             left_ns = until_ns - self._clock.monotonic_ns()
             if left_ns > 0:
-                made = await self._make(queued, lane, lane.other(address) or address, left_ns)
+                made = await self._make(queued, lane, lane.pick_other(address) or address, left_ns)
         return made.call if made is not None else None
 
     async def _make(
@@ -148,9 +148,9 @@ def _judge(lane: VariantEndpoints, address: Address, end: _End) -> None:
     if end.is_untouched:
         return
     if end.speaks_against_it:
-        lane.failed(address)
+        lane.note_failure(address)
     else:
-        lane.answered(address)
+        lane.note_answer(address)
 
 
 def _failed(error: grpc.aio.AioRpcError) -> _End:

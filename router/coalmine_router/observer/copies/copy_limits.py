@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from coalmine_router.backends.ejection import Rules
+from coalmine_router.backends.ejection import EjectionRules
 from coalmine_router.config.copies_section import CopiesConfig
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.observed_request import Copy
@@ -14,7 +14,7 @@ Settings = Callable[[str, Copy], CopiesConfig]
 # Of a copy that only an operator's command has switched on; the table says how much is drawn.
 _UNSAID: Final = CopiesConfig(share=0)
 # Nobody's answer depends on a copy: an address is tried again sooner than by proxies.
-EJECTION: Final = Rules(first_ns=10**9, longest_ns=30 * 10**9)
+EJECTION: Final = EjectionRules(first_ns=10**9, longest_ns=30 * 10**9)
 
 
 @dataclass(frozen=True, slots=True)

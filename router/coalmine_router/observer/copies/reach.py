@@ -47,7 +47,7 @@ class CopyReach:
             now = self._backends.find(route, variant)
             return now is not lane or (now is not None and bool(now.is_ready or now.ready))
 
-        return await self._backends.until(is_other, left_ns / 1e9)
+        return await self._backends.wait_until(is_other, left_ns / 1e9)
 
     def _left_ns(self, lane: VariantEndpoints) -> int:
         return lane.lost_ns + self._moment_ns - self._clock.monotonic_ns()

@@ -45,11 +45,11 @@ def test_methods_that_callers_make_up_do_not_pile_up() -> None:
 async def test_a_change_is_told_once() -> None:
     changes: list[int] = []
     at = address(changes=changes)
-    up = AddressState().connected().said(serving=True)
-    at.stands(up)
-    at.stands(up.probed(answered=True))
+    up = AddressState().after_connecting().after_word(serving=True)
+    at.set_state(up)
+    at.set_state(up.after_probe(answered=True))
     assert len(changes) == 1
-    at.stands(up.said(serving=False))
+    at.set_state(up.after_word(serving=False))
     assert len(changes) == 2
 
 
@@ -57,34 +57,34 @@ def test_a_doubt_that_nobody_looks_into_is_no_error() -> None:
     doubts: list[int] = []
     at = address()
     at.doubt()
-    at.when_doubted(lambda: doubts.append(1))
+    at.on_doubt(lambda: doubts.append(1))
     at.doubt()
     assert doubts == [1]
 
 
-UP = AddressState().connected().said(serving=True)
+UP = AddressState().after_connecting().after_word(serving=True)
 
 
 async def test_a_connection_that_is_renewed_within_a_second_is_no_line_in_the_log() -> None:
     at = address()
     with capture_logs() as logs:
-        at.stands(UP)
+        at.set_state(UP)
         for _ in range(3):
-            at.stands(UP.lost())
+            at.set_state(UP.after_loss())
             await asyncio.sleep(0.05)
-            at.stands(UP)
+            at.set_state(UP)
         await asyncio.sleep(1.1)
     assert [each["event"] for each in logs] == ["address_available"]
 
 
 async def test_one_that_isnt_back_within_a_second_is_told_with_the_reason_of_then() -> None:
     at = address()
-    at.stands(UP)
+    at.set_state(UP)
     with capture_logs() as logs:
-        at.stands(UP.lost())
-        at.stands(UP.unreached("connection refused"))
+        at.set_state(UP.after_loss())
+        at.set_state(UP.after_failure("connection refused"))
         await asyncio.sleep(1.1)
-        at.stands(UP)
+        at.set_state(UP)
     assert [(each["event"], each.get("why")) for each in logs] == [
         ("address_unavailable", "no connection: connection refused"),
         ("address_available", None),
@@ -93,9 +93,9 @@ async def test_one_that_isnt_back_within_a_second_is_told_with_the_reason_of_the
 
 async def test_one_that_has_left_meanwhile_is_not_told_of() -> None:
     at = address()
-    at.stands(UP)
+    at.set_state(UP)
     with capture_logs() as logs:
-        at.stands(UP.lost())
-        at.leave()
+        at.set_state(UP.after_loss())
+        at.retire()
         await asyncio.sleep(1.1)
     assert logs == []

@@ -15,7 +15,7 @@ def no_channel(*_: object, **__: object) -> Any:
     return object()  # nobody calls
 
 
-def members(*targets: str) -> AddressSet:
+def addresses(*targets: str) -> AddressSet:
     return AddressSet(access(*targets), lambda: None)
 
 
@@ -24,7 +24,7 @@ def access(*targets: str) -> BackendAccess:
 
 
 def up(address: Address) -> None:
-    address.stands(AddressState().connected().said(serving=True))
+    address.set_state(AddressState().after_connecting().after_word(serving=True))
 
 
 def names(of: AddressSet) -> list[str]:
@@ -32,78 +32,78 @@ def names(of: AddressSet) -> list[str]:
 
 
 def test_addresses_are_there_from_the_start_and_names_once_they_are_looked_up() -> None:
-    blue = members("1.1.1.1:80", "model:80")
+    blue = addresses("1.1.1.1:80", "model:80")
     assert names(blue) == ["1.1.1.1:80"]
-    blue.told(MODEL, ["2.2.2.2", "3.3.3.3"])
+    blue.take_lookup(MODEL, ["2.2.2.2", "3.3.3.3"])
     assert names(blue) == ["1.1.1.1:80", "2.2.2.2:80", "3.3.3.3:80"]
 
 
 def test_an_address_that_stays_stays_the_same_object() -> None:
-    blue = members("model:80")
-    blue.told(MODEL, ["1.1.1.1", "2.2.2.2"])
+    blue = addresses("model:80")
+    blue.take_lookup(MODEL, ["1.1.1.1", "2.2.2.2"])
     first = blue.wanted["1.1.1.1:80"]
-    blue.told(MODEL, ["3.3.3.3", "1.1.1.1"])
+    blue.take_lookup(MODEL, ["3.3.3.3", "1.1.1.1"])
     assert blue.wanted["1.1.1.1:80"] is first
 
 
 def test_a_failed_lookup_keeps_what_is_known_and_is_kept_until_one_succeeds() -> None:
-    blue = members("model:80")
-    blue.told(MODEL, ["1.1.1.1"])
-    blue.told(MODEL, "no answer")
+    blue = addresses("model:80")
+    blue.take_lookup(MODEL, ["1.1.1.1"])
+    blue.take_lookup(MODEL, "no answer")
     assert names(blue) == ["1.1.1.1:80"]
     assert blue.failed == {MODEL: "no answer"}
-    blue.told(MODEL, ["1.1.1.1"])
+    blue.take_lookup(MODEL, ["1.1.1.1"])
     assert not blue.failed
 
 
 def test_an_address_leaves_only_once_another_can_take_its_calls() -> None:
-    blue = members("model:80")
-    blue.told(MODEL, ["1.1.1.1"])
+    blue = addresses("model:80")
+    blue.take_lookup(MODEL, ["1.1.1.1"])
     old = blue.wanted["1.1.1.1:80"]
     up(old)
-    blue.told(MODEL, ["2.2.2.2"])
-    assert blue.depart() == []
+    blue.take_lookup(MODEL, ["2.2.2.2"])
+    assert blue.remove_leavers() == []
     assert blue.available == (old,)
     up(blue.wanted["2.2.2.2:80"])
-    assert blue.depart() == [old]
+    assert blue.remove_leavers() == [old]
     assert names(blue) == ["2.2.2.2:80"]
 
 
 def test_an_address_leaves_though_nobody_takes_its_place_once_that_is_certain() -> None:
-    blue = members("model:80")
-    blue.told(MODEL, ["1.1.1.1"])
+    blue = addresses("model:80")
+    blue.take_lookup(MODEL, ["1.1.1.1"])
     old = blue.wanted["1.1.1.1:80"]
     up(old)
-    blue.told(MODEL, ["2.2.2.2"])
-    blue.wanted["2.2.2.2:80"].stands(AddressState().unreached("refused"))
-    assert blue.depart() == [old]
+    blue.take_lookup(MODEL, ["2.2.2.2"])
+    blue.wanted["2.2.2.2:80"].set_state(AddressState().after_failure("refused"))
+    assert blue.remove_leavers() == [old]
 
 
 def test_an_address_that_gets_no_calls_anyway_leaves_at_once() -> None:
-    blue = members("model:80")
-    blue.told(MODEL, ["1.1.1.1"])
+    blue = addresses("model:80")
+    blue.take_lookup(MODEL, ["1.1.1.1"])
     old = blue.wanted["1.1.1.1:80"]
-    blue.told(MODEL, ["2.2.2.2"])
-    assert blue.depart() == [old]
+    blue.take_lookup(MODEL, ["2.2.2.2"])
+    assert blue.remove_leavers() == [old]
 
 
 def test_a_renewed_address_stays_until_its_own_successor_is_available() -> None:
-    blue = members("1.1.1.1:80", "2.2.2.2:80")
+    blue = addresses("1.1.1.1:80", "2.2.2.2:80")
     old = list(blue.wanted.values())
     for each in old:
         up(each)
     blue.renew()
     new = list(blue.wanted.values())
-    assert blue.depart() == []
+    assert blue.remove_leavers() == []
     up(new[0])
-    assert blue.depart() == [old[0]]
-    new[1].stands(AddressState().unreached("a certificate that nobody trusts"))
-    assert blue.depart() == []
+    assert blue.remove_leavers() == [old[0]]
+    new[1].set_state(AddressState().after_failure("a certificate that nobody trusts"))
+    assert blue.remove_leavers() == []
     assert set(blue.available) == {new[0], old[1]}
 
 
 def test_targets_that_are_others_keep_the_addresses_they_share() -> None:
-    blue = members("1.1.1.1:80", "2.2.2.2:80")
+    blue = addresses("1.1.1.1:80", "2.2.2.2:80")
     kept = blue.wanted["2.2.2.2:80"]
     blue.become(access("2.2.2.2:80", "3.3.3.3:80"))
     assert list(blue.wanted) == ["2.2.2.2:80", "3.3.3.3:80"]
@@ -111,40 +111,40 @@ def test_targets_that_are_others_keep_the_addresses_they_share() -> None:
 
 
 def test_what_a_lookup_says_that_is_no_longer_asked_for_is_nobodys() -> None:
-    blue = members("model:80")
-    blue.told(MODEL, ["1.1.1.1"])
+    blue = addresses("model:80")
+    blue.take_lookup(MODEL, ["1.1.1.1"])
     blue.become(access("2.2.2.2:80"))
-    blue.depart()
-    blue.told(MODEL, ["3.3.3.3"])
+    blue.remove_leavers()
+    blue.take_lookup(MODEL, ["3.3.3.3"])
     assert names(blue) == ["2.2.2.2:80"]
 
 
 def test_it_is_settled_once_each_name_and_address_is_found_out_about() -> None:
-    blue = members("1.1.1.1:80", "model:80")
+    blue = addresses("1.1.1.1:80", "model:80")
     assert not blue.is_settled
-    blue.wanted["1.1.1.1:80"].stands(AddressState().unreached("refused"))
+    blue.wanted["1.1.1.1:80"].set_state(AddressState().after_failure("refused"))
     assert not blue.is_settled
-    blue.told(MODEL, "does not exist")
+    blue.take_lookup(MODEL, "does not exist")
     assert blue.is_settled
 
 
 def test_more_addresses_than_fit_are_counted_and_the_same_ones_stay() -> None:
     many = [f"10.0.{n // 250}.{n % 250}" for n in range(300)]
-    blue = members("model:80")
-    blue.told(MODEL, many)
+    blue = addresses("model:80")
+    blue.take_lookup(MODEL, many)
     before = set(names(blue))
     assert len(before) == ADDRESSES_MAX
     assert blue.left_out == 300 - ADDRESSES_MAX
-    blue.told(MODEL, random.Random(1).sample(many, 300))
+    blue.take_lookup(MODEL, random.Random(1).sample(many, 300))
     assert set(names(blue)) == before
-    blue.told(MODEL, many[:10])
+    blue.take_lookup(MODEL, many[:10])
     assert blue.left_out == 0
 
 
 def test_of_more_addresses_than_fit_every_process_has_the_same_ones() -> None:
     many = [f"10.0.{n // 250}.{n % 250}" for n in range(300)]
-    proxy, control = members("model:80"), members("model:80")
-    proxy.told(MODEL, random.Random(1).sample(many, 300))
-    control.told(MODEL, random.Random(2).sample(many, 300))
+    proxy, control = addresses("model:80"), addresses("model:80")
+    proxy.take_lookup(MODEL, random.Random(1).sample(many, 300))
+    control.take_lookup(MODEL, random.Random(2).sample(many, 300))
     assert set(names(proxy)) == set(names(control))
     assert proxy.left_out == control.left_out == 300 - ADDRESSES_MAX

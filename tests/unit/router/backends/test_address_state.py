@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 
 from coalmine_router.backends.address_state import AddressState
 
-UP = AddressState().connected().said(serving=True)
+UP = AddressState().after_connecting().after_word(serving=True)
 
 
 def test_a_new_address_is_neither_available_nor_settled() -> None:
@@ -15,59 +15,59 @@ def test_a_new_address_is_neither_available_nor_settled() -> None:
 
 
 def test_a_connection_alone_is_not_enough_until_it_has_answered_something() -> None:
-    connected = AddressState().connected()
+    connected = AddressState().after_connecting()
     assert not connected.is_available
     assert connected.trouble == "has not said yet whether it serves"
-    assert connected.said(serving=True).is_available
-    assert connected.probed(answered=True).is_available
+    assert connected.after_word(serving=True).is_available
+    assert connected.after_probe(answered=True).is_available
 
 
 def test_who_says_not_serving_is_not_available_until_it_says_otherwise() -> None:
-    down = UP.said(serving=False)
+    down = UP.after_word(serving=False)
     assert down.trouble == "says NOT_SERVING"
-    assert not down.probed(answered=True).is_available
-    assert down.said(serving=True).is_available
+    assert not down.after_probe(answered=True).is_available
+    assert down.after_word(serving=True).is_available
 
 
 def test_who_does_not_answer_is_not_available_until_it_answers_anything() -> None:
-    silent = UP.probed(answered=False)
+    silent = UP.after_probe(answered=False)
     assert silent.trouble == "does not answer"
-    assert silent.probed(answered=True).is_available
-    assert silent.said(serving=True).is_available
+    assert silent.after_probe(answered=True).is_available
+    assert silent.after_word(serving=True).is_available
 
 
 def test_what_was_said_on_a_lost_connection_does_not_count_on_the_next() -> None:
-    for said in (UP.said(serving=False), UP.probed(answered=False)):
-        assert said.lost().connected().said(serving=True).is_available
-    assert not UP.lost().is_available
-    assert not UP.lost().connected().is_available
+    for said in (UP.after_word(serving=False), UP.after_probe(answered=False)):
+        assert said.after_loss().after_connecting().after_word(serving=True).is_available
+    assert not UP.after_loss().is_available
+    assert not UP.after_loss().after_connecting().is_available
 
 
 def test_an_attempt_to_connect_that_failed_settles_it_and_says_why() -> None:
-    failed = AddressState().unreached("Connection refused")
+    failed = AddressState().after_failure("Connection refused")
     assert failed.is_settled
     assert failed.trouble == "no connection: Connection refused"
 
 
 def test_the_least_bad_is_who_still_answers_then_who_is_connected() -> None:
-    standings = [UP, UP.said(serving=False), UP.probed(answered=False), UP.lost()]
+    standings = [UP, UP.after_word(serving=False), UP.after_probe(answered=False), UP.after_loss()]
     assert [each.rank for each in standings] == [0, 1, 2, 3]
 
 
 STEPS: dict[str, Callable[[AddressState], AddressState]] = {
-    "connected": AddressState.connected,
-    "lost": AddressState.lost,
-    "unreached": lambda standing: standing.unreached("why"),
-    "up": lambda standing: standing.said(serving=True),
-    "down": lambda standing: standing.said(serving=False),
-    "alive": lambda standing: standing.probed(answered=True),
-    "silent": lambda standing: standing.probed(answered=False),
+    "connected": AddressState.after_connecting,
+    "lost": AddressState.after_loss,
+    "unreached": lambda state: state.after_failure("why"),
+    "up": lambda state: state.after_word(serving=True),
+    "down": lambda state: state.after_word(serving=False),
+    "alive": lambda state: state.after_probe(answered=True),
+    "silent": lambda state: state.after_probe(answered=False),
 }
 
 
 @given(steps=st.lists(st.sampled_from(sorted(STEPS))))
 def test_an_address_is_available_exactly_where_it_has_no_trouble(steps: list[str]) -> None:
-    standing = AddressState()
+    state = AddressState()
     for step in steps:
-        standing = STEPS[step](standing)
-        assert standing.is_available == (not standing.trouble) == (standing.rank == 0)
+        state = STEPS[step](state)
+        assert state.is_available == (not state.trouble) == (state.rank == 0)

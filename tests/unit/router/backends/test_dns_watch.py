@@ -32,7 +32,7 @@ class Script:
         return answer
 
 
-async def told(*answers: list[str] | LookupFailed) -> list[list[str] | str]:
+async def take(*answers: list[str] | LookupFailed) -> list[list[str] | str]:
     """Return what is told of a name that is looked up with these answers."""
     heard: list[list[str] | str] = []
     script = Script(answers)
@@ -41,7 +41,7 @@ async def told(*answers: list[str] | LookupFailed) -> list[list[str] | str]:
         script,
         lambda _, found: heard.append(found),
         rng=random.Random(7),
-        pace=AT_ONCE,
+        intervals=AT_ONCE,
     )
     async with asyncio.TaskGroup() as tasks:
         running = tasks.create_task(following.run())
@@ -51,22 +51,22 @@ async def told(*answers: list[str] | LookupFailed) -> list[list[str] | str]:
 
 
 async def test_the_addresses_of_a_version_that_nobody_spoke_of_stay() -> None:
-    assert await told(BOTH, NO_V6) == [BOTH, ["2.2.2.2", "::1"]]
-    assert await told(BOTH, NO_V4) == [BOTH, ["::2", "1.1.1.1"]]
+    assert await take(BOTH, NO_V6) == [BOTH, ["2.2.2.2", "::1"]]
+    assert await take(BOTH, NO_V4) == [BOTH, ["::2", "1.1.1.1"]]
 
 
 async def test_they_stay_for_as_long_as_nobody_speaks_of_them_and_go_when_told_so() -> None:
-    heard = await told(BOTH, NO_V6, LookupFailed("none"), NO_V6, ["3.3.3.3"], NO_V6)
+    heard = await take(BOTH, NO_V6, LookupFailed("none"), NO_V6, ["3.3.3.3"], NO_V6)
     stays = ["2.2.2.2", "::1"]
     assert heard == [BOTH, stays, "none", stays, ["3.3.3.3"], ["2.2.2.2"]]
 
 
 async def test_where_nothing_is_known_yet_half_an_answer_is_used() -> None:
-    assert await told(NO_V6) == [["2.2.2.2"]]
+    assert await take(NO_V6) == [["2.2.2.2"]]
 
 
 async def test_half_an_answer_is_logged_once_and_again_after_a_whole_one() -> None:
     with capture_logs() as logged:
-        await told(NO_V6, NO_V6, NO_V4, NO_V4, BOTH, NO_V4)
+        await take(NO_V6, NO_V6, NO_V4, NO_V4, BOTH, NO_V4)
     assert [line["why"] for line in logged] == [str(NO_V6), str(NO_V4), str(NO_V4)]
     assert {line["event"] for line in logged} == {"lookup_half_answered"}

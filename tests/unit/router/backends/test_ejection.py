@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_router.backends.ejection import Ejections, Rules, excluded
+from coalmine_router.backends.ejection import EjectionRules, Ejections, excluded_names
 
 SECOND = 10**9
 
@@ -15,7 +15,7 @@ def middle() -> float:
 
 def fail(ejections: Ejections, name: str, times: int, now_ns: int = 0, of: int = 4) -> int:
     """Return what the last of so many failures gives."""
-    return [ejections.failed(name, now_ns, most=of // 2) for _ in range(times)][-1]
+    return [ejections.note_failure(name, now_ns, most=of // 2) for _ in range(times)][-1]
 
 
 def test_the_fifth_failure_in_a_row_puts_an_address_out_for_five_seconds() -> None:
@@ -29,23 +29,23 @@ def test_the_fifth_failure_in_a_row_puts_an_address_out_for_five_seconds() -> No
 def test_a_call_that_goes_well_ends_the_row() -> None:
     ejections = Ejections(middle)
     fail(ejections, "a", 4)
-    ejections.answered("a", 0)
+    ejections.note_answer("a", 0)
     assert fail(ejections, "a", 4) == 0
 
 
 def test_nothing_is_remembered_of_an_address_that_does_well() -> None:
     ejections = Ejections(middle)
-    ejections.answered("a", 0)
+    ejections.note_answer("a", 0)
     fail(ejections, "a", 1)
-    ejections.answered("a", 1)
+    ejections.note_answer("a", 1)
     assert not ejections.marks
 
 
 def test_an_address_returns_when_its_time_is_over_and_needs_a_new_row_to_go() -> None:
     ejections = Ejections(middle)
     fail(ejections, "a", 5)
-    assert ejections.returned(5 * SECOND - 1) == []
-    assert ejections.returned(5 * SECOND) == ["a"]
+    assert ejections.readmit_due(5 * SECOND - 1) == []
+    assert ejections.readmit_due(5 * SECOND) == ["a"]
     assert ejections.out == []
     assert ejections.next_ns is None
     assert fail(ejections, "a", 4, 5 * SECOND) == 0
@@ -57,17 +57,17 @@ def test_who_fails_again_soon_is_out_twice_as_long_up_to_five_minutes() -> None:
     for _ in range(9):
         spans.append(fail(ejections, "a", 5, now) // SECOND)
         now += spans[-1] * SECOND
-        ejections.returned(now)
+        ejections.readmit_due(now)
     assert spans == [5, 10, 20, 40, 80, 160, 300, 300, 300]
 
 
 def test_who_did_well_for_as_long_as_it_was_out_begins_at_five_seconds_again() -> None:
     ejections = Ejections(middle)
     fail(ejections, "a", 5)
-    ejections.returned(5 * SECOND)
+    ejections.readmit_due(5 * SECOND)
     assert fail(ejections, "a", 5, 6 * SECOND) == 10 * SECOND
-    ejections.returned(16 * SECOND)
-    ejections.answered("a", 17 * SECOND)
+    ejections.readmit_due(16 * SECOND)
+    ejections.note_answer("a", 17 * SECOND)
     assert fail(ejections, "a", 5, 26 * SECOND) == 5 * SECOND
 
 
@@ -77,7 +77,7 @@ def test_who_fails_all_its_calls_is_out_twice_as_long_however_few_they_are() -> 
     for _ in range(4):
         spans.append(fail(ejections, "a", 5, now) // SECOND)
         now += spans[-1] * SECOND
-        ejections.returned(now)
+        ejections.readmit_due(now)
         # Its share is small: the next row of five takes longer than it was out.
         now += 2 * spans[-1] * SECOND
     assert spans == [5, 10, 20, 40]
@@ -86,10 +86,10 @@ def test_who_fails_all_its_calls_is_out_twice_as_long_however_few_they_are() -> 
 def test_who_did_well_for_as_long_as_it_was_out_is_forgotten() -> None:
     ejections = Ejections(middle)
     fail(ejections, "a", 5)
-    ejections.returned(5 * SECOND)
-    ejections.answered("a", 9 * SECOND)
+    ejections.readmit_due(5 * SECOND)
+    ejections.note_answer("a", 9 * SECOND)
     assert "a" in ejections.marks
-    ejections.answered("a", 10 * SECOND)
+    ejections.note_answer("a", 10 * SECOND)
     assert not ejections.marks
 
 
@@ -112,7 +112,7 @@ def test_an_address_that_had_to_stay_goes_once_another_has_returned() -> None:
     ejections = Ejections(middle)
     fail(ejections, "a", 5, of=2)
     assert fail(ejections, "b", 9, of=2) == 0
-    ejections.returned(5 * SECOND)
+    ejections.readmit_due(5 * SECOND)
     assert fail(ejections, "b", 1, 5 * SECOND, of=2) == 5 * SECOND
 
 
@@ -140,7 +140,7 @@ def test_spans_are_jittered_by_a_fifth_both_ways() -> None:
 def test_of_those_that_may_get_calls_half_are_never_kept_out(
     out: list[str], names: list[str]
 ) -> None:
-    without = excluded(out, names, most=len(names) // 2)
+    without = excluded_names(out, names, most=len(names) // 2)
     assert without <= set(out) & set(names)
     assert len(without) <= len(names) / 2
     assert len(without) == min(len(set(out) & set(names)), len(names) // 2)
@@ -154,13 +154,13 @@ def test_of_those_that_may_get_calls_half_are_never_kept_out(
 def test_whatever_happens_half_stay_and_nobody_is_out_for_more_than_five_minutes(
     events: list[tuple[str, bool, int]],
 ) -> None:
-    ejections, now = Ejections(random.Random(1).random, Rules(failures=1)), 0
+    ejections, now = Ejections(random.Random(1).random, EjectionRules(failures=1)), 0
     for name, went_well, later in events:
         now += later
-        ejections.returned(now)
+        ejections.readmit_due(now)
         if went_well:
-            ejections.answered(name, now)
+            ejections.note_answer(name, now)
         else:
-            ejections.failed(name, now, most=2)
+            ejections.note_failure(name, now, most=2)
         assert len(ejections.out) <= 2
         assert all(0 <= mark.until_ns <= now + 300 * SECOND for mark in ejections.marks.values())

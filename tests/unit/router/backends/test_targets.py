@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine.errors import StartError
-from coalmine_router.backends.targets import Endpoint, Lookup, read, server_of
+from coalmine_router.backends.targets import Endpoint, Lookup, parse_target, server_of
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from coalmine_router.backends.targets import Endpoint, Lookup, read, server_of
     ],
 )
 def test_addresses_are_taken_as_they_are(target: str, connects_to: str, name: str) -> None:
-    assert read(target) == [Endpoint(connects_to, name)]
+    assert parse_target(target) == [Endpoint(connects_to, name)]
 
 
 @pytest.mark.parametrize(
@@ -37,12 +37,14 @@ def test_addresses_are_taken_as_they_are(target: str, connects_to: str, name: st
 def test_names_are_looked_up_by_the_system_or_by_whom_the_target_says(
     target: str, lookup: Lookup
 ) -> None:
-    assert read(target) == [lookup]
+    assert parse_target(target) == [lookup]
 
 
 def test_a_list_of_addresses_is_all_of_them() -> None:
     assert [
-        each.name for each in read("ipv4:1.1.1.1:80,2.2.2.2:81") if isinstance(each, Endpoint)
+        each.name
+        for each in parse_target("ipv4:1.1.1.1:80,2.2.2.2:81")
+        if isinstance(each, Endpoint)
     ] == [
         "1.1.1.1:80",
         "2.2.2.2:81",
@@ -52,7 +54,7 @@ def test_a_list_of_addresses_is_all_of_them() -> None:
 @pytest.mark.parametrize("target", ["model", "dns:///model", "ipv4:1.1.1.1", "dns://1.1.1.1/x"])
 def test_a_target_without_a_port_is_refused(target: str) -> None:
     with pytest.raises(StartError, match="expected host:port"):
-        read(target)
+        parse_target(target)
 
 
 def test_an_address_of_a_name_is_asked_for_and_trusted_by_the_name() -> None:
@@ -86,7 +88,7 @@ def test_a_dns_server_by_name_is_refused(server: str) -> None:
 def test_the_same_address_is_one_by_whatever_target(ip: object, port: int) -> None:
     host = f"[{ip}]" if ":" in str(ip) else str(ip)
     scheme = "ipv6" if ":" in str(ip) else "ipv4"
-    [plain], [named] = read(f"{host}:{port}"), read(f"{scheme}:{host}:{port}")
+    [plain], [named] = parse_target(f"{host}:{port}"), parse_target(f"{scheme}:{host}:{port}")
     looked_up = Lookup("model", port).endpoint(str(ip))
     assert isinstance(plain, Endpoint)
     assert isinstance(named, Endpoint)

@@ -6,7 +6,7 @@ from coalmine.clock import Clock
 from coalmine_router.backends.address import Address
 from coalmine_router.backends.address_state import AddressState
 from coalmine_router.backends.backend_access import BackendAccess
-from coalmine_router.backends.ejection import Rules
+from coalmine_router.backends.ejection import EjectionRules
 from coalmine_router.backends.endpoint_pool import EndpointPool, PoolSurroundings
 from coalmine_router.backends.intervals import Intervals
 from coalmine_router.backends.variant_endpoints import VariantEndpoints
@@ -15,7 +15,7 @@ from coalmine_router.table import Backend
 from tests.doubles.clock import HandClock
 
 SECOND = 10**9
-UP = AddressState().connected().said(serving=True)
+UP = AddressState().after_connecting().after_word(serving=True)
 
 
 class NoClock:
@@ -38,11 +38,13 @@ def middle() -> float:
 def pool(count: int) -> EndpointPool:
     targets = tuple(f"10.0.0.{n}:80" for n in range(count))
     nothing: Any = None  # it does not run, and nobody calls
-    world = PoolSurroundings(rng=nothing, resolver=nothing, news=ChangeSignal(), pace=Intervals())
+    world = PoolSurroundings(
+        rng=nothing, resolver=nothing, changes=ChangeSignal(), intervals=Intervals()
+    )
     return EndpointPool(BackendAccess(Backend("blue", targets), lambda *_, **__: nothing), world)
 
 
-def lane(
+def endpoints(
     of: EndpointPool,
     *,
     clock: Clock | None = None,
@@ -54,107 +56,107 @@ def lane(
         of,
         clock=clock or HandClock(),
         chance=chance,
-        rules=Rules(),
+        rules=EjectionRules(),
         has_stand_in=has_stand_in,
-        ejected=lambda: None,
+        on_ejection=lambda: None,
     )
 
 
 def up(of: EndpointPool) -> list[Address]:
     for address in of.known:
-        address.stands(UP)
+        address.set_state(UP)
     return list(of.known)
 
 
 def test_with_one_address_no_chance_is_drawn_and_no_clock_is_read() -> None:
     blue = pool(1)
-    stable = lane(blue, chance=no_chance)
+    stable = endpoints(blue, chance=no_chance)
     stable._clock = NoClock()
     assert stable.pick() is None
     [only] = up(blue)
     assert stable.is_ready
     assert stable.pick() is only
-    stable.answered(only)
-    assert stable.other(only) is None
+    stable.note_answer(only)
+    assert stable.pick_other(only) is None
 
 
 def test_without_any_available_the_least_bad_is_picked_for_who_must_go_somewhere() -> None:
     blue = pool(4)
-    stable = lane(blue)
+    stable = endpoints(blue)
     lost, silent, down, busier = blue.known
-    silent.stands(UP.probed(answered=False))
-    down.stands(UP.said(serving=False))
-    busier.stands(UP.said(serving=False))
+    silent.set_state(UP.after_probe(answered=False))
+    down.set_state(UP.after_word(serving=False))
+    busier.set_state(UP.after_word(serving=False))
     busier.outstanding = 5
     assert stable.pick() is None
     assert stable.pick_any() is down
-    down.stands(AddressState())
-    busier.stands(AddressState())
+    down.set_state(AddressState())
+    busier.set_state(AddressState())
     assert stable.pick_any() is silent
-    silent.stands(AddressState())
+    silent.set_state(AddressState())
     assert stable.pick_any() in {lost, silent, down}
 
 
 def test_an_ejected_address_returns_by_the_clock() -> None:
     blue, clock = pool(2), HandClock()
-    stable = lane(blue, clock=clock)
+    stable = endpoints(blue, clock=clock)
     bad, good = up(blue)
     for _ in range(5):
-        stable.failed(bad)
+        stable.note_failure(bad)
     assert stable.pick() is good
-    assert stable.other(good) is None
+    assert stable.pick_other(good) is None
     assert stable.next_ns == 5 * SECOND
     clock.now_ns = 5 * SECOND
-    stable.look()
+    stable.readmit()
     assert stable.counts == (2, 2)
     assert stable.next_ns is None
 
 
 async def test_where_others_are_lost_too_an_ejected_address_gets_calls_again() -> None:
     blue = pool(2)
-    stable = lane(blue)
+    stable = endpoints(blue)
     bad, good = up(blue)
     for _ in range(5):
-        stable.failed(bad)
-    good.stands(UP.lost())
+        stable.note_failure(bad)
+    good.set_state(UP.after_loss())
     assert stable.pick() is bad
 
 
 async def test_an_address_that_is_lost_anyway_is_not_ejected() -> None:
     blue = pool(4)
-    stable = lane(blue)
+    stable = endpoints(blue)
     first = up(blue)[0]
-    first.stands(UP.lost())
+    first.set_state(UP.after_loss())
     for _ in range(9):
-        stable.failed(first)
-    first.stands(UP)
+        stable.note_failure(first)
+    first.set_state(UP)
     assert stable.counts == (4, 4)
 
 
 async def test_an_ejected_address_says_that_it_is_ready_all_the_same() -> None:
     blue = pool(3)
-    stable = lane(blue)
-    ejected, lost, unready = up(blue)
+    stable = endpoints(blue)
+    on_ejection, lost, unready = up(blue)
     for _ in range(5):
-        stable.failed(ejected)
-    lost.stands(UP.lost())
-    unready.stands(UP.said(serving=False))
-    assert stable.ready == (ejected,)
+        stable.note_failure(on_ejection)
+    lost.set_state(UP.after_loss())
+    unready.set_state(UP.after_word(serving=False))
+    assert stable.ready == (on_ejection,)
 
 
-def test_a_lane_that_is_gone_hears_no_more() -> None:
+def test_endpoints_that_are_gone_hear_no_more() -> None:
     blue = pool(1)
-    stable = lane(blue)
-    stable.leave()
+    stable = endpoints(blue)
+    stable.retire()
     up(blue)
     assert not stable.is_ready
 
 
 def test_troubles_are_the_first_few_and_each_is_cut_short() -> None:
     blue = pool(6)
-    stable = lane(blue)
+    stable = endpoints(blue)
     for address in blue.known:
-        address.stands(AddressState().unreached("x" * 500))
+        address.set_state(AddressState().after_failure("x" * 500))
     assert len(stable.troubles) == 4
     assert stable.troubles[-1] == "and 3 more"
     assert max(map(len, stable.troubles)) == 300
@@ -166,10 +168,10 @@ def test_a_lone_address_is_out_only_where_another_variant_stands_in(has_stand_in
     of = pool(1)
     (only,) = up(of)
     clock = HandClock()
-    way = lane(of, clock=clock, has_stand_in=has_stand_in)
+    way = endpoints(of, clock=clock, has_stand_in=has_stand_in)
     for _ in range(5):
-        way.failed(only)
+        way.note_failure(only)
     assert way.is_ready is not has_stand_in
     clock.now_ns += 5 * SECOND
-    way.look()
+    way.readmit()
     assert way.is_ready

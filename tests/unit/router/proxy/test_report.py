@@ -42,7 +42,7 @@ class NamedAddress:
 
 
 class NamedLanes:
-    def lane(self, route: str, variant: str) -> Any:
+    def endpoints(self, route: str, variant: str) -> Any:
         return NamedLane({"stable": "blue", "canary": "green"}[variant])
 
 

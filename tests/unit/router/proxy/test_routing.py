@@ -24,7 +24,7 @@ class NamedLanes:
     def __init__(self) -> None:
         self._known: dict[str, NamedLane] = {}
 
-    def lane(self, route: str, variant: str) -> Any:
+    def endpoints(self, route: str, variant: str) -> Any:
         where = f"{route}/{variant}"
         return self._known.setdefault(where, NamedLane(where))
 
@@ -108,7 +108,7 @@ def test_a_variant_sets_its_model_and_version_and_stamps_answers_with_its_name()
     told = oip.ModelInferRequest.FromString(asked + canary.override)
     assert (told.model_name, told.model_version) == ("next", "2")
     assert canary.stamp == (("x-coalmine-variant", "canary"), ("x-coalmine-revision", "7"))
-    assert canary.lane is LANES.lane("digits", "canary")
+    assert canary.endpoints is LANES.endpoints("digits", "canary")
 
 
 def test_requests_of_another_service_are_left_as_they_are() -> None:
