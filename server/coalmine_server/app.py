@@ -34,9 +34,10 @@ from coalmine_server.extensions import Changes, Extensions, NoChanges
 from coalmine_server.figures.metrics import Metrics
 from coalmine_server.fleet.member import Alone, Member, Membership
 from coalmine_server.fleet.worker_slot import WorkerSlot
-from coalmine_server.listener import ServerListener
+from coalmine_server.grpc_front.listener import ServerListener
+from coalmine_server.grpc_front.method_access import ROLES
+from coalmine_server.grpc_front.servicer import Servicer
 from coalmine_server.loader import Loader
-from coalmine_server.method_access import ROLES
 from coalmine_server.model_control import ModelControl
 from coalmine_server.overview import Overview, Own
 from coalmine_server.poll import Poller
@@ -79,8 +80,8 @@ class Process:
         self._metrics = Metrics()
         self._health = Health()
         self._registry = Registry()
-        self._services: list[Service] = []
-        self._hold = AnswerGate()
+        self._servicers: list[Servicer] = []
+        self._gate = AnswerGate()
         self.is_stuck = False  # a model's forward that never returns
 
     async def serve(self, stop: Stop) -> None:
@@ -96,18 +97,21 @@ class Process:
         exporting = _exporting(config.traces, self._metrics, ending)
         with exporting as spans, self._exposing(stop) as http:
             calls = self._account(spans)
-            service = self._maker(calls)
+            service = InferenceService(self._registry, calls, self._gate)
+            servicer = partial(self._servicer, service)
             own = Own(self._registry, self._metrics.memory)
             access = (
                 None
                 if config.tokens is None
                 else Authorization.by(config.tokens, ROLES, self._clock)
             )
-            door = self._door(member.changes(control), member.overview(own), service, access)
-            self._metrics.registry.register(StreamRefused("coalmine_server", *door.limits))
+            listener = self._listener(
+                member.changes(control), member.overview(own), servicer, access
+            )
+            self._metrics.registry.register(StreamRefused("coalmine_server", *listener.limits))
             await self._tell_health()
-            async with self._closing(door, control):
-                addresses = await door.open() if member.listens_early else {}
+            async with self._closing(listener, control):
+                addresses = await listener.open() if member.listens_early else {}
                 opening = control.open(
                     lenient=config.is_lenient,
                     unloaded=unloaded,
@@ -115,13 +119,13 @@ class Process:
                 )
                 if await lifecycle.unless_stopped(stop, opening):
                     await self._tell_health()
-                    joined = member.joined(control, service(control, own))
+                    joined = member.joined(control, servicer(control, own))
                     async with (
                         control.taking_changes(),
                         joined,
                         _beside(calls, access, self._certificates()),
                     ):
-                        addresses = addresses or await door.open()
+                        addresses = addresses or await listener.open()
                         self._ready(http=http, **addresses)
                         await lifecycle.unless_stopped(stop, poller.run(config.poll_s))
 
@@ -130,20 +134,23 @@ class Process:
         self._announce(**addresses)
 
     @contextlib.asynccontextmanager
-    async def _closing(self, door: ServerListener, control: ModelControl) -> AsyncIterator[None]:
+    async def _closing(
+        self, listener: ServerListener, control: ModelControl
+    ) -> AsyncIterator[None]:
         try:
             yield
         finally:
             began_ns = self._clock.monotonic_ns()
-            await door.close(self._hold, self._refuse)
+            await listener.close(self._gate, self._refuse)
             self.is_stuck = not control.close(timeout_s=_THREADS_END_S)
             if self.is_stuck:
                 waited_s = (self._clock.monotonic_ns() - began_ns) / 1e9
                 _log.error("forward_never_returned", waited_s=round(waited_s, 1))
 
     def _refuse(self) -> None:
-        for service in self._services:
-            service.drain()
+        self._registry.drain()
+        for each in self._servicers:
+            each.drain()
 
     async def _told(self, name: str, serves: bool) -> None:  # noqa: FBT001 - a callback's
         await lifecycle.set_serving(self._health, f"model/{name}", serving=serves)
@@ -188,32 +195,30 @@ class Process:
         calls = Calls(
             clock=self._clock,
             spans=spans,
-            answered_unknown=self._metrics.unknown_model(),
+            count_unknown=self._metrics.unknown_model(),
             bounds=self._config.bounds,
         )
         self._metrics.watch_in_flight(lambda: calls.in_flight, lambda: calls.in_flight_bytes)
         return calls
 
-    def _maker(self, calls: Calls) -> Callable[[Changes, Overview], "Service"]:
-        """Return what makes a service; all of them count as one."""
-
-        def service(changes: Changes, overview: Overview) -> Service:
-            made = Service(self._registry, changes, overview, calls, self._hold)
-            self._services.append(made)
-            return made
-
-        return service
+    def _servicer(
+        self, service: InferenceService, changes: Changes, overview: Overview
+    ) -> Servicer:
+        """Return a new servicer, which is drained with all others."""
+        servicer = Servicer(service, Extensions(self._registry, changes, overview))
+        self._servicers.append(servicer)
+        return servicer
 
     def _certificates(self) -> CertificateDates:
         dates = CertificateDates(files_shown(self._config.tls), "coalmine_server", self._clock)
         self._metrics.registry.register(dates)
         return dates
 
-    def _door(
+    def _listener(
         self,
         changes: Changes,
         overview: Overview,
-        service: Callable[[Changes, Overview], "Service"],
+        servicer: Callable[[Changes, Overview], Servicer],
         access: Authorization | None,
     ) -> ServerListener:
         """Return what listens; changes are made where the configuration says, if at all."""
@@ -221,28 +226,13 @@ class Process:
         if not config.allow_load:
             changes = NoChanges("it needs --allow-load")
         if config.admin_listen is None:
-            main = service(changes, overview)
+            main = servicer(changes, overview)
             return ServerListener(
                 config, self._health, main, None, access=access, clock=self._clock
             )
         elsewhere = NoChanges(f"it is at the admin listener, {config.admin_listen}")
-        main, admin = service(elsewhere, overview), service(changes, overview)
+        main, admin = servicer(elsewhere, overview), servicer(changes, overview)
         return ServerListener(config, self._health, main, admin, access=access, clock=self._clock)
-
-
-class Service(InferenceService, Extensions):
-    """Both halves of the protocol, over one registry."""
-
-    def __init__(
-        self,
-        registry: Registry,
-        changes: Changes,
-        overview: Overview,
-        calls: Calls,
-        hold: AnswerGate,
-    ) -> None:
-        Extensions.__init__(self, registry, changes, overview)
-        InferenceService.__init__(self, registry, calls, hold)
 
 
 @contextlib.asynccontextmanager

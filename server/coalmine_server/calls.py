@@ -3,19 +3,18 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 
 from coalmine.clock import Clock
 from coalmine.errors import CoalmineError, ModelFailed, Overloaded
 from coalmine.limits import bytes_while_sent
-from coalmine.status import Context
 from coalmine.trace_context import trace_ids
 from coalmine_server.batching.request_queue import Pending
 from coalmine_server.config import Bounds
 from coalmine_server.registry import Version
-from coalmine_server.spans import Recorder, RequestRecord, Traced
+from coalmine_server.spans import Metadata, Recorder, RequestRecord, Traced
 from coalmine_server.wire.requests import InferRequest
 
 _log = structlog.get_logger(__name__)
@@ -23,31 +22,46 @@ _log = structlog.get_logger(__name__)
 _AROUND_BYTES: Final = 256  # what a stream puts around an answer
 
 
+class Caller(Protocol):
+    """The other end of a call, as the front that took the call knows it."""
+
+    def metadata(self) -> Metadata:
+        """Return the pairs that came beside the request, such as its traceparent."""
+        ...
+
+    def remaining_s(self) -> float | None:
+        """Return how long the caller still waits; None: for ever."""
+        ...
+
+    def when_read(self, callback: Callable[[], None]) -> None:
+        """Call back once the caller has its answer, or is gone."""
+        ...
+
+
 @dataclass(slots=True)
 class Call:
     """What is known of one call so far; monotonic nanoseconds."""
 
     request: InferRequest
-    context: Context
+    caller: Caller
     method: str
     begun_ns: int
-    answered: Callable[[str, int], None]
+    count_answer: Callable[[str, int], None]
     deadline_ns: int | None
     traced: Traced | None = None
     version: Version | None = None
     pending: Pending | None = None
 
-    def is_for(self, version: Version) -> None:
+    def assign_version(self, version: Version) -> None:
         """Count the call to a version from now on."""
-        self.version, self.answered = version, version.metrics.answered
+        self.version, self.count_answer = version, version.metrics.answered
 
-    def lasts_no_longer_than(self, timeout_ns: int | None) -> int | None:
-        """Return the deadline, which the request's own time-out may only shorten."""
+    def shorten_deadline(self, timeout_ns: int | None) -> None:
+        """Let the request's own time-out bring the deadline forward, never back."""
         if timeout_ns is not None:
             own_ns = self.begun_ns + timeout_ns
             known_ns = self.deadline_ns
             self.deadline_ns = own_ns if known_ns is None else min(known_ns, own_ns)
-        return self.deadline_ns
 
 
 class Calls:
@@ -58,28 +72,28 @@ class Calls:
         *,
         clock: Clock,
         spans: Recorder,
-        answered_unknown: Callable[[str, int], None],
+        count_unknown: Callable[[str, int], None],
         bounds: Bounds,
     ) -> None:
         self._clock = clock
         self._spans = spans
-        self._answered_unknown = answered_unknown
+        self._count_unknown = count_unknown
         self._bounds = bounds
         self.in_flight = 0
         self.in_flight_bytes = 0
         self._unread_bytes = 0
 
-    def begin(self, request: InferRequest, context: Context, method: str) -> Call:
-        """Return a new call, in flight until `end`."""
+    def begin(self, request: InferRequest, caller: Caller, method: str) -> Call:
+        """Take a call, which is in flight until `end`, and return what is known of it."""
         now_ns = self._clock.monotonic_ns()
-        remaining_s = context.time_remaining()
+        remaining_s = caller.remaining_s()
         deadline_ns = None if remaining_s is None else now_ns + int(remaining_s * 1e9)
         traced = None
         if self._spans.is_on:
-            traced = self._spans.begin(context.invocation_metadata() or ())
+            traced = self._spans.begin(caller.metadata())
         self.in_flight += 1
         self.in_flight_bytes += request.size
-        return Call(request, context, method, now_ns, self._answered_unknown, deadline_ns, traced)
+        return Call(request, caller, method, now_ns, self._count_unknown, deadline_ns, traced)
 
     def check_bounds(self) -> None:
         """Raise Overloaded where more is in flight than may be."""
@@ -95,23 +109,22 @@ class Calls:
                 f"requests and unread answers of {most} bytes are in flight, the most there may be"
             )
 
-    def hold_bytes(self, size: int) -> None:
+    def track_bytes(self, size: int) -> None:
         """Count bytes more, or fewer, that wait to be read: they are in flight like requests."""
         self._unread_bytes += size
         self.in_flight_bytes += size
 
-    def count_until_read(self, request: InferRequest, answer: bytes, context: Context) -> bytes:
-        """Return `answer`, counted until its caller has it or is gone, with what it answers."""
+    def count_until_read(self, request: InferRequest, answer: bytes, caller: Caller) -> None:
+        """Count an answer and its request until the caller has read the answer or is gone."""
         size = request.size + bytes_while_sent(answer)
-        self.hold_bytes(size)
-        context.add_done_callback(lambda _: self.hold_bytes(-size))  # type: ignore[arg-type]  # the stubs' fault
-        return answer
+        self.track_bytes(size)
+        caller.when_read(lambda: self.track_bytes(-size))
 
-    def check_answer(self, version: Version, answer: bytes) -> bytes:
-        """Return what gRPC lets through. Raises Overloaded for more: gRPC would end a stream.
+    def check_answer(self, version: Version, answer: bytes) -> None:
+        """Raise Overloaded for an answer over the limit of a message: gRPC would end a stream.
 
-        So it does where the answer doesn't fit beside others that nobody has read. How large one
-        is, nobody knows before: one that no other is beside always fits.
+        The same holds where the answer doesn't fit beside others that nobody has read. Its size is
+        unknown before it is there, so an answer without others beside it always fits.
         """
         if self._unread_bytes:
             self._check_bytes(self.in_flight_bytes + bytes_while_sent(answer))
@@ -121,44 +134,43 @@ class Calls:
                 f"{version.signature.label}: the answer takes {len(answer)} bytes, "
                 f"at most {most} can be sent"
             )
-        return answer
 
     def end(self, call: Call, error: BaseException | None = None) -> None:
         """Count, log and trace a call that is over; `error` is what it is answered with."""
         self.in_flight -= 1
         self.in_flight_bytes -= call.request.size
         now_ns = self._clock.monotonic_ns()
-        code, message = ("OK", "") if error is None else _told(error, call, now_ns)
-        call.answered(code, now_ns - call.begun_ns)
+        code, text = ("OK", "") if error is None else _status_of(error, call, now_ns)
+        call.count_answer(code, now_ns - call.begun_ns)
         if isinstance(error, ModelFailed):
             _log_failed(error, call)
         if call.traced is not None:
-            self._spans.record(self._exchange(call, call.traced, code, message))
+            self._spans.record(self._record_of(call, call.traced, code, text))
 
-    def _exchange(self, call: Call, traced: Traced, code: str, message: str) -> RequestRecord:
+    def _record_of(self, call: Call, traced: Traced, code: str, text: str) -> RequestRecord:
         # Durations come from the monotonic clock; the wall clock may jump, so it is read once.
         ended_ns = self._clock.wall_ns()
         offset_ns = ended_ns - self._clock.monotonic_ns()
-        asked = call.request.message
-        exchange = RequestRecord(
+        message = call.request.message
+        record = RequestRecord(
             traced=traced,
             begun_ns=call.begun_ns + offset_ns,
             method=call.method,
             ended_ns=ended_ns,
-            model=asked.model_name,
-            version=asked.model_version,
-            request_id=asked.id,
+            model=message.model_name,
+            version=message.model_version,
+            request_id=message.id,
             code=code,
-            message=message,
+            message=text,
         )
         if call.version is not None:
-            exchange.version = str(call.version.file.version)
+            record.version = str(call.version.file.version)
         if call.pending is not None:
-            _add_times(exchange, call.pending, offset_ns)
-        return exchange
+            _add_times(record, call.pending, offset_ns)
+        return record
 
 
-def _told(error: BaseException, call: Call, now_ns: int) -> tuple[str, str]:
+def _status_of(error: BaseException, call: Call, now_ns: int) -> tuple[str, str]:
     """Return the code and text that the caller gets for `error`."""
     if isinstance(error, CoalmineError):
         return error.code, str(error)
@@ -169,18 +181,18 @@ def _told(error: BaseException, call: Call, now_ns: int) -> tuple[str, str]:
     return "INTERNAL", type(error).__name__
 
 
-def _add_times(exchange: RequestRecord, pending: Pending, offset_ns: int) -> None:
-    exchange.queued_ns = pending.arrived_ns + offset_ns
+def _add_times(record: RequestRecord, pending: Pending, offset_ns: int) -> None:
+    record.queued_ns = pending.arrived_ns + offset_ns
     batch = pending.batch
     if batch is None:
         return
-    exchange.batch_rows, exchange.batch = batch.rows, batch.traced
-    exchange.started_ns = batch.started_ns + offset_ns
+    record.batch_rows, record.batch = batch.rows, batch.traced
+    record.started_ns = batch.started_ns + offset_ns
     if batch.ended_ns:
-        exchange.computed_ns = batch.ended_ns + offset_ns
+        record.computed_ns = batch.ended_ns + offset_ns
 
 
 def _log_failed(error: ModelFailed, call: Call) -> None:
     traced = call.traced
-    ids = traced.ids() if traced else trace_ids(call.context.invocation_metadata() or ())
+    ids = traced.ids() if traced else trace_ids(call.caller.metadata())
     _log.warning("model_failed", reason=str(error), exc_info=error.__cause__, **ids)

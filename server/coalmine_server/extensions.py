@@ -1,13 +1,9 @@
 """Triton's methods beside the core: what a model is, what there is, and changing that."""
-# The names and arguments of the methods are the protocol's.
-# ruff: noqa: ARG002
 
-from typing import Any, Final, Protocol
+from typing import Final, Protocol
 
 from coalmine.errors import InvalidRequest, NotOffered
 from coalmine.inference import inference_pb2 as pb
-from coalmine.inference import inference_pb2_grpc as pb_grpc
-from coalmine.status import Context, answering
 from coalmine.tensors import BYTES
 from coalmine_server.config import PLATFORM, ModelConfig, TensorConfig, VersionPolicy
 from coalmine_server.overview import Overview
@@ -34,31 +30,29 @@ class NoChanges:
     def __init__(self, reason: str) -> None:
         self._reason = reason
 
-    async def load(self, name: str) -> None:
+    async def load(self, name: str) -> None:  # noqa: ARG002 - all are refused
         """Refuse."""
         raise NotOffered(f"loading is not offered: {self._reason}")
 
-    async def unload(self, name: str) -> None:
+    async def unload(self, name: str) -> None:  # noqa: ARG002 - all are refused
         """Refuse."""
         raise NotOffered(f"unloading is not offered: {self._reason}")
 
 
-class Extensions(pb_grpc.GRPCInferenceServiceServicer):
-    """The methods that Triton adds, but for inference over a stream."""
+class Extensions:
+    """What Triton adds to the protocol: configurations, the repository and statistics."""
 
     def __init__(self, registry: Registry, changes: Changes, overview: Overview) -> None:
         self._served = registry
         self._changes = changes
         self._overview = overview
 
-    @answering
-    async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> Any:
+    def model_config(self, name: str, version: str) -> pb.ModelConfigResponse:
         """Return a model's config in Triton's words."""
-        version = self._served.find(request.name, request.version)
-        return pb.ModelConfigResponse(config=_config(request.name, version.config))
+        found = self._served.find(name, version)
+        return pb.ModelConfigResponse(config=_config(name, found.config))
 
-    @answering
-    async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> Any:
+    async def index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
         """Return every version that is served, was or is to be, its state and why."""
         _check_repository(request.repository_name)
         rows = await self._overview.index()
@@ -66,36 +60,27 @@ class Extensions(pb_grpc.GRPCInferenceServiceServicer):
             models=[each for each in rows if each.state == "READY" or not request.ready]
         )
 
-    @answering
-    async def RepositoryModelLoad(
-        self, request: pb.RepositoryModelLoadRequest, context: Context
-    ) -> Any:
+    async def load(self, request: pb.RepositoryModelLoadRequest) -> None:
         """Load a model, or what has changed of it; return once it serves."""
         _check_repository(request.repository_name)
         for name in request.parameters:
             raise NotOffered(f"parameter '{name}' is not offered: a model is what its folder says")
         await self._changes.load(request.model_name)
-        return pb.RepositoryModelLoadResponse()
 
-    @answering
-    async def RepositoryModelUnload(
-        self, request: pb.RepositoryModelUnloadRequest, context: Context
-    ) -> Any:
+    async def unload(self, request: pb.RepositoryModelUnloadRequest) -> None:
         """Unload a model; return once what it had begun is answered, and its memory is back."""
         _check_repository(request.repository_name)
         for name in request.parameters:
             if name != _DEPENDENTS:  # tritonclient always sends it; nothing depends on a model here
                 raise NotOffered(f"parameter '{name}' is not offered")
         await self._changes.unload(request.model_name)
-        return pb.RepositoryModelUnloadResponse()
 
-    @answering
-    async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> Any:
+    async def statistics(self, name: str, version: str) -> pb.ModelStatisticsResponse:
         """Return what was counted of one version, of all of a model's, or of all there are."""
-        if request.version and not request.name:
-            raise InvalidRequest(f"version '{request.version}' of which model? The name is empty")
-        found = await self._overview.statistics(request.name, request.version)
-        return pb.ModelStatisticsResponse(model_stats=found)
+        if version and not name:
+            raise InvalidRequest(f"version '{version}' of which model? The name is empty")
+        rows = await self._overview.statistics(name, version)
+        return pb.ModelStatisticsResponse(model_stats=rows)
 
 
 def _config(name: str, config: ModelConfig) -> pb.ModelConfig:

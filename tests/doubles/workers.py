@@ -8,11 +8,13 @@ from typing import Any
 
 from coalmine.errors import CoalmineError
 from coalmine.inference import inference_pb2 as pb
-from coalmine_server.extensions import Extensions
+from coalmine.process.answer_gate import AnswerGate
+from coalmine_server.figures.metrics import Metrics
 from coalmine_server.fleet.member import Member
 from coalmine_server.fleet.worker_slot import WorkerSlot
 from coalmine_server.overview import Row
 from coalmine_server.registry import Registry
+from tests.doubles.servicers import servicer_over
 
 
 @dataclass
@@ -67,7 +69,9 @@ class Worker:
 
     @asynccontextmanager
     async def joined(self) -> AsyncIterator[None]:
-        servicer = Extensions(Registry(), self.control, self.known)  # type: ignore[abstract]  # the other half is not asked
+        servicer = servicer_over(
+            Registry(), self.control, self.known, metrics=Metrics(), gate=AnswerGate()
+        )
         async with self.member.joined(self.control, servicer):
             yield
 

@@ -13,7 +13,7 @@ from coalmine.limits import STREAMS_MAX
 from coalmine_router.channels import CONTROL_SERVER_OPTIONS
 from coalmine_router.proxy.listener import DATA_SERVER_OPTIONS
 from coalmine_server.config import ServerConfig
-from coalmine_server.listener import options_of
+from coalmine_server.grpc_front.listener import options_of
 from tests.doubles.raw_http2 import reset_streams
 from tests.doubles.waiting import eventually
 

@@ -17,14 +17,12 @@ from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.listener.health import Health
 from coalmine.process.answer_gate import AnswerGate
 from coalmine.tensors import Array
-from coalmine_server.app import Service
-from coalmine_server.calls import Calls
 from coalmine_server.config import Bounds, ServerConfig
-from coalmine_server.listener import ServerListener
+from coalmine_server.grpc_front.listener import ServerListener
 from coalmine_server.overview import Own
-from coalmine_server.spans import NoSpanRecorder
 from tests.doubles.model_rig import ModelRig
 from tests.doubles.server_rig import ServerRig, infer_request, pixels, serving
+from tests.doubles.servicers import servicer_over
 from tests.models import Lies, Linear, Raises, config, write_model
 
 Code = grpc.StatusCode
@@ -104,21 +102,15 @@ async def test_a_model_that_is_loading_is_unavailable(tmp_path: Path) -> None:
 @asynccontextmanager
 async def answering(rig: ModelRig) -> AsyncIterator[grpc.aio.Channel]:
     """Yield a channel to a service over what `rig` has, whatever its state."""
-    clock, hold = SystemClock(), AnswerGate()
-    calls = Calls(
-        clock=clock,
-        spans=NoSpanRecorder(),
-        answered_unknown=rig.metrics.unknown_model(),
-        bounds=Bounds(),
-    )
+    gate = AnswerGate()
     own = Own(rig.registry, rig.metrics.memory)
-    service = Service(rig.registry, rig.control, own, calls, hold)
+    servicer = servicer_over(rig.registry, rig.control, own, metrics=rig.metrics, gate=gate)
     settings = ServerConfig(Path(), "127.0.0.1:0", "127.0.0.1:0", grace_s=1)
-    door = ServerListener(settings, Health(), service, None, access=None, clock=clock)
-    addresses = await door.open()
+    listener = ServerListener(settings, Health(), servicer, None, access=None, clock=SystemClock())
+    addresses = await listener.open()
     async with grpc.aio.insecure_channel(addresses["grpc"]) as channel:
         yield channel
-    await door.close(hold, service.drain)
+    await listener.close(gate, servicer.drain)
 
 
 @pytest.mark.parametrize(

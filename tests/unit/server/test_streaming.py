@@ -7,7 +7,7 @@ import pytest
 
 from coalmine.errors import InvalidRequest, Unavailable
 from coalmine.inference import inference_pb2 as pb
-from coalmine_server.streaming import FINAL, StreamCalls
+from coalmine_server.grpc_front.streaming import FINAL, StreamCalls
 from coalmine_server.wire.requests import InferRequest
 
 
@@ -90,16 +90,16 @@ class Bench:
     def __init__(self, group: asyncio.TaskGroup, in_flight_max: int = 4) -> None:
         self.call = FakeCall()
         self.model = Model()
-        self.held_bytes = 0
+        self.unsent_bytes = 0
         self.streams = StreamCalls(
-            self.model.answer, self._hold, in_flight_max=in_flight_max, unsent_bytes_max=1000
+            self.model.answer, self._track, in_flight_max=in_flight_max, unsent_bytes_max=1000
         )
         context: Any = self.call
         self.serving = group.create_task(self._ended(context))
         self.error: Exception | None = None
 
-    def _hold(self, size: int) -> None:
-        self.held_bytes += size
+    def _track(self, size: int) -> None:
+        self.unsent_bytes += size
 
     async def _ended(self, context: Any) -> None:
         try:
@@ -300,7 +300,7 @@ async def test_a_caller_who_does_not_read_is_not_answered_far_ahead() -> None:
         await settled()
         bench.model.finish("a", "b")
         await settled()
-        assert bench.held_bytes > 1200, "what waits to be sent is in flight"
+        assert bench.unsent_bytes > 1200, "what waits to be sent is in flight"
         bench.call.ask("c")
         await settled()
         assert list(bench.model.running) == ["a", "b", "c"], "one that was read before"
@@ -312,7 +312,7 @@ async def test_a_caller_who_does_not_read_is_not_answered_far_ahead() -> None:
         assert "d" in bench.model.running
         bench.model.finish("c", "d")
         bench.call.end()
-    assert bench.held_bytes == 0
+    assert bench.unsent_bytes == 0
     assert bench.call.ids == ["a", "b", "c", "d"]
 
 
@@ -325,4 +325,4 @@ async def test_a_caller_who_is_gone_ends_the_stream_without_a_word() -> None:
         bench.model.finish("a")
     assert bench.error is None
     assert bench.model.cancelled == ["b", "c"]
-    assert bench.held_bytes == 0
+    assert bench.unsent_bytes == 0

@@ -12,16 +12,16 @@ from coalmine.access.authorization import Authorization, Guarded
 from coalmine.access.listening import OPTIONS_REMEDY, listen
 from coalmine.clock import Clock
 from coalmine.inference import SERVICE, inference_pb2
-from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.limits import FLOOD_LIMITS, PING_LIMITS, message_limits
 from coalmine.listener.health import Health
 from coalmine.listener.readable import Readable
 from coalmine.listener.reflection import reflect, reflection_limit
 from coalmine.process import lifecycle
 from coalmine.process.answer_gate import AnswerGate
-from coalmine_server.audit import audit_of
 from coalmine_server.config import ServerConfig
-from coalmine_server.methods import handlers
+from coalmine_server.grpc_front.handlers import handlers
+from coalmine_server.grpc_front.method_access import audit_of
+from coalmine_server.grpc_front.servicer import Servicer
 
 _PING_TIMEOUT_MS: Final = 20_000
 
@@ -33,8 +33,8 @@ class ServerListener:
         self,
         config: ServerConfig,
         health: Health,
-        service: pb_grpc.GRPCInferenceServiceServicer,
-        admin: pb_grpc.GRPCInferenceServiceServicer | None,
+        main: Servicer,
+        admin: Servicer | None,
         *,
         access: Authorization | None,
         clock: Clock,
@@ -45,8 +45,8 @@ class ServerListener:
         self.limits = (health.limit, self._reflections)
         self._access = access
         self._audit = audit_of(None if access is None else access.principal, clock)
-        self._main = self._offering(service)
-        self._admin = None if admin is None else self._offering(admin)
+        self._main = self._server_of(main)
+        self._admin = None if admin is None else self._server_of(admin)
 
     async def open(self) -> dict[str, str]:
         """Listen and answer; return the addresses by what is said there. Raises StartError."""
@@ -58,27 +58,27 @@ class ServerListener:
             await server.start()
         return addresses
 
-    async def close(self, hold: AnswerGate, refuse: Callable[[], None]) -> None:
+    async def close(self, gate: AnswerGate, refuse: Callable[[], None]) -> None:
         """Let what is in flight finish within the grace period, and end.
 
-        `hold` has the services keep their answers back; `refuse` has them take no more.
+        `gate` has the services keep their answers back; `refuse` has them take no more.
         """
         grace_s = self._config.grace_s
         async with asyncio.TaskGroup() as tasks:
             if self._admin is not None:
                 tasks.create_task(self._admin.stop(grace_s))
             await lifecycle.drain(
-                self._main, self._health, grace_s=grace_s, hold=hold, refuse=refuse
+                self._main, self._health, grace_s=grace_s, hold=gate, refuse=refuse
             )
 
     def _servers(self) -> list[grpc.aio.Server]:
         return [self._main] if self._admin is None else [self._main, self._admin]
 
-    def _offering(self, service: pb_grpc.GRPCInferenceServiceServicer) -> grpc.aio.Server:
+    def _server_of(self, servicer: Servicer) -> grpc.aio.Server:
         server = grpc.aio.server(options=options_of(self._config))
         access, audit = self._access, self._audit
         methods = server if access is None else Guarded(server, access, audit.refused)
-        methods.add_generic_rpc_handlers((handlers(Recorded(service, audit)),))
+        methods.add_generic_rpc_handlers((handlers(Recorded(servicer, audit)),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, Readable(methods))
         reflect(methods, (SERVICE,), (inference_pb2,), self._reflections)
         return server

@@ -1,12 +1,16 @@
-"""What a caller of the server has to be, method by method."""
+"""What a caller of the server has to be, method by method, and which calls the log records."""
 
 from types import MappingProxyType
 from typing import Final
 
+from coalmine.access.audit_log import Audit, Identify
 from coalmine.access.authorization import STANDARD, Roles, needing
 from coalmine.access.tokens import Role
+from coalmine.clock import Clock
 from coalmine.inference import SERVICE
-from coalmine_server.audit import ADMIN
+
+# The methods that change what is served. Each call of them is recorded.
+CHANGING: Final = ("RepositoryModelLoad", "RepositoryModelUnload")
 
 # A method that isn't here takes an operator.
 ROLES: Final[Roles] = MappingProxyType(
@@ -17,6 +21,11 @@ ROLES: Final[Roles] = MappingProxyType(
         **needing(Role.VIEWER, SERVICE, "ServerMetadata", "ModelMetadata", "ModelConfig"),
         **needing(Role.VIEWER, SERVICE, "ModelStatistics", "RepositoryIndex"),
         **needing(Role.CALLER, SERVICE, "ModelInfer", "ModelStreamInfer"),
-        **dict.fromkeys(ADMIN, Role.OPERATOR),
+        **needing(Role.OPERATOR, SERVICE, *CHANGING),
     }
 )
+
+
+def audit_of(identify: Identify | None, clock: Clock) -> Audit:
+    """Return what records the calls that change something, with the model that each names."""
+    return Audit(SERVICE, CHANGING, fields={"model": "model_name"}, identify=identify, clock=clock)

@@ -11,6 +11,8 @@ from coalmine.inference import inference_pb2 as pb
 from coalmine.limits import bytes_while_sent
 from coalmine.status import Context, told
 from coalmine.varint import varint
+from coalmine_server.calls import Caller
+from coalmine_server.grpc_front.grpc_caller import GrpcCaller
 from coalmine_server.wire.requests import InferRequest
 
 # As many requests of one stream run at once; then no more are read, and gRPC holds the caller back.
@@ -33,10 +35,10 @@ _MARK: Final = pb.ModelInferResponse(
 # A message that can't be read comes as the error that it is.
 Requests = AsyncIterator[InferRequest | InvalidRequest]
 # What comes back is a serialised ModelInferResponse.
-Answer = Callable[[InferRequest, Context], Awaitable[bytes]]
+Answer = Callable[[InferRequest, Caller], Awaitable[bytes]]
 
-# Told how many bytes more, or fewer, wait in the process.
-HoldBytes = Callable[[int], None]
+# Counts bytes more, or fewer, that wait in the process.
+TrackBytes = Callable[[int], None]
 
 
 class StreamCalls:
@@ -45,13 +47,13 @@ class StreamCalls:
     def __init__(
         self,
         answer: Answer,
-        hold: HoldBytes,
+        track_bytes: TrackBytes,
         *,
         in_flight_max: int = IN_FLIGHT_MAX,
         unsent_bytes_max: int = UNSENT_BYTES_MAX,
     ) -> None:
         self._answer = answer
-        self._hold = hold
+        self._track_bytes = track_bytes
         self._in_flight_max = in_flight_max
         self._unsent_bytes_max = unsent_bytes_max
         self._open: set[_ServedStream] = set()  # bounded by how many calls gRPC lets in
@@ -63,7 +65,7 @@ class StreamCalls:
             raise _draining()
         stream = _ServedStream(
             self._answer,
-            self._hold,
+            self._track_bytes,
             requests,
             context,
             in_flight_max=self._in_flight_max,
@@ -73,7 +75,7 @@ class StreamCalls:
         try:
             await stream.run()
         finally:
-            stream.let_go()
+            stream.drop_answers()
             self._open.discard(stream)
 
     def drain(self) -> None:
@@ -89,7 +91,7 @@ class _ServedStream:
     def __init__(
         self,
         answer: Answer,
-        hold: HoldBytes,
+        track_bytes: TrackBytes,
         requests: Requests,
         context: Context,
         *,
@@ -97,13 +99,14 @@ class _ServedStream:
         unsent_bytes_max: int,
     ) -> None:
         self._answer = answer
-        self._hold = hold
+        self._track_bytes = track_bytes
         self._unsent_bytes_max = unsent_bytes_max
         self._unsent_bytes = 0
         self._sent = asyncio.Event()
         self._is_gone = False
         self._requests = requests
         self._context = context
+        self._caller = GrpcCaller(context)
         self._free = asyncio.Semaphore(in_flight_max)
         # As many as are in flight, and the end; None: no request comes any more.
         self._running: asyncio.Queue[asyncio.Task[bytes] | None]
@@ -130,9 +133,9 @@ class _ServedStream:
         if self._reading is not None:
             self._reading.cancel()
 
-    def let_go(self) -> None:
-        """Hold no more answers for a caller who is gone."""
-        self._keep(-self._unsent_bytes)
+    def drop_answers(self) -> None:
+        """Count no more answers for a caller who is gone."""
+        self._track_unsent(-self._unsent_bytes)
 
     def _give_up(self) -> None:
         self.cut()
@@ -142,12 +145,12 @@ class _ServedStream:
                 response.cancel()
 
     async def _read(self, group: asyncio.TaskGroup) -> None:
-        await self._room()
+        await self._wait_for_room()
         async for request in self._requests:
-            self._running.put_nowait(group.create_task(self._kept_response_to(request)))
-            await self._room()
+            self._running.put_nowait(group.create_task(self._unsent_response_to(request)))
+            await self._wait_for_room()
 
-    async def _room(self) -> None:
+    async def _wait_for_room(self) -> None:
         """Return when another request may be read: gRPC holds the caller back until then."""
         await self._free.acquire()
         while self._unsent_bytes > self._unsent_bytes_max:
@@ -157,28 +160,28 @@ class _ServedStream:
     async def _write(self) -> None:
         while (response := await self._running.get()) is not None:
             answer = await response
-            self._keep(len(answer))  # gRPC's copy
+            self._track_unsent(len(answer))  # gRPC's copy
             await self._context.write(answer)
-            self._keep(-bytes_while_sent(answer))
+            self._track_unsent(-bytes_while_sent(answer))
             self._free.release()
             self._sent.set()
 
-    def _keep(self, size: int) -> None:
+    def _track_unsent(self, size: int) -> None:
         self._unsent_bytes += size
-        self._hold(size)
+        self._track_bytes(size)
 
-    async def _kept_response_to(self, request: InferRequest | InvalidRequest) -> bytes:
+    async def _unsent_response_to(self, request: InferRequest | InvalidRequest) -> bytes:
         response = await self._response_to(request)
-        self._keep(len(response))
+        self._track_unsent(len(response))
         return response
 
     async def _response_to(self, request: InferRequest | InvalidRequest) -> bytes:
         if isinstance(request, InvalidRequest):  # bytes that are no message; the next may be one
-            return _failed(pb.ModelInferRequest(), str(request))
+            return _error_response(pb.ModelInferRequest(), str(request))
         try:
-            return _final(await self._answer(request, self._context))
+            return _final(await self._answer(request, self._caller))
         except Exception as error:  # noqa: BLE001 - one request's failure is not the stream's
-            return _failed(request.message, told(error, self._context)[1])
+            return _error_response(request.message, told(error, self._context)[1])
 
 
 def _draining() -> Unavailable:
@@ -190,7 +193,7 @@ def _final(answer: bytes) -> bytes:
     return b"".join((_INFER_RESPONSE, varint(len(answer) + len(_MARK)), answer, _MARK))
 
 
-def _failed(request: pb.ModelInferRequest, message: str) -> bytes:
+def _error_response(request: pb.ModelInferRequest, message: str) -> bytes:
     """Return the error, with what tells the caller which of its requests failed."""
     response = pb.ModelStreamInferResponse(error_message=message)
     response.infer_response.id = request.id

@@ -1,0 +1,26 @@
+"""A servicer over parts that a test has."""
+
+from coalmine.clock import SystemClock
+from coalmine.process.answer_gate import AnswerGate
+from coalmine_server.calls import Calls
+from coalmine_server.config import Bounds
+from coalmine_server.extensions import Changes, Extensions
+from coalmine_server.figures.metrics import Metrics
+from coalmine_server.grpc_front.servicer import Servicer
+from coalmine_server.overview import Overview
+from coalmine_server.registry import Registry
+from coalmine_server.service import InferenceService
+from coalmine_server.spans import NoSpanRecorder
+
+
+def servicer_over(
+    registry: Registry, changes: Changes, overview: Overview, *, metrics: Metrics, gate: AnswerGate
+) -> Servicer:
+    calls = Calls(
+        clock=SystemClock(),
+        spans=NoSpanRecorder(),
+        count_unknown=metrics.unknown_model(),
+        bounds=Bounds(),
+    )
+    service = InferenceService(registry, calls, gate)
+    return Servicer(service, Extensions(registry, changes, overview))
