@@ -24,7 +24,7 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.control.history_store import Store
 from coalmine_router.control.route_history import Change, Split
-from coalmine_router.observer.examples.example_store import Mismatches
+from coalmine_router.observer.examples.example_store import ExampleStore
 
 RATE: Final = 156
 SECONDS: Final = 60
@@ -63,7 +63,7 @@ def keep(folder: Path, body_bytes: int, rate: float, seconds: float) -> Written:
 async def _keep(folder: Path, body_bytes: int, rate: float, seconds: float) -> Written:
     path, rng = folder / "mismatches.db", random.Random(1)
     routes = {"digits": route()}
-    examples = Mismatches(path, routes=routes, clock=SystemClock())
+    examples = ExampleStore(path, routes=routes, clock=SystemClock())
     running = asyncio.create_task(examples.run())
     before, began = written_bytes(), time.monotonic()
     offered = 0

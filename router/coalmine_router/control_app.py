@@ -32,7 +32,7 @@ from coalmine_router.control.listener import ControlListener, Offer
 from coalmine_router.control.plane import ControlPlane
 from coalmine_router.files import certificate_files
 from coalmine_router.observer.copies.copy_limits import EJECTION
-from coalmine_router.observer.output.span_writer import NoSpans, Spans
+from coalmine_router.observer.output.span_writer import NoSpans, SpanSink
 from coalmine_router.observer.plane import ObserverPlane, Surroundings, check_rules
 from coalmine_router.table import RouteTable
 
@@ -157,7 +157,7 @@ async def _plane(
 
 
 @contextlib.asynccontextmanager
-async def _spans(settings: ControlSettings, stop: Stop) -> AsyncIterator[Spans]:
+async def _spans(settings: ControlSettings, stop: Stop) -> AsyncIterator[SpanSink]:
     """Yield where spans go; at the end those that wait are exported, with what is left of grace."""
     spans = outputs_for(settings.config.control.state / "traces", at_once=False)
     try:
@@ -175,7 +175,7 @@ async def _observer(
     plane: ControlPlane,
     backends: Backends,
     registry: CollectorRegistry,
-    spans: Spans,
+    spans: SpanSink,
 ) -> AsyncIterator[ObserverPlane]:
     config = settings.config
     observer = ObserverPlane(

@@ -15,8 +15,8 @@ from coalmine.trace_context import HeadSampler, header
 from coalmine_router.observer.comparison.result import ComparedAnswer, Comparison
 from coalmine_router.observer.evidence.verdict import Figures, Gate, Verdict, VerdictChange
 from coalmine_router.observer.observed_request import ObservedRequest, PairResult
-from coalmine_router.observer.output.request_spans import tree
-from coalmine_router.observer.output.verdict_spans import tipped, verdict_span
+from coalmine_router.observer.output.request_spans import request_spans
+from coalmine_router.observer.output.verdict_spans import verdict_span, verdicts_by_span
 from coalmine_server.spans import RequestRecord as Served
 from coalmine_server.spans import SpanRecorder as ServerSpans
 from tests.doubles.observed_requests import (
@@ -149,8 +149,8 @@ def export(folder: Path) -> dict[str, str]:
     }
     spans: list[ReadableSpan] = []
     for name, each in made.items():
-        by = tipped([failure]) if name == "tipped" else {}
-        spans += tree(each, ROUTER, segment=SEGMENTS.get(name), tipped=by)
+        by = verdicts_by_span([failure]) if name == "tipped" else {}
+        spans += request_spans(each, ROUTER, segment=SEGMENTS.get(name), verdicts=by)
     for seed, (name, verdict) in enumerate(verdicts.items()):
         spans.append(verdict_span(verdict, ROUTER, random.Random(seed), STARTED_NS + 1_000_000))
         names[trace_id(spans[-1])] = name

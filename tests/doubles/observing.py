@@ -19,7 +19,7 @@ from coalmine.control.v1 import control_pb2_grpc as pb_grpc
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.observer.comparison.comparer import ComparerLimits
 from coalmine_router.observer.copies.copy_limits import CopyLimits
-from coalmine_router.observer.output.span_writer import NoSpans, Spans
+from coalmine_router.observer.output.span_writer import NoSpans, SpanSink
 from coalmine_router.observer.plane import ObserverPlane, Surroundings
 from tests.doubles.backends_rig import reaching
 from tests.doubles.reports import settings
@@ -91,7 +91,7 @@ async def observing(
     config: RouterConfig,
     folder: Path,
     *,
-    spans: Spans | None = None,
+    spans: SpanSink | None = None,
     limits: CopyLimits | None = None,
     pool: ComparerLimits | None = None,
 ) -> AsyncIterator[Observing]:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.examples_disk import example, route, written_bytes
-from coalmine_router.observer.examples.example_store import Mismatches
+from coalmine_router.observer.examples.example_store import ExampleStore
 from tests.doubles.clock import HandClock
 
 RATE = 156
@@ -32,7 +32,7 @@ async def test_few_bytes_are_written_for_many_mismatches(
     clock, rng = HandClock(), random.Random(1)
     # So few that most of what comes pushes something out.
     routes = {"digits": route(newest=20, worst=20)}
-    kept = Mismatches(folder / "m.db", routes=routes, clock=clock)
+    kept = ExampleStore(folder / "m.db", routes=routes, clock=clock)
     before = written_bytes()
     for _ in range(SECONDS // INTERVAL_S):
         for _ in range(RATE * INTERVAL_S):

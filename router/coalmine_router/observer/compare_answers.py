@@ -15,7 +15,7 @@ from coalmine_router.observer.comparison.statuses import is_charged
 from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.evidence_intake import EvidenceIntake
 from coalmine_router.observer.examples.records import mismatch_record
-from coalmine_router.observer.examples.redaction import redacted
+from coalmine_router.observer.examples.redaction import redacted_comparison
 from coalmine_router.observer.observed_request import ObservedRequest, PairResult, PendingEvidence
 from coalmine_router.observer.pairs import Planned, addresses_of, answers_of, pairs_of
 from coalmine_router.observer.route_settings import UNSET, RouteSettings
@@ -23,7 +23,7 @@ from coalmine_router.observer.warned import WarningCounts
 
 
 class Compares(Protocol):
-    """Compares the answers of an exchange; Comparing does, here or in other processes."""
+    """Compares the answers of a request; Comparer does, here or in other processes."""
 
     async def compare(self, job: ComparisonJob) -> JobResults | None:
         """Return what was found; None where it could not keep up."""
@@ -31,7 +31,7 @@ class Compares(Protocol):
 
 
 class KeepsExamples(Protocol):
-    """Keeps mismatches; Mismatches does."""
+    """Keeps examples of mismatches; ExampleStore does."""
 
     def offer(self, record: pb.Mismatch) -> None:
         """Take a record; returns soon."""
@@ -101,7 +101,7 @@ class AnswerComparison:
         capture = self._settings(compared.exchange).capture
         for found, planned in zip(self._found(compared), compared.planned, strict=True):
             known = self._noted(compared, found, planned)
-            yield replace(known, comparison=redacted(known.comparison, capture))
+            yield replace(known, comparison=redacted_comparison(known.comparison, capture))
 
     def _noted(self, compared: _Compared, found: PairResult, planned: Planned) -> PairResult:
         exchange, route = compared.exchange, compared.exchange.route

@@ -128,7 +128,7 @@ class Observer:
             _log.exception("exchange_not_told", route=exchange.report.route)
 
     def _finish(self, exchange: ObservedRequest) -> None:
-        self._teller.exchange(exchange, self._settings(exchange))
+        self._teller.write_request(exchange, self._settings(exchange))
         if not exchange.changes:
             return
         tell = partial(self._tell, exchange)
@@ -140,7 +140,7 @@ class Observer:
     def _tell(self, exchange: ObservedRequest) -> None:
         """Tell of verdicts, which are on disk by then wherever the disk takes them."""
         for change in exchange.changes:
-            self._teller.verdict(change)
+            self._teller.write_verdict(change)
 
     # ------------------------------------------------------------ beside it
 

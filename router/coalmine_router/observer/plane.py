@@ -31,12 +31,12 @@ from coalmine_router.observer.evidence.trial_file import FILE as EVIDENCE_FILE
 from coalmine_router.observer.evidence.trials import Trials
 from coalmine_router.observer.evidence_intake import EvidenceIntake
 from coalmine_router.observer.examples.example_store import FILE as EXAMPLES_FILE
-from coalmine_router.observer.examples.example_store import Mismatches
+from coalmine_router.observer.examples.example_store import ExampleStore
 from coalmine_router.observer.intake import Intake
 from coalmine_router.observer.observer import Observer
 from coalmine_router.observer.output.evidence_metrics import EvidenceMetrics
 from coalmine_router.observer.output.metrics import RouterMetrics
-from coalmine_router.observer.output.span_writer import NoSpans, Spans, SpanWriter
+from coalmine_router.observer.output.span_writer import NoSpans, SpanSink, SpanWriter
 from coalmine_router.observer.outputs import OutputsCheck
 from coalmine_router.observer.queries import ObserverQueries
 from coalmine_router.observer.recent import INTERVAL_S
@@ -61,7 +61,7 @@ class Surroundings:
     rng: random.Random
     registry: CollectorRegistry
     resource: Resource
-    spans: Spans = field(default_factory=NoSpans)
+    spans: SpanSink = field(default_factory=NoSpans)
     copy_limits: CopyLimits = field(default_factory=CopyLimits)
     pool_limits: ComparerLimits = field(default_factory=ComparerLimits)
     processes_max: int = field(default_factory=lambda: pool_size(cores()))
@@ -81,7 +81,7 @@ class ObserverPlane:
         self._tally, self._warned, self._trials = Tally(), WarningCounts(), Trials()
         # What is kept.
         self._store = EvidenceStore(given.folder / EVIDENCE_FILE, self._trials, given.clock)
-        self._examples = Mismatches(
+        self._examples = ExampleStore(
             given.folder / EXAMPLES_FILE, routes=given.routes, clock=given.clock
         )
         # Who does it.

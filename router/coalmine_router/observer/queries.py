@@ -10,15 +10,15 @@ from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.store import EvidenceStore
 from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.evidence.trials import Trials
-from coalmine_router.observer.examples.example_store import Mismatches
+from coalmine_router.observer.examples.example_store import ExampleStore
 from coalmine_router.observer.output.route_status import (
-    comparing,
-    lane_counts,
+    comparing_message,
+    copy_counts,
+    fill_traffic,
+    fill_trials,
     report_counts,
-    tell_traffic,
-    tell_trials,
 )
-from coalmine_router.observer.output.span_writer import Spans
+from coalmine_router.observer.output.span_writer import SpanSink
 from coalmine_router.observer.output.trial_status import trial_counts
 from coalmine_router.observer.recent import RecentGrowth
 from coalmine_router.observer.route_settings import UNSET, RouteSettings
@@ -42,8 +42,8 @@ class ObserverQueries:
         trials: Trials,
         ready: AsksReady,
         store: EvidenceStore,
-        examples: Mismatches,
-        spans: Spans,
+        examples: ExampleStore,
+        spans: SpanSink,
         now_ns: int,
     ) -> None:
         self._since_ns = since_ns
@@ -64,14 +64,14 @@ class ObserverQueries:
         status.counting_since_ns = self._since_ns
         status.reports.CopyFrom(report_counts(self._reports))
         for variant in status.variants:
-            tell_traffic(variant, self._traffic.variant(route.name, variant.name))
+            fill_traffic(variant, self._traffic.variant(route.name, variant.name))
         self._tell_recent(route.name, status)
         status.turned_away.update(self._traffic.refusals_of(route.name))
         current = [each for each in self._trials.currents(route.name) if _is_of(route, each)]
-        tell_trials(status, current, self._gates(route.name), self._ready)
-        status.comparing.CopyFrom(comparing(self._comparing()))
+        fill_trials(status, current, self._gates(route.name), self._ready)
+        status.comparing.CopyFrom(comparing_message(self._comparing()))
         status.shadows.extend(
-            lane_counts(key, totals)
+            copy_counts(key, totals)
             for key, totals in self._copies.totals()
             if key.route == route.name
         )

@@ -1,1 +1,1 @@
-"""The kept mismatches."""
+"""Examples of mismatches that are kept."""

@@ -1,10 +1,10 @@
-"""How much may be written to a disk: so much a second, and more at once after a pause. Pure."""
+"""A budget for writes to a disk: a rate, with a burst after a pause. Pure."""
 
 
 class Allowance:
-    """So much `a_second`, and up to `burst` at once.
+    """A token bucket that fills by `a_second`, up to `burst`.
 
-    A cost that is larger than what is left is owed, up to `owed_max`: nothing is left until then.
+    A cost above what is left is owed, up to `owed_max`; until it is paid back, nothing is left.
     """
 
     def __init__(self, a_second: float, burst: float, now_ns: int, *, owed_max: float) -> None:
@@ -15,7 +15,7 @@ class Allowance:
         self._at_ns = now_ns
 
     def refill(self, now_ns: int) -> None:
-        """Add what has become free since the last time."""
+        """Add what came in since the last call."""
         passed_s = (now_ns - self._at_ns) / 1e9
         self._at_ns = now_ns
         self._left = min(self._burst, self._left + passed_s * self._a_second)
@@ -25,7 +25,7 @@ class Allowance:
         return self._left > 0
 
     def is_full(self) -> bool:
-        """Return whether as much is left as there can be."""
+        """Return whether the bucket is full."""
         return self._left >= self._burst
 
     def spend(self, cost: float) -> None:

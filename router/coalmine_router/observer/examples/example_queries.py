@@ -1,4 +1,4 @@
-"""Kept examples, read from their file. What is too old is not shown, be it still there."""
+"""Reads kept examples from their file. Expired ones are not shown, even if still in the file."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -19,8 +19,8 @@ _HAS_OUTPUT: Final = (
 _GET: Final = "SELECT facts, bodies FROM mismatch WHERE route = ? AND id = ? AND expires_ns > ?"
 
 
-def check(wanted: pb.ListMismatchesRequest) -> None:
-    """Raise InvalidRequest where nothing can be as is wanted."""
+def check_request(wanted: pb.ListMismatchesRequest) -> None:
+    """Raise InvalidRequest where the request names no kind that exists."""
     if wanted.kind and wanted.kind not in KINDS:
         raise InvalidRequest(f"kind: expected one of {', '.join(KINDS)}, got '{wanted.kind}'")
 
@@ -28,7 +28,7 @@ def check(wanted: pb.ListMismatchesRequest) -> None:
 def matching_records(
     database: sqlite3.Connection, wanted: pb.ListMismatchesRequest, now_ns: int
 ) -> list[pb.Mismatch]:
-    """Return what is wanted, without bodies and without values; a limit of 0 is 20."""
+    """Return the records that match, without bodies and values; a limit of 0 is 20."""
     where, given = zip(*_conditions(wanted, now_ns), strict=True)
     order = WORST_FIRST if wanted.worst else _NEWEST
     query = (
@@ -51,7 +51,7 @@ def _conditions(wanted: pb.ListMismatchesRequest, now_ns: int) -> Iterator[tuple
 
 
 def _without_values(record: pb.Mismatch) -> pb.Mismatch:
-    # Whoever may see that answers differ may not yet see what callers were answered.
+    # A list shows that answers differ. Callers' values are for those who may read a whole record.
     record.ClearField("note")
     for difference in record.differences:
         difference.ClearField("expected")

@@ -51,12 +51,12 @@ DROP INDEX IF EXISTS mismatch_worst;
 
 _TABLE_NAMED: Final = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = ?"
 
-# Takes in what an older file held, oldest first.
-TakeIn = Callable[[sqlite3.Connection, Iterable[pb.Mismatch]], object]
+# Inserts the records of an older file, oldest first.
+InsertOlder = Callable[[sqlite3.Connection, Iterable[pb.Mismatch]], object]
 
 
-def layout(take_in: TakeIn) -> Layout:
-    """Return how the file is opened; `take_in` gets what one of version 1 held."""
+def layout(insert_older: InsertOlder) -> Layout:
+    """Return how the file is opened; `insert_older` gets the records of version 1."""
 
     def rank_all(database: sqlite3.Connection) -> None:
         statements(_RANKS)(database)
@@ -64,7 +64,7 @@ def layout(take_in: TakeIn) -> Layout:
         for sequence, facts in rows:
             write_rank(database, sequence, pb.Mismatch.FromString(facts))
         if _has_table(database, "older"):
-            take_in(database, _older_records(database))
+            insert_older(database, _older_records(database))
             database.execute("DROP TABLE older")
 
     return Layout(
@@ -76,7 +76,7 @@ def layout(take_in: TakeIn) -> Layout:
         pragmas=(
             f"journal_size_limit = {_JOURNAL_BYTES}",
             "foreign_keys = ON",
-            # What was to be forgotten is overwritten, not only unlinked.
+            # Deleted records are overwritten, not only unlinked.
             "secure_delete = ON",
         ),
     )

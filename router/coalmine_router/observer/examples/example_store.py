@@ -1,7 +1,7 @@
-"""The kept examples: a SQLite file, written and read in a thread of its own.
+"""The store of examples: a SQLite file, written and read in a thread of its own.
 
-Nothing waits for it, and nothing fails with it: what can't be written is counted and logged. Of
-many examples it gets few, and those within seconds, or as soon as somebody reads.
+No request waits for it or fails with it: examples that can't be written are counted and logged. Of
+many examples it writes few, within seconds, or as soon as somebody reads.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ from coalmine.errors import NotFound, Unavailable
 from coalmine_router.disk_outage import DiskOutage
 from coalmine_router.observer.examples import example_queries, reservoir
 from coalmine_router.observer.examples.example_schema import layout
-from coalmine_router.observer.examples.reservoir import Numbered, Routes
+from coalmine_router.observer.examples.reservoir import NumberedRecord, Routes
 from coalmine_router.observer.examples.waiting_examples import (
     Example,
     WaitingExamples,
@@ -36,22 +36,22 @@ FILE: Final = "mismatches.db"
 
 
 @dataclass(frozen=True, slots=True)
-class MismatchLimits:
+class ExampleLimits:
     """How large the file may get, how much waits for it, and how often it is written to."""
 
     file_bytes_max: int = 1024 * 1024 * 1024
     waiting: WaitingLimits = field(default_factory=WaitingLimits)
-    # What comes meanwhile is chosen from, and written at once.
+    # The most valuable examples of an interval are written at its end.
     interval_s: float = 5.0
     # How long a write waits for a file that somebody else has locked.
     busy_s: float = 1.0
-    # How often it is looked for what is too old.
+    # How often expired examples are deleted.
     sweep_s: float = 60.0
-    # The same, while the file is in trouble: its end is told by the next look.
+    # The same while the file fails: the next sweep shows whether it works again.
     again_s: float = 2.0
 
 
-class Mismatches:
+class ExampleStore:
     """The newest and the worst mismatches of each kind; they survive a restart.
 
     `routes` are the file's settings by route name.
@@ -63,29 +63,29 @@ class Mismatches:
         *,
         routes: Routes,
         clock: Clock,
-        limits: MismatchLimits | None = None,
+        limits: ExampleLimits | None = None,
     ) -> None:
         self._path = path
         self._routes = routes
         self._clock = clock
-        self._limits = limits or MismatchLimits()
-        self._file = SqliteFile(path, layout(self._take_in), thread="mismatches")
+        self._limits = limits or ExampleLimits()
+        self._file = SqliteFile(path, layout(self._insert_older), thread="mismatches")
         self._waiting = WaitingExamples(self._limits.waiting, clock.monotonic_ns())
-        # One batch at a time: while the disk is slow, the others can still be chosen from.
+        # One batch at a time: while the disk is slow, the other examples still compete.
         self._writing = asyncio.Lock()
-        self._is_settled = False
+        self._has_settings_applied = False
         self._outage = DiskOutage(
             path, "nothing is kept", began="mismatches_not_kept", ended="mismatches_kept_again"
         )
-        # After the examples of before: what is the newest is told by the sequence.
+        # Above every sequence in the file: the sequence says which example is newer.
         self._first_sequence = 0
         # The thread's.
         self._results: Counter[str] = Counter()
 
     async def run(self) -> None:
-        """Write what is worth it, and delete what is too old, every now and then, until cancelled.
+        """Write the most valuable examples, and delete expired ones, until cancelled.
 
-        Whether a file in trouble is well again is seen by that too, within seconds.
+        This also shows within seconds when a file that failed works again.
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._keep_writing())
@@ -103,20 +103,20 @@ class Mismatches:
             await asyncio.sleep(limits.again_s if self._outage.trouble else limits.sweep_s)
 
     async def sweep(self) -> None:
-        """Delete what is too old, also of routes that are gone; a file that fails is logged."""
+        """Delete expired examples, also of routes that are gone; a file that fails is logged."""
         self._waiting.spend(await self._file.in_thread(self._sweep))
 
     def offer(self, record: pb.Mismatch) -> None:
         """Let a record wait to be written, or count it as passed over or dropped."""
-        kept = reservoir.kept_of(record.route, self._routes)
+        kept = reservoir.kept_config_of(record.route, self._routes)
         self._waiting.add(record, kept, self._clock.monotonic_ns())
 
     async def write(self, route: str | None = None) -> None:
-        """Write the most valuable of what waits, as far as the disk may be written to by now."""
+        """Write the most valuable of the waiting examples, within the disk's allowance."""
         async with self._writing:
             batch = self._waiting.take(self._clock.monotonic_ns(), route)
             if batch:
-                # Cancelled, it is written all the same: nobody else has it any more.
+                # The batch is written even where the caller is cancelled: it has left the queue.
                 writing = asyncio.shield(self._file.in_thread(lambda: self._write(batch)))
                 self._waiting.spend(await writing)
 
@@ -126,7 +126,7 @@ class Mismatches:
         A limit of 0 is 20. Raises InvalidRequest for a kind that there isn't, Unavailable where the
         file can't be read.
         """
-        example_queries.check(wanted)
+        example_queries.check_request(wanted)
         await self.write(wanted.route)
         return await self._read_in_thread(
             lambda: example_queries.matching_records(self._connect(), wanted, self._clock.wall_ns())
@@ -147,8 +147,8 @@ class Mismatches:
     def totals(self) -> dict[str, int]:
         """Return how many were kept, passed over for others, and dropped, by reason.
 
-        Of those kept, `removed_age` and `removed_size` went since: too old, or too many bytes; not
-        counted are those that newer or worse ones took the place of.
+        `removed_age` and `removed_size` count kept examples deleted since: expired, or over the
+        file's size. Examples that newer or worse ones replaced are not counted.
         """
         return {
             "kept": self._results["kept"],
@@ -164,7 +164,7 @@ class Mismatches:
         return self._outage.trouble
 
     async def close(self) -> None:
-        """Write all that waits and stands, and close the file."""
+        """Write all waiting examples that would be kept, and close the file."""
         batch = self._waiting.take_all()
         if batch:
             await self._file.in_thread(lambda: self._write(batch))
@@ -182,28 +182,28 @@ class Mismatches:
         if self._file.is_gone():
             _log.warning("mismatches_file_gone", path=str(self._path))
             self._file.forget()
-            self._is_settled = False
-        # Once a write failed, the next ones don't wait: whoever reads stands behind them.
+            self._has_settings_applied = False
+        # Once a write failed, the next ones don't wait for a lock: readers queue behind them.
         self._file.patience_s = 0.0 if self._outage.trouble else self._limits.busy_s
         database = self._file.open()
-        if not self._is_settled:
-            self._settle(database)
+        if not self._has_settings_applied:
+            self._apply_settings(database)
         return database
 
-    def _settle(self, database: sqlite3.Connection) -> None:
-        """Apply the settings that this process was started with, before anything is shown."""
+    def _apply_settings(self, database: sqlite3.Connection) -> None:
+        """Apply the settings that this process was started with, before any example is shown."""
         with transaction(database):
             reservoir.apply_settings(database, self._routes)
             self._first_sequence = reservoir.last_sequence(database)
         _forget_journal(database)
-        self._is_settled = True
+        self._has_settings_applied = True
 
-    def _take_in(self, database: sqlite3.Connection, records: Iterable[pb.Mismatch]) -> None:
-        numbered = (Numbered(number, each) for number, each in enumerate(records, 1))
+    def _insert_older(self, database: sqlite3.Connection, records: Iterable[pb.Mismatch]) -> None:
+        numbered = (NumberedRecord(number, each) for number, each in enumerate(records, 1))
         reservoir.insert(database, numbered, self._routes)
 
     def _write(self, batch: Sequence[Example]) -> int:
-        """Return how many bytes were overwritten beside those that were written."""
+        """Write a batch; return how many bytes were overwritten beside those that were written."""
         try:
             return self._insert(batch)
         except (sqlite3.Error, OSError) as error:
@@ -214,7 +214,7 @@ class Mismatches:
     def _insert(self, batch: Sequence[Example]) -> int:
         self._connect()
         first = self._first_sequence
-        records = [Numbered(first + each.rank.number, each.record) for each in batch]
+        records = [NumberedRecord(first + each.rank.number, each.record) for each in batch]
         with self._file.writing() as database:
             free = reservoir.free_bytes(database)
             done = reservoir.write(database, records, self._routes, self._limits.file_bytes_max)
@@ -226,7 +226,7 @@ class Mismatches:
         return max(0, freed)
 
     def _sweep(self) -> int:
-        """Return how many bytes were overwritten."""
+        """Delete expired examples; return how many bytes were overwritten."""
         if not self._path.exists() and not self._outage.trouble:
             return 0
         try:
@@ -260,11 +260,11 @@ class Mismatches:
 
 
 def _rewrite_version(database: sqlite3.Connection) -> None:
-    """Write what is there already: the commit fails as long as the disk takes nothing."""
+    """Write the version again: the commit fails as long as the disk can't be written to."""
     (version,) = database.execute("PRAGMA user_version").fetchone()
     database.execute(f"PRAGMA user_version = {version}")
 
 
 def _forget_journal(database: sqlite3.Connection) -> None:
-    """Write the log beside the file back into it: it too holds what was deleted."""
+    """Empty the log beside the file, which also holds deleted records."""
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

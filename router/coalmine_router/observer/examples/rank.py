@@ -1,8 +1,8 @@
-"""Which examples stay, and which of them are worth it most. Pure.
+"""Which examples are kept, and which of those are the most valuable. Pure.
 
-Of each group (route, candidate and kind) one stays while it is among the newest, or among the worst
-of its measure (severity.py). What was pushed out would be pushed out again, so what stays depends
-on what came, and not on when it was looked at.
+An example is kept while it is among the newest of its group (route, candidate and kind), or among
+the worst by its measure (severity.py). An example that was pushed out would be pushed out again. So
+the choice depends on which examples came, and not on when it is made.
 """
 
 from collections import Counter
@@ -18,7 +18,7 @@ Group = tuple[str, str, str]
 
 
 class Rank(NamedTuple):
-    """By what an example is told from others: the `number` says in which order they came."""
+    """What an example is chosen by. The `number` is its place in the order of arrival."""
 
     number: int
     group: Group
@@ -29,17 +29,17 @@ class Rank(NamedTuple):
 
 
 def rank_of(number: int, record: pb.Mismatch) -> Rank:
-    """Return what is to be known of a record in order to choose."""
+    """Return the rank of a record."""
     group = record.route, record.candidate, record.kind
     measure, badness = severity_of(record)
     return Rank(number, group, measure, badness, record.rows_mismatch, largest_difference(record))
 
 
 def by_value(ranks: Iterable[Rank], kept: KeptConfig) -> list[int]:
-    """Return the numbers of those that stay among these, the most valuable first.
+    """Return the numbers of the examples that are kept, the most valuable first.
 
     The newest of each group and the worst of each measure come first, then the second newest and
-    the second worst of each, down to how many are kept.
+    the second worst of each, down to the number that `kept` allows.
     """
     newest_first = sorted(ranks, key=lambda each: -each.number)
     newest = _places(newest_first, lambda each: each.group, kept.newest)
@@ -59,7 +59,7 @@ def _worst_first(rank: Rank) -> tuple[float, int, float, int]:
 
 
 def _places(ordered: Sequence[Rank], kind: Callable[[Rank], Hashable], last: int) -> dict[int, int]:
-    """Return by number the place that each has among those of its kind, up to the `last`."""
+    """Return by number the place of each among those of its kind, up to place `last`."""
     places: dict[int, int] = {}
     passed: Counter[Hashable] = Counter()
     for each in ordered:

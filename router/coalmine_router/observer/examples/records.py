@@ -1,4 +1,4 @@
-"""A mismatch as a message: what is kept as an example. Pure; every text and list is bounded."""
+"""A mismatch as a message, which is kept as an example. Pure. Every text and list is bounded."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,11 @@ from coalmine.tensors import RANK_MAX
 from coalmine_router.config.copies_section import KeptConfig
 from coalmine_router.metadata import NOTE
 from coalmine_router.observer.comparison.result import ComparedAnswer, Difference
-from coalmine_router.observer.examples.redaction import KeepSettings, redacted, request_without
+from coalmine_router.observer.examples.redaction import (
+    KeepSettings,
+    redacted_comparison,
+    request_without,
+)
 from coalmine_router.observer.observed_request import ObservedRequest, PairResult
 
 TEXT_MAX: Final = 1_024
@@ -31,13 +35,13 @@ def mismatch_record(
     settings: KeepSettings,
     segment: str = "",
 ) -> pb.Mismatch:
-    """Return what the route lets be kept of a mismatch.
+    """Return the record of a mismatch, with what the route allows to be kept.
 
-    The answers are those that were compared: of an audit whose caller got the candidate's answer,
-    the reference's is the copy's. Bodies are kept all three, or none where one is over the limit.
+    The answers are those that were compared. In an audit whose caller got the candidate's answer,
+    the reference's answer is the copy's. All three bodies are kept, or none where one is too large.
     """
     capture = settings.capture
-    comparison = redacted(found.comparison, capture)
+    comparison = redacted_comparison(found.comparison, capture)
     record = pb.Mismatch(
         id=record_id,
         at_ns=found.started_ns,
@@ -88,12 +92,12 @@ def difference_message(difference: Difference) -> pb.Difference:
 
 
 def cut(text: str) -> str:
-    """Return the text, or its first 1,024 characters: callers and models choose names."""
+    """Return the text, cut to 1,024 characters: callers and models choose names."""
     return text if len(text) <= TEXT_MAX else f"{text[: TEXT_MAX - 1]}…"
 
 
 def _note_of(exchange: ObservedRequest) -> str:
-    """Return what the caller noted of its request; the first, where there are several."""
+    """Return the caller's first note on its request; "" where there is none."""
     notes = (each.value for each in exchange.report.metadata if each.key == NOTE)
     return next(notes, b"").decode(errors="replace")
 
@@ -126,7 +130,7 @@ def _bodies_of(
 ) -> _Bodies:
     if _is_inference(exchange):
         request, dropped = request_without(exchange.request, kept.drop_inputs)
-    else:  # another service's request has no inputs that could be told apart
+    else:  # another service's request has no inputs to drop singly
         request, dropped = b"" if kept.drop_inputs else exchange.request, kept.drop_inputs
     return _Bodies(request, reference.body, candidate.body, dropped, kept.body_bytes_max)
 

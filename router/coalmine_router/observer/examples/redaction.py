@@ -1,4 +1,4 @@
-"""What a route lets be kept of the values that pass through it. Pure."""
+"""Removes the values that a route doesn't allow to be kept. Pure."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import replace
@@ -12,12 +12,12 @@ from coalmine_router.observer.comparison.result import Comparison, Difference, E
 
 # From least to most.
 CAPTURES: Final[Sequence[Capture]] = ("none", "shapes", "full")
-# Of these kinds, what was expected and what came are names of datatypes, and shapes.
+# Differences of these kinds hold names of datatypes and shapes, no values.
 _OF_SHAPES: Final = frozenset({"missing", "extra", "datatype", "shape"})
 
 
 class KeepSettings(Protocol):
-    """What a route says of its examples."""
+    """A route's settings for its examples."""
 
     @property
     def capture(self) -> Capture:
@@ -30,11 +30,11 @@ class KeepSettings(Protocol):
         ...
 
 
-def redacted(comparison: Comparison, capture: Capture) -> Comparison:
-    """Return the comparison without what `capture` forbids; what differs and how far is left.
+def redacted_comparison(comparison: Comparison, capture: Capture) -> Comparison:
+    """Return the comparison without what `capture` forbids. What differs and how far stays.
 
-    Below `full` no element of a tensor is left, and of a status its code alone: messages quote what
-    they complain of. With `none` there are no datatypes and shapes either.
+    Below `full`, elements of tensors are removed, and the messages of statuses, which may quote a
+    request. With `none`, datatypes and shapes are removed too.
     """
     if capture == "full":
         return comparison
@@ -57,20 +57,22 @@ def _difference(difference: Difference, capture: Capture) -> Difference:
 
 def _element(element: Element, kind: str, capture: Capture) -> Element:
     if kind == "status":
-        return replace(element, expected=_code(element.expected), actual=_code(element.actual))
+        return replace(
+            element, expected=_code_of(element.expected), actual=_code_of(element.actual)
+        )
     if kind in _OF_SHAPES and capture == "shapes":
         return element
     return replace(element, expected="", actual="")
 
 
-def _code(told: str) -> str:
-    return told.partition(":")[0]
+def _code_of(status: str) -> str:
+    return status.partition(":")[0]
 
 
 def request_without(body: bytes, names: Collection[str]) -> tuple[bytes, tuple[str, ...]]:
     """Return a ModelInferRequest without the inputs of these names, and the names it had of them.
 
-    The body is empty, and all names are returned, where it can't be told which bytes are whose.
+    Where the inputs' bytes can't be told apart, the body is empty, and all names are returned.
     """
     if not names:
         return body, ()
@@ -83,27 +85,28 @@ def request_without(body: bytes, names: Collection[str]) -> tuple[bytes, tuple[s
     found = tuple(dict.fromkeys(each.name for each in request.inputs if each.name in names))
     if not found:
         return body, ()
-    return _without(request, found), found
+    _remove_inputs(request, found)
+    return request.SerializeToString(), found
 
 
-def _without(request: oip.ModelInferRequest, names: Collection[str]) -> bytes:
+def _remove_inputs(request: oip.ModelInferRequest, names: Collection[str]) -> None:
     for at in reversed(range(len(request.inputs))):
         if request.inputs[at].name in names:
             del request.inputs[at]
             if request.raw_input_contents:
                 del request.raw_input_contents[at]
-    # A field that this program doesn't know may hold anything.
+    # A field unknown to this program may hold anything.
     request.DiscardUnknownFields()
-    return request.SerializeToString()
 
 
-# ---------------------------------------------------------------- what was allowed when
+# ---------------------------------------------------------------- policies
 
+# How much is captured, and which inputs are dropped.
 Policy = tuple[Capture, frozenset[str]]
 
 
 def allows(now: Policy, then: Policy) -> bool:
-    """Return whether what was kept under `then` may be kept still: (capture, inputs dropped)."""
+    """Return whether what was kept under policy `then` may be kept under policy `now`."""
     (capture, dropped), (capture_then, dropped_then) = now, then
     if CAPTURES.index(capture_then) > CAPTURES.index(capture):
         return False

@@ -1,4 +1,4 @@
-"""What is in the file: the examples that stay (rank.py), for a time, and so many bytes."""
+"""Writes and prunes the file: the examples that are kept (rank.py), within age and size."""
 
 import json
 import sqlite3
@@ -13,7 +13,7 @@ from coalmine_router.observer.examples.severity import RANKED, largest_differenc
 
 _INT64_MAX: Final = 2**63 - 1
 _BODIES: Final = ("request", "reference_response", "candidate_response")
-# Of a route that the file no longer has, until its rows expire.
+# For a route that the file no longer has, until its rows expire.
 _DEFAULT: Final = KeptConfig()
 
 _INSERT: Final = """
@@ -38,8 +38,8 @@ _OLDEST: Final = "SELECT sequence, length(facts) + length(bodies) FROM mismatch 
 _LAST_SEQUENCE: Final = "SELECT seq FROM sqlite_sequence WHERE name = 'mismatch'"
 
 
-class Numbered(NamedTuple):
-    """A record, and its place in the order in which all came."""
+class NumberedRecord(NamedTuple):
+    """A record, and its place in the order of arrival."""
 
     sequence: int
     record: pb.Mismatch
@@ -48,33 +48,34 @@ class Numbered(NamedTuple):
 Routes = Mapping[str, KeepSettings]
 
 
-class ReservoirChange(NamedTuple):
-    """What a transaction did to the file."""
+class WriteResult(NamedTuple):
+    """How many records a write kept, and removed for their size."""
 
     kept: int
     removed_size: int
 
 
 def write(
-    database: sqlite3.Connection, records: Sequence[Numbered], routes: Routes, bytes_max: int
-) -> ReservoirChange:
-    """Keep of these what stays, within the caller's transaction, and delete what they push out.
+    database: sqlite3.Connection, records: Sequence[NumberedRecord], routes: Routes, bytes_max: int
+) -> WriteResult:
+    """Insert the records that are kept, and delete those that they push out.
 
-    What goes, goes first: so what comes takes its pages, and each is written once.
+    Runs within the caller's transaction. The deletion comes first, so that the new records reuse
+    its pages, and each page is written once.
     """
     coming: dict[Group, list[Rank]] = {}
     for each in records:
         rank = rank_of(*each)
         coming.setdefault(rank.group, []).append(rank)
-    stays = {n for group in coming for n in _prune(database, group, coming[group], routes)}
-    standing = [each for each in records if each.sequence in stays]
-    size = sum(each.record.ByteSize() for each in standing)
+    numbers = {n for group in coming for n in _prune(database, group, coming[group], routes)}
+    kept = [each for each in records if each.sequence in numbers]
+    size = sum(each.record.ByteSize() for each in kept)
     removed = shrink(database, bytes_max - size)
-    insert(database, standing, routes)
-    return ReservoirChange(len(standing), removed)
+    insert(database, kept, routes)
+    return WriteResult(len(kept), removed)
 
 
-def insert(database: sqlite3.Connection, records: Iterable[Numbered], routes: Routes) -> None:
+def insert(database: sqlite3.Connection, records: Iterable[NumberedRecord], routes: Routes) -> None:
     """Write records, within the caller's transaction."""
     for sequence, record in sorted(records, key=lambda each: each.sequence):
         database.execute(_INSERT, (sequence, *_row(record, routes)))
@@ -85,7 +86,7 @@ def insert(database: sqlite3.Connection, records: Iterable[Numbered], routes: Ro
 
 def _row(record: pb.Mismatch, routes: Routes) -> tuple[object, ...]:
     at_ns = min(record.at_ns, _INT64_MAX)
-    max_age_ns = kept_of(record.route, routes).max_age
+    max_age_ns = kept_config_of(record.route, routes).max_age
     return (
         record.id,
         record.route,
@@ -96,11 +97,11 @@ def _row(record: pb.Mismatch, routes: Routes) -> tuple[object, ...]:
         at_ns,
         min(at_ns + max_age_ns, _INT64_MAX),
         _policy_text(record.capture, routes.get(record.route)),
-        *_halves(record),
+        *_facts_and_bodies(record),
     )
 
 
-def _halves(record: pb.Mismatch) -> tuple[bytes, bytes]:
+def _facts_and_bodies(record: pb.Mismatch) -> tuple[bytes, bytes]:
     """Return the record without its bodies, and these alone: one after the other, the record."""
     facts, bodies = pb.Mismatch(), pb.Mismatch()
     facts.CopyFrom(record)
@@ -110,12 +111,12 @@ def _halves(record: pb.Mismatch) -> tuple[bytes, bytes]:
     return facts.SerializeToString(), bodies.SerializeToString()
 
 
-def kept_of(route: str, routes: Routes) -> KeptConfig:
-    """Return what a route says of its examples; the defaults of one that the file lacks."""
+def kept_config_of(route: str, routes: Routes) -> KeptConfig:
+    """Return a route's settings; the defaults for a route that the file lacks."""
     return routes[route].kept if route in routes else _DEFAULT
 
 
-# ---------------------------------------------------------------- what goes
+# ---------------------------------------------------------------- deletion
 
 
 def _prune(
@@ -123,22 +124,22 @@ def _prune(
 ) -> Sequence[int]:
     """Delete what is neither among the newest of its group nor among the worst.
 
-    Return the sequences of what stays, there or coming.
+    Return the sequences of the records that are kept, old and new.
     """
     there = [Rank(sequence, group, *rest) for sequence, *rest in database.execute(_RANKS, group)]
-    stays = by_value([*there, *coming], kept_of(group[0], routes))
+    stays = by_value([*there, *coming], kept_config_of(group[0], routes))
     gone = {each.number for each in there}.difference(stays)
     database.executemany(_DELETE, [(sequence,) for sequence in gone])
     return stays
 
 
 def expire(database: sqlite3.Connection, now_ns: int) -> int:
-    """Delete what is too old; return how many."""
+    """Delete expired records; return how many."""
     return database.execute(_EXPIRE, (now_ns,)).rowcount
 
 
 def shrink(database: sqlite3.Connection, bytes_max: int) -> int:
-    """Delete the oldest until the file's pages in use are `bytes_max` at most; return how many."""
+    """Delete the oldest records until at most `bytes_max` are in use; return how many."""
     removed = 0
     while (excess := _bytes_used(database) - bytes_max) > 0:
         last = _last_of(database.execute(_OLDEST), excess)
@@ -149,7 +150,7 @@ def shrink(database: sqlite3.Connection, bytes_max: int) -> int:
 
 
 def free_bytes(database: sqlite3.Connection) -> int:
-    """Return how much of the file holds nothing; what is deleted is overwritten, and adds to it."""
+    """Return the size of the file's free pages; deleted records add to it."""
     free, size = (
         database.execute(f"PRAGMA {name}").fetchone()[0] for name in ("freelist_count", "page_size")
     )
@@ -171,7 +172,7 @@ def _bytes_used(database: sqlite3.Connection) -> int:
 
 
 def _last_of(rows: Iterator[tuple[int, int]], excess: int) -> int | None:
-    """Return the sequence up to which the oldest rows take `excess` bytes; None of no rows."""
+    """Return the sequence up to which the oldest rows take `excess` bytes; None without rows."""
     last = None
     for sequence, size in rows:
         last = sequence
@@ -185,9 +186,9 @@ def _last_of(rows: Iterator[tuple[int, int]], excess: int) -> int | None:
 
 
 def apply_settings(database: sqlite3.Connection, routes: Routes) -> int:
-    """Make what is there as if today's settings had always held; return how many rows went.
+    """Delete and re-date records as if today's settings had always held; return how many went.
 
-    What a route would no longer let be kept goes whole.
+    A record of which a route no longer allows all that it holds is deleted whole.
     """
     removed = 0
     for name, route in routes.items():
@@ -213,7 +214,7 @@ def _policy(route: KeepSettings) -> Policy:
 
 def _policy_text(capture: str, route: KeepSettings | None) -> str:
     dropped: Sequence[str] = route.kept.drop_inputs if route else ()
-    # Of what is not known it is taken that it holds everything.
+    # A capture that isn't known may hold everything.
     return json.dumps([capture if capture in CAPTURES else "full", sorted(dropped)])
 
 

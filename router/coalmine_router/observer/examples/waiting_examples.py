@@ -1,12 +1,12 @@
-"""Examples that wait to be written: chosen in memory, so that the disk gets few of many.
+"""Examples that wait to be written. They are chosen in memory, so that the disk gets few of many.
 
-A canary that fails makes more of them in a second than anybody reads in a day. What is written is
-the most valuable of those that wait, a bounded number a second of each route, and bounded bytes of
-all. Of what can't wait any longer, the least valuable goes. One loop's.
+A canary that fails makes more examples in a second than anybody reads in a day. The most valuable
+of those that wait are written: a bounded number a second for each route, and bounded bytes for all.
+Where too many wait, the least valuable are dropped. For use by one event loop.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from math import inf
 from typing import Final
@@ -16,20 +16,20 @@ from coalmine_router.config.copies_section import KeptConfig
 from coalmine_router.observer.examples.allowance import Allowance
 from coalmine_router.observer.examples.rank import Rank, by_value, rank_of
 
-# After a pause, so many seconds' examples are written at once: the first of an outage are read.
+# After a pause, so many seconds' examples are written at once: the first of a failure matter most.
 _BURST_S: Final = 30
-# SQLite writes whole pages, of the table and of each index. An example of several fills its own;
-# smaller ones cost less by the dozen.
+# SQLite writes whole pages, of the table and of each index. A large example fills pages of its own;
+# small ones cost less when many are written together.
 _LARGE_BYTES: Final = 32 * 1024
-# How much of a bound is left where it was reached: examples are put into order once for many.
+# A full queue is cut to this share of its bound, so that it is sorted once for many examples.
 _LEFT: Final = 3 / 4
-# What a record of no size takes of memory, and of the file with its indexes: about a page.
+# What each record takes beside its size, in memory and in the file with its indexes: about a page.
 _OVERHEAD_BYTES: Final = 4_096
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
-    """A mismatch that may be kept, and what it takes of memory and of the disk, in bytes."""
+    """A mismatch that may be kept. The cost is its bytes in memory and on disk."""
 
     record: pb.Mismatch
     rank: Rank
@@ -49,7 +49,7 @@ class WaitingLimits:
 
 
 class _RouteQueue:
-    """What waits of one route, as it arrived."""
+    """The waiting examples of one route, in the order of arrival."""
 
     def __init__(self, kept: KeptConfig, now_ns: int) -> None:
         burst = kept.per_second * _BURST_S
@@ -66,19 +66,20 @@ class _RouteQueue:
         self.examples = {each.rank.number: each for each in examples}
         self.cost = sum(each.cost for each in self.examples.values())
 
-    def standing(self) -> list[Example]:
+    def by_value(self) -> list[Example]:
+        """Return the examples that would be kept, the most valuable first."""
         ranks = (each.rank for each in self.examples.values())
         return [self.examples[number] for number in by_value(ranks, self.kept)]
 
     def is_due(self) -> bool:
-        """Return whether what may be written is large, or as much as there ever is at once."""
+        """Return whether the examples are large, or as many may be written as ever at once."""
         is_large = self.cost >= _LARGE_BYTES * len(self.examples)
         return is_large or self.allowance.is_full()
 
     def most_valuable(self, examples_max: float, cost_max: float) -> list[Example]:
         chosen: list[Example] = []
         cost = 0
-        for each in self.standing():
+        for each in self.by_value():
             if len(chosen) < examples_max and cost + each.cost <= cost_max:
                 chosen.append(each)
                 cost += each.cost
@@ -86,7 +87,7 @@ class _RouteQueue:
 
 
 class WaitingExamples:
-    """Bounded in number and bytes; what goes over a bound is counted."""
+    """A bounded queue for each route. Examples over a bound are dropped and counted."""
 
     def __init__(self, limits: WaitingLimits, now_ns: int) -> None:
         self._limits = limits
@@ -99,12 +100,12 @@ class WaitingExamples:
         )
         self._cost = 0
         self._arrivals = 0
-        # Those whose place others took, and those too large to wait at all.
+        # `passed_over`: others took their place. `refused`: they were too large to wait at all.
         self.passed_over = 0
         self.refused = 0
 
     def add(self, record: pb.Mismatch, kept: KeptConfig, now_ns: int) -> None:
-        """Let a record wait; where there is no room for it, others go or it is refused."""
+        """Queue a record; where there is no room, drop others or refuse it."""
         self._arrivals += 1
         cost = record.ByteSize() + _OVERHEAD_BYTES
         example = Example(record, rank_of(self._arrivals, record), cost)
@@ -140,12 +141,13 @@ class WaitingExamples:
         self._cost += queue.cost
 
     def take(self, now_ns: int, route: str | None = None) -> list[Example]:
-        """Remove and return what may be written by now: of one route at once, of all what is due.
+        """Remove and return the examples that may be written by now, one of each route in turn.
 
-        Of several routes it is one of each in turn. What no longer stands is passed over.
+        With `route`, that route's are taken at once; without, those of routes that are due.
+        Examples that would no longer be kept are passed over.
         """
         self._bytes.refill(now_ns)
-        turns = deque(self._turns(now_ns, route))
+        turns = deque(self._due_queues(now_ns, route))
         taken: list[Example] = []
         while turns and self._bytes.has_some():
             queue, examples = turns.popleft()
@@ -156,36 +158,42 @@ class WaitingExamples:
             self._bytes.spend(taken[-1].cost)
             turns.append((queue, examples))
         self._remove(taken)
-        self._let_others_begin(taken)
+        self._rotate(taken)
         return taken
 
-    def _turns(
+    def _due_queues(
         self, now_ns: int, route: str | None
-    ) -> Iterator[tuple[_RouteQueue, deque[Example]]]:
-        for name, queue in self._queues.items():
+    ) -> list[tuple[_RouteQueue, deque[Example]]]:
+        """Refill the allowances; return the queues that are due, each with its pruned examples."""
+        for queue in self._queues.values():
             queue.allowance.refill(now_ns)
-            if name == route or (route is None and queue.is_due()):
-                yield queue, self._in_order(queue)
+        return [
+            (queue, self._prune(queue))
+            for name, queue in self._queues.items()
+            if name == route or (route is None and queue.is_due())
+        ]
 
-    def _let_others_begin(self, taken: Sequence[Example]) -> None:
+    def _rotate(self, taken: Sequence[Example]) -> None:
+        """Put the routes that were served behind the others."""
         for each in taken:
             if queue := self._queues.pop(each.record.route, None):
                 self._queues[each.record.route] = queue
 
     def take_all(self) -> list[Example]:
-        """Remove and return all that stands, whatever it costs."""
-        taken = [each for queue in self._queues.values() for each in self._in_order(queue)]
+        """Remove and return all examples that would be kept, at any cost."""
+        taken = [each for queue in self._queues.values() for each in self._prune(queue)]
         self._remove(taken)
         return taken
 
     def spend(self, bytes_: int) -> None:
-        """Let what else is written count as well."""
+        """Count other bytes that were written."""
         self._bytes.spend(bytes_)
 
-    def _in_order(self, queue: _RouteQueue) -> deque[Example]:
-        standing = queue.standing()
-        self._pass_over(queue, standing)
-        return deque(standing)
+    def _prune(self, queue: _RouteQueue) -> deque[Example]:
+        """Drop the examples that would not be kept; return the others, the most valuable first."""
+        surviving = queue.by_value()
+        self._pass_over(queue, surviving)
+        return deque(surviving)
 
     def _remove(self, taken: Sequence[Example]) -> None:
         gone = {each.rank.number for each in taken}

@@ -1,7 +1,7 @@
-"""What a compare span says: searchable by equality, and small whatever was compared. Pure.
+"""The attributes of a compare span: few, small and searchable by equality. Pure.
 
-Jaeger finds attributes by equality alone, all of a search on one span. So what would be a list or
-a threshold elsewhere is an attribute for each output that differs and each power of ten exceeded.
+Jaeger finds attributes by equality alone, and all of a search on one span. So each output that
+differs, and each power of ten that is exceeded, has an attribute of its own.
 """
 
 import math
@@ -10,7 +10,7 @@ from typing import Final
 from coalmine import telemetry as t
 from coalmine_router.observer.comparison.result import Comparison, Difference, Element
 from coalmine_router.observer.observed_request import PairResult
-from coalmine_router.observer.output.span_values import Value, Values, named, said
+from coalmine_router.observer.output.span_values import Value, Values, attribute_name, non_empty
 
 OUTPUTS_MAX: Final = 32
 ELEMENTS_MAX: Final = 8
@@ -18,10 +18,10 @@ ELEMENTS_MAX: Final = 8
 _EXPONENTS: Final = range(-6, 4)
 
 
-def comparison(found: PairResult) -> Values:
-    """Return who was compared, and what came out."""
+def comparison_values(found: PairResult) -> Values:
+    """Return which variants were compared, and the result."""
     compared = found.comparison
-    told: dict[str, Value | None] = {
+    fields: dict[str, Value | None] = {
         t.COMPARE_ROLE: found.role,
         t.COMPARE_REFERENCE: found.reference,
         t.COMPARE_CANDIDATE: found.candidate,
@@ -37,19 +37,19 @@ def comparison(found: PairResult) -> Values:
         t.COMPARE_ROWS_MISMATCH: compared.rows_mismatch or None,
         t.COMPARE_OUTPUTS_DIFFERING: compared.outputs_differing or None,
     }
-    return said(told) | _distance(compared) | _outputs(compared)
+    return non_empty(fields) | _distance(compared) | _differing_outputs(compared)
 
 
 def _distance(found: Comparison) -> Values:
     """Return how far the values differ, where values were compared."""
     distance = found.max_abs_diff
     compared = found.outcome == "match" or found.kind in {"nan", "value"}
-    # Where labels differ, not every rule measures how far the values behind them lie apart.
+    # Of rules that compare labels, only some measure how far the values lie apart.
     if not (compared or (found.kind == "label" and distance)):
         return {}
     return {
         t.COMPARE_DIFF_BUCKET: diff_bucket(distance),
-        # Infinity has no place in JSON; its bucket says it.
+        # JSON has no infinity; the bucket holds it.
         **({t.COMPARE_MAX_ABS_DIFF: distance} if math.isfinite(distance) else {}),
         **{
             f"{t.COMPARE_OVER_PREFIX}1e{exponent}": True
@@ -59,29 +59,29 @@ def _distance(found: Comparison) -> Values:
     }
 
 
-def _outputs(found: Comparison) -> Values:
+def _differing_outputs(found: Comparison) -> Values:
     differing = [each.output for each in found.differences[:OUTPUTS_MAX] if each.output]
-    return {named(t.COMPARE_OUTPUT_PREFIX, name): "mismatch" for name in differing}
+    return {attribute_name(t.COMPARE_OUTPUT_PREFIX, name): "mismatch" for name in differing}
 
 
 def diff_bucket(max_abs_diff: float) -> str:
-    """Return the power of ten at or above, as text such as 1e-6; "0" and "inf" are themselves."""
+    """Return the power of ten at or above it, as text such as 1e-6; "0" and "inf" stay."""
     if max_abs_diff == 0 or not math.isfinite(max_abs_diff):
         return f"{max_abs_diff:g}"
     exponent = math.ceil(math.log10(max_abs_diff))
     return f"1e{exponent}"
 
 
-def difference(found: Difference) -> Values:
-    """Return how one output differs; its worst elements side by side, eight at most."""
+def difference_values(found: Difference) -> Values:
+    """Return how one output differs, with eight of its worst elements at most."""
     worst = found.worst[:ELEMENTS_MAX]
-    return said(
+    return non_empty(
         {
             t.DIFFERENCE_NAME: found.output,
             t.DIFFERENCE_KIND: found.kind,
-            t.DIFFERENCE_INDEX: _joined([_index(each) for each in worst]),
-            t.DIFFERENCE_EXPECTED: _joined([each.expected for each in worst]),
-            t.DIFFERENCE_ACTUAL: _joined([each.actual for each in worst]),
+            t.DIFFERENCE_INDEX: _comma_list([_index(each) for each in worst]),
+            t.DIFFERENCE_EXPECTED: _comma_list([each.expected for each in worst]),
+            t.DIFFERENCE_ACTUAL: _comma_list([each.actual for each in worst]),
             t.DIFFERENCE_ROWS: found.rows or None,
             t.DIFFERENCE_ROWS_MISMATCH: found.rows_mismatch or None,
             t.DIFFERENCE_MAX_ABS_DIFF: found.max_abs_diff or None,
@@ -95,5 +95,5 @@ def _index(element: Element) -> str:
     return str(list(element.index)) if element.index else ""
 
 
-def _joined(texts: list[str]) -> str:
+def _comma_list(texts: list[str]) -> str:
     return ", ".join(text for text in texts if text)

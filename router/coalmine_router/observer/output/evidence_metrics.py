@@ -1,7 +1,7 @@
-"""What Prometheus is told of comparisons, trials and verdicts, read when somebody asks for it.
+"""Prometheus metrics of comparisons, trials and verdicts, collected when they are scraped.
 
-Counters are of the process's life, whatever trials begin and end; gauges are of current trials.
-Runs in the thread of the HTTP side; the counts are only ever added to, and copied before reading.
+Counters cover the process's life, across trials; gauges cover the current trials. The HTTP thread
+runs this. Other threads only ever add to the counts, which are copied before they are read.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,25 +15,25 @@ from coalmine_router.observer.evidence.trials import Trials
 from coalmine_router.observer.evidence.verdict import Word
 from coalmine_router.observer.output.families import (
     Unchecked,
-    counted,
     counter,
     gauge,
-    measured,
+    single_counter,
+    single_gauge,
 )
 
 _PAIR: Final = ("route", "reference", "candidate")
 _WORDS: Final[Mapping[Word, int]] = {"pass": 1, "inconclusive": 0, "fail": -1}
 
 
-class Saves(Protocol):
-    """Keeps trials on disk; EvidenceStore does."""
+class SaveCounts(Protocol):
+    """How saving trials went; EvidenceStore counts it."""
 
     saves_failed: int
     not_saved: int
 
 
 class EvidenceMetrics(Unchecked):
-    """What was compared, what it bears, and whether it is kept."""
+    """Metrics of comparisons, of the verdicts from them, and of saving them."""
 
     def __init__(
         self,
@@ -42,7 +42,7 @@ class EvidenceMetrics(Unchecked):
         trials: Trials,
         comparing: Callable[[], ComparingCounts],
         warnings: Callable[[], Mapping[tuple[str, str], int]],
-        saves: Saves,
+        saves: SaveCounts,
         split_left_out: Callable[[], int],
         out_of_turn: Callable[[], int],
     ) -> None:
@@ -55,13 +55,13 @@ class EvidenceMetrics(Unchecked):
         self._out_of_turn = out_of_turn
 
     def collect(self) -> Iterator[Metric]:
-        """Return all metrics as they stand."""
+        """Yield all metrics."""
         yield from self._pairs()
         yield from self._outputs()
         yield from self._verdicts()
         yield from self._keeping_up()
-        yield self._warned()
-        yield from self._kept()
+        yield self._warning_counts()
+        yield from self._saving()
 
     def _pairs(self) -> Iterator[Metric]:
         pairs = counter("comparisons", "Answers compared", *_PAIR, "outcome")
@@ -98,30 +98,40 @@ class EvidenceMetrics(Unchecked):
 
     def _keeping_up(self) -> Iterator[Metric]:
         now = self._comparing()
-        yield measured("comparing_ratio", "Of exchanges, how many are compared", now.share_bp / 1e4)
-        yield measured("comparing_waiting", "Exchanges that wait to be compared", now.waiting)
-        yield measured("comparing_waiting_bytes", "The bytes of those", now.waiting_bytes)
-        yield measured("comparing_processes", "Processes that compare", now.processes)
-        yield counted("exchanges_compared", "Exchanges compared", now.compared)
-        yield counted("exchanges_left_out", "Exchanges given up for want of time", now.left_out)
+        yield single_gauge(
+            "comparing_ratio", "Of exchanges, how many are compared", now.share_bp / 1e4
+        )
+        yield single_gauge("comparing_waiting", "Exchanges that wait to be compared", now.waiting)
+        yield single_gauge("comparing_waiting_bytes", "The bytes of those", now.waiting_bytes)
+        yield single_gauge("comparing_processes", "Processes that compare", now.processes)
+        yield single_counter("exchanges_compared", "Exchanges compared", now.compared)
+        yield single_counter(
+            "exchanges_left_out", "Exchanges given up for want of time", now.left_out
+        )
 
-    def _warned(self) -> Metric:
+    def _warning_counts(self) -> Metric:
         family = counter("comparing_warnings", "What comparing warned of", "route", "kind")
         for key, count in self._warnings().items():
             family.add_metric(key, count)
         return family
 
-    def _kept(self) -> Iterator[Metric]:
+    def _saving(self) -> Iterator[Metric]:
         saves, trials = self._saves, self._trials
-        yield measured("evidence_not_saved", "Trials that the disk didn't take", saves.not_saved)
-        yield counted(
+        yield single_gauge(
+            "evidence_not_saved", "Trials that the disk didn't take", saves.not_saved
+        )
+        yield single_counter(
             "evidence_saves_failed", "Saves that the disk didn't take", saves.saves_failed
         )
-        yield counted("evidence_left_out", "Evidence of pairs over the bound", trials.left_out)
-        yield counted(
+        yield single_counter(
+            "evidence_left_out", "Evidence of pairs over the bound", trials.left_out
+        )
+        yield single_counter(
             "split_requests_left_out", "Requests too late to count", self._split_left_out()
         )
-        yield counted(
+        yield single_counter(
             "exchanges_out_of_turn", "Exchanges learnt from behind later ones", self._out_of_turn()
         )
-        yield counted("trials_forgotten", "Ended trials that found no disk", trials.forgotten)
+        yield single_counter(
+            "trials_forgotten", "Ended trials that found no disk", trials.forgotten
+        )

@@ -1,4 +1,4 @@
-"""How the observer's metrics are named and made."""
+"""Builds the observer's metric families."""
 
 from collections.abc import Iterable, Mapping
 from typing import Final
@@ -10,7 +10,7 @@ PREFIX: Final = "coalmine_router"
 
 
 class Unchecked(Collector):
-    """A collector whose names need no check against others: nothing is collected to register it."""
+    """A collector that registers without being collected: its names aren't checked for clashes."""
 
     def describe(self) -> Iterable[Metric]:
         """Return nothing."""
@@ -27,14 +27,14 @@ def gauge(name: str, text: str, *labels: str) -> GaugeMetricFamily:
     return GaugeMetricFamily(f"{PREFIX}_{name}", text, labels=labels)
 
 
-def counted(name: str, text: str, count: float) -> Metric:
+def single_counter(name: str, text: str, count: float) -> Metric:
     """Return a counter with one sample."""
     family = counter(name, text)
     family.add_metric([], count)
     return family
 
 
-def measured(name: str, text: str, value: float) -> Metric:
+def single_gauge(name: str, text: str, value: float) -> Metric:
     """Return a gauge with one sample."""
     family = gauge(name, text)
     family.add_metric([], value)

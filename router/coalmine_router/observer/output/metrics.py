@@ -1,6 +1,7 @@
-"""Prometheus metrics, read from the observer's own counts when somebody asks for them.
+"""Prometheus metrics of requests, reports and copies, collected when they are scraped.
 
-Runs in the thread of the HTTP side; the counts are only ever added to, and copied before reading.
+The HTTP thread runs this. Other threads only ever add to the counts, which are copied before they
+are read.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -13,15 +14,15 @@ from coalmine_router.observer.output.families import (
     PREFIX,
     Unchecked,
     by_label,
-    counted,
     counter,
     gauge,
+    single_counter,
 )
 from coalmine_router.observer.totals import LaneKey, LaneTotals, ReportTotals
 from coalmine_router.observer.traffic_counts import BOUNDS_NS, Latencies, TrafficCounts
 
 Totals = Callable[[], Mapping[str, int]]
-Lanes = Callable[[], Iterable[tuple[LaneKey, LaneTotals]]]
+QueueTotals = Callable[[], Iterable[tuple[LaneKey, LaneTotals]]]
 
 _ROUTE: Final = ("route", "variant")
 _REASON: Final = (*_ROUTE, "reason")
@@ -35,7 +36,7 @@ _COPIES: Final = (
     ("compared", "Copies that came to a comparison"),
     ("uncompared", "Copies that were sent, and came to none"),
 )
-# The buckets that go out: 1, 2.5 and 5 of each decade from 100 microseconds on.
+# The exported buckets: 1, 2.5 and 5 of each decade from 100 microseconds on.
 _SHOWN: Final = tuple(
     position
     for position, bound in enumerate(BOUNDS_NS)
@@ -44,7 +45,7 @@ _SHOWN: Final = tuple(
 
 
 class RouterMetrics(Unchecked):
-    """What was answered, reported and copied; evidence has metrics of its own."""
+    """Metrics of answers, reports and copies; EvidenceMetrics has those of evidence."""
 
     def __init__(
         self,
@@ -52,7 +53,7 @@ class RouterMetrics(Unchecked):
         traffic: TrafficCounts,
         reports: ReportTotals,
         streams_turned_away: Callable[[], int],
-        lanes: Lanes,
+        lanes: QueueTotals,
         spans: Totals,
         refusals_left_out: Callable[[], int],
         mismatches: Totals,
@@ -66,14 +67,14 @@ class RouterMetrics(Unchecked):
         self._mismatches = mismatches
 
     def collect(self) -> Iterator[Metric]:
-        """Return all metrics as they stand."""
+        """Yield all metrics."""
         yield from self._requests()
-        yield from self._refused()
+        yield from self._fallbacks_and_refusals()
         yield from self._report_counts()
         yield from self._copies()
         yield from self._copies_now()
         yield by_label("result", "spans", "Spans of kept traces", self._spans())
-        yield counted(
+        yield single_counter(
             "refusals_untraced",
             "Requests without a route beyond the one a second that leaves a trace",
             self._refusals_left_out(),
@@ -99,7 +100,7 @@ class RouterMetrics(Unchecked):
         yield requests
         yield durations
 
-    def _refused(self) -> Iterator[Metric]:
+    def _fallbacks_and_refusals(self) -> Iterator[Metric]:
         fallbacks = counter("fallbacks", "Requests that another variant answered", *_REASON)
         for key, found in self._traffic.variants():
             for reason, count in list(found.fallbacks.items()):
@@ -113,10 +114,12 @@ class RouterMetrics(Unchecked):
 
     def _report_counts(self) -> Iterator[Metric]:
         of = self._reports
-        yield counted("reports_offered", "Reports that proxies made", of.offered)
-        yield counted("reports_received", "Reports that arrived", of.received)
-        yield counted("reports_unreadable", "Reports that arrived and made no sense", of.unreadable)
-        yield counted(
+        yield single_counter("reports_offered", "Reports that proxies made", of.offered)
+        yield single_counter("reports_received", "Reports that arrived", of.received)
+        yield single_counter(
+            "reports_unreadable", "Reports that arrived and made no sense", of.unreadable
+        )
+        yield single_counter(
             "report_streams_turned_away",
             "Streams of reports over the bound",
             self._streams_turned_away(),
@@ -124,7 +127,7 @@ class RouterMetrics(Unchecked):
         yield by_label("reason", "reports_dropped", "Reports given up", of.dropped)
 
     def _copies(self) -> Iterator[Metric]:
-        """Yield what became of copies: offered = sent + dropped + those of _copies_now."""
+        """Yield the fates of copies: offered = sent + dropped + those of _copies_now."""
         dropped = counter("shadows_dropped", "Copies given up", *_LANE, "reason")
         families = {name: counter(f"shadows_{name}", text, *_LANE) for name, text in _COPIES}
         for key, totals in self._lanes():
@@ -149,7 +152,7 @@ class RouterMetrics(Unchecked):
 
 
 def _buckets(latencies: Latencies) -> list[tuple[str, float]]:
-    """Return how many took so long at most, by seconds as text."""
+    """Return cumulative counts by their bounds in seconds, as text."""
     counts = list(latencies.counts)
     shown = [
         (_seconds(BOUNDS_NS[position]), float(sum(counts[: position + 1]))) for position in _SHOWN

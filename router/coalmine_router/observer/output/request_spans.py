@@ -1,7 +1,7 @@
-"""A finished exchange as spans: the tree that one request left in the router.
+"""A finished request as spans: the tree that it left in the router.
 
-Made after the fact from the ids and times of the report, so that the decision to keep them could
-wait for the outcome. Hence every span here says that it is sampled.
+The spans are built afterwards from the report's ids and times, so that the decision to keep them
+can wait for the outcome. So every span here is marked as sampled.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,8 +37,8 @@ SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _NOTHING: Final[Mapping[bytes, str]] = MappingProxyType({})
 
 
-class _Took(NamedTuple):
-    """What every span has: its id and its time."""
+class _IdAndTime(NamedTuple):
+    """A span's id and time."""
 
     span_id: bytes
     started_ns: int
@@ -46,25 +46,25 @@ class _Took(NamedTuple):
 
     @property
     def ended_ns(self) -> int:
-        # Jaeger warns of a span that ends as it begins.
+        # Jaeger warns of a span without duration.
         return self.started_ns + max(self.duration_ns, 1)
 
 
-def tree(
+def request_spans(
     exchange: ObservedRequest,
     resource: Resource,
     *,
     segment: str | None = None,
-    tipped: Mapping[bytes, str] = _NOTHING,
+    verdicts: Mapping[bytes, str] = _NOTHING,
     has_messages: bool = True,
 ) -> list[ReadableSpan]:
     """Return the router's spans of one request, the SERVER span first.
 
-    `segment` is None where the route has none. `tipped` are the verdicts that changed by it, by the
-    id of the span that a verdict's own span links to. Without `has_messages` the texts of errors
-    are left out: backends quote what they complain of.
+    `segment` is None where the route has none. `verdicts` are those that this request changed, by
+    the id of the span that a verdict's own span links to. Without `has_messages` the texts of
+    errors are left out: a backend may quote the request.
     """
-    trace = _Trace(exchange, resource, segment or "", tipped, has_messages=has_messages)
+    trace = _Trace(exchange, resource, segment or "", verdicts, has_messages=has_messages)
     spans = [trace.server()]
     spans += [trace.attempt(place) for place in range(len(exchange.report.attempts))]
     spans += [trace.copy(call) for call in exchange.calls]
@@ -78,7 +78,7 @@ class _Trace:
         exchange: ObservedRequest,
         resource: Resource,
         segment: str,
-        tipped: Mapping[bytes, str],
+        verdicts: Mapping[bytes, str],
         *,
         has_messages: bool,
     ) -> None:
@@ -86,9 +86,11 @@ class _Trace:
         self._exchange = exchange
         self._report = exchange.report
         self._resource = resource
-        # Both the request's span and those of its comparisons are searched by it.
-        self._segment = values.said({t.SEGMENT: segment if _is_known(self._report) else ""})
-        self._tipped = tipped
+        # Searches find the request's span and those of its comparisons by it.
+        self._segment = values.non_empty(
+            {t.SEGMENT: segment if _has_metadata(self._report) else ""}
+        )
+        self._verdicts = verdicts
         self._trace_id = int.from_bytes(self._report.trace_id, "big")
         state = self._report.tracestate
         self._state = TraceState.from_header([state]) if is_tracestate(state) else None
@@ -99,7 +101,7 @@ class _Trace:
         return self._span(
             span_name(report.method),
             SpanKind.SERVER,
-            _Took(report.span_id, report.started_ns, report.duration_ns),
+            _IdAndTime(report.span_id, report.started_ns, report.duration_ns),
             {
                 **values.rpc(report.method, code),
                 t.DURATION_MS: report.duration_ns / 1e6,
@@ -115,7 +117,7 @@ class _Trace:
         attempt = self._report.attempts[place]
         return self._call(
             _attempt_name(self._report, place),
-            _Took(attempt.span_id, attempt.started_ns, attempt.duration_ns),
+            _IdAndTime(attempt.span_id, attempt.started_ns, attempt.duration_ns),
             values.peer("primary", attempt.variant, attempt.backend, attempt.address),
             code_name(attempt.status_code),
             attempt.status_message,
@@ -124,20 +126,20 @@ class _Trace:
     def copy(self, call: CopyCall) -> ReadableSpan:
         return self._call(
             call_name(call.copy.role, call.copy.variant),
-            _Took(call.span_id, call.started_ns, call.duration_ns),
+            _IdAndTime(call.span_id, call.started_ns, call.duration_ns),
             values.peer(call.copy.role, call.copy.variant, call.backend, call.address),
             call.answer.code,
             call.answer.message,
         )
 
     def comparison(self, found: PairResult) -> ReadableSpan:
-        took = _Took(found.span_id, found.started_ns, found.duration_ns)
-        route = values.said({t.ROUTE: self._report.route})
+        took = _IdAndTime(found.span_id, found.started_ns, found.duration_ns)
+        route = values.non_empty({t.ROUTE: self._report.route})
         return self._span(
             compare_name(found.candidate, found.comparison.outcome),
             SpanKind.INTERNAL,
             took,
-            {**route, **self._segment, **compare_values.comparison(found)},
+            {**route, **self._segment, **compare_values.comparison_values(found)},
             parent=self._report.span_id,
             status=_compare_status(found.comparison),
             events=_events(found.comparison, took.ended_ns),
@@ -146,7 +148,7 @@ class _Trace:
     def _call(
         self,
         name: str,
-        took: _Took,
+        took: _IdAndTime,
         peer: Mapping[str, values.Value],
         code: str,
         message: str,
@@ -163,28 +165,28 @@ class _Trace:
     def _status(self, code: str, message: str) -> Status:
         if code == OK:
             return Status(StatusCode.UNSET)
-        told = message if self._has_messages else ""
-        return Status(StatusCode.ERROR, span_text(told or code))
+        shown = message if self._has_messages else ""
+        return Status(StatusCode.ERROR, span_text(shown or code))
 
     def _span(
         self,
         name: str,
         kind: SpanKind,
-        took: _Took,
+        took: _IdAndTime,
         attributes: Mapping[str, values.Value],
         *,
         parent: bytes,
         status: Status,
         events: Sequence[Event] = (),
     ) -> ReadableSpan:
-        verdict = values.said({t.TIPPED: self._tipped.get(took.span_id)})
+        verdict = values.non_empty({t.TIPPED: self._verdicts.get(took.span_id)})
         return ReadableSpan(
             name=span_text(name),
             kind=kind,
             context=self._context(took.span_id),
             parent=self._context(parent, is_remote=kind is SpanKind.SERVER) if parent else None,
             resource=self._resource,
-            attributes=values.capped({**attributes, **verdict}),
+            attributes=values.capped_values({**attributes, **verdict}),
             events=events,
             status=status,
             start_time=took.started_ns,
@@ -199,7 +201,7 @@ class _Trace:
 
 
 def _attempt_name(report: pb.Report, place: int) -> str:
-    """Return who was called, and as what: no two of a request's calls have one name."""
+    """Return the name of a call; no two calls of a request have the same name."""
     variant = report.attempts[place].variant
     if place and variant == report.attempts[place - 1].variant:
         return call_name("retry", variant)
@@ -207,15 +209,15 @@ def _attempt_name(report: pb.Report, place: int) -> str:
     return call_name("fallback" if is_instead else "primary", variant)
 
 
-def _is_known(report: pb.Report) -> bool:
-    """Return whether the request's metadata was reported: it is with the bodies, for copies."""
+def _has_metadata(report: pb.Report) -> bool:
+    """Return whether the report has the request's metadata, which comes with the bodies."""
     return any(copies_of(report)) and not report.uncopied
 
 
 def _compare_status(found: Comparison) -> Status:
     """Return an error only where comparing itself failed.
 
-    A mismatch is no error of the request, and an error of the candidate stands on the call to it.
+    A mismatch is no error of the request. A candidate's error is on the span of the call to it.
     """
     if found.kind == "rule":
         return Status(StatusCode.ERROR, "a rule failed")
@@ -224,6 +226,8 @@ def _compare_status(found: Comparison) -> Status:
 
 def _events(comparison: Comparison, at_ns: int) -> list[Event]:
     return [
-        Event(t.DIFFERENCE_EVENT, values.capped(compare_values.difference(each)), at_ns)
+        Event(
+            t.DIFFERENCE_EVENT, values.capped_values(compare_values.difference_values(each)), at_ns
+        )
         for each in comparison.differences[:EVENTS_MAX]
     ]

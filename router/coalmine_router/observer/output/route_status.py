@@ -1,4 +1,4 @@
-"""What an operator is told of a route, from the observer's counts."""
+"""The status of a route as a message, from the observer's counts."""
 
 from collections.abc import Iterable
 
@@ -13,8 +13,8 @@ from coalmine_router.observer.traffic_counts import VariantTraffic
 from coalmine_router.table import STABLE
 
 
-def tell_traffic(status: pb.VariantStatus, traffic: VariantTraffic) -> None:
-    """Fill in what a variant answered, and what another answered for it."""
+def fill_traffic(status: pb.VariantStatus, traffic: VariantTraffic) -> None:
+    """Fill in the requests that a variant answered, and those that another answered for it."""
     status.requests = traffic.requests
     status.split_requests = traffic.by_split
     status.latency_p50_ms = traffic.latencies.quantile_ns(0.50) / 10**6
@@ -25,23 +25,23 @@ def tell_traffic(status: pb.VariantStatus, traffic: VariantTraffic) -> None:
     status.fallbacks.update(traffic.fallbacks)
 
 
-def tell_trials(
+def fill_trials(
     status: pb.RouteStatus,
     trials: Iterable[Trial],
     gates: GateSettings,
     ready: AsksReady = none_known,
 ) -> None:
-    """Fill in the verdict on the route, and what was found of each candidate in these trials."""
+    """Fill in the verdict on the route, and the counts of each candidate's trial."""
     found = list(trials)
-    status.verdict = worst(found)
+    status.verdict = route_verdict(found)
     status.comparisons.extend(trial_counts(trial, gates, ready) for trial in found)
 
 
-def worst(trials: Iterable[Trial]) -> str:
-    """Return the verdict on a route, of its current trials; "" where it has no candidate.
+def route_verdict(trials: Iterable[Trial]) -> str:
+    """Return the verdict on a route from its current trials; "" where it has no candidate.
 
-    One that fails beside stable fails the route, and all must pass for it to pass. A shadow beside
-    a canary is not among them: there, what is wrong may be the canary.
+    Only trials against stable count: one FAIL fails the route, and all must pass for a PASS. In a
+    trial of a shadow against a canary, the canary may be the one that is wrong.
     """
     words = {trial.told.verdict for trial in trials if trial.pair.reference == STABLE}
     if not words:
@@ -52,14 +52,14 @@ def worst(trials: Iterable[Trial]) -> str:
 
 
 def report_counts(totals: ReportTotals) -> pb.ReportCounts:
-    """Return what the proxies made and gave up, and what arrived."""
+    """Return how many reports the proxies made and dropped, and how many arrived."""
     return pb.ReportCounts(
         offered=totals.offered, received=totals.received, dropped=dict(totals.dropped)
     )
 
 
-def lane_counts(key: LaneKey, totals: LaneTotals) -> pb.ShadowCounts:
-    """Return what became of the copies for one variant, in one role."""
+def copy_counts(key: LaneKey, totals: LaneTotals) -> pb.ShadowCounts:
+    """Return the fates of the copies for one variant, in one role."""
     return pb.ShadowCounts(
         variant=key.variant,
         role=key.role,
@@ -77,8 +77,8 @@ def lane_counts(key: LaneKey, totals: LaneTotals) -> pb.ShadowCounts:
     )
 
 
-def comparing(counts: ComparingCounts) -> pb.Comparing:
-    """Return how the process that compares keeps up."""
+def comparing_message(counts: ComparingCounts) -> pb.Comparing:
+    """Return how comparing keeps up."""
     return pb.Comparing(
         waiting=counts.waiting,
         waiting_bytes=counts.waiting_bytes,

@@ -1,4 +1,4 @@
-"""What the router's spans say of calls, by the names of the contract; no value over 2 KiB. Pure."""
+"""Attributes of the router's spans, by the contract's names; no value over 2 KiB. Pure."""
 
 import math
 from collections.abc import Iterable, Mapping
@@ -14,24 +14,24 @@ from coalmine_router.observer.observed_request import PairResult
 Value = str | int | float
 Values = dict[str, Value]
 
-# Jaeger's larger stores search no value beyond this, and no tag so named.
+# Jaeger's larger stores can't search for longer names or values.
 NAME_CHARS_MAX: Final = 128
 CANDIDATES_MAX: Final = 32
 
-# Of several comparisons of a candidate, the first of these is told.
+# Of several comparisons of a candidate, the first of these is shown.
 _WORST_FIRST: Final[tuple[Outcome, ...]] = ("mismatch", "error", "match", "ignored", "skipped")
 
 
 def rpc(method: str, code: str) -> Values:
-    """Return what every span of a call says."""
-    told: Values = {t.RPC_SYSTEM: "grpc", t.RPC_METHOD: method, t.RPC_STATUS: code}
-    return told if code == OK else {**told, t.FAILED: True}
+    """Return the attributes of every call's span."""
+    fields: Values = {t.RPC_SYSTEM: "grpc", t.RPC_METHOD: method, t.RPC_STATUS: code}
+    return fields if code == OK else {**fields, t.FAILED: True}
 
 
 def assignment(report: pb.Report, request_id: str) -> Values:
-    """Return which variant a request was given, and why; of no route, only what the caller sent."""
+    """Return a request's variant and why it got it; without a route, only what the caller sent."""
     refused = report.origin_router and not report.attempts
-    told: dict[str, Value | None] = {
+    fields: dict[str, Value | None] = {
         t.MODEL: report.model,
         t.REQUEST_ID: request_id,
         t.ROUTE: report.route,
@@ -41,7 +41,7 @@ def assignment(report: pb.Report, request_id: str) -> Values:
         t.TURNED_AWAY: report.turned_away,
     }
     if report.variant:
-        told |= {
+        fields |= {
             t.VARIANT: report.variant,
             t.ASSIGNMENT: _assignment_name(report),
             t.REVISION: report.revision,
@@ -49,7 +49,7 @@ def assignment(report: pb.Report, request_id: str) -> Values:
             t.FLAG_VARIANT: report.variant,
             t.FLAG_VERSION: str(report.revision),
         }
-    return said(told)
+    return non_empty(fields)
 
 
 def _assignment_name(report: pb.Report) -> str:
@@ -61,50 +61,50 @@ def _assignment_name(report: pb.Report) -> str:
 
 
 def candidates(found: Iterable[PairResult]) -> Values:
-    """Return the worst outcome of each candidate; the reference beside itself is none."""
+    """Return the worst outcome of each candidate; noise comparisons are left out."""
     worst: dict[str, Outcome] = {}
     for each in found:
         if each.role == "noise":
             continue
         outcomes = {each.comparison.outcome, worst.get(each.candidate, "skipped")}
         worst[each.candidate] = min(outcomes, key=_WORST_FIRST.index)
-    told = list(worst.items())[:CANDIDATES_MAX]
-    return {named(t.CANDIDATE_PREFIX, name): outcome for name, outcome in told}
+    shown = list(worst.items())[:CANDIDATES_MAX]
+    return {attribute_name(t.CANDIDATE_PREFIX, name): outcome for name, outcome in shown}
 
 
 def peer(role: str, variant: str, backend: str, address: str) -> Values:
-    """Return who was called, and as what; `address` is host:port."""
-    told: Values = {t.ROLE: role, t.VARIANT: variant, t.BACKEND: backend}
+    """Return which backend was called, in which role; `address` is host:port."""
+    fields: Values = {t.ROLE: role, t.VARIANT: variant, t.BACKEND: backend}
     host, colon, port = address.rpartition(":")
     if colon and port.isdigit():
-        return {**told, t.SERVER_ADDRESS: host.strip("[]"), t.SERVER_PORT: int(port)}
-    return {**told, t.SERVER_ADDRESS: address}
+        return {**fields, t.SERVER_ADDRESS: host.strip("[]"), t.SERVER_PORT: int(port)}
+    return {**fields, t.SERVER_ADDRESS: address}
 
 
 # ---------------------------------------------------------------- form
 
 
-def said(values: Mapping[str, Value | None]) -> Values:
-    """Return the values that say something: not an empty text, not None."""
+def non_empty(values: Mapping[str, Value | None]) -> Values:
+    """Return the values without empty texts and None."""
     return {name: value for name, value in values.items() if value not in ("", None)}
 
 
-def named(prefix: str, name: str) -> str:
-    """Return an attribute's name that ends in a name of somebody else's choice.
+def attribute_name(prefix: str, name: str) -> str:
+    """Return an attribute's name that ends in a name from outside, such as an output's.
 
-    As Jaeger's search field can hold it, unquoted: 128 characters of letters, digits, ._:/- and _
+    Jaeger's search field can hold it unquoted: 128 characters of letters, digits and ._:/-, with _
     for any other.
     """
     plain = (char if char.isalnum() or char in "._:/-" else "_" for char in name[:NAME_CHARS_MAX])
     return prefix + "".join(plain)
 
 
-def capped(values: Mapping[str, Value]) -> Values:
-    """Return the values with texts cut to 2 KiB; numbers that JSON has no word for become text."""
-    return {name: _capped(value) for name, value in values.items()}
+def capped_values(values: Mapping[str, Value]) -> Values:
+    """Return the values with texts cut to 2 KiB, and numbers that JSON lacks as texts."""
+    return {name: _capped_value(value) for name, value in values.items()}
 
 
-def _capped(value: Value) -> Value:
+def _capped_value(value: Value) -> Value:
     if isinstance(value, str):
         return span_text(value)
     if isinstance(value, float) and not math.isfinite(value):

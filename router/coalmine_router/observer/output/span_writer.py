@@ -1,4 +1,4 @@
-"""Tells what was learnt as spans: of an exchange whose trace is kept, and of a verdict."""
+"""Writes spans: those of a request whose trace is kept, and that of a changed verdict."""
 
 import random
 from collections.abc import Mapping
@@ -11,23 +11,23 @@ from opentelemetry.sdk.trace import ReadableSpan
 from coalmine.clock import Clock
 from coalmine_router.observer.evidence.verdict import VerdictChange
 from coalmine_router.observer.observed_request import ObservedRequest
-from coalmine_router.observer.output.request_spans import tree
-from coalmine_router.observer.output.verdict_spans import tipped, verdict_span
+from coalmine_router.observer.output.request_spans import request_spans
+from coalmine_router.observer.output.verdict_spans import verdict_span, verdicts_by_span
 from coalmine_router.observer.route_settings import RouteSettings
 from coalmine_router.observer.trace_retention import RefusalTraces, is_kept
 
 _log = structlog.get_logger(__name__)
 
 
-class Spans(Protocol):
-    """Where kept spans go; CountedSpans is one."""
+class SpanSink(Protocol):
+    """Exports kept spans; CountedSpans does."""
 
     def on_end(self, span: ReadableSpan) -> None:
         """Take a finished span."""
         ...
 
     def totals(self) -> Mapping[str, int]:
-        """Return what became of spans, by result."""
+        """Return how many spans came to each result."""
         ...
 
     def trouble(self) -> str:
@@ -36,24 +36,26 @@ class Spans(Protocol):
 
 
 class NoSpans:
-    """For a process whose spans nobody reads."""
+    """For a process whose spans go nowhere."""
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Forget it."""
+        """Drop it."""
 
     def totals(self) -> Mapping[str, int]:
         """Return nothing."""
         return {}
 
     def trouble(self) -> str:
-        """Return that nothing is wrong."""
+        """Return ""."""
         return ""
 
 
 class SpanWriter:
     """Decides which traces are kept, and makes their spans."""
 
-    def __init__(self, spans: Spans, resource: Resource, rng: random.Random, clock: Clock) -> None:
+    def __init__(
+        self, spans: SpanSink, resource: Resource, rng: random.Random, clock: Clock
+    ) -> None:
         self._spans = spans
         self._resource = resource
         self._rng = rng
@@ -65,32 +67,32 @@ class SpanWriter:
         """How many requests without a route left no trace."""
         return self._refusals.left_out
 
-    def exchange(self, exchange: ObservedRequest, settings: RouteSettings) -> None:
-        """Tell of a finished exchange, if its trace is kept."""
+    def write_request(self, exchange: ObservedRequest, settings: RouteSettings) -> None:
+        """Write the spans of a finished request, if its trace is kept."""
         report = exchange.report
         if not report.route and not self._refusals.admit(self._clock.monotonic_ns()):
             return
         if is_kept(
             is_sampled=report.sampled,
-            # Of each call: a request that fell back is worth a look.
+            # Of each call: the trace of a request that fell back is kept too.
             is_ok=not any((report.status_code, *(each.status_code for each in report.attempts))),
             duration_ns=report.duration_ns,
             slow_over_ns=settings.slow_over_ns,
             found=exchange.found,
             tipped=bool(exchange.changes),
         ):
-            spans = tree(
+            spans = request_spans(
                 exchange,
                 self._resource,
                 segment=exchange.segment,
-                tipped=tipped(exchange.changes),
+                verdicts=verdicts_by_span(exchange.changes),
                 has_messages=settings.capture == "full",
             )
             for span in spans:
                 self._spans.on_end(span)
 
-    def verdict(self, change: VerdictChange) -> None:
-        """Tell of a verdict that became another."""
+    def write_verdict(self, change: VerdictChange) -> None:
+        """Log a changed verdict, and write its span."""
         _log.info(
             "verdict",
             route=change.route,

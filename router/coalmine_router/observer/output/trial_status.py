@@ -1,4 +1,4 @@
-"""What an operator is told of a trial: what was found, how sure that is, and the verdict. Pure."""
+"""The status of a trial as a message: counts, intervals and the verdict. Pure."""
 
 from collections.abc import Container, Iterator, Mapping, Sequence
 from functools import lru_cache
@@ -62,7 +62,7 @@ def trial_counts(
 def _addresses(
     side: VariantAddresses, ready: Sequence[str], odd: Container[str]
 ) -> Iterator[pb.AddressCounts]:
-    """Yield those that are ready, as they are listed, then the others that were compared."""
+    """Yield the ready addresses in their order, then others that were compared."""
     for name in dict.fromkeys((*ready, *side.by_name)):
         own = side.by_name.get(name) or AddressEvidence()
         yield pb.AddressCounts(
@@ -170,7 +170,7 @@ def _differences(differences: Sequence[Differences], alpha: float) -> list[pb.Ra
 
 
 # The intervals of a large trial may take ten milliseconds. Most outputs have the sums of another,
-# several people may watch, and trials that are over are told again and again as they are.
+# several people may watch, and ended trials are shown again and again unchanged.
 @lru_cache(maxsize=64)
 def _rates_of(sums: tuple[tuple[float, float], ...], alpha: float) -> Mapping[_Sums, Rate]:
     return dict(zip(sums, rates_of([Shares(*of) for of in sums], alpha), strict=True))

@@ -1,4 +1,4 @@
-"""A verdict that became another, as a span: a trace of its own, linked to what tipped it."""
+"""A changed verdict as a span: a trace of its own, linked to the span that tipped it."""
 
 import random
 from collections.abc import Iterable, Mapping
@@ -23,17 +23,17 @@ from coalmine_router.observer.output.request_spans import SAMPLED, SCOPE
 from coalmine_router.observer.output.span_values import (
     Value,
     Values,
-    capped,
-    named,
-    said,
+    attribute_name,
+    capped_values,
+    non_empty,
 )
 
-# What a gate has found when the verdict is its doing; all gates must pass for a pass.
+# The finding of the gate that decides a verdict. A pass needs all gates, so no one gate decides it.
 _DECIDES: Final[Mapping[Word, Finding]] = {"fail": "fail", "inconclusive": "alarm"}
 _GRAVEST_FIRST: Final[tuple[Word, ...]] = ("fail", "inconclusive", "pass")
 
 
-def tipped(changes: Iterable[VerdictChange]) -> dict[bytes, str]:
+def verdicts_by_span(changes: Iterable[VerdictChange]) -> dict[bytes, str]:
     """Return the verdicts by the spans that tipped them; of several at one span, the gravest."""
     gravest: dict[bytes, Word] = {}
     for change in changes:
@@ -43,11 +43,11 @@ def tipped(changes: Iterable[VerdictChange]) -> dict[bytes, str]:
 
 
 def verdict_span(
-    change: VerdictChange, resource: Resource, rng: random.Random, told_ns: int
+    change: VerdictChange, resource: Resource, rng: random.Random, end_ns: int
 ) -> ReadableSpan:
-    """Return the span of a change; of a failure with the status of an error.
+    """Return the span of a change; a FAIL has the status of an error.
 
-    It goes from the comparison that tipped it to the telling, by which it is on disk.
+    It lasts from the comparison that tipped the verdict until `end_ns`, when it is on disk.
     """
     # A proxy elsewhere may have a clock that is ahead.
     began_ns = min(change.began_ns or change.at_ns, change.at_ns)
@@ -56,19 +56,21 @@ def verdict_span(
         verdict_name(change.candidate, change.verdict.verdict),
         context=context,
         resource=resource,
-        attributes=capped({**_who(change), **_what(change), **_figures(change.figures)}),
+        attributes=capped_values(
+            {**_subject(change), **_findings(change), **_figures(change.figures)}
+        ),
         events=[_event(gate, change.at_ns) for gate in change.verdict.gates],
         links=_links(change),
         kind=SpanKind.INTERNAL,
         status=_status(change.verdict),
         start_time=began_ns,
-        end_time=max(told_ns, began_ns + 1),
+        end_time=max(end_ns, began_ns + 1),
         instrumentation_scope=SCOPE,
     )
 
 
-def _who(change: VerdictChange) -> Values:
-    return said(
+def _subject(change: VerdictChange) -> Values:
+    return non_empty(
         {
             t.ROUTE: change.route,
             t.COMPARE_REFERENCE: change.reference,
@@ -80,18 +82,20 @@ def _who(change: VerdictChange) -> Values:
     )
 
 
-def _what(change: VerdictChange) -> Values:
-    told = change.verdict
-    decides = _DECIDES.get(told.verdict)
+def _findings(change: VerdictChange) -> Values:
+    verdict = change.verdict
+    decides = _DECIDES.get(verdict.verdict)
     gates: dict[str, Value | None] = {
-        named(t.GATE_PREFIX, each.gate): each.finding for each in told.gates
+        attribute_name(t.GATE_PREFIX, each.gate): each.finding for each in verdict.gates
     }
-    return said(
+    return non_empty(
         {
-            t.VERDICT: told.verdict,
+            t.VERDICT: verdict.verdict,
             t.VERDICT_BEFORE: change.before.verdict,
-            t.VERDICT_REASON: told.reason,
-            t.VERDICT_GATE: next((each.gate for each in told.gates if each.finding == decides), ""),
+            t.VERDICT_REASON: verdict.reason,
+            t.VERDICT_GATE: next(
+                (each.gate for each in verdict.gates if each.finding == decides), ""
+            ),
             t.VERDICT_TRACE_ID: change.trace_id.hex(),
             **gates,
         }
@@ -99,7 +103,7 @@ def _what(change: VerdictChange) -> Values:
 
 
 def _figures(figures: Figures) -> Values:
-    return said(
+    return non_empty(
         {
             t.VERDICT_MATCH: figures.match,
             t.VERDICT_MISMATCH: figures.mismatch,
@@ -114,7 +118,7 @@ def _figures(figures: Figures) -> Values:
 
 
 def _event(gate: Gate, at_ns: int) -> Event:
-    told: dict[str, Value | None] = {
+    fields: dict[str, Value | None] = {
         "gate": gate.gate,
         "finding": gate.finding,
         "reason": gate.reason,
@@ -123,7 +127,7 @@ def _event(gate: Gate, at_ns: int) -> Event:
         "log_needed": gate.log_needed,
         "observed": gate.observed,
     }
-    return Event(t.GATE_EVENT, capped(said(told)), at_ns)
+    return Event(t.GATE_EVENT, capped_values(non_empty(fields)), at_ns)
 
 
 def _links(change: VerdictChange) -> tuple[Link, ...]:

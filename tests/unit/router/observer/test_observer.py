@@ -95,11 +95,11 @@ class ObserverRig:
         self.done.append("saved")
         return True
 
-    def exchange(self, exchange: ObservedRequest, _settings: RouteSettings) -> None:
+    def write_request(self, exchange: ObservedRequest, _settings: RouteSettings) -> None:
         self.tell(exchange)
         self.done.append(f"told {len(exchange.found)}")
 
-    def verdict(self, change: VerdictChange) -> None:
+    def write_verdict(self, change: VerdictChange) -> None:
         self.done.append(f"verdict {change.verdict.verdict}")
 
     def observe(self, *shadows: str, **fields: Any) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.examples.example_schema import layout
-from coalmine_router.observer.examples.example_store import Mismatches
+from coalmine_router.observer.examples.example_store import ExampleStore
 from tests.doubles.clock import HandClock
 
 _VERSION_1 = """
@@ -41,7 +41,7 @@ async def test_the_records_of_an_older_file_are_taken_over(tmp_path: Path) -> No
     )
     older_file(path, old.SerializeToString(), b"\xff\xff", pb.Mismatch(id="b").SerializeToString())
 
-    kept = Mismatches(path, routes={}, clock=HandClock())
+    kept = ExampleStore(path, routes={}, clock=HandClock())
     listed = await kept.find(pb.ListMismatchesRequest(route="digits", output="y", kind="nan"))
     whole = await kept.get("digits", "id-0")
     await kept.close()
@@ -59,7 +59,7 @@ async def test_a_file_without_measures_gets_them_from_the_scores_that_it_has(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "m.sqlite"
-    kept = Mismatches(path, routes={}, clock=HandClock())
+    kept = ExampleStore(path, routes={}, clock=HandClock())
     for number, score in enumerate([0.5, -0.25, 0.75]):
         worst = pb.Difference(output="y", kind="value", rule="cosine", score=score)
         kept.offer(
@@ -71,7 +71,7 @@ async def test_a_file_without_measures_gets_them_from_the_scores_that_it_has(
     with closing(sqlite3.connect(path)) as database:
         database.executescript("DROP TABLE mismatch_rank; PRAGMA user_version = 2")
 
-    kept = Mismatches(path, routes={}, clock=HandClock())
+    kept = ExampleStore(path, routes={}, clock=HandClock())
     listed = await kept.find(pb.ListMismatchesRequest(route="r", worst=True))
     whole = await kept.get("r", "id-0")
     await kept.close()

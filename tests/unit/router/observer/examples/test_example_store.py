@@ -17,7 +17,7 @@ from structlog.testing import capture_logs
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import InvalidRequest, NotFound, Unavailable
 from coalmine_router.config.route import RouteConfig
-from coalmine_router.observer.examples.example_store import Mismatches, MismatchLimits
+from coalmine_router.observer.examples.example_store import ExampleLimits, ExampleStore
 from coalmine_router.observer.examples.waiting_examples import WaitingLimits
 from tests.doubles.clock import HandClock
 from tests.doubles.disk import contents
@@ -63,17 +63,17 @@ def record(
 @asynccontextmanager
 async def store(
     path: Path,
-    limits: MismatchLimits | None = None,
+    limits: ExampleLimits | None = None,
     *,
     clock: HandClock | None = None,
     routes: dict[str, RouteConfig] | None = None,
-) -> AsyncIterator[Mismatches]:
-    opened = Mismatches(path, routes=routes or route(), clock=clock or HandClock(), limits=limits)
+) -> AsyncIterator[ExampleStore]:
+    opened = ExampleStore(path, routes=routes or route(), clock=clock or HandClock(), limits=limits)
     yield opened
     await opened.close()
 
 
-async def ids(kept: Mismatches, **wanted: Any) -> list[str]:
+async def ids(kept: ExampleStore, **wanted: Any) -> list[str]:
     asked = pb.ListMismatchesRequest(**{"route": "digits", **wanted})
     return [each.id for each in await kept.find(asked)]
 
@@ -208,7 +208,7 @@ async def test_a_file_that_is_moved_away_is_no_trouble_within_seconds(tmp_path: 
 async def test_while_the_file_is_locked_the_worst_wait_and_nobody_else_does(tmp_path: Path) -> None:
     path = tmp_path / "m.sqlite"
     waiting = WaitingLimits(route_examples_max=4)
-    async with store(path, MismatchLimits(waiting=waiting, busy_s=0.3)) as kept:
+    async with store(path, ExampleLimits(waiting=waiting, busy_s=0.3)) as kept:
         kept.offer(record(0))
         assert len(await ids(kept)) == 1
         other = sqlite3.connect(path)
@@ -228,7 +228,7 @@ async def test_while_the_file_is_locked_the_worst_wait_and_nobody_else_does(tmp_
 
 
 async def test_what_is_too_large_to_wait_is_dropped(tmp_path: Path) -> None:
-    limits = MismatchLimits(waiting=WaitingLimits(bytes_max=10))
+    limits = ExampleLimits(waiting=WaitingLimits(bytes_max=10))
     async with store(tmp_path / "m.sqlite", limits) as kept:
         kept.offer(record(1))
         assert kept.totals()["dropped_queue_full"] == 1
@@ -324,7 +324,7 @@ async def test_at_the_end_all_that_stands_is_written(tmp_path: Path) -> None:
 
 async def test_a_reader_who_gives_up_takes_no_example_with_it(tmp_path: Path) -> None:
     path = tmp_path / "m.sqlite"
-    async with store(path, MismatchLimits(busy_s=5.0)) as kept:
+    async with store(path, ExampleLimits(busy_s=5.0)) as kept:
         kept.offer(record(0))
         assert await ids(kept) == ["id-0"]
         with closing(sqlite3.connect(path, isolation_level=None)) as other:
@@ -401,7 +401,7 @@ async def test_what_a_route_would_no_longer_let_be_kept_goes_with_the_next_start
 
 
 async def test_the_file_is_bounded_in_bytes_and_the_oldest_go(tmp_path: Path) -> None:
-    limits = MismatchLimits(file_bytes_max=400_000)
+    limits = ExampleLimits(file_bytes_max=400_000)
     async with store(tmp_path / "m.sqlite", limits) as kept:
         for each in range(40):
             kept.offer(record(each, kind="value" if each % 2 else "nan", at_ns=each))
@@ -505,15 +505,15 @@ import asyncio, resource, signal, sys
 from pathlib import Path
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.examples.example_store import Mismatches, MismatchLimits
+from coalmine_router.observer.examples.example_store import ExampleStore, ExampleLimits
 from coalmine_router.observer.examples.waiting_examples import WaitingLimits
 
 async def main(path, bytes_max):
     if bytes_max:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         resource.setrlimit(resource.RLIMIT_FSIZE, (bytes_max, bytes_max))
-    limits = MismatchLimits(waiting=WaitingLimits(written_bytes_burst=2**30))
-    kept = Mismatches(path, routes={}, clock=SystemClock(), limits=limits)
+    limits = ExampleLimits(waiting=WaitingLimits(written_bytes_burst=2**30))
+    kept = ExampleStore(path, routes={}, clock=SystemClock(), limits=limits)
     for number in range(200):
         body = bytes([number]) * 20_000
         route = f"route-{number % 2}"
@@ -531,13 +531,13 @@ def writer(path: Path, bytes_max: int = 0) -> subprocess.Popen[str]:
     return subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
 
 
-async def of_both_routes(kept: Mismatches) -> list[int]:
+async def of_both_routes(kept: ExampleStore) -> list[int]:
     routes = ("route-0", "route-1")
     found = [each for route in routes for each in await ids(kept, route=route, limit=1_000)]
     return [int(each.removeprefix("id-")) for each in found]
 
 
-async def body_of(kept: Mismatches, number: int) -> bytes:
+async def body_of(kept: ExampleStore, number: int) -> bytes:
     return (await kept.get(f"route-{number % 2}", f"id-{number}")).request
 
 

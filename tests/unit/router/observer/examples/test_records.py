@@ -15,7 +15,7 @@ from coalmine_router.observer.comparison.result import (
     Difference,
     Element,
 )
-from coalmine_router.observer.examples.example_store import Mismatches
+from coalmine_router.observer.examples.example_store import ExampleStore
 from coalmine_router.observer.examples.records import SHAPES_MAX, TEXT_MAX, mismatch_record
 from coalmine_router.observer.observed_request import ObservedRequest, PairResult
 from tests.doubles.clock import HandClock
@@ -262,7 +262,7 @@ async def test_no_byte_of_a_secret_reaches_a_disk_where_values_may_not(
 ) -> None:
     quoting = Difference("", "status", (Element((), "OK", f"INTERNAL: no {SECRET.decode()}"),))
     config = settings(**fields)
-    kept = Mismatches(tmp_path / "m.sqlite", routes={"digits": config}, clock=HandClock())
+    kept = ExampleStore(tmp_path / "m.sqlite", routes={"digits": config}, clock=HandClock())
     kept.offer(made(**fields))
     second = made(differences=(quoting,), **fields)
     second.id = "second"
@@ -279,7 +279,7 @@ async def test_no_byte_of_an_input_that_is_dropped_reaches_a_disk(tmp_path: Path
     quiet = Difference("y", "value", (Element((0,), "0.0", "1.0"),))
     fields: dict[str, Any] = {"kept": {"drop_inputs": ["name"]}}
     answer = response_body(y=np.ones(4))
-    kept = Mismatches(
+    kept = ExampleStore(
         tmp_path / "m.sqlite", routes={"digits": settings(**fields)}, clock=HandClock()
     )
     kept.offer(made(reference=answer, candidate=answer, differences=(quiet,), **fields))

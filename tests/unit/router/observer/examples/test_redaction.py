@@ -20,7 +20,7 @@ from coalmine_router.observer.comparison.result import (
 from coalmine_router.observer.examples.redaction import (
     CAPTURES,
     allows,
-    redacted,
+    redacted_comparison,
     request_without,
 )
 from tests.doubles.oip_backend import request_body
@@ -39,13 +39,13 @@ def comparison(kind: Kind, expected: str, actual: str) -> Comparison:
 def test_with_full_nothing_is_taken_away() -> None:
     found = comparison("value", "1.0", "2.0")
 
-    assert redacted(found, "full") is found
+    assert redacted_comparison(found, "full") is found
 
 
 @pytest.mark.parametrize("capture", ["none", "shapes"])
 @pytest.mark.parametrize("kind", KINDS)
 def test_below_full_no_value_is_left_anywhere(kind: Any, capture: Any) -> None:
-    found = redacted(comparison(kind, "OK: a-secret", "INTERNAL: a-secret"), capture)
+    found = redacted_comparison(comparison(kind, "OK: a-secret", "INTERNAL: a-secret"), capture)
 
     is_shapes = capture == "shapes" and kind in {"missing", "extra", "datatype", "shape"}
     assert ("a-secret" in repr(found)) is is_shapes
@@ -53,7 +53,7 @@ def test_below_full_no_value_is_left_anywhere(kind: Any, capture: Any) -> None:
 
 @pytest.mark.parametrize("capture", ["none", "shapes"])
 def test_what_differs_and_how_far_is_left(capture: Any) -> None:
-    found = redacted(comparison("value", "1.0", "2.0"), capture)
+    found = redacted_comparison(comparison("value", "1.0", "2.0"), capture)
 
     (difference,) = found.differences
     assert found.outputs[0].difference == difference
@@ -74,14 +74,18 @@ def test_what_differs_and_how_far_is_left(capture: Any) -> None:
 def test_datatypes_and_shapes_are_left_with_shapes_only(
     capture: Any, told: tuple[str, str]
 ) -> None:
-    (difference,) = redacted(comparison("datatype", "FP32 [1]", "FP64 [1]"), capture).differences
+    (difference,) = redacted_comparison(
+        comparison("datatype", "FP32 [1]", "FP64 [1]"), capture
+    ).differences
 
     assert (difference.worst[0].expected, difference.worst[0].actual) == told
 
 
 @pytest.mark.parametrize("capture", ["none", "shapes"])
 def test_of_a_status_the_code_is_left(capture: Any) -> None:
-    (difference,) = redacted(comparison("status", "OK", "INTERNAL: x=1"), capture).differences
+    (difference,) = redacted_comparison(
+        comparison("status", "OK", "INTERNAL: x=1"), capture
+    ).differences
 
     assert (difference.worst[0].expected, difference.worst[0].actual) == ("OK", "INTERNAL")
 

@@ -11,7 +11,7 @@ from coalmine_router.config.copies_section import KeptConfig
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.examples import reservoir
 from coalmine_router.observer.examples.example_schema import layout
-from coalmine_router.observer.examples.reservoir import Numbered
+from coalmine_router.observer.examples.reservoir import NumberedRecord
 from coalmine_router.observer.examples.waiting_examples import WaitingExamples, WaitingLimits
 from coalmine_router.sqlite_file import open_database, transaction
 
@@ -61,7 +61,7 @@ def stayed(batches: list[list[pb.Mismatch]], newest: int, worst: int) -> tuple[s
     settings = routes(newest, worst)
     database = open_database(Path(":memory:"), layout(lambda *_: None), patience_s=0.0)
     for batch in batches:
-        numbered = [Numbered(int(each.id) + 1, each) for each in batch]
+        numbered = [NumberedRecord(int(each.id) + 1, each) for each in batch]
         with transaction(database):
             reservoir.write(database, numbered, settings, 2**30)
     found = {int(each) for (each,) in database.execute("SELECT id FROM mismatch")}
@@ -125,7 +125,7 @@ def test_once_it_is_quiet_the_file_has_what_the_rule_says_however_slowly_it_was_
 
     def write(now_s: int) -> None:
         taken = waiting.take(now_s * 10**9, "r")
-        numbered = [Numbered(each.rank.number, each.record) for each in taken]
+        numbered = [NumberedRecord(each.rank.number, each.record) for each in taken]
         with transaction(database):
             reservoir.write(database, numbered, routes(newest, worst), 2**30)
 

@@ -13,7 +13,7 @@ from tests.doubles.observed_requests import difference, failed, found, mismatch
 
 
 def told(comparison: Comparison) -> dict[str, str | int | float]:
-    return values.comparison(found(comparison))
+    return values.comparison_values(found(comparison))
 
 
 def over(comparison: Comparison) -> list[str]:
@@ -98,7 +98,7 @@ def test_the_worst_elements_stand_side_by_side() -> None:
     found = Difference(
         "logits", "value", worst, 0.8, rows=4, rows_mismatch=2, rule="cosine", score=0.25
     )
-    assert values.difference(found) == {
+    assert values.difference_values(found) == {
         "name": "logits",
         "kind": "value",
         "index": "[0, 3], [1, 0]",
@@ -114,6 +114,6 @@ def test_the_worst_elements_stand_side_by_side() -> None:
 
 def test_no_more_than_eight_elements_are_told() -> None:
     worst = tuple(Element((each,), "0", "1") for each in range(20))
-    assert values.difference(Difference("y", "value", worst))["index"] == (
+    assert values.difference_values(Difference("y", "value", worst))["index"] == (
         "[0], [1], [2], [3], [4], [5], [6], [7]"
     )

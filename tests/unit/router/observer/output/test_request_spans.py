@@ -22,7 +22,7 @@ from coalmine_router.observer.comparison.result import (
     OutputResult,
 )
 from coalmine_router.observer.observed_request import ObservedRequest
-from coalmine_router.observer.output.request_spans import EVENTS_MAX, tree
+from coalmine_router.observer.output.request_spans import EVENTS_MAX, request_spans
 from tests.doubles.observed_requests import (
     MATCH,
     call,
@@ -39,7 +39,7 @@ OUTPUT = t.COMPARE_OUTPUT_PREFIX
 
 
 def spans_of(made: pb.Report) -> Sequence[ReadableSpan]:
-    return tree(ObservedRequest.of(made), RESOURCE)
+    return request_spans(ObservedRequest.of(made), RESOURCE)
 
 
 def told(span: ReadableSpan) -> dict[str, Any]:
@@ -51,7 +51,7 @@ def told(span: ReadableSpan) -> dict[str, Any]:
 
 def test_every_span_says_that_it_is_sampled_whatever_the_head_said() -> None:
     made = exchange(found(mismatch()), sampled=False)
-    spans = tree(made, RESOURCE)
+    spans = request_spans(made, RESOURCE)
     assert len(spans) == 4
     assert all(each.context and each.context.trace_flags.sampled for each in spans)
     assert {each.context.trace_id for each in spans if each.context} == {
@@ -80,7 +80,7 @@ def test_calls_stand_under_the_server_span_by_their_roles_and_with_their_times()
         call("stable", "noise"),
     ]
     made = exchange(found(started_ns=6_000, duration_ns=50), calls=calls)
-    server, *below = tree(made, RESOURCE)
+    server, *below = request_spans(made, RESOURCE)
     assert server.kind is SpanKind.SERVER
     assert [each.kind for each in below] == [SpanKind.CLIENT] * 4 + [SpanKind.INTERNAL]
     assert server.context is not None
@@ -128,7 +128,7 @@ def test_siblings_have_names_of_their_own_and_the_request_its_method() -> None:
         found(MATCH, "int8"),
         found(failed(), "broken"),
     ]
-    server, *below = [each.name for each in tree(exchange(*what, calls=calls), RESOURCE)]
+    server, *below = [each.name for each in request_spans(exchange(*what, calls=calls), RESOURCE)]
     assert server == "inference.GRPCInferenceService/ModelInfer"
     assert below == [
         "primary stable",
@@ -141,7 +141,7 @@ def test_siblings_have_names_of_their_own_and_the_request_its_method() -> None:
 def test_a_span_ends_after_it_begins_though_nothing_took_time() -> None:
     made = report(duration_ns=0)
     made.attempts[0].duration_ns = 0
-    spans = tree(ObservedRequest.of(made), RESOURCE)
+    spans = request_spans(ObservedRequest.of(made), RESOURCE)
     assert [(each.end_time or 0) - (each.start_time or 0) for each in spans] == [1, 1]
 
 
@@ -219,7 +219,7 @@ def test_the_requests_span_has_the_worst_outcome_of_each_candidate_but_of_no_noi
         found(failed(), "int8"),
         found(mismatch(), "stable", "noise"),
     ]
-    server = told(tree(exchange(*what), RESOURCE)[0])
+    server = told(request_spans(exchange(*what), RESOURCE)[0])
     outcomes = {
         name.removeprefix(t.CANDIDATE_PREFIX): value
         for name, value in server.items()
@@ -230,7 +230,7 @@ def test_the_requests_span_has_the_worst_outcome_of_each_candidate_but_of_no_noi
 
 def test_a_comparison_has_what_it_is_searched_by_on_its_own_span() -> None:
     both = found(mismatch(difference("scores"), difference("logits")), noise=MATCH, trial=3)
-    server, *_, compare = map(told, tree(exchange(both), RESOURCE, segment="acme"))
+    server, *_, compare = map(told, request_spans(exchange(both), RESOURCE, segment="acme"))
     assert (server[t.SEGMENT], compare[t.SEGMENT]) == ("acme", "acme")
     assert compare[t.ROUTE] == "digits"
     assert (compare[t.COMPARE_REFERENCE_VERSION], compare[t.COMPARE_CANDIDATE_VERSION]) == (
@@ -244,19 +244,21 @@ def test_a_comparison_has_what_it_is_searched_by_on_its_own_span() -> None:
 
 
 def test_a_route_without_segments_and_trials_says_nothing_of_them() -> None:
-    compare = told(tree(exchange(found(trial=0)), RESOURCE)[-1])
+    compare = told(request_spans(exchange(found(trial=0)), RESOURCE)[-1])
     assert {t.SEGMENT, t.TRIAL, t.COMPARE_NOISE, t.COMPARE_KIND}.isdisjoint(compare)
 
 
 @pytest.mark.parametrize("fields", [{}, {"shadows": ["canary"], "uncopied": "too_large"}])
 def test_of_a_request_that_was_not_copied_no_segment_is_known(fields: dict[str, Any]) -> None:
     uncopied = ObservedRequest.of(report(**fields))
-    assert t.SEGMENT not in told(tree(uncopied, RESOURCE, segment="(none)")[0])
+    assert t.SEGMENT not in told(request_spans(uncopied, RESOURCE, segment="(none)")[0])
 
 
 def test_the_span_that_tipped_a_verdict_says_which_and_no_other_does() -> None:
     what = found(mismatch())
-    spans = tree(exchange(what, found(MATCH, "int8")), RESOURCE, tipped={what.span_id: "fail"})
+    spans = request_spans(
+        exchange(what, found(MATCH, "int8")), RESOURCE, verdicts={what.span_id: "fail"}
+    )
     assert [told(each).get(t.TIPPED) for each in spans[-2:]] == ["fail", None]
     assert t.TIPPED not in told(spans[0])
 
@@ -276,12 +278,12 @@ def test_the_span_that_tipped_a_verdict_says_which_and_no_other_does() -> None:
 def test_a_comparison_is_an_error_only_where_comparing_failed(
     comparison: Comparison, status: StatusCode
 ) -> None:
-    assert tree(exchange(found(comparison)), RESOURCE)[-1].status.status_code is status
+    assert request_spans(exchange(found(comparison)), RESOURCE)[-1].status.status_code is status
 
 
 def test_a_copy_that_failed_is_an_error_with_its_own_words() -> None:
     answer = ComparedAnswer(code="UNAVAILABLE", message="gone fishing")
-    spans = tree(exchange(found(failed()), calls=[call(answer=answer)]), RESOURCE)
+    spans = request_spans(exchange(found(failed()), calls=[call(answer=answer)]), RESOURCE)
     shadow = next(each for each in spans if told(each).get(t.ROLE) == "shadow")
     assert shadow.status.status_code is StatusCode.ERROR
     assert shadow.status.description == "gone fishing"
@@ -306,7 +308,7 @@ def ten_thousand() -> Comparison:
 
 
 def test_ten_thousand_differing_outputs_make_a_small_span_that_tells_their_number() -> None:
-    span = tree(exchange(found(ten_thousand())), RESOURCE)[-1]
+    span = request_spans(exchange(found(ten_thousand())), RESOURCE)[-1]
     assert len(span.events) == EVENTS_MAX
     assert told(span)[t.COMPARE_OUTPUTS_DIFFERING] == 10_000
     assert len(told(span)) <= 64
@@ -316,13 +318,13 @@ def test_ten_thousand_differing_outputs_make_a_small_span_that_tells_their_numbe
 
 def test_the_requests_span_is_small_whatever_the_number_of_candidates() -> None:
     made = exchange(*(found(candidate=f"v{each}") for each in range(200)), calls=[])
-    assert len(told(tree(made, RESOURCE)[0])) <= 64
+    assert len(told(request_spans(made, RESOURCE)[0])) <= 64
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
 def test_numbers_that_json_has_no_word_for_never_reach_it(value: float) -> None:
     what = mismatch(difference(max_abs_diff=value, score=value))
-    text = exported(tree(exchange(found(what)), RESOURCE))
+    text = exported(request_spans(exchange(found(what)), RESOURCE))
     assert text.count("\n") == 1
     assert "Infinity" not in text
     assert "NaN" not in text
@@ -330,7 +332,7 @@ def test_numbers_that_json_has_no_word_for_never_reach_it(value: float) -> None:
 
 def test_half_a_surrogate_pair_does_not_break_the_export_of_its_batch() -> None:
     odd = Difference("\ud800", "value", (Element((), "\udc00", "ok"),))
-    (event,) = tree(exchange(found(mismatch(odd))), RESOURCE)[-1].events
+    (event,) = request_spans(exchange(found(mismatch(odd))), RESOURCE)[-1].events
     assert dict(event.attributes or {})["expected"] == "?"
 
 

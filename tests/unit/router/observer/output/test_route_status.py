@@ -14,10 +14,10 @@ from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.evidence.verdict import Verdict, Word
 from coalmine_router.observer.output.route_status import (
-    comparing,
-    lane_counts,
-    tell_trials,
-    worst,
+    comparing_message,
+    copy_counts,
+    fill_trials,
+    route_verdict,
 )
 from coalmine_router.observer.output.trial_status import trial_counts
 from coalmine_router.observer.totals import LaneKey, LaneTotals
@@ -46,25 +46,25 @@ def trial(word: Word, reference: str = "stable") -> Trial:
 def test_one_candidate_that_fails_fails_the_route_and_all_must_pass(
     words: list[Word], verdict: str
 ) -> None:
-    assert worst([trial(word) for word in words]) == verdict
+    assert route_verdict([trial(word) for word in words]) == verdict
 
 
 def test_a_verdict_is_told_once_the_disk_was_given_it() -> None:
     one = trial("inconclusive")
     one.verdict = FAIL
-    assert worst([one]) == trial_counts(one, GATES).verdict.verdict == "inconclusive"
+    assert route_verdict([one]) == trial_counts(one, GATES).verdict.verdict == "inconclusive"
     one.kept = FAIL
-    assert worst([one]) == trial_counts(one, GATES).verdict.verdict == "fail"
+    assert route_verdict([one]) == trial_counts(one, GATES).verdict.verdict == "fail"
 
 
 def test_a_shadow_beside_a_bad_canary_does_not_fail_the_route() -> None:
-    assert worst([trial("pass"), trial("fail", reference="canary")]) == "pass"
-    assert worst([trial("fail", reference="canary")]) == ""
+    assert route_verdict([trial("pass"), trial("fail", reference="canary")]) == "pass"
+    assert route_verdict([trial("fail", reference="canary")]) == ""
 
 
 def test_the_status_has_the_verdict_and_what_was_found_of_each_candidate() -> None:
     status = pb.RouteStatus()
-    tell_trials(status, [a_trial(), trial("pass")], GATES)
+    fill_trials(status, [a_trial(), trial("pass")], GATES)
     assert status.verdict == "fail"
     assert [each.verdict.verdict for each in status.comparisons] == ["fail", "pass"]
 
@@ -174,7 +174,7 @@ def test_a_segment_is_judged_alone_with_a_share_of_alpha() -> None:
 
 def test_the_copies_of_a_lane_are_told_to_the_last_one() -> None:
     totals = LaneTotals(9, 1, 1, 1, 1, 2, 3, 1, Counter(queue_full=3), "half_open")
-    found = lane_counts(LaneKey("digits", "audit", "canary"), totals)
+    found = copy_counts(LaneKey("digits", "audit", "canary"), totals)
     assert (found.variant, found.role, found.circuit) == ("canary", "audit", "half_open")
     dropped = sum(found.dropped.values())
     assert found.offered == dropped + found.waiting + found.under_way + found.sent
@@ -183,7 +183,7 @@ def test_the_copies_of_a_lane_are_told_to_the_last_one() -> None:
 
 
 def test_how_comparing_keeps_up_is_told() -> None:
-    assert comparing(ComparingCounts(5, 1_024, 2_500, 2, 90, 30)) == pb.Comparing(
+    assert comparing_message(ComparingCounts(5, 1_024, 2_500, 2, 90, 30)) == pb.Comparing(
         waiting=5, waiting_bytes=1_024, share_bp=2_500, processes=2, compared=90, left_out=30
     )
 

@@ -18,7 +18,7 @@ def test_an_address_is_told_as_host_and_port(address: str, host: str, port: int 
 
 
 def test_what_says_nothing_is_left_out_and_zero_says_something() -> None:
-    assert values.said({"a": "", "b": None, "c": 0, "d": 0.0, "e": "x"}) == {
+    assert values.non_empty({"a": "", "b": None, "c": 0, "d": 0.0, "e": "x"}) == {
         "c": 0,
         "d": 0.0,
         "e": "x",
@@ -27,7 +27,7 @@ def test_what_says_nothing_is_left_out_and_zero_says_something() -> None:
 
 @pytest.mark.parametrize(("value", "told"), [(math.inf, "inf"), (-math.inf, "-inf"), (0.5, 0.5)])
 def test_a_number_that_json_has_no_word_for_is_told_as_text(value: float, told: object) -> None:
-    assert values.capped({"a": value}) == {"a": told}
+    assert values.capped_values({"a": value}) == {"a": told}
 
 
 @pytest.mark.parametrize(
@@ -41,4 +41,4 @@ def test_a_number_that_json_has_no_word_for_is_told_as_text(value: float, told: 
     ],
 )
 def test_an_attribute_named_by_a_model_needs_no_quotes_and_is_short(name: str, key: str) -> None:
-    assert values.named("p.", name) == key
+    assert values.attribute_name("p.", name) == key

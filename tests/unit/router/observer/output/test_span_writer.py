@@ -43,7 +43,7 @@ def told(of: ObservedRequest, **route: Any) -> list[ReadableSpan]:
     config = router_config(route=route, stable=UNUSED, canary=UNUSED)
     kept = SpanList()
     teller = SpanWriter(kept, Resource({}), random.Random(1), HandClock())
-    teller.exchange(of, settings_of(settings(config)["digits"]))
+    teller.write_request(of, settings_of(settings(config)["digits"]))
     return kept.spans
 
 
@@ -100,7 +100,7 @@ def test_of_a_route_that_keeps_no_values_no_message_of_an_error_is_told(route: A
 def test_a_verdict_is_one_line_in_the_log_and_one_span() -> None:
     kept = SpanList()
     with capture_logs() as logs:
-        SpanWriter(kept, Resource({}), random.Random(1), HandClock()).verdict(change())
+        SpanWriter(kept, Resource({}), random.Random(1), HandClock()).write_verdict(change())
     (line,) = logs
     assert (line["event"], line["route"], line["candidate"], line["verdict"], line["before"]) == (
         *("verdict", "digits", "canary", "fail", "inconclusive"),
@@ -124,8 +124,8 @@ def test_of_requests_without_a_route_one_a_second_leaves_a_trace_and_the_others_
     teller = SpanWriter(kept, Resource({}), random.Random(1), clock)
     for now_ns in (0, 1, 10**9 - 1, 10**9, 10**9 + 5, 7 * 10**9):
         clock.now_ns = now_ns
-        teller.exchange(refused(), UNSET)
-    teller.exchange(exchange(status_code=13), UNSET)
+        teller.write_request(refused(), UNSET)
+    teller.write_request(exchange(status_code=13), UNSET)
     assert [(each.attributes or {}).get(t.REFUSED) for each in kept.spans] == [
         *(True, True, True),
         *(None, None),  # of the request that has a route, and its call

@@ -17,7 +17,7 @@ from coalmine_router.observer.evidence.verdict import (
     VerdictChange,
     Word,
 )
-from coalmine_router.observer.output.verdict_spans import tipped, verdict_span
+from coalmine_router.observer.output.verdict_spans import verdict_span, verdicts_by_span
 
 RESOURCE = Resource({"service.name": "coalmine-router"})
 GATES = (
@@ -159,6 +159,10 @@ def test_without_comparisons_there_is_no_rate() -> None:
 
 def test_of_several_verdicts_that_one_span_tipped_the_gravest_is_told() -> None:
     passed = replace(FAILED, verdict=Verdict("pass"), candidate="int8")
-    assert tipped([FAILED, passed]) == tipped([passed, FAILED]) == {FAILED.span_id: "fail"}
-    assert tipped([replace(passed, span_id=b"other-id")]) == {b"other-id": "pass"}
-    assert tipped([replace(FAILED, span_id=b"")]) == {}
+    assert (
+        verdicts_by_span([FAILED, passed])
+        == verdicts_by_span([passed, FAILED])
+        == {FAILED.span_id: "fail"}
+    )
+    assert verdicts_by_span([replace(passed, span_id=b"other-id")]) == {b"other-id": "pass"}
+    assert verdicts_by_span([replace(FAILED, span_id=b"")]) == {}
