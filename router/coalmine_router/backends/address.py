@@ -1,4 +1,4 @@
-"""One address of a backend: its channel, how to call it, and what is known of it."""
+"""One address of a backend: its channel, its calls, and its state."""
 
 import asyncio
 import contextlib
@@ -19,19 +19,19 @@ RawCall = grpc.aio.UnaryUnaryMultiCallable[bytes, bytes]
 RawStreamCall = grpc.aio.StreamStreamMultiCallable[bytes, bytes]
 Call = TypeVar("Call", RawCall, RawStreamCall)
 
-# gRPC goes on giving calls to a connection for a moment after it has heard that it is closing.
+# gRPC still gives calls to a connection for a moment after it has heard that this one closes.
 _CLOSING_S: Final = 0.02
-# A connection that is renewed is back by then, and not logged.
+# A renewed connection is back by then, and needs no line in the log.
 _RENEWED_S: Final = 1.0
-# Of another service, callers name the methods: whatever they think of.
+# Callers name the methods of other services. They can name any number.
 _METHODS_MAX: Final = 256
 
 
 class Address:
     """A connected address; the variants of its backend share it.
 
-    `outstanding` counts the calls in flight, by which callers choose between addresses. `on_change`
-    is called when something else is known of it.
+    `outstanding` counts its calls in flight. The choice between addresses goes by it. The address
+    calls `on_change` when its state or its models change.
     """
 
     __slots__ = (
@@ -62,17 +62,17 @@ class Address:
         self.channel = channel
         self.outstanding = 0
         self.state = AddressState()
-        # Models of which it says that it doesn't serve them.
+        # The models that the address reports as not served.
         self.unserved: frozenset[str] = frozenset()
         self._on_change = on_change
         self._on_doubt: Callable[[], None] | None = None
-        # Tells that it is unavailable, if it still is by then.
+        # Logs that the address is unavailable, if it still is by then.
         self._unavailable_timer: asyncio.TimerHandle | None = None
         self._unaries: dict[str, RawCall] = {}
         self._streams: dict[str, RawStreamCall] = {}
 
     def unary(self, method: str) -> RawCall:
-        """Return how to call `method`, such as /package.Service/Method, here; bytes stay bytes."""
+        """Return the callable of `method`, such as /package.Service/Method. Bytes stay bytes."""
         call = self._unaries.get(method)
         if call is None:
             call = self.channel.unary_unary(method)
@@ -80,7 +80,7 @@ class Address:
         return call
 
     def stream(self, method: str) -> RawStreamCall:
-        """Return how to call `method` with streams both ways; bytes stay bytes."""
+        """Return the callable of `method` with streams both ways. Bytes stay bytes."""
         call = self._streams.get(method)
         if call is None:
             call = self.channel.stream_stream(method)
@@ -90,10 +90,10 @@ class Address:
     async def call(
         self, method: str, request: bytes, *, metadata: Sequence[Pair] = (), timeout_s: float
     ) -> bytes | None:
-        """Return the answer to one call; None: what gRPC makes of an OK without one.
+        """Return the answer to one call. gRPC returns None for an OK without an answer.
 
-        The hot path has its own way. Raises AioRpcError, also where the channel is closed under the
-        call; what gRPC says of metadata that it won't send.
+        The hot path doesn't use this method. Raises AioRpcError, also where the channel closes
+        under the call. Raises gRPC's own error for metadata that gRPC won't send.
         """
         call = self.unary(method)
         self.outstanding += 1
@@ -117,26 +117,26 @@ class Address:
         return grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, nothing, nothing, why)
 
     async def wait_while_closing(self) -> None:
-        """Return once new calls don't meet the connection that is closing any more; or soon."""
-        with contextlib.suppress(TimeoutError, grpc.aio.UsageError):  # it may be closed by now
+        """Return once new calls no longer meet the closing connection, or after a moment."""
+        with contextlib.suppress(TimeoutError, grpc.aio.UsageError):  # it may be closed
             async with asyncio.timeout(_CLOSING_S):
                 await self.channel.wait_for_state_change(grpc.ChannelConnectivity.READY)
 
     def is_out_of_reach(self) -> bool:
-        """Return whether there is no connection now: then a failure is not the backend's answer."""
+        """Return whether there is no connection now. A failure is then not the backend's answer."""
         return self.channel.get_state() is not grpc.ChannelConnectivity.READY
 
     def doubt(self) -> None:
-        """Have it probed soon: a call was not answered."""
+        """Ask for a probe soon: a call got no answer."""
         if self._on_doubt is not None:
             self._on_doubt()
 
     def on_doubt(self, call: Callable[[], None]) -> None:
-        """Have `call` called at each doubt."""
+        """Set the function that `doubt` calls."""
         self._on_doubt = call
 
     def set_state(self, state: AddressState) -> None:
-        """Take in what is known now, and pass a change on once, where it matters."""
+        """Set the state. Log it, and call `on_change`, where that matters."""
         before, self.state = self.state, state
         if before.is_available != state.is_available:
             self._log_availability()
@@ -148,7 +148,7 @@ class Address:
             self._on_change()
 
     def note_model(self, model: str, *, serving: bool) -> None:
-        """Take in what it says of one model, and log what is new."""
+        """Note whether it serves a model, and log that where it is new."""
         if serving is (model not in self.unserved):
             return
         self.unserved = self.unserved - {model} if serving else self.unserved | {model}
@@ -158,13 +158,13 @@ class Address:
         self._on_change()
 
     def forget_models(self) -> None:
-        """Know nothing of its models any more: the connection is lost."""
+        """Forget all models: the connection is lost."""
         if self.unserved:
             self.unserved = frozenset()
             self._on_change()
 
     def retire(self) -> None:
-        """Log nothing more of it: it is its backend's no longer."""
+        """Log nothing more: the address no longer belongs to its backend."""
         if self._unavailable_timer is not None:
             self._unavailable_timer.cancel()
 
@@ -186,5 +186,5 @@ class Address:
 
 def _remember(calls: dict[str, Call], method: str, call: Call) -> None:
     if len(calls) >= _METHODS_MAX:
-        del calls[next(iter(calls))]  # the oldest; it is made again when it is needed
+        del calls[next(iter(calls))]  # the oldest; a later call makes it again
     calls[method] = call

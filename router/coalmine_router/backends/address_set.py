@@ -1,4 +1,4 @@
-"""Which addresses a backend has now: those that its targets stand for, and those that leave."""
+"""The addresses that a backend has now: those that its targets stand for, and those that leave."""
 
 from collections.abc import Callable, Iterable
 from typing import Final
@@ -15,9 +15,9 @@ ADDRESSES_MAX: Final = 256
 
 
 class AddressSet:
-    """The addresses of one backend by name, as its targets and the lookups say.
+    """The addresses of one backend by name, from its targets and the lookups.
 
-    One that is no longer wanted leaves only once another takes its place, or nobody can.
+    An unwanted address leaves only once another takes its place, or once none can.
     """
 
     def __init__(self, access: BackendAccess, on_change: Callable[[], None]) -> None:
@@ -39,17 +39,17 @@ class AddressSet:
 
     @property
     def known(self) -> tuple[Address, ...]:
-        """All of them."""
+        """All addresses, wanted and leaving."""
         return (*self.wanted.values(), *self.leaving)
 
     @property
     def available(self) -> tuple[Address, ...]:
-        """Those that may get calls, as far as they themselves are concerned."""
+        """The addresses whose own state lets them get calls."""
         return tuple(each for each in self.known if each.state.is_available)
 
     @property
     def is_settled(self) -> bool:
-        """Whether each name and address is reached, or has been found not to be."""
+        """Whether each name and address is either reached or known to be out of reach."""
         return all(each in self._found or each in self.failed for each in self.lookups) and all(
             each.state.is_settled for each in self.wanted.values()
         )
@@ -57,8 +57,8 @@ class AddressSet:
     # ------------------------------------------------------------ what happens
 
     def become(self, access: BackendAccess) -> None:
-        """Take in that the backend is reached another way."""
-        # Which files the channels were opened by, nobody knows any more: with TLS, all are new.
+        """Use other targets or files from now on."""
+        # The files behind the open channels are no longer known. So with TLS, all channels are new.
         is_renewed = bool(access.backend.tls or self._access.backend.tls)
         self._access = access
         for of in (self._found, self.failed):
@@ -70,7 +70,7 @@ class AddressSet:
             self._refresh()
 
     def take_lookup(self, lookup: Lookup, found: list[str] | str) -> None:
-        """Take in what a lookup says. One that failed leaves the addresses as they are."""
+        """Note the answer of a lookup. A failed lookup leaves the addresses as they are."""
         if lookup not in self.lookups:
             return
         if isinstance(found, str):
@@ -84,19 +84,19 @@ class AddressSet:
         self._refresh()
 
     def renew(self) -> None:
-        """Open all channels anew: the credentials are others."""
+        """Open all channels anew: the credentials have changed."""
         self.leaving.extend(self.wanted.values())
         self.wanted.clear()
         self._refresh()
 
     def remove_leavers(self) -> list[Address]:
-        """Return those that may leave now, and forget them."""
+        """Remove the addresses that may leave now, and return them."""
         gone = [each for each in self.leaving if self._may_go(each)]
         self.leaving = [each for each in self.leaving if each not in gone]
         return gone
 
     def remove_all(self) -> tuple[Address, ...]:
-        """Return all there are, and forget them."""
+        """Remove all addresses, and return them."""
         gone = self.known
         self.wanted.clear()
         self.leaving.clear()
@@ -130,10 +130,11 @@ class AddressSet:
                 yield from (each.endpoint(ip) for ip in self._found.get(each, ()))
 
     def _within_bound(self, endpoints: Iterable[Endpoint]) -> dict[str, Endpoint]:
-        """Return the endpoints by name: one in several targets is one.
+        """Return the endpoints by name. An endpoint in several targets is one.
 
-        Over the bound, the first by name: DNS answers in any order, and proxies and control must
-        choose the same ones, or callers get answers of addresses that no verdict waits for.
+        Over the bound, the first by name stay. DNS answers in any order, and proxies and control
+        must choose the same ones. Otherwise callers get answers of addresses that no verdict waits
+        for.
         """
         by_name: dict[str, Endpoint] = {}
         for each in endpoints:

@@ -1,13 +1,13 @@
-"""What is known of an address, and whether it may get calls. Pure."""
+"""The state of an address, and whether it may get calls. Pure."""
 
 from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
 class AddressState:
-    """What connection, health watch and probes say of an address.
+    """What connection, health watch and probes report of an address.
 
-    `is_settled`: it has been found out, once, whether it can be connected to.
+    `is_settled`: the router knows whether the address can be connected to.
     """
 
     is_connected: bool = False
@@ -19,12 +19,12 @@ class AddressState:
 
     @property
     def is_available(self) -> bool:
-        """Whether it may get calls: it is connected, and has said nothing against it."""
+        """Whether it may get calls: it is connected, and reports nothing against them."""
         return self.is_connected and self.is_heard and self.is_serving and self.is_answering
 
     @property
     def trouble(self) -> str:
-        """Why it gets no calls; "" where it does."""
+        """The reason why it gets no calls; "" where it gets calls."""
         if not self.is_connected:
             return f"no connection: {self.why}" if self.why else "no connection"
         if not self.is_answering:
@@ -35,7 +35,7 @@ class AddressState:
 
     @property
     def rank(self) -> int:
-        """How bad it is to call it all the same; 0 is fine."""
+        """How bad a call to it would be; 0 is fine."""
         if self.is_available:
             return 0
         if not self.is_connected:
@@ -45,23 +45,23 @@ class AddressState:
     # ------------------------------------------------------------ what happens to it
 
     def after_connecting(self) -> "AddressState":
-        """Return it with a new connection: what was said on an old one no longer counts."""
+        """Return the state after a new connection. Reports over the old one no longer count."""
         return AddressState(is_connected=True)
 
     def after_loss(self) -> "AddressState":
-        """Return it without its connection."""
+        """Return the state after the loss of the connection."""
         return AddressState(is_settled=self.is_settled)
 
     def after_failure(self, why: str) -> "AddressState":
-        """Return it after an attempt to connect that failed."""
+        """Return the state after a failed attempt to connect."""
         return AddressState(is_settled=True, why=why)
 
     def after_word(self, *, serving: bool) -> "AddressState":
-        """Return it after a word on its health: which is an answer, too."""
+        """Return the state after a report of its health. A report is an answer too."""
         heard = replace(self, is_serving=serving, is_answering=True)
         return replace(heard, is_heard=True, is_settled=True)
 
     def after_probe(self, *, answered: bool) -> "AddressState":
-        """Return it after a probe, which it has answered or not."""
+        """Return the state after a probe, answered or not."""
         heard = self.is_heard or answered
         return replace(self, is_answering=answered, is_heard=heard, is_settled=True)

@@ -1,4 +1,4 @@
-"""How a backend is reached: what its targets and its files say."""
+"""The way to reach a backend: its targets and its files."""
 
 from collections.abc import Callable
 from typing import Any
@@ -16,9 +16,9 @@ OpensChannel = Callable[..., grpc.aio.Channel]
 
 
 class BackendAccess:
-    """What one backend of a table says. Raises StartError where its targets or files are wrong.
+    """The targets and files of one backend. Raises StartError where either is wrong.
 
-    Lenient, it stands for nobody as long as its files are wrong, and `trouble` says why.
+    A lenient one has no targets as long as its files are wrong. `trouble` has the reason.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class BackendAccess:
 
     @property
     def stands_for(self) -> list[Endpoint | Lookup]:
-        """What its targets are."""
+        """The endpoints and names of its targets."""
         return self._targets if self._files is not None else []
 
     @property
     def has_files(self) -> bool:
-        """Whether there are files to look at."""
+        """Whether it has files that may change."""
         return self._files is None or self._files.are_any
 
     @property
@@ -52,14 +52,14 @@ class BackendAccess:
         return self._files.shown if self._files is not None else ()
 
     def open(self, endpoint: Endpoint) -> grpc.aio.Channel:
-        """Return a channel to one address, by what the files last said."""
+        """Return a channel to one address, with the files as last read."""
         given: dict[str, Any] = {"authority": endpoint.authority}
         if self._files is not None and self._files.credentials is not None:
             given["credentials"] = self._files.credentials
         return self._open_channel(self.backend, endpoint.target, **given)
 
     def read_again(self) -> tuple[bool, bool]:
-        """Read files again that changed; return whether credentials and token are new ones."""
+        """Read changed files again. Return whether the credentials and the token are new."""
         if self._files is not None:
             return self._files.read_again()
         try:

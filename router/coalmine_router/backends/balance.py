@@ -1,9 +1,9 @@
-"""Which of several addresses gets the next call: power of two choices. Pure."""
+"""The choice between several addresses for a call: power of two choices. Pure."""
 
 from collections.abc import Callable, Sequence
 from typing import Protocol, TypeVar
 
-# A number in [0, 1), each as likely: random.Random().random.
+# Returns a number in [0, 1), each as likely, like random.Random().random.
 Chance = Callable[[], float]
 
 
@@ -12,7 +12,7 @@ class Loaded(Protocol):
 
     @property
     def outstanding(self) -> int:
-        """Return how many calls it has not ended yet."""
+        """Return the number of its calls in flight."""
         ...
 
 
@@ -20,10 +20,10 @@ Each = TypeVar("Each", bound=Loaded)
 
 
 def less_loaded(several: Sequence[Each], chance: Chance) -> Each:
-    """Return, of two that chance picks, the one with fewer calls in flight.
+    """Return the less loaded of two that chance picks.
 
-    Two are enough: the fullest of many is nearly as empty as the emptiest, and callers that look at
-    the same figures do not all run to the same place. Expects at least one; draws nothing for one.
+    Two are enough: the fullest of many is nearly as empty as the emptiest. And callers with the
+    same figures do not all choose the same address. Expects at least one; draws nothing for one.
     """
     count = len(several)
     if count == 1:

@@ -13,12 +13,12 @@ from coalmine_router.backends.targets import Lookup
 
 _log = structlog.get_logger(__name__)
 
-# Is called with the addresses of a name, or with why there is no answer.
+# Takes the addresses of a name, or the reason why there is no answer.
 TakesLookup = Callable[[Lookup, list[str] | str], None]
 
 
 class DnsWatch:
-    """Looks one name up, again and again, for as long as `run` runs."""
+    """Looks up one name again and again while `run` runs."""
 
     def __init__(
         self,
@@ -39,11 +39,11 @@ class DnsWatch:
         self._half = ""
 
     def hurry(self) -> None:
-        """Look it up soon: an address of it was lost."""
+        """Look up the name soon: one of its addresses was lost."""
         self._hurry.set()
 
     async def run(self) -> None:
-        """Tell what each lookup says, until cancelled."""
+        """Hand on the answer of each lookup, until cancelled."""
         intervals = self._intervals
         while True:
             self._hurry.clear()

@@ -1,10 +1,10 @@
-"""Which addresses of a variant are ejected, because calls to them keep failing. Pure."""
+"""The addresses that a variant has ejected, because calls to them keep failing. Pure."""
 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-# A number in [0, 1), each as likely: random.Random().random.
+# Returns a number in [0, 1), each as likely, like random.Random().random.
 Chance = Callable[[], float]
 
 _SECOND_NS: Final = 10**9
@@ -12,7 +12,7 @@ _SECOND_NS: Final = 10**9
 
 @dataclass(frozen=True, slots=True)
 class EjectionRules:
-    """How many failures in a row put an address out, and for how long; times are ± `jitter`."""
+    """How many failures in a row eject an address, and for how long; times are ± `jitter`."""
 
     failures: int = 5
     first_ns: int = 5 * _SECOND_NS
@@ -22,21 +22,21 @@ class EjectionRules:
 
 @dataclass(slots=True)
 class Mark:
-    """What is remembered of an address; an `until_ns` of 0: it is not out."""
+    """The record of one address. With an `until_ns` of 0 it is not ejected."""
 
     failures: int = 0
     until_ns: int = 0
-    # How long it was last out, before jitter; and since when it is back.
+    # The length of its last ejection, before jitter; and the time when it came back.
     span_ns: int = 0
     back_ns: int = 0
-    # Whether a call has gone well since then: what says of itself that it is well may fail calls.
+    # Whether a call has succeeded since then. An address that reports itself well may fail calls.
     has_answered: bool = False
 
 
 class Ejections:
-    """Counts failures in a row by address, and knows who is out until when.
+    """Counts failures in a row by address, and holds which address is ejected until when.
 
-    `marks` is empty as long as nothing has failed: callers that note answers read it first.
+    `marks` is empty as long as nothing has failed. The hot path checks that first.
     """
 
     def __init__(self, chance: Chance, rules: EjectionRules | None = None) -> None:
@@ -46,19 +46,19 @@ class Ejections:
 
     @property
     def out(self) -> Sequence[str]:
-        """The addresses that are out; who comes back last is first."""
+        """The ejected addresses. The first one comes back last."""
         out = [name for name, mark in self.marks.items() if mark.until_ns]
         return sorted(out, key=lambda name: -self.marks[name].until_ns)
 
     @property
     def next_ns(self) -> int | None:
-        """When the next one comes back; None where nobody is out."""
+        """The time when the next one comes back; None where none is ejected."""
         return min((mark.until_ns for mark in self.marks.values() if mark.until_ns), default=None)
 
     def note_failure(self, name: str, now_ns: int, *, most: int) -> int:
-        """Take in a failed call, and return for how many nanoseconds its address is out now, or 0.
+        """Count a failed call. Return for how many nanoseconds that ejects its address, or 0.
 
-        `most`: how many may be out at a time.
+        At most `most` addresses may be ejected at a time.
         """
         mark = self.marks.setdefault(name, Mark())
         mark.failures += 1
@@ -69,9 +69,9 @@ class Ejections:
         return self._eject(mark, now_ns)
 
     def note_answer(self, name: str, now_ns: int) -> None:
-        """Take in a call that went well: what failed before was not in a row.
+        """Count a call that succeeded. Failures before it are no longer in a row.
 
-        An address that has done well for as long as it was out is forgotten.
+        The back-off resets once the address has worked for as long as its last ejection.
         """
         mark = self.marks.get(name)
         if mark is None:
@@ -105,6 +105,6 @@ class Ejections:
 
 
 def excluded_names(out: Sequence[str], names: Collection[str], *, most: int) -> frozenset[str]:
-    """Return which of `names` get no calls: those `out`, of which the first `most` are kept out."""
+    """Return those of `names` that get no calls: the first `most` of those that are `out`."""
     here = [name for name in out if name in names]
     return frozenset(here[:most])

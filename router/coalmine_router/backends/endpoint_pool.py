@@ -24,21 +24,21 @@ _log = structlog.get_logger(__name__)
 
 
 class Renews(Protocol):
-    """What chooses among a pool's addresses."""
+    """A chooser among a pool's addresses."""
 
     @property
     def model(self) -> str:
-        """The model that it calls; "": any, or none."""
+        """The model that it calls; "" for any or none."""
         ...
 
     def renew(self) -> None:
-        """Take in which addresses there are now."""
+        """Read the pool's addresses again: they have changed."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class PoolSurroundings:
-    """What pools need from outside."""
+    """The outside world of a pool."""
 
     rng: random.Random
     resolver: Resolves
@@ -47,7 +47,7 @@ class PoolSurroundings:
 
 
 class EndpointPool:
-    """One backend's addresses. They are connected while `run` runs, which ends after `retire`."""
+    """One backend's addresses. `run` keeps them connected, and ends after `retire`."""
 
     def __init__(self, access: BackendAccess, world: PoolSurroundings) -> None:
         self.name = access.backend.name
@@ -79,22 +79,22 @@ class EndpointPool:
 
     @property
     def is_warm(self) -> bool:
-        """Whether an address can be called, or it is known why none can."""
+        """Whether an address can be called, or the reason why none can is known."""
         return bool(self.available) or self.is_settled
 
     @property
     def is_settled(self) -> bool:
-        """Whether each name and address is reached, or has been found not to be."""
+        """Whether each name and address is either reached or known to be out of reach."""
         return self._addresses.is_settled
 
     @property
     def has_names(self) -> bool:
-        """Whether other addresses may come to be known."""
+        """Whether lookups may bring other addresses."""
         return bool(self._addresses.lookups)
 
     @property
     def troubles(self) -> list[str]:
-        """What is wrong with its files and names, a line each."""
+        """The troubles with its files and names, a line each."""
         failed = self._addresses.failed.items()
         lines = [f"can't be called: {self.access.trouble}"] if self.access.trouble else []
         lines += [f"{lookup}: can't be looked up: {why}" for lookup, why in failed]
@@ -105,18 +105,18 @@ class EndpointPool:
     # ------------------------------------------------------------ what happens
 
     def become(self, access: BackendAccess) -> None:
-        """Take in that the backend is another, under the same name."""
+        """Use another definition of the backend, under the same name."""
         self.access = access
         self._addresses.become(access)
         self._review()
 
     def hurry(self) -> None:
-        """Look its names up soon."""
+        """Look up its names soon."""
         for watch, _ in self._dns_watches.values():
             watch.hurry()
 
     def retire(self) -> None:
-        """Give no more calls to anybody; `run` ends once those in flight have."""
+        """Offer no address any more. `run` ends once the calls in flight have ended."""
         self._is_retired.set()
         for address in self._addresses.remove_all():
             self._remove(address)
@@ -145,7 +145,7 @@ class EndpointPool:
     # ------------------------------------------------------------ how
 
     def _review(self) -> None:
-        """Bring everything into line with which addresses there are, and how they stand."""
+        """Bring watches, lookups and choosers into line with the addresses and their states."""
         for address in self._addresses.remove_leavers():
             self._remove(address)
         self.known, self.available = self._addresses.known, self._addresses.available
@@ -194,7 +194,7 @@ class EndpointPool:
             self._review()
 
     def _note_change(self) -> None:
-        """Take in that something else is known of an address; one that is lost may have moved."""
+        """Note that an address's state has changed. A lost address may have moved."""
         if not all(each.state.is_connected for each in self.known):
             self.hurry()
         self._review()
@@ -213,9 +213,9 @@ class EndpointPool:
         intervals = self._world.intervals
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(intervals.idle_max_s):
-                # At least once: whoever has just chosen it may not have counted its call yet.
+                # At least once: a request may have just chosen it, and not counted its call yet.
                 await asyncio.sleep(intervals.idle_every_s)
-                while address.outstanding:  # noqa: ASYNC110 - whoever counts, tells nobody
+                while address.outstanding:  # noqa: ASYNC110 - the counter sets no event
                     await asyncio.sleep(intervals.idle_every_s)
         self._gone.remove(address)
         await address.channel.close(None)

@@ -1,4 +1,4 @@
-"""Keeps an address's state true: its connection, what it says of itself, whether it answers."""
+"""Keeps an address's state true: its connection, its health reports, its answers to probes."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ _TRIES: Final = 2
 
 
 class HealthWatch:
-    """Keeps one address connected, and its state true, for as long as `run` runs."""
+    """Keeps one address connected and its state true, while `run` runs."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class HealthWatch:
         self._rng = rng
         self._intervals = intervals
         self._models = models
-        # Bytes: of an answer that is none of theirs, gRPC's own reader makes a log full of traces.
+        # Bytes, because gRPC's own reader logs a traceback for each answer that it can't read.
         self._checks: _Checks = address.channel.unary_unary(f"/{_SERVICE}/Check")
         self._watches: _Watches = address.channel.unary_stream(f"/{_SERVICE}/Watch")
         self._doubt = asyncio.Event()
@@ -52,7 +52,7 @@ class HealthWatch:
         address.on_doubt(self._doubt.set)
 
     async def run(self) -> None:
-        """Watch it until cancelled."""
+        """Watch the address until cancelled."""
         while True:
             await self._connect()
             self._address.set_state(self._address.state.after_connecting())
@@ -66,12 +66,12 @@ class HealthWatch:
         while state is not _READY:
             if state is _FAILED:
                 await self._note_unreachable()
-            # Should it have changed by now, this returns at once.
+            # This returns at once if the state has changed by now.
             await self._channel.wait_for_state_change(state)
             state = self._channel.get_state(try_to_connect=True)
 
     async def _note_unreachable(self) -> None:
-        """Find out, and note, why there is no connection: only a call is told."""
+        """Note why there is no connection: gRPC tells the reason only to a call."""
         try:
             await self._check()
         except grpc.aio.AioRpcError as error:
@@ -90,14 +90,14 @@ class HealthWatch:
                 each.cancel()
 
     async def _watch_models(self) -> None:
-        """Watch its models once it has spoken of itself: who has no health service isn't asked."""
+        """Watch its models once it has reported its own health. Without that service, don't ask."""
         await self._speaks.wait()
         await self._models.run()
 
-    # ------------------------------------------------------------ its own word
+    # ------------------------------------------------------------ its health reports
 
     async def _watch(self) -> None:
-        """Take in what it says of itself, for as long as it offers to."""
+        """Note each report of its health, as long as it sends them."""
         again_s = self._intervals.watch_again_s
         while True:
             try:
@@ -117,16 +117,16 @@ class HealthWatch:
         self._address.set_state(self._address.state.after_word(serving=serving))
 
     def _note_other_answer(self) -> None:
-        """Take in an answer that is no word on its health."""
+        """Note an answer that is no report of its health."""
         state = self._address.state
         self._address.set_state(state.after_word(serving=state.is_serving))
 
     # ------------------------------------------------------------ whether it answers
 
     async def _probe(self) -> None:
-        """Ask for a sign of life: now and then, and when somebody doubts it.
+        """Probe the address at intervals, and after a doubt.
 
-        A peer that is stopped, or whose machine is gone, keeps its connection.
+        A stopped peer keeps its connection. So does a peer whose machine is gone.
         """
         while True:
             await self._wait_for_occasion()
@@ -135,7 +135,7 @@ class HealthWatch:
             self._address.set_state(self._address.state.after_probe(answered=answered))
 
     async def _wait_for_occasion(self) -> None:
-        """Return when it is time for a probe."""
+        """Wait until it is time for a probe."""
         intervals, state = self._intervals, self._address.state
         await asyncio.sleep(self._jitter(intervals.probe_pause_s))
         if state.is_heard and state.is_answering:
@@ -146,7 +146,7 @@ class HealthWatch:
                     await self._doubt.wait()
 
     async def _is_alive(self) -> bool:
-        """Return whether it answers anything at all."""
+        """Return whether the address answers a probe at all."""
         for _ in range(_TRIES):
             try:
                 await self._check()
@@ -157,7 +157,7 @@ class HealthWatch:
         return False
 
     def _is_silence(self, error: grpc.aio.AioRpcError) -> bool:
-        """Return whether an error is not the peer's, which would be an answer like any other."""
+        """Return whether an error is not the peer's own. The peer's own error is an answer."""
         if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
             return True
         return self._address.is_out_of_reach()

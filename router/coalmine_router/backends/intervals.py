@@ -5,22 +5,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Intervals:
-    """All in seconds, and ± 20 % where many do the same."""
+    """All are in seconds, and vary by ± 20 % where many tasks do the same."""
 
     probe_every_s: float = 3.0
-    # How long an answer to a probe is waited for; twice, as one may be late because we were.
+    # The time for an answer to a probe. There are two: we ourselves may have been late once.
     probe_deadline_s: float = 1.0
-    # Between probes of an address that is doubted, or does not answer; at most `probe_every_s`.
+    # Between probes of an address that is doubted or does not answer; at most `probe_every_s`.
     probe_pause_s: float = 1.0
     watch_again_s: float = 1.0
     watch_again_max_s: float = 30.0
 
     lookup_every_s: float = 5.0
-    # Between lookups of a name whose addresses get lost; at most `lookup_every_s`.
+    # Between lookups of a name that loses addresses; at most `lookup_every_s`.
     lookup_pause_s: float = 1.0
     lookup_patience_s: float = 5.0
 
     files_every_s: float = 3.0
-    # An address that has left is closed once it is seen idle, or after so long.
+    # The pool closes an address that has left once it is idle, or after this time.
     idle_every_s: float = 0.5
     idle_max_s: float = 300.0

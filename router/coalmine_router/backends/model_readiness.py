@@ -1,4 +1,4 @@
-"""What an address says of its models: one may have failed while the server is well."""
+"""What an address reports of its models: a model may have failed while the server is well."""
 
 import asyncio
 import random
@@ -14,7 +14,7 @@ from coalmine_router.backends.intervals import Intervals
 from coalmine_router.change_signal import ChangeSignal
 from coalmine_router.metadata import Pair
 
-# Each is a stream of its own. Of models over that, calls alone tell.
+# Each is a stream of its own. Over that number, only calls show whether a model serves.
 MODELS_MAX: Final = 64
 _WATCH: Final = "/grpc.health.v1.Health/Watch"
 
@@ -24,7 +24,7 @@ _Watches = grpc.aio.UnaryStreamMultiCallable[bytes, bytes]
 class ModelHealthWatch:
     """Watches `model/NAME` at an address, for each of the models `wanted` there, while `run` runs.
 
-    Who doesn't know such a name, or has no health service, is taken to serve it.
+    A server that doesn't know such a name, or has no health service, counts as serving it.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class ModelHealthWatch:
         self._watches: _Watches = address.channel.unary_stream(_WATCH)
 
     async def run(self) -> None:
-        """Watch until cancelled; nothing is known of any model after that."""
+        """Watch until cancelled. After that no model's state is known."""
         watched: dict[str, asyncio.Task[None]] = {}
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -63,7 +63,7 @@ class ModelHealthWatch:
             self._address.forget_models()
 
     async def _watch(self, model: str) -> None:
-        """Take in what it says of one model, for as long as it offers to."""
+        """Note each report of one model, as long as the server sends them."""
         request = pb.HealthCheckRequest(service=f"model/{model}").SerializeToString()
         again_s = self._intervals.watch_again_s
         while True:
@@ -82,7 +82,7 @@ class ModelHealthWatch:
 
 
 def status_of(word: bytes) -> int:
-    """Return what a message of Watch says; UNKNOWN where it can't be read."""
+    """Return the status in a message of Watch; UNKNOWN where the message can't be read."""
     try:
         return int(pb.HealthCheckResponse.FromString(word).status)
     except DecodeError:

@@ -26,8 +26,8 @@ _log = structlog.get_logger(__name__)
 class Backends:
     """Pools by backend, endpoints by route and variant. They are connected while `run` runs.
 
-    `is_lenient`: a backend whose files are wrong has no address, and costs the others nothing.
-    `may_lose_stable`: all addresses of stable may be ejected: no caller waits for what is called.
+    `is_lenient`: a backend whose files are wrong has no address, and the others go on.
+    `may_lose_stable`: all addresses of stable may be ejected: no caller waits for the calls.
     """
 
     def __init__(
@@ -60,8 +60,7 @@ class Backends:
     def follow(self, table: RouteTable) -> None:
         """Make the pools and endpoints that `table` needs; keep those that stay.
 
-        Raises InvalidRequest, with nothing changed, where a backend's targets are wrong, or its
-        files.
+        Where a backend's targets or files are wrong, it changes nothing and raises InvalidRequest.
         """
         accesses = self._accesses(table)
         for name in self._pools.keys() - table.by_backend.keys():
@@ -80,7 +79,7 @@ class Backends:
         return self._endpoints.get((route, variant))
 
     def _accesses(self, table: RouteTable) -> Mapping[str, BackendAccess]:
-        """Return how the backends are reached that are new, or others than before."""
+        """Return the access to the backends that are new or have changed."""
         found = {}
         for backend in table.backends:
             pool = self._pools.get(backend.name)
@@ -159,7 +158,7 @@ class Backends:
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run in the block, and close all channels after it."""
+        """Run during the block, and close all channels after it."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 running = tasks.create_task(self.run())
@@ -189,7 +188,7 @@ class Backends:
         return max(0.0, (min(due) - self._clock.monotonic_ns()) / 1e9) if due else None
 
     async def wait_until_warm(self, timeout_s: float) -> None:
-        """Return when every backend has a connected address or it is known why not; or in time."""
+        """Wait until every backend has a connected address or a known trouble, or time is over."""
         await self.wait_until(lambda: all(pool.is_warm for pool in self._pools.values()), timeout_s)
 
     async def close(self) -> None:
@@ -200,7 +199,7 @@ class Backends:
     # ------------------------------------------------------------ what is said of it
 
     def reach(self) -> list[pb.VariantReach]:
-        """Return what the calls of each variant can reach now."""
+        """Return how many addresses each variant can call now, and its troubles."""
         return [
             _reach_of(route, variant, endpoints)
             for (route, variant), endpoints in self._endpoints.items()
@@ -209,8 +208,8 @@ class Backends:
     def ready_addresses(self, route: str, variant: str) -> tuple[str, ...]:
         """Return the addresses of a variant that are ready, by the names that reports give them.
 
-        None of a variant that no table has. One that was ejected here counts as ready: it says that
-        it serves, and other processes may call it.
+        A variant that no table has gets none. An address ejected here counts as ready: it reports
+        that it serves, and other processes may call it.
         """
         endpoints = self.find(route, variant)
         return endpoints.ready_names if endpoints is not None else ()
@@ -220,7 +219,7 @@ class Backends:
         await self._changes.wait()
 
     async def wait_until(self, is_so: Callable[[], bool], timeout_s: float) -> bool:
-        """Return whether `is_so`, within so long; it is asked again whenever the reach changes."""
+        """Wait until `is_so` or time is over; return `is_so()`. Each new reach asks again."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
                 while not is_so():

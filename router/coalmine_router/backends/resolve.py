@@ -1,4 +1,4 @@
-"""Names to addresses, off the loop: asked of the system, or of a DNS server."""
+"""Resolves names to addresses off the loop, by the system or by a DNS server."""
 
 import asyncio
 import socket
@@ -14,7 +14,7 @@ import dns.resolver
 
 from coalmine_router.backends.targets import Lookup, server_of
 
-# A name server that says nothing leaves a thread waiting: so many may.
+# A silent name server keeps a thread waiting. So many threads may wait.
 _THREADS_MAX: Final = 32
 _LIFETIME_S: Final = 2.0
 
@@ -25,11 +25,11 @@ MakesThread = Callable[..., threading.Thread]
 
 
 class LookupFailed(Exception):
-    """A name has no addresses, or nobody said which."""
+    """A name has no addresses, or no server answered."""
 
 
 class HalfAnswered(LookupFailed):
-    """A name has the addresses `found`, but of the other IP version nobody said which."""
+    """A name has the addresses `found`, but the other IP version got no answer."""
 
     def __init__(self, found: Sequence[str], unanswered: int, why: str) -> None:
         super().__init__(why)
@@ -37,7 +37,7 @@ class HalfAnswered(LookupFailed):
         self._unanswered = unanswered
 
     def beside(self, known: Iterable[str]) -> list[str]:
-        """Return what was found, and of what was `known` before that which nobody spoke of."""
+        """Return what was found, and the `known` addresses of the version without an answer."""
         kept = (ip for ip in known if ip_address(ip).version == self._unanswered)
         return [*self._system_addresses, *kept]
 
@@ -51,7 +51,7 @@ class Resolves(Protocol):
 
 
 class Resolver:
-    """Asks whom a lookup says."""
+    """Asks the system, or the DNS server that the lookup names."""
 
     def __init__(self, getaddrinfo: GetAddrInfo = socket.getaddrinfo) -> None:
         self._system = SystemNames(getaddrinfo)
@@ -67,10 +67,10 @@ class Resolver:
 
 
 class SystemNames:
-    """Looks names up by getaddrinfo, each in a thread of its own.
+    """Looks up names by getaddrinfo, each in a thread of its own.
 
-    Such a thread can't be stopped: it may outlive who asked. So they are bounded, whoever asks for
-    a name that is being looked up waits for the same thread, and no exit waits for any.
+    Such a thread can't be stopped, and may outlive its caller. So their number is bounded. Two
+    lookups of one name share a thread. The exit of the process waits for none.
     """
 
     def __init__(self, getaddrinfo: GetAddrInfo, thread: MakesThread = threading.Thread) -> None:
@@ -104,7 +104,7 @@ class SystemNames:
         try:
             loop.call_soon_threadsafe(self._answer, host, found)
         except RuntimeError:
-            return  # the loop has ended meanwhile: nobody waits any more
+            return  # the loop has ended meanwhile, and no task waits
 
     def _answer(self, host: str, found: list[str] | str) -> None:
         answer = self._under_way.pop(host)
@@ -112,7 +112,7 @@ class SystemNames:
             answer.set_result(found)
 
     def _system_addresses(self, host: str) -> list[str] | str:
-        """Return the addresses, or why there are none: an exception that nobody reads is noise."""
+        """Return the addresses, or the reason why there are none: no task may read an exception."""
         try:
             found = self._getaddrinfo(host, 0, type=socket.SOCK_STREAM, flags=socket.AI_ADDRCONFIG)
         except (OSError, UnicodeError) as error:
@@ -125,7 +125,7 @@ class SystemNames:
 
 @dataclass(frozen=True, slots=True)
 class _ServerAnswer:
-    """What a server says of one IP version; without addresses, `why`."""
+    """A server's answer for one IP version; without addresses, `why`."""
 
     version: int
     found: list[str] = field(default_factory=list)
@@ -134,9 +134,9 @@ class _ServerAnswer:
 
 
 async def ask_server(lookup: Lookup) -> list[str]:
-    """Return what the lookup's DNS server says: IPv4 and IPv6.
+    """Return the addresses by the lookup's DNS server: IPv4 and IPv6.
 
-    Raises HalfAnswered where it says of one alone, LookupFailed where there are no addresses.
+    Raises HalfAnswered where it answers for one version only, LookupFailed for no addresses.
     """
     resolver = _resolver(lookup.server)
     async with asyncio.TaskGroup() as tasks:

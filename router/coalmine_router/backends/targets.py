@@ -1,4 +1,4 @@
-"""Targets as a backend names them: addresses as they are, and names to look up. Pure."""
+"""The targets of a backend: addresses, and names to look up. Pure."""
 
 import ipaddress
 from dataclasses import dataclass
@@ -11,9 +11,9 @@ _DNS_PORT: Final = 53
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One address. `target` is what gRPC connects to, `name` what reports call it.
+    """One address. gRPC connects to `target`. Reports use `name`.
 
-    `authority`: whom to ask for there, and whose certificate to expect; "": the address itself.
+    `authority` is the host to ask for, and to expect a certificate of; "": the address itself.
     """
 
     target: str
@@ -39,7 +39,7 @@ class Lookup:
 
 
 def parse_target(target: str) -> list[Endpoint | Lookup]:
-    """Return what a gRPC target stands for. Raises StartError where there is no host:port in it."""
+    """Return the endpoints and names in a gRPC target. Raises StartError without a host:port."""
     scheme, colon, rest = target.partition(":")
     if colon and scheme in {"unix", "unix-abstract"}:
         return [Endpoint(target, target)]

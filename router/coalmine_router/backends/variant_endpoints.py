@@ -22,8 +22,8 @@ _TROUBLE_CHARS_MAX: Final = 300
 class VariantEndpoints:
     """Chooses among the addresses of a variant's backend.
 
-    An address that is ejected here still gets the calls of other variants: a model that fails is no
-    reason to take its neighbours' backend away. `on_ejection` is called after each ejection.
+    Other variants still call an address that is ejected here: one failing model must not take away
+    its neighbours' backend. Calls `on_ejection` after each ejection.
     """
 
     __slots__ = (
@@ -62,11 +62,11 @@ class VariantEndpoints:
         self.backend = pool.name
         self.model = model
         self.shown: tuple[Pair, ...] = ()
-        # Those that say they serve the model; an ejected address says so, too.
+        # The addresses that report that they serve the model, ejected ones too.
         self.ready: tuple[Address, ...] = ()
         self.ready_names: tuple[str, ...] = ()
         self.is_ready = False
-        # Since when it isn't ready, where it isn't.
+        # Since when the variant isn't ready; while it is ready, the last such time.
         self.lost_ns = clock.monotonic_ns()
         self._pool = pool
         self._clock = clock
@@ -83,7 +83,7 @@ class VariantEndpoints:
     # ------------------------------------------------------------ the hot path
 
     def pick(self) -> Address | None:
-        """Return the address that gets the next call; None: not ready."""
+        """Return the address for the next call; None: the variant is not ready."""
         only = self._only
         if only is not None:
             return only
@@ -91,7 +91,7 @@ class VariantEndpoints:
         return less_loaded(available, self._chance) if available else None
 
     def pick_any(self) -> Address | None:
-        """Return the least bad address, for who has nowhere else to go; None: none is known."""
+        """Return the least bad address, for a call without an alternative; None: none is known."""
         found = self.pick()
         if found is not None:
             return found
@@ -104,7 +104,7 @@ class VariantEndpoints:
         return less_loaded(others, self._chance) if others else None
 
     def note_failure(self, address: Address) -> None:
-        """Take in that a call ended UNAVAILABLE or DEADLINE_EXCEEDED."""
+        """Count a call that ended UNAVAILABLE or DEADLINE_EXCEEDED."""
         address.doubt()
         of = len(self._pool.available) if address.state.is_available else 0
         out_ns = self._ejections.note_failure(
@@ -117,7 +117,7 @@ class VariantEndpoints:
             self._on_ejection()
 
     def note_answer(self, address: Address) -> None:
-        """Take in that a call ended any other way."""
+        """Count a call that ended any other way."""
         if self._marks:
             self._ejections.note_answer(address.name, self._clock.monotonic_ns())
 
@@ -125,21 +125,21 @@ class VariantEndpoints:
 
     @property
     def next_ns(self) -> int | None:
-        """When the next ejected address returns, by the clock; None: none is ejected."""
+        """The time when the next ejected address returns; None: none is ejected."""
         return self._ejections.next_ns
 
     def readmit(self) -> None:
-        """Readmit the addresses whose time is over."""
+        """Readmit the addresses whose ejection is over."""
         for name in self._ejections.readmit_due(self._clock.monotonic_ns()):
             _log.info("address_returned", lane=self.where, address=name)
             self.renew()
 
     def retire(self) -> None:
-        """Hear no more of the pool: the variant is gone from the table."""
+        """Leave the pool: the table no longer has the variant."""
         self._pool.users.remove(self)
 
     def renew(self) -> None:
-        """Take in which addresses there are now."""
+        """Choose among the pool's addresses of now."""
         self.shown = self._pool.shown
         available = tuple(each for each in self._pool.available if not self._refuses(each))
         self.ready = available
@@ -156,7 +156,7 @@ class VariantEndpoints:
         self.is_ready = bool(available)
 
     def set_model(self, model: str) -> None:
-        """Take in that it calls another model."""
+        """Call another model from now on."""
         if model != self.model:
             self.model = model
             self.renew()
@@ -165,43 +165,43 @@ class VariantEndpoints:
         return self.model in address.unserved
 
     def _out_most(self, of: int) -> int:
-        """Return how many of so many addresses may be out: all, where another variant stands in."""
+        """Return how many of `of` addresses may be ejected: all, where there is a stand-in."""
         return of if self._has_stand_in else of // 2
 
     # ------------------------------------------------------------ what is said of it
 
     @property
     def counts(self) -> tuple[int, int]:
-        """How many addresses are known, and how many may get calls."""
+        """The number of known addresses, and of those that may get calls."""
         return len({each.name for each in self._pool.known}), len(self._available)
 
     @property
     def is_settled(self) -> bool:
-        """Whether of each of its addresses it is known if it can be called."""
+        """Whether the router knows of each of its addresses if it can be called."""
         return self._pool.is_settled
 
     @property
     def has_names(self) -> bool:
-        """Whether other addresses may come to be known."""
+        """Whether lookups may bring other addresses."""
         return self._pool.has_names
 
     def hurry(self) -> None:
-        """Have its names looked up soon: who is known can't be called."""
+        """Look up its names soon: the known addresses can't be called."""
         self._pool.hurry()
 
     @property
     def troubles(self) -> list[str]:
-        """Why addresses get no calls, "ADDRESS: REASON" each; the first few, each cut short."""
+        """Why addresses get no calls: the first few "ADDRESS: REASON", each cut short."""
         return first_few(self.all_troubles(self._available))
 
     def all_troubles(self, well: Collection[Address]) -> list[str]:
-        """Return why addresses get no calls, but for those that are `well`."""
+        """Return the reasons why addresses get no calls. Those that are `well` have none."""
         out = [each for each in self._pool.wanted if each not in well]
         return [*self._pool.troubles, *(f"{each.name}: {self._trouble(each)}" for each in out)]
 
     @property
     def trouble(self) -> str:
-        """Why it isn't ready, in one line."""
+        """The reason why it isn't ready, in one line."""
         told = "; ".join(self.troubles) or "no address is known yet"
         return f"backend '{self.backend}': {told}"
 
@@ -214,7 +214,7 @@ class VariantEndpoints:
 
 
 def first_few(lines: Sequence[str]) -> list[str]:
-    """Return the first of many troubles, each cut short, and how many more there are."""
+    """Return the first of many troubles, each cut short, and the number of the others."""
     few = [cut_in_the_middle(line, _TROUBLE_CHARS_MAX) for line in lines[:_TROUBLES_MAX]]
     more = len(lines) - _TROUBLES_MAX
     return [*few, f"and {more} more"] if more > 0 else few
