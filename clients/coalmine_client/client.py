@@ -13,7 +13,7 @@ from typing import Any, Final, Self
 import grpc
 import grpc.aio
 
-from coalmine.access.target import open_aio_channel, open_channel, shown
+from coalmine.access.target import Target
 from coalmine.access.tls_files import Tls
 from coalmine.inference import inference_pb2 as pb
 from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceStub
@@ -70,9 +70,9 @@ class Client:
         retries: Retries | None = RETRIES,
     ) -> None:
         self._timeout_s = timeout_s
-        own = shown(token, target, tls, in_plaintext=token_in_plaintext)
-        self._metadata: Metadata = (*own, *metadata)
-        self._channel = open_channel(target, tls, MESSAGE_LIMITS)
+        to = Target(target, tls, token, token_in_plaintext)
+        self._metadata: Metadata = (*to.token_metadata(), *metadata)
+        self._channel = to.open_channel(MESSAGE_LIMITS)
         self._stub = GRPCInferenceServiceStub(self._channel)
         self._budget = None if retries is None else RetryBudget(retries)
         self._known = KnownModels(self._model_metadata, self._rows_max)
@@ -269,9 +269,9 @@ class AsyncClient:
         token_in_plaintext: bool = False,
     ) -> None:
         self._timeout_s = timeout_s
-        own = shown(token, target, tls, in_plaintext=token_in_plaintext)
-        self._metadata: Metadata = (*own, *metadata)
-        self._channel = open_aio_channel(target, tls, MESSAGE_LIMITS)
+        to = Target(target, tls, token, token_in_plaintext)
+        self._metadata: Metadata = (*to.token_metadata(), *metadata)
+        self._channel = to.open_aio_channel(MESSAGE_LIMITS)
         self._stub = GRPCInferenceServiceStub(self._channel)
 
     async def infer(

@@ -20,6 +20,11 @@ def printable(text: str) -> str:
     return text if text.isprintable() else "".join(_shown(text))
 
 
+def one_line(text: str) -> str:
+    """Return `text` without line breaks, and with what a terminal would obey spelt out."""
+    return printable(" ".join(text.split()))
+
+
 def _shown(text: str) -> Iterable[str]:
     for char in text:
         yield char if char.isprintable() else char.encode("unicode_escape").decode()

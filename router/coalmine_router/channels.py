@@ -8,7 +8,7 @@ from typing import Any, Final
 import grpc
 
 from coalmine.access.credentials import channel_credentials
-from coalmine.access.target import Shown, shown_from
+from coalmine.access.target import Target, TokenMetadata
 from coalmine.access.tls_files import Tls
 from coalmine.limits import FLOOD_LIMITS, MESSAGE_LIMITS, PING_LIMITS, metadata_limits
 from coalmine.process.watched_files import Watched
@@ -105,12 +105,13 @@ def tls_files(backend: Backend) -> list[Path]:
     return [] if tls is None else [Path(each) for each in (tls.ca, tls.cert, tls.key) if each]
 
 
-def token_of(backend: Backend) -> Shown:
+def token_of(backend: Backend) -> TokenMetadata:
     """Return the metadata that shows a backend the router's token. Raises StartError."""
     if not backend.token_file:
         return ()
     # Whether it may travel in plaintext is the operator's word: the file is named on purpose.
-    return shown_from(Path(backend.token_file), backend.targets[0], None, in_plaintext=True)
+    file = Path(backend.token_file)
+    return Target(backend.targets[0], token_file=file, token_in_plaintext=True).token_metadata()
 
 
 def tls_of(backend: Backend) -> Tls | None:
@@ -138,7 +139,7 @@ class BackendFiles:
         return self._credentials.value
 
     @property
-    def shown(self) -> Shown:
+    def shown(self) -> TokenMetadata:
         """The metadata that shows the router's token."""
         return self._token.value
 

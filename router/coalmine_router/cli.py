@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coalmine.access.target import Target
 from coalmine.access.tls_files import Tls, TlsFiles
 from coalmine.command_line.connection_options import (
     Ca,
@@ -24,10 +25,12 @@ from coalmine.command_line.connection_options import (
     TokenInPlaintext,
     Tokens,
 )
-from coalmine.command_line.number_options import whole_option
+from coalmine.command_line.failure import VerbGroup
+from coalmine.command_line.number_options import duration_s, whole_option
 from coalmine.errors import StartError
 from coalmine.process import lifecycle
 from coalmine.process.early_signals import leave_hangup_to_system
+from coalmine.process.exit_codes import EXIT_FAILED
 from coalmine.process.lifecycle import Stop
 from coalmine.process.log import configure_logging
 from coalmine.process.output_capture import capturing_output
@@ -36,7 +39,6 @@ from coalmine.process.text_file import content_of
 from coalmine.process.worker_bounds import WorkerBounds
 from coalmine.spans.span_settings import check_resource
 from coalmine.telemetry import ROUTER_SERVICE
-from coalmine.units import duration_ns
 
 if TYPE_CHECKING:
     from coalmine_router.config.file import RouterConfig
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 
 router = typer.Typer(
     name="router",
+    cls=VerbGroup,
     help="Split traffic between variants of a model, and compare their predictions.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -89,9 +92,9 @@ def run(
     from coalmine_router.supervisor import Grace
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
-        shares = Grace.of(_seconds(grace))
+        shares = Grace.of(duration_s("--grace", grace))
         text = content_of(config)
-        bounds = WorkerBounds(_seconds(max_worker_age, "--max-worker-age"), max_worker_mib)
+        bounds = WorkerBounds(duration_s("--max-worker-age", max_worker_age), max_worker_mib)
         checked_config = parse(text, path=config)
         settings = app.RunSettings(config, text, checked_config, workers, shares, bounds)
         return app.run(settings, stop)
@@ -125,7 +128,7 @@ def control(
 
     Example: coalmine router control --config router.yaml
     """
-    _check_variables()
+    check_resource(os.environ)  # OpenTelemetry reads it, and logs, as soon as it is imported
     from coalmine_router import control_app
     from coalmine_router.config.file import read
 
@@ -133,7 +136,7 @@ def control(
         settings = control_app.ControlSettings(
             config=_placed(read(config), listen, http, state),
             socket=socket,
-            grace_s=_seconds(grace),
+            grace_s=duration_s("--grace", grace),
             stands_by=stand_by,
         )
         return control_app.control(settings, stop)
@@ -181,18 +184,17 @@ def proxy(
     Example: coalmine router proxy --control 127.0.0.1:9002 --listen 127.0.0.1:9001
     """
     from coalmine_router import proxy_app
-    from coalmine_router.proxy.link import ControlAddress
     from coalmine_router.proxy.listener import ListenerSettings
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
         tls = Tls.given(ca, cert, key, server_name)
         files = TlsFiles.given(tls_cert, tls_key, tls_client_ca)
         settings = proxy_app.ProxySettings(
-            ControlAddress(control, tls, token, token_file, token_in_plaintext),
+            Target(control, tls, token, token_in_plaintext, token_file),
             ListenerSettings(listen, shared_port, files, tokens),
             state,
             http,
-            _seconds(grace),
+            duration_s("--grace", grace),
         )
         return proxy_app.proxy(settings, stop)
 
@@ -220,23 +222,19 @@ def check(
     from coalmine_router.files import certificate_problems, certificate_warnings, check_files
     from coalmine_router.weights_check import saved_splits, split_lines
 
-    try:
-        config = read(file)
-        check_files(config)
-        saved = saved_splits(state) if state else _own_splits(config)
-        lines = list(split_lines(config.table(), saved))
-    except StartError as error:
-        typer.echo(f"coalmine: {error}", err=True)
-        raise typer.Exit(lifecycle.EXIT_CANNOT_START) from None
+    config = read(file)
+    check_files(config)
+    saved = saved_splits(state) if state else _own_splits(config)
+    lines = list(split_lines(config.table(), saved))
     typer.echo(f"{file}: good: {len(config.backends)} backends, {len(config.routes)} routes")
     for line in lines:
         typer.echo(f"  {line}")
     now = datetime.now(UTC)
     problems = certificate_problems(config, now)
     for said in (*problems, *certificate_warnings(config, now)):
-        typer.echo(f"coalmine: {said}", err=True)
+        say_to_people(said)
     if problems:
-        raise typer.Exit(lifecycle.EXIT_FAILED)
+        raise typer.Exit(EXIT_FAILED)
 
 
 def _own_splits(config: "RouterConfig") -> "Saved":
@@ -247,17 +245,8 @@ def _own_splits(config: "RouterConfig") -> "Saved":
     try:
         return saved_splits(folder) if folder.exists() else {}
     except (StartError, OSError) as error:  # the file itself is good all the same
-        typer.echo(f"coalmine: the weights in force are not known: {error}", err=True)
+        say_to_people(f"the weights in force are not known: {error}")
         return {}
-
-
-def _check_variables() -> None:
-    """Fail for what OpenTelemetry reads, and logs, as soon as it is imported."""
-    try:
-        check_resource(os.environ)
-    except StartError as error:
-        say_to_people(str(error))
-        raise typer.Exit(lifecycle.EXIT_CANNOT_START) from None
 
 
 def _run(body: Callable[[Stop], Coroutine[Any, Any, None]], *, with_parent: bool) -> None:
@@ -272,10 +261,3 @@ def _placed(config: "RouterConfig", listen: str, http: str, state: Path | None) 
     given = {"listen": listen or config.control.listen, "state": state or config.control.state}
     control_config = config.control.model_copy(update=given)
     return config.model_copy(update={"control": control_config, "http": http or config.http})
-
-
-def _seconds(duration: str, option: str = "--grace") -> float:
-    try:
-        return duration_ns(duration) / 1e9
-    except ValueError as error:
-        raise StartError(f"{option}: {error}") from None

@@ -21,6 +21,7 @@ from coalmine.access.certificate_dates import (
     files_called_with,
     files_shown,
 )
+from coalmine.access.target import Target
 from coalmine.clock import SystemClock
 from coalmine.control.v1.control_pb2_grpc import TableFeedStub
 from coalmine.errors import StartError, reason_of
@@ -31,7 +32,7 @@ from coalmine.process.lifecycle import Stop
 from coalmine.trace_context import HeadSampler, sampler_from
 from coalmine_router.backends.registry import Backends
 from coalmine_router.backends.resolve import Resolver
-from coalmine_router.proxy.link import ControlAddress, ControlLink
+from coalmine_router.proxy.link import ControlLink
 from coalmine_router.proxy.listener import DataListener, ListenerSettings
 from coalmine_router.proxy.offered_methods import OfferedMethods
 from coalmine_router.proxy.outbox import Outbox
@@ -53,7 +54,7 @@ _WARM_S: Final = 5.0
 class ProxySettings:
     """What `router proxy` is given."""
 
-    control: ControlAddress
+    control: Target
     door: ListenerSettings
     state: Path
     # Where /metrics and health answer; "" for nowhere.

@@ -8,7 +8,7 @@ from typing import Any, Self, cast
 import grpc
 from prometheus_client import CollectorRegistry
 
-from coalmine.access.target import open_aio_channel, showing, shown
+from coalmine.access.target import Target, with_metadata
 from coalmine.access.tls_files import Tls
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
@@ -98,7 +98,7 @@ class ControlRig:
     ) -> None:
         self._config = config
         self._tls = tls
-        self._shown = shown(token, "unix:", None, in_plaintext=True)
+        self._shown = Target("unix:", token=token, token_in_plaintext=True).token_metadata()
         self.door = ControlListener(config.control, socket, SystemClock())
         self._reaching = reaching(is_lenient=True, may_lose_stable=True)
         self._group = asyncio.TaskGroup()
@@ -115,8 +115,8 @@ class ControlRig:
             registry=self.registry,
         )
         self.address = await self.door.open(self._operators, self._proxies_offer)
-        self._opened = open_aio_channel(self.address, self._tls)
-        self.channel = showing(self._opened, self._shown)
+        self._opened = Target(self.address, self._tls).open_aio_channel()
+        self.channel = with_metadata(self._opened, self._shown)
         self.stub = RouteControlStub(self.channel)
         await self._group.__aenter__()
         self._following_files = self._group.create_task(self.door.follow_tokens())

@@ -2,8 +2,8 @@
 
 import typer
 
+from coalmine.command_line.failure import Failure
 from coalmine.errors import StartError
-from coalmine_client.cli.failure import Failure
 
 group = typer.Typer(help="A group.")
 

@@ -13,7 +13,7 @@ import grpc
 import pytest
 import yaml
 
-from coalmine.access.target import open_channel
+from coalmine.access.target import Target
 from coalmine.access.tls_files import Tls
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1.control_pb2_grpc import RouteControlStub
@@ -70,12 +70,12 @@ class Cluster:
 
     @contextlib.contextmanager
     def operator(self) -> Iterator[RouteControlStub]:
-        with open_channel(self.control_address, Tls(self.authority.ca)) as channel:
+        with Target(self.control_address, Tls(self.authority.ca)).open_channel() as channel:
             yield RouteControlStub(channel)
 
     @contextlib.contextmanager
     def caller(self, proxy: Started) -> Iterator[grpc.Channel]:
-        with open_channel(proxy.address("data"), Tls(self.authority.ca)) as channel:
+        with Target(proxy.address("data"), Tls(self.authority.ca)).open_channel() as channel:
             yield channel
 
     def revision(self, channel: grpc.Channel, token: str = "caller") -> tuple[str, int]:

@@ -57,6 +57,8 @@ def test_help_imports_neither_server_nor_router_nor_torch(words: Any) -> None:
     imported = {name.split(".")[0] for name in json.loads(done.stderr)}
     assert "coalmine_client" in imported
     assert not imported & {"coalmine_server", "coalmine_router", "torch", "sklearn"}
+    # What an installation of the client alone has not.
+    assert not imported & {"structlog", "uvloop", "prometheus_client"}
 
 
 def test_the_installed_commands_are_the_siblings_and_the_demo() -> None:

@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from structlog.testing import capture_logs
 
-from coalmine.access.target import open_aio_channel, showing, shown
+from coalmine.access.target import Target, with_metadata
 from coalmine.access.tls_files import Tls
 from coalmine.access.tokens import Role
 from coalmine.control.v1 import control_pb2 as pb
@@ -222,7 +222,7 @@ async def test_with_tls_it_is_called_by_tls_and_by_nothing_else(
 ) -> None:
     async with ControlRig(config(tls=served_by(authority)), tls=Tls(authority.ca)) as rig:
         assert await outcome(rig.stub.ListRoutes(pb.ListRoutesRequest())) == "OK"
-        async with open_aio_channel(rig.address, None) as plain:
+        async with Target(rig.address).open_aio_channel() as plain:
             listing = RouteControlStub(plain).ListRoutes(pb.ListRoutesRequest())
             assert await outcome(listing) == "UNAVAILABLE"
 
@@ -257,10 +257,13 @@ async def test_the_socket_is_for_proxies_alone_and_asks_for_no_token(
     socket = f"unix:{tmp_path}/c.sock"
     async with (
         ControlRig(guarded, socket=socket, tls=Tls(authority.ca)),
-        open_aio_channel(socket, None) as channel,
+        Target(socket).open_aio_channel() as channel,
     ):
         found = {method: await outcome(call()) for method, call in calls(channel).items()}
-        operator = showing(channel, shown(TOKENS["operator"], socket, None, in_plaintext=True))
+        operator = with_metadata(
+            channel,
+            Target(socket, token=TOKENS["operator"], token_in_plaintext=True).token_metadata(),
+        )
         changing = await outcome(RouteControlStub(operator).SetWeights(weights()))
     assert found.pop("Follow") in {"OK", "CANCELLED"}
     assert found.pop("Send") == "ABORTED", "let in"

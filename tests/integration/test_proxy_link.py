@@ -10,13 +10,14 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
+from coalmine.access.target import Target
 from coalmine.access.tls_files import Tls
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1.control_pb2_grpc import RouteControlStub, TableFeedStub
 from coalmine.errors import StartError
 from coalmine_router.config.file import RouterConfig, TlsConfig
-from coalmine_router.proxy.link import ControlAddress, ControlLink
+from coalmine_router.proxy.link import ControlLink
 from coalmine_router.proxy.subscriber import Subscriber
 from tests.doubles.callers import TOKENS, outcome, write_tokens
 from tests.doubles.certificates import Authority
@@ -52,7 +53,7 @@ def guarded(folder: Path, authority: Authority, tokens: Path | None = None) -> R
 
 
 @contextlib.asynccontextmanager
-async def linked(address: ControlAddress) -> AsyncIterator[ControlLink]:
+async def linked(address: Target) -> AsyncIterator[ControlLink]:
     link = ControlLink(address)
     async with asyncio.TaskGroup() as tasks:
         following = tasks.create_task(link.follow_files())
@@ -90,12 +91,12 @@ async def test_it_shows_its_token_over_tls(
 ) -> None:
     async with ControlRig(guarded(tmp_path, authority, tokens)) as rig:
         tls = Tls(authority.ca)
-        async with linked(ControlAddress(rig.address, tls, TOKENS["proxy"])) as link:
+        async with linked(Target(rig.address, tls, TOKENS["proxy"])) as link:
             await link.connected()
             async with following(link, tmp_path) as subscriber, asyncio.timeout(10):
                 await subscriber.serving.wait()
             assert await listing(link) == "OK"
-        async with linked(ControlAddress(rig.address, tls)) as nobodys:
+        async with linked(Target(rig.address, tls)) as nobodys:
             assert await listing(nobodys) == "UNAUTHENTICATED"
 
 
@@ -105,7 +106,7 @@ async def test_a_file_of_the_token_is_read_again_when_it_changes(
     file = tmp_path / "token"
     file.write_text("not-known\n")
     async with ControlRig(guarded(tmp_path, authority, tokens)) as rig:
-        address = ControlAddress(rig.address, Tls(authority.ca), "overruled", file)
+        address = Target(rig.address, Tls(authority.ca), "overruled", token_file=file)
         async with linked(address) as link:
             assert await listing(link) == "UNAUTHENTICATED"
             file.write_text(TOKENS["proxy"] + "\n")
@@ -120,7 +121,7 @@ async def test_a_proxy_that_is_turned_away_says_why_once_and_follows_once_it_may
     file = tmp_path / "token"
     file.write_text(TOKENS["viewer"])
     async with ControlRig(guarded(tmp_path, authority, tokens)) as rig:
-        address = ControlAddress(rig.address, Tls(authority.ca), token_file=file)
+        address = Target(rig.address, Tls(authority.ca), token_file=file)
         with capture_logs() as logged:
             async with linked(address) as link, following(link, tmp_path) as subscriber:
                 await said(logged, "PERMISSION_DENIED")
@@ -146,7 +147,7 @@ async def test_a_new_authority_is_trusted_once_its_file_is_another(
     trusted.write_bytes(Authority(tmp_path / "other", "another").ca.read_bytes())
     async with (
         ControlRig(guarded(tmp_path, authority)) as rig,
-        linked(ControlAddress(rig.address, Tls(trusted))) as link,
+        linked(Target(rig.address, Tls(trusted))) as link,
     ):
         assert await listing(link) == "UNAVAILABLE"
         trusted.write_bytes(authority.ca.read_bytes())
@@ -163,7 +164,7 @@ async def test_a_stream_that_is_open_goes_on_when_the_files_are_others(
     wanted = pb.WatchRouteRequest(route="digits", interval_ms=100)
     async with (
         ControlRig(guarded(tmp_path, authority)) as rig,
-        linked(ControlAddress(rig.address, Tls(trusted))) as link,
+        linked(Target(rig.address, Tls(trusted))) as link,
     ):
         before = link.channel()
         watched: Any = RouteControlStub(before).WatchRoute(wanted)
@@ -186,7 +187,7 @@ async def test_at_a_socket_neither_tls_nor_a_token_is_used(
     socket = f"unix:{tmp_path}/c.sock"
     async with ControlRig(guarded(tmp_path, authority, tokens), socket=socket):
         # As a child of `router run` finds them in its environment.
-        address = ControlAddress(socket, Tls(tmp_path / "absent.pem"), "an operator's")
+        address = Target(socket, Tls(tmp_path / "absent.pem"), "an operator's")
         async with linked(address) as link, following(link, tmp_path) as subscriber:
             async with asyncio.timeout(10):
                 await subscriber.serving.wait()
@@ -195,12 +196,12 @@ async def test_at_a_socket_neither_tls_nor_a_token_is_used(
 
 async def test_a_token_does_not_travel_unencrypted(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="unencrypted"):
-        ControlLink(ControlAddress("10.0.0.7:9002", token="abc"))
+        ControlLink(Target("10.0.0.7:9002", token="abc"))
     file = tmp_path / "token"
     file.write_text("abc")
     with pytest.raises(StartError, match=r"token: a token would go to 10\.0\.0\.7:9002 unencr"):
-        ControlLink(ControlAddress("10.0.0.7:9002", token_file=file))
-    link = ControlLink(ControlAddress("10.0.0.7:9002", token="abc", token_in_plaintext=True))
+        ControlLink(Target("10.0.0.7:9002", token_file=file))
+    link = ControlLink(Target("10.0.0.7:9002", token="abc", token_in_plaintext=True))
     await link.close()
 
 
@@ -215,5 +216,5 @@ async def test_a_wrong_file_of_the_token_is_one_line(
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(StartError, match=why) as caught:
-        ControlLink(ControlAddress("127.0.0.1:1", token_file=file))
+        ControlLink(Target("127.0.0.1:1", token_file=file))
     assert str(caught.value).startswith(f"{file}: ")

@@ -12,7 +12,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from structlog.testing import capture_logs
 
-from coalmine.access.target import open_aio_channel
+from coalmine.access.target import Target
 from coalmine.access.tls_files import Tls, TlsFiles
 from coalmine.clock import SystemClock
 from coalmine.inference import SERVICE
@@ -92,7 +92,10 @@ async def test_each_role_is_let_in_where_it_may(
     tokens: Path, method: str, allowed: set[str]
 ) -> None:
     routes = Routes()
-    async with opened(routes, tokens=tokens) as address, open_aio_channel(address, None) as channel:
+    async with (
+        opened(routes, tokens=tokens) as address,
+        Target(address).open_aio_channel() as channel,
+    ):
         found = {
             role: await outcome(call(channel, method, bearer(role) if role else ()))
             for role in ("", "unknown", "viewer", "caller", "proxy", "operator")
@@ -106,7 +109,7 @@ async def test_each_role_is_let_in_where_it_may(
 async def test_a_refusal_is_marked_as_the_routers_own(tokens: Path) -> None:
     async with (
         opened(Routes(), tokens=tokens) as address,
-        open_aio_channel(address, None) as channel,
+        Target(address).open_aio_channel() as channel,
     ):
         with pytest.raises(grpc.aio.AioRpcError) as caught:
             await call(channel, INFER, bearer("viewer"), b"\xff not a message")
@@ -117,7 +120,7 @@ async def test_a_refusal_is_marked_as_the_routers_own(tokens: Path) -> None:
 async def test_health_is_open_to_probes(tokens: Path) -> None:
     async with (
         opened(Routes(), tokens=tokens) as address,
-        open_aio_channel(address, None) as channel,
+        Target(address).open_aio_channel() as channel,
     ):
         health = health_pb2_grpc.HealthStub(channel)
         for service in ("", SERVICE):
@@ -127,7 +130,7 @@ async def test_health_is_open_to_probes(tokens: Path) -> None:
 
 async def test_no_route_takes_the_place_of_health_or_reflection() -> None:
     routes = Routes()
-    async with opened(routes) as address, open_aio_channel(address, None) as channel:
+    async with opened(routes) as address, Target(address).open_aio_channel() as channel:
         await health_pb2_grpc.HealthStub(channel).Check(health_pb2.HealthCheckRequest())
         await call(channel, OTHER)
     assert routes.methods == [OTHER]
@@ -138,7 +141,7 @@ async def test_a_new_token_is_known_and_an_old_one_is_not_once_the_file_is_anoth
 ) -> None:
     async with (
         opened(Routes(), tokens=tokens) as address,
-        open_aio_channel(address, None) as channel,
+        Target(address).open_aio_channel() as channel,
     ):
         assert await outcome(call(channel, INFER, bearer("caller"))) == "OK"
         write_tokens(tokens, "operator")
@@ -154,9 +157,9 @@ async def test_a_new_token_is_known_and_an_old_one_is_not_once_the_file_is_anoth
 async def test_with_tls_it_is_called_by_tls_and_by_nothing_else(authority: Authority) -> None:
     pair = authority.server()
     async with opened(Routes(), tls=TlsFiles(pair.cert, pair.key)) as address:
-        async with open_aio_channel(address, Tls(authority.ca)) as encrypted:
+        async with Target(address, Tls(authority.ca)).open_aio_channel() as encrypted:
             assert await outcome(call(encrypted, INFER)) == "OK"
-        async with open_aio_channel(address, None) as plain:
+        async with Target(address).open_aio_channel() as plain:
             assert await outcome(call(plain, INFER)) == "UNAVAILABLE"
 
 
@@ -165,9 +168,11 @@ async def test_with_an_authority_of_callers_each_must_show_a_certificate(
 ) -> None:
     pair, alice = authority.server(), authority.client("alice")
     async with opened(Routes(), tls=TlsFiles(pair.cert, pair.key, authority.ca)) as address:
-        async with open_aio_channel(address, Tls(authority.ca)) as nobody:
+        async with Target(address, Tls(authority.ca)).open_aio_channel() as nobody:
             assert await outcome(call(nobody, INFER)) == "UNAVAILABLE"
-        async with open_aio_channel(address, Tls(authority.ca, alice.cert, alice.key)) as known:
+        async with Target(
+            address, Tls(authority.ca, alice.cert, alice.key)
+        ).open_aio_channel() as known:
             assert await outcome(call(known, INFER)) == "OK"
 
 
@@ -206,7 +211,7 @@ def padded(size: int) -> tuple[tuple[str, str], ...]:
 async def test_metadata_over_the_limit_is_refused_and_disturbs_nobody_else() -> None:
     routes = Routes()
     routes.released.clear()
-    async with opened(routes) as address, open_aio_channel(address, None) as channel:
+    async with opened(routes) as address, Target(address).open_aio_channel() as channel:
         waiting = call(channel, INFER, (), b"mine")
         await routes.entered.wait()
         codes = [
@@ -221,7 +226,7 @@ async def test_metadata_over_the_limit_is_refused_and_disturbs_nobody_else() -> 
 
 
 async def test_metadata_just_under_the_limit_is_taken_each_time() -> None:
-    async with opened(Routes()) as address, open_aio_channel(address, None) as channel:
+    async with opened(Routes()) as address, Target(address).open_aio_channel() as channel:
         # gRPC's own part: path, authority, user agent, timeout, content type and so on.
         under = padded(METADATA_BYTES_MAX - 600)
         codes = {await outcome(call(channel, INFER, under)) for _ in range(50)}

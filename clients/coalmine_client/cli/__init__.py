@@ -5,7 +5,8 @@ import os
 import sys
 from typing import Final, NoReturn
 
-from coalmine.process.early_signals import INTERRUPTED, end_at_signals, remember_hangup
+from coalmine.process.early_signals import end_at_signals, remember_hangup
+from coalmine.process.exit_codes import INTERRUPTED
 from coalmine.process.standard_streams import open_standard_streams
 
 _FAILED: Final = 1

@@ -11,27 +11,13 @@ from typing import TYPE_CHECKING, Annotated, Final, TypeVar
 import grpc
 import typer
 
-from coalmine.access.target import open_aio_channel, showing, shown
-from coalmine.access.tls_files import Tls
-from coalmine.command_line.connection_options import (
-    Ca,
-    Cert,
-    Key,
-    ServerName,
-    Token,
-    TokenInPlaintext,
-    in_place_of,
-)
+from coalmine.access.target import Target, with_metadata
+from coalmine.command_line.connection_options import TargetMaker, in_place_of, with_target_options
+from coalmine.command_line.failure import Failure
 from coalmine.command_line.number_options import whole_option
 from coalmine.control.v1.control_pb2_grpc import RouteControlStub
 from coalmine.limits import MESSAGE_BYTES_MAX
-from coalmine_client.cli.failure import (
-    Failure,
-    from_another,
-    from_no_answer,
-    from_silence,
-    from_status,
-)
+from coalmine_client.cli.call_failure import from_another, from_no_answer, from_silence, from_status
 from coalmine_client.cli.refused_calls import RECONNECTING, asking_again
 from coalmine_client.cli.signs_of_life import Silent, unless_silent
 
@@ -69,10 +55,7 @@ Question = Callable[["RouteControlAsyncStub"], Awaitable[Found]]
 class ControlClient:
     """A router's control API, and how it is called."""
 
-    address: str
-    tls: Tls | None
-    token: str | None
-    token_in_plaintext: bool
+    target: Target
 
     def ask(self, question: Question[Found], *, is_patient: bool = False) -> Found:
         """Return what it answers to `question`, which may take as long as the router lives.
@@ -80,20 +63,21 @@ class ControlClient:
         Patient, it also waits for a router that fell silent after it had answered. Raises Failure
         with its error, Unreachable where nobody answers, StartError for options that can't be used.
         """
-        return asyncio.run(self._asked(question, is_patient=is_patient))
+        return asyncio.run(self._ask(question, is_patient=is_patient))
 
-    async def _asked(self, question: Question[Found], *, is_patient: bool) -> Found:
-        metadata = shown(self.token, self.address, self.tls, in_plaintext=self.token_in_plaintext)
-        async with open_aio_channel(self.address, self.tls, _OPTIONS) as channel:
-            asked = question(RouteControlStub(asking_again(showing(channel, metadata))))
+    async def _ask(self, question: Question[Found], *, is_patient: bool) -> Found:
+        metadata = self.target.token_metadata()
+        async with self.target.open_aio_channel(_OPTIONS) as channel:
+            answer = question(RouteControlStub(asking_again(with_metadata(channel, metadata))))
             try:
-                return await unless_silent(channel, asked, is_patient=is_patient)
+                return await unless_silent(channel, answer, is_patient=is_patient)
             except Silent as silent:
-                raise from_no_answer(_WHAT, self.address, silent.silent_s) from None
+                raise from_no_answer(_WHAT, self.target.address, silent.silent_s) from None
             except grpc.aio.AioRpcError as error:
-                raise _failure(error, channel, self.address) from None
+                raise _failure(error, channel, self.target.address) from None
 
 
+@with_target_options
 def _control(
     *,
     control: Annotated[
@@ -105,14 +89,9 @@ def _control(
             help="Where the router's control API listens.",
         ),
     ] = DEFAULT,
-    ca: Ca = None,
-    cert: Cert = None,
-    key: Key = None,
-    server_name: ServerName = None,
-    token: Token = None,
-    token_in_plaintext: TokenInPlaintext = False,
+    target_at: TargetMaker,
 ) -> ControlClient:
-    return ControlClient(control, Tls.given(ca, cert, key, server_name), token, token_in_plaintext)
+    return ControlClient(target_at(control))
 
 
 # A verb's parameter `control`, as options.

@@ -9,12 +9,13 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import Any, ClassVar, Final
 
 import typer
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperCommand
 from typer.main import get_command, get_group
 
+from coalmine.command_line.failure import VerbGroup
 from coalmine.errors import StartError
 from coalmine.process.early_signals import leave_hangup_to_system, leave_signals_to_python
-from coalmine_client.cli.failure import one_line
+from coalmine.shown_value import one_line
 
 GROUP: Final = "coalmine.commands"
 
@@ -38,7 +39,7 @@ def installed() -> list[EntryPoint]:
     )
 
 
-class LazyGroup(TyperGroup):
+class LazyGroup(VerbGroup):
     """A group whose `entries` are imported when they are called."""
 
     entries: ClassVar[Mapping[str, EntryPoint]] = {}

@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterable
 
+from coalmine.command_line.failure import WrongUsage
 from coalmine.shares import percent_bp
-from coalmine_client.cli.failure import WrongUsage
 
 
 def parse_shares(texts: Iterable[str]) -> dict[str, int]:

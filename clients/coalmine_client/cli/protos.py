@@ -8,8 +8,8 @@ from typing import Annotated, Final
 
 import typer
 
+from coalmine.command_line.failure import Failure
 from coalmine.errors import reason_of
-from coalmine_client.cli.failure import Failure
 from coalmine_client.cli.whole_file import write_whole
 
 _PACKAGE: Final = "coalmine"

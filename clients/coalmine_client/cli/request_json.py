@@ -12,11 +12,11 @@ import math
 from collections.abc import Mapping
 from typing import Any, Final
 
+from coalmine.command_line.failure import WrongUsage
 from coalmine.errors import InvalidTensor
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Tensor, decode_inputs, encode_inputs
 from coalmine_client.cli.element_json import as_float, data_json, read_data
-from coalmine_client.cli.failure import WrongUsage
 from coalmine_client.cli.json_values import Json, number_json
 
 _INT64_MAX: Final = 2**63 - 1

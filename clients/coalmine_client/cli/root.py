@@ -1,15 +1,13 @@
-"""The root of the program: its commands, and the one place where a failure becomes a line."""
+"""The root of the program: its commands."""
 
 from collections.abc import Iterable
 from importlib.metadata import EntryPoint
 from importlib.metadata import version as installed_version
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, Any
 
 import typer
 
-from coalmine.errors import StartError
-from coalmine.process.early_signals import INTERRUPTED
-from coalmine_client.cli.failure import EXIT_USAGE, Failure
+from coalmine.process.exit_codes import INTERRUPTED
 from coalmine_client.cli.infer.infer import infer
 from coalmine_client.cli.lazy import LazyGroup, installed
 from coalmine_client.cli.mismatches.mismatches import mismatches
@@ -66,19 +64,12 @@ def _root(
 
 
 class _Root(LazyGroup):
-    """The one place where a failure becomes a line and an exit code."""
+    """The verbs of the client, and the groups of the other packages."""
+
+    names_verbs = True
 
     def invoke(self, ctx: Any) -> Any:
         try:
             return super().invoke(ctx)
-        except Failure as error:
-            _fail(f"{ctx.invoked_subcommand}: {error}", error.exit_code)
-        except StartError as error:
-            _fail(str(error), EXIT_USAGE)
         except KeyboardInterrupt:
             raise typer.Exit(INTERRUPTED) from None
-
-
-def _fail(line: str, exit_code: int) -> NoReturn:
-    typer.echo(f"coalmine: {line}", err=True)
-    raise typer.Exit(exit_code) from None

@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
+from coalmine.command_line.failure import Failure
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.shares import percent
+from coalmine.shown_value import one_line
 from coalmine_client.cli.console import counted, nonzero
-from coalmine_client.cli.failure import NotServing, one_line
 from coalmine_client.cli.policy import STABLE, copy_shares
 from coalmine_client.cli.verdict_view import comparing
 
@@ -24,6 +25,13 @@ _ERRORS_SHARE: Final = 0.01
 _NEW_NS: Final = 5 * 10**9
 _NO_PROXY: Final = "no proxy is connected to the control process"
 _CIRCUITS_OUT: Final = {"open", "half_open"}
+
+
+class NotServing(Failure):
+    """Something is wrong with the route: its health is DEGRADED or DOWN."""
+
+    exit_code = 5
+
 
 HealthWord = Literal["SERVING", "DEGRADED", "DOWN"]
 

@@ -3,8 +3,8 @@
 import contextlib
 from pathlib import Path
 
+from coalmine.command_line.failure import Failure
 from coalmine.errors import reason_of
-from coalmine_client.cli.failure import Failure
 
 
 def write_private(path: Path, content: bytes) -> None:

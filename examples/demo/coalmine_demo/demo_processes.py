@@ -11,7 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
 
-from coalmine.process.early_signals import INTERRUPTED, end_at_signals
+from coalmine.process.early_signals import end_at_signals
+from coalmine.process.exit_codes import INTERRUPTED
 from coalmine_demo.demo_failure import StepFailed
 
 READY_S: Final = 60.0

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final, Protocol
 
 from coalmine.process.early_signals import end_at_signals
-from coalmine.process.lifecycle import EXIT_CANNOT_START, EXIT_FAILED, EXIT_OK
+from coalmine.process.exit_codes import EXIT_CANNOT_START, EXIT_FAILED, EXIT_OK
 from coalmine.process.standard_streams import open_standard_streams
 from coalmine_demo.demo_failure import StepFailed, leaves
 from coalmine_demo.demo_processes import DemoProcesses, unless_interrupted

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 
 from coalmine.clock import Clock, SystemClock
 from coalmine.errors import InvalidTensor, StartError
-from coalmine.process.lifecycle import EXIT_FAILED, Stop, run
+from coalmine.process.exit_codes import EXIT_FAILED
+from coalmine.process.lifecycle import Stop, run
 from coalmine.telemetry import REVISION_KEY, VARIANT_KEY
 from coalmine_client.client import Answer, AsyncClient
 from coalmine_demo.account import OK, TrafficExchange

@@ -3,6 +3,7 @@
 import functools
 import ipaddress
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, cast
 
@@ -19,76 +20,85 @@ CA_VARIABLE: Final = "COALMINE_CA"
 TOKEN_VARIABLE: Final = "COALMINE_TOKEN"  # noqa: S105 - a name
 
 Options = Sequence[tuple[str, Any]]
-Shown = tuple[tuple[str, str], ...]
+TokenMetadata = tuple[tuple[str, str], ...]
 
 
-def open_channel(target: str, tls: Tls | None, options: Options = ()) -> grpc.Channel:
-    """Return a channel that waits: TLS where there is `tls`, else plaintext. Raises StartError."""
-    check_target(target)
-    if tls is None:
-        return grpc.insecure_channel(target, options=options)
-    return grpc.secure_channel(target, channel_credentials(tls), options=_named(tls, options))
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where a caller connects to, and how it is let in there.
 
-
-def open_aio_channel(
-    target: str,
-    tls: Tls | None,
-    options: Options = (),
-    *,
-    credentials: grpc.ChannelCredentials | None = None,
-) -> grpc.aio.Channel:
-    """Return a channel for the loop, as `open_channel` does.
-
-    `credentials`, where there are any, are those that the files of `tls` were read as.
+    Without `tls` the connection is in plaintext. `token_file` overrules `token`. A token leaves
+    this machine by TLS, or `token_in_plaintext` because the caller knows that something else
+    encrypts, such as a mesh.
     """
-    check_target(target)
-    if tls is None:
-        return grpc.aio.insecure_channel(target, options=options)
-    credentials = credentials or channel_credentials(tls)
-    return grpc.aio.secure_channel(target, credentials, options=_named(tls, options))
+
+    address: str
+    tls: Tls | None = None
+    token: str | None = field(default=None, repr=False)
+    token_in_plaintext: bool = False
+    token_file: Path | None = None
+
+    def open_channel(self, options: Options = ()) -> grpc.Channel:
+        """Return a channel whose calls block. Raises StartError."""
+        check_target(self.address)
+        if self.tls is None:
+            return grpc.insecure_channel(self.address, options=options)
+        credentials = channel_credentials(self.tls)
+        return grpc.secure_channel(self.address, credentials, options=_named(self.tls, options))
+
+    def open_aio_channel(
+        self, options: Options = (), *, credentials: grpc.ChannelCredentials | None = None
+    ) -> grpc.aio.Channel:
+        """Return a channel for the loop. Raises StartError.
+
+        `credentials`, where there are any, are those that the files of `tls` were read as.
+        """
+        check_target(self.address)
+        if self.tls is None:
+            return grpc.aio.insecure_channel(self.address, options=options)
+        credentials = credentials or channel_credentials(self.tls)
+        return grpc.aio.secure_channel(self.address, credentials, options=_named(self.tls, options))
+
+    def token_metadata(self) -> TokenMetadata:
+        """Return the metadata that shows the token; none without one. Raises StartError."""
+        if self.token_file is None:
+            return self._bearer(self.token)
+        try:
+            return self._bearer(self.token_file.read_text().strip())
+        except OSError as error:
+            raise StartError(f"{self.token_file}: {reason_of(error)}") from None
+        except UnicodeDecodeError:
+            raise StartError(f"{self.token_file}: not a text file") from None
+        except StartError as error:
+            raise StartError(f"{self.token_file}: {error}") from None
+
+    def _bearer(self, token: str | None) -> TokenMetadata:
+        if token is None:
+            return ()
+        if not token.isascii() or not token.isprintable() or not token or " " in token:
+            raise StartError("a token is one word of ASCII")
+        if self.tls is None and not self.token_in_plaintext and not is_here(self.address):
+            raise StartError(
+                f"a token would go to {self.address} unencrypted: give the authority (ca) too"
+            )
+        return ((AUTHORIZATION, f"Bearer {token}"),)
 
 
-# ---------------------------------------------------------------- tokens
+def _named(tls: Tls, options: Options) -> Options:
+    if tls.server_name is None:
+        return options
+    return (*options, ("grpc.ssl_target_name_override", tls.server_name))
 
 
-def shown(token: str | None, target: str, tls: Tls | None, *, in_plaintext: bool) -> Shown:
-    """Return the metadata that shows `token`; none without one.
-
-    A token leaves this machine by TLS, or `in_plaintext` because the caller knows that something
-    else encrypts, such as a mesh. Raises StartError.
-    """
-    if token is None:
-        return ()
-    if not token.isascii() or not token.isprintable() or not token or " " in token:
-        raise StartError("a token is one word of ASCII")
-    if tls is None and not in_plaintext and not is_here(target):
-        raise StartError(f"a token would go to {target} unencrypted: give the authority (ca) too")
-    return ((AUTHORIZATION, f"Bearer {token}"),)
-
-
-def shown_from(file: Path, target: str, tls: Tls | None, *, in_plaintext: bool) -> Shown:
-    """Return the metadata that shows the token in `file`, as `shown` does. Raises StartError."""
-    try:
-        token = file.read_text().strip()
-    except OSError as error:
-        raise StartError(f"{file}: {reason_of(error)}") from None
-    except UnicodeDecodeError:
-        raise StartError(f"{file}: not a text file") from None
-    try:
-        return shown(token, target, tls, in_plaintext=in_plaintext)
-    except StartError as error:
-        raise StartError(f"{file}: {error}") from None
-
-
-def showing(channel: grpc.aio.Channel, metadata: Shown) -> grpc.aio.Channel:
+def with_metadata(channel: grpc.aio.Channel, metadata: TokenMetadata) -> grpc.aio.Channel:
     """Return the channel for stubs whose every call shows `metadata`."""
-    return cast("grpc.aio.Channel", _Showing(channel, metadata)) if metadata else channel
+    return cast("grpc.aio.Channel", _MetadataChannel(channel, metadata)) if metadata else channel
 
 
-class _Showing:
-    """What a stub asks of a channel."""
+class _MetadataChannel:
+    """The part of a channel that a stub uses."""
 
-    def __init__(self, channel: grpc.aio.Channel, metadata: Shown) -> None:
+    def __init__(self, channel: grpc.aio.Channel, metadata: TokenMetadata) -> None:
         self._channel = channel
         self._metadata = metadata
 
@@ -126,13 +136,7 @@ def _is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def _named(tls: Tls, options: Options) -> Options:
-    if tls.server_name is None:
-        return options
-    return (*options, ("grpc.ssl_target_name_override", tls.server_name))
-
-
-# ---------------------------------------------------------------- being turned away
+# ---------------------------------------------------------------- calls that were not let in
 
 _BY_CODE: Final = {
     grpc.StatusCode.UNAUTHENTICATED: "give a token that is known there, by COALMINE_TOKEN",
@@ -147,7 +151,7 @@ _BY_WORDS: Final = {
 }
 
 
-def turned_away(error: grpc.aio.AioRpcError) -> str:
+def advice_on(error: grpc.aio.AioRpcError) -> str:
     """Return what to do about a call that was not let in; "" where it failed by something else."""
     if error.code() is not grpc.StatusCode.UNAVAILABLE:
         return _BY_CODE.get(error.code(), "")

@@ -5,11 +5,12 @@ import inspect
 from collections.abc import Callable
 from inspect import Parameter
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Final, TypeVar
 
 import typer
 
-from coalmine.access.target import CA_VARIABLE, TOKEN_VARIABLE
+from coalmine.access.target import CA_VARIABLE, TOKEN_VARIABLE, Target
+from coalmine.access.tls_files import Tls
 
 Ca = Annotated[
     Path | None,
@@ -48,32 +49,55 @@ TokenInPlaintext = Annotated[
     ),
 ]
 
-Verb = Callable[..., None]
+Made = TypeVar("Made")
+Verb = Callable[..., Made]
 
 
-def in_place_of(parameter: str, made: Callable[..., object]) -> Callable[[Verb], Verb]:
-    """Return a decorator: of a verb's `parameter`, its program has the options of `made` instead.
+def in_place_of(parameter: str, maker: Callable[..., object]) -> Callable[[Verb[Made]], Verb[Made]]:
+    """Return a decorator: a verb has the options of `maker` in the place of its `parameter`.
 
-    So the options of a connection are said once for all verbs that make one.
+    So the options of a connection are written once for all verbs that make one.
     """
-    options = inspect.signature(made).parameters
+    options = inspect.signature(maker).parameters
 
-    def decorated(verb: Verb) -> Verb:
+    def decorate(verb: Verb[Made]) -> Verb[Made]:
         @functools.wraps(verb)
-        def with_options(**given: Any) -> None:
+        def call_with_options(**given: Any) -> Made:
             taken = {name: given.pop(name) for name in options}
-            verb(**{parameter: made(**taken)}, **given)
+            return verb(**{parameter: maker(**taken)}, **given)
 
-        said = inspect.signature(verb)
-        own = [each for name, each in said.parameters.items() if name != parameter]
+        signature = inspect.signature(verb)
+        parameters = [
+            each.replace(kind=Parameter.KEYWORD_ONLY)
+            for name, own in signature.parameters.items()
+            for each in (options.values() if name == parameter else (own,))
+        ]
         # typer reads the options from here.
-        with_options.__signature__ = said.replace(  # type: ignore[attr-defined]
-            parameters=[each.replace(kind=Parameter.KEYWORD_ONLY) for each in own]
-            + [*options.values()]
+        call_with_options.__signature__ = signature.replace(  # type: ignore[attr-defined]
+            parameters=parameters
         )
-        return with_options
+        return call_with_options
 
-    return decorated
+    return decorate
+
+
+def target_maker(
+    *,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    server_name: ServerName = None,
+    token: Token = None,
+    token_in_plaintext: TokenInPlaintext = False,
+) -> "TargetMaker":
+    """Return what makes a Target of an address, by the options of a connection."""
+    tls = Tls.given(ca, cert, key, server_name)
+    return lambda address: Target(address, tls, token, token_in_plaintext)
+
+
+TargetMaker = Callable[[str], Target]
+# A verb's parameter `target_at`, as options.
+with_target_options: Final = in_place_of("target_at", target_maker)
 
 
 # ---------------------------------------------------------------- who listens

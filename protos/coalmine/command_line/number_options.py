@@ -9,8 +9,9 @@ from typing import Any, Final
 
 import typer
 
+from coalmine.errors import StartError
 from coalmine.shown_value import shortly
-from coalmine.units import is_decimal, is_whole
+from coalmine.units import duration_ns, is_decimal, is_whole
 
 # What fits a message's field, and a database's column.
 _WHOLE_MAX: Final = 2**63 - 1
@@ -38,6 +39,14 @@ def decimal_option(*names: str, min: float, **said: Any) -> Any:  # noqa: A002
         return float(_checked(value, is_decimal, (min, most), wanted))
 
     return typer.Option(*names, min=min, parser=parse, **said)
+
+
+def duration_s(option: str, text: str) -> float:
+    """Return the seconds that the text of an option means, such as 200ms. Raises StartError."""
+    try:
+        return duration_ns(text) / 1e9
+    except ValueError as error:
+        raise StartError(f"{option}: {error}") from None
 
 
 def _checked(

@@ -8,7 +8,7 @@ from typing import Any, Final
 import structlog
 
 from coalmine.errors import StartError
-from coalmine.process.lifecycle import EXIT_CANNOT_START
+from coalmine.process.exit_codes import EXIT_CANNOT_START
 from coalmine.process.started_process import Command, StartedProcess
 
 __all__ = ["Child", "Command"]

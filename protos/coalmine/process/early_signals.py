@@ -12,8 +12,7 @@ import signal
 from types import FrameType
 from typing import Final
 
-INTERRUPTED: Final = 130
-TERMINATED: Final = 143
+from coalmine.process.exit_codes import INTERRUPTED, TERMINATED
 
 _CODES: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 

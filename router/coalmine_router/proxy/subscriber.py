@@ -8,7 +8,7 @@ from typing import Final, Protocol
 import grpc
 import structlog
 
-from coalmine.access.target import turned_away
+from coalmine.access.target import advice_on
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import CoalmineError, reason_of
@@ -117,7 +117,7 @@ class Subscriber:
 
     def _tell_lost(self, error: grpc.aio.AioRpcError) -> None:
         """Log why, once for each loss, and once for each new reason to be turned away."""
-        advice = turned_away(error)
+        advice = advice_on(error)
         if not self._is_lost or advice not in {"", self._advice}:
             _log.warning(
                 "control_lost",

@@ -3,32 +3,18 @@
 import contextlib
 import json
 from collections.abc import Iterator, Sequence
-from typing import Annotated, Any, Final
+from typing import Annotated, Final
 
 import typer
-from google.protobuf.message import Message
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from coalmine.access.target import SERVER_VARIABLE
-from coalmine.access.tls_files import Tls
-from coalmine.command_line.connection_options import (
-    Ca,
-    Cert,
-    Key,
-    ServerName,
-    Token,
-    TokenInPlaintext,
-    in_place_of,
-)
+from coalmine.access.target import SERVER_VARIABLE, Target
+from coalmine.command_line.connection_options import TargetMaker, in_place_of, with_target_options
 from coalmine.command_line.number_options import decimal_option
-from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as pb
-from coalmine.process.lifecycle import EXIT_FAILED
-from coalmine.process.standard_streams import say_to_people
-from coalmine_server.cli.asking import AskFailed, Server, one_line
-from coalmine_server.cli.starting import fail
+from coalmine_server.cli.server_call import call_server, plain_line
 
 _HERE: Final = "127.0.0.1:8001"
 _READ_S: Final = 10.0
@@ -49,71 +35,65 @@ _Timeout = Annotated[float, decimal_option(metavar="SECONDS", min=0.001, help="F
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON, in a form that stays.")]
 
 
+@with_target_options
 def _server(
-    *,
-    address: _Address = _HERE,
-    address_before: _Before = None,
-    ca: Ca = None,
-    cert: Cert = None,
-    key: Key = None,
-    server_name: ServerName = None,
-    token: Token = None,
-    token_in_plaintext: TokenInPlaintext = False,
-) -> Server:
-    return Server(
-        address_before or address, Tls.given(ca, cert, key, server_name), token, token_in_plaintext
-    )
+    *, address: _Address = _HERE, address_before: _Before = None, target_at: TargetMaker
+) -> Target:
+    return target_at(address_before or address)
 
 
-_calling: Final = in_place_of("server", _server)
+_with_server: Final = in_place_of("server", _server)
 
 
-@_calling
+@_with_server
 def models(
-    server: Server,
     timeout: _Timeout = _READ_S,
     as_json: _Json = False,
+    *,
+    server: Target,
 ) -> None:
     """List the versions of each model at a server: their states, and why.
 
     Example: coalmine server models --server 127.0.0.1:8001
     """
-    rows = _answer(server, "RepositoryIndex", pb.RepositoryIndexRequest(), timeout).models
+    rows = call_server(server, "RepositoryIndex", pb.RepositoryIndexRequest(), timeout).models
     if as_json:
         print(json.dumps([_row(each) for each in rows], indent=2))  # noqa: T201 - the answer
     else:
         _print(rows)
 
 
-@_calling
+@_with_server
 def load(
     model: _Model,
-    server: Server,
     timeout: _Timeout = _CHANGE_S,
+    *,
+    server: Target,
 ) -> None:
     """Have a server load a model, or what has changed of it; return once it serves.
 
     Example: coalmine server load digits
     """
     with _waiting(f"loading {model} …"):
-        _answer(
+        call_server(
             server, "RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name=model), timeout
         )
     _done(f"{model} is loaded")
 
 
-@_calling
+@_with_server
 def unload(
     model: _Model,
-    server: Server,
     timeout: _Timeout = _CHANGE_S,
+    *,
+    server: Target,
 ) -> None:
     """Have a server unload a model; return once what it had begun is answered.
 
     Example: coalmine server unload digits
     """
     with _waiting(f"unloading {model} …"):
-        _answer(
+        call_server(
             server,
             "RepositoryModelUnload",
             pb.RepositoryModelUnloadRequest(model_name=model),
@@ -125,17 +105,6 @@ def unload(
 # ---------------------------------------------------------------- what the verbs share
 
 
-def _answer(server: Server, method: str, request: Message, timeout_s: float) -> Any:
-    """Return the answer, or say why there is none and exit."""
-    try:
-        return server.ask(method, request, timeout_s)
-    except AskFailed as error:
-        say_to_people(str(error))
-        raise typer.Exit(EXIT_FAILED) from None
-    except StartError as error:
-        fail(str(error))
-
-
 @contextlib.contextmanager
 def _waiting(what: str) -> Iterator[None]:
     """Show that it goes on, where somebody looks."""
@@ -143,12 +112,12 @@ def _waiting(what: str) -> Iterator[None]:
     if not console.is_terminal:
         yield
         return
-    with console.status(Text(one_line(what))):
+    with console.status(Text(plain_line(what))):
         yield
 
 
 def _done(line: str) -> None:
-    Console(soft_wrap=True).print(Text(one_line(line)))
+    Console(soft_wrap=True).print(Text(plain_line(line)))
 
 
 def _row(each: pb.RepositoryIndexResponse.ModelIndex) -> dict[str, str]:
@@ -176,4 +145,4 @@ def _print(rows: Sequence[pb.RepositoryIndexResponse.ModelIndex]) -> None:
 
 def _cell(text: str) -> Text:
     """Return what a server says, as nothing but text."""
-    return Text(one_line(text))
+    return Text(plain_line(text))

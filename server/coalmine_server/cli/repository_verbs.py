@@ -13,12 +13,12 @@ from rich.table import Table
 from rich.text import Text
 
 from coalmine.command_line.number_options import whole_option
-from coalmine.errors import StartError
-from coalmine.process.lifecycle import EXIT_CANNOT_START
+from coalmine.process.exit_codes import EXIT_CANNOT_START
 from coalmine.process.output_capture import capturing_output
 from coalmine.process.standard_streams import own_stream, say_to_people
 from coalmine_server import provenance
-from coalmine_server.cli.starting import end_on_interrupt, fail, prepare
+from coalmine_server.cli.server_call import plain
+from coalmine_server.cli.starting import end_on_interrupt, prepare
 from coalmine_server.packaging.declaration import Declared
 from coalmine_server.packaging.packager import Order, Packaged, Packager
 from coalmine_server.packaging.repository_check import Finding, findings_in
@@ -95,28 +95,25 @@ def package(
     """
     prepare()
     end_on_interrupt()
-    try:
-        order = Order(
-            source=source,
-            repository=repository,
-            name=name,
-            version=version,
-            declared=Declared(
-                inputs or (), outputs or (), max_batch_size, max_delay, instances, latest
-            ),
-            labels=tuple(label or ()),
-            metadata=provenance.metadata_of(metadata or ()),
-            source_tree=source_tree,
-            allow_row_mixing=allow_row_mixing,
-            drop=drop,
-        )
-        done = _packaged(order)
-    except StartError as error:
-        fail(str(error))
-    _tell(order, done, as_json=as_json)
+    order = Order(
+        source=source,
+        repository=repository,
+        name=name,
+        version=version,
+        declared=Declared(
+            inputs or (), outputs or (), max_batch_size, max_delay, instances, latest
+        ),
+        labels=tuple(label or ()),
+        metadata=provenance.metadata_of(metadata or ()),
+        source_tree=source_tree,
+        allow_row_mixing=allow_row_mixing,
+        drop=drop,
+    )
+    done = _package(order)
+    _report(order, done, as_json=as_json)
 
 
-def _packaged(order: Order) -> Packaged:
+def _package(order: Order) -> Packaged:
     with capturing_output():
         from coalmine_server.runtime.torchscript import TorchScript  # noqa: PLC0415 - is torch
 
@@ -127,7 +124,7 @@ def _packaged(order: Order) -> Packaged:
             return packager.package(order)
 
 
-def _tell(order: Order, done: Packaged, *, as_json: bool) -> None:
+def _report(order: Order, done: Packaged, *, as_json: bool) -> None:
     for each in done.warnings:
         say_to_people(f"warning: {order.name} version {order.version}: {each}")
     if as_json:
@@ -151,11 +148,8 @@ def check(
     """
     prepare()
     end_on_interrupt()
-    try:
-        with capturing_output():
-            findings = _findings(repository)
-    except StartError as error:
-        fail(str(error))
+    with capturing_output():
+        findings = _findings(repository)
     if as_json:
         print(json.dumps([each.row() for each in findings], indent=2))  # noqa: T201 - the answer
     else:
@@ -187,9 +181,7 @@ def _result(finding: Finding) -> Text:
 
 def _cell(text: str) -> Text:
     """Return what a file says, as nothing but text."""
-    return Text(
-        "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)
-    )
+    return Text(plain(text))
 
 
 def _end(findings: Sequence[Finding]) -> None:

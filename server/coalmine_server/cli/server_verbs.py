@@ -8,15 +8,15 @@ import typer
 
 from coalmine.access.tls_files import TlsFiles
 from coalmine.command_line.connection_options import TlsCert, TlsClientCa, TlsKey, Tokens
-from coalmine.command_line.number_options import whole_option
+from coalmine.command_line.failure import VerbGroup
+from coalmine.command_line.number_options import duration_s, whole_option
 from coalmine.errors import StartError
 from coalmine.process.output_capture import capturing_output
 from coalmine.process.worker_bounds import WorkerBounds
 from coalmine.spans.span_settings import check_resource
-from coalmine.units import duration_ns
 from coalmine_server.cli.operator_verbs import load, models, unload
 from coalmine_server.cli.repository_verbs import check, package
-from coalmine_server.cli.starting import fail, prepare
+from coalmine_server.cli.starting import prepare
 from coalmine_server.cli.token_verb import token
 from coalmine_server.config import Bounds, Connections, LoadLimits, ServerConfig
 from coalmine_server.fleet import supervisor
@@ -24,7 +24,10 @@ from coalmine_server.fleet import supervisor
 __all__ = ["package", "server"]
 
 server = typer.Typer(
-    name="server", help="Serve TorchScript models over gRPC.", no_args_is_help=True
+    name="server",
+    cls=VerbGroup,
+    help="Serve TorchScript models over gRPC.",
+    no_args_is_help=True,
 )
 
 _MIB: Final = 1024 * 1024
@@ -123,7 +126,7 @@ def run(
         worker_bounds=WorkerBounds(_seconds("--max-worker-age", max_worker_age), max_worker_mib),
         intra_op=intra_op,
         admin_listen=admin_listen,
-        tls=_tls(tls_cert, tls_key, tls_client_ca),
+        tls=TlsFiles.given(tls_cert, tls_key, tls_client_ca),
         tokens=tokens,
         bounds=Bounds(max_message_mib * _MIB, max_in_flight, max_in_flight_mib * _MIB),
         connections=Connections(
@@ -132,7 +135,7 @@ def run(
         loads=LoadLimits(timeout_s=_above_zero("--load-timeout", load_timeout)),
     )
     with capturing_output():
-        code = _served(config)
+        code = _serve(config)
     raise typer.Exit(code)
 
 
@@ -140,8 +143,8 @@ for _verb in (check, models, load, unload, token):
     server.command()(_verb)
 
 
-def _served(config: ServerConfig) -> int:
-    _check_variables()
+def _serve(config: ServerConfig) -> int:
+    check_resource(os.environ)  # OpenTelemetry reads it, and logs, as soon as it is imported
     if config.has_supervisor:
         return supervisor.run(config)
     from coalmine_server import app  # noqa: PLC0415 - brings torch
@@ -149,33 +152,18 @@ def _served(config: ServerConfig) -> int:
     return app.run(config)
 
 
-def _check_variables() -> None:
-    """Fail for what OpenTelemetry reads, and logs, as soon as it is imported."""
-    try:
-        check_resource(os.environ)
-    except StartError as error:
-        fail(str(error))
-
-
 # ---------------------------------------------------------------- what is asked for
 
 
-def _tls(cert: Path | None, key: Path | None, client_ca: Path | None) -> TlsFiles | None:
-    try:
-        return TlsFiles.given(cert, key, client_ca)
-    except StartError as error:
-        fail(str(error))
-
-
 def _above_zero(option: str, text: str) -> float:
-    return _seconds(option, text) or fail(f"{option}: expected more than 0s")
+    seconds = _seconds(option, text)
+    if not seconds:
+        raise StartError(f"{option}: expected more than 0s")
+    return seconds
 
 
 def _seconds(option: str, text: str) -> float:
-    try:
-        seconds = duration_ns(text) / 1e9
-    except ValueError as error:
-        fail(f"{option}: {error}")
+    seconds = duration_s(option, text)
     if seconds > _SECONDS_MAX:
-        fail(f"{option}: expected at most {_SECONDS_MAX // 3600}h, got {text}")
+        raise StartError(f"{option}: expected at most {_SECONDS_MAX // 3600}h, got {text}")
     return seconds

@@ -8,8 +8,8 @@ import typer
 from pydantic import ValidationError
 
 from coalmine.access.tokens import TokenEntry, digest, new_token
+from coalmine.errors import StartError
 from coalmine.process.config_file import first_line
-from coalmine_server.cli.starting import fail
 
 
 def token(
@@ -30,9 +30,9 @@ def token(
     try:
         found = TokenEntry.model_validate(said)
     except ValidationError as error:
-        fail(first_line(error))
+        raise StartError(first_line(error)) from None
     if found.expires is not None and found.expires <= datetime.now(UTC):
-        fail(f"--expires: expected a time to come, got {expires}")
+        raise StartError(f"--expires: expected a time to come, got {expires}")
     entry = ", ".join(f'{key}: "{value}"' for key, value in said.items())
     print("Add this line under `tokens:` in the file of --tokens:", file=sys.stderr)  # noqa: T201
     print(f"  - {{{entry}}}", file=sys.stderr)  # noqa: T201

@@ -9,10 +9,10 @@ import ml_dtypes
 import numpy as np
 import pytest
 
+from coalmine.command_line.failure import Failure, WrongUsage
 from coalmine.control.v1 import control_pb2
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Tensor, encode_inputs
-from coalmine_client.cli.failure import Failure, WrongUsage
 from coalmine_client.cli.kept import read_kept
 from coalmine_client.cli.mismatches.export import Export, export_of, write
 from coalmine_client.cli.whole_file import write_private

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_client.cli.failure import WrongUsage
+from coalmine.command_line.failure import WrongUsage
 from coalmine_client.cli.infer.input_options import (
     from_json,
     needs_datatypes,

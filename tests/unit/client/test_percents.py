@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coalmine.command_line.failure import WrongUsage
 from coalmine.shares import percent
-from coalmine_client.cli.failure import WrongUsage
 from coalmine_client.cli.percents import parse_share, parse_shares, rate
 
 

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coalmine.command_line.failure import WrongUsage
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import (
     BYTES,
@@ -19,7 +20,6 @@ from coalmine.tensors import (
     numpy_dtype,
     to_typed,
 )
-from coalmine_client.cli.failure import WrongUsage
 from coalmine_client.cli.request_json import read_request, request_json
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from coalmine_client.cli.failure import WrongUsage
+from coalmine.command_line.failure import WrongUsage
 from coalmine_client.cli.traces import traces_files
 from coalmine_client.cli.traces.traces_files import TraceFiles
 

@@ -13,26 +13,15 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TimeRemainingColumn
 
-from coalmine.access.tls_files import Tls
-from coalmine.command_line.connection_options import (
-    Ca,
-    Cert,
-    Key,
-    ServerName,
-    Token,
-    TokenInPlaintext,
-)
+from coalmine.access.target import Target
+from coalmine.command_line.connection_options import TargetMaker, with_target_options
+from coalmine.command_line.failure import Failure, WrongUsage
 from coalmine.command_line.number_options import decimal_option, whole_option
 from coalmine.errors import InvalidTensor
 from coalmine.inference import inference_pb2 as pb
+from coalmine.shown_value import one_line
+from coalmine_client.cli.call_failure import from_silence, from_status
 from coalmine_client.cli.console import AsJson, show, show_json
-from coalmine_client.cli.failure import (
-    Failure,
-    WrongUsage,
-    from_silence,
-    from_status,
-    one_line,
-)
 from coalmine_client.cli.infer.bulk import CallTally, run_bulk
 from coalmine_client.cli.infer.infer_requests import PlannedRequests, requests_of
 from coalmine_client.cli.infer.infer_view import answer_json, answer_view, tally_json, tally_view
@@ -45,61 +34,61 @@ _CONCURRENCY_MAX = 1_024
 Found = TypeVar("Found")
 
 
+_Target = Annotated[str, typer.Argument(metavar="TARGET", help="A server's or router's address.")]
+_Model = Annotated[str, typer.Argument(metavar="MODEL")]
+_Inputs = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--input", metavar="NAME=VALUE", help="NAME=@x.npy, NAME=@x.json or NAME=[[1, 2]]."
+    ),
+]
+_Request = Annotated[
+    Path | None,
+    typer.Option("--request", metavar="FILE", help="A whole request as JSON, instead of inputs."),
+]
+_Version = Annotated[str, typer.Option(metavar="V", help="Empty: the server's choice.")]
+_Outputs = Annotated[
+    list[str] | None, typer.Option("--output", metavar="NAME", help="Only these; none: all.")
+]
+_Headers = Annotated[
+    list[str] | None, typer.Option("--header", metavar="KEY=VALUE", help="Metadata to send.")
+]
+_Repeat = Annotated[int | None, whole_option(min=1, max=_CALLS_MAX, help="How many calls to make.")]
+_Concurrency = Annotated[
+    int, whole_option(min=1, max=_CONCURRENCY_MAX, help="How many of them at a time.")
+]
+_Rows = Annotated[
+    bool,
+    typer.Option("--rows", help="A call for each row of the inputs, and again from the first."),
+]
+_Timeout = Annotated[
+    float, decimal_option("--timeout", metavar="SECONDS", min=0.001, help="For each call.")
+]
+
+
 @dataclass(frozen=True, slots=True)
 class _Wanted:
-    asked: PlannedRequests
-    target: str
+    requests: PlannedRequests
+    target: Target
     headers: Sequence[tuple[str, str | bytes]]
     timeout_s: float
-    tls: Tls | None
-    token: str | None
-    token_in_plaintext: bool
 
 
+@with_target_options
 def infer(
-    target: Annotated[
-        str, typer.Argument(metavar="TARGET", help="A server's or router's address.")
-    ],
-    model: Annotated[str, typer.Argument(metavar="MODEL")],
+    target: _Target,
+    model: _Model,
     *,
-    inputs: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--input", metavar="NAME=VALUE", help="NAME=@x.npy, NAME=@x.json or NAME=[[1, 2]]."
-        ),
-    ] = None,
-    request: Annotated[
-        Path | None,
-        typer.Option(
-            "--request", metavar="FILE", help="A whole request as JSON, instead of inputs."
-        ),
-    ] = None,
-    version: Annotated[str, typer.Option(metavar="V", help="Empty: the server's choice.")] = "",
-    outputs: Annotated[
-        list[str] | None, typer.Option("--output", metavar="NAME", help="Only these; none: all.")
-    ] = None,
-    headers: Annotated[
-        list[str] | None, typer.Option("--header", metavar="KEY=VALUE", help="Metadata to send.")
-    ] = None,
-    repeat: Annotated[
-        int | None, whole_option(min=1, max=_CALLS_MAX, help="How many calls to make.")
-    ] = None,
-    concurrency: Annotated[
-        int, whole_option(min=1, max=_CONCURRENCY_MAX, help="How many of them at a time.")
-    ] = 1,
-    rows: Annotated[
-        bool,
-        typer.Option("--rows", help="A call for each row of the inputs, and again from the first."),
-    ] = False,
-    timeout_s: Annotated[
-        float, decimal_option("--timeout", metavar="SECONDS", min=0.001, help="For each call.")
-    ] = TIMEOUT_S,
-    ca: Ca = None,
-    cert: Cert = None,
-    key: Key = None,
-    server_name: ServerName = None,
-    token: Token = None,
-    token_in_plaintext: TokenInPlaintext = False,
+    inputs: _Inputs = None,
+    request: _Request = None,
+    version: _Version = "",
+    outputs: _Outputs = None,
+    headers: _Headers = None,
+    repeat: _Repeat = None,
+    concurrency: _Concurrency = 1,
+    rows: _Rows = False,
+    timeout_s: _Timeout = TIMEOUT_S,
+    target_at: TargetMaker,
     json: AsJson = False,
 ) -> None:
     """Call a model once and print its answer, or many times and print what was counted.
@@ -109,52 +98,49 @@ def infer(
     if request and (inputs or rows):
         raise WrongUsage("--request: a whole request, so without --input and --rows")
     wanted = _Wanted(
-        asked=PlannedRequests(model, version, inputs or (), request, outputs or ()),
-        target=target,
-        headers=read_headers(headers or ()),
-        timeout_s=timeout_s,
-        tls=Tls.given(ca, cert, key, server_name),
-        token=token,
-        token_in_plaintext=token_in_plaintext,
+        PlannedRequests(model, version, inputs or (), request, outputs or ()),
+        target_at(target),
+        read_headers(headers or ()),
+        timeout_s,
     )
     if rows or (repeat or 1) > 1:
-        _many(wanted, repeat, concurrency, by_row=rows, json=json)
+        _call_many_times(wanted, repeat, concurrency, by_row=rows, json=json)
     else:
-        _once(wanted, json=json)
+        _call_once(wanted, json=json)
 
 
-def _once(wanted: _Wanted, *, json: bool) -> None:
-    async def asked(client: AsyncClient) -> tuple[Answer, float]:
-        (request,) = await requests_of(wanted.asked, client, by_row=False)
+def _call_once(wanted: _Wanted, *, json: bool) -> None:
+    async def call(client: AsyncClient) -> tuple[Answer, float]:
+        (request,) = await requests_of(wanted.requests, client, by_row=False)
         began_ns = time.perf_counter_ns()
-        answer = await _call(client, wanted, request)
+        answer = await client.send(request, metadata=wanted.headers)
         return answer, (time.perf_counter_ns() - began_ns) / 1e6
 
-    answer, ms = _with_client(wanted, asked)
+    answer, ms = _with_client(wanted, call)
     if json:
         show_json(answer_json(answer, ms))
     else:
         show(answer_view(answer, ms))
 
 
-def _many(
+def _call_many_times(
     wanted: _Wanted, repeat: int | None, concurrency: int, *, by_row: bool, json: bool
 ) -> None:
     """Call again and again, and print the counts. Raises Failure where a call failed."""
 
-    async def asked(client: AsyncClient) -> CallTally:
-        requests = await requests_of(wanted.asked, client, by_row=by_row)
+    async def call_all(client: AsyncClient) -> CallTally:
+        requests = await requests_of(wanted.requests, client, by_row=by_row)
         calls = repeat or len(requests)
 
         async def call(request: pb.ModelInferRequest) -> Answer:
-            return await _call(client, wanted, request)
+            return await client.send(request, metadata=wanted.headers)
 
         with _progress(calls) as advance:
             return await run_bulk(
                 call, requests, repeat=calls, concurrency=concurrency, progress=advance
             )
 
-    tally = _with_client(wanted, asked)
+    tally = _with_client(wanted, call_all)
     if json:
         show_json(tally_json(tally))
     else:
@@ -170,33 +156,30 @@ def _many(
 def _with_client(wanted: _Wanted, use: Callable[[AsyncClient], Awaitable[Found]]) -> Found:
     """Return what `use` makes of a client. Raises Failure for what a call was answered with."""
 
-    async def used() -> Found:
+    async def use_client() -> Found:
         async with _client(wanted) as client:
             try:
                 return await use(client)
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.UNAVAILABLE and not client.is_connected:
-                    raise from_silence("a server", wanted.target, error) from None
+                    raise from_silence("a server", wanted.target.address, error) from None
                 raise from_status(error) from None
 
     try:
-        return asyncio.run(used())
+        return asyncio.run(use_client())
     except InvalidTensor as error:
         raise Failure(one_line(str(error))) from None
 
 
 def _client(wanted: _Wanted) -> AsyncClient:
+    to = wanted.target
     return AsyncClient(
-        wanted.target,
+        to.address,
         timeout_s=wanted.timeout_s,
-        tls=wanted.tls,
-        token=wanted.token,
-        token_in_plaintext=wanted.token_in_plaintext,
+        tls=to.tls,
+        token=to.token,
+        token_in_plaintext=to.token_in_plaintext,
     )
-
-
-async def _call(client: AsyncClient, wanted: _Wanted, request: pb.ModelInferRequest) -> Answer:
-    return await client.send(request, metadata=wanted.headers)
 
 
 @contextmanager

@@ -7,10 +7,11 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from coalmine.command_line.failure import WrongUsage
 from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as pb
 from coalmine.process.text_file import content_of
-from coalmine_client.cli.failure import WrongUsage, one_line
+from coalmine.shown_value import one_line
 from coalmine_client.cli.infer.input_options import needs_datatypes, read_inputs, split_rows
 from coalmine_client.cli.request_json import read_request
 from coalmine_client.client import AsyncClient, infer_request

@@ -9,9 +9,9 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from coalmine.command_line.failure import WrongUsage
 from coalmine.errors import InvalidTensor
 from coalmine.tensors import BYTES, numpy_dtype
-from coalmine_client.cli.failure import WrongUsage
 
 Array = NDArray[Any]
 

@@ -18,11 +18,12 @@ from urllib.parse import quote
 import numpy as np
 from google.protobuf.message import DecodeError
 
+from coalmine.command_line.failure import Failure, WrongUsage
 from coalmine.control.v1 import control_pb2
 from coalmine.errors import InvalidTensor
 from coalmine.inference import inference_pb2 as pb
+from coalmine.shown_value import one_line
 from coalmine.tensors import BYTES, Array, Tensor
-from coalmine_client.cli.failure import Failure, WrongUsage, one_line
 from coalmine_client.cli.json_values import Json
 from coalmine_client.cli.kept import Kept, why_no_request, why_not_kept
 from coalmine_client.cli.request_json import request_json

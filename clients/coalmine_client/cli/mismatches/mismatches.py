@@ -5,11 +5,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coalmine.command_line.failure import WrongUsage
 from coalmine.command_line.number_options import whole_option
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.console import AsJson, line, show, show_json
 from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
-from coalmine_client.cli.failure import WrongUsage
 from coalmine_client.cli.kept import read_kept
 from coalmine_client.cli.message_json import message_json
 from coalmine_client.cli.mismatches.export import Export, Written, export_of, write
@@ -46,8 +46,8 @@ def mismatches(
     ] = "",
     to: Annotated[Path, typer.Option(metavar="DIR", help="Where --export writes.")] = _HERE,
     force: Annotated[bool, typer.Option("--force", help="Let --export overwrite files.")] = False,
-    control: ControlClient,
     json: AsJson = False,
+    control: ControlClient,
 ) -> None:
     """List the kept examples of answers that differ, show one, or export it; the newest first.
 

@@ -21,8 +21,8 @@ def history(
     route: Annotated[str, typer.Argument(metavar="ROUTE")],
     *,
     limit: Annotated[int, whole_option(min=1, max=10_000, help="How many changes.")] = 50,
-    control: ControlClient,
     json: AsJson = False,
+    control: ControlClient,
 ) -> None:
     """List the changes of a route: who, when, why, from and to; the newest first.
 

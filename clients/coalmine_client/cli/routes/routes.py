@@ -27,7 +27,7 @@ Healths = Mapping[str, RouteHealth]
 
 
 @calling
-def routes(*, control: ControlClient, json: AsJson = False) -> None:
+def routes(*, json: AsJson = False, control: ControlClient) -> None:
     """List the routes, how each is split, and its health.
 
     The exit code does not go by the health; that of coalmine status does.

@@ -25,8 +25,8 @@ def trials(
         str, typer.Option(metavar="NAME", help="Only those of this candidate.")
     ] = "",
     limit: Annotated[int, whole_option(min=1, max=1_000, help="How many trials.")] = 20,
-    control: ControlClient,
     json: AsJson = False,
+    control: ControlClient,
 ) -> None:
     """List a route's trials: what was found under which versions and rules; the newest first.
 

@@ -7,16 +7,17 @@ import typer
 from rich.console import RenderableType
 from rich.live import Live
 
+from coalmine.command_line.failure import Failure, WrongUsage
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine.shown_value import one_line
 from coalmine.units import duration_ns
 from coalmine_client.cli.console import AsJson, Fitted, show, show_json, terminal_or_pipe
 from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
-from coalmine_client.cli.failure import Failure, NoVerdict, WrongUsage, one_line
 from coalmine_client.cli.route_health import health_of
 from coalmine_client.cli.status.status_brief import status_brief
 from coalmine_client.cli.status.status_json import status_json
 from coalmine_client.cli.status.status_view import status_view
-from coalmine_client.cli.status.verdict_wait import Ruling, ruling, wait_for_verdict
+from coalmine_client.cli.status.verdict_wait import NoVerdict, Ruling, ruling, wait_for_verdict
 
 if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
@@ -45,8 +46,8 @@ def status(
     everything: Annotated[
         bool, typer.Option("--all", help="Show gates, outputs, segments, copies and proxies too.")
     ] = False,
-    control: ControlClient,
     json: AsJson = False,
+    control: ControlClient,
 ) -> None:
     """Show a route's health, the verdict on each candidate, weights, traffic and latency.
 

@@ -11,10 +11,11 @@ import grpc
 from rich.console import Console
 from rich.live import Live
 
+from coalmine.command_line.failure import Failure, WrongUsage
 from coalmine.control.v1 import control_pb2 as pb
+from coalmine.shown_value import one_line
 from coalmine_client.cli.console import DOUBTFUL, Cell, line, stacked
 from coalmine_client.cli.control import ControlClient
-from coalmine_client.cli.failure import Failure, VerdictFailed, WrongUsage, one_line
 from coalmine_client.cli.policy import STABLE
 from coalmine_client.cli.route_health import health_of, is_new
 from coalmine_client.cli.verdict_view import dated_reason, progress, word
@@ -26,6 +27,18 @@ if TYPE_CHECKING:
 _AGAIN_S: Final = 1.0
 
 Tell = Callable[[pb.RouteStatus], None]
+
+
+class VerdictFailed(Failure):
+    """The router's verdict is FAIL: the answer to the question, not a failure to find it."""
+
+    exit_code = 3
+
+
+class NoVerdict(Failure):
+    """There was no verdict in time."""
+
+    exit_code = 4
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
+from coalmine.command_line.failure import Failure, WrongUsage
 from coalmine.command_line.number_options import whole_option
 from coalmine_client.cli.console import STRONG, AsJson, line, show, show_json
-from coalmine_client.cli.failure import Failure, WrongUsage
 from coalmine_client.cli.traces import traces_json
 from coalmine_client.cli.traces.traces_choice import collected, is_any, is_mismatch, newest
 from coalmine_client.cli.traces.traces_files import TraceFiles

@@ -4,8 +4,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Final
 
+from coalmine.command_line.failure import WrongUsage
 from coalmine.errors import reason_of
-from coalmine_client.cli.failure import WrongUsage
 from coalmine_client.otlp_spans import Span, spans_of
 
 # A batch of spans is a line; a gRPC message would be no longer.

@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
-from coalmine.access.target import is_here, showing, shown, shown_from, turned_away
+from coalmine.access.target import Target, advice_on, is_here, with_metadata
 from coalmine.access.tls_files import Tls
 from coalmine.errors import StartError
 
@@ -37,26 +37,24 @@ def test_everything_else_is_elsewhere(target: str) -> None:
 
 
 def test_a_token_is_shown_as_bearer() -> None:
-    assert shown("abc", "127.0.0.1:1", None, in_plaintext=False) == (
-        ("authorization", "Bearer abc"),
-    )
+    assert Target("127.0.0.1:1", token="abc").token_metadata() == (("authorization", "Bearer abc"),)
 
 
 def test_no_token_is_nothing_to_show() -> None:
-    assert shown(None, "10.0.0.7:1", None, in_plaintext=False) == ()
+    assert Target("10.0.0.7:1", token=None).token_metadata() == ()
 
 
 def test_a_token_goes_to_another_machine_only_encrypted_or_where_asked() -> None:
     with pytest.raises(StartError, match=r"to 10\.0\.0\.7:1 unencrypted"):
-        shown("abc", "10.0.0.7:1", None, in_plaintext=False)
-    assert shown("abc", "10.0.0.7:1", None, in_plaintext=True)
-    assert shown("abc", "10.0.0.7:1", Tls(), in_plaintext=False)
+        Target("10.0.0.7:1", token="abc").token_metadata()
+    assert Target("10.0.0.7:1", token="abc", token_in_plaintext=True).token_metadata()
+    assert Target("10.0.0.7:1", Tls(), "abc").token_metadata()
 
 
 @pytest.mark.parametrize("token", ["", "two words", "line\n", "é"])
 def test_a_token_that_no_header_can_carry_is_refused_without_showing_it(token: str) -> None:
     with pytest.raises(StartError, match=r"^a token is one word of ASCII$"):
-        shown(token, "127.0.0.1:1", None, in_plaintext=False)
+        Target("127.0.0.1:1", token=token).token_metadata()
 
 
 # ---------------------------------------------------------------- files, channels, advice
@@ -65,7 +63,7 @@ def test_a_token_that_no_header_can_carry_is_refused_without_showing_it(token: s
 def test_a_token_in_a_file_is_its_text_without_the_line_break(tmp_path: Path) -> None:
     file = tmp_path / "token"
     file.write_text("abc\n")
-    assert shown_from(file, "127.0.0.1:1", None, in_plaintext=False) == (
+    assert Target("127.0.0.1:1", token_file=file).token_metadata() == (
         ("authorization", "Bearer abc"),
     )
 
@@ -79,7 +77,7 @@ def test_a_wrong_file_of_a_token_is_named(tmp_path: Path, content: bytes | None,
     if content is not None:
         file.write_bytes(content)
     with pytest.raises(StartError) as caught:
-        shown_from(file, "127.0.0.1:1", None, in_plaintext=False)
+        Target("127.0.0.1:1", token_file=file).token_metadata()
     assert str(caught.value).startswith(f"{file}: {why}")
 
 
@@ -93,7 +91,7 @@ class FakeChannel:
 def test_every_call_of_a_showing_channel_has_its_metadata() -> None:
     channel: Any = FakeChannel()
     metadata = (("authorization", "Bearer abc"),)
-    call: Any = showing(channel, metadata).unary_unary("/s/M", request_serializer=None)
+    call: Any = with_metadata(channel, metadata).unary_unary("/s/M", request_serializer=None)
     assert call(1, timeout=2) == (
         "/s/M",
         {"request_serializer": None},
@@ -104,7 +102,7 @@ def test_every_call_of_a_showing_channel_has_its_metadata() -> None:
 
 def test_with_nothing_to_show_the_channel_is_itself() -> None:
     channel: Any = FakeChannel()
-    assert showing(channel, ()) is channel
+    assert with_metadata(channel, ()) is channel
 
 
 @pytest.mark.parametrize(
@@ -124,6 +122,6 @@ def test_with_nothing_to_show_the_channel_is_itself() -> None:
 def test_advice_is_for_those_who_were_turned_away(code: str, details: str, advice: str) -> None:
     nothing = grpc.aio.Metadata()
     error = grpc.aio.AioRpcError(grpc.StatusCode[code], nothing, nothing, details)
-    said = turned_away(error)
+    said = advice_on(error)
     assert said.startswith(advice)
     assert bool(said) is bool(advice)

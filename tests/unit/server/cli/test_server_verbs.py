@@ -10,12 +10,14 @@ import typer
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
+from coalmine.command_line.failure import VerbGroup
 from coalmine_server.cli.server_verbs import package, server
 from tests.doubles.processes import ran
 from tests.models import Lies, Linear, Raises, config, scripted, write_model
 
 runner = CliRunner()
-packaging = typer.Typer()
+packaging = typer.Typer(cls=VerbGroup)
+packaging.add_typer(server)
 packaging.command("package")(package)
 
 
@@ -163,7 +165,9 @@ class Shop:
         self._file.write_bytes(scripted(module))
         place = ("--repository", str(self.root), "--name", "digits", "--version", "2")
         size = ("--max-batch-size", str(rows))
-        return runner.invoke(packaging, [str(self._file), *place, *size, *SIGNATURE, *words])
+        return runner.invoke(
+            packaging, ["package", str(self._file), *place, *size, *SIGNATURE, *words]
+        )
 
 
 @pytest.fixture
@@ -251,8 +255,9 @@ NO_TORCH = """
 import sys
 sys.modules["torch"] = None
 import typer
+from coalmine.command_line.failure import VerbGroup
 from coalmine_server.cli.server_verbs import package, server
-app = typer.Typer()
+app = typer.Typer(cls=VerbGroup)
 app.add_typer(server)
 app.command("package")(package)
 app(sys.argv[1:])

@@ -1,45 +1,10 @@
-"""What a failed verb says: one line on standard error, and an exit code."""
+"""What a verb says of a call that failed."""
 
 import grpc
 
-from coalmine.access.target import turned_away
-from coalmine.shown_value import printable
-
-EXIT_FAILED = 1
-EXIT_USAGE = 2
-EXIT_VERDICT_FAIL = 3
-EXIT_NO_VERDICT = 4
-EXIT_NOT_SERVING = 5
-
-
-class Failure(Exception):
-    """The verb can't do what was asked; its text is the line that the operator reads."""
-
-    exit_code = EXIT_FAILED
-
-
-class WrongUsage(Failure):
-    """The command line, or a file that it names, is wrong and would be wrong again."""
-
-    exit_code = EXIT_USAGE
-
-
-class VerdictFailed(Failure):
-    """The router's verdict is FAIL: the answer to the question, not a failure to find it."""
-
-    exit_code = EXIT_VERDICT_FAIL
-
-
-class NoVerdict(Failure):
-    """There was no verdict in time."""
-
-    exit_code = EXIT_NO_VERDICT
-
-
-class NotServing(Failure):
-    """Something is wrong with the route: its health is DEGRADED or DOWN."""
-
-    exit_code = EXIT_NOT_SERVING
+from coalmine.access.target import advice_on
+from coalmine.command_line.failure import Failure
+from coalmine.shown_value import one_line
 
 
 class Unreachable(Failure):
@@ -70,10 +35,5 @@ def from_no_answer(what: str, address: str, silent_s: float) -> Unreachable:
 
 
 def _with_advice(said: str, error: grpc.aio.AioRpcError) -> str:
-    advice = turned_away(error)
+    advice = advice_on(error)
     return f"{said}; {advice}" if advice else said
-
-
-def one_line(text: str) -> str:
-    """Return `text` without line breaks, and with control characters spelt out."""
-    return printable(" ".join(text.split()))

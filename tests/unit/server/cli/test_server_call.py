@@ -2,7 +2,7 @@
 
 import pytest
 
-from coalmine_server.cli.asking import one_line
+from coalmine_server.cli.server_call import plain_line
 
 
 @pytest.mark.parametrize(
@@ -16,4 +16,4 @@ from coalmine_server.cli.asking import one_line
     ],
 )
 def test_what_a_terminal_would_obey_is_replaced(said: str, shown: str) -> None:
-    assert one_line(said) == shown
+    assert plain_line(said) == shown
