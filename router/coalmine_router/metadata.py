@@ -35,6 +35,6 @@ def unsendable_key(metadata: Iterable[Pair]) -> str:
     return ""
 
 
-def answered(metadata: Iterable[Pair]) -> list[Pair]:
+def answer_metadata(metadata: Iterable[Pair]) -> list[Pair]:
     """Return what a backend's metadata tells the caller."""
     return [pair for pair in metadata if travels_on(pair[0]) and not pair[0].startswith(OWN)]

@@ -98,7 +98,9 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
             tasks.create_task(
                 subscriber.run(lambda states: TableFeedStub(link.channel()).Follow(states))
             ),
-            tasks.create_task(reporter.run(link.connected, lambda: open_stream(link.channel()))),
+            tasks.create_task(
+                reporter.run(link.wait_until_connected, lambda: open_stream(link.channel()))
+            ),
             tasks.create_task(link.follow_files()),
             tasks.create_task(door.follow_tokens()),
             tasks.create_task(certificates.follow()),
@@ -109,7 +111,7 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
             figures.is_open = True
             lifecycle.announce(data=data, **({"http": http} if http else {}))
             await stop.wait()
-        await door.close(settings.grace_s, plane.hold, plane.refuse)
+        await door.close(settings.grace_s, plane.gate, plane.refuse)
         for task in background:
             task.cancel()
     await link.close()

@@ -541,7 +541,7 @@ async def test_metadata_that_cannot_be_passed_on_is_refused_by_name(value: str) 
 async def test_while_answers_are_held_questions_and_refusals_wait_as_well() -> None:
     script = lambda _: Answer(b"")  # noqa: E731 - the shortest there is
     async with OipBackend(script) as backend, ProxyRig(table(backend.address)) as proxy:
-        proxy.plane.hold.begin()
+        proxy.plane.gate.begin()
         asked = oip.ModelMetadataRequest(name="digits").SerializeToString()
         calls = [
             proxy.ask(f"{SERVICE}/ModelMetadata", asked),
@@ -551,7 +551,7 @@ async def test_while_answers_are_held_questions_and_refusals_wait_as_well() -> N
         await backend.wait_seen(2)
         assert not any(call.done() for call in calls)
 
-        proxy.plane.hold.end()
+        proxy.plane.gate.end()
         assert [await call.code() for call in calls] == [
             grpc.StatusCode.OK,
             grpc.StatusCode.NOT_FOUND,

@@ -92,7 +92,7 @@ async def test_it_shows_its_token_over_tls(
     async with ControlRig(guarded(tmp_path, authority, tokens)) as rig:
         tls = Tls(authority.ca)
         async with linked(Target(rig.address, tls, TOKENS["proxy"])) as link:
-            await link.connected()
+            await link.wait_until_connected()
             async with following(link, tmp_path) as subscriber, asyncio.timeout(10):
                 await subscriber.serving.wait()
             assert await listing(link) == "OK"
@@ -152,7 +152,7 @@ async def test_a_new_authority_is_trusted_once_its_file_is_another(
         assert await listing(link) == "UNAVAILABLE"
         trusted.write_bytes(authority.ca.read_bytes())
         async with asyncio.timeout(10):
-            await link.connected()
+            await link.wait_until_connected()
         assert await listing(link) == "OK"
 
 

@@ -169,7 +169,7 @@ async def test_a_control_process_that_does_not_read_costs_no_more_than_the_buffe
                 await asyncio.sleep(0)
             dropped = proxy.outbox.dropped["buffer_full"]
             assert dropped > 0
-            assert proxy.outbox._held_bytes <= 4_001_000
+            assert proxy.outbox._kept_bytes <= 4_001_000
             control.deaf = False
             await proxy.emptied()
         assert len(control.reports) == 21_000 - dropped
@@ -184,7 +184,7 @@ async def test_a_control_process_that_is_slow_slows_the_sending() -> None:
             proxy.offer(100, body=200_000)
             await eventually(lambda: proxy.outbox.is_window_full)
             await asyncio.sleep(0.2)
-            sent = sum(len(each.data) for each in proxy.outbox.unacknowledged())
+            sent = sum(len(each.data) for each in proxy.outbox.unacknowledged_batches())
             assert WINDOW_BYTES <= sent < WINDOW_BYTES * 1.2
             assert len(proxy.outbox.waiting) > 50
 

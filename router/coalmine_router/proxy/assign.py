@@ -36,18 +36,18 @@ class Assigner:
         that doesn't exist.
         """
         if pin is not None:
-            return self.pinned(pin), pb.ASSIGNMENT_PINNED
+            return self.pinned_variant(pin), pb.ASSIGNMENT_PINNED
         if sticky_key:
-            return self._sticky(sticky_key), pb.ASSIGNMENT_STICKY
+            return self._sticky_variant(sticky_key), pb.ASSIGNMENT_STICKY
         return self._variants[self._split.draw()], pb.ASSIGNMENT_SPLIT
 
-    def pinned(self, name: str) -> Variant:
+    def pinned_variant(self, name: str) -> Variant:
         """Return the variant of that name, where callers may choose. Raises as `assign`."""
         if not self.route.pinning:
             raise InvalidRequest(f"route '{self.route.name}' does not allow a variant to be pinned")
         return self.route.variant(name)
 
-    def _sticky(self, key: str) -> Variant:
+    def _sticky_variant(self, key: str) -> Variant:
         point = sticky_point(self.route.name, key)
         for begin, end, variant in self._ranges:
             if begin <= point < end:

@@ -15,32 +15,36 @@ _UNAVAILABLE: Final = grpc.StatusCode.UNAVAILABLE
 _SILENT: Final = (_UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
-def first(exchange: Exchange, routed: RoutedRoute, address: Address) -> Attempt:
-    """Return the first call, to the variant that the request was given."""
-    bound = exchange.answering()
+def start_first_attempt(exchange: Exchange, routed: RoutedRoute, address: Address) -> Attempt:
+    """Begin the first call, to the variant that the request was given, and return it."""
+    bound = exchange.bound_variant()
     timeout_s = exchange.timeout_s
     if routed.route.fallback:
         timeout_s = _first_timeout_s(exchange, routed, bound)
     now_ns = time.perf_counter_ns()
-    return exchange.calls(Attempt(bound, address, exchange.trace.call_span_id, now_ns, timeout_s))
+    attempt = Attempt(bound, address, exchange.trace.call_span_id, now_ns, timeout_s)
+    exchange.add_attempt(attempt)
+    return attempt
 
 
-def second(
+def start_second_attempt(
     exchange: Exchange,
     routed: RoutedRoute,
     failed: Attempt,
     outcome: Outcome,
     rng: random.Random,
 ) -> Attempt | None:
-    """Return the call to make after one has failed; None: its failure is the answer."""
-    found = _elsewhere(exchange, routed, failed, outcome)
+    """Begin the call to make after one has failed, and return it; None: the failure stands."""
+    found = _place_elsewhere(exchange, routed, failed, outcome)
     if found is None:
         return None
     if found.bound is not failed.bound:
         exchange.fall_back()
     span_id = rng.getrandbits(64).to_bytes(8, "big")
     now_ns = time.perf_counter_ns()
-    return exchange.calls(Attempt(found.bound, found.address, span_id, now_ns, exchange.left_s()))
+    attempt = Attempt(found.bound, found.address, span_id, now_ns, exchange.left_s())
+    exchange.add_attempt(attempt)
+    return attempt
 
 
 def _first_timeout_s(exchange: Exchange, routed: RoutedRoute, bound: BoundVariant) -> float:
@@ -57,7 +61,7 @@ class _Place(NamedTuple):
     address: Address
 
 
-def _elsewhere(
+def _place_elsewhere(
     exchange: Exchange, routed: RoutedRoute, failed: Attempt, outcome: Outcome
 ) -> _Place | None:
     # A status of the model's own is an answer; so is the beginning of one.
@@ -66,7 +70,7 @@ def _elsewhere(
         return None
     if not outcome.is_untouched:
         return _within_budget(exchange, routed, failed, outcome)
-    # The connection closed under it, with the word that nobody had looked at it.
+    # The connection closed under it, and said that nobody had read it.
     other = failed.bound.endpoints.pick_other(failed.address)
     if other is None and failed.address.is_out_of_reach():
         found = _within_budget(exchange, routed, failed, outcome)
@@ -80,7 +84,7 @@ def _within_budget(
 ) -> _Place | None:
     if not routed.route.fallback or exchange.is_pinned:
         return None
-    address = _of_stable(routed, failed, outcome)
+    address = _stable_address(routed, failed, outcome)
     if routed.refuses(routed.stable, exchange.version):
         return None
     if address is None or not routed.budget.take(time.perf_counter_ns() // 10**9):
@@ -88,7 +92,7 @@ def _within_budget(
     return _Place(routed.stable, address)
 
 
-def _of_stable(routed: RoutedRoute, failed: Attempt, outcome: Outcome) -> Address | None:
+def _stable_address(routed: RoutedRoute, failed: Attempt, outcome: Outcome) -> Address | None:
     endpoints = routed.stable.endpoints
     if failed.bound is not routed.stable:
         return endpoints.pick() or endpoints.pick_any()

@@ -13,7 +13,7 @@ from coalmine_router.proxy.routing import BoundVariant, RoutedRoute
 _SPLIT: Final = frozenset({pb.ASSIGNMENT_SPLIT, pb.ASSIGNMENT_STICKY})
 
 
-def choose(exchange: Exchange, routed: RoutedRoute) -> Address:
+def assign_variant(exchange: Exchange, routed: RoutedRoute) -> Address:
     """Note who is to answer, why, and who gets a copy; return who is called.
 
     A variant that can't be reached is not ready: what the split gives it goes to stable. Raises
@@ -29,10 +29,10 @@ def choose(exchange: Exchange, routed: RoutedRoute) -> Address:
     copying = routed.assigner.copying
     if copying is not None and routed.route.may_copy(exchange.method):
         exchange.copies = copying.draw(bound.variant, is_split=exchange.reason in _SPLIT)
-    return bound.endpoints.pick() or reached(bound)
+    return bound.endpoints.pick() or pick_address(bound)
 
 
-def reached(bound: BoundVariant) -> Address:
+def pick_address(bound: BoundVariant) -> Address:
     """Return the address to call, be it the least bad one. Raises NotReached."""
     address = bound.endpoints.pick_any()
     if address is None:

@@ -63,12 +63,12 @@ class CopyDraw:
             return NO_COPIES
         is_stable = answering.name == STABLE
         shadows = [name for role, name in drawn if not role and name != answering.name]
-        audit = self._other_side(is_stable) if is_split and (_AUDIT, "") in drawn else ""
+        audit = self._draw_other_side(is_stable) if is_split and (_AUDIT, "") in drawn else ""
         # Two answers of one variant to one request would count as two requests.
         audit = "" if audit in shadows else audit
         return CopyPlan(tuple(shadows), audit, noise=is_stable and (_NOISE, "") in drawn)
 
-    def _other_side(self, is_stable: bool) -> str:  # noqa: FBT001 - the one thing it is about
+    def _draw_other_side(self, is_stable: bool) -> str:  # noqa: FBT001 - the one thing it is about
         if not is_stable:
             return STABLE
         return self._others[self._other.draw()] if self._other else ""

@@ -27,12 +27,12 @@ def refusal(error: CoalmineError) -> Outcome:
     return Outcome(status_of(error), str(error), b"", (), (), here=True)
 
 
-def unexpected() -> Outcome:
+def internal_error() -> Outcome:
     """Return how a call ends that an error of ours has ended."""
     return Outcome(grpc.StatusCode.INTERNAL, "internal error", b"", (), (), here=True)
 
 
-def gone(exchange: Exchange, context: Context) -> Outcome:
+def caller_gone(exchange: Exchange, context: Context) -> Outcome:
     """Return how a call ended whose caller stopped waiting for it."""
     remaining = context.time_remaining()
     spent = remaining is not None and remaining <= _EARLY_S + _EARLY_SHARE * exchange.timeout_s

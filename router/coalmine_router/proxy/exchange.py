@@ -74,7 +74,7 @@ class Exchange:
         """Whether the caller chose the variant."""
         return self.reason == pb.ASSIGNMENT_PINNED
 
-    def answering(self) -> BoundVariant:
+    def bound_variant(self) -> BoundVariant:
         """Return the variant that answers, of a request that was assigned."""
         assert self.bound is not None  # noqa: S101 - whoever asks has seen to it
         return self.bound
@@ -82,17 +82,16 @@ class Exchange:
     @property
     def stamp(self) -> tuple[Pair, ...]:
         """What its answer says of who answers."""
-        bound = self.answering()
+        bound = self.bound_variant()
         return bound.stamp_for(self.version) if self.version else bound.stamp
 
     def left_s(self) -> float:
         """Return how much of its time is left."""
         return self.timeout_s - (time.perf_counter_ns() - self.began_ns) / 1e9
 
-    def calls(self, attempt: Attempt) -> Attempt:
-        """Return `attempt`, which is noted as one of the request's calls."""
+    def add_attempt(self, attempt: Attempt) -> None:
+        """Note one more of the request's calls."""
         self.attempts = (*self.attempts, attempt) if self.attempts else (attempt,)
-        return attempt
 
     def metadata_of(self, attempt: Attempt) -> list[Pair]:
         """Return what a call sends beside the request."""

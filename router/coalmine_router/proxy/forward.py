@@ -10,7 +10,7 @@ import grpc
 
 from coalmine.listener.uninterrupted import answer_to, is_given_up
 from coalmine_router.backends.address import Address
-from coalmine_router.metadata import Pair, answered, unsendable_key
+from coalmine_router.metadata import Pair, answer_metadata, unsendable_key
 from coalmine_router.proxy.routing import BoundVariant
 from coalmine_router.unreachable import why_unreachable
 from coalmine_router.unreadable import (
@@ -77,22 +77,21 @@ class Attempt:
     code: int = 0
     message: str = ""
 
-    def end(self, outcome: Outcome) -> Outcome:
-        """Note how it ended, now; tell the lane, which judges its addresses by it."""
+    def end(self, outcome: Outcome) -> None:
+        """Note how it ended, now, and tell the endpoints, which judge their addresses by it."""
         self.ended_ns = time.perf_counter_ns()
         endpoints = self.bound.endpoints
         if outcome.code is _OK:
             endpoints.note_answer(self.address)
-            return outcome
+            return
         charged = _INTERNAL if outcome.is_unreadable else outcome.code
         self.code, self.message = _number(charged), outcome.message
         if outcome.is_untouched:
-            return outcome
+            return
         if outcome.code is _UNAVAILABLE or outcome.is_unreadable or self._is_silence(outcome.code):
             endpoints.note_failure(self.address)
         elif outcome.code not in _UNANSWERED:
             endpoints.note_answer(self.address)
-        return outcome
 
     def _is_silence(self, code: grpc.StatusCode) -> bool:
         return code is _DEADLINE and self.timeout_s >= _FAIR_S
@@ -101,7 +100,9 @@ class Attempt:
 async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metadata) -> Outcome:
     """Return how the backend answered. Cancelled, it cancels the call."""
     if attempt.timeout_s <= 0:
-        return attempt.end(_made_here(_DEADLINE, "the deadline was spent on the way"))
+        outcome = _own_outcome(_DEADLINE, "the deadline was spent on the way")
+        attempt.end(outcome)
+        return outcome
     bound, address = attempt.bound, attempt.address
     call = address.unary(method)(
         request + bound.override if bound.override else request,
@@ -112,30 +113,36 @@ async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metad
     try:
         response = await answer_to(call)
     except grpc.aio.AioRpcError as error:
-        outcome = attempt.end(failure(attempt, error))
+        outcome = failure(attempt, error)
+        attempt.end(outcome)
         if outcome.is_untouched:
             await address.wait_while_closing()
         return outcome
     except asyncio.CancelledError:
         if is_given_up():
             raise
-        return attempt.end(cut_off(attempt))
+        outcome = removed_outcome(attempt)
+        attempt.end(outcome)
+        return outcome
     except grpc.aio.InternalError:
-        refused = unsendable(metadata)
+        refused = unsendable_outcome(metadata)
         if refused is None:
             raise
-        return attempt.end(refused)
+        attempt.end(refused)
+        return refused
     finally:
         address.outstanding -= 1
     initial, trailing = await call.initial_metadata(), await call.trailing_metadata()
-    return attempt.end(_answer(attempt, response, initial, trailing))
+    outcome = _answer_outcome(attempt, response, initial, trailing)
+    attempt.end(outcome)
+    return outcome
 
 
-def _answer(attempt: Attempt, response: object, *beside: Iterable[Pair] | None) -> Outcome:
+def _answer_outcome(attempt: Attempt, response: object, *beside: Iterable[Pair] | None) -> Outcome:
     """Return the outcome of a call with status OK; gRPC takes none at all for an answer, too."""
     if not isinstance(response, bytes):
-        return _made_here(_INTERNAL, f"{_where(attempt)} said OK and sent no answer")
-    initial, trailing = (answered(each) if each else () for each in beside)
+        return _own_outcome(_INTERNAL, f"{_where(attempt)} said OK and sent no answer")
+    initial, trailing = (answer_metadata(each) if each else () for each in beside)
     if initial or trailing:
         refused = too_much_beside(attempt, initial, trailing)
         if refused is not None:
@@ -148,7 +155,7 @@ def too_much_beside(attempt: Attempt, *beside: Metadata) -> Outcome | None:
     most = max(map(weight, beside))
     if most <= ROOM_BYTES:
         return None
-    return _unreadable(
+    return _unreadable_outcome(
         f"{_where(attempt)} sent {most} bytes of metadata with its answer, over {ROOM_BYTES}"
     )
 
@@ -158,30 +165,30 @@ def failure(attempt: Attempt, error: grpc.aio.AioRpcError) -> Outcome:
     code, detail = error.code(), error.details() or ""
     where, said = _where(attempt), error.trailing_metadata() or ()
     if code is _UNAVAILABLE and "GOAWAY" in detail:
-        outcome = _made_here(code, f"{where} was closing the connection: {detail}")
+        outcome = _own_outcome(code, f"{where} was closing the connection: {detail}")
         outcome.is_untouched = is_untouched(code.name, detail, said)
         return outcome
     if code is _UNAVAILABLE and attempt.address.is_out_of_reach():
         why = why_unreachable(detail, _REASON_CHARS_MAX)
-        return _made_here(code, f"{where} is out of reach: {why}")
+        return _own_outcome(code, f"{where} is out of reach: {why}")
     if code is grpc.StatusCode.CANCELLED:
         # Had the caller cancelled, this had been cancelled too: the backend gave the call up.
-        return _made_here(_UNAVAILABLE, f"{where} ended the call: {detail}")
+        return _own_outcome(_UNAVAILABLE, f"{where} ended the call: {detail}")
     if code is _DEADLINE:
         if not said and _is_past(attempt):
-            return _made_here(code, f"{where} did not answer in {attempt.timeout_s:.3g} s")
+            return _own_outcome(code, f"{where} did not answer in {attempt.timeout_s:.3g} s")
     elif own := own_text(code.name, detail, said):
-        outcome = _made_here(code, f"{where}: {own.removeprefix('CLIENT: ')}")
+        outcome = _own_outcome(code, f"{where}: {own.removeprefix('CLIENT: ')}")
         outcome.is_unreadable = is_unreadable(code.name, own)
         return outcome
-    return _told(code, detail, error)
+    return _backends_error(code, detail, error)
 
 
-def _told(code: grpc.StatusCode, detail: str, error: grpc.aio.AioRpcError) -> Outcome:
+def _backends_error(code: grpc.StatusCode, detail: str, error: grpc.aio.AioRpcError) -> Outcome:
     """Return what the backend itself said, as far as a caller can take it."""
-    trailing = _with_details(answered(error.trailing_metadata()), error)
+    trailing = _with_details(answer_metadata(error.trailing_metadata()), error)
     text, kept = fitting(detail, trailing)
-    initial = answered(error.initial_metadata())
+    initial = answer_metadata(error.initial_metadata())
     return Outcome(code, text, b"", initial if weight(initial) <= ROOM_BYTES else (), kept)
 
 
@@ -194,16 +201,16 @@ def _number(code: grpc.StatusCode) -> int:
     return number
 
 
-def cut_off(attempt: Attempt) -> Outcome:
+def removed_outcome(attempt: Attempt) -> Outcome:
     """Return what the caller hears of a call whose channel was closed: its address left long ago.
 
     gRPC cancels such calls, and would leave the caller without any answer.
     """
     why = f"variant '{attempt.bound.variant.name}': {attempt.address.name} was taken away"
-    return _made_here(_UNAVAILABLE, why)
+    return _own_outcome(_UNAVAILABLE, why)
 
 
-def unsendable(metadata: Metadata) -> Outcome | None:
+def unsendable_outcome(metadata: Metadata) -> Outcome | None:
     """Return the refusal of metadata that gRPC took from the wire but won't send, or None.
 
     It has sent nothing then, and a server would leave the caller without any answer.
@@ -212,7 +219,7 @@ def unsendable(metadata: Metadata) -> Outcome | None:
     if not key:
         return None
     why = f"metadata '{key}' can't be passed on: its value is not printable ASCII"
-    return _made_here(grpc.StatusCode.INVALID_ARGUMENT, why)
+    return _own_outcome(grpc.StatusCode.INVALID_ARGUMENT, why)
 
 
 def _is_past(attempt: Attempt) -> bool:
@@ -225,11 +232,11 @@ def _with_details(trailing: list[Pair], error: grpc.aio.AioRpcError) -> list[Pai
     return trailing + [pair for pair in error.trailing_metadata() if pair[0] == key]
 
 
-def _made_here(code: grpc.StatusCode, message: str) -> Outcome:
+def _own_outcome(code: grpc.StatusCode, message: str) -> Outcome:
     return Outcome(code, message, b"", (), (), here=True)
 
 
-def _unreadable(message: str) -> Outcome:
-    outcome = _made_here(_EXHAUSTED, message)
+def _unreadable_outcome(message: str) -> Outcome:
+    outcome = _own_outcome(_EXHAUSTED, message)
     outcome.is_unreadable = True
     return outcome

@@ -37,14 +37,14 @@ class ControlLink:
 
     def channel(self) -> grpc.aio.Channel:
         """Return the channel for the next stream: by the newest files, and showing the token."""
-        return with_metadata(self._newest(), self._metadata.value)
+        return with_metadata(self._renew_channel(), self._metadata.value)
 
-    async def connected(self) -> None:
+    async def wait_until_connected(self) -> None:
         """Return once there is a connection."""
         while True:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_CONNECTING_S):
-                    return await self._newest().channel_ready()
+                    return await self._renew_channel().channel_ready()
 
     async def follow_files(self) -> None:
         """Keep to what the files say, until cancelled."""
@@ -54,7 +54,7 @@ class ControlLink:
         """Close the channel; streams that are open are cancelled."""
         await self._channel.close()
 
-    def _newest(self) -> grpc.aio.Channel:
+    def _renew_channel(self) -> grpc.aio.Channel:
         """Return the channel; a new one where the files are others than when it was opened.
 
         The one before lives as long as its streams do: gRPC closes it once nobody holds it.

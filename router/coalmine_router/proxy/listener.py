@@ -87,7 +87,7 @@ class DataListener:
         self.health = Health()
         self._reflections = reflection_limit()
         self.limits = (self.health.limit, self._reflections)
-        self._server = self._offering(routes)
+        self._server = self._make_server(routes)
 
     async def open(self) -> str:
         """Listen and answer; return the address. Raises StartError."""
@@ -105,16 +105,16 @@ class DataListener:
             await lifecycle.set_serving(self.health, service, serving=True)
         return address
 
-    async def close(self, grace_s: float, hold: AnswerGate, refuse: Callable[[], None]) -> None:
+    async def close(self, grace_s: float, gate: AnswerGate, refuse: Callable[[], None]) -> None:
         """Let what is in flight finish within the grace period, as `lifecycle.drain` has it."""
-        await lifecycle.drain(self._server, self.health, grace_s=grace_s, hold=hold, refuse=refuse)
+        await lifecycle.drain(self._server, self.health, grace_s=grace_s, hold=gate, refuse=refuse)
 
     async def follow_tokens(self) -> None:
         """Let in whom the file of tokens names by then, until cancelled."""
         if self._access is not None:
             await self._access.follow()
 
-    def _offering(self, routes: grpc.GenericRpcHandler) -> grpc.aio.Server:
+    def _make_server(self, routes: grpc.GenericRpcHandler) -> grpc.aio.Server:
         server = grpc.aio.server(options=list(DATA_SERVER_OPTIONS))
         methods: Any = server
         if self._access is not None:

@@ -35,12 +35,12 @@ class OfferedMethods(grpc.GenericRpcHandler):
 
     def __init__(self, plane: DataPlane, ready: Callable[[], bool]) -> None:
         self._plane = plane
-        self._offered = {f"/{SERVICE}/{name}": each for name, each in _offered(plane, ready)}
+        self._methods = {f"/{SERVICE}/{name}": each for name, each in _methods(plane, ready)}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> MaybeHandler:
         """Return who answers the call; None: nobody, gRPC says UNIMPLEMENTED."""
         method = handler_call_details.method
-        found = self._offered.get(method)
+        found = self._methods.get(method)
         return found if found is not None else self._of_a_route(method.removeprefix("/"))
 
     def _of_a_route(self, method: str) -> MaybeHandler:
@@ -48,19 +48,19 @@ class OfferedMethods(grpc.GenericRpcHandler):
         if routed is None:
             return None
         answer = functools.partial(self._plane.call, routed, method)
-        return grpc.unary_unary_rpc_method_handler(_guarded(answer))
+        return grpc.unary_unary_rpc_method_handler(_ending_with_status(answer))
 
 
-def _offered(plane: DataPlane, ready: Callable[[], bool]) -> list[tuple[str, Handler]]:
+def _methods(plane: DataPlane, ready: Callable[[], bool]) -> list[tuple[str, Handler]]:
     unary = grpc.unary_unary_rpc_method_handler
     asked: list[tuple[str, Handler]] = [
-        (name, unary(_guarded(functools.partial(plane.ask, f"{SERVICE}/{name}"))))
+        (name, unary(_ending_with_status(functools.partial(plane.ask, f"{SERVICE}/{name}"))))
         for name in _ASKED
     ]
     return [
         *asked,
-        ("ModelInfer", unary(_guarded(plane.infer))),
-        ("ModelReady", unary(_guarded(_model_ready(plane)))),
+        ("ModelInfer", unary(_ending_with_status(plane.infer))),
+        ("ModelReady", unary(_ending_with_status(_model_ready(plane)))),
         ("ModelStreamInfer", _stream(StreamService(plane))),
         ("ServerLive", unary(_always(oip.ServerLiveResponse(live=True)))),
         ("ServerReady", unary(_server_ready(ready))),
@@ -69,10 +69,10 @@ def _offered(plane: DataPlane, ready: Callable[[], bool]) -> list[tuple[str, Han
     ]
 
 
-def _guarded(answer: Answer) -> Answer:
+def _ending_with_status(answer: Answer) -> Answer:
     """Return `answer`, but what it raises becomes a status: gRPC shows callers any other's text."""
 
-    async def guarded(request: bytes, context: Context) -> bytes:
+    async def answer_or_end(request: bytes, context: Context) -> bytes:
         try:
             return await answer(request, context)
         except grpc.aio.AbortError as aborted:
@@ -82,11 +82,11 @@ def _guarded(answer: Answer) -> Answer:
         except Exception as error:  # noqa: BLE001 - the edge: everything becomes a status here
             await abort(context, error, (FROM_ROUTER,))
 
-    return guarded
+    return answer_or_end
 
 
 def _stream(streams: StreamService) -> Handler:
-    async def guarded(requests: object, context: Context) -> None:
+    async def answer_or_end(requests: object, context: Context) -> None:
         try:
             await streams.serve(requests, context)
         except grpc.aio.AbortError as aborted:
@@ -95,7 +95,7 @@ def _stream(streams: StreamService) -> Handler:
         except Exception as error:  # noqa: BLE001 - as above
             await abort(context, error, (FROM_ROUTER,))
 
-    return grpc.stream_stream_rpc_method_handler(guarded)
+    return grpc.stream_stream_rpc_method_handler(answer_or_end)
 
 
 def _model_ready(plane: DataPlane) -> Answer:

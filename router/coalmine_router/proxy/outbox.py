@@ -41,7 +41,7 @@ class Outbox:
         self._proxy_id = proxy_id
         self._bytes_max = bytes_max
         self._bytes_relaxed = bytes_max // 2
-        self._held_bytes = 0
+        self._kept_bytes = 0
         # Side by side, so that a body is not copied before its batch is made. Bytes alone: garbage
         # collection has nothing to look into.
         self.waiting: deque[bytes] = deque()
@@ -62,15 +62,15 @@ class Outbox:
         """Keep a serialised Report; `bodies` are more fields of the same message."""
         self._offered += 1
         size = len(report) + len(bodies) + _EACH_BYTES
-        held = self._held_bytes + size
-        if held > self._bytes_relaxed:
+        kept = self._kept_bytes + size
+        if kept > self._bytes_relaxed:
             if bodies:
                 bodies = _WITHOUT_BODIES
-                held = self._held_bytes + len(report) + len(bodies) + _EACH_BYTES
-            if held > self._bytes_max:
+                kept = self._kept_bytes + len(report) + len(bodies) + _EACH_BYTES
+            if kept > self._bytes_max:
                 self.dropped["buffer_full"] += 1
                 return
-        self._held_bytes = held
+        self._kept_bytes = kept
         self.waiting.append(report)
         self._bodies.append(bodies)
 
@@ -83,7 +83,7 @@ class Outbox:
         while self._marks and self._marks[0][0] <= now_s - AGE_S_MAX:
             _, come_in = self._marks.popleft()
             while self._left < come_in:
-                self._held_bytes -= len(self._pop()) + _EACH_BYTES
+                self._kept_bytes -= len(self._pop()) + _EACH_BYTES
                 self.dropped["expired"] += 1
 
     # ------------------------------------------------------------ batches
@@ -98,7 +98,7 @@ class Outbox:
         """Whether everything has been taken in."""
         return not self.waiting and not self._unacknowledged
 
-    def unacknowledged(self) -> tuple[OutboxBatch, ...]:
+    def unacknowledged_batches(self) -> tuple[OutboxBatch, ...]:
         """Return the batches to send again over a new stream, in this order."""
         return tuple(self._unacknowledged)
 
@@ -115,7 +115,7 @@ class Outbox:
         batch = OutboxBatch(self._number, self._sent - before, b"".join(parts))
         self._unacknowledged.append(batch)
         self._window_bytes += len(batch.data)
-        self._held_bytes += len(batch.data) - taken
+        self._kept_bytes += len(batch.data) - taken
         return batch
 
     def acknowledge(self, number: int) -> None:
@@ -141,7 +141,7 @@ class Outbox:
     def _forget_oldest(self) -> None:
         size = len(self._unacknowledged.popleft().data)
         self._window_bytes -= size
-        self._held_bytes -= size
+        self._kept_bytes -= size
 
     def _pop(self) -> bytes:
         self._left += 1

@@ -73,7 +73,7 @@ def report_of(exchange: Exchange, outcome: Outcome, ended_ns: int) -> bytes:
         *(_STATUS, 0 if outcome.is_ok else outcome.number),
         *(_ASKED, exchange.request_bytes, _GIVEN, len(outcome.response)),
     )
-    parts = [facts, _assigned(exchange)]
+    parts = [facts, _assignment_fields(exchange)]
     parts += [_attempt(exchange, each) for each in exchange.attempts]
     routed = exchange.routed
     if routed is not None and routed.route.fallback:
@@ -93,7 +93,7 @@ def report_of(exchange: Exchange, outcome: Outcome, ended_ns: int) -> bytes:
 
 def bodies_of(exchange: Exchange, outcome: Outcome) -> bytes:
     """Return more fields of the report: what copies need; empty where there are none."""
-    if not exchange.copies.are_any or uncopied(exchange, outcome):
+    if not exchange.copies.are_any or why_uncopied(exchange, outcome):
         return b""
     return b"".join(
         (
@@ -110,10 +110,10 @@ def _copies(exchange: Exchange, outcome: Outcome) -> Iterator[bytes]:
     yield _text("audit", audit)
     if noise:
         yield _flag("noise")
-    yield _text("uncopied", uncopied(exchange, outcome))
+    yield _text("uncopied", why_uncopied(exchange, outcome))
 
 
-def uncopied(exchange: Exchange, outcome: Outcome) -> str:
+def why_uncopied(exchange: Exchange, outcome: Outcome) -> str:
     """Return why copies that were drawn get no bodies; empty: they do.
 
     Of what a variant refused there are copies: whether the others refuse it too is worth knowing.
@@ -127,19 +127,19 @@ def uncopied(exchange: Exchange, outcome: Outcome) -> str:
 # ---------------------------------------------------------------- what requests have in common
 
 
-def _assigned(exchange: Exchange) -> bytes:
+def _assignment_fields(exchange: Exchange) -> bytes:
     bound = exchange.bound
     if bound is None or exchange.chosen or exchange.model or exchange.turned_away:
-        return _assignment(exchange)
+        return _new_assignment_fields(exchange)
     key = exchange.method, exchange.reason
     known = bound.assigned_fields
     fields = known.get(key)
     if fields is None:
-        fields = _remembered(known, key, _assignment(exchange))
+        fields = _remember(known, key, _new_assignment_fields(exchange))
     return fields
 
 
-def _assignment(exchange: Exchange) -> bytes:
+def _new_assignment_fields(exchange: Exchange) -> bytes:
     routed, bound, chosen = exchange.routed, exchange.bound, exchange.chosen
     report = pb.Report(method=exchange.method, model=exchange.model[:_NAME_CHARS_MAX])
     report.turned_away = exchange.turned_away
@@ -176,7 +176,7 @@ def _attempt(exchange: Exchange, attempt: Attempt) -> bytes:
     known = attempt.bound.attempt_fields
     fields = known.get(attempt.address.name)
     if fields is None:
-        fields = _remembered(known, attempt.address.name, _where(attempt))
+        fields = _remember(known, attempt.address.name, _where(attempt))
     if not attempt.message:
         return fields + facts
     said = pb.Attempt(status_message=attempt.message[:_MESSAGE_CHARS_MAX]).SerializeToString()
@@ -197,7 +197,7 @@ def _where_fields(attempt: Attempt) -> bytes:
     ).SerializeToString()
 
 
-def _remembered(known: dict[Key, bytes], key: Key, fields: bytes) -> bytes:
+def _remember(known: dict[Key, bytes], key: Key, fields: bytes) -> bytes:
     if len(known) >= _REMEMBERED_MAX:
         known.clear()
     known[key] = fields

@@ -24,7 +24,7 @@ _REFUSALS: Final = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL}
 
 ReportStream = grpc.aio.StreamStreamCall[bytes, pb.ReportAck]
 Send = Callable[[], ReportStream]
-Connected = Callable[[], Awaitable[None]]
+WaitsForConnection = Callable[[], Awaitable[None]]
 
 
 def open_stream(channel: grpc.aio.Channel) -> ReportStream:
@@ -44,7 +44,7 @@ class Reporter:
         self._tick_s = tick_s
         self._is_ending = False
         self._is_dropping = False
-        self._some = asyncio.Event()
+        self._has_some = asyncio.Event()
         self._acknowledged = asyncio.Event()
 
     def offer(self, report: bytes, bodies: bytes = b"") -> None:
@@ -53,28 +53,28 @@ class Reporter:
         Where much is held already they are left out; over the bounds it is dropped, and counted.
         """
         if not self._outbox.waiting:
-            self._some.set()
+            self._has_some.set()
         self._outbox.offer(report, bodies)
 
-    async def run(self, connected: Connected, send: Send) -> None:
+    async def run(self, wait_until_connected: WaitsForConnection, send: Send) -> None:
         """Send batches until cancelled, then what is left, for a moment; ever again after a break.
 
         Nothing is sent before there is a connection.
         """
         # Not in a task group: gRPC ends a call whose write is cancelled, and with it what is left.
-        sending = asyncio.ensure_future(self._run(connected, send))
+        sending = asyncio.ensure_future(self._run(wait_until_connected, send))
         try:
             await asyncio.shield(sending)
         except asyncio.CancelledError:
             await self._finish(sending)
             raise
 
-    async def _run(self, connected: Connected, send: Send) -> None:
+    async def _run(self, wait_until_connected: WaitsForConnection, send: Send) -> None:
         async with asyncio.TaskGroup() as tasks:
             ticking = tasks.create_task(self._tick())
             while not (self._is_ending and self._outbox.is_empty):
-                await connected()
-                await self._stream(send())
+                await wait_until_connected()
+                await self._run_stream(send())
                 if not self._is_ending:
                     await asyncio.sleep(_RETRY_S)
             ticking.cancel()
@@ -84,14 +84,14 @@ class Reporter:
         if self._outbox.is_empty:
             sending.cancel()
         self._is_ending = True
-        self._some.set()
+        self._has_some.set()
         with contextlib.suppress(TimeoutError, asyncio.CancelledError):
             async with asyncio.timeout(_LAST_FLUSH_S):
                 await sending
 
     # ------------------------------------------------------------ one stream
 
-    async def _stream(self, call: ReportStream) -> None:
+    async def _run_stream(self, call: ReportStream) -> None:
         """Send, and hear what is acknowledged, until the stream ends or breaks."""
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -107,18 +107,18 @@ class Reporter:
             call.cancel()
 
     async def _send(self, call: ReportStream) -> None:
-        for batch in self._outbox.unacknowledged():
+        for batch in self._outbox.unacknowledged_batches():
             await call.write(batch.data)
         while self._outbox.waiting or not self._is_ending:
-            await self._some.wait()
+            await self._has_some.wait()
             await asyncio.sleep(_BATCH_DELAY_S)
             while self._outbox.waiting:
-                await self._room()
+                await self._wait_for_room()
                 await call.write(self._outbox.take().data)
-            self._some.clear()
+            self._has_some.clear()
         await call.done_writing()
 
-    async def _room(self) -> None:
+    async def _wait_for_room(self) -> None:
         while self._outbox.is_window_full:
             self._acknowledged.clear()
             await self._acknowledged.wait()
@@ -130,9 +130,9 @@ class Reporter:
             dropped = self._outbox.dropped.total()
             await asyncio.sleep(self._tick_s)
             self._outbox.tick(self._clock.monotonic_ns() / 10**9)
-            self._tell(is_dropping=self._outbox.dropped.total() > dropped)
+            self._log_dropping(is_dropping=self._outbox.dropped.total() > dropped)
 
-    def _tell(self, *, is_dropping: bool) -> None:
+    def _log_dropping(self, *, is_dropping: bool) -> None:
         """Log that reports begin to be dropped, and that it is over, each once."""
         if is_dropping != self._is_dropping:
             event = "dropping_reports" if is_dropping else "no_longer_dropping_reports"

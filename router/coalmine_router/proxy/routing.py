@@ -123,7 +123,7 @@ def routing_of(
     not begin its block anew.
     """
     routed = [
-        _routed(route, table.revision, before.by_name.get(route.name), backends, chance)
+        _routed_route(route, table.revision, before.by_name.get(route.name), backends, chance)
         for route in table.routes
     ]
     return Routing(
@@ -140,7 +140,7 @@ def _method(route: Route) -> str:
     return f"{route.match.service}/{route.match.method or _ANY_METHOD}"
 
 
-def _routed(
+def _routed_route(
     route: Route, revision: int, old: RoutedRoute | None, backends: KnowsEndpoints, chance: Chance
 ) -> RoutedRoute:
     variants = {

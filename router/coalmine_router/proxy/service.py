@@ -16,8 +16,8 @@ from coalmine_router.metadata import Pair, showing
 from coalmine_router.proxy import attempts
 from coalmine_router.proxy.admission import Admission, TurnedAway, UnreadMessage, reason_of
 from coalmine_router.proxy.caller import Caller, caller_of
-from coalmine_router.proxy.choice import choose, reached
-from coalmine_router.proxy.endings import ENDING, Context, end, gone, refusal, unexpected
+from coalmine_router.proxy.choice import assign_variant, pick_address
+from coalmine_router.proxy.endings import ENDING, Context, caller_gone, end, internal_error, refusal
 from coalmine_router.proxy.exchange import Exchange, begin_trace
 from coalmine_router.proxy.forward import Attempt, Outcome, forward
 from coalmine_router.proxy.report import bodies_of, report_of
@@ -31,7 +31,7 @@ TakesReport = Callable[[bytes, bytes], None]
 class DataPlane:
     """Answers for what the current routing matches.
 
-    Of a request, in order: `begun`, `matched`, `assigned`, `_answered`, `ended`, `_reply`.
+    Of a request, in order: `begin`, `match`, `assign`, `_answer`, `report`, `_reply`.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class DataPlane:
     ) -> None:
         self.routing: Routing = NOTHING_ROUTED
         self.admission = Admission("this proxy", Limits())
-        self.hold = AnswerGate()
+        self.gate = AnswerGate()
         # Set when the process is about to end.
         self.ending = asyncio.Event()
         self._report = report
@@ -63,31 +63,31 @@ class DataPlane:
 
     async def infer(self, request: bytes, context: Context) -> bytes:
         """Answer a ModelInfer by the variant that it is assigned to."""
-        exchange = self.begun(MODEL_INFER, request, context)
+        exchange = self.begin(MODEL_INFER, request, context)
         try:
-            routed = self.matched(exchange, request)
-            address = self.assigned(exchange, routed, context)
+            routed = self.match(exchange, request)
+            address = self.assign(exchange, routed, context)
         except CoalmineError as error:
-            return await self.turned_away(exchange, error, context)
-        return await self._answered(exchange, routed, address, context)
+            return await self.turn_away(exchange, error, context)
+        return await self._answer(exchange, routed, address, context)
 
     async def call(
         self, routed: RoutedRoute, method: str, request: bytes, context: Context
     ) -> bytes:
         """Answer a unary call of another service, of which a route names the method."""
-        exchange = self.begun(method, request, context)
+        exchange = self.begin(method, request, context)
         try:
             self._check_living()
-            address = self.assigned(exchange, routed, context)
+            address = self.assign(exchange, routed, context)
         except CoalmineError as error:
-            return await self.turned_away(exchange, error, context)
-        return await self._answered(exchange, routed, address, context)
+            return await self.turn_away(exchange, error, context)
+        return await self._answer(exchange, routed, address, context)
 
     async def ask(self, method: str, request: bytes, context: Context) -> bytes:
         """Pass a question about a model to the variant that is pinned, else to stable."""
         caller = self._caller(context)
         try:
-            bound, address, timeout_s = self._asked(caller, request, context)
+            bound, address, timeout_s = self._pick_for_question(caller, request, context)
             stamp = bound.stamp_for(wire.model_version(request))
         except CoalmineError as error:
             return await self._reply(context, refusal(error), ())
@@ -107,14 +107,14 @@ class DataPlane:
 
     # ------------------------------------------------------------ before the call
 
-    def begun(self, method: str, request: bytes, context: Context) -> Exchange:
-        """Return the exchange of a request that has just come."""
+    def begin(self, method: str, request: bytes, context: Context) -> Exchange:
+        """Begin the exchange of a request that has just come."""
         wall_ns, began_ns = time.time_ns(), time.perf_counter_ns()
         caller = self._caller(context)
         trace = begin_trace(caller, self._sampler, self._rng)
         return Exchange(method, request, caller, trace, wall_ns=wall_ns, began_ns=began_ns)
 
-    def matched(self, exchange: Exchange, request: bytes) -> RoutedRoute:
+    def match(self, exchange: Exchange, request: bytes) -> RoutedRoute:
         """Return the route of the model that a request names. Raises NotFound, InvalidRequest."""
         self._check_living()
         name = wire.model_name(request)
@@ -122,7 +122,7 @@ class DataPlane:
             exchange.model = name
         return self.routing.of_model(name)
 
-    def assigned(self, exchange: Exchange, routed: RoutedRoute, context: Context) -> Address:
+    def assign(self, exchange: Exchange, routed: RoutedRoute, context: Context) -> Address:
         """Let a request in, until `let_out`, give it a variant, and return where that is called.
 
         Raises TurnedAway, Unavailable, and what a pin can do wrong.
@@ -138,7 +138,7 @@ class DataPlane:
             routed.admission.release(size)
             raise
         try:
-            return choose(exchange, routed)
+            return assign_variant(exchange, routed)
         except BaseException:
             self.let_out(exchange, routed)
             raise
@@ -159,48 +159,50 @@ class DataPlane:
         if self.routing is NOTHING_ROUTED:
             raise Unavailable("the router has no route table yet")
 
-    def _asked(
+    def _pick_for_question(
         self, caller: Caller, request: bytes, context: Context
     ) -> tuple[BoundVariant, Address, float]:
         self._check_living()
         routed = self.routing.of_model(wire.model_name(request))
         bound = routed.stable
         if caller.pin is not None:
-            bound = routed.variants[routed.assigner.pinned(caller.pin).name]
+            bound = routed.variants[routed.assigner.pinned_variant(caller.pin).name]
         routed.check_version(bound, routed.version_of(request))
-        return bound, reached(bound), _time_s(routed, context)
+        return bound, pick_address(bound), _time_s(routed, context)
 
     # ------------------------------------------------------------ the call, and after it
 
-    async def _answered(
+    async def _answer(
         self, exchange: Exchange, routed: RoutedRoute, address: Address, context: Context
     ) -> bytes:
         try:
-            outcome = await self._outcome(exchange, routed, address)
-            outcome = self._taken(exchange, routed, outcome, context)
-            self.ended(exchange, outcome)
+            outcome = await self._make_calls(exchange, routed, address)
+            outcome = self._count_answer(exchange, routed, outcome, context)
+            self.report(exchange, outcome)
         except asyncio.CancelledError:
-            self.given_up(exchange, context)
+            self.report_given_up(exchange, context)
             raise
         except Exception:
-            self.broken(exchange)
+            self.report_broken(exchange)
             raise
         finally:
             self.let_out(exchange, routed)
         return await self._reply(context, outcome, exchange.stamp)
 
-    async def _outcome(self, exchange: Exchange, routed: RoutedRoute, address: Address) -> Outcome:
+    async def _make_calls(
+        self, exchange: Exchange, routed: RoutedRoute, address: Address
+    ) -> Outcome:
         method, request = f"/{exchange.method}", exchange.request
-        call = attempts.first(exchange, routed, address)
+        call = attempts.start_first_attempt(exchange, routed, address)
         outcome = await forward(call, method, request, exchange.metadata_of(call))
         if outcome.is_ok:
             return outcome
-        again = attempts.second(exchange, routed, call, outcome, self._rng)
+        again = attempts.start_second_attempt(exchange, routed, call, outcome, self._rng)
         if again is None:
             return outcome
         return await forward(again, method, request, exchange.metadata_of(again))
 
-    def _taken(
+    def _count_answer(
         self, exchange: Exchange, routed: RoutedRoute, outcome: Outcome, context: Context
     ) -> Outcome:
         """Return `outcome`; its refusal, where answers that nobody reads have filled the room."""
@@ -225,43 +227,41 @@ class DataPlane:
             unread = UnreadMessage(size, admissions, beside=request_bytes)
             context.add_done_callback(unread.release)  # type: ignore[arg-type]  # the stubs' fault
 
-    def ended(self, exchange: Exchange, outcome: Outcome) -> None:
+    def report(self, exchange: Exchange, outcome: Outcome) -> None:
         """Report a request that has come to its end."""
         exchange.is_reported = True
         report = report_of(exchange, outcome, time.perf_counter_ns())
         self._report(report, bodies_of(exchange, outcome) if exchange.copies.are_any else b"")
 
-    def given_up(self, exchange: Exchange, context: Context) -> None:
+    def report_given_up(self, exchange: Exchange, context: Context) -> None:
         """Report a request whose caller stopped waiting, if it has not been."""
-        self._broken_off(exchange, gone(exchange, context))
+        self._report_unfinished(exchange, caller_gone(exchange, context))
 
-    def broken(self, exchange: Exchange) -> None:
+    def report_broken(self, exchange: Exchange) -> None:
         """Report a request that an error of ours has ended, if it has not been.
 
         What went wrong is told at the edge; that it did must not be missing from the counts.
         """
-        self._broken_off(exchange, unexpected())
+        self._report_unfinished(exchange, internal_error())
 
-    def _broken_off(self, exchange: Exchange, outcome: Outcome) -> None:
+    def _report_unfinished(self, exchange: Exchange, outcome: Outcome) -> None:
         if exchange.is_reported:
             return
         if exchange.attempts and not exchange.attempts[-1].ended_ns:
             exchange.attempts[-1].end(outcome)
-        self.ended(exchange, outcome)
+        self.report(exchange, outcome)
 
-    async def turned_away(
-        self, exchange: Exchange, error: CoalmineError, context: Context
-    ) -> bytes:
+    async def turn_away(self, exchange: Exchange, error: CoalmineError, context: Context) -> bytes:
         """Refuse a request in the router's own name."""
         exchange.turned_away = reason_of(error)
         outcome = refusal(error)
-        self.ended(exchange, outcome)
+        self.report(exchange, outcome)
         return await self._reply(context, outcome, ())
 
     async def _reply(self, context: Context, outcome: Outcome, stamp: tuple[Pair, ...]) -> bytes:
-        """Return the answer to the caller, or end the call with its error; not in the hold."""
-        if self.hold.is_on:
-            await self.hold.wait(context.time_remaining())
+        """Return the answer to the caller, or end the call with its error, through the gate."""
+        if self.gate.is_on:
+            await self.gate.wait(context.time_remaining())
         if outcome.initial:
             await context.send_initial_metadata(tuple(outcome.initial))
         if not outcome.is_ok:

@@ -12,7 +12,7 @@ from coalmine.limits import bytes_while_sent
 from coalmine.listener.uninterrupted import end_call, is_given_up, uninterrupted
 from coalmine_router import wire
 from coalmine_router.backends.address import Address
-from coalmine_router.metadata import answered
+from coalmine_router.metadata import answer_metadata
 from coalmine_router.proxy.admission import Admission, TurnedAway, UnreadMessage, reason_of
 from coalmine_router.proxy.endings import ENDING, Context, end, refusal
 from coalmine_router.proxy.exchange import Exchange
@@ -20,10 +20,10 @@ from coalmine_router.proxy.forward import (
     TIMEOUT_S_MAX,
     Attempt,
     Outcome,
-    cut_off,
     failure,
+    removed_outcome,
     too_much_beside,
-    unsendable,
+    unsendable_outcome,
 )
 from coalmine_router.proxy.service import DataPlane
 
@@ -42,32 +42,32 @@ class StreamService:
         """Pass a stream's messages both ways until either side ends it."""
         plane = self._plane
         try:
-            first = await self._first(context)
+            first = await self._read_first(context)
         except TurnedAway as error:
             await end(context, refusal(error), ())
         if not isinstance(first, bytes):
             if plane.ending.is_set():
                 await end(context, refusal(Unavailable(ENDING)), ())
             return  # the caller had nothing to ask
-        exchange = plane.begun(METHOD, first, context)
+        exchange = plane.begin(METHOD, first, context)
         try:
-            routed = plane.matched(exchange, first)
-            address = plane.assigned(exchange, routed, context)
+            routed = plane.match(exchange, first)
+            address = plane.assign(exchange, routed, context)
         except CoalmineError as error:
-            await plane.turned_away(exchange, error, context)
+            await plane.turn_away(exchange, error, context)
             return
         try:
-            await self._passed(exchange, address, context)
+            await self._pass(exchange, address, context)
         except asyncio.CancelledError:
-            plane.given_up(exchange, context)
+            plane.report_given_up(exchange, context)
             raise
         except Exception:
-            plane.broken(exchange)
+            plane.report_broken(exchange)
             raise
         finally:
             plane.let_out(exchange, routed)
 
-    async def _first(self, context: Context) -> object:
+    async def _read_first(self, context: Context) -> object:
         """Return the first request; none where there is none, or the process is ending.
 
         Raises TurnedAway where too many streams have sent none.
@@ -83,21 +83,21 @@ class StreamService:
             self._silent.release(0)
         return first
 
-    async def _passed(self, exchange: Exchange, address: Address, context: Context) -> None:
-        bound = exchange.answering()
+    async def _pass(self, exchange: Exchange, address: Address, context: Context) -> None:
+        bound = exchange.bound_variant()
         # The route's timeout is one answer's: a stream lasts as long as its caller wants.
         remaining = context.time_remaining()
         timeout_s = float("inf") if remaining is None else remaining
         now_ns = time.perf_counter_ns()
-        attempt = exchange.calls(
-            Attempt(bound, address, exchange.trace.call_span_id, now_ns, timeout_s)
-        )
+        attempt = Attempt(bound, address, exchange.trace.call_span_id, now_ns, timeout_s)
+        exchange.add_attempt(attempt)
         address.outstanding += 1
         try:
             outcome = await _RoutedStream(exchange, attempt, context, self._plane).run(remaining)
         finally:
             address.outstanding -= 1
-        self._plane.ended(exchange, attempt.end(outcome))
+        attempt.end(outcome)
+        self._plane.report(exchange, outcome)
         if not outcome.is_ok:
             await end(context, outcome, exchange.stamp)
         context.set_trailing_metadata((*outcome.trailing, *exchange.stamp))
@@ -119,35 +119,35 @@ class _RoutedStream:
         self._was_cut = False
         self._has_asked = False
         # What the caller sent that the stream ends by, once all before it is answered.
-        self._refused: CoalmineError | None = None
+        self._refusal: CoalmineError | None = None
 
     async def run(self, timeout_s: float | None) -> Outcome:
         """Return how the backend ended it, or why the router did."""
         metadata = self._exchange.metadata_of(self._attempt)
-        refused = unsendable(metadata)
+        refused = unsendable_outcome(metadata)
         if refused is not None:
             return refused
         call = self._attempt.address.stream(f"/{METHOD}")(
             timeout=None if timeout_s is None else min(timeout_s, TIMEOUT_S_MAX), metadata=metadata
         )
         try:
-            return await self._both_ways(call)
+            return await self._pass_both_ways(call)
         finally:
             end_call(call)
 
-    async def _both_ways(self, call: RawStream) -> Outcome:
+    async def _pass_both_ways(self, call: RawStream) -> Outcome:
         outcome: Outcome | None = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 over = tasks.create_task(self._ending.wait())
-                up = tasks.create_task(self._up(call, over))
-                outcome = await self._down(call)
+                up = tasks.create_task(self._pass_up(call, over))
+                outcome = await self._pass_down(call)
                 up.cancel()
                 over.cancel()
         except* TurnedAway as wrong:
             refused = wrong.exceptions[0]
             assert isinstance(refused, CoalmineError)  # noqa: S101 - nobody raises a group of them
-            self._refused = refused
+            self._refusal = refused
         except* grpc.aio.AioRpcError as failed:
             error = failed.exceptions[0]
             assert isinstance(error, grpc.aio.AioRpcError)  # noqa: S101 - nobody raises a group of them
@@ -155,13 +155,13 @@ class _RoutedStream:
         except* grpc.aio.InternalError:
             # Nobody is there to write to. As gRPC has it: there is no status to send either.
             raise asyncio.CancelledError from None
-        if self._refused is not None:
-            self._exchange.turned_away = reason_of(self._refused)
-            return refusal(self._refused)
-        return outcome or await self._at_its_end(call)
+        if self._refusal is not None:
+            self._exchange.turned_away = reason_of(self._refusal)
+            return refusal(self._refusal)
+        return outcome or await self._final_outcome(call)
 
-    async def _at_its_end(self, call: RawStream) -> Outcome:
-        trailing = answered(await call.trailing_metadata())
+    async def _final_outcome(self, call: RawStream) -> Outcome:
+        trailing = answer_metadata(await call.trailing_metadata())
         refused = too_much_beside(self._attempt, trailing)
         if refused is not None:
             return refused
@@ -171,12 +171,12 @@ class _RoutedStream:
 
     # ------------------------------------------------------------ from the caller
 
-    async def _up(self, call: RawStream, over: "asyncio.Task[bool]") -> None:
+    async def _pass_up(self, call: RawStream, over: "asyncio.Task[bool]") -> None:
         """Pass requests on; gRPC holds the caller back while the backend reads none."""
         try:
             await self._pass_on(call, over)
         except (InvalidRequest, NotFound, TurnedAway) as error:
-            self._refused = error
+            self._refusal = error
             await self._answer_the_rest(call)
 
     async def _pass_on(self, call: RawStream, over: "asyncio.Task[bool]") -> None:
@@ -184,8 +184,8 @@ class _RoutedStream:
         # What ends the call before its time, `_down` hears of.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             while isinstance(request, bytes):
-                with self._unread(request):
-                    await call.write(self._of_the_same(request))
+                with self._count_unread(request):
+                    await call.write(self._bind(request))
                 self._has_asked = True
                 request = await _read(self._context, over)
                 # What was asked by then is answered.
@@ -203,7 +203,7 @@ class _RoutedStream:
             await asyncio.sleep(self._routed.route.timeout_ns / 1e9)
         call.cancel()
 
-    def _of_the_same(self, request: bytes) -> bytes:
+    def _bind(self, request: bytes) -> bytes:
         routed = self._routed
         name = wire.model_name(request)
         model = routed.route.match.model or self._exchange.model
@@ -218,10 +218,10 @@ class _RoutedStream:
 
     # ------------------------------------------------------------ from the backend
 
-    async def _down(self, call: RawStream) -> Outcome | None:
+    async def _pass_down(self, call: RawStream) -> Outcome | None:
         """Pass answers back until the last; return how the router cut it off, if it did."""
         try:
-            initial = answered(await call.initial_metadata())
+            initial = answer_metadata(await call.initial_metadata())
             refused = too_much_beside(self._attempt, initial)
             if refused is not None:
                 return refused
@@ -232,7 +232,7 @@ class _RoutedStream:
         except asyncio.CancelledError:
             if is_given_up():
                 raise
-            return cut_off(self._attempt)
+            return removed_outcome(self._attempt)
         return None
 
     async def _pass_back(self, answer: bytes) -> None:
@@ -240,7 +240,7 @@ class _RoutedStream:
 
         Raises TurnedAway where answers that nobody reads have filled the room.
         """
-        unread = self._unread(answer)
+        unread = self._count_unread(answer)
 
         def release(written: "asyncio.Task[None]") -> None:
             unread.release()
@@ -252,7 +252,7 @@ class _RoutedStream:
         writing.add_done_callback(release)
         await asyncio.shield(writing)
 
-    def _unread(self, message: bytes) -> UnreadMessage:
+    def _count_unread(self, message: bytes) -> UnreadMessage:
         return UnreadMessage(bytes_while_sent(message), self._admissions)
 
 

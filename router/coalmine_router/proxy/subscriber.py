@@ -104,7 +104,7 @@ class Subscriber:
         """Follow until cancelled; on a broken stream, begin another."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_ever(follow))
-            tasks.create_task(self._tell_reach())
+            tasks.create_task(self._send_reach())
             tasks.create_task(self._try_again())
 
     async def _follow_ever(self, follow: Follow) -> None:
@@ -112,10 +112,10 @@ class Subscriber:
             try:
                 await self._follow(follow)
             except grpc.aio.AioRpcError as error:
-                self._tell_lost(error)
+                self._log_loss(error)
             await asyncio.sleep(_RETRY_S)
 
-    def _tell_lost(self, error: grpc.aio.AioRpcError) -> None:
+    def _log_loss(self, error: grpc.aio.AioRpcError) -> None:
         """Log why, once for each loss, and once for each new reason to be turned away."""
         advice = advice_on(error)
         if not self._is_lost or advice not in {"", self._advice}:
@@ -131,9 +131,9 @@ class Subscriber:
     async def _follow(self, follow: Follow) -> None:
         # Of this stream alone: gRPC goes on asking what is to be sent when a stream has ended.
         states = self._states = asyncio.Queue(maxsize=1)
-        self._say()
+        self._send_state()
         try:
-            async for message in follow(_spoken(states)):
+            async for message in follow(_states_of(states)):
                 self._receive(message)
         finally:
             _put(states, None)
@@ -149,7 +149,7 @@ class Subscriber:
         except CoalmineError as error:
             self._refuse(message, str(error))
             return
-        self._say()
+        self._send_state()
         self._save(message)
 
     def _refuse(self, message: pb.RouteTable, why: str) -> None:
@@ -158,7 +158,7 @@ class Subscriber:
             _log.error("table_refused", revision=message.revision, error=why)
         self._refused, self._refused_revision = refused, message.revision
         self._refused_table = message
-        self._say()
+        self._send_state()
 
     async def _try_again(self) -> None:
         """Try what failed again, now and then: no other table may come for months."""
@@ -176,16 +176,16 @@ class Subscriber:
         self._refused_table = None
         self.serving.set()
 
-    async def _tell_reach(self) -> None:
+    async def _send_reach(self) -> None:
         """Say again what is reached when it is another, at most once a second."""
         while True:
             if self._reach.reach() == self._reach_said:
                 await self._reach.wait_for_reach()
             else:
-                self._say()
+                self._send_state()
                 await asyncio.sleep(_REACH_S)
 
-    def _say(self) -> None:
+    def _send_state(self) -> None:
         self._reach_said = self._reach.reach()
         _put(
             self._states,
@@ -215,10 +215,10 @@ class Subscriber:
             self._unsaved = None
             self._outage.note_over()
         if self._outage.trouble != before:
-            self._say()
+            self._send_state()
 
 
-async def _spoken(states: States) -> AsyncIterator[pb.ProxyState]:
+async def _states_of(states: States) -> AsyncIterator[pb.ProxyState]:
     while (state := await states.get()) is not None:
         yield state
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_router.metadata import Pair, answered, showing, travels_on, unsendable_key
+from coalmine_router.metadata import Pair, answer_metadata, showing, travels_on, unsendable_key
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from coalmine_router.metadata import Pair, answered, showing, travels_on, unsend
 )
 def test_what_belongs_to_a_hop_stays_there(key: str) -> None:
     assert not travels_on(key)
-    assert answered([(key, "1")]) == []
+    assert answer_metadata([(key, "1")]) == []
 
 
 @pytest.mark.parametrize(
@@ -34,7 +34,7 @@ def test_what_belongs_to_a_hop_stays_there(key: str) -> None:
 )
 def test_what_is_the_callers_travels_on(key: str) -> None:
     assert travels_on(key)
-    assert answered([(key, "1")]) == [(key, "1")]
+    assert answer_metadata([(key, "1")]) == [(key, "1")]
 
 
 @pytest.mark.parametrize(
@@ -48,13 +48,13 @@ def test_a_value_that_grpc_will_not_send_is_named_by_its_key(value: str | bytes,
 def test_callers_may_speak_to_the_router_but_backends_not_in_its_name() -> None:
     assert travels_on("x-coalmine-variant")
     forged = [("x-coalmine-variant", "a"), ("x-coalmine-origin", "router"), ("x-coalmine-", "")]
-    assert answered(forged) == []
-    assert answered([("x-coalminer", "digs")]) == [("x-coalminer", "digs")]
+    assert answer_metadata(forged) == []
+    assert answer_metadata([("x-coalminer", "digs")]) == [("x-coalminer", "digs")]
 
 
 @given(st.lists(st.tuples(st.sampled_from(["x-a", "x-b-bin", "te", "x-coalmine-a"]), st.text())))
 def test_what_is_left_keeps_its_order_and_its_repetitions(pairs: list[tuple[str, str]]) -> None:
-    assert answered(pairs) == [pair for pair in pairs if pair[0] in {"x-a", "x-b-bin"}]
+    assert answer_metadata(pairs) == [pair for pair in pairs if pair[0] in {"x-a", "x-b-bin"}]
 
 
 def test_what_the_router_shows_stands_alone_whatever_a_caller_showed() -> None:

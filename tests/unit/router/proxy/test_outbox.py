@@ -64,9 +64,9 @@ def test_what_is_acknowledged_is_forgotten_and_the_rest_is_sent_again_as_it_was(
         batches.append(outbox.take())
     outbox.acknowledge(2)
 
-    assert outbox.unacknowledged() == (batches[2],)
+    assert outbox.unacknowledged_batches() == (batches[2],)
     outbox.acknowledge(1)
-    assert outbox.unacknowledged() == (batches[2],)
+    assert outbox.unacknowledged_batches() == (batches[2],)
     outbox.acknowledge(2**64 - 1)
     assert outbox.is_empty
     outbox.offer(report(3))
@@ -124,7 +124,7 @@ def test_what_waits_for_more_than_a_minute_is_dropped_but_nothing_that_was_sent(
     outbox.tick(100.0 + AGE_S_MAX)
 
     assert outbox.dropped == {"expired": 1}
-    assert len(outbox.unacknowledged()) == 1
+    assert len(outbox.unacknowledged_batches()) == 1
     assert numbers(taken(outbox)) == [2]
 
 
@@ -134,7 +134,7 @@ def test_a_window_of_four_mebibytes_may_be_under_way() -> None:
         outbox.offer(report(number), bodies(200_000))
     while not outbox.is_window_full:
         outbox.take()
-    under_way = sum(len(each.data) for each in outbox.unacknowledged())
+    under_way = sum(len(each.data) for each in outbox.unacknowledged_batches())
 
     assert WINDOW_BYTES <= under_way < WINDOW_BYTES + 2 * BATCH_BYTES
     outbox.acknowledge(1)
@@ -155,9 +155,9 @@ def test_a_batch_that_is_refused_time_and_again_is_given_up_and_counted() -> Non
     outbox.refuse()
 
     assert outbox.dropped == {"refused": 3}
-    assert [each.number for each in outbox.unacknowledged()] == [2]
+    assert [each.number for each in outbox.unacknowledged_batches()] == [2]
     outbox.refuse()
-    assert len(outbox.unacknowledged()) == 1
+    assert len(outbox.unacknowledged_batches()) == 1
 
 
 STEPS = st.lists(
@@ -178,7 +178,7 @@ def test_every_report_is_taken_in_or_dropped_or_waits_and_the_bytes_add_up(
 ) -> None:
     outbox, now_s, offered, acknowledged = Outbox("p1", bytes_max=9_000), 0.0, 0, 0
     for step, size in steps:
-        before = {each.number: each.reports for each in outbox.unacknowledged()}
+        before = {each.number: each.reports for each in outbox.unacknowledged_batches()}
         if step == "offer":
             outbox.offer(report(offered), bodies(size))
             offered += 1
@@ -192,11 +192,11 @@ def test_every_report_is_taken_in_or_dropped_or_waits_and_the_bytes_add_up(
             outbox.tick(now_s)
         elif step == "refuse":
             outbox.refuse()
-        under_way = sum(each.reports for each in outbox.unacknowledged())
+        under_way = sum(each.reports for each in outbox.unacknowledged_batches())
         dropped = outbox.dropped.total()
         assert offered == acknowledged + dropped + under_way + len(outbox.waiting)
-        assert 0 <= outbox._held_bytes <= 9_000 + 500  # a batch's head is not asked for beforehand
+        assert 0 <= outbox._kept_bytes <= 9_000 + 500  # a batch's head is not asked for beforehand
     while outbox.waiting:
         outbox.take()
     outbox.acknowledge(2**63)
-    assert (outbox._held_bytes, outbox._window_bytes) == (0, 0)
+    assert (outbox._kept_bytes, outbox._window_bytes) == (0, 0)

@@ -17,7 +17,7 @@ from coalmine_router.proxy.caller import Caller
 from coalmine_router.proxy.copy_plan import CopyPlan
 from coalmine_router.proxy.exchange import Exchange, begin_trace
 from coalmine_router.proxy.forward import TIMEOUT_S_MAX, Attempt, Outcome
-from coalmine_router.proxy.report import bodies_of, report_of, uncopied
+from coalmine_router.proxy.report import bodies_of, report_of, why_uncopied
 from coalmine_router.proxy.routing import BoundVariant, Routing, routing_of
 from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
 
@@ -102,7 +102,7 @@ class Way:
     ) -> "Way":
         where: Any = NamedAddress(address)
         made = Attempt(self.bound(variant), where, span_id, at[0], 1.0, at[1], code, message)
-        self.exchange.calls(made)
+        self.exchange.add_attempt(made)
         return self
 
     def shadowed(self, *shadows: str) -> "Way":
@@ -345,7 +345,7 @@ def test_a_request_that_shadows_want_carries_bodies_and_metadata() -> None:
 )
 def test_a_drawn_request_without_bodies_says_why(outcome: Outcome, why: str) -> None:
     way = Way().assigned().called().shadowed("int8")
-    assert uncopied(way.exchange, outcome) == why
+    assert why_uncopied(way.exchange, outcome) == why
     assert report_bodies(way.report(outcome)) == (why == "")
     assert way.report(outcome).uncopied == why
     assert list(way.report(outcome).shadows) == ["int8"]
