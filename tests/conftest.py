@@ -2,12 +2,14 @@
 
 import logging
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import settings
 
 from coalmine.process.log import LogHandler
 from tests import needs
+from tests.doubles.certificates import Authority
 
 # How long an example takes says how busy the machine is, not whether it is right.
 settings.register_profile("coalmine", deadline=None)
@@ -21,6 +23,11 @@ def pytest_configure(config: pytest.Config) -> None:
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
     needs.check(item)
+
+
+@pytest.fixture
+def authority(tmp_path: Path) -> Authority:
+    return Authority(tmp_path / "certs")
 
 
 @pytest.fixture(autouse=True)

@@ -1,6 +1,8 @@
 """A certificate authority for tests: it signs certificates for loopback, and for callers."""
 
+import asyncio
 import ipaddress
+import ssl
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -100,6 +102,13 @@ class Authority:
 def serial_of(pem: bytes) -> int:
     """Return the number that tells a certificate from every other."""
     return x509.load_pem_x509_certificate(pem).serial_number
+
+
+async def shown_serial(address: str) -> int:
+    """Return the serial of the certificate that a new connection is shown."""
+    host, _, port = address.rpartition(":")
+    pem = await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))
+    return serial_of(pem.encode())
 
 
 def _name(common: str) -> x509.Name:

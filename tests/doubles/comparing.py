@@ -3,7 +3,6 @@
 What is compared is a word: real processes import this module as well, so it stays light.
 """
 
-import asyncio
 import os
 import random
 import signal
@@ -17,6 +16,7 @@ from coalmine_router.observer.comparison.compare_worker import JobAnswer
 from coalmine_router.observer.comparison.comparer import Comparer, ComparerLimits
 from coalmine_router.observer.comparison.worker_process import CompareWorker, WorkerLost
 from tests.doubles.clock import HandClock
+from tests.doubles.running import running
 
 Pool = Comparer["Words", str]
 
@@ -108,10 +108,5 @@ async def comparing(
         processes_max=processes_max,
         limits=limits,
     )
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(pool.run())
-        await asyncio.sleep(0)  # run begins
-        try:
-            yield pool
-        finally:
-            task.cancel()
+    async with running(pool.run()):
+        yield pool

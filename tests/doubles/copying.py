@@ -1,6 +1,5 @@
 """Copies that run for real, on a table that a test makes, with what became of each written down."""
 
-import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -20,6 +19,7 @@ from coalmine_router.observer.totals import LaneKey, LaneTotals
 from coalmine_router.table import RouteTable
 from tests.doubles.backends_rig import reaching
 from tests.doubles.reports import router_config, settings
+from tests.doubles.running import running
 from tests.doubles.waiting import eventually
 
 
@@ -115,20 +115,9 @@ async def copying(
             limits=limits,
         )
         rig = Copying(copies, config.table(), backends, answered=answered, given_up=given_up)
-        async with _running(copies):
+        async with running(copies.run()):
             yield rig
         rig.check()
-
-
-@asynccontextmanager
-async def _running(copies: CopySender) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(copies.run())
-        await asyncio.sleep(0)  # run begins
-        try:
-            yield
-        finally:
-            task.cancel()
 
 
 _numbers = itertools.count(1)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
+from opentelemetry.sdk.trace import ReadableSpan
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.spans.span_exporter import exporters_for
@@ -29,6 +29,7 @@ from tests.doubles.observed_requests import (
     mismatch,
 )
 from tests.doubles.reports import STARTED_NS, report
+from tests.doubles.span_list import SpanList
 
 ROUTER = Resource({"service.name": "coalmine-router"})
 SERVER = Resource({"service.name": "coalmine-server"})
@@ -129,14 +130,6 @@ def change(tipped_by: PairResult, trace_id: bytes) -> VerdictChange:
     )
 
 
-class _Kept(SpanProcessor):
-    def __init__(self) -> None:
-        self.spans: list[ReadableSpan] = []
-
-    def on_end(self, span: ReadableSpan) -> None:
-        self.spans.append(span)
-
-
 def export(folder: Path) -> dict[str, str]:
     """Write all traces to `folder`/router and `folder`/server; return what is told, by trace id."""
     made = requests()
@@ -165,7 +158,7 @@ def trace_id(span: ReadableSpan) -> str:
 
 
 def served(made: Mapping[str, ObservedRequest]) -> Iterable[ReadableSpan]:
-    kept = _Kept()
+    kept = SpanList()
     spans = ServerSpans(
         SERVER, kept, sampler=HeadSampler(1.0, parent_based=True), rng=random.Random(1)
     )

@@ -1,8 +1,13 @@
-"""What the C library's allocator has given out in this process: gRPC's core is among its takers."""
+"""This process's memory: what it holds, and what the C library's allocator has given out of it.
+
+The core of gRPC is among those who take from that allocator.
+"""
 
 import ctypes
 import gc
+import os
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Final
 
 _FIELDS: Final = (
@@ -27,6 +32,12 @@ def in_use_bytes() -> int:
     ask.restype = _Info
     info = ask()
     return int(info.uordblks) + int(info.hblkhd)
+
+
+def resident_bytes() -> int:
+    """Return how much of the machine's memory this process holds."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 async def left_by_each(

@@ -23,6 +23,7 @@ from coalmine_router.observer.output.span_writer import NoSpans, SpanSink
 from coalmine_router.observer.plane import ObserverPlane, Surroundings
 from tests.doubles.backends_rig import reaching
 from tests.doubles.reports import settings
+from tests.doubles.running import running
 
 
 @dataclass
@@ -122,20 +123,9 @@ async def observing(
         pb_grpc.add_ReportsServicer_to_server(plane.servicer(), server)
         try:
             await plane.open()
-            async with _running(plane), client:
+            async with running(plane.run()), client:
                 await server.start()
                 yield Observing(plane, config, registry, pb_grpc.ReportsStub(client))
         finally:
             await server.stop(None)
             await plane.close()
-
-
-@asynccontextmanager
-async def _running(plane: ObserverPlane) -> AsyncIterator[None]:
-    async with asyncio.TaskGroup() as tasks:
-        task = tasks.create_task(plane.run())
-        await asyncio.sleep(0)  # run begins
-        try:
-            yield
-        finally:
-            task.cancel()

@@ -27,11 +27,6 @@ def models(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "certs")
-
-
-@pytest.fixture
 def tokens(tmp_path: Path) -> Path:
     return write_tokens(tmp_path / "tokens.yaml", "viewer", "caller", "operator")
 

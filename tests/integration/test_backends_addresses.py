@@ -5,18 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.process.addresses import bound_address, reserve
 from coalmine_router.backends.resolve import SystemNames
 from coalmine_router.table import Backend
 from tests.doubles.backends_rig import NamesByHand, alive, called, picked, table
 from tests.doubles.dns_server import DnsServer
 from tests.doubles.oip_backend import Answer, OipBackend
+from tests.doubles.split_route import closed_port
 from tests.doubles.waiting import eventually
-
-
-def closed_port() -> str:
-    with reserve("127.0.0.1:0", shared=False) as held:
-        return bound_address(held)
 
 
 def port_of(backend: OipBackend) -> int:

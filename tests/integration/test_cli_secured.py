@@ -26,11 +26,6 @@ VERBS = [
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "certs")
-
-
-@pytest.fixture
 def control() -> FakeControl:
     found = FakeControl()
     made_well(found.answers["GetRoute"])

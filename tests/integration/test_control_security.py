@@ -34,11 +34,6 @@ async def backend() -> AsyncIterator[OipBackend]:
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "certs")
-
-
-@pytest.fixture
 def tokens(tmp_path: Path) -> Path:
     return write_tokens(tmp_path / "tokens.yaml", *EVERYBODY)
 

@@ -2,26 +2,20 @@
 
 import asyncio
 
-import numpy as np
-
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.observer.copies.copy_limits import CopyLimits
 from tests.doubles.backend_process import BackendProcess, backend_process
 from tests.doubles.copying import Copying, copied_config, copying
+from tests.doubles.digit_reports import LOGITS, REQUEST, RESPONSE
 from tests.doubles.oip_backend import (
     Answer,
     OipBackend,
     answering,
     hanging,
-    request_body,
-    response_body,
 )
 from tests.doubles.reports import UNUSED, report
 from tests.doubles.waiting import eventually
 
-LOGITS = np.array([[0.1, 0.7, 0.2]], dtype=np.float32)
-REQUEST = request_body("digits", pixels=np.zeros((1, 4), np.float32))
-RESPONSE = response_body(logits=LOGITS)
 SHADOWS = ("canary", "dying", "slow", "well")
 LIMITS = CopyLimits(queue_copies_max=16)
 REQUESTS = 400

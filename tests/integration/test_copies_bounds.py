@@ -14,28 +14,20 @@ from coalmine_router.observer.copies.reach import MOMENT_NS
 from coalmine_router.observer.observed_request import Copy
 from tests.doubles.clock import HandClock
 from tests.doubles.copying import Copying, copied_config, copying
+from tests.doubles.digit_reports import LOGITS, REQUEST, RESPONSE, shadowed
 from tests.doubles.oip_backend import (
     Answer,
     OipBackend,
     Seen,
     answering,
     hanging,
-    request_body,
-    response_body,
 )
 from tests.doubles.reports import UNUSED, report
 from tests.doubles.split_route import closed_port
 from tests.doubles.waiting import eventually
 
-LOGITS = np.array([[0.1, 0.7, 0.2]], dtype=np.float32)
-REQUEST = request_body("digits", pixels=np.zeros((1, 4), np.float32))
-RESPONSE = response_body(logits=LOGITS)
 BOTH = ["canary", "int8"]
 SECOND_NS = 10**9
-
-
-def copied(*variants: str, **fields: Any) -> pb.Report:
-    return report(REQUEST, RESPONSE, shadows=variants or ["canary"], **fields)
 
 
 async def test_a_shadow_that_hangs_holds_up_no_other_and_is_bounded() -> None:
@@ -45,10 +37,10 @@ async def test_a_shadow_that_hangs_holds_up_no_other_and_is_bounded() -> None:
         config = copied_config(stable=UNUSED, canary=hung.address, int8=well.address, route=two)
         async with copying(config, limits=limits) as rig:
             # A copy is taken from its queue as soon as a worker runs, so the calls come first.
-            rig.offer(*(copied(*BOTH) for _ in range(2)))
+            rig.offer(*(shadowed(*BOTH) for _ in range(2)))
             await hung.wait_seen(2)
             for _ in range(10):
-                rig.offer(copied(*BOTH))
+                rig.offer(shadowed(*BOTH))
                 await eventually(lambda: rig.totals("int8").sent == rig.totals("int8").offered)
             assert len(hung.seen) == 2
             rig.check()
@@ -69,9 +61,9 @@ async def test_a_model_that_hangs_holds_up_no_other_on_its_own_backend() -> None
     async with OipBackend(script, options=few) as backend:
         config = copied_config(stable=UNUSED, canary=backend.address, int8=backend.address)
         async with copying(config) as rig:
-            rig.offer(*(copied("canary") for _ in range(32)))
+            rig.offer(*(shadowed("canary") for _ in range(32)))
             await backend.wait_seen(32)
-            rig.offer(*(copied("int8") for _ in range(100)))
+            rig.offer(*(shadowed("int8") for _ in range(100)))
             await rig.ended(100)
             assert (rig.totals("int8").answered, rig.totals().under_way) == (100, 32)
 
@@ -82,7 +74,7 @@ async def test_a_copy_that_waited_too_long_is_given_up_unsent() -> None:
     async with OipBackend(lambda _: Answer(RESPONSE, until=until)) as shadow:
         config = copied_config(stable=UNUSED, canary=shadow.address, route=one)
         async with copying(config, clock=clock) as rig:
-            rig.offer(copied(), copied())
+            rig.offer(shadowed(), shadowed())
             await shadow.wait_seen(1)
             clock.now_ns += 31 * SECOND_NS
             until.set()
@@ -95,7 +87,7 @@ async def test_a_hung_shadow_is_given_up_at_its_deadline() -> None:
     async with OipBackend(hanging()) as hung:
         config = copied_config(stable=UNUSED, canary=hung.address, route={"timeout": "50ms"})
         async with copying(config) as rig:
-            rig.offer(copied())
+            rig.offer(shadowed())
             await rig.ended(1)
     assert (rig.codes, rig.totals().timed_out) == (["DEADLINE_EXCEEDED"], 1)
 
@@ -142,7 +134,7 @@ async def test_calls_over_the_rate_are_dropped_and_counted() -> None:
         config = copied_config(stable=UNUSED, canary=shadow.address, route=slow)
         async with copying(config, clock=clock) as rig:
             for number in range(1, 101):
-                rig.offer(copied())
+                rig.offer(shadowed())
                 await rig.ended(number)
                 clock.now_ns += SECOND_NS // 50
         assert len(shadow.seen) == 20
@@ -154,7 +146,7 @@ async def test_a_dead_shadow_is_not_called_and_gets_copies_when_it_is_back() -> 
     config = copied_config(stable=UNUSED, canary=address)
     async with copying(config, clock=clock) as rig:
         clock.now_ns += MOMENT_NS
-        rig.offer(*(copied() for _ in range(50)))
+        rig.offer(*(shadowed() for _ in range(50)))
         await rig.ended(50)
         assert rig.dropped() == {"no_address": 50}
         assert rig.totals().circuit == "closed"
@@ -162,7 +154,7 @@ async def test_a_dead_shadow_is_not_called_and_gets_copies_when_it_is_back() -> 
             await rig.backends.wait_until(
                 lambda: rig.backends.endpoints("digits", "canary").is_ready, 10
             )
-            rig.offer(copied())
+            rig.offer(shadowed())
             await rig.ended(51)
             assert rig.codes == ["OK"]
 
@@ -171,7 +163,7 @@ async def test_who_has_just_lost_its_last_address_is_waited_for() -> None:
     address = closed_port()
     config = copied_config(stable=UNUSED, canary=address)
     async with copying(config, clock=HandClock()) as rig:
-        rig.offer(*(copied() for _ in range(100)))
+        rig.offer(*(shadowed() for _ in range(100)))
         await eventually(lambda: rig.totals().under_way == 32)
         async with OipBackend(answering(logits=LOGITS), address=address):
             await rig.ended(100)
@@ -182,7 +174,7 @@ async def test_who_is_not_back_in_a_moment_is_not_waited_for_any_longer() -> Non
     config = copied_config(stable=UNUSED, canary=closed_port())
     async with copying(config) as rig:
         began = time.monotonic()
-        rig.offer(*(copied() for _ in range(100)))
+        rig.offer(*(shadowed() for _ in range(100)))
         await rig.ended(100)
         took_s = time.monotonic() - began
     assert rig.dropped() == {"no_address": 100}
@@ -195,7 +187,7 @@ async def test_an_open_circuit_lets_go_of_what_waits_until_it_is_tried_again() -
     async with OipBackend(hanging()) as hung:
         config = copied_config(stable=UNUSED, canary=hung.address, route=two)
         async with copying(config, rules=rules) as rig:
-            rig.offer(*(copied() for _ in range(100)))
+            rig.offer(*(shadowed() for _ in range(100)))
             await rig.ended(100)
             assert rig.totals().circuit == "open"
             assert set(rig.dropped()) == {"circuit_open"}
@@ -204,7 +196,7 @@ async def test_an_open_circuit_lets_go_of_what_waits_until_it_is_tried_again() -
             await rig.backends.wait_until(
                 lambda: rig.backends.endpoints("digits", "canary").is_ready, 10
             )
-            rig.offer(copied())
+            rig.offer(shadowed())
             await rig.ended(101)
             assert (rig.codes[-1], rig.totals().circuit) == ("OK", "closed")
 
@@ -214,7 +206,7 @@ async def test_memory_is_bounded_over_all_lanes_and_shared_bodies_count_once() -
     async with OipBackend(hanging()) as hung:
         config = copied_config(stable=UNUSED, canary=hung.address, int8=hung.address, shares=BOTH)
         async with copying(config, limits=CopyLimits(room_bytes_max=3 * size)) as rig:
-            rig.offer(*(copied(*BOTH) for _ in range(5)))
+            rig.offer(*(shadowed(*BOTH) for _ in range(5)))
             assert (rig.dropped(), rig.dropped("int8")) == ({"no_room": 2}, {"no_room": 2})
             assert rig.copies._room.bytes == 3 * size
     assert rig.copies._room.bytes == 0
@@ -226,10 +218,10 @@ async def test_an_answer_that_can_not_wait_for_a_slower_copy_is_let_go_and_says_
     async with OipBackend(hanging()) as hung, OipBackend(large) as well:
         config = copied_config(stable=UNUSED, canary=hung.address, int8=well.address, shares=BOTH)
         async with copying(config, limits=CopyLimits(room_bytes_max=2 * size)) as rig:
-            rig.offer(copied(*BOTH))
+            rig.offer(shadowed(*BOTH))
             await rig.ended(1)
             assert rig.codes == ["RESOURCE_EXHAUSTED"]
-            rig.offer(copied("int8"))
+            rig.offer(shadowed("int8"))
             await rig.ended(2)
             assert rig.codes == ["RESOURCE_EXHAUSTED", "OK"]
 
@@ -239,7 +231,7 @@ async def test_lanes_that_the_table_no_longer_draws_for_are_let_go_once_idle() -
     async with OipBackend(lambda _: Answer(RESPONSE, until=until)) as shadow:
         config = copied_config(stable=UNUSED, canary=shadow.address)
         async with copying(config) as rig:
-            rig.offer(copied())
+            rig.offer(shadowed())
             await shadow.wait_seen(1)
             rig.copies.follow(
                 rig.table.replacing(rig.table.route("digits").with_shadow("canary", 0))
@@ -248,7 +240,7 @@ async def test_lanes_that_the_table_no_longer_draws_for_are_let_go_once_idle() -
             until.set()
             await eventually(lambda: not rig.copies._callers)
             assert not rig.copies._lanes
-            rig.offer(copied())
+            rig.offer(shadowed())
             await rig.ended(2)
     assert (rig.codes, rig.totals().answered) == (["OK", "OK"], 2)
 
@@ -265,7 +257,7 @@ async def test_who_is_told_may_fail_without_harm_to_the_next() -> None:
             raise RuntimeError("a bug")
 
         rig.copies._answered = rig.copies._given_up = fails
-        rig.offer(copied(), copied("gone"), copied())
+        rig.offer(shadowed(), shadowed("gone"), shadowed())
         await rig.copies.settled()
         assert len(told) == 3
         rig.given_up += told[:1]
@@ -279,7 +271,7 @@ async def test_it_is_settled_once_the_last_copy_has_come_to_its_end() -> None:
         copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig,
     ):
         await rig.copies.settled()
-        rig.offer(copied())
+        rig.offer(shadowed())
         await shadow.wait_seen(1)
         settled = asyncio.ensure_future(rig.copies.settled())
         await asyncio.sleep(0)
@@ -293,7 +285,7 @@ async def test_before_it_runs_and_after_it_has_stopped_copies_are_given_up() -> 
     async with OipBackend(answering(logits=LOGITS)) as shadow:
         async with copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig:
             kept: Copying = rig
-        kept.offer(copied())
+        kept.offer(shadowed())
         await kept.copies.settled()
         kept.check()
         assert shadow.seen == []

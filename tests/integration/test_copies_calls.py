@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 from structlog.testing import capture_logs
 
-from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.config.file import BackendTlsConfig, RouterConfig
 from coalmine_router.table import Match, Route, RouteTable, Variant
 from tests.doubles.backends_rig import NamesByHand
@@ -19,28 +18,18 @@ from tests.doubles.certificates import Authority
 from tests.doubles.clock import HandClock
 from tests.doubles.closing_backend import ClosingBackend
 from tests.doubles.copying import copied_config, copying
+from tests.doubles.digit_reports import LOGITS, REQUEST, RESPONSE, shadowed
 from tests.doubles.oip_backend import (
     INFER,
     Answer,
     OipBackend,
     answering,
     failing,
-    request_body,
-    response_body,
 )
 from tests.doubles.raw_backend import RawBackend, status
 from tests.doubles.reports import UNUSED, report
 from tests.doubles.split_route import closed_port
 from tests.doubles.tls_server import TlsServer
-
-PIXELS = np.arange(4, dtype=np.float32).reshape(1, 4)
-LOGITS = np.array([[0.1, 0.7, 0.2]], dtype=np.float32)
-REQUEST = request_body("digits", request_id="r-1", pixels=PIXELS)
-RESPONSE = response_body(logits=LOGITS)
-
-
-def shadowed(**fields: Any) -> pb.Report:
-    return report(REQUEST, RESPONSE, shadows=["canary"], **fields)
 
 
 def with_token(config: RouterConfig, file: Path) -> RouterConfig:

@@ -17,6 +17,7 @@ from coalmine_server.signature import Signature, TensorSpec
 from coalmine_server.wire.inputs import check_request
 from coalmine_server.wire.requests import read_infer
 from tests.doubles.mutations import mutated, valid_requests
+from tests.doubles.native_memory import resident_bytes
 from tests.doubles.server_rig import ServerRig, serving
 from tests.models import Linear, Words, config, write_model
 
@@ -175,8 +176,3 @@ async def sent(rig: ServerRig, requests: Iterator[bytes]) -> Counter[grpc.Status
         for _ in range(AT_ONCE):
             group.create_task(send())
     return codes
-
-
-def resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")

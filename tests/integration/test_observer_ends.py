@@ -15,34 +15,27 @@ from coalmine import telemetry as t
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.comparison.comparer import ComparerLimits
+from tests.doubles.digit_reports import LOGITS, REQUEST, RESPONSE
 from tests.doubles.observing import Observing, observing
-from tests.doubles.oip_backend import Answer, OipBackend, answering, request_body, response_body
+from tests.doubles.oip_backend import Answer, OipBackend, answering
 from tests.doubles.reports import UNUSED, report, router_config
+from tests.doubles.span_list import SpanList
 from tests.doubles.waiting import eventually
 
-LOGITS = np.array([[0.1, 0.7, 0.2]], np.float32)
-REQUEST = request_body("digits", pixels=np.zeros((1, 4), np.float32))
-RESPONSE = response_body(logits=LOGITS)
 MISMATCH = "compare canary: mismatch"
 WRONG = answering(logits=LOGITS + np.float32(0.5))
 
 
-class Watching:
+class Watching(SpanList):
     """Takes spans, and calls `at` with each as it comes."""
 
     def __init__(self, at: Callable[[ReadableSpan], None]) -> None:
-        self.spans: list[ReadableSpan] = []
+        super().__init__()
         self._at = at
 
     def on_end(self, span: ReadableSpan) -> None:
-        self.spans.append(span)
+        super().on_end(span)
         self._at(span)
-
-    def totals(self) -> dict[str, int]:
-        return {}
-
-    def trouble(self) -> str:
-        return ""
 
     def named(self, name: str) -> list[ReadableSpan]:
         return [each for each in self.spans if each.name == name]

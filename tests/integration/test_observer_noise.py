@@ -6,16 +6,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import grpc
-import numpy as np
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
+from tests.doubles.digit_reports import LOGITS, REQUEST
 from tests.doubles.observing import Observing, observing
-from tests.doubles.oip_backend import Answer, OipBackend, Seen, request_body, response_body
+from tests.doubles.oip_backend import Answer, OipBackend, Seen, response_body
 from tests.doubles.reports import report, router_config
 
-REQUEST = request_body("digits", pixels=np.zeros((1, 4), np.float32))
-LOGITS = np.array([[0.1, 0.7, 0.2]], np.float32)
 BATCH = 40
 # Of requests that come together, one moment is counted: 20 ms of this machine's own time.
 MOMENTS = 25

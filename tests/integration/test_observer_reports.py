@@ -10,24 +10,15 @@ import pytest
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import NotFound
 from coalmine.inference import inference_pb2 as oip
+from tests.doubles.digit_reports import LOGITS, REQUEST, shadowed
 from tests.doubles.observing import observing
 from tests.doubles.oip_backend import (
     OipBackend,
     answering,
     failing,
-    request_body,
     response_body,
 )
 from tests.doubles.reports import UNUSED, report, router_config
-
-PIXELS = np.arange(4, dtype=np.float32).reshape(1, 4)
-LOGITS = np.array([[0.1, 0.7, 0.2]], dtype=np.float32)
-REQUEST = request_body("digits", request_id="r-1", pixels=PIXELS)
-RESPONSE = response_body(logits=LOGITS)
-
-
-def shadowed(**fields: Any) -> pb.Report:
-    return report(REQUEST, RESPONSE, shadows=["canary"], **fields)
 
 
 async def test_a_difference_is_counted_by_pair_and_output_and_kept_with_its_bodies(

@@ -14,7 +14,6 @@ from typing import Any
 import grpc
 import numpy as np
 import pytest
-from opentelemetry.sdk.trace import ReadableSpan
 from structlog.testing import capture_logs
 
 from coalmine import telemetry as t
@@ -30,6 +29,7 @@ from tests.doubles.oip_backend import (
     response_body,
 )
 from tests.doubles.reports import UNUSED, report, router_config
+from tests.doubles.span_list import SpanList
 from tests.doubles.waiting import eventually
 
 SECRET = b"hunter2"
@@ -47,22 +47,13 @@ class Quoting(OwnRule):
         raise ValueError(f"no number: {reference.ravel()[0]!r}, {candidate.ravel()[0]!r}")
 
 
-class Written:
+class Written(SpanList):
     """Everything that was written: files, log lines, spans."""
 
     def __init__(self, folder: Path) -> None:
+        super().__init__()
         self.folder = folder
         self.logs: list[Any] = []
-        self.spans: list[ReadableSpan] = []
-
-    def on_end(self, span: ReadableSpan) -> None:
-        self.spans.append(span)
-
-    def totals(self) -> dict[str, int]:
-        return {}
-
-    def trouble(self) -> str:
-        return ""
 
     def files(self) -> dict[str, bytes]:
         """Return what is on the disk, by the files' names."""

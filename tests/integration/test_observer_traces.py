@@ -14,6 +14,7 @@ from coalmine import telemetry as t
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.spans.span_export import CountedSpans
 from coalmine_router.observer.copies.copy_limits import CopyLimits
+from tests.doubles.digit_reports import LOGITS, REQUEST, RESPONSE, shadowed
 from tests.doubles.observing import Observing, observing
 from tests.doubles.oip_backend import (
     INFER,
@@ -23,7 +24,6 @@ from tests.doubles.oip_backend import (
     answering,
     failing,
     hanging,
-    request_body,
     response_body,
 )
 from tests.doubles.otlp_receiver import OtlpReceiver, ReceivedSpan
@@ -31,15 +31,7 @@ from tests.doubles.reports import STARTED_NS, UNUSED, report, router_config
 from tests.doubles.waiting import eventually
 
 MISMATCH = "compare canary: mismatch"
-PIXELS = np.arange(4, dtype=np.float32).reshape(1, 4)
-LOGITS = np.array([[0.1, 0.7, 0.2]], dtype=np.float32)
 OTHER = np.array([[0.1, 0.5, 0.2]], dtype=np.float32)
-REQUEST = request_body("digits", request_id="r-1", pixels=PIXELS)
-RESPONSE = response_body(logits=LOGITS)
-
-
-def shadowed(*, sampled: bool = True) -> pb.Report:
-    return report(REQUEST, RESPONSE, shadows=["canary"], sampled=sampled)
 
 
 @contextmanager

@@ -6,13 +6,12 @@ from typing import Any
 import numpy as np
 
 from coalmine.control.v1 import control_pb2 as pb
+from tests.doubles.digit_reports import LOGITS, REQUEST
 from tests.doubles.observing import Observing, observing
-from tests.doubles.oip_backend import Answer, OipBackend, request_body, response_body
+from tests.doubles.oip_backend import Answer, OipBackend, response_body
 from tests.doubles.reports import UNUSED, report, router_config
 from tests.doubles.waiting import eventually
 
-LOGITS = np.array([[0.1, 0.7, 0.2]], dtype=np.float32)
-REQUEST = request_body("digits", pixels=np.zeros((1, 4), np.float32))
 PAIR = {"route": "digits", "reference": "stable", "candidate": "canary"}
 BATCH = 60
 

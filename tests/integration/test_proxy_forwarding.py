@@ -23,7 +23,6 @@ from opentelemetry.trace import (
 )
 
 from coalmine.inference import inference_pb2 as oip
-from coalmine.process.addresses import bound_address, reserve
 from coalmine_router.backends.intervals import Intervals
 from coalmine_router.channels import COPY_BYTES_MAX
 from coalmine_router.proxy.forward import Attempt, forward
@@ -50,6 +49,7 @@ from tests.doubles.oip_backend import (
     response_body,
 )
 from tests.doubles.proxy_rig import ProxyRig
+from tests.doubles.split_route import closed_port
 from tests.doubles.tls_server import TlsServer
 
 PIXELS = np.ones((1, 4), np.float32)
@@ -83,11 +83,6 @@ def table(
     )
     backends = (Backend("blue", (address,)), Backend("green", (canary or address,)))
     return RouteTable(revision, backends, (route,))
-
-
-def closed_port() -> str:
-    with reserve("127.0.0.1:0", shared=False) as held:
-        return bound_address(held)
 
 
 async def failure(

@@ -36,11 +36,6 @@ class NoReach:
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "certs")
-
-
-@pytest.fixture
 def tokens(tmp_path: Path) -> Path:
     return write_tokens(tmp_path / "tokens.yaml", "viewer", "proxy")
 

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from coalmine.inference import SERVICE
 from coalmine.process.answer_gate import AnswerGate
 from coalmine_router.proxy.listener import METADATA_BYTES_MAX, DataListener, ListenerSettings
 from tests.doubles.callers import bearer, outcome, write_tokens
-from tests.doubles.certificates import Authority, serial_of
+from tests.doubles.certificates import Authority, serial_of, shown_serial
 
 INFER = f"/{SERVICE}/ModelInfer"
 OTHER = "/shop.Cart/Add"
@@ -55,11 +54,6 @@ async def opened(routes: Routes, **settings: Any) -> AsyncIterator[str]:
         finally:
             await door.close(1.0, AnswerGate(), lambda: None)
             following.cancel()
-
-
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "certs")
 
 
 @pytest.fixture
@@ -182,12 +176,6 @@ async def test_a_new_certificate_is_shown_to_new_connections(authority: Authorit
         first = await shown_serial(address)
         authority.server()
         assert await shown_serial(address) == serial_of(pair.cert.read_bytes()) != first
-
-
-async def shown_serial(address: str) -> int:
-    host, _, port = address.rpartition(":")
-    pem = await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))
-    return serial_of(pem.encode())
 
 
 async def test_listening_to_others_in_plaintext_is_said() -> None:

@@ -1,7 +1,6 @@
 """TLS, tokens and the admin listener of a server in this process."""
 
 import asyncio
-import ssl
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from coalmine_client import AsyncClient, Client, Tls
 from coalmine_server.app import Process
 from coalmine_server.config import ServerConfig
 from tests.doubles.callers import bearer, outcome, refusal, write_tokens
-from tests.doubles.certificates import Authority, Pair, serial_of
+from tests.doubles.certificates import Authority, Pair, serial_of, shown_serial
 from tests.doubles.server_rig import OPTIONS, ServerRig, infer_request, pixels, serving
 from tests.models import Linear, Slow, config, write_model
 
@@ -32,11 +31,6 @@ def models(tmp_path: Path) -> Path:
     return tmp_path / "models"
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path / "certs")
-
-
 def client(address: str, authority: Authority, pair: Pair | None = None) -> AsyncClient:
     cert, key = (None, None) if pair is None else (pair.cert, pair.key)
     return AsyncClient(address, tls=Tls(authority.ca, cert, key))
@@ -45,13 +39,6 @@ def client(address: str, authority: Authority, pair: Pair | None = None) -> Asyn
 def open_channel(address: str, authority: Authority) -> grpc.aio.Channel:
     credentials = grpc.ssl_channel_credentials(authority.ca.read_bytes())
     return grpc.aio.secure_channel(address, credentials, options=OPTIONS)
-
-
-async def shown_serial(address: str) -> int:
-    """Return the serial of the certificate that a new connection is shown."""
-    host, _, port = address.rpartition(":")
-    pem = await asyncio.to_thread(ssl.get_server_certificate, (host, int(port)))
-    return serial_of(pem.encode())
 
 
 # ---------------------------------------------------------------- TLS

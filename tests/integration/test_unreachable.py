@@ -13,11 +13,6 @@ from tests.doubles.tls_server import TlsServer
 MAX = 160
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
 async def refusal(address: str, ca: bytes) -> str:
     """Return why a call to an address can't be made, by one who trusts `ca`."""
     credentials = grpc.ssl_channel_credentials(ca)

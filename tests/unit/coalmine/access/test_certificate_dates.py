@@ -24,11 +24,6 @@ DAY_NS = 24 * 3600 * 1_000_000_000
 
 
 @pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
-@pytest.fixture
 def clock() -> HandClock:
     return HandClock(time.time_ns())
 

@@ -12,11 +12,6 @@ from coalmine.errors import StartError
 from tests.doubles.certificates import Authority
 
 
-@pytest.fixture
-def authority(tmp_path: Path) -> Authority:
-    return Authority(tmp_path)
-
-
 def refused(files: TlsFiles) -> str:
     with pytest.raises(StartError) as caught:
         server_credentials(files)

@@ -1,9 +1,7 @@
 import gc
 import io
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,6 +16,7 @@ from coalmine.tensors import Array, numpy_dtype
 from coalmine_server.runtime.program import Program
 from coalmine_server.runtime.torchscript import TorchScript
 from coalmine_server.signature import Signature, TensorSpec
+from tests.doubles.native_memory import resident_bytes
 from tests.models import (
     IDENTITY_DATATYPES,
     Identity,
@@ -452,11 +451,6 @@ class Wide(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         answer: Tensor = self.layer(x)
         return answer
-
-
-def resident_bytes() -> int:
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 @pytest.fixture

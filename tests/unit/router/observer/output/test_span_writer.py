@@ -19,24 +19,9 @@ from tests.doubles.clock import HandClock
 from tests.doubles.evidence import FAIL
 from tests.doubles.observed_requests import MATCH, call, exchange, failed, found, mismatch
 from tests.doubles.reports import UNUSED, report, router_config, settings
+from tests.doubles.span_list import SpanList
 
 GONE = ComparedAnswer(code="INTERNAL", message="no digit in 'hunter2'")
-
-
-class SpanList:
-    """Keeps the spans that it is given."""
-
-    def __init__(self) -> None:
-        self.spans: list[ReadableSpan] = []
-
-    def on_end(self, span: ReadableSpan) -> None:
-        self.spans.append(span)
-
-    def totals(self) -> dict[str, int]:
-        return {}
-
-    def trouble(self) -> str:
-        return ""
 
 
 def told(of: ObservedRequest, **route: Any) -> list[ReadableSpan]:
