@@ -1,4 +1,4 @@
-"""How much is in flight, and whether one more may be. Pure."""
+"""Counts the requests in flight, and decides whether one more may come in. Pure."""
 
 from collections.abc import Sequence
 from types import TracebackType
@@ -8,7 +8,7 @@ from coalmine_router.table import Limits
 
 
 class TurnedAway(Overloaded):
-    """Too much is in flight; `reason` is the limit that is reached."""
+    """Too much is in flight. `reason` is the limit that was reached."""
 
     def __init__(self, reason: str, text: str) -> None:
         super().__init__(text)
@@ -16,11 +16,11 @@ class TurnedAway(Overloaded):
 
 
 class NotReached(Unavailable):
-    """Nobody can be called: of the backend, no address is known."""
+    """The router knows no address of the backend."""
 
 
 def reason_of(error: CoalmineError) -> str:
-    """Return why a request was turned away, as counts have it; "" where the request was wrong."""
+    """Return why a request was turned away, as counts name it; "" where the request was wrong."""
     if isinstance(error, TurnedAway):
         return error.reason
     return "not_ready" if isinstance(error, NotReached) else ""
@@ -29,7 +29,7 @@ def reason_of(error: CoalmineError) -> str:
 class Admission:
     """Requests and bytes in flight, of a route or of the whole proxy, and their limits.
 
-    `unread_bytes`, of the bytes, are of messages that somebody has yet to read.
+    `unread_bytes` is the part of the bytes in messages that their receiver has yet to read.
     """
 
     __slots__ = ("bytes", "in_flight", "limits", "of", "unread_bytes")
@@ -42,7 +42,7 @@ class Admission:
         self.unread_bytes = 0
 
     def admit(self, size: int) -> None:
-        """Let a request of `size` bytes in, until `release`. Raises TurnedAway."""
+        """Admit a request of `size` bytes, until `release`. Raises TurnedAway."""
         limits = self.limits
         if limits.in_flight_max and self.in_flight >= limits.in_flight_max:
             most = f"{limits.in_flight_max} requests are in flight, the most allowed"
@@ -53,21 +53,21 @@ class Admission:
         self.bytes += size
 
     def release(self, size: int) -> None:
-        """Take out a request that was let in."""
+        """Stop counting an admitted request."""
         self.in_flight -= 1
         self.bytes -= size
 
     def check_message(self, size: int) -> None:
         """Raise TurnedAway where a message to pass on doesn't fit beside others that are unread.
 
-        How large an answer is, nobody knows before: one that no other is beside always fits.
+        The size of an answer isn't known before. So an answer without others beside it always fits.
         """
         most = self.limits.bytes_max
         if most and self.unread_bytes and self.bytes + size > most:
             raise TurnedAway("bytes", f"{self._full()}; this message takes {size}")
 
     def count_unread(self, size: int) -> None:
-        """Count so many bytes more, or fewer, that somebody has yet to read."""
+        """Count `size` more bytes, or fewer, that their receiver has yet to read."""
         self.bytes += size
         self.unread_bytes += size
 
@@ -79,7 +79,7 @@ class Admission:
 class UnreadMessage:
     """A message that was passed on, counted until `release`. Raises TurnedAway.
 
-    `beside` it the request that it answers is kept as long, which was counted until now.
+    `beside` is the size of the request that it answers, which stays in memory as long.
     """
 
     __slots__ = ("_admissions", "_size")
@@ -92,7 +92,7 @@ class UnreadMessage:
         self._count(self._size)
 
     def release(self, _context: object = None) -> None:
-        """Count it no more: it was read, or its reader is gone."""
+        """Stop counting it: it was read, or its reader is gone."""
         self._count(-self._size)
 
     def _count(self, size: int) -> None:

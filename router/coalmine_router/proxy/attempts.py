@@ -1,4 +1,4 @@
-"""The calls that one request makes: the first, and where that fails at most one more."""
+"""The attempts of one request: a first call, and at most one more after a failure."""
 
 import random
 import time
@@ -16,7 +16,7 @@ _SILENT: Final = (_UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
 def start_first_attempt(exchange: Exchange, routed: RoutedRoute, address: Address) -> Attempt:
-    """Begin the first call, to the variant that the request was given, and return it."""
+    """Begin the first attempt, at the variant that the request was assigned, and return it."""
     bound = exchange.bound_variant()
     timeout_s = exchange.timeout_s
     if routed.route.fallback:
@@ -34,7 +34,7 @@ def start_second_attempt(
     outcome: Outcome,
     rng: random.Random,
 ) -> Attempt | None:
-    """Begin the call to make after one has failed, and return it; None: the failure stands."""
+    """Begin an attempt after a failed one, and return it; None: the failure stands."""
     found = _place_elsewhere(exchange, routed, failed, outcome)
     if found is None:
         return None
@@ -48,7 +48,7 @@ def start_second_attempt(
 
 
 def _first_timeout_s(exchange: Exchange, routed: RoutedRoute, bound: BoundVariant) -> float:
-    """Return the time for the first call: half of it, where stable could use the other half."""
+    """Return the time for the first attempt: half of it, where stable could use the other half."""
     now_s = exchange.began_ns // 10**9
     routed.budget.count(now_s)
     if bound is routed.stable or exchange.is_pinned or not routed.budget.has_left(now_s):
@@ -64,13 +64,13 @@ class _Place(NamedTuple):
 def _place_elsewhere(
     exchange: Exchange, routed: RoutedRoute, failed: Attempt, outcome: Outcome
 ) -> _Place | None:
-    # A status of the model's own is an answer; so is the beginning of one.
+    # A status of the model's own is an answer. So is the beginning of an answer.
     is_silent = outcome.code in _SILENT or outcome.is_unreadable
     if not is_silent or outcome.initial or exchange.left_s() <= 0:
         return None
     if not outcome.is_untouched:
         return _within_budget(exchange, routed, failed, outcome)
-    # The connection closed under it, and said that nobody had read it.
+    # The backend closed the connection, and said that it never looked at the call.
     other = failed.bound.endpoints.pick_other(failed.address)
     if other is None and failed.address.is_out_of_reach():
         found = _within_budget(exchange, routed, failed, outcome)
@@ -96,5 +96,5 @@ def _stable_address(routed: RoutedRoute, failed: Attempt, outcome: Outcome) -> A
     endpoints = routed.stable.endpoints
     if failed.bound is not routed.stable:
         return endpoints.pick() or endpoints.pick_any()
-    # Stable's own: another of its addresses, where one was found to be out of reach.
+    # A failed call to stable itself: take another of its addresses, if one was out of reach.
     return endpoints.pick_other(failed.address) if outcome.code is _UNAVAILABLE else None

@@ -1,13 +1,13 @@
-"""Choices in exact shares and random order. Pure but for chance, handed in.
+"""Draws choices in exact shares and random order. Pure but for chance, handed in.
 
-A permuted block holds each choice exactly as often as its share says: so shares are exact over
+A permuted block holds each choice exactly as often as its share demands. So shares are exact over
 every block, and the order can't alias with periodic traffic.
 """
 
 import math
 from collections.abc import Callable, Sequence
 
-# A number in [0, 1), each as likely: random.Random().random.
+# Returns a number in [0, 1), each as likely, like random.Random().random.
 Chance = Callable[[], float]
 
 

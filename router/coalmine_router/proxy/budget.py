@@ -1,4 +1,4 @@
-"""How many requests may be tried once more: a share of all, so that no storm begins. Pure."""
+"""The retry budget: a share of all requests may be tried once more, so no storm begins. Pure."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ _LEAST: Final = 3
 class RetryBudget:
     """Second attempts over ten seconds: a fifth of the requests, three at the least.
 
-    Times are whole seconds of a clock that doesn't go back.
+    Times are whole seconds of a monotonic clock.
     """
 
     __slots__ = ("_requests", "_retries", "_second")
@@ -27,20 +27,20 @@ class RetryBudget:
         self._requests[second % _SECONDS] += 1
 
     def has_left(self, second: int) -> bool:
-        """Return whether a request may be tried again now."""
+        """Return whether another second attempt is allowed now."""
         if second != self._second:
             self._turn(second)
         return sum(self._retries) < max(_LEAST, sum(self._requests) // _ONE_IN)
 
     def take(self, second: int) -> bool:
-        """Count a second attempt; return whether there may be one."""
+        """Take a second attempt from the budget; return whether there was one left."""
         if not self.has_left(second):
             return False
         self._retries[second % _SECONDS] += 1
         return True
 
     def _turn(self, second: int) -> None:
-        """Forget what is ten seconds old by now."""
+        """Forget counts that are ten seconds old by now."""
         for gone in range(max(self._second + 1, second - _SECONDS + 1), second + 1):
             self._requests[gone % _SECONDS] = self._retries[gone % _SECONDS] = 0
         self._second = second

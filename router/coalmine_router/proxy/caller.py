@@ -1,4 +1,4 @@
-"""What a caller sent beside the request: trace context, pin, metadata to pass on. Pure."""
+"""The metadata of a call: trace context, pin, and the pairs to pass on. Pure."""
 
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
@@ -25,17 +25,17 @@ class Caller(NamedTuple):
         return None
 
     def trace(self) -> Iterator[Pair]:
-        """Yield the caller's own trace context, for a call of which no span is made here."""
+        """Yield the caller's own trace context, for a call without a span of the router's."""
         parent = self.parent
         if parent is not None:
             yield TRACEPARENT, header(parent.trace_id, parent.span_id, sampled=parent.sampled)
 
 
 def caller_of(metadata: Iterable[Pair], *, drop_authorization: bool = False) -> Caller:
-    """Return what the metadata says. The traceparent is taken out: each hop writes its own.
+    """Return the caller by its metadata. It leaves out the traceparent: each hop writes its own.
 
-    So is the token, where it is the router's to read: nobody behind it may learn it. A tracestate
-    without a valid traceparent is of no trace, as W3C has it.
+    It also leaves out a token that is for the router: no backend may learn it. A tracestate
+    without a valid traceparent belongs to no trace, as W3C defines it.
     """
     parent, tracestate, pin = None, "", None
     kept: list[Pair] = []

@@ -1,4 +1,4 @@
-"""Who answers a request: the variant, by the route's policy, and the address, by its endpoints."""
+"""Chooses who answers a request: a variant by the route's policy, and one of its addresses."""
 
 from typing import Final
 
@@ -9,15 +9,15 @@ from coalmine_router.proxy.admission import NotReached
 from coalmine_router.proxy.exchange import Exchange
 from coalmine_router.proxy.routing import BoundVariant, RoutedRoute
 
-# By weight, in the one way or the other: what the two sides of an audit are.
+# Both choose by weight. An audit compares two sides that were chosen so.
 _SPLIT: Final = frozenset({pb.ASSIGNMENT_SPLIT, pb.ASSIGNMENT_STICKY})
 
 
 def assign_variant(exchange: Exchange, routed: RoutedRoute) -> Address:
-    """Note who is to answer, why, and who gets a copy; return who is called.
+    """Note the variant, the reason and the copies; return the address to call.
 
-    A variant that can't be reached is not ready: what the split gives it goes to stable. Raises
-    NotFound where the caller named another version, and the route is strict.
+    If the split or a key gives a variant that is not ready, stable stands in. Raises
+    NotFound where the caller named another version and the route is strict.
     """
     key = _sticky_key(exchange, routed) if routed.route.sticky else None
     variant, exchange.reason = routed.assigner.assign(exchange.caller.pin, key)
@@ -33,7 +33,7 @@ def assign_variant(exchange: Exchange, routed: RoutedRoute) -> Address:
 
 
 def pick_address(bound: BoundVariant) -> Address:
-    """Return the address to call, be it the least bad one. Raises NotReached."""
+    """Return the address to call, even the least bad one. Raises NotReached."""
     address = bound.endpoints.pick_any()
     if address is None:
         raise NotReached(f"variant '{bound.variant.name}': {bound.endpoints.trouble}")

@@ -1,7 +1,7 @@
-"""Which copies a request gets, beside the answer. Pure but for chance, handed in.
+"""Decides which copies a request gets. Pure but for chance, handed in.
 
-One draw decides on all of them: whoever has the smaller share gets requests that those with larger
-ones get too. So what is compared with each other was asked the same, as often as can be.
+One draw decides on all copies. A request drawn for a smaller share is also drawn for the larger
+ones. So variants that are compared with each other get the same requests as often as possible.
 """
 
 from typing import Final, NamedTuple
@@ -14,7 +14,7 @@ _NOISE: Final = "noise"
 
 
 class CopyPlan(NamedTuple):
-    """Who gets one: shadows; for an audit, a variant or ""; for noise, stable once more."""
+    """The copies of one request: shadows, the variant of an audit or "", and noise."""
 
     shadows: tuple[str, ...] = ()
     audit: str = ""
@@ -22,11 +22,11 @@ class CopyPlan(NamedTuple):
 
     @property
     def are_any(self) -> bool:
-        """Whether there is one."""
+        """Whether there is any copy."""
         return bool(self.shadows or self.audit or self.noise)
 
     def beside_stable(self) -> "CopyPlan":
-        """Return those that are left once stable answers instead of who had been chosen."""
+        """Return the copies that are left when stable stands in for the chosen variant."""
         return CopyPlan(tuple(name for name in self.shadows if name != STABLE), "", noise=False)
 
 
@@ -34,7 +34,7 @@ NO_COPIES: Final = CopyPlan()
 
 
 class CopyDraw:
-    """The copies of one route's requests, for as long as its policy stays the same."""
+    """Draws the copies of one route's requests, as long as its policy stays the same."""
 
     def __init__(self, route: Route, chance: Chance) -> None:
         shares = [
@@ -52,11 +52,11 @@ class CopyDraw:
         self._other = Block([1] * len(self._others), chance) if self._others else None
 
     def draw(self, answering: Variant, *, is_split: bool) -> CopyPlan:
-        """Return the copies of a request. No variant gets a copy of what it answers itself.
+        """Draw the copies of a request. No variant gets a copy of a request that it answers itself.
 
-        An audit goes to the other side of the split, where the request is of it and has one: from
-        another variant to stable, from stable to the others that have weight, in turn; none to who
-        gets the request as a shadow. Noise is stable's alone.
+        An audit of a split request goes to the other side of the split: from another variant to
+        stable, from stable to the others with weight, in turn. A variant that gets the request as
+        a shadow gets no audit. Only stable gets noise.
         """
         drawn = self._drawn[self._block.draw()]
         if not drawn:

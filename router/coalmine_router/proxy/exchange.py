@@ -1,4 +1,4 @@
-"""One request on its way through the proxy: what was learnt of it by the time it ended."""
+"""The record of one request on its way through the proxy, until it has ended."""
 
 import random
 import time
@@ -25,7 +25,7 @@ class Trace(NamedTuple):
 
 
 def begin_trace(caller: Caller, sampler: HeadSampler, rng: random.Random) -> Trace:
-    """Return new span ids, in the caller's trace where there is one, and take the head decision."""
+    """Return new span ids and the head sampler's decision, in the caller's trace if it has one."""
     bits = rng.getrandbits(256).to_bytes(32, "big")
     parent = caller.parent
     trace_id = parent.trace_id if parent else bits[16:]
@@ -33,15 +33,15 @@ def begin_trace(caller: Caller, sampler: HeadSampler, rng: random.Random) -> Tra
 
 
 class Exchange:
-    """A request, as far as it got. A stream is one exchange: all its messages count as one."""
+    """A request, as far as it has come. A stream with all its messages is one exchange."""
 
-    # What most requests never are is said here, not written again for each of them.
+    # Defaults on the class, for fields that most requests never set.
     timeout_s = 0.0
     model = ""
     # The version that the caller named, where a variant has another.
     version = ""
     routed: RoutedRoute | None = None
-    # Who answers, and why; where somebody else had been chosen, who and why.
+    # The variant that answers, with the reason; and the chosen one, where another stands in for it.
     bound: BoundVariant | None = None
     reason: "pb.Assignment.ValueType" = pb.ASSIGNMENT_UNSPECIFIED
     chosen: BoundVariant | None = None
@@ -75,18 +75,18 @@ class Exchange:
         return self.reason == pb.ASSIGNMENT_PINNED
 
     def bound_variant(self) -> BoundVariant:
-        """Return the variant that answers, of a request that was assigned."""
-        assert self.bound is not None  # noqa: S101 - whoever asks has seen to it
+        """Return the variant that answers. The request must have been assigned."""
+        assert self.bound is not None  # noqa: S101 - the caller has assigned it
         return self.bound
 
     @property
     def stamp(self) -> tuple[Pair, ...]:
-        """What its answer says of who answers."""
+        """The trailing metadata of the answer: the variant and the revision."""
         bound = self.bound_variant()
         return bound.stamp_for(self.version) if self.version else bound.stamp
 
     def left_s(self) -> float:
-        """Return how much of its time is left."""
+        """Return the seconds that are left of its time."""
         return self.timeout_s - (time.perf_counter_ns() - self.began_ns) / 1e9
 
     def add_attempt(self, attempt: Attempt) -> None:
@@ -94,7 +94,7 @@ class Exchange:
         self.attempts = (*self.attempts, attempt) if self.attempts else (attempt,)
 
     def metadata_of(self, attempt: Attempt) -> list[Pair]:
-        """Return what a call sends beside the request."""
+        """Return the metadata that a call sends with the request."""
         trace = self.trace
         header = trace_context.header(trace.trace_id, attempt.span_id, sampled=trace.sampled)
         metadata, shown = self.caller.metadata, attempt.bound.endpoints.shown
@@ -104,7 +104,7 @@ class Exchange:
 
     def fall_back(self) -> None:
         """Let stable answer instead of the variant that was chosen."""
-        assert self.routed is not None  # noqa: S101 - whoever is chosen is of a route
+        assert self.routed is not None  # noqa: S101 - a chosen variant has a route
         self.chosen, self.chosen_by = self.bound, self.reason
         self.bound, self.reason = self.routed.stable, pb.ASSIGNMENT_FALLBACK
         self.copies = self.copies.beside_stable()

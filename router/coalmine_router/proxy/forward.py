@@ -1,4 +1,4 @@
-"""One call to a backend: what is passed on, what comes back. Bytes stay bytes."""
+"""Makes one call to a backend, and turns its end into an outcome. Bytes stay bytes."""
 
 import asyncio
 import time
@@ -24,9 +24,9 @@ from coalmine_router.unreadable import (
 
 Metadata = Sequence[Pair]
 
-# gRPC takes a far later deadline, which callers may send, for one long past.
+# Callers may send a far later deadline. gRPC would take it for one long past.
 TIMEOUT_S_MAX: Final = 366 * 24 * 3_600.0
-# A caller who gives less time than this may get no answer from anybody: it speaks of no backend.
+# With less time than this, no backend may be able to answer. So a time-out charges none.
 _FAIR_S: Final = 0.25
 _REASON_CHARS_MAX: Final = 300
 _OK: Final = grpc.StatusCode.OK
@@ -34,13 +34,13 @@ _UNAVAILABLE: Final = grpc.StatusCode.UNAVAILABLE
 _DEADLINE: Final = grpc.StatusCode.DEADLINE_EXCEEDED
 _EXHAUSTED: Final = grpc.StatusCode.RESOURCE_EXHAUSTED
 _INTERNAL: Final = grpc.StatusCode.INTERNAL
-# Nobody waited for the answer any more: that speaks neither for the backend nor against it.
+# The caller no longer waited for the answer. That speaks neither for the backend nor against it.
 _UNANSWERED: Final = (_DEADLINE, grpc.StatusCode.CANCELLED)
 
 
 @dataclass(slots=True)
 class Outcome:
-    """How a call ended; `here`: by an error of the router's own, not by the backend's answer."""
+    """The end of a call. `here`: the router made the error, not the backend."""
 
     code: grpc.StatusCode
     message: str
@@ -50,7 +50,7 @@ class Outcome:
     here: bool = False
     # The backend said, before it closed the connection, that it never looked at the call.
     is_untouched: bool = False
-    # It answered what nobody can take in: the caller hears of a limit, the variant is charged.
+    # The answer can't be read. The caller gets a limit's status; the variant is charged.
     is_unreadable: bool = False
 
     @property
@@ -78,7 +78,7 @@ class Attempt:
     message: str = ""
 
     def end(self, outcome: Outcome) -> None:
-        """Note how it ended, now, and tell the endpoints, which judge their addresses by it."""
+        """Note the outcome and the time, and count it for the address that was called."""
         self.ended_ns = time.perf_counter_ns()
         endpoints = self.bound.endpoints
         if outcome.code is _OK:
@@ -98,7 +98,7 @@ class Attempt:
 
 
 async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metadata) -> Outcome:
-    """Return how the backend answered. Cancelled, it cancels the call."""
+    """Make the call, and return its outcome. If cancelled, it cancels the call."""
     if attempt.timeout_s <= 0:
         outcome = _own_outcome(_DEADLINE, "the deadline was spent on the way")
         attempt.end(outcome)
@@ -139,7 +139,7 @@ async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metad
 
 
 def _answer_outcome(attempt: Attempt, response: object, *beside: Iterable[Pair] | None) -> Outcome:
-    """Return the outcome of a call with status OK; gRPC takes none at all for an answer, too."""
+    """Return the outcome of a call with status OK. gRPC also lets an OK without an answer pass."""
     if not isinstance(response, bytes):
         return _own_outcome(_INTERNAL, f"{_where(attempt)} said OK and sent no answer")
     initial, trailing = (answer_metadata(each) if each else () for each in beside)
@@ -151,7 +151,7 @@ def _answer_outcome(attempt: Attempt, response: object, *beside: Iterable[Pair] 
 
 
 def too_much_beside(attempt: Attempt, *beside: Metadata) -> Outcome | None:
-    """Return the refusal of an answer with more metadata than callers take, at either end."""
+    """Return the refusal of an answer with too much metadata for callers; else None."""
     most = max(map(weight, beside))
     if most <= ROOM_BYTES:
         return None
@@ -161,7 +161,7 @@ def too_much_beside(attempt: Attempt, *beside: Metadata) -> Outcome | None:
 
 
 def failure(attempt: Attempt, error: grpc.aio.AioRpcError) -> Outcome:
-    """Return what the caller hears of an error: the backend's, or one made on the way there."""
+    """Return the outcome of an error, be it the backend's or one on the way to it."""
     code, detail = error.code(), error.details() or ""
     where, said = _where(attempt), error.trailing_metadata() or ()
     if code is _UNAVAILABLE and "GOAWAY" in detail:
@@ -172,7 +172,7 @@ def failure(attempt: Attempt, error: grpc.aio.AioRpcError) -> Outcome:
         why = why_unreachable(detail, _REASON_CHARS_MAX)
         return _own_outcome(code, f"{where} is out of reach: {why}")
     if code is grpc.StatusCode.CANCELLED:
-        # Had the caller cancelled, this had been cancelled too: the backend gave the call up.
+        # The backend gave up the call. A caller's cancellation would have ended this task too.
         return _own_outcome(_UNAVAILABLE, f"{where} ended the call: {detail}")
     if code is _DEADLINE:
         if not said and _is_past(attempt):
@@ -185,7 +185,7 @@ def failure(attempt: Attempt, error: grpc.aio.AioRpcError) -> Outcome:
 
 
 def _backends_error(code: grpc.StatusCode, detail: str, error: grpc.aio.AioRpcError) -> Outcome:
-    """Return what the backend itself said, as far as a caller can take it."""
+    """Return the backend's own error, as far as a caller can take it."""
     trailing = _with_details(answer_metadata(error.trailing_metadata()), error)
     text, kept = fitting(detail, trailing)
     initial = answer_metadata(error.initial_metadata())
@@ -202,7 +202,7 @@ def _number(code: grpc.StatusCode) -> int:
 
 
 def removed_outcome(attempt: Attempt) -> Outcome:
-    """Return what the caller hears of a call whose channel was closed: its address left long ago.
+    """Return the outcome of a call whose channel was closed: its address left long ago.
 
     gRPC cancels such calls, and would leave the caller without any answer.
     """
@@ -213,7 +213,7 @@ def removed_outcome(attempt: Attempt) -> Outcome:
 def unsendable_outcome(metadata: Metadata) -> Outcome | None:
     """Return the refusal of metadata that gRPC took from the wire but won't send, or None.
 
-    It has sent nothing then, and a server would leave the caller without any answer.
+    gRPC sends nothing then. Without the refusal, the caller would get no answer.
     """
     key = unsendable_key(metadata)
     if not key:

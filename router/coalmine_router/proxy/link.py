@@ -1,4 +1,4 @@
-"""The way to the control process: a channel, and the token that is shown there."""
+"""The way to the control process: a channel, and the token for it."""
 
 import asyncio
 import contextlib
@@ -13,16 +13,16 @@ from coalmine.access.tls_files import Tls
 from coalmine.process.watched_files import Watched, follow
 from coalmine_router.channels import CONTROL_OPTIONS
 
-# How long a connection is waited for before the files are asked whether it is still the right one.
+# The time to wait for a connection before the files are checked for another one.
 _CONNECTING_S: Final = 1.0
 
 
 class ControlLink:
-    """A channel to the control process, opened again where its files have changed.
+    """A channel to the control process. It opens another one when its files have changed.
 
-    Each stream that is begun uses the newest files; streams that are open go on. Only this user can
-    open a socket (unix:), so that neither TLS nor a token is used there. Raises StartError for
-    files that are wrong from the start.
+    Each new stream uses the newest files; open streams go on. A socket (unix:) needs neither TLS
+    nor a token, because only this user can open it. Raises StartError for files that are wrong from
+    the start.
     """
 
     def __init__(self, target: Target) -> None:
@@ -36,7 +36,7 @@ class ControlLink:
         self._channel = self._open()
 
     def channel(self) -> grpc.aio.Channel:
-        """Return the channel for the next stream: by the newest files, and showing the token."""
+        """Return the channel for the next stream, with the newest files and the token."""
         return with_metadata(self._renew_channel(), self._metadata.value)
 
     async def wait_until_connected(self) -> None:
@@ -47,17 +47,17 @@ class ControlLink:
                     return await self._renew_channel().channel_ready()
 
     async def follow_files(self) -> None:
-        """Keep to what the files say, until cancelled."""
+        """Read changed files again, until cancelled."""
         await follow(self._credentials, self._metadata)
 
     async def close(self) -> None:
-        """Close the channel; streams that are open are cancelled."""
+        """Close the channel. gRPC cancels its open streams."""
         await self._channel.close()
 
     def _renew_channel(self) -> grpc.aio.Channel:
-        """Return the channel; a new one where the files are others than when it was opened.
+        """Return the channel; a new one where the files have changed since it was opened.
 
-        The one before lives as long as its streams do: gRPC closes it once nobody holds it.
+        The old channel lives as long as its streams: gRPC closes it once nothing refers to it.
         """
         if self._credentials.value is not self._opened_with:
             self._opened_with = self._credentials.value

@@ -1,4 +1,4 @@
-"""The data port: its listener, who is let in, and what is offered there beside the routes."""
+"""The data port's listener: who may call, and the services that it offers beside the routes."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,7 +36,7 @@ from coalmine.process import lifecycle
 from coalmine.process.answer_gate import AnswerGate
 from coalmine.telemetry import ORIGIN_KEY, ORIGIN_ROUTER
 
-# A method that isn't here is a route's: it takes a caller.
+# Any other method belongs to a route, and needs the role of a caller.
 ROLES: Final[Roles] = MappingProxyType(
     {
         **STANDARD,
@@ -47,7 +47,7 @@ ROLES: Final[Roles] = MappingProxyType(
     }
 )
 
-# What the router adds to a request: trace context, its own user agent, a token for the backend.
+# The router adds this to a request: trace context, its own user agent, a token for the backend.
 _ADDED_BYTES: Final = 1_024
 METADATA_BYTES_MAX: Final = METADATA_BYTES_DEFAULT - _ADDED_BYTES
 
@@ -56,9 +56,9 @@ DATA_SERVER_OPTIONS: Final[Sequence[tuple[str, Any]]] = (
     *MESSAGE_LIMITS,
     *FLOOD_LIMITS,
     *PING_LIMITS,
-    # What is taken here must be taken by a backend too, with what is added on the way.
+    # A backend must take all metadata that the router takes, and what the router adds.
     *metadata_limits(METADATA_BYTES_MAX),
-    # The port is shared by connection, not by call: connections must move now and then.
+    # Proxies share the port by connection, not by call. So connections must move now and then.
     ("grpc.max_connection_age_ms", _CONNECTION_AGE_MS),
 )
 _REMEDY: Final = "give tls with cert and key"
@@ -66,7 +66,7 @@ _REMEDY: Final = "give tls with cert and key"
 
 @dataclass(frozen=True, slots=True)
 class ListenerSettings:
-    """Where callers reach a proxy, and whom it lets in; `shared`: other proxies listen there."""
+    """Where callers reach a proxy, and who may call. `shared`: other proxies listen there too."""
 
     listen: str
     shared: bool = False
@@ -106,11 +106,11 @@ class DataListener:
         return address
 
     async def close(self, grace_s: float, gate: AnswerGate, refuse: Callable[[], None]) -> None:
-        """Let what is in flight finish within the grace period, as `lifecycle.drain` has it."""
+        """Let calls in flight finish within the grace period, as `lifecycle.drain` does."""
         await lifecycle.drain(self._server, self.health, grace_s=grace_s, hold=gate, refuse=refuse)
 
     async def follow_tokens(self) -> None:
-        """Let in whom the file of tokens names by then, until cancelled."""
+        """Follow the file of tokens, until cancelled."""
         if self._access is not None:
             await self._access.follow()
 
@@ -121,6 +121,6 @@ class DataListener:
             methods = Guarded(server, self._access, unrecorded, ((ORIGIN_KEY, ORIGIN_ROUTER),))
         health_pb2_grpc.add_HealthServicer_to_server(self.health, Readable(methods))
         reflect(methods, (SERVICE,), (inference_pb2,), self._reflections)
-        # The last to be asked: a route by service may match any name.
+        # This handler comes last: a route by service may match any name.
         methods.add_generic_rpc_handlers((routes,))
         return server

@@ -1,4 +1,4 @@
-"""Which methods the data port offers, and who answers each."""
+"""The methods that the data port offers, and the handler of each."""
 
 import functools
 from collections.abc import Awaitable, Callable, Mapping
@@ -20,7 +20,7 @@ Answer = Callable[[bytes, Context], Awaitable[bytes]]
 Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 MaybeHandler: TypeAlias = "grpc.RpcMethodHandler[Any, Any] | None"
 
-# Asked of one variant, never split: the pinned one, else stable.
+# One variant answers these, without a split: the pinned one, else stable.
 _ASKED: Final = ("ModelReady", "ModelMetadata", "ModelConfig", "ModelStatistics")
 
 _ELSEWHERE: Final[Mapping[str, str]] = {
@@ -31,14 +31,14 @@ _ELSEWHERE: Final[Mapping[str, str]] = {
 
 
 class OfferedMethods(grpc.GenericRpcHandler):
-    """The Open Inference Protocol, and what routes by service name. Messages stay bytes."""
+    """Offers the Open Inference Protocol, and the methods that routes name. Messages stay bytes."""
 
     def __init__(self, plane: DataPlane, ready: Callable[[], bool]) -> None:
         self._plane = plane
         self._methods = {f"/{SERVICE}/{name}": each for name, each in _methods(plane, ready)}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> MaybeHandler:
-        """Return who answers the call; None: nobody, gRPC says UNIMPLEMENTED."""
+        """Return the handler of the call. With None, gRPC answers UNIMPLEMENTED."""
         method = handler_call_details.method
         found = self._methods.get(method)
         return found if found is not None else self._of_a_route(method.removeprefix("/"))
@@ -70,7 +70,7 @@ def _methods(plane: DataPlane, ready: Callable[[], bool]) -> list[tuple[str, Han
 
 
 def _ending_with_status(answer: Answer) -> Answer:
-    """Return `answer`, but what it raises becomes a status: gRPC shows callers any other's text."""
+    """Return `answer` with its errors as statuses: gRPC shows callers any other's text."""
 
     async def answer_or_end(request: bytes, context: Context) -> bytes:
         try:

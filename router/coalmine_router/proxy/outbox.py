@@ -1,7 +1,7 @@
-"""The reports that a proxy has not been rid of yet: bounded in bytes, numbered in batches. Pure.
+"""The reports that the control process hasn't acknowledged, bounded and in batches. Pure.
 
-A report waits until it leaves in a batch. A batch is kept until the control process acknowledges
-its number: until then nobody knows whether it arrived.
+A report waits until it leaves in a batch. The outbox keeps a batch until the control process
+acknowledges its number. Until then the proxy can't know whether it arrived.
 """
 
 from collections import Counter, deque
@@ -12,12 +12,12 @@ from coalmine.varint import varint
 
 BYTES_MAX: Final = 64 * 1024 * 1024
 BATCH_BYTES: Final = 256 * 1024
-# Of what was sent and not acknowledged: a slow control process slows the sending, not the proxy.
+# The bound on unacknowledged batches. A slow control process slows the sending, not the proxy.
 WINDOW_BYTES: Final = 4 * 1024 * 1024
 AGE_S_MAX: Final = 60.0
 REFUSALS_MAX: Final = 3
 
-# What a report takes beside its bytes: two objects' heads, and two places.
+# The memory of a report beside its bytes: two objects' heads, and two places.
 _EACH_BYTES: Final = 96
 _REPORTS_TAG: Final = bytes([pb.ReportBatch.REPORTS_FIELD_NUMBER << 3 | 2])
 _WITHOUT_BODIES: Final = pb.Report(uncopied="pressure").SerializeToString()
@@ -32,9 +32,9 @@ class OutboxBatch(NamedTuple):
 
 
 class Outbox:
-    """What waits, oldest first, and what is sent and not acknowledged. For one loop.
+    """The waiting reports, oldest first, and the unacknowledged batches. For one loop.
 
-    Over half full, bodies are left out of new reports; full, new reports are dropped.
+    Over half full, it leaves bodies out of new reports. When full, it drops new reports.
     """
 
     def __init__(self, proxy_id: str, *, bytes_max: int = BYTES_MAX) -> None:
@@ -48,7 +48,7 @@ class Outbox:
         self._bodies: deque[bytes] = deque()
         self._unacknowledged: deque[OutboxBatch] = deque()
         self._window_bytes = 0
-        # By second: how many had come in by then.
+        # By second: the number of reports that had come in by then.
         self._marks: deque[tuple[float, int]] = deque()
         self._left = 0
         self._offered = 0
@@ -75,9 +75,9 @@ class Outbox:
         self._bodies.append(bodies)
 
     def tick(self, now_s: float) -> None:
-        """Note the time, and drop what has waited for over a minute. Called each second or so.
+        """Note the time, and drop reports older than a minute. Call it each second or so.
 
-        What was sent stays: it may have been taken in, and must not count as dropped as well.
+        Sent batches stay: the control process may have counted them, so they aren't dropped.
         """
         self._marks.append((now_s, self._left + len(self.waiting)))
         while self._marks and self._marks[0][0] <= now_s - AGE_S_MAX:
@@ -90,20 +90,20 @@ class Outbox:
 
     @property
     def is_window_full(self) -> bool:
-        """Whether acknowledgements should come before another batch goes."""
+        """Whether the next batch should wait for acknowledgements."""
         return self._window_bytes >= WINDOW_BYTES
 
     @property
     def is_empty(self) -> bool:
-        """Whether everything has been taken in."""
+        """Whether no report waits, and each batch is acknowledged."""
         return not self.waiting and not self._unacknowledged
 
     def unacknowledged_batches(self) -> tuple[OutboxBatch, ...]:
-        """Return the batches to send again over a new stream, in this order."""
+        """Return the batches to send again over a new stream, in their order."""
         return tuple(self._unacknowledged)
 
     def take(self) -> OutboxBatch:
-        """Return the next batch, of what has waited longest; it is kept until acknowledged."""
+        """Take the oldest waiting reports as the next batch, and keep it until acknowledged."""
         self._number += 1
         parts = [self._head()]
         taken, before = 0, self._sent
@@ -119,14 +119,14 @@ class Outbox:
         return batch
 
     def acknowledge(self, number: int) -> None:
-        """Forget the batches up to `number`: they were taken in."""
+        """Forget the batches up to `number`: the control process has counted them."""
         while self._unacknowledged and self._unacknowledged[0].number <= number:
             self._forget_oldest()
 
     def refuse(self) -> None:
-        """Note that the control process can't take the oldest batch in; the third time, drop it.
+        """Note that the control process refused the oldest batch. Drop it the third time.
 
-        Else nothing would ever get past it.
+        Otherwise no later batch would ever arrive.
         """
         if not self._unacknowledged:
             return

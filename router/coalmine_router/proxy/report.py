@@ -1,7 +1,8 @@
-"""The report of a request that has ended, as the bytes of a Report of control.proto. Pure.
+"""Writes the report of an ended request, as the bytes of a Report of control.proto. Pure.
 
-Laid out by hand: a message object a request costs several times as much. What requests of a variant
-have in common is written once; the rest has fixed places. A test reads every field back.
+The bytes are laid out by hand: a message object a request costs several times as much. Fields that
+a variant's requests have in common are written once. The others have fixed places. A test reads
+every field back.
 Source: https://protobuf.dev/programming-guides/encoding/.
 """
 
@@ -21,9 +22,9 @@ from coalmine_router.proxy.forward import TIMEOUT_S_MAX, Attempt, Outcome
 Key = TypeVar("Key")
 
 _MESSAGE_CHARS_MAX: Final = 2_048
-# A name that a caller made up may be as long as a request.
+# A name from a caller may be as long as a request.
 _NAME_CHARS_MAX: Final = 128
-# Addresses come and go with DNS, methods are whatever callers name; a table may stay for months.
+# Addresses come and go with DNS, callers name the methods, and a table may stay for months.
 _REMEMBERED_MAX: Final = 1_024
 
 _VARINT, _FIXED64, _LENGTH = 0, 1, 2
@@ -92,7 +93,7 @@ def report_of(exchange: Exchange, outcome: Outcome, ended_ns: int) -> bytes:
 
 
 def bodies_of(exchange: Exchange, outcome: Outcome) -> bytes:
-    """Return more fields of the report: what copies need; empty where there are none."""
+    """Return the report's fields for copies; empty where there are no copies."""
     if not exchange.copies.are_any or why_uncopied(exchange, outcome):
         return b""
     return b"".join(
@@ -114,9 +115,9 @@ def _copies(exchange: Exchange, outcome: Outcome) -> Iterator[bytes]:
 
 
 def why_uncopied(exchange: Exchange, outcome: Outcome) -> str:
-    """Return why copies that were drawn get no bodies; empty: they do.
+    """Return why drawn copies get no bodies; empty where they get them.
 
-    Of what a variant refused there are copies: whether the others refuse it too is worth knowing.
+    A request that a variant refused is copied, to learn whether the others refuse it too.
     """
     if not outcome.is_ok and (outcome.here or outcome.code.name not in REFUSALS):
         return "primary_failed"
@@ -161,7 +162,7 @@ def _new_assignment_fields(exchange: Exchange) -> bytes:
 
 
 def _timeout(timeout_s: float) -> bytes:
-    # A caller's deadline may lie further away than 64 bits of nanoseconds, or be past.
+    # A caller's deadline may be over, or further away than 64 bits of nanoseconds.
     if not 0.0 < timeout_s < inf:
         return b""
     return _TIMEOUT_FACTS(_TIMEOUT, int(min(timeout_s, TIMEOUT_S_MAX) * 1e9))
@@ -184,7 +185,7 @@ def _attempt(exchange: Exchange, attempt: Attempt) -> bytes:
 
 
 def _where(attempt: Attempt) -> bytes:
-    """Return an attempt's tag, its length where nothing was said of it, and its first fields."""
+    """Return an attempt's tag, its length without a message, and its first fields."""
     fields = _where_fields(attempt)
     return _CALL + varint(len(fields) + _CALL_FACTS.size) + fields
 

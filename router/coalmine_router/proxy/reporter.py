@@ -1,4 +1,4 @@
-"""Tells the control process what was served: in batches, and never in a request's way."""
+"""Sends reports to the control process in batches. No request waits for that."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ _BATCH_DELAY_S: Final = 0.025
 _RETRY_S: Final = 0.2
 _TICK_S: Final = 1.0
 _LAST_FLUSH_S: Final = 1.0
-# What the control process says of a batch that it can't read, not of itself.
+# With these the control process refuses a batch. Others tell of its own trouble.
 _REFUSALS: Final = {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.INTERNAL}
 
 ReportStream = grpc.aio.StreamStreamCall[bytes, pb.ReportAck]
@@ -50,18 +50,18 @@ class Reporter:
     def offer(self, report: bytes, bodies: bytes = b"") -> None:
         """Queue a serialised Report; `bodies` are more of its fields.
 
-        Where much is held already they are left out; over the bounds it is dropped, and counted.
+        Over half full, the outbox leaves out the bodies. When full, it drops and counts.
         """
         if not self._outbox.waiting:
             self._has_some.set()
         self._outbox.offer(report, bodies)
 
     async def run(self, wait_until_connected: WaitsForConnection, send: Send) -> None:
-        """Send batches until cancelled, then what is left, for a moment; ever again after a break.
+        """Send batches until cancelled, with a new stream after each break; then flush.
 
-        Nothing is sent before there is a connection.
+        It sends nothing before there is a connection.
         """
-        # Not in a task group: gRPC ends a call whose write is cancelled, and with it what is left.
+        # Not in a task group: gRPC ends a call whose write is cancelled, and loses the rest.
         sending = asyncio.ensure_future(self._run(wait_until_connected, send))
         try:
             await asyncio.shield(sending)
@@ -80,7 +80,7 @@ class Reporter:
             ticking.cancel()
 
     async def _finish(self, sending: asyncio.Future[None]) -> None:
-        """Let what is left be sent, for a moment at most: the process is ending."""
+        """Send the rest, for a moment at most: the process is ending."""
         if self._outbox.is_empty:
             sending.cancel()
         self._is_ending = True
@@ -92,7 +92,7 @@ class Reporter:
     # ------------------------------------------------------------ one stream
 
     async def _run_stream(self, call: ReportStream) -> None:
-        """Send, and hear what is acknowledged, until the stream ends or breaks."""
+        """Send batches and take acknowledgements, until the stream ends or breaks."""
         try:
             async with asyncio.TaskGroup() as tasks:
                 sending = tasks.create_task(self._send(call))
@@ -133,7 +133,7 @@ class Reporter:
             self._log_dropping(is_dropping=self._outbox.dropped.total() > dropped)
 
     def _log_dropping(self, *, is_dropping: bool) -> None:
-        """Log that reports begin to be dropped, and that it is over, each once."""
+        """Log once when drops of reports begin, and once when they are over."""
         if is_dropping != self._is_dropping:
             event = "dropping_reports" if is_dropping else "no_longer_dropping_reports"
             _log.warning(event, dropped=dict(self._outbox.dropped))

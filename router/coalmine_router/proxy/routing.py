@@ -1,4 +1,4 @@
-"""One route table made ready for requests: assigners, endpoints and limits beside each route."""
+"""One route table, ready for requests: each route with its assigner, endpoints and limits."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,13 +15,13 @@ from coalmine_router.proxy.block import Chance
 from coalmine_router.proxy.budget import RetryBudget
 from coalmine_router.table import Limits, Route, RouteTable, Variant
 
-# Of a name that a caller made up: with all of it, the answer could outgrow a call's metadata.
+# The bound on a name from a caller: the whole name could outgrow the metadata of an answer.
 _NAME_CHARS_MAX: Final = 128
 _ANY_METHOD: Final = "*"
 
 
 class KnowsEndpoints(Protocol):
-    """Knows the way to each variant's backend; Backends does."""
+    """Has the endpoints of each variant, as Backends does."""
 
     def endpoints(self, route: str, variant: str) -> VariantEndpoints:
         """Return the endpoints of a variant of the table in force."""
@@ -30,24 +30,24 @@ class KnowsEndpoints(Protocol):
 
 @dataclass(slots=True)
 class BoundVariant:
-    """A variant of one revision: its endpoints, what is added to requests, what answers say."""
+    """A variant of one revision: its endpoints, and its additions to requests and answers."""
 
     variant: Variant
     endpoints: VariantEndpoints
-    # Appended to a request; empty where the caller's name and version stand.
+    # These bytes go behind a request; empty where the caller's name and version stand.
     override: bytes
     stamp: tuple[Pair, ...]
-    # What reports of it have in common, by method and assignment, and by address: written once.
+    # The common parts of its reports, by method and assignment, and by address: written once.
     assigned_fields: dict[tuple[str, int], bytes] = field(default_factory=dict)
     attempt_fields: dict[str, bytes] = field(default_factory=dict)
 
     def replaces(self, version: str) -> bool:
-        """Return whether a version that a caller names is not the one that answers."""
+        """Return whether another version answers than the caller named."""
         own = self.variant.version
         return bool(own and version) and version != own
 
     def stamp_for(self, version: str) -> tuple[Pair, ...]:
-        """Return what the answer says to a caller who named `version`; "": none."""
+        """Return the trailing metadata for a caller that named `version`; "": none."""
         if not self.replaces(version):
             return self.stamp
         return (*self.stamp, (REQUESTED_VERSION_KEY, _sendable(version)))
@@ -65,15 +65,15 @@ class RoutedRoute:
     admission: Admission
     budget: RetryBudget
     timeout_s: float
-    # Whether a variant has a version of its own: else nobody needs to know the caller's.
+    # Whether a variant has a version of its own. Otherwise the caller's doesn't matter.
     sets_version: bool
 
     def version_of(self, request: bytes) -> str:
-        """Return the version that a caller names, where it matters. Raises InvalidRequest."""
+        """Return the version that the caller names, where that matters. Raises InvalidRequest."""
         return wire.model_version(request) if self.sets_version else ""
 
     def refuses(self, bound: BoundVariant, version: str) -> bool:
-        """Return whether the route wants a call for `version` not to be answered by `bound`."""
+        """Return whether `bound` must not answer a call for `version`."""
         return self.route.strict_version and bound.replaces(version)
 
     def check_version(self, bound: BoundVariant, version: str) -> None:
@@ -87,7 +87,7 @@ class RoutedRoute:
 
 @dataclass(frozen=True, slots=True)
 class Routing:
-    """What one revision routes by. Requests in flight keep the one they began with."""
+    """The routes of one revision. A request in flight keeps the revision that it began with."""
 
     revision: int
     by_name: Mapping[str, RoutedRoute]
@@ -117,9 +117,9 @@ NOTHING_ROUTED = Routing(0, {}, {}, {}, None, Limits())
 def routing_of(
     table: RouteTable, before: Routing, backends: KnowsEndpoints, chance: Chance
 ) -> Routing:
-    """Return `table` ready to route by.
+    """Return the routing by `table`.
 
-    A route whose policy is as it was in `before` keeps its assigner: a change to its neighbour must
+    A route with the same policy as in `before` keeps its assigner: a change to its neighbour must
     not begin its block anew.
     """
     routed = [
@@ -168,5 +168,5 @@ def _routed_route(
 
 
 def _sendable(text: str) -> str:
-    """Return a text that callers made up, as metadata can carry it."""
+    """Return a caller's text, as metadata can carry it."""
     return "".join(each if " " <= each <= "~" else "?" for each in text[:_NAME_CHARS_MAX])

@@ -29,7 +29,7 @@ TakesReport = Callable[[bytes, bytes], None]
 
 
 class DataPlane:
-    """Answers for what the current routing matches.
+    """Answers the calls that the current routing matches.
 
     Of a request, in order: `begin`, `match`, `assign`, `_answer`, `report`, `_reply`.
     """
@@ -45,7 +45,7 @@ class DataPlane:
         self.routing: Routing = NOTHING_ROUTED
         self.admission = Admission("this proxy", Limits())
         self.gate = AnswerGate()
-        # Set when the process is about to end.
+        # Set when the process begins to end.
         self.ending = asyncio.Event()
         self._report = report
         self._sampler = sampler
@@ -53,16 +53,16 @@ class DataPlane:
         self._drop_authorization = drop_authorization
 
     def route_by(self, routing: Routing) -> None:
-        """Let new requests go by `routing`."""
+        """Route new requests by `routing`."""
         self.routing = routing
         self.admission.limits = routing.limits
 
     def refuse(self) -> None:
-        """Turn every new request away: the process is about to end."""
+        """Refuse every new request: the process is ending."""
         self.ending.set()
 
     async def infer(self, request: bytes, context: Context) -> bytes:
-        """Answer a ModelInfer by the variant that it is assigned to."""
+        """Answer a ModelInfer by the variant that it is assigned."""
         exchange = self.begin(MODEL_INFER, request, context)
         try:
             routed = self.match(exchange, request)
@@ -74,7 +74,7 @@ class DataPlane:
     async def call(
         self, routed: RoutedRoute, method: str, request: bytes, context: Context
     ) -> bytes:
-        """Answer a unary call of another service, of which a route names the method."""
+        """Answer a unary call of another service, whose method a route matches."""
         exchange = self.begin(method, request, context)
         try:
             self._check_living()
@@ -84,7 +84,7 @@ class DataPlane:
         return await self._answer(exchange, routed, address, context)
 
     async def ask(self, method: str, request: bytes, context: Context) -> bytes:
-        """Pass a question about a model to the variant that is pinned, else to stable."""
+        """Pass a question about a model to the pinned variant, else to stable."""
         caller = self._caller(context)
         try:
             bound, address, timeout_s = self._pick_for_question(caller, request, context)
@@ -118,14 +118,14 @@ class DataPlane:
         """Return the route of the model that a request names. Raises NotFound, InvalidRequest."""
         self._check_living()
         name = wire.model_name(request)
-        if name not in self.routing.by_model:  # else its route says it
+        if name not in self.routing.by_model:  # otherwise its route has the model
             exchange.model = name
         return self.routing.of_model(name)
 
     def assign(self, exchange: Exchange, routed: RoutedRoute, context: Context) -> Address:
-        """Let a request in, until `let_out`, give it a variant, and return where that is called.
+        """Admit a request until `let_out`, assign a variant, and return the address to call.
 
-        Raises TurnedAway, Unavailable, and what a pin can do wrong.
+        Raises TurnedAway, Unavailable, and the errors of a wrong pin.
         """
         exchange.timeout_s = _time_s(routed, context)
         exchange.routed = routed
@@ -144,7 +144,7 @@ class DataPlane:
             raise
 
     def let_out(self, exchange: Exchange, routed: RoutedRoute) -> None:
-        """Make room for the next request."""
+        """Stop counting a request: it has ended."""
         routed.admission.release(exchange.request_bytes)
         self.admission.release(exchange.request_bytes)
 
@@ -205,7 +205,7 @@ class DataPlane:
     def _count_answer(
         self, exchange: Exchange, routed: RoutedRoute, outcome: Outcome, context: Context
     ) -> Outcome:
-        """Return `outcome`; its refusal, where answers that nobody reads have filled the room."""
+        """Return `outcome`, or its refusal where unread answers have reached the limit."""
         admissions = routed.admission, self.admission
         try:
             self._count_until_read(exchange.request_bytes, outcome, context, admissions)
@@ -228,19 +228,19 @@ class DataPlane:
             context.add_done_callback(unread.release)  # type: ignore[arg-type]  # the stubs' fault
 
     def report(self, exchange: Exchange, outcome: Outcome) -> None:
-        """Report a request that has come to its end."""
+        """Report a request that has ended."""
         exchange.is_reported = True
         report = report_of(exchange, outcome, time.perf_counter_ns())
         self._report(report, bodies_of(exchange, outcome) if exchange.copies.are_any else b"")
 
     def report_given_up(self, exchange: Exchange, context: Context) -> None:
-        """Report a request whose caller stopped waiting, if it has not been."""
+        """Report a request whose caller stopped waiting, unless it was reported before."""
         self._report_unfinished(exchange, caller_gone(exchange, context))
 
     def report_broken(self, exchange: Exchange) -> None:
-        """Report a request that an error of ours has ended, if it has not been.
+        """Report a request that failed by an error of ours, unless it was reported before.
 
-        What went wrong is told at the edge; that it did must not be missing from the counts.
+        The edge logs the error. The counts must have the request too.
         """
         self._report_unfinished(exchange, internal_error())
 
@@ -271,6 +271,6 @@ class DataPlane:
 
 
 def _time_s(routed: RoutedRoute, context: Context) -> float:
-    """Return the time that a request has: what the caller left of its own, else the route's."""
+    """Return the seconds for a request: the caller's deadline, else the route's timeout."""
     remaining = context.time_remaining()
     return routed.timeout_s if remaining is None else remaining

@@ -1,4 +1,4 @@
-"""ModelStreamInfer: a variant is chosen once, by the first request; the others follow it."""
+"""Routes ModelStreamInfer: the first request chooses the variant, and the others follow it."""
 
 import asyncio
 import contextlib
@@ -31,11 +31,11 @@ RawStream = grpc.aio.StreamStreamCall[bytes, bytes]
 
 
 class StreamService:
-    """Passes streams on, for the routes of a data plane. Each is one request to its limits."""
+    """Passes on streams for the routes of a data plane. Limits count each stream as one request."""
 
     def __init__(self, plane: DataPlane) -> None:
         self._plane = plane
-        # Of those that have not said anything yet, and so are in no route's count.
+        # Counts the streams that have sent nothing yet. No route counts these.
         self._silent = Admission("streams that have sent nothing", plane.admission.limits)
 
     async def serve(self, _requests: object, context: Context) -> None:
@@ -48,7 +48,7 @@ class StreamService:
         if not isinstance(first, bytes):
             if plane.ending.is_set():
                 await end(context, refusal(Unavailable(ENDING)), ())
-            return  # the caller had nothing to ask
+            return  # the caller sent no request
         exchange = plane.begin(METHOD, first, context)
         try:
             routed = plane.match(exchange, first)
@@ -68,7 +68,7 @@ class StreamService:
             plane.let_out(exchange, routed)
 
     async def _read_first(self, context: Context) -> object:
-        """Return the first request; none where there is none, or the process is ending.
+        """Return the first request; no bytes where there is none, or the process is ending.
 
         Raises TurnedAway where too many streams have sent none.
         """
@@ -85,7 +85,7 @@ class StreamService:
 
     async def _pass(self, exchange: Exchange, address: Address, context: Context) -> None:
         bound = exchange.bound_variant()
-        # The route's timeout is one answer's: a stream lasts as long as its caller wants.
+        # The route's timeout is for one answer. A stream lasts as long as its caller wants.
         remaining = context.time_remaining()
         timeout_s = float("inf") if remaining is None else remaining
         now_ns = time.perf_counter_ns()
@@ -118,11 +118,11 @@ class _RoutedStream:
         self._admissions = self._routed.admission, plane.admission
         self._was_cut = False
         self._has_asked = False
-        # What the caller sent that the stream ends by, once all before it is answered.
+        # The error of a message that ends the stream, after the answers to those before it.
         self._refusal: CoalmineError | None = None
 
     async def run(self, timeout_s: float | None) -> Outcome:
-        """Return how the backend ended it, or why the router did."""
+        """Pass messages both ways until the end, and return the outcome."""
         metadata = self._exchange.metadata_of(self._attempt)
         refused = unsendable_outcome(metadata)
         if refused is not None:
@@ -146,14 +146,14 @@ class _RoutedStream:
                 over.cancel()
         except* TurnedAway as wrong:
             refused = wrong.exceptions[0]
-            assert isinstance(refused, CoalmineError)  # noqa: S101 - nobody raises a group of them
+            assert isinstance(refused, CoalmineError)  # noqa: S101 - no task raises a group
             self._refusal = refused
         except* grpc.aio.AioRpcError as failed:
             error = failed.exceptions[0]
-            assert isinstance(error, grpc.aio.AioRpcError)  # noqa: S101 - nobody raises a group of them
+            assert isinstance(error, grpc.aio.AioRpcError)  # noqa: S101 - no task raises a group
             outcome = failure(self._attempt, error)
         except* grpc.aio.InternalError:
-            # Nobody is there to write to. As gRPC has it: there is no status to send either.
+            # The caller is gone, so there is no receiver for messages or a status.
             raise asyncio.CancelledError from None
         if self._refusal is not None:
             self._exchange.turned_away = reason_of(self._refusal)
@@ -172,7 +172,7 @@ class _RoutedStream:
     # ------------------------------------------------------------ from the caller
 
     async def _pass_up(self, call: RawStream, over: "asyncio.Task[bool]") -> None:
-        """Pass requests on; gRPC holds the caller back while the backend reads none."""
+        """Pass on requests. gRPC holds the caller back while the backend reads none."""
         try:
             await self._pass_on(call, over)
         except (InvalidRequest, NotFound, TurnedAway) as error:
@@ -181,21 +181,21 @@ class _RoutedStream:
 
     async def _pass_on(self, call: RawStream, over: "asyncio.Task[bool]") -> None:
         request: object = self._exchange.request
-        # What ends the call before its time, `_down` hears of.
+        # If the call ends before its time, `_pass_down` gets the error.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             while isinstance(request, bytes):
                 with self._count_unread(request):
                     await call.write(self._bind(request))
                 self._has_asked = True
                 request = await _read(self._context, over)
-                # What was asked by then is answered.
+                # The requests sent by then get their answers.
                 self._was_cut = request is None
             await call.done_writing()
 
     async def _answer_the_rest(self, call: RawStream) -> None:
-        """Let the backend answer what it was asked, for as long as the route lets one answer take.
+        """Let the backend answer the requests sent so far, for the route's timeout at most.
 
-        `_down` passes that on, and cancels this once it is all.
+        `_pass_down` passes the answers on. The stream cancels this after the last.
         """
         if self._has_asked:
             with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -219,7 +219,7 @@ class _RoutedStream:
     # ------------------------------------------------------------ from the backend
 
     async def _pass_down(self, call: RawStream) -> Outcome | None:
-        """Pass answers back until the last; return how the router cut it off, if it did."""
+        """Pass back answers until the last. Return the outcome if the router cut it off."""
         try:
             initial = answer_metadata(await call.initial_metadata())
             refused = too_much_beside(self._attempt, initial)
@@ -236,18 +236,18 @@ class _RoutedStream:
         return None
 
     async def _pass_back(self, answer: bytes) -> None:
-        """Write an answer; it is counted until gRPC has written it, also where the stream is left.
+        """Write an answer. It counts until gRPC has written it, also after the stream has ended.
 
-        Raises TurnedAway where answers that nobody reads have filled the room.
+        Raises TurnedAway where unread answers have reached the limit.
         """
         unread = self._count_unread(answer)
 
         def release(written: "asyncio.Task[None]") -> None:
             unread.release()
             if not written.cancelled():
-                written.exception()  # of a stream that was left, nobody else asks
+                written.exception()  # no other task awaits it once the stream has ended
 
-        # Not in a task group: gRPC goes on writing when nobody waits for it.
+        # Not in a task group: gRPC goes on writing when no task waits for it.
         writing = asyncio.ensure_future(self._context.write(answer))
         writing.add_done_callback(release)
         await asyncio.shield(writing)
@@ -257,7 +257,7 @@ class _RoutedStream:
 
 
 async def _read(context: Context, over: "asyncio.Task[bool]") -> object:
-    """Return the caller's next message, or gRPC's mark of the end; None once `over` is."""
+    """Return the caller's next message, or gRPC's mark of the end; None once `over` is done."""
     reading: asyncio.Future[object] = uninterrupted(context.read())
     try:
         await asyncio.wait((reading, over), return_when=asyncio.FIRST_COMPLETED)

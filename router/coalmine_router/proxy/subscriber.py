@@ -1,4 +1,4 @@
-"""Follows the control process's tables; keeps the last on disk, enough to start without it."""
+"""Follows the control process's tables, and keeps the last on disk, to start without it."""
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -32,22 +32,22 @@ States = asyncio.Queue[pb.ProxyState | None]
 
 
 class Reach(Protocol):
-    """What calls can reach, by route and variant; Backends knows."""
+    """Has the reach of calls by route and variant, as Backends does."""
 
     def reach(self) -> Sequence[pb.VariantReach]:
-        """Return it as it stands."""
+        """Return the reach of now."""
         ...
 
     def wait_for_reach(self) -> Awaitable[None]:
-        """Return once it may be another than now."""
+        """Return once it may have changed."""
         ...
 
 
 class Subscriber:
-    """Takes each table whole or not at all, says which it serves, and saves it.
+    """Takes each table whole or not at all, reports which one it serves, and saves it.
 
-    `swap` puts a table in force, or raises CoalmineError and leaves the one before.
-    `serving` is set once there is a table to serve by.
+    `swap` puts a table in force, or raises CoalmineError and keeps the one before.
+    `serving` is set once the proxy has a table.
     """
 
     def __init__(
@@ -65,32 +65,32 @@ class Subscriber:
         self._outage = DiskOutage(
             saved, "is not saved", began="table_not_saved", ended="table_saved_again"
         )
-        # What the disk didn't take.
+        # The table that the disk didn't take.
         self._unsaved: pb.RouteTable | None = None
         self._swap = swap
         self._reach = reach
         self._clock = clock
         self._again_s = again_s
-        # When it began to serve by the table on its disk; None: it was sent one, or has none.
+        # When it began to serve by its saved table; None: control sent one, or it has none.
         self._saved_since_ns: int | None = None
         self._reach_said: Sequence[pb.VariantReach] = ()
         self._revision = 0
         self._refused = ""
         self._refused_revision = 0
-        # What was refused last: a file that it names may be there by now.
+        # The table that was refused last. A file that it names may be there by now.
         self._refused_table: pb.RouteTable | None = None
         self._is_lost = False
         self._advice = ""
         self.serving = asyncio.Event()
-        # At most one: what this proxy serves now replaces what it served before.
+        # At most one: the state of now replaces the one before.
         self._states: States = asyncio.Queue(maxsize=1)
 
     def start_from_disk(self) -> bool:
-        """Serve by the table kept on disk; return whether there is a good one."""
+        """Serve by the saved table; return whether there is a good one."""
         message = self._saved.read()
         if message is None:
             return False
-        self._refused_table = message  # until it is taken
+        self._refused_table = message  # until it is in force
         try:
             self._take(table_from(message))
         except CoalmineError as error:
@@ -101,7 +101,7 @@ class Subscriber:
         return True
 
     async def run(self, follow: Follow) -> None:
-        """Follow until cancelled; on a broken stream, begin another."""
+        """Follow until cancelled. Begin another stream after a broken one."""
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_ever(follow))
             tasks.create_task(self._send_reach())
@@ -116,7 +116,7 @@ class Subscriber:
             await asyncio.sleep(_RETRY_S)
 
     def _log_loss(self, error: grpc.aio.AioRpcError) -> None:
-        """Log why, once for each loss, and once for each new reason to be turned away."""
+        """Log the reason, once for each loss, and once for each new reason of a refusal."""
         advice = advice_on(error)
         if not self._is_lost or advice not in {"", self._advice}:
             _log.warning(
@@ -129,7 +129,7 @@ class Subscriber:
         self._is_lost, self._advice = True, advice or self._advice
 
     async def _follow(self, follow: Follow) -> None:
-        # Of this stream alone: gRPC goes on asking what is to be sent when a stream has ended.
+        # For this stream alone: gRPC goes on reading the queue of an ended stream.
         states = self._states = asyncio.Queue(maxsize=1)
         self._send_state()
         try:
@@ -161,7 +161,7 @@ class Subscriber:
         self._send_state()
 
     async def _try_again(self) -> None:
-        """Try what failed again, now and then: no other table may come for months."""
+        """Try a refused or unsaved table again at intervals: no other may come for months."""
         while True:
             await asyncio.sleep(self._again_s)
             if self._refused_table is not None:
@@ -177,7 +177,7 @@ class Subscriber:
         self.serving.set()
 
     async def _send_reach(self) -> None:
-        """Say again what is reached when it is another, at most once a second."""
+        """Report the reach whenever it changes, at most once a second."""
         while True:
             if self._reach.reach() == self._reach_said:
                 await self._reach.wait_for_reach()
