@@ -20,8 +20,8 @@ from coalmine.process.addresses import bound_address, check_free, loopback, rese
 from coalmine.process.child_process import Command
 from coalmine.process.exposition import exposing
 from coalmine.process.lifecycle import Stop
+from coalmine.process.private_folder import temporary_folder
 from coalmine.process.sighup import asked_by_hangup
-from coalmine.process.temporary_folder import temporary_folder
 from coalmine.process.worker_bounds import NO_BOUNDS, WorkerBounds
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.reload import Reload

@@ -18,7 +18,7 @@ from coalmine.control.v1 import control_pb2_grpc
 from coalmine.errors import StartError
 from coalmine.listener.reflection import ReflectedMethods
 from coalmine.listener.stream_limit import StreamRefused
-from coalmine.process import lifecycle, memory
+from coalmine.process import lifecycle, machine
 from coalmine.process.addresses import check_free
 from coalmine.process.exposition import exposing
 from coalmine.process.lifecycle import Stop
@@ -82,7 +82,7 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
         background = [tasks.create_task(plane.run()), tasks.create_task(observer.run())]
         background.append(tasks.create_task(door.follow_tokens()))
         background.append(tasks.create_task(_certificates(config, registry).follow()))
-        background.append(tasks.create_task(memory.keep_giving_back(lambda: True)))
+        background.append(tasks.create_task(machine.keep_giving_memory_back(lambda: True)))
         background.append(tasks.create_task(door.follow_socket()))
         lifecycle.announce(control=address, http=http)
         await stop.wait()

@@ -3,22 +3,24 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
 
 import structlog
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from coalmine.process.addresses import split_address
 from coalmine.process.child_process import Child
+from coalmine.process.metric_families import MetricFamilies, merged_families
 
 _log = structlog.get_logger(__name__)
 
-_LABELS: Final = ("process",)
+_FAMILIES: Final = MetricFamilies("coalmine_router")
+_LABEL: Final = "process"
 _ANSWER_S: Final = 1.0
 _ASKED_EACH_S: Final = 0.5
 # A process that answers nothing for so long hangs; a machine that is busy isn't slower than this.
@@ -42,16 +44,13 @@ class ProcessMetrics(Collector):
         self._unanswered = 0
         self._counting = threading.Lock()  # scrapes come in threads of their own
 
-    def describe(self) -> Iterable[Metric]:
-        """Return nothing: what processes show is known when they are asked."""
-        return ()
-
     def collect(self) -> Iterator[Metric]:
         """Return what the processes show, then how they are."""
         up = [(child, str(child.announced["http"])) for child in self._all if child.is_up]
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
             pages = list(pool.map(lambda each: self._page(*each), up))
-        yield from self._merged({child: page for (child, _), page in zip(up, pages, strict=True)})
+        labels = [self._label(child) for child, _ in up]
+        yield from merged_families(zip(labels, pages, strict=True))
         yield from self._own()
 
     def _page(self, child: Child, address: str) -> list[Metric]:
@@ -63,37 +62,25 @@ class ProcessMetrics(Collector):
                 self._unanswered += 1
             return []
 
-    def _merged(self, pages: Mapping[Child, list[Metric]]) -> Iterable[Metric]:
-        found: dict[str, Metric] = {}
-        for child, page in pages.items():
-            label = {} if child in self._alone else {"process": child.name}
-            for metric in page:
-                empty = Metric(metric.name, metric.documentation, metric.type)
-                found.setdefault(metric.name, empty).samples += [
-                    sample._replace(labels={**label, **sample.labels}) for sample in metric.samples
-                ]
-        return found.values()
+    def _label(self, child: Child) -> dict[str, str]:
+        return {} if child in self._alone else {_LABEL: child.name}
 
     def _own(self) -> Iterator[Metric]:
-        up: Metric = GaugeMetricFamily(
-            "coalmine_router_process_up",
-            "Whether a process of this router is ready.",
-            labels=_LABELS,
+        up: Metric = _FAMILIES.gauge(
+            "process_up", "Whether a process of this router is ready.", _LABEL
         )
-        restarts: Metric = CounterMetricFamily(
-            "coalmine_router_process_restarts",
-            "Times that a process died and was started again.",
-            labels=_LABELS,
+        restarts: Metric = _FAMILIES.counter(
+            "process_restarts", "Times that a process died and was started again.", _LABEL
         )
-        failures: Metric = CounterMetricFamily(
-            "coalmine_router_replacements_failed",
+        failures: Metric = _FAMILIES.counter(
+            "replacements_failed",
             "Processes that were to take another's place, and did not get ready.",
-            labels=_LABELS,
+            _LABEL,
         )
-        recycled: Metric = CounterMetricFamily(
-            "coalmine_router_processes_recycled",
+        recycled: Metric = _FAMILIES.counter(
+            "processes_recycled",
             "Times that a process gave its place to another, for its age or memory.",
-            labels=_LABELS,
+            _LABEL,
         )
         for child in self._all:
             _add(up, child.name, child.is_up)
@@ -101,10 +88,10 @@ class ProcessMetrics(Collector):
             _add(failures, child.name, child.failures)
             _add(recycled, child.name, self._recycled.get(child.name, 0))
         yield from (up, restarts, failures, recycled)
-        yield CounterMetricFamily(
-            "coalmine_router_processes_not_scraped",
+        yield _FAMILIES.single_counter(
+            "processes_not_scraped",
             "Processes that did not answer in time when /metrics was read.",
-            value=self._unanswered,
+            self._unanswered,
         )
 
 

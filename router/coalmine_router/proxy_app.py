@@ -26,7 +26,7 @@ from coalmine.clock import SystemClock
 from coalmine.control.v1.control_pb2_grpc import TableFeedStub
 from coalmine.errors import StartError, reason_of
 from coalmine.listener.stream_limit import StreamRefused
-from coalmine.process import lifecycle, memory
+from coalmine.process import lifecycle, machine
 from coalmine.process.exposition import exposing
 from coalmine.process.lifecycle import Stop
 from coalmine.trace_context import HeadSampler, sampler_from
@@ -104,7 +104,9 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
             tasks.create_task(link.follow_files()),
             tasks.create_task(door.follow_tokens()),
             tasks.create_task(certificates.follow()),
-            tasks.create_task(memory.keep_giving_back(lambda: not plane.admission.in_flight)),
+            tasks.create_task(
+                machine.keep_giving_memory_back(lambda: not plane.admission.in_flight)
+            ),
         ]
         if await lifecycle.unless_stopped(stop, _ready(subscriber, backends)):
             data = await door.open()

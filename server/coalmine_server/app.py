@@ -20,7 +20,7 @@ from coalmine.errors import StartError
 from coalmine.inference import SERVICE
 from coalmine.listener.health import Health
 from coalmine.listener.stream_limit import StreamRefused
-from coalmine.process import lifecycle, memory
+from coalmine.process import lifecycle, machine
 from coalmine.process.answer_gate import AnswerGate
 from coalmine.process.exposition import exposing
 from coalmine.process.lifecycle import Stop
@@ -244,7 +244,7 @@ async def _beside(
     They are the file of tokens, and the certificates, whose end is told in time.
     """
     async with asyncio.TaskGroup() as tasks:
-        beside = [tasks.create_task(memory.keep_giving_back(lambda: not calls.in_flight))]
+        beside = [tasks.create_task(machine.keep_giving_memory_back(lambda: not calls.in_flight))]
         beside.append(tasks.create_task(certificates.follow()))
         if access is not None:
             beside.append(tasks.create_task(access.follow()))

@@ -10,7 +10,7 @@ import structlog
 
 from coalmine.clock import Clock
 from coalmine.errors import StartError
-from coalmine.process import memory
+from coalmine.process import machine
 from coalmine.process.blocking_thread import in_thread
 from coalmine_server.batching.batcher import Batcher
 from coalmine_server.batching.request_queue import QueueLimits
@@ -177,7 +177,7 @@ class Loader:
         self.end(version)
         if not await in_thread(partial(self._all_ended, workers, _THREADS_END_S)):
             _log.error("forward_never_returned", label=version.signature.label)
-        memory.give_back()
+        machine.give_memory_back()
 
     def end(self, version: Version) -> None:
         """Turn away what waits and tell the threads to end; the version answers no more."""

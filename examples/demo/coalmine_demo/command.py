@@ -11,7 +11,7 @@ from rich.console import Console
 from coalmine.command_line.number_options import whole_option
 from coalmine.errors import StartError
 from coalmine.process.exit_codes import EXIT_FAILED, EXIT_OK
-from coalmine.process.temporary_folder import make_temporary_folder
+from coalmine.process.private_folder import make_temporary_folder
 from coalmine.spans.span_settings import FILES, OTLP, exporters_of
 from coalmine_demo import demo_report, evidence, models
 from coalmine_demo.claims import BROKEN, checks

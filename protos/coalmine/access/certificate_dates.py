@@ -10,12 +10,12 @@ from typing import Final
 import structlog
 from cryptography import x509
 from prometheus_client import Metric
-from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
 
 from coalmine.access.tls_files import Tls, TlsFiles
 from coalmine.clock import Clock
 from coalmine.process.blocking_thread import in_thread
+from coalmine.process.metric_families import MetricFamilies
 from coalmine.process.watched_files import Stamp, stamp_of
 
 _log = structlog.get_logger(__name__)
@@ -98,7 +98,7 @@ class CertificateDates(Collector):
 
     def __init__(self, files: Sequence[CertificateFile], program: str, clock: Clock) -> None:
         self._files = tuple(files)
-        self._metric = f"{program}_certificate_not_after_seconds"
+        self._families = MetricFamilies(program)
         self._clock = clock
         self._stamp: Stamp | None = None
         self._told_ns = 0
@@ -121,10 +121,10 @@ class CertificateDates(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return when each file ends, as the files are now."""
-        family = GaugeMetricFamily(
-            self._metric,
+        family = self._families.gauge(
+            "certificate_not_after_seconds",
             "When a certificate file ends, in seconds since 1970.",
-            labels=["file"],
+            "file",
         )
         for each in times_of(self._files):
             family.add_metric([str(each.path)], each.ends.timestamp())

@@ -4,10 +4,11 @@ import contextlib
 from collections.abc import Iterable, Iterator
 
 import structlog
-from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from coalmine.errors import Overloaded
+from coalmine.process.metric_families import MetricFamilies
 
 _log = structlog.get_logger(__name__)
 
@@ -44,10 +45,10 @@ class StreamLimit:
 
 
 class StreamRefused(Collector):
-    """Shows as metrics, whose names begin with `prefix`, how many streams were turned away."""
+    """Shows as metrics of a `program` how many streams were turned away."""
 
-    def __init__(self, prefix: str, *limits: StreamLimit) -> None:
-        self._prefix = prefix
+    def __init__(self, program: str, *limits: StreamLimit) -> None:
+        self._families = MetricFamilies(program)
         self._limits = limits
 
     def collect(self) -> Iterable[Metric]:
@@ -55,6 +56,6 @@ class StreamRefused(Collector):
         return [self._family(each) for each in self._limits]
 
     def _family(self, limit: StreamLimit) -> Metric:
-        name = f"{self._prefix}_{limit.kind.replace(' ', '_')}_turned_away"
+        name = f"{limit.kind.replace(' ', '_')}_turned_away"
         what = f"{limit.kind.capitalize()} refused because too many were open."
-        return CounterMetricFamily(name, what, value=limit.turned_away)
+        return self._families.single_counter(name, what, limit.turned_away)

@@ -19,7 +19,7 @@ from coalmine.errors import StartError
 from coalmine.process.addresses import check_free, split_address
 from coalmine.process.answer_gate import AnswerGate
 from coalmine.process.exit_codes import EXIT_CANNOT_START, EXIT_FAILED, EXIT_OK
-from coalmine.process.memory import keep_large_blocks
+from coalmine.process.machine import keep_large_blocks
 from coalmine.process.parent_pipe import LET_GO, READY, STANDING_BY, hear, tell
 from coalmine.process.private_folder import hide_new_files
 from coalmine.process.standard_streams import open_standard_streams, say_to_people

@@ -1,13 +1,17 @@
-"""Folders that hold what callers sent: for this user alone, whoever made them."""
+"""Folders for this user alone: those that hold what callers sent, and temporary ones."""
 
 import contextlib
 import os
+import shutil
 import stat
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
 import structlog
+
+from coalmine.errors import StartError, reason_of
 
 _log = structlog.get_logger(__name__)
 
@@ -55,3 +59,30 @@ def _tightened(path: Path) -> bool:
             return False
         return True
     return False
+
+
+# ---------------------------------------------------------------- temporary ones
+
+
+def make_temporary_folder(prefix: str, make: Callable[..., str] = tempfile.mkdtemp) -> Path:
+    """Return a new folder that only this user can look into. Raises StartError.
+
+    It lies in TMPDIR, or where the system keeps such folders.
+    """
+    try:
+        return Path(make(prefix=prefix))
+    except OSError as error:
+        raise StartError(
+            f"no temporary folder can be made: {reason_of(error)}; "
+            "mount one that can be written to at /tmp, or set TMPDIR"
+        ) from None
+
+
+@contextlib.contextmanager
+def temporary_folder(prefix: str) -> Iterator[Path]:
+    """Yield a new temporary folder, and remove it with what is in it. Raises StartError."""
+    folder = make_temporary_folder(prefix)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)

@@ -1,14 +1,17 @@
 """The control's state as Prometheus sees it, read when it is scraped."""
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
+from coalmine.process.metric_families import MetricFamilies
 from coalmine_router.control.current import CurrentTable
 from coalmine_router.control.feed import TableFeed
 from coalmine_router.table import WHOLE_BP, RouteTable
+
+_FAMILIES: Final = MetricFamilies("coalmine_router")
 
 
 class TurnsAway(Protocol):
@@ -38,36 +41,36 @@ class ControlMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Yield all families."""
         table = self._current.table
-        yield GaugeMetricFamily(
-            "coalmine_router_table_revision",
+        yield _FAMILIES.single_gauge(
+            "table_revision",
             "Revision of the route table in force.",
-            value=table.revision,
+            table.revision,
         )
-        yield GaugeMetricFamily(
-            "coalmine_router_state_usable",
+        yield _FAMILIES.single_gauge(
+            "state_usable",
             "Whether the state on disk takes changes; else the last saved table is served.",
-            value=self._is_usable(),
+            self._is_usable(),
         )
         yield _weights(table)
         yield _shadows(table)
-        yield GaugeMetricFamily(
-            "coalmine_router_proxies",
+        yield _FAMILIES.single_gauge(
+            "proxies",
             "Proxies that follow the route table.",
-            value=len(self._feed.proxies()),
+            len(self._feed.proxies()),
         )
-        yield GaugeMetricFamily(
-            "coalmine_router_proxies_current",
+        yield _FAMILIES.single_gauge(
+            "proxies_current",
             "Proxies that serve by the revision in force.",
-            value=self._feed.current_proxies(table.revision),
+            self._feed.current_proxies(table.revision),
         )
         yield _available(self._feed)
         yield self._overflows()
 
     def _overflows(self) -> Metric:
-        family = CounterMetricFamily(
-            "coalmine_router_control_turned_away",
+        family = _FAMILIES.counter(
+            "control_turned_away",
             "Calls refused because too many of their kind were open or waiting.",
-            labels=["kind"],
+            "kind",
         )
         for kind, part in self._turned_away.items():
             family.add_metric([kind], part.turned_away)
@@ -75,10 +78,11 @@ class ControlMetrics(Collector):
 
 
 def _available(feed: TableFeed) -> Metric:
-    family = GaugeMetricFamily(
-        "coalmine_router_variant_available",
+    family = _FAMILIES.gauge(
+        "variant_available",
         "Addresses of a variant that may be called now, of the proxy that has the fewest.",
-        labels=["route", "variant"],
+        "route",
+        "variant",
     )
     for key, addresses in feed.available().items():
         family.add_metric(key, addresses)
@@ -86,10 +90,11 @@ def _available(feed: TableFeed) -> Metric:
 
 
 def _weights(table: RouteTable) -> Metric:
-    family = GaugeMetricFamily(
-        "coalmine_router_weight_ratio",
+    family = _FAMILIES.gauge(
+        "weight_ratio",
         "Share of a route's split that a variant answers, 0 to 1.",
-        labels=["route", "variant"],
+        "route",
+        "variant",
     )
     for route in table.routes:
         for variant, weight_bp in route.weights_bp.items():
@@ -98,10 +103,11 @@ def _weights(table: RouteTable) -> Metric:
 
 
 def _shadows(table: RouteTable) -> Metric:
-    family = GaugeMetricFamily(
-        "coalmine_router_shadow_ratio",
+    family = _FAMILIES.gauge(
+        "shadow_ratio",
         "Share of a route's requests that are copied to a variant, 0 to 1.",
-        labels=["route", "variant"],
+        "route",
+        "variant",
     )
     for route in table.routes:
         for variant in route.by_name:

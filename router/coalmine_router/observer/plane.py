@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2_grpc as pb_grpc
-from coalmine.process.cores import cores
+from coalmine.process.machine import cores
 from coalmine_router.backends.registry import Backends
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.compare_answers import AnswerComparison

@@ -5,32 +5,28 @@ Their names and labels are a contract: dashboards and alerts read them.
 
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from itertools import accumulate
 from typing import Final
 
-from prometheus_client.core import (
-    CounterMetricFamily,
-    GaugeMetricFamily,
-    HistogramMetricFamily,
-    Metric,
-)
-from prometheus_client.utils import floatToGoString
+from prometheus_client.core import Metric
 
+from coalmine.process.metric_families import MetricFamilies, buckets
 from coalmine_server.figures.statistics import BOUNDS_NS, Computed, VersionStatistics
 
 Key = tuple[str, str]
 
-_PREFIX: Final = "coalmine_server"
+_FAMILIES: Final = MetricFamilies("coalmine_server")
 _VERSION: Final = ("model", "version")
 _ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 def requests(versions: Iterable[tuple[Key, VersionStatistics]]) -> Iterator[Metric]:
     """Return what was counted of each version; model and version are empty where unknown."""
-    codes = _counter("requests", "ModelInfer calls by status code.", *_VERSION, "code")
-    queue = _histogram("queue_seconds", "Time a request that succeeded waited for its batch.")
-    compute = _histogram("compute_seconds", "Time a batch ran.")
-    rows = _histogram("batch_rows", "Rows in a batch.")
+    codes = _FAMILIES.counter("requests", "ModelInfer calls by status code.", *_VERSION, "code")
+    queue = _FAMILIES.histogram(
+        "queue_seconds", "Time a request that succeeded waited for its batch.", *_VERSION
+    )
+    compute = _FAMILIES.histogram("compute_seconds", "Time a batch ran.", *_VERSION)
+    rows = _FAMILIES.histogram("batch_rows", "Rows in a batch.", *_VERSION)
     for key, counted in versions:
         for code, count in counted.by_code.copy().items():
             codes.add_metric([*key, code], count)
@@ -45,8 +41,8 @@ def requests(versions: Iterable[tuple[Key, VersionStatistics]]) -> Iterator[Metr
 
 def queues(waiting: Iterable[tuple[Key, int, int]]) -> Iterator[Metric]:
     """Return the rows and bytes that wait for each version that is served."""
-    rows = _gauge("queue_rows", "Rows that wait.", *_VERSION)
-    size = _gauge("queue_bytes", "Bytes of the inputs that wait.", *_VERSION)
+    rows = _FAMILIES.gauge("queue_rows", "Rows that wait.", *_VERSION)
+    size = _FAMILIES.gauge("queue_bytes", "Bytes of the inputs that wait.", *_VERSION)
     for key, waiting_rows, waiting_bytes in waiting:
         rows.add_metric(key, waiting_rows)
         size.add_metric(key, waiting_bytes)
@@ -55,7 +51,9 @@ def queues(waiting: Iterable[tuple[Key, int, int]]) -> Iterator[Metric]:
 
 def load_seconds(took: Iterable[tuple[Key, float]]) -> Metric:
     """Return how long each version that is served took to load."""
-    family = _gauge("model_load_seconds", "Time the last load took, warm-up included.", *_VERSION)
+    family = _FAMILIES.gauge(
+        "model_load_seconds", "Time the last load took, warm-up included.", *_VERSION
+    )
     for key, seconds in took:
         family.add_metric(key, seconds)
     return family
@@ -63,7 +61,7 @@ def load_seconds(took: Iterable[tuple[Key, float]]) -> Metric:
 
 def memory(used: Iterable[tuple[Key, Mapping[str, int]]]) -> Metric:
     """Return the memory of each version that is served, by device."""
-    family = _gauge("memory_bytes", "Memory of a version's weights.", *_VERSION, "device")
+    family = _FAMILIES.gauge("memory_bytes", "Memory of a version's weights.", *_VERSION, "device")
     for key, devices in used:
         for device, size in devices.items():
             family.add_metric([*key, device], size)
@@ -72,8 +70,8 @@ def memory(used: Iterable[tuple[Key, Mapping[str, int]]]) -> Metric:
 
 def loads(models: Iterable[tuple[str, int, int, int]]) -> Iterator[Metric]:
     """Return loads that succeeded, loads that failed, and unloads, by model."""
-    loaded = _counter("model_loads", "Versions loaded.", "model", "result")
-    unloaded = _counter("model_unloads", "Versions unloaded.", "model")
+    loaded = _FAMILIES.counter("model_loads", "Versions loaded.", "model", "result")
+    unloaded = _FAMILIES.counter("model_unloads", "Versions unloaded.", "model")
     for model, ok, failed, unloads in models:
         loaded.add_metric([model, "ok"], ok)
         loaded.add_metric([model, "failed"], failed)
@@ -81,29 +79,24 @@ def loads(models: Iterable[tuple[str, int, int, int]]) -> Iterator[Metric]:
     yield from (loaded, unloaded)
 
 
-def dropped(count: int) -> Metric:
+def versions_dropped(count: int) -> Metric:
     """Return how many versions' counters were given up for room."""
-    family = _counter("versions_dropped", "Unloaded versions whose counters were given up.")
-    family.add_metric([], count)
-    return family
+    text = "Unloaded versions whose counters were given up."
+    return _FAMILIES.single_counter("versions_dropped", text, count)
 
 
 def in_flight(calls: int, size: int | None) -> Iterator[Metric]:
     """Return the calls without an answer yet, and the bytes of their requests."""
-    found = [("in_flight", "ModelInfer calls that are not answered yet.", calls)]
+    text = "ModelInfer calls that are not answered yet."
+    yield _FAMILIES.single_gauge("in_flight", text, calls)
     if size is not None:
-        found.append(
-            ("in_flight_bytes", "Bytes of requests in flight and of unread answers.", size)
-        )
-    for name, what, value in found:
-        family = _gauge(name, what)
-        family.add_metric([], value)
-        yield family
+        text = "Bytes of requests in flight and of unread answers."
+        yield _FAMILIES.single_gauge("in_flight_bytes", text, size)
 
 
 def stuck(threads: Mapping[str, int]) -> Iterator[Metric]:
     """Return how many threads of each model were told to end and did not so far."""
-    family = _gauge("stuck_threads", "Threads that were told to end and go on.", "model")
+    family = _FAMILIES.gauge("stuck_threads", "Threads that were told to end and go on.", "model")
     for model, count in threads.items():
         family.add_metric([model], count)
     yield family
@@ -111,41 +104,22 @@ def stuck(threads: Mapping[str, int]) -> Iterator[Metric]:
 
 def spans(totals: Mapping[str, int]) -> Iterator[Metric]:
     """Return what became of the finished spans."""
-    family = _counter("spans", "Finished spans, by what became of them.", "result")
-    for result, count in totals.items():
-        family.add_metric([result], count)
-    yield family
+    text = "Finished spans, by what became of them."
+    yield _FAMILIES.counter_by("result", "spans", text, totals)
 
 
-# ---------------------------------------------------------------- families and buckets
-
-
-def _counter(name: str, what: str, *labels: str) -> CounterMetricFamily:
-    return CounterMetricFamily(f"{_PREFIX}_{name}", what, labels=labels)
-
-
-def _gauge(name: str, what: str, *labels: str) -> GaugeMetricFamily:
-    return GaugeMetricFamily(f"{_PREFIX}_{name}", what, labels=labels)
-
-
-def _histogram(name: str, what: str) -> HistogramMetricFamily:
-    return HistogramMetricFamily(f"{_PREFIX}_{name}", what, labels=_VERSION)
+# ---------------------------------------------------------------- buckets
 
 
 def _seconds(counts: Sequence[int]) -> list[tuple[str, float]]:
-    return _buckets([bound / 1e9 for bound in BOUNDS_NS], counts)
+    return buckets([bound / 1e9 for bound in BOUNDS_NS], counts)
 
 
 def _rows(by_size: Mapping[int, Computed]) -> list[tuple[str, float]]:
     counts = [0] * (len(_ROWS) + 1)
     for size, computed in by_size.items():
         counts[bisect_left(_ROWS, size)] += computed.count
-    return _buckets(_ROWS, counts)
-
-
-def _buckets(bounds: Sequence[float], counts: Sequence[int]) -> list[tuple[str, float]]:
-    names = [*map(floatToGoString, bounds), "+Inf"]
-    return list(zip(names, accumulate(list(counts)), strict=True))
+    return buckets(_ROWS, counts)
 
 
 def _total_ns(by_size: Mapping[int, Computed]) -> int:

@@ -155,20 +155,17 @@ class Metrics:
         yield from families.loads(
             [(name, each.ok, each.failed, each.unloads) for name, each in list(self._loads.items())]
         )
-        yield families.dropped(self._dropped)
+        yield families.versions_dropped(self._dropped)
 
     def _served(self) -> list[tuple[Key, Live]]:
         return list(self._live.items())
 
 
 class _Read(Collector):
-    """Something to collect at a scrape; names are not checked beforehand."""
+    """Something to collect at a scrape."""
 
     def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
         self._families = collect
-
-    def describe(self) -> tuple[Metric, ...]:
-        return ()
 
     def collect(self) -> Iterator[Metric]:
         return self._families()

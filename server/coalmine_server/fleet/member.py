@@ -10,7 +10,7 @@ import structlog
 from coalmine.errors import CoalmineError
 from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceServicer as Servicer
 from coalmine.process.blocking_thread import in_thread
-from coalmine.process.cores import cores
+from coalmine.process.machine import cores
 from coalmine_server.extensions import Changes
 from coalmine_server.fleet.load_record import Entries, LoadRecord, missed
 from coalmine_server.fleet.peers import CarriesOut, Everywhere, OfAll, Peers, hearing

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from http.client import HTTPConnection, HTTPException
@@ -10,15 +10,16 @@ from typing import Final, NamedTuple
 
 import structlog
 from prometheus_client import Metric
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
-from prometheus_client.samples import Sample
+
+from coalmine.process.metric_families import MetricFamilies, merged_families
 
 _log = structlog.get_logger(__name__)
 
 WORKER: Final = "worker"
 _ANSWER_S: Final = 1.0
+_FAMILIES: Final = MetricFamilies("coalmine_server")
 
 
 class Known(NamedTuple):
@@ -77,14 +78,10 @@ class FleetMetrics(Collector):
         self._unanswered = 0
         self._counting = threading.Lock()  # scrapes come in threads of their own
 
-    def describe(self) -> Iterable[Metric]:
-        """Return nothing: what workers show is known when they are asked."""
-        return ()
-
     def collect(self) -> Iterator[Metric]:
         """Return the workers' metrics, then those of the supervisor."""
         known = self._known()
-        yield from merged(self._texts(known))
+        yield from metrics_of(self._texts(known))
         yield from self._own(known)
 
     def _texts(self, known: Mapping[int, Known]) -> dict[int, str]:
@@ -105,44 +102,36 @@ class FleetMetrics(Collector):
             return None
 
     def _own(self, known: Mapping[int, Known]) -> Iterator[Metric]:
-        workers = GaugeMetricFamily("coalmine_server_workers", "Workers by state", labels=["state"])
+        workers = _FAMILIES.gauge("workers", "Workers by state", "state")
         up = sum(each.http is not None for each in known.values())
         workers.add_metric(["up"], up)
         workers.add_metric(["down"], len(known) - up)
         yield workers
-        yield CounterMetricFamily(
-            "coalmine_server_worker_restarts",
+        yield _FAMILIES.single_counter(
+            "worker_restarts",
             "Workers that died and were started again",
-            value=sum(each.restarts for each in known.values()),
+            sum(each.restarts for each in known.values()),
         )
-        yield CounterMetricFamily(
-            "coalmine_server_workers_recycled",
+        yield _FAMILIES.single_counter(
+            "workers_recycled",
             "Workers that gave their place to another, for their age or memory",
-            value=sum(each.recycled for each in known.values()),
+            sum(each.recycled for each in known.values()),
         )
-        yield CounterMetricFamily(
-            "coalmine_server_worker_replacements_failed",
+        yield _FAMILIES.single_counter(
+            "worker_replacements_failed",
             "Workers that were to take another's place, and did not get ready",
-            value=sum(each.failures for each in known.values()),
+            sum(each.failures for each in known.values()),
         )
-        yield CounterMetricFamily(
-            "coalmine_server_workers_not_scraped",
+        yield _FAMILIES.single_counter(
+            "workers_not_scraped",
             "Workers that did not answer in time when /metrics was read",
-            value=self._unanswered,
+            self._unanswered,
         )
 
 
-def merged(texts: Mapping[int, str]) -> list[Metric]:
+def metrics_of(texts: Mapping[int, str]) -> list[Metric]:
     """Return the metrics in the workers' texts, each sample with its worker as a label."""
-    found: dict[str, Metric] = {}
-    for index, text in texts.items():
-        for metric in text_string_to_metric_families(text):
-            same = found.setdefault(
-                metric.name, Metric(metric.name, metric.documentation, metric.type)
-            )
-            same.samples += [_of(index, sample) for sample in metric.samples]
-    return list(found.values())
-
-
-def _of(index: int, sample: Sample) -> Sample:
-    return sample._replace(labels={WORKER: str(index), **sample.labels})
+    return merged_families(
+        ({WORKER: str(index)}, text_string_to_metric_families(text))
+        for index, text in texts.items()
+    )

@@ -20,12 +20,11 @@ from coalmine.errors import StartError, reason_of
 from coalmine.process import lifecycle
 from coalmine.process.addresses import bound_address, check_free, loopback, reserve
 from coalmine.process.child_process import Child, Command
-from coalmine.process.cores import cores
 from coalmine.process.exposition import exposing
 from coalmine.process.lifecycle import Stop
-from coalmine.process.private_folder import open_private
+from coalmine.process.machine import cores
+from coalmine.process.private_folder import open_private, temporary_folder
 from coalmine.process.recycling import Recycling
-from coalmine.process.temporary_folder import temporary_folder
 from coalmine_server.config import ServerConfig
 from coalmine_server.fleet.metrics import FleetMetrics, Known, any_serves
 from coalmine_server.fleet.worker_slot import WorkerSlot, WorkerStart, write_orders

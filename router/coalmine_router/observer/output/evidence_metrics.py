@@ -8,19 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
+from coalmine.process.metric_families import MetricFamilies
 from coalmine_router.observer.comparison.comparer import ComparingCounts
 from coalmine_router.observer.evidence.tally import Tally
 from coalmine_router.observer.evidence.trials import Trials
 from coalmine_router.observer.evidence.verdict import Word
-from coalmine_router.observer.output.families import (
-    Unchecked,
-    counter,
-    gauge,
-    single_counter,
-    single_gauge,
-)
 
+_FAMILIES: Final = MetricFamilies("coalmine_router")
 _PAIR: Final = ("route", "reference", "candidate")
 _WORDS: Final[Mapping[Word, int]] = {"pass": 1, "inconclusive": 0, "fail": -1}
 
@@ -32,7 +28,7 @@ class SaveCounts(Protocol):
     not_saved: int
 
 
-class EvidenceMetrics(Unchecked):
+class EvidenceMetrics(Collector):
     """Metrics of comparisons, of the verdicts from them, and of saving them."""
 
     def __init__(
@@ -64,8 +60,10 @@ class EvidenceMetrics(Unchecked):
         yield from self._saving()
 
     def _pairs(self) -> Iterator[Metric]:
-        pairs = counter("comparisons", "Answers compared", *_PAIR, "outcome")
-        kinds = counter("comparison_kinds", "Comparisons that didn't match", *_PAIR, "kind")
+        pairs = _FAMILIES.counter("comparisons", "Answers compared", *_PAIR, "outcome")
+        kinds = _FAMILIES.counter(
+            "comparison_kinds", "Comparisons that didn't match", *_PAIR, "kind"
+        )
         for pair, found in self._tally.pairs():
             for outcome, count in list(found.outcomes.items()):
                 pairs.add_metric([*pair, outcome], count)
@@ -75,7 +73,9 @@ class EvidenceMetrics(Unchecked):
         yield kinds
 
     def _outputs(self) -> Iterator[Metric]:
-        outputs = counter("output_comparisons", "Outputs compared", *_PAIR, "output", "outcome")
+        outputs = _FAMILIES.counter(
+            "output_comparisons", "Outputs compared", *_PAIR, "output", "outcome"
+        )
         for pair, found in self._tally.pairs():
             for name, outcomes in list(found.outputs.items()):
                 counts = {"match": 0, "mismatch": 0, **outcomes}
@@ -84,9 +84,11 @@ class EvidenceMetrics(Unchecked):
         yield outputs
 
     def _verdicts(self) -> Iterator[Metric]:
-        verdict = gauge("verdict", "1: pass; 0: inconclusive; -1: fail", *_PAIR)
-        share = gauge("mismatch_ratio", "Of a request's rows, in the mean; this trial", *_PAIR)
-        number = gauge("trial", "The number of the current trial", *_PAIR)
+        verdict = _FAMILIES.gauge("verdict", "1: pass; 0: inconclusive; -1: fail", *_PAIR)
+        share = _FAMILIES.gauge(
+            "mismatch_ratio", "Of a request's rows, in the mean; this trial", *_PAIR
+        )
+        number = _FAMILIES.gauge("trial", "The number of the current trial", *_PAIR)
         for trial in self._trials.currents():
             verdict.add_metric(trial.pair, _WORDS[trial.told.verdict])
             number.add_metric(trial.pair, trial.number)
@@ -98,40 +100,46 @@ class EvidenceMetrics(Unchecked):
 
     def _keeping_up(self) -> Iterator[Metric]:
         now = self._comparing()
-        yield single_gauge(
+        yield _FAMILIES.single_gauge(
             "comparing_ratio", "Of exchanges, how many are compared", now.share_bp / 1e4
         )
-        yield single_gauge("comparing_waiting", "Exchanges that wait to be compared", now.waiting)
-        yield single_gauge("comparing_waiting_bytes", "The bytes of those", now.waiting_bytes)
-        yield single_gauge("comparing_processes", "Processes that compare", now.processes)
-        yield single_counter("exchanges_compared", "Exchanges compared", now.compared)
-        yield single_counter(
+        yield _FAMILIES.single_gauge(
+            "comparing_waiting", "Exchanges that wait to be compared", now.waiting
+        )
+        yield _FAMILIES.single_gauge(
+            "comparing_waiting_bytes", "The bytes of those", now.waiting_bytes
+        )
+        yield _FAMILIES.single_gauge("comparing_processes", "Processes that compare", now.processes)
+        yield _FAMILIES.single_counter("exchanges_compared", "Exchanges compared", now.compared)
+        yield _FAMILIES.single_counter(
             "exchanges_left_out", "Exchanges given up for want of time", now.left_out
         )
 
     def _warning_counts(self) -> Metric:
-        family = counter("comparing_warnings", "What comparing warned of", "route", "kind")
+        family = _FAMILIES.counter(
+            "comparing_warnings", "What comparing warned of", "route", "kind"
+        )
         for key, count in self._warnings().items():
             family.add_metric(key, count)
         return family
 
     def _saving(self) -> Iterator[Metric]:
         saves, trials = self._saves, self._trials
-        yield single_gauge(
+        yield _FAMILIES.single_gauge(
             "evidence_not_saved", "Trials that the disk didn't take", saves.not_saved
         )
-        yield single_counter(
+        yield _FAMILIES.single_counter(
             "evidence_saves_failed", "Saves that the disk didn't take", saves.saves_failed
         )
-        yield single_counter(
+        yield _FAMILIES.single_counter(
             "evidence_left_out", "Evidence of pairs over the bound", trials.left_out
         )
-        yield single_counter(
+        yield _FAMILIES.single_counter(
             "split_requests_left_out", "Requests too late to count", self._split_left_out()
         )
-        yield single_counter(
+        yield _FAMILIES.single_counter(
             "exchanges_out_of_turn", "Exchanges learnt from behind later ones", self._out_of_turn()
         )
-        yield single_counter(
+        yield _FAMILIES.single_counter(
             "trials_forgotten", "Ended trials that found no disk", trials.forgotten
         )

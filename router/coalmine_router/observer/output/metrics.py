@@ -7,23 +7,17 @@ are read.
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
-from prometheus_client.core import HistogramMetricFamily, Metric
-from prometheus_client.utils import floatToGoString
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
 
-from coalmine_router.observer.output.families import (
-    PREFIX,
-    Unchecked,
-    by_label,
-    counter,
-    gauge,
-    single_counter,
-)
+from coalmine.process.metric_families import MetricFamilies, buckets
 from coalmine_router.observer.totals import LaneKey, LaneTotals, ReportTotals
 from coalmine_router.observer.traffic_counts import BOUNDS_NS, Latencies, TrafficCounts
 
 Totals = Callable[[], Mapping[str, int]]
 QueueTotals = Callable[[], Iterable[tuple[LaneKey, LaneTotals]]]
 
+_FAMILIES: Final = MetricFamilies("coalmine_router")
 _ROUTE: Final = ("route", "variant")
 _REASON: Final = (*_ROUTE, "reason")
 _LANE: Final = ("route", "role", "variant")
@@ -44,7 +38,7 @@ _SHOWN: Final = tuple(
 )
 
 
-class RouterMetrics(Unchecked):
+class RouterMetrics(Collector):
     """Metrics of answers, reports and copies; EvidenceMetrics has those of evidence."""
 
     def __init__(
@@ -73,25 +67,25 @@ class RouterMetrics(Unchecked):
         yield from self._report_counts()
         yield from self._copies()
         yield from self._copies_now()
-        yield by_label("result", "spans", "Spans of kept traces", self._spans())
-        yield single_counter(
+        yield _FAMILIES.counter_by("result", "spans", "Spans of kept traces", self._spans())
+        yield _FAMILIES.single_counter(
             "refusals_untraced",
             "Requests without a route beyond the one a second that leaves a trace",
             self._refusals_left_out(),
         )
-        yield by_label("result", "mismatches", "Mismatches offered as examples", self._mismatches())
+        yield _FAMILIES.counter_by(
+            "result", "mismatches", "Mismatches offered as examples", self._mismatches()
+        )
 
     def _requests(self) -> Iterator[Metric]:
-        requests = counter(
+        requests = _FAMILIES.counter(
             "requests",
             "Requests answered, and calls that failed and were tried again",
             *_ROUTE,
             "code",
         )
-        durations = HistogramMetricFamily(
-            f"{PREFIX}_request_duration_seconds",
-            "From the request's arrival to its answer",
-            labels=_ROUTE,
+        durations = _FAMILIES.histogram(
+            "request_duration_seconds", "From the request's arrival to its answer", *_ROUTE
         )
         for key, found in self._traffic.variants():
             for code, count in list(found.by_code.items()):
@@ -101,11 +95,15 @@ class RouterMetrics(Unchecked):
         yield durations
 
     def _fallbacks_and_refusals(self) -> Iterator[Metric]:
-        fallbacks = counter("fallbacks", "Requests that another variant answered", *_REASON)
+        fallbacks = _FAMILIES.counter(
+            "fallbacks", "Requests that another variant answered", *_REASON
+        )
         for key, found in self._traffic.variants():
             for reason, count in list(found.fallbacks.items()):
                 fallbacks.add_metric([*key, reason], count)
-        turned_away = counter("turned_away", "Requests the router refused", "route", "reason")
+        turned_away = _FAMILIES.counter(
+            "turned_away", "Requests the router refused", "route", "reason"
+        )
         for route, counts in self._traffic.refusals():
             for reason, count in counts.items():
                 turned_away.add_metric([route, reason], count)
@@ -114,22 +112,24 @@ class RouterMetrics(Unchecked):
 
     def _report_counts(self) -> Iterator[Metric]:
         of = self._reports
-        yield single_counter("reports_offered", "Reports that proxies made", of.offered)
-        yield single_counter("reports_received", "Reports that arrived", of.received)
-        yield single_counter(
+        yield _FAMILIES.single_counter("reports_offered", "Reports that proxies made", of.offered)
+        yield _FAMILIES.single_counter("reports_received", "Reports that arrived", of.received)
+        yield _FAMILIES.single_counter(
             "reports_unreadable", "Reports that arrived and made no sense", of.unreadable
         )
-        yield single_counter(
+        yield _FAMILIES.single_counter(
             "report_streams_turned_away",
             "Streams of reports over the bound",
             self._streams_turned_away(),
         )
-        yield by_label("reason", "reports_dropped", "Reports given up", of.dropped)
+        yield _FAMILIES.counter_by("reason", "reports_dropped", "Reports given up", of.dropped)
 
     def _copies(self) -> Iterator[Metric]:
         """Yield the fates of copies: offered = sent + dropped + those of _copies_now."""
-        dropped = counter("shadows_dropped", "Copies given up", *_LANE, "reason")
-        families = {name: counter(f"shadows_{name}", text, *_LANE) for name, text in _COPIES}
+        dropped = _FAMILIES.counter("shadows_dropped", "Copies given up", *_LANE, "reason")
+        families = {
+            name: _FAMILIES.counter(f"shadows_{name}", text, *_LANE) for name, text in _COPIES
+        }
         for key, totals in self._lanes():
             for name, family in families.items():
                 family.add_metric(key, getattr(totals, name))
@@ -139,9 +139,11 @@ class RouterMetrics(Unchecked):
         yield dropped
 
     def _copies_now(self) -> Iterator[Metric]:
-        waiting = gauge("shadows_waiting", "Copies that wait for a call", *_LANE)
-        under_way = gauge("shadows_under_way", "Copies that a call is made for", *_LANE)
-        is_out = gauge("shadows_circuit_open", "1: calls failed too often to make more", *_LANE)
+        waiting = _FAMILIES.gauge("shadows_waiting", "Copies that wait for a call", *_LANE)
+        under_way = _FAMILIES.gauge("shadows_under_way", "Copies that a call is made for", *_LANE)
+        is_out = _FAMILIES.gauge(
+            "shadows_circuit_open", "1: calls failed too often to make more", *_LANE
+        )
         for key, totals in self._lanes():
             waiting.add_metric(key, totals.waiting)
             under_way.add_metric(key, totals.under_way)
@@ -152,14 +154,6 @@ class RouterMetrics(Unchecked):
 
 
 def _buckets(latencies: Latencies) -> list[tuple[str, float]]:
-    """Return cumulative counts by their bounds in seconds, as text."""
-    counts = list(latencies.counts)
-    shown = [
-        (_seconds(BOUNDS_NS[position]), float(sum(counts[: position + 1]))) for position in _SHOWN
-    ]
-    return [*shown, ("+Inf", float(sum(counts)))]
-
-
-def _seconds(bound_ns: int) -> str:
-    text: str = floatToGoString(bound_ns / 10**9)  # type: ignore[no-untyped-call]  # the library's own
-    return text
+    """Return how many took so long at most, by seconds as text."""
+    found = buckets([bound / 10**9 for bound in BOUNDS_NS], latencies.counts)
+    return [*(found[position] for position in _SHOWN), found[-1]]

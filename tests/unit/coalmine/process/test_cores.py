@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.process.cores import cores
+from coalmine.process.machine import cores
 
 MINE = len(os.sched_getaffinity(0))
 

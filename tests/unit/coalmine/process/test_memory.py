@@ -6,7 +6,7 @@ import pytest
 # Page faults while 600 kB are taken and given back, again and again, in a process of its own.
 COUNTED = """
 import resource, sys
-from coalmine.process.memory import keep_large_blocks
+from coalmine.process.machine import keep_large_blocks
 if sys.argv[1] == "kept" and not keep_large_blocks():
     sys.exit("not glibc")
 def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -32,7 +32,7 @@ def test_large_blocks_are_not_faulted_in_anew_for_every_message() -> None:
 GIVEN_BACK = """
 import os, sys
 from pathlib import Path
-from coalmine.process.memory import give_back, keep_large_blocks
+from coalmine.process.machine import give_memory_back, keep_large_blocks
 def resident():
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
@@ -41,7 +41,7 @@ blocks = [bytes(b"x") * 1_000_000 for _ in range(60)]
 last = bytes(b"x") * 1_000_000
 del blocks
 before = resident()
-if not give_back():
+if not give_memory_back():
     sys.exit("not glibc")
 print(before - resident())
 """

@@ -6,7 +6,7 @@ import os
 import pytest
 
 from coalmine.errors import StartError
-from coalmine.process.temporary_folder import make_temporary_folder, temporary_folder
+from coalmine.process.private_folder import make_temporary_folder, temporary_folder
 
 
 def test_it_is_for_this_user_alone_and_gone_afterwards() -> None:

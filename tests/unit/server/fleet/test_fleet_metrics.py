@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from coalmine_server.fleet.metrics import FleetMetrics, Known, any_serves, merged
+from coalmine_server.fleet.metrics import FleetMetrics, Known, any_serves, metrics_of
 
 
 def text_of(requests: int) -> str:
@@ -45,7 +45,7 @@ def test_every_sample_says_of_which_worker_it_is() -> None:
 
 
 def test_nothing_is_lost_or_made_up() -> None:
-    together = [sample for metric in merged({7: text_of(3)}) for sample in metric.samples]
+    together = [sample for metric in metrics_of({7: text_of(3)}) for sample in metric.samples]
     alone = samples(text_of(3))
     assert len(together) == len(alone)
     assert {sample.labels["worker"] for sample in together} == {"7"}

@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 from torch import Tensor, nn
 
 from coalmine.errors import ModelFailed, StartError
-from coalmine.process import memory
+from coalmine.process import machine
 from coalmine.tensors import Array, numpy_dtype
 from coalmine_server.runtime.program import Program
 from coalmine_server.runtime.torchscript import TorchScript
@@ -473,9 +473,9 @@ def test_fifty_models_loaded_and_closed_leave_no_memory_behind(no_collection: An
 
     for _ in range(3):
         cycle()
-    memory.give_back()
+    machine.give_memory_back()
     before = resident_bytes()
     for _ in range(50):
         cycle()
-    memory.give_back()
+    machine.give_memory_back()
     assert resident_bytes() - before < 20_000_000, "less than one model of fifty"
