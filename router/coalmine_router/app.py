@@ -65,7 +65,7 @@ async def run(settings: RunSettings, stop: Stop) -> None:
     ):
         places = Places(
             bound_address(data_port),
-            _chosen(config.control.listen),
+            _with_real_port(config.control.listen),
             _socket(folder),
         )
         control = _control(settings, settings.config_file, places)
@@ -75,12 +75,12 @@ async def run(settings: RunSettings, stop: Stop) -> None:
             settings.grace,
             proxy_bounds=settings.proxy_bounds,
         )
-        with _exposed(config.http, supervisor, stop) as http:
+        with _exposing(config.http, supervisor, stop) as http:
             await supervisor.run(stop, _serving(settings, places, supervisor, asked, http))
 
 
 @contextlib.contextmanager
-def _exposed(address: str, supervisor: Supervisor, stop: Stop) -> Iterator[str]:
+def _exposing(address: str, supervisor: Supervisor, stop: Stop) -> Iterator[str]:
     """Yield where /metrics and health answer, whatever becomes of the processes."""
     registry = CollectorRegistry()
     registry.register(supervisor.metrics())
@@ -122,7 +122,7 @@ def _serving(
     return serve
 
 
-def _chosen(address: str) -> str:
+def _with_real_port(address: str) -> str:
     """Return `address` with a real port: it must be the same when the process is restarted."""
     with reserve(address, shared=False) as held:
         return bound_address(held)
@@ -195,11 +195,11 @@ def _proxy_arguments(settings: RunSettings, data: str, control: str) -> list[str
         *("--http", loopback()),
         *("--state", str(config.control.state)),
         *("--grace", f"{settings.grace.requests_s:.3f}s"),
-        *_door_arguments(config),
+        *_listener_arguments(config),
     ]
 
 
-def _door_arguments(config: RouterConfig) -> Iterator[str]:
+def _listener_arguments(config: RouterConfig) -> Iterator[str]:
     tls = config.tls
     files = {
         "--tls-cert": tls and tls.cert,

@@ -134,7 +134,7 @@ def control(
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
         settings = control_app.ControlSettings(
-            config=_placed(read(config), listen, http, state),
+            config=_config_at(read(config), listen, http, state),
             socket=socket,
             grace_s=duration_s("--grace", grace),
             stands_by=stand_by,
@@ -256,7 +256,9 @@ def _run(body: Callable[[Stop], Coroutine[Any, Any, None]], *, with_parent: bool
     raise typer.Exit(code)
 
 
-def _placed(config: "RouterConfig", listen: str, http: str, state: Path | None) -> "RouterConfig":
+def _config_at(
+    config: "RouterConfig", listen: str, http: str, state: Path | None
+) -> "RouterConfig":
     """Return the configuration with other addresses and state folder, where there are any."""
     given = {"listen": listen or config.control.listen, "state": state or config.control.state}
     control_config = config.control.model_copy(update=given)

@@ -62,10 +62,10 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
     """
     config, registry = settings.config, CollectorRegistry()
     table = config.table()
-    door = ControlListener(config.control, settings.socket, SystemClock())
-    registry.register(StreamRefused("coalmine_router_control", *door.limits))
+    listener = ControlListener(config.control, settings.socket, SystemClock())
+    registry.register(StreamRefused("coalmine_router_control", *listener.limits))
     async with contextlib.AsyncExitStack() as stack:
-        http = stack.enter_context(_exposed(config.http, registry, stop))
+        http = stack.enter_context(_exposing(config.http, registry, stop))
         backends = await stack.enter_async_context(_backends())
         if settings.stands_by and not await _its_turn(config, table, backends, stop):
             return
@@ -77,16 +77,16 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
             _observer(settings, plane, backends, registry, spans)
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        offers = _offers(plane, observer, door)
-        address = await door.open(*offers, needs_socket=plane.is_usable)
+        offers = _offers(plane, observer, listener)
+        address = await listener.open(*offers, needs_socket=plane.is_usable)
         background = [tasks.create_task(plane.run()), tasks.create_task(observer.run())]
-        background.append(tasks.create_task(door.follow_tokens()))
+        background.append(tasks.create_task(listener.follow_tokens()))
         background.append(tasks.create_task(_certificates(config, registry).follow()))
         background.append(tasks.create_task(machine.keep_giving_memory_back(lambda: True)))
-        background.append(tasks.create_task(door.follow_socket()))
+        background.append(tasks.create_task(listener.follow_socket()))
         lifecycle.announce(control=address, http=http)
         await stop.wait()
-        await _finish(plane, observer, door, settings.grace_s)
+        await _finish(plane, observer, listener, settings.grace_s)
         for task in background:
             task.cancel()
 
@@ -104,7 +104,7 @@ async def _its_turn(
 
 
 async def _finish(
-    plane: ControlPlane, observer: ObserverPlane, door: ControlListener, grace_s: float
+    plane: ControlPlane, observer: ObserverPlane, listener: ControlListener, grace_s: float
 ) -> None:
     """Learn from what came in, while operators are answered yet; then take no more calls."""
     observer.end_streams()
@@ -112,7 +112,7 @@ async def _finish(
         async with asyncio.timeout(grace_s):
             await observer.settled()
     plane.end_streams()
-    await door.close(grace_s)
+    await listener.close(grace_s)
 
 
 def _certificates(config: RouterConfig, registry: CollectorRegistry) -> CertificateDates:
@@ -123,7 +123,7 @@ def _certificates(config: RouterConfig, registry: CollectorRegistry) -> Certific
 
 
 @contextlib.contextmanager
-def _exposed(address: str, registry: CollectorRegistry, stop: Stop) -> Iterator[str]:
+def _exposing(address: str, registry: CollectorRegistry, stop: Stop) -> Iterator[str]:
     with exposing(address, registry, lambda: not stop.asked) as http:
         yield http
 
@@ -211,12 +211,12 @@ async def _check_rules(plane: ControlPlane, config: RouterConfig, backends: Back
 
 
 def _offers(
-    plane: ControlPlane, observer: ObserverPlane, door: ControlListener
+    plane: ControlPlane, observer: ObserverPlane, listener: ControlListener
 ) -> tuple[Offer, Offer]:
     """Return what operators are offered, and what proxies are."""
 
     def operators(methods: ReflectedMethods) -> None:
-        plane.add_to(methods, observer.learned, door.audit)
+        plane.add_to(methods, observer.learned, listener.audit)
 
     def proxies(methods: ReflectedMethods) -> None:
         plane.add_feed_to(methods)

@@ -23,11 +23,11 @@ class OpenStreams:
         self._method = method
         self._open_max = open_max
         self._scopes: set[asyncio.Timeout] = set()
-        self._ended = False
+        self._is_ended = False
         self.turned_away = 0
 
     @contextlib.asynccontextmanager
-    async def opened(self) -> AsyncIterator[End]:
+    async def open(self) -> AsyncIterator[End]:
         """Run the body as one open stream; calling what is yielded leaves it, without an error.
 
         Raises Overloaded where too many are open, Unavailable after `end_all`.
@@ -47,12 +47,12 @@ class OpenStreams:
 
     def end_all(self) -> None:
         """End all that are open, and let no other open."""
-        self._ended = True
+        self._is_ended = True
         for scope in self._scopes:
             _leave(scope)
 
     def _admit(self) -> None:
-        if self._ended:
+        if self._is_ended:
             raise Unavailable(f"{self._method}: the router's control process is stopping")
         if len(self._scopes) >= self._open_max:
             self.turned_away += 1

@@ -55,7 +55,7 @@ class ProcessMetrics(Collector):
 
     def _page(self, child: Child, address: str) -> list[Metric]:
         try:
-            return list(text_string_to_metric_families(_fetched(address)))
+            return list(text_string_to_metric_families(_fetch_metrics(address)))
         except (OSError, HTTPException, ValueError) as error:
             _log.warning("process_not_scraped", process=child.name, reason=str(error))
             with self._counting:
@@ -95,7 +95,7 @@ class ProcessMetrics(Collector):
         )
 
 
-class Watch:
+class ProcessWatch:
     """Asks every process now and then whether it is ready, and kills one that says nothing.
 
     It is started again, as after any death. `why_not` has the reason why no proxy serves, or "".
@@ -157,7 +157,7 @@ class Watch:
             self._unready[pid] = "is not ready" if status else "doesn't answer"
 
 
-def _fetched(address: str) -> str:
+def _fetch_metrics(address: str) -> str:
     with contextlib.closing(HTTPConnection(address, timeout=_ANSWER_S)) as connection:
         connection.request("GET", "/metrics")
         return connection.getresponse().read().decode()

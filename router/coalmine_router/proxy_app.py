@@ -55,7 +55,7 @@ class ProxySettings:
     """What `router proxy` is given."""
 
     control: Target
-    door: ListenerSettings
+    listener: ListenerSettings
     state: Path
     # Where /metrics and health answer; "" for nowhere.
     http: str
@@ -73,7 +73,7 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
         sampler=_sampler(),
         rng=rng,
         # It is this port's own: a backend has no use for it, and might keep it.
-        drop_authorization=settings.door.tokens is not None,
+        drop_authorization=settings.listener.tokens is not None,
     )
 
     def swap(table: RouteTable) -> None:
@@ -83,14 +83,14 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
     saved = _table_file(settings.state)
     subscriber = Subscriber(proxy_id, saved, swap, backends, SystemClock())
     routes = OfferedMethods(plane, subscriber.serving.is_set)
-    door = DataListener(settings.door, routes, SystemClock())
+    listener = DataListener(settings.listener, routes, SystemClock())
     link = ControlLink(settings.control)
     subscriber.start_from_disk()
     figures = ProxyFigures(subscriber.serving.is_set)
     certificates = CertificateDates(_certificates(settings), "coalmine_router", SystemClock())
-    turned_away = StreamRefused("coalmine_router_proxy", *door.limits)
+    turned_away = StreamRefused("coalmine_router_proxy", *listener.limits)
     async with (
-        _exposed(settings.http, figures, (certificates, turned_away), stop) as http,
+        _exposing(settings.http, figures, (certificates, turned_away), stop) as http,
         asyncio.TaskGroup() as tasks,
     ):
         background = [
@@ -102,18 +102,18 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
                 reporter.run(link.wait_until_connected, lambda: open_stream(link.channel()))
             ),
             tasks.create_task(link.follow_files()),
-            tasks.create_task(door.follow_tokens()),
+            tasks.create_task(listener.follow_tokens()),
             tasks.create_task(certificates.follow()),
             tasks.create_task(
                 machine.keep_giving_memory_back(lambda: not plane.admission.in_flight)
             ),
         ]
-        if await lifecycle.unless_stopped(stop, _ready(subscriber, backends)):
-            data = await door.open()
+        if await lifecycle.unless_stopped(stop, _wait_until_ready(subscriber, backends)):
+            data = await listener.open()
             figures.is_open = True
             lifecycle.announce(data=data, **({"http": http} if http else {}))
             await stop.wait()
-        await door.close(settings.grace_s, plane.gate, plane.refuse)
+        await listener.close(settings.grace_s, plane.gate, plane.refuse)
         for task in background:
             task.cancel()
     await link.close()
@@ -145,7 +145,7 @@ class ProxyFigures(Collector):
 
 
 @contextlib.asynccontextmanager
-async def _exposed(
+async def _exposing(
     address: str, figures: ProxyFigures, beside: Sequence[Collector], stop: Stop
 ) -> AsyncIterator[str]:
     """Yield where /metrics and health answer until the end; "" where there is no address."""
@@ -168,10 +168,10 @@ def _certificates(settings: ProxySettings) -> list[CertificateFile]:
 
     Those of the backends are told of by the control process.
     """
-    return [*files_shown(settings.door.tls), *files_called_with(settings.control.tls)]
+    return [*files_shown(settings.listener.tls), *files_called_with(settings.control.tls)]
 
 
-async def _ready(subscriber: Subscriber, backends: Backends) -> None:
+async def _wait_until_ready(subscriber: Subscriber, backends: Backends) -> None:
     """Return once there is a table, and its backends are connected or it is known why not."""
     await subscriber.serving.wait()
     await backends.wait_until_warm(_WARM_S)

@@ -18,7 +18,7 @@ from coalmine_router.state_folder import open_state
 _log = structlog.get_logger(__name__)
 
 # How often it is looked whether the copy is still there.
-_LOOK_S: Final = 2.0
+_CHECK_S: Final = 2.0
 
 
 class Reload:
@@ -66,7 +66,7 @@ class Reload:
         """
         while True:
             try:
-                async with asyncio.timeout(_LOOK_S):
+                async with asyncio.timeout(_CHECK_S):
                     await asked.wait()
             except TimeoutError:
                 self._keep_there()
@@ -91,17 +91,17 @@ class Reload:
             text = content_of(self._file)
             wanted = parse(text, path=self._file)
             check_files(wanted)
-            config = unmoved(self._config, wanted)
+            config = at_places_of(self._config, wanted)
             proxies = self._proxies(config)
         except StartError as error:
-            _refused(str(error))
+            _log_refusal(str(error))
             return
-        for key, (kept, asked) in moved(self._config, wanted).items():
+        for key, (kept, asked) in moved_places(self._config, wanted).items():
             _log.warning("needs_a_restart", key=key, kept=kept, wanted=asked)
-        if await self._taken(text, config):
+        if await self._take_over(text, config):
             await self._roll(proxies)
 
-    async def _taken(self, text: str, config: RouterConfig) -> bool:
+    async def _take_over(self, text: str, config: RouterConfig) -> bool:
         """Return whether `config` is in force now."""
         if config == self._config:
             if not self._in_force.exists():  # whoever tidied up took the control process's with it
@@ -110,10 +110,10 @@ class Reload:
         try:
             self._write(text)
         except OSError as error:
-            _refused(f"{self._in_force}: {reason_of(error)}")
+            _log_refusal(f"{self._in_force}: {reason_of(error)}")
             return False
         if not await self._succeed_control():
-            _refused(f"{self._file}: the control process did not start with it")
+            _log_refusal(f"{self._file}: the control process did not start with it")
             self.keep_copy()
             return False
         self._text, self._config = text, config
@@ -128,13 +128,13 @@ class Reload:
         self._was_copied = True
 
 
-def moved(before: RouterConfig, after: RouterConfig) -> Mapping[str, tuple[str, str]]:
+def moved_places(before: RouterConfig, after: RouterConfig) -> Mapping[str, tuple[str, str]]:
     """Return what can't change while the router runs, by its key: as it is, and as is wanted."""
     was, wanted = _places(before), _places(after)
     return {key: (was[key], wanted[key]) for key in was if was[key] != wanted[key]}
 
 
-def unmoved(before: RouterConfig, after: RouterConfig) -> RouterConfig:
+def at_places_of(before: RouterConfig, after: RouterConfig) -> RouterConfig:
     """Return `after`, at the addresses and with the state folder of `before`."""
     places = {"listen": before.control.listen, "state": before.control.state}
     control = after.control.model_copy(update=places)
@@ -151,5 +151,5 @@ def _places(config: RouterConfig) -> dict[str, str]:
     }
 
 
-def _refused(reason: str) -> None:
+def _log_refusal(reason: str) -> None:
     _log.error("config_refused", reason=reason, kept="what was in force before")

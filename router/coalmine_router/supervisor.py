@@ -17,7 +17,7 @@ from coalmine.process.child_process import Child, Command
 from coalmine.process.lifecycle import Stop, unless_stopped
 from coalmine.process.recycling import Recycling
 from coalmine.process.worker_bounds import NO_BOUNDS, WorkerBounds
-from coalmine_router.processes import ProcessMetrics, Watch
+from coalmine_router.processes import ProcessMetrics, ProcessWatch
 
 _log = structlog.get_logger(__name__)
 
@@ -68,12 +68,12 @@ class Supervisor:
     ) -> None:
         self._control = Child(control, grace.control_s)
         self._proxies = [Child(proxy, grace.proxies_s) for proxy in proxies]
-        self._watch = Watch([self._control, *self._proxies], self._proxies)
+        self._watch = ProcessWatch([self._control, *self._proxies], self._proxies)
         self._ready_within_s = ready_within_s
         self._control_first_s = control_first_s
         # One replacement of a process at a time.
         self._replacing = asyncio.Lock()
-        self._recycling = Recycling(proxy_bounds, self._proxies, self._replaced)
+        self._recycling = Recycling(proxy_bounds, self._proxies, self._replace)
 
     async def run(self, stop: Stop, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Keep the processes until `stop`. Raises StartError where one can't start.
@@ -86,7 +86,7 @@ class Supervisor:
             if await unless_stopped(stop, self._control_first()):
                 for proxy in self._proxies:
                     tasks.create_task(proxy.keep())
-                await unless_stopped(stop, self._serving(serve))
+                await unless_stopped(stop, self._serve_when_ready(serve))
             await stop.wait()
             watching.cancel()
             await self._end()
@@ -110,13 +110,13 @@ class Supervisor:
         replaced = 0
         for proxy, wanted in zip(self._proxies, proxies, strict=True):
             old = proxy.pid
-            replaced += await self._replaced(proxy, wanted)
+            replaced += await self._replace(proxy, wanted)
             if proxy.pid != old:
                 _log.info("worker_replaced", process=proxy.name, old=old, new=proxy.pid)
         _log.info("workers_rolled", replaced=replaced, of=len(self._proxies))
         return replaced == len(self._proxies)
 
-    async def _replaced(self, proxy: Child, wanted: Command | None = None) -> bool:
+    async def _replace(self, proxy: Child, wanted: Command | None = None) -> bool:
         async with self._replacing:
             return await proxy.replace(wanted, within_s=self._ready_within_s)
 
@@ -128,7 +128,7 @@ class Supervisor:
                 return
         _log.error("control_late", after_s=self._control_first_s, proxies="start without it")
 
-    async def _serving(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    async def _serve_when_ready(self, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         await self._control.ready.wait()
         for proxy in self._proxies:
             await proxy.ready.wait()

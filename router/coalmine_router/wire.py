@@ -80,7 +80,7 @@ def parameter(request: bytes, name: str) -> str | None:
     """
     key = name.encode()
     for entry in reversed(_fields(request, (_PARAMETERS,), 0, len(request))):
-        value = _keyed(request, entry, key)
+        value = _value_of(request, entry, key)
         if value is not None:
             return _choice(value)
     return None
@@ -123,7 +123,7 @@ def _last_text(data: bytes, tag: int, what: str) -> str:
     return _text(data[found[-1][1] : found[-1][2]], what) if found else ""
 
 
-def _keyed(request: bytes, entry: Field, key: bytes) -> bytes | None:
+def _value_of(request: bytes, entry: Field, key: bytes) -> bytes | None:
     """Return the InferParameter of an entry, or None where the entry is another key's.
 
     What stands there twice is one message, protobuf says: its parts, one after the other.

@@ -99,7 +99,7 @@ class ControlRig:
         self._config = config
         self._tls = tls
         self._shown = Target("unix:", token=token, token_in_plaintext=True).token_metadata()
-        self.door = ControlListener(config.control, socket, SystemClock())
+        self.listener = ControlListener(config.control, socket, SystemClock())
         self._reaching = reaching(is_lenient=True, may_lose_stable=True)
         self._group = asyncio.TaskGroup()
         self.registry = CollectorRegistry()
@@ -114,12 +114,12 @@ class ControlRig:
             clock=SystemClock(),
             registry=self.registry,
         )
-        self.address = await self.door.open(self._operators, self._proxies_offer)
+        self.address = await self.listener.open(self._operators, self._proxies_offer)
         self._opened = Target(self.address, self._tls).open_aio_channel()
         self.channel = with_metadata(self._opened, self._shown)
         self.stub = RouteControlStub(self.channel)
         await self._group.__aenter__()
-        self._following_files = self._group.create_task(self.door.follow_tokens())
+        self._following_files = self._group.create_task(self.listener.follow_tokens())
         self._deciding = self._group.create_task(self._plane.run())
         self._proxies: list[asyncio.Task[None]] = []
         return self
@@ -143,10 +143,10 @@ class ControlRig:
     async def stop(self, grace_s: float = 30.0) -> None:
         """Stop answering as the process does: gracefully."""
         self._plane.end_streams()
-        await self.door.close(grace_s)
+        await self.listener.close(grace_s)
 
     def _operators(self, methods: ReflectedMethods) -> None:
-        self._plane.add_to(methods, self.learned, self.door.audit)
+        self._plane.add_to(methods, self.learned, self.listener.audit)
 
     def _proxies_offer(self, methods: ReflectedMethods) -> None:
         self._plane.add_feed_to(methods)

@@ -166,9 +166,9 @@ async def test_a_revision_from_another_life_is_no_acknowledgement(feed: Feed) ->
     await call.write(pb.ProxyState(proxy_id="p", revision=50))
     await known(feed)
 
-    assert await feed.feed.acknowledged(1, 0.05) == (0, 1)
+    assert await feed.feed.wait_for_proxies(1, 0.05) == (0, 1)
     await call.write(pb.ProxyState(proxy_id="p", revision=1))
-    assert await feed.feed.acknowledged(1, 5.0) == (1, 1)
+    assert await feed.feed.wait_for_proxies(1, 5.0) == (1, 1)
 
 
 def reach(variant: str, available: int, route: str = "0" * 500, **fields: Any) -> pb.VariantReach:
@@ -227,7 +227,7 @@ async def test_a_refusal_that_is_said_again_does_not_stand_for_a_newer_table(fee
     await read(call)
     await call.write(pb.ProxyState(proxy_id="p", refused="no", refused_revision=1))
     await known(feed)
-    assert await feed.feed.acknowledged(1, 5.0) == (0, 1)
+    assert await feed.feed.wait_for_proxies(1, 5.0) == (0, 1)
     feed.publish(2)
     await read(call)
     again = pb.ProxyState(proxy_id="p", refused="no", refused_revision=1)
@@ -237,7 +237,7 @@ async def test_a_refusal_that_is_said_again_does_not_stand_for_a_newer_table(fee
         while not feed.feed.available():
             await asyncio.sleep(0)
 
-    acknowledged = asyncio.ensure_future(feed.feed.acknowledged(2, 5.0))
+    acknowledged = asyncio.ensure_future(feed.feed.wait_for_proxies(2, 5.0))
     await asyncio.sleep(0.02)
     assert not acknowledged.done()
     await call.write(pb.ProxyState(proxy_id="p", revision=2))

@@ -18,7 +18,7 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1.control_pb2_grpc import ReportsStub, RouteControlStub, TableFeedStub
 from coalmine.errors import StartError
 from coalmine_router.config.file import ControlConfig, RouterConfig, TlsConfig
-from coalmine_router.control.listener import ROLES, unguarded
+from coalmine_router.control.listener import ROLES, guard_advice
 from tests.doubles.callers import TOKENS, bearer, outcome, refusal, write_tokens
 from tests.doubles.certificates import Authority
 from tests.doubles.control_rig import ControlRig, router_config
@@ -239,7 +239,7 @@ async def test_wrong_files_stop_the_start(
     one, other = authority.server("one"), authority.server("other")
     rig = ControlRig(config(tls=TlsConfig(cert=one.cert, key=other.key)))
     with pytest.raises(StartError, match=r"other-key\.pem: not the key of"):
-        await rig.door.open(lambda _: None, lambda _: None)
+        await rig.listener.open(lambda _: None, lambda _: None)
 
 
 # ---------------------------------------------------------------- the socket
@@ -300,4 +300,4 @@ def test_tls_that_lets_anybody_change_the_weights_is_said(
     config = ControlConfig(
         listen=listen, tls=asks if tls else None, tokens=file if tokens else None
     )
-    assert bool(unguarded(config)) is is_told
+    assert bool(guard_advice(config)) is is_told

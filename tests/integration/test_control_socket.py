@@ -50,9 +50,9 @@ async def test_a_socket_that_can_wait_is_made_once_that_is_possible(tmp_path: Pa
     config = ControlConfig(listen="127.0.0.1:0", state=tmp_path)
     with pytest.raises(StartError, match=r"control\.sock"):
         await ControlListener(config, _socket(tmp_path), SystemClock()).open(nothing, nothing)
-    door = ControlListener(config, _socket(tmp_path), SystemClock())
-    address = await door.open(nothing, nothing, needs_socket=False)
-    following = asyncio.create_task(door.follow_socket())
+    listener = ControlListener(config, _socket(tmp_path), SystemClock())
+    address = await listener.open(nothing, nothing, needs_socket=False)
+    following = asyncio.create_task(listener.follow_socket())
     async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(5):
         await channel.channel_ready()
     (tmp_path / "control.sock").rmdir()
@@ -60,7 +60,7 @@ async def test_a_socket_that_can_wait_is_made_once_that_is_possible(tmp_path: Pa
         await channel.channel_ready()
     assert (tmp_path / "control.sock").stat().st_mode & 0o077 == 0
     following.cancel()
-    await door.close(1)
+    await listener.close(1)
 
 
 async def test_a_socket_whose_folder_was_removed_is_made_again_for_who_comes_later(
@@ -68,17 +68,17 @@ async def test_a_socket_whose_folder_was_removed_is_made_again_for_who_comes_lat
 ) -> None:
     state = tmp_path / "state folder"
     state.mkdir()
-    door = ControlListener(
+    listener = ControlListener(
         ControlConfig(listen="127.0.0.1:0", state=state), _socket(state), SystemClock()
     )
-    await door.open(nothing, nothing)
-    following = asyncio.create_task(door.follow_socket())
+    await listener.open(nothing, nothing)
+    following = asyncio.create_task(listener.follow_socket())
     shutil.rmtree(state)
     state.mkdir()
     async with grpc.aio.insecure_channel(_socket(state)) as channel, asyncio.timeout(20):
         await channel.channel_ready()
     following.cancel()
-    await door.close(1)
+    await listener.close(1)
 
 
 def nothing(_methods: ReflectedMethods) -> None:

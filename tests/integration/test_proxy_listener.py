@@ -46,13 +46,13 @@ class Routes(grpc.GenericRpcHandler):
 @contextlib.asynccontextmanager
 async def opened(routes: Routes, **settings: Any) -> AsyncIterator[str]:
     """Yield the address of a door in front of `routes`."""
-    door = DataListener(ListenerSettings("127.0.0.1:0", **settings), routes, SystemClock())
+    listener = DataListener(ListenerSettings("127.0.0.1:0", **settings), routes, SystemClock())
     async with asyncio.TaskGroup() as tasks:
-        following = tasks.create_task(door.follow_tokens())
+        following = tasks.create_task(listener.follow_tokens())
         try:
-            yield await door.open()
+            yield await listener.open()
         finally:
-            await door.close(1.0, AnswerGate(), lambda: None)
+            await listener.close(1.0, AnswerGate(), lambda: None)
             following.cancel()
 
 
@@ -179,10 +179,10 @@ async def test_a_new_certificate_is_shown_to_new_connections(authority: Authorit
 
 
 async def test_listening_to_others_in_plaintext_is_said() -> None:
-    door = DataListener(ListenerSettings("0.0.0.0:0"), Routes(), SystemClock())
+    listener = DataListener(ListenerSettings("0.0.0.0:0"), Routes(), SystemClock())
     with capture_logs() as logged:
-        await door.open()
-        await door.close(1.0, AnswerGate(), lambda: None)
+        await listener.open()
+        await listener.close(1.0, AnswerGate(), lambda: None)
     (line,) = [each for each in logged if each["event"] == "insecure_listen"]
     assert line["advice"].startswith("anybody may call")
 

@@ -49,10 +49,10 @@ async def test_health_of_a_server_refuses_them(
 
 async def test_health_of_a_proxy_refuses_them(caplog: pytest.LogCaptureFixture) -> None:
     nothing = grpc.method_handlers_generic_handler("no.Service", {})
-    door = DataListener(ListenerSettings("127.0.0.1:0"), nothing, SystemClock())
-    async with grpc.aio.insecure_channel(await door.open()) as channel:
+    listener = DataListener(ListenerSettings("127.0.0.1:0"), nothing, SystemClock())
+    async with grpc.aio.insecure_channel(await listener.open()) as channel:
         await expect_refused(channel, HEALTH)
-    await door.close(1.0, AnswerGate(), lambda: None)
+    await listener.close(1.0, AnswerGate(), lambda: None)
     assert not troubles(caplog)
 
 

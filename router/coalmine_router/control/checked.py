@@ -36,10 +36,10 @@ def actor(said: str, known: str) -> str:
     """
     if not known or said in {"", known}:
         return known or said
-    return f"{printed(known)} ({said})"
+    return f"{printable_name(known)} ({said})"
 
 
-def printed(value: str) -> str:
+def printable_name(value: str) -> str:
     """Return the text as one line that can be a name: of a certificate it may be anything."""
     return "".join(each if each.isprintable() else "?" for each in value)[:NAME_MAX]
 

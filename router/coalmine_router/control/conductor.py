@@ -64,7 +64,7 @@ class Conductor:
         self._check = check
         self._clock = clock
         self._turns: asyncio.Queue[_Turn] = asyncio.Queue(maxsize=waiting_max)
-        self._stopped = False
+        self._is_stopped = False
         self.turned_away = 0
 
     async def change(self, wish: Wish) -> RouteTable:
@@ -89,9 +89,9 @@ class Conductor:
             while True:
                 await self._take(await self._turns.get())
         finally:
-            self._stopped = True
+            self._is_stopped = True
             while not self._turns.empty():
-                _fail(self._turns.get_nowait(), _stopping())
+                _fail(self._turns.get_nowait(), _stopping_error())
 
     async def _require_ready(self, route: str, variants: frozenset[str]) -> None:
         table = self._current.table
@@ -101,8 +101,8 @@ class Conductor:
                 raise NotReady(f"route '{route}': variant '{variant}' is not ready: {found.reason}")
 
     async def _in_turn(self, wish: Wish, ready: frozenset[str]) -> RouteTable | None:
-        if self._stopped:
-            raise _stopping()
+        if self._is_stopped:
+            raise _stopping_error()
         turn = _Turn(wish, ready, asyncio.get_running_loop().create_future())
         try:
             self._turns.put_nowait(turn)
@@ -119,7 +119,7 @@ class Conductor:
         try:
             table = await self._commit(turn)
         except asyncio.CancelledError:
-            _fail(turn, _stopping("; the history tells whether the change was made"))
+            _fail(turn, _stopping_error("; the history tells whether the change was made"))
             raise
         except Exception as error:  # noqa: BLE001 - it is the caller's, and must not end the loop
             _fail(turn, error)
@@ -135,7 +135,7 @@ class Conductor:
         if not made.is_unchanged:
             await self._journal.append([made.change(self._clock.wall_ns())])
             self._current.swap(made.after)
-            _tell(made)
+            _log_change(made)
         return made.after
 
 
@@ -144,11 +144,11 @@ def _fail(turn: _Turn, error: Exception) -> None:
         turn.answer.set_exception(error)
 
 
-def _stopping(more: str = "") -> Unavailable:
+def _stopping_error(more: str = "") -> Unavailable:
     return Unavailable(f"the router's control process is stopping{more}")
 
 
-def _tell(made: Plan) -> None:
+def _log_change(made: Plan) -> None:
     wish = made.wish
     _log.info(
         "changed",

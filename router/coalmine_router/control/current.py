@@ -13,7 +13,7 @@ class CurrentTable:
 
     def __init__(self, table: RouteTable, *, is_provisional: bool = False) -> None:
         self._table = table
-        self._news = ChangeSignal()
+        self._changes = ChangeSignal()
         self.is_provisional = is_provisional
 
     @property
@@ -24,10 +24,10 @@ class CurrentTable:
     def swap(self, table: RouteTable) -> None:
         """Put `table` in force and tell those who follow."""
         self._table, self.is_provisional = table, False
-        self._news.tell()
+        self._changes.tell()
 
-    async def other_than(self, seen: RouteTable) -> RouteTable:
+    async def wait_for_other(self, seen: RouteTable) -> RouteTable:
         """Return the table in force, once it is not `seen`."""
         while self._table is seen:
-            await self._news.wait()
+            await self._changes.wait()
         return self._table

@@ -70,8 +70,8 @@ class TableFeed(TableFeedServicer):
         self._clock = clock
         self._streams = OpenStreams("Follow", open_max=followers_max)
         self._followers: set[_Follower] = set()
-        self._heard = ChangeSignal()
-        self._told = current.table
+        self._answers = ChangeSignal()
+        self._sent_table = current.table
         self._message = table_message(current.table)
 
     @answering
@@ -79,31 +79,31 @@ class TableFeed(TableFeedServicer):
         self, _requests: object, context: _Context
     ) -> None:
         """Send the table in force, now and whenever it is another, and hear what is served."""
-        async with self._streams.opened() as end:
+        async with self._streams.open() as end:
             follower = _Follower(self._clock.wall_ns(), end)
             self._followers.add(follower)
             try:
                 await self._serve(follower, context)
             finally:
                 self._followers.discard(follower)
-                self._heard.tell()
+                self._answers.tell()
         for error in follower.wrong:
             raise error
 
-    async def acknowledged(self, revision: int, timeout_s: float) -> tuple[int, int]:
+    async def wait_for_proxies(self, revision: int, timeout_s: float) -> tuple[int, int]:
         """Return how many proxies serve by `revision`, and how many there are.
 
         Waits until all of them have taken or refused it, `timeout_s` at most.
         """
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(timeout_s):
-                while not all(each.has_answered(revision) for each in self._known()):
-                    await self._heard.wait()
-        return self.current_proxies(revision), len(self._known())
+                while not all(each.has_answered(revision) for each in self._named_followers()):
+                    await self._answers.wait()
+        return self.current_proxies(revision), len(self._named_followers())
 
     def current_proxies(self, revision: int) -> int:
         """Return how many proxies serve by `revision` or later."""
-        return sum(each.serves(revision) for each in self._known())
+        return sum(each.serves(revision) for each in self._named_followers())
 
     def proxies(self, route: str = "") -> list[pb.ProxyStatus]:
         """Return the proxies that follow, longest connected first, with their reach of a route."""
@@ -119,7 +119,9 @@ class TableFeed(TableFeedServicer):
                 trouble=each.trouble,
                 reach=[each.reach[route, of] for of in variants if (route, of) in each.reach],
             )
-            for each in sorted(self._known(), key=lambda each: (each.since_ns, each.proxy_id))
+            for each in sorted(
+                self._named_followers(), key=lambda each: (each.since_ns, each.proxy_id)
+            )
         ]
 
     def available(self) -> dict[tuple[str, str], int]:
@@ -128,7 +130,7 @@ class TableFeed(TableFeedServicer):
         Variants of which no proxy has said anything are missing.
         """
         least: dict[tuple[str, str], int] = {}
-        for each in self._known():
+        for each in self._named_followers():
             for key, found in each.reach.items():
                 least[key] = min(found.available, least.get(key, found.available))
         return least
@@ -142,7 +144,7 @@ class TableFeed(TableFeedServicer):
         """End all streams, so that a graceful stop needn't wait for them."""
         self._streams.end_all()
 
-    def _known(self) -> list[_Follower]:
+    def _named_followers(self) -> list[_Follower]:
         # A copy, in one step: metrics are read from another thread.
         return [each for each in tuple(self._followers) if each.proxy_id]
 
@@ -159,7 +161,7 @@ class TableFeed(TableFeedServicer):
                     table = self._current.table
                     follower.sent = table.revision
                     await write(context, self._message_of(table))
-                await self._current.other_than(table)
+                await self._current.wait_for_other(table)
         except grpc.aio.BaseError:  # the proxy went away meanwhile
             follower.end()
 
@@ -170,8 +172,8 @@ class TableFeed(TableFeedServicer):
         return self._current.is_provisional and follower.revision > 0
 
     def _message_of(self, table: RouteTable) -> pb.RouteTable:
-        if self._told is not table:
-            self._told, self._message = table, table_message(table)
+        if self._sent_table is not table:
+            self._sent_table, self._message = table, table_message(table)
         return self._message
 
     async def _hear(self, follower: _Follower, context: _Context) -> None:
@@ -181,7 +183,7 @@ class TableFeed(TableFeedServicer):
             except InvalidRequest as error:
                 follower.wrong.append(error)
                 break
-            self._heard.tell()
+            self._answers.tell()
         if isinstance(state, InvalidRequest):  # what its bytes were read as
             follower.wrong.append(state)
         follower.end()
@@ -205,7 +207,7 @@ class TableFeed(TableFeedServicer):
 
     def _replace_older(self, proxy_id: str) -> None:
         """End the stream that this proxy had before: its connection broke without a word."""
-        for other in [each for each in self._known() if each.proxy_id == proxy_id]:
+        for other in [each for each in self._named_followers() if each.proxy_id == proxy_id]:
             self._followers.discard(other)
             other.end()
 

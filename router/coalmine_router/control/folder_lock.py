@@ -28,8 +28,8 @@ class FolderLock:
         """
         if self._is_held():
             return
-        self.give_back()
-        lock = self._opened()
+        self.release()
+        lock = self._open_file()
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -40,7 +40,7 @@ class FolderLock:
             raise StateUnusable(f"the folder can't be locked: {reason_of(error)}") from None
         self._descriptor = lock
 
-    def give_back(self) -> None:
+    def release(self) -> None:
         """Let another router use the folder."""
         if self._descriptor is not None:
             os.close(self._descriptor)
@@ -52,7 +52,7 @@ class FolderLock:
         held = os.fstat(self._descriptor)
         return identity(self._folder / _FILE) == (held.st_dev, held.st_ino)
 
-    def _opened(self) -> int:
+    def _open_file(self) -> int:
         path = self._folder / _FILE
         try:
             open_state(self._folder)

@@ -71,7 +71,7 @@ class StateKeeper:
         """
         keeper = cls(folder, configured, clock, again_s=again_s)
         try:
-            await keeper._begin(await keeper._saved_before())
+            await keeper._begin(await keeper._read_saved_table())
         except BaseException:
             await keeper.close()
             raise
@@ -92,7 +92,7 @@ class StateKeeper:
         The table in force may be another one afterwards.
         """
         if self._store is not None and self._store.is_gone():
-            await self._let_go(StateUnusable("the file was removed"))
+            await self._drop_store(StateUnusable("the file was removed"))
         if self._store is None:
             await self._heal()
         if self._store is None:
@@ -105,7 +105,7 @@ class StateKeeper:
         try:
             await self._store.append(changes)
         except StateUnusable as error:
-            await self._let_go(error)
+            await self._drop_store(error)
             raise StateUnusable(f"the change could not be written to disk: {error}") from None
 
     async def history(self, route: str, limit: int) -> list[Change]:
@@ -117,7 +117,7 @@ class StateKeeper:
     async def run(self) -> None:
         """Use the disk again once that is possible, and save each table, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._look_after())
+            group.create_task(self._try_again())
             group.create_task(self._save_tables())
 
     async def close(self) -> None:
@@ -125,17 +125,17 @@ class StateKeeper:
         if self._store is not None:
             await self._store.close()
             self._store = None
-        self._lock.give_back()
+        self._lock.release()
 
     # ------------------------------------------------------------ taking up
 
-    async def _saved_before(self) -> Served | None:
+    async def _read_saved_table(self) -> Served | None:
         self._on_disk = await asyncio.to_thread(self._saved.read)
         return None if self._on_disk is None else Served(table_from(self._on_disk))
 
     async def _begin(self, served: Served | None) -> None:
         try:
-            table = await self._taken_up(served)
+            table = await self._take_up(served)
         except StateUnusable as error:
             found = served or Served(_by_the_file(self._configured), is_provisional=True)
             self.current = CurrentTable(found.table, is_provisional=found.is_provisional)
@@ -149,25 +149,25 @@ class StateKeeper:
             if self._store is not None:
                 return
             try:
-                table = await self._taken_up(self._served())
+                table = await self._take_up(self._served_now())
             except (StateUnusable, StartError) as error:
                 self._note(error)
             else:
                 self._outage.note_over()
                 self.current.swap(table)
 
-    def _served(self) -> Served:
+    def _served_now(self) -> Served:
         return Served(self.current.table, self.current.is_provisional)
 
-    async def _taken_up(self, served: Served | None) -> RouteTable:
+    async def _take_up(self, served: Served | None) -> RouteTable:
         """Return the table to go on with, once the history has it.
 
         Raises StateUnusable, StartError.
         """
         self._lock.take()
-        store, newest = await self._readable()
+        store, newest = await self._open_store()
         try:
-            resumed = self._resumed(newest, served)
+            resumed = self._resume(newest, served)
             await store.append(resumed.changes)
         except BaseException:
             await store.close()
@@ -177,7 +177,7 @@ class StateKeeper:
             _log.info("configured", route=change.route, revision=change.revision, why=change.reason)
         return resumed.table
 
-    def _resumed(self, newest: Mapping[str, Change], served: Served | None) -> Resumed:
+    def _resume(self, newest: Mapping[str, Change], served: Served | None) -> Resumed:
         lost = self._lost
         if lost and (served is None or served.is_provisional):
             lost += "; no table was saved: begun by the file"
@@ -186,15 +186,15 @@ class StateKeeper:
         except CoalmineError as error:
             raise StartError(f"the saved state can't be taken up: {error}") from None
 
-    async def _readable(self) -> tuple[Store, Mapping[str, Change]]:
+    async def _open_store(self) -> tuple[Store, Mapping[str, Change]]:
         """Return the store and its newest changes; a damaged file makes way for a new one."""
         try:
-            return await self._read()
+            return await self._try_to_open()
         except StateDamaged as error:
-            self._lost = await asyncio.to_thread(_out_of_the_way, self._path, str(error))
-        return await self._read()
+            self._lost = await asyncio.to_thread(_move_aside, self._path, str(error))
+        return await self._try_to_open()
 
-    async def _read(self) -> tuple[Store, Mapping[str, Change]]:
+    async def _try_to_open(self) -> tuple[Store, Mapping[str, Change]]:
         store = await Store.open(self._path.parent)
         try:
             return store, await store.newest()
@@ -204,7 +204,7 @@ class StateKeeper:
 
     # ------------------------------------------------------------ meanwhile
 
-    async def _let_go(self, why: StateUnusable) -> None:
+    async def _drop_store(self, why: StateUnusable) -> None:
         store, self._store = self._store, None
         self._note(why)
         if store is not None:
@@ -212,12 +212,12 @@ class StateKeeper:
                 await store.close()
 
     def _note(self, why: Exception) -> None:
-        meanwhile = f"serves by {_words(self._served())}"
+        meanwhile = f"serves by {_words_of(self._served_now())}"
         if says_otherwise(self._configured, self.current.table):
             meanwhile += "; the configuration file says otherwise, and has to wait"
         self._outage.note(why, meanwhile=meanwhile)
 
-    async def _look_after(self) -> None:
+    async def _try_again(self) -> None:
         while True:
             await asyncio.sleep(self._again_s)
             with contextlib.suppress(StateUnusable):
@@ -228,12 +228,12 @@ class StateKeeper:
         while True:
             table = self.current.table
             # The file's own would be taken for the last that was served.
-            if self.current.is_provisional or await self._table_saved(table_message(table)):
-                await self.current.other_than(table)
+            if self.current.is_provisional or await self._save_table(table_message(table)):
+                await self.current.wait_for_other(table)
             else:
                 await asyncio.sleep(self._again_s)
 
-    async def _table_saved(self, message: pb.RouteTable) -> bool:
+    async def _save_table(self, message: pb.RouteTable) -> bool:
         if message == self._on_disk:
             return True
         try:
@@ -251,13 +251,13 @@ def _by_the_file(configured: RouteTable) -> RouteTable:
     return resume(configured, {}, 0, 0).table
 
 
-def _words(served: Served) -> str:
+def _words_of(served: Served) -> str:
     if served.is_provisional:
         return "the configuration file: no table was saved"
     return f"the last table that was saved, revision {served.table.revision}"
 
 
-def _out_of_the_way(path: Path, why: str) -> str:
+def _move_aside(path: Path, why: str) -> str:
     """Set a damaged history aside; return what became of it. Raises StateUnusable."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
     names = _names(f"{path.name}.damaged-{now}")

@@ -96,7 +96,7 @@ class ControlListener:
             tokens=self._access is not None,
             remedy=_REMEDY,
         )
-        advice = unguarded(config)
+        advice = guard_advice(config)
         if advice:
             _log.warning("unguarded_listen", address=address, advice=advice)
         self._servers.append(server)
@@ -167,7 +167,7 @@ class ControlListener:
         return server
 
 
-def unguarded(config: ControlConfig) -> str:
+def guard_advice(config: ControlConfig) -> str:
     """Return what to do where anybody on the network may steer the router; "": nothing.
 
     Without TLS, the advice on that says so already.

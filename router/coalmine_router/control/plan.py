@@ -18,7 +18,7 @@ class WishedWeights:
     weights_bp: Mapping[str, int]
     action: ClassVar[Action] = "weights"
 
-    def applied(self, route: Route) -> Route:
+    def route_after(self, route: Route) -> Route:
         """Return the route with these weights. Raises NotFound or InvalidRequest."""
         return route.with_weights(self.weights_bp)
 
@@ -31,7 +31,7 @@ class ShadowShare:
     share_bp: int
     action: ClassVar[Action] = "shadow"
 
-    def applied(self, route: Route) -> Route:
+    def route_after(self, route: Route) -> Route:
         """Return the route with this share. Raises NotFound or InvalidRequest."""
         return route.with_shadow(self.variant, self.share_bp)
 
@@ -89,7 +89,7 @@ def plan(table: RouteTable, wish: Wish) -> Plan:
         raise StaleRevision(
             f"route '{wish.route}' is at revision {table.revision}, not {wish.expect_revision}"
         )
-    after = wish.edit.applied(before)
+    after = wish.edit.route_after(before)
     next_table = table if after == before else table.replacing(after)
     return Plan(wish, table, next_table, _gaining(before, after))
 

@@ -48,10 +48,10 @@ class ControlPlane:
         self._registry = registry
         self._current = state.current
         self._backends = backends
-        self._reached = self._current.table
-        self._backends.follow(self._reached)
+        self._backends_table = self._current.table
+        self._backends.follow(self._backends_table)
         check = ReadinessCheck(backends)
-        self._board = ReadinessCache(self._current, check)
+        self._readiness = ReadinessCache(self._current, check)
         self._conductor = Conductor(self._current, state, check, clock)
         self._feed = TableFeed(self._current, clock)
         self._watchers = OpenStreams("WatchRoute", open_max=WATCHERS_MAX)
@@ -100,7 +100,7 @@ class ControlPlane:
             current=self._current,
             conductor=self._conductor,
             feed=self._feed,
-            board=self._board,
+            readiness=self._readiness,
             state=self._state,
             learned=learned,
             watchers=self._watchers,
@@ -119,14 +119,14 @@ class ControlPlane:
         async with asyncio.TaskGroup() as group:
             group.create_task(self._reach_backends())
             group.create_task(self._conductor.run())
-            group.create_task(self._board.run())
+            group.create_task(self._readiness.run())
             group.create_task(self._state.run())
 
     async def _reach_backends(self) -> None:
         """Let the backends follow the table in force."""
         while True:
-            self._reached = await self._current.other_than(self._reached)
-            self._backends.follow(self._reached)
+            self._backends_table = await self._current.wait_for_other(self._backends_table)
+            self._backends.follow(self._backends_table)
 
     def end_streams(self) -> None:
         """End the calls that would never end by themselves; others are answered as before."""

@@ -20,7 +20,7 @@ from coalmine_router.unreachable import why_unreachable
 
 _AT_ONCE_MAX: Final = 8
 _DETAILS_MAX: Final = 200
-_LAST_LOOK_S: Final = 0.5
+_LAST_TRY_S: Final = 0.5
 _UNREACHABLE: Final = {grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED}
 _MODEL_READY: Final = f"/{SERVICE}/ModelReady"
 _CHECK: Final = "/grpc.health.v1.Health/Check"
@@ -72,8 +72,8 @@ class ReadinessCheck:
         asking = _Asking(self._backends, endpoints, question, self._deadline_s)
         await asking.run_for(self._deadline_s, patient=patient)
         if asking.has_missed_some():  # they came just as the time ran out
-            await asking.run_for(_LAST_LOOK_S, patient=False)
-        return asking.found()
+            await asking.run_for(_LAST_TRY_S, patient=False)
+        return asking.readiness()
 
 
 def _may_change(endpoints: VariantEndpoints, *, patient: bool) -> bool:
@@ -111,7 +111,7 @@ class _Asking:
         self._under_way = 0
         self._change = asyncio.Event()
 
-    def found(self) -> Readiness:
+    def readiness(self) -> Readiness:
         """Return what the addresses have said."""
         if "" in self._why_not.values():
             return Readiness(ready=True)
@@ -207,7 +207,7 @@ def _of_model(name: str, version: str) -> _Question:
     return _Question(_MODEL_READY, request, why_not)
 
 
-def _unwell(answer: bytes) -> str:
+def _why_unwell(answer: bytes) -> str:
     status = health_pb2.HealthCheckResponse.FromString(answer).status
     if status == health_pb2.HealthCheckResponse.SERVING:
         return ""
@@ -215,4 +215,4 @@ def _unwell(answer: bytes) -> str:
     return f"health is {names[status] if status < len(names) else status}"
 
 
-_HEALTH: Final = _Question(_CHECK, b"", _unwell, is_there_without=True)
+_HEALTH: Final = _Question(_CHECK, b"", _why_unwell, is_there_without=True)

@@ -53,7 +53,7 @@ def take_up(
         return resume(configured, newest, revision, now_ns)
     ended = f"the history ended at revision {revision}" if newest else "the history was lost"
     why = f"{lost or ended}; taken from the table that was served, revision {base}"
-    return resume(configured, {**newest, **_told_by(served.table)}, base, now_ns, why=why)
+    return resume(configured, {**newest, **_entries_of(served.table)}, base, now_ns, why=why)
 
 
 def says_otherwise(configured: RouteTable, table: RouteTable) -> bool:
@@ -65,7 +65,7 @@ def _definitions(table: RouteTable) -> Mapping[str, str]:
     return {route.name: definition_of(table, route) for route in table.routes}
 
 
-def _told_by(table: RouteTable) -> Mapping[str, Change]:
+def _entries_of(table: RouteTable) -> Mapping[str, Change]:
     """Return what a table tells of each route's newest change: its split and its definition."""
     return {
         route.name: _entry(
@@ -91,11 +91,11 @@ def resume(
     valid route.
     """
     merged = [
-        _merged(configured, route, newest.get(route.name), why) for route in configured.routes
+        _merged_route(configured, route, newest.get(route.name), why) for route in configured.routes
     ]
     gone = [newest[name] for name in newest if name not in configured.by_route]
     entries = [each.entry for each in merged if each.entry.reason]
-    entries += [_left(saved) for saved in gone if saved.definition != LEFT]
+    entries += [_entry_of_gone(saved) for saved in gone if saved.definition != LEFT]
     changes = tuple(
         replace(entry, revision=revision + place, at_ns=now_ns)
         for place, entry in enumerate(entries, start=1)
@@ -112,17 +112,17 @@ class _Merged:
     entry: Change
 
 
-def _merged(configured: RouteTable, route: Route, saved: Change | None, why: str) -> _Merged:
+def _merged_route(configured: RouteTable, route: Route, saved: Change | None, why: str) -> _Merged:
     definition = definition_of(configured, route)
     if saved is None:
-        reason = _joined([why, "new route"])
+        reason = _joined_reasons([why, "new route"])
         return _Merged(route, _entry(route.name, Split(), Split.of(route), definition, reason))
     kept = _with_split(route, saved.after)
-    reason = _joined([why, *_reasons(route, saved, definition)])
+    reason = _joined_reasons([why, *_reasons(route, saved, definition)])
     return _Merged(kept, _entry(route.name, saved.after, Split.of(kept), definition, reason))
 
 
-def _joined(reasons: Iterable[str]) -> str:
+def _joined_reasons(reasons: Iterable[str]) -> str:
     return "; ".join(filter(None, reasons))
 
 
@@ -153,7 +153,7 @@ def _reasons(route: Route, saved: Change, definition: str) -> list[str]:
     return reasons
 
 
-def _left(saved: Change) -> Change:
+def _entry_of_gone(saved: Change) -> Change:
     # The split stays in the entry: should the route come back, it takes up there.
     return _entry(saved.route, saved.after, saved.after, LEFT, "the route is gone")
 

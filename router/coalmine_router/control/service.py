@@ -69,7 +69,7 @@ class RouteControl(RouteControlServicer):
         current: CurrentTable,
         conductor: Conductor,
         feed: TableFeed,
-        board: ReadinessCache,
+        readiness: ReadinessCache,
         state: StateKeeper,
         learned: Learned,
         watchers: OpenStreams,
@@ -79,7 +79,7 @@ class RouteControl(RouteControlServicer):
         self._current = current
         self._conductor = conductor
         self._feed = feed
-        self._board = board
+        self._readiness = readiness
         self._state = state
         self._learned = learned
         self._watchers = watchers
@@ -110,13 +110,13 @@ class RouteControl(RouteControlServicer):
         """Send the status at once, each interval and after each change, until the caller goes."""
         route = self._current.table.route(checked.name("route", request.route)).name
         interval_s = checked.interval_s(request.interval_ms)
-        async with self._watchers.opened():
+        async with self._watchers.open():
             while True:
                 table = self._current.table
                 await write(context, self._status(table, route))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(interval_s):
-                        await self._current.other_than(table)
+                        await self._current.wait_for_other(table)
 
     @answering
     async def GetHistory(
@@ -187,7 +187,7 @@ class RouteControl(RouteControlServicer):
 
     async def _change(self, wish: Wish, context: _Context) -> pb.ChangeResponse:
         table = await self._conductor.change(wish)
-        current, total = await self._feed.acknowledged(table.revision, _patience_s(context))
+        current, total = await self._feed.wait_for_proxies(table.revision, _patience_s(context))
         return pb.ChangeResponse(
             route=route_message(table.route(wish.route)),
             revision=table.revision,
@@ -219,7 +219,7 @@ class RouteControl(RouteControlServicer):
             at_ns=self._clock.wall_ns(),
         )
         for variant in route.by_name:
-            heard = self._board.of(name, variant)
+            heard = self._readiness.of(name, variant)
             status.variants.add(name=variant, ready=heard.ready, reason=heard.reason)
         status.troubles.extend(self._state.troubles())
         self._learned.describe(route, status)

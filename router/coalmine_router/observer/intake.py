@@ -52,7 +52,7 @@ class Intake(pb_grpc.ReportsServicer):
 
         One that came before is acknowledged and not counted again.
         """
-        async with self._streams.opened():
+        async with self._streams.open():
             while isinstance(batch := await context.read(), pb.ReportBatch):
                 _check(batch)
                 if self._totals.tell(batch):

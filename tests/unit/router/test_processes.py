@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from coalmine.process.child_process import Child
 from coalmine.process.exposition import Exposition
-from coalmine_router.processes import ProcessMetrics, Watch
+from coalmine_router.processes import ProcessMetrics, ProcessWatch
 
 
 class Played:
@@ -96,19 +96,19 @@ def test_a_process_that_hangs_costs_a_scrape_a_second_and_no_error() -> None:
     assert "coalmine_router_processes_not_scraped_total 1.0" in seen
 
 
-def watch_of(*proxies: Played, hangs_s: float = 60.0) -> Watch:
+def watch_of(*proxies: Played, hangs_s: float = 60.0) -> ProcessWatch:
     children = [each.child for each in proxies]
-    return Watch(children, children, hangs_s=hangs_s, each_s=0.01)
+    return ProcessWatch(children, children, hangs_s=hangs_s, each_s=0.01)
 
 
-async def becomes(watch: Watch, wanted: str) -> None:
+async def becomes(watch: ProcessWatch, wanted: str) -> None:
     async with asyncio.timeout(10):
         while watch.why_not() != wanted:
             await asyncio.sleep(0.01)
 
 
 @contextlib.asynccontextmanager
-async def running(watch: Watch) -> Any:
+async def running(watch: ProcessWatch) -> Any:
     task = asyncio.create_task(watch.run())
     try:
         yield

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 from coalmine.errors import StartError
 from coalmine.process.child_process import Command
 from coalmine_router.config.file import RouterConfig, parse
-from coalmine_router.reload import Reload, moved, unmoved
+from coalmine_router.reload import Reload, at_places_of, moved_places
 from tests.doubles.waiting import eventually
 
 FILE = """
@@ -198,5 +198,5 @@ def test_what_needs_a_restart_is_named_and_kept(key: str, before: str, after: st
     path = Path("router.yaml")
     was = parse(FILE, path=path)
     wanted = parse(FILE.replace(before, after), path=path)
-    assert list(moved(was, wanted)) == [key]
-    assert unmoved(was, wanted) == was
+    assert list(moved_places(was, wanted)) == [key]
+    assert at_places_of(was, wanted) == was

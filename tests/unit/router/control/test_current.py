@@ -13,7 +13,7 @@ async def test_who_has_not_seen_the_table_does_not_wait() -> None:
     current = CurrentTable(TABLE)
     current.swap(newer := TABLE.replacing(ROUTE))
 
-    assert await current.other_than(TABLE) is newer
+    assert await current.wait_for_other(TABLE) is newer
 
 
 async def test_a_follower_may_miss_tables_but_never_the_last() -> None:
@@ -23,7 +23,7 @@ async def test_a_follower_may_miss_tables_but_never_the_last() -> None:
     async def follow() -> None:
         table = TABLE
         while table.revision < 6:
-            table = await current.other_than(table)
+            table = await current.wait_for_other(table)
             seen.append(table.revision)
 
     async with asyncio.TaskGroup() as group:
@@ -38,7 +38,7 @@ async def test_a_follower_may_miss_tables_but_never_the_last() -> None:
 async def test_all_who_wait_are_woken() -> None:
     current = CurrentTable(TABLE)
     async with asyncio.TaskGroup() as group:
-        waiting = [group.create_task(current.other_than(TABLE)) for _ in range(10)]
+        waiting = [group.create_task(current.wait_for_other(TABLE)) for _ in range(10)]
         await asyncio.sleep(0)
         current.swap(TABLE.replacing(ROUTE))
 

@@ -38,22 +38,22 @@ class Answers:
 
 
 async def test_before_it_asked_nothing_is_ready() -> None:
-    board = ReadinessCache(CurrentTable(table_of(1)), Answers())
+    cache = ReadinessCache(CurrentTable(table_of(1)), Answers())
 
-    assert board.of("digits", "stable") == Readiness(ready=False, reason="not asked yet")
+    assert cache.of("digits", "stable") == Readiness(ready=False, reason="not asked yet")
 
 
 async def test_each_variant_has_the_last_answer() -> None:
     answers = Answers()
-    board = ReadinessCache(CurrentTable(table_of(2)), answers)
-    await board.refresh()
-    first = board.of("digits", "v1")
+    cache = ReadinessCache(CurrentTable(table_of(2)), answers)
+    await cache.refresh()
+    first = cache.of("digits", "v1")
     answers.sleeping = set()
-    await board.refresh()
+    await cache.refresh()
 
     assert first == Readiness(ready=False, reason="it sleeps")
-    assert board.of("digits", "v1").ready
-    assert board.of("digits", "stable").ready
+    assert cache.of("digits", "v1").ready
+    assert cache.of("digits", "stable").ready
 
 
 async def test_at_most_sixteen_questions_are_open_at_once() -> None:
@@ -65,13 +65,13 @@ async def test_at_most_sixteen_questions_are_open_at_once() -> None:
 
 async def test_it_asks_again_until_it_is_cancelled() -> None:
     answers = Answers()
-    board = ReadinessCache(CurrentTable(table_of(2)), answers, period_s=0)
+    cache = ReadinessCache(CurrentTable(table_of(2)), answers, period_s=0)
     async with asyncio.timeout(5), asyncio.TaskGroup() as group:
-        task = group.create_task(board.run())
-        while not board.of("digits", "stable").ready:
+        task = group.create_task(cache.run())
+        while not cache.of("digits", "stable").ready:
             await asyncio.sleep(0)
         answers.sleeping = {"stable"}
-        while board.of("digits", "stable").ready:
+        while cache.of("digits", "stable").ready:
             await asyncio.sleep(0)
         assert not task.done()
         task.cancel()
@@ -91,9 +91,9 @@ async def test_asking_takes_at_most_a_quarter_of_the_time() -> None:
             await answered.wait()
             return Readiness(ready=True)
 
-    board = ReadinessCache(CurrentTable(table_of(1)), Slow(), period_s=0)
+    cache = ReadinessCache(CurrentTable(table_of(1)), Slow(), period_s=0)
     async with asyncio.timeout(10), asyncio.TaskGroup() as group:
-        task = group.create_task(board.run())
+        task = group.create_task(cache.run())
         while len(asked_s) < 3:
             await asyncio.sleep(0)
         task.cancel()
@@ -108,10 +108,10 @@ def told(logs: list[EventDict]) -> list[tuple[object, ...]]:
 
 async def test_only_a_change_of_readiness_is_logged_with_its_reason() -> None:
     answers = Answers()
-    board = ReadinessCache(CurrentTable(table_of(2)), answers)
+    cache = ReadinessCache(CurrentTable(table_of(2)), answers)
     with capture_logs() as logs:
         for answers.sleeping in ({"v1"}, set[str](), set[str](), {"v1"}, {"v1"}):
-            await board.refresh()
+            await cache.refresh()
     assert told(logs) == [
         ("info", "variant_ready", "stable", None),
         ("info", "variant_ready", "v1", None),
@@ -121,11 +121,11 @@ async def test_only_a_change_of_readiness_is_logged_with_its_reason() -> None:
 
 async def test_a_stable_that_is_lost_is_an_error_once_an_outage() -> None:
     answers = Answers()
-    board = ReadinessCache(CurrentTable(table_of(1)), answers)
+    cache = ReadinessCache(CurrentTable(table_of(1)), answers)
     lost, well = {"stable"}, set[str]()
     with capture_logs() as logs:
         for answers.sleeping in (well, lost, lost, well, lost):
-            await board.refresh()
+            await cache.refresh()
     assert (
         told(logs)
         == [
@@ -139,8 +139,8 @@ async def test_a_stable_that_is_lost_is_an_error_once_an_outage() -> None:
 async def test_a_stable_that_is_not_there_at_the_start_is_lost_too() -> None:
     answers = Answers()
     answers.sleeping = {"stable"}
-    board = ReadinessCache(CurrentTable(table_of(1)), answers)
+    cache = ReadinessCache(CurrentTable(table_of(1)), answers)
     with capture_logs() as logs:
-        await board.refresh()
-        await board.refresh()
+        await cache.refresh()
+        await cache.refresh()
     assert told(logs) == [("error", "reference_lost", "stable", "it sleeps")]
