@@ -53,7 +53,7 @@ class Copying:
         return [call.answer.code for call in self.calls]
 
     def totals(self, variant: str = "canary", role: str = "shadow") -> LaneTotals:
-        """Return the counts of a lane; of none, where it never was."""
+        """Return the counts of a queue; of none, where it never was."""
         found = dict(self.copies.totals())
         return found.get(LaneKey("digits", role, variant), LaneTotals())
 
@@ -63,15 +63,15 @@ class Copying:
 
     def check(self) -> None:
         """Fail where the counts don't add up, or are not what was said."""
-        lanes = [totals for _, totals in self.copies.totals()]
-        for each in lanes:
+        queues = [totals for _, totals in self.copies.totals()]
+        for each in queues:
             gone = each.dropped.total() + each.waiting + each.under_way + each.sent
             assert each.offered == gone, each
             assert each.sent >= each.compared + each.uncompared, each
             assert min(each.waiting, each.under_way, each.sent) >= 0, each
-        assert sum(each.offered for each in lanes) == self.offered
-        assert sum(each.sent for each in lanes) == len(self.answered)
-        assert sum(each.dropped.total() for each in lanes) == len(self.given_up)
+        assert sum(each.offered for each in queues) == self.offered
+        assert sum(each.sent for each in queues) == len(self.answered)
+        assert sum(each.dropped.total() for each in queues) == len(self.given_up)
 
     async def ended(self, copies: int) -> None:
         """Return once so many copies were answered or given up."""

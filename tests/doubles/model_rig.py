@@ -74,7 +74,7 @@ class ModelRig:
         )
 
     def states(self, name: str | None = None) -> dict[str, State]:
-        """Return the state of every version on a shelf, by model/version."""
+        """Return the state of every version of each model, by model/version."""
         return {
             f"{each.file.model}/{each.file.version}": each.state
             for each in self.registry.versions(name)

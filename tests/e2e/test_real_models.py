@@ -124,9 +124,9 @@ async def labels_of(target: str, model: str, pixels: Array) -> Sequence[int]:
 
 def is_settled(status: pb.RouteStatus, requests: int) -> bool:
     """Whether every copy of so many requests came to a comparison, or to none, and that is told."""
-    lanes = len(status.route.shadows) + (status.route.noise_bp > 0)
+    queues = len(status.route.shadows) + (status.route.noise_bp > 0)
     return (
-        len(status.shadows) == lanes
+        len(status.shadows) == queues
         and all(
             each.offered == requests
             and not each.waiting + each.under_way

@@ -29,7 +29,7 @@ from tests.doubles.split_route import closed_port
 from tests.doubles.waiting import until
 
 PIN = (("x-coalmine-variant", "canary"),)
-# A copy's share of what is in flight when a pod is killed; each lane has so many calls at most.
+# A copy's share of what is in flight when a pod is killed; each queue has so many calls at most.
 AT_ONCE_MAX = 32
 
 

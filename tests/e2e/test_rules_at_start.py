@@ -153,8 +153,8 @@ def test_another_services_answers_are_compared_by_their_bytes_where_that_is_allo
         one = pb.GetMismatchRequest(route="cart", id=kept.mismatches[0].id)
         whole = control.GetMismatch(one, timeout=10)
     assert sorted(added) == sorted(bodies)
-    (lane,) = seen.shadows
-    assert (lane.offered, dict(lane.dropped)) == (30, {}), "what may not be copied isn't drawn"
+    (copies,) = seen.shadows
+    assert (copies.offered, dict(copies.dropped)) == (30, {}), "what may not be copied isn't drawn"
     (counts,) = seen.comparisons
     assert (counts.match, counts.mismatch, len(kept.mismatches)) == (20, 10, 10)
     assert [each.output for each in counts.outputs] == ["message"]

@@ -389,12 +389,12 @@ def test_health_as_json(run: Run, control: FakeControl) -> None:
 
 def test_copies_and_how_comparing_keeps_up_as_json(run: Run) -> None:
     found = json.loads(run("status digits --json").stdout)
-    lane = found["shadows"][0]
-    assert lane["offered"] == sum(
-        (lane["waiting"], lane["under_way"], lane["sent"], *lane["dropped"].values())
+    copies = found["shadows"][0]
+    assert copies["offered"] == sum(
+        (copies["waiting"], copies["under_way"], copies["sent"], *copies["dropped"].values())
     )
-    assert lane["sent"] == lane["timed_out"] + lane["failed"] + lane["answered"]
-    assert (lane["role"], lane["circuit"]) == ("shadow", "closed")
+    assert copies["sent"] == copies["timed_out"] + copies["failed"] + copies["answered"]
+    assert (copies["role"], copies["circuit"]) == ("shadow", "closed")
     assert found["comparing"]["share_bp"] == 10_000
 
 

@@ -58,16 +58,16 @@ async def test_every_copy_of_every_shadow_is_accounted_for_at_every_step() -> No
                 await offered(rig, dying)
                 await rig.copies.settled()
                 rig.check()
-                lanes = {name: rig.totals(name) for name in SHADOWS}
-                for each in lanes.values():
+                totals = {name: rig.totals(name) for name in SHADOWS}
+                for each in totals.values():
                     assert (each.offered, each.waiting, each.under_way) == (REQUESTS, 0, 0)
-    assert lanes["canary"].timed_out > 0
-    assert lanes["canary"].answered == 0
-    assert lanes["dying"].answered > 0
-    assert lanes["dying"].failed > 0
-    assert lanes["dying"].dropped["no_address"] > 0
-    assert lanes["slow"].dropped["queue_full"] > 0
-    assert lanes["well"].answered > REQUESTS / 2
+    assert totals["canary"].timed_out > 0
+    assert totals["canary"].answered == 0
+    assert totals["dying"].answered > 0
+    assert totals["dying"].failed > 0
+    assert totals["dying"].dropped["no_address"] > 0
+    assert totals["slow"].dropped["queue_full"] > 0
+    assert totals["well"].answered > REQUESTS / 2
     assert len(rig.answered) + len(rig.given_up) == REQUESTS * len(SHADOWS)
     told = [(id(exchange), call.copy) for exchange, call in rig.answered]
     told += [(id(exchange), copy) for exchange, copy in rig.given_up]

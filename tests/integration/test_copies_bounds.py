@@ -1,4 +1,4 @@
-"""Copies that are given up, each with its reason; and that one lane is in no other's way."""
+"""Copies that are given up, each with its reason; and that no queue is in another's way."""
 
 import asyncio
 import time
@@ -201,7 +201,7 @@ async def test_an_open_circuit_lets_go_of_what_waits_until_it_is_tried_again() -
             assert (rig.codes[-1], rig.totals().circuit) == ("OK", "closed")
 
 
-async def test_memory_is_bounded_over_all_lanes_and_shared_bodies_count_once() -> None:
+async def test_memory_is_bounded_over_all_queues_and_shared_bodies_count_once() -> None:
     size = len(REQUEST + RESPONSE)
     async with OipBackend(hanging()) as hung:
         config = copied_config(stable=UNUSED, canary=hung.address, int8=hung.address, shares=BOTH)
@@ -226,7 +226,7 @@ async def test_an_answer_that_can_not_wait_for_a_slower_copy_is_let_go_and_says_
             assert rig.codes == ["RESOURCE_EXHAUSTED", "OK"]
 
 
-async def test_lanes_that_the_table_no_longer_draws_for_are_let_go_once_idle() -> None:
+async def test_queues_that_the_table_no_longer_draws_for_are_let_go_once_idle() -> None:
     until = asyncio.Event()
     async with OipBackend(lambda _: Answer(RESPONSE, until=until)) as shadow:
         config = copied_config(stable=UNUSED, canary=shadow.address)

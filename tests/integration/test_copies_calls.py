@@ -61,7 +61,7 @@ async def test_a_shadow_is_asked_with_the_callers_bytes_and_its_own_model_name()
     assert seen.values("k-bin") == [b"\x00\xff"]
 
 
-async def test_the_copies_of_all_roles_go_to_their_variants_each_on_a_lane_of_its_own() -> None:
+async def test_the_copies_of_all_roles_go_to_their_variants_each_on_a_queue_of_its_own() -> None:
     config = copied_config(
         stable=UNUSED,
         canary=UNUSED,
@@ -108,14 +108,14 @@ async def test_copies_take_up_a_new_token_and_new_certificates(tmp_path: Path) -
         known = config.backends["canary"]
         config.backends["canary"] = known.model_copy(update={"tls": files})
         async with copying(config) as rig:
-            lane = rig.backends.endpoints("digits", "canary")
-            first = lane.pick()
+            endpoints = rig.backends.endpoints("digits", "canary")
+            first = endpoints.pick()
             rig.offer(shadowed())
             await rig.ended(1)
             authority.client()
             token.write_text("second\n")
-            await rig.backends.wait_until(lambda: lane.pick() not in {None, first}, 10)
-            await rig.backends.wait_until(lambda: "second" in str(lane.shown), 10)
+            await rig.backends.wait_until(lambda: endpoints.pick() not in {None, first}, 10)
+            await rig.backends.wait_until(lambda: "second" in str(endpoints.shown), 10)
             rig.offer(shadowed())
             await rig.ended(2)
     assert rig.codes == ["OK", "OK"]
@@ -271,8 +271,8 @@ async def test_copies_are_spread_over_all_addresses_of_a_name() -> None:
             await stack.enter_async_context(each)
         config = with_targets(copied_config(stable=UNUSED, canary=UNUSED), f"pods:{port}")
         async with copying(config, resolver=NamesByHand(pods=ips)) as rig:
-            lane = rig.backends.endpoints("digits", "canary")
-            await rig.backends.wait_until(lambda: len(lane.ready) == 3, 10)
+            endpoints = rig.backends.endpoints("digits", "canary")
+            await rig.backends.wait_until(lambda: len(endpoints.ready) == 3, 10)
             for number in range(1, 301):
                 rig.offer(shadowed())
                 await rig.ended(number)
@@ -289,8 +289,8 @@ async def test_an_address_that_keeps_failing_is_out_and_its_neighbours_get_the_c
         two = (bad.address, good.address)
         config = with_targets(copied_config(stable=UNUSED, canary=UNUSED), *two)
         async with copying(config, clock=HandClock()) as rig:
-            lane = rig.backends.endpoints("digits", "canary")
-            await rig.backends.wait_until(lambda: len(lane.ready) == 2, 10)
+            endpoints = rig.backends.endpoints("digits", "canary")
+            await rig.backends.wait_until(lambda: len(endpoints.ready) == 2, 10)
             for number in range(1, 101):
                 rig.offer(shadowed())
                 await rig.ended(number)

@@ -252,8 +252,8 @@ async def test_an_end_in_the_middle_of_copies_leaves_sums_that_add_up(
                 await eventually(lambda: rig.compared() == answered)
         status = rigs[0].status()
     assert_it_adds_up(status)
-    (lane,) = status.shadows
-    assert (lane.offered, lane.compared, lane.dropped["stopping"]) == (
+    (copies,) = status.shadows
+    assert (copies.offered, copies.compared, copies.dropped["stopping"]) == (
         *(30, answered, 30 - answered),
     )
     servers = [each for each in watching.spans if each.kind.name == "SERVER"]

@@ -45,7 +45,7 @@ class Routes(grpc.GenericRpcHandler):
 
 @contextlib.asynccontextmanager
 async def opened(routes: Routes, **settings: Any) -> AsyncIterator[str]:
-    """Yield the address of a door in front of `routes`."""
+    """Yield the address of a listener in front of `routes`."""
     listener = DataListener(ListenerSettings("127.0.0.1:0", **settings), routes, SystemClock())
     async with asyncio.TaskGroup() as tasks:
         following = tasks.create_task(listener.follow_tokens())

@@ -124,34 +124,34 @@ async def test_a_model_that_comes_back_by_the_disk_is_unloaded_no_more(folder: P
     assert {name: each.is_unloaded for name, each in ledger.read().items()} == {"m": False}
 
 
-def test_who_has_lost_its_seat_knows_of_its_successor(folder: Path) -> None:
-    seat = WorkerSlot(1, 3, 1, folder)
-    assert seat.others() == (0, 2), "nobody has it yet"
-    seat.take()
-    assert seat.others() == (0, 2)
+def test_who_has_lost_its_slot_knows_of_its_successor(folder: Path) -> None:
+    slot = WorkerSlot(1, 3, 1, folder)
+    assert slot.others() == (0, 2), "nobody has it yet"
+    slot.take()
+    assert slot.others() == (0, 2)
     fresh = folder / "fresh"
     fresh.symlink_to(folder / "1-another.sock")  # as a process does that takes it
     fresh.replace(folder / "1.sock")
-    assert seat.others() == (0, 2, 1)
+    assert slot.others() == (0, 2, 1)
 
 
-def test_a_seat_is_held_while_another_process_that_lives_has_it(folder: Path) -> None:
-    seat = WorkerSlot(1, 3, 1, folder)
-    assert not seat.is_held(), "nobody has it yet"
-    seat.take()
-    assert not seat.is_held(), "it is ours"
+def test_a_slot_is_held_while_another_process_that_lives_has_it(folder: Path) -> None:
+    slot = WorkerSlot(1, 3, 1, folder)
+    assert not slot.is_held(), "nobody has it yet"
+    slot.take()
+    assert not slot.is_held(), "it is ours"
     with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as other:
         (folder / "1.sock").unlink()
         (folder / "1.sock").symlink_to(folder / f"1-{other.pid}.sock")
-        assert seat.is_held()
+        assert slot.is_held()
         assert other.stdin is not None
         other.stdin.close()
-    assert not seat.is_held(), "it has died"
+    assert not slot.is_held(), "it has died"
 
 
-async def test_a_change_reaches_who_has_taken_the_seat_of_whom_it_was_asked(folder: Path) -> None:
+async def test_a_change_reaches_who_has_taken_the_slot_of_whom_it_was_asked(folder: Path) -> None:
     leaving, other = (Worker(folder, index, 2) for index in range(2))
-    successor = Worker(folder, 2, 3)  # of a third seat, to have a socket of its own
+    successor = Worker(folder, 2, 3)  # of a third slot, to have a socket of its own
     async with leaving.joined(), other.joined(), successor.joined():
         (folder / "0.sock").unlink()
         (folder / "0.sock").symlink_to((folder / "2.sock").readlink())

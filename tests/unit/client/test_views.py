@@ -61,7 +61,7 @@ def test_the_status_says_why_a_variant_is_not_ready_and_what_it_answered() -> No
     assert "stable answered" not in text
 
 
-def lanes(status: pb.RouteStatus) -> list[list[str]]:
+def copy_rows(status: pb.RouteStatus) -> list[list[str]]:
     """Return the words of each line about copies."""
     text = shown(status_view(status))
     block = text[text.index("copies for ") :].split("\n\n")[0]
@@ -69,7 +69,7 @@ def lanes(status: pb.RouteStatus) -> list[list[str]]:
 
 
 def test_the_status_counts_copies_so_that_they_add_up() -> None:
-    first, *troubles = lanes(a_status())
+    first, *troubles = copy_rows(a_status())
 
     assert first == [
         *["int8", "shadow", "100%", "10,000", "6", "9,984", "9,979", "5", "9,975", "10"],
@@ -89,22 +89,24 @@ def test_a_circuit_that_is_open_is_said() -> None:
     assert "int8 (shadow): no calls are made: they failed too often" in shown(status_view(status))
 
 
-def test_audit_and_noise_have_a_lane_before_there_is_a_copy() -> None:
+def test_audit_and_noise_have_a_row_before_there_is_a_copy() -> None:
     route = a_route(stable=9_000, canary=1_000, shadow=0)
     route.audit_bp, route.noise_bp = 500, 100
 
-    assert [each[:3] for each in lanes(pb.RouteStatus(route=route))] == [
+    assert [each[:3] for each in copy_rows(pb.RouteStatus(route=route))] == [
         ["stable", "audit", "5%"],
         ["canary", "audit", "5%"],
         ["stable", "noise", "1%"],
     ]
 
 
-def test_a_stable_without_weight_still_has_its_lane_of_audits() -> None:
+def test_a_stable_without_weight_still_has_its_row_of_audits() -> None:
     route = a_route(stable=0, canary=10_000, shadow=0)
     route.audit_bp = 500
 
-    assert [each[:3] for each in lanes(pb.RouteStatus(route=route))] == [["stable", "audit", "5%"]]
+    assert [each[:3] for each in copy_rows(pb.RouteStatus(route=route))] == [
+        ["stable", "audit", "5%"]
+    ]
 
 
 def test_the_status_counts_comparisons_in_all_and_by_output() -> None:
@@ -210,7 +212,7 @@ def test_a_shadow_that_was_switched_off_keeps_its_counts() -> None:
     status = a_status()
     del status.route.shadows[:]
 
-    assert lanes(status)[0][:4] == ["int8", "shadow", "0%", "10,000"]
+    assert copy_rows(status)[0][:4] == ["int8", "shadow", "0%", "10,000"]
 
 
 def test_the_status_with_figures_in_millions_still_fits_a_terminal() -> None:

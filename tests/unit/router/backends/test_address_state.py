@@ -50,8 +50,8 @@ def test_an_attempt_to_connect_that_failed_settles_it_and_says_why() -> None:
 
 
 def test_the_least_bad_is_who_still_answers_then_who_is_connected() -> None:
-    standings = [UP, UP.after_word(serving=False), UP.after_probe(answered=False), UP.after_loss()]
-    assert [each.rank for each in standings] == [0, 1, 2, 3]
+    states = [UP, UP.after_word(serving=False), UP.after_probe(answered=False), UP.after_loss()]
+    assert [each.rank for each in states] == [0, 1, 2, 3]
 
 
 STEPS: dict[str, Callable[[AddressState], AddressState]] = {

@@ -36,7 +36,7 @@ async def take(*answers: list[str] | LookupFailed) -> list[list[str] | str]:
     """Return what is told of a name that is looked up with these answers."""
     heard: list[list[str] | str] = []
     script = Script(answers)
-    following = DnsWatch(
+    watch = DnsWatch(
         Lookup("model", 80),
         script,
         lambda _, found: heard.append(found),
@@ -44,7 +44,7 @@ async def take(*answers: list[str] | LookupFailed) -> list[list[str] | str]:
         intervals=AT_ONCE,
     )
     async with asyncio.TaskGroup() as tasks:
-        running = tasks.create_task(following.run())
+        running = tasks.create_task(watch.run())
         await script.is_over.wait()
         running.cancel()
     return heard

@@ -77,14 +77,14 @@ def test_the_proxies_remembered_are_bounded_and_the_silent_one_goes_first() -> N
 
 
 def test_reasons_over_the_bound_are_counted_together() -> None:
-    totals, lane = ReportTotals(), LaneTotals()
+    totals, copies = ReportTotals(), LaneTotals()
     told(totals, "a", 0, **{f"r{each}": 1 for each in range(100)})
     for each in range(100):
         told(totals, str(each), 0, **{f"s{each}": 1})
-        lane.drop(f"t{each}")
-    assert len(totals.dropped) == len(lane.dropped) == REASONS_MAX
-    assert sum(lane.dropped.values()) == 100
-    assert lane.dropped[OTHER] == 100 - REASONS_MAX + 1
+        copies.drop(f"t{each}")
+    assert len(totals.dropped) == len(copies.dropped) == REASONS_MAX
+    assert sum(copies.dropped.values()) == 100
+    assert copies.dropped[OTHER] == 100 - REASONS_MAX + 1
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(0, 9))))

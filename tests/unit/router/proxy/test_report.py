@@ -30,8 +30,8 @@ REFUSED = Outcome(grpc.StatusCode.INVALID_ARGUMENT, "no such input", b"", (), ()
 
 
 @dataclass
-class NamedLane:
-    """Of a lane, reports name the backend alone."""
+class NamedVariant:
+    """Of a variant's endpoints, reports name the backend alone."""
 
     backend: str
 
@@ -43,7 +43,7 @@ class NamedAddress:
 
 class NamedLanes:
     def endpoints(self, route: str, variant: str) -> Any:
-        return NamedLane({"stable": "blue", "canary": "green"}[variant])
+        return NamedVariant({"stable": "blue", "canary": "green"}[variant])
 
 
 def routing(match: Match = DIGITS, revision: int = 7, *, fallback: bool = False) -> Routing:

@@ -14,22 +14,22 @@ from coalmine_router.table import Backend, Limits, Match, Route, RouteTable, Var
 
 
 @dataclass(frozen=True)
-class NamedLane:
+class NamedVariant:
     where: str
 
 
-class NamedLanes:
-    """Lanes that are only named, each made once."""
+class NamedEndpoints:
+    """Endpoints that are only named, each made once."""
 
     def __init__(self) -> None:
-        self._known: dict[str, NamedLane] = {}
+        self._known: dict[str, NamedVariant] = {}
 
     def endpoints(self, route: str, variant: str) -> Any:
         where = f"{route}/{variant}"
-        return self._known.setdefault(where, NamedLane(where))
+        return self._known.setdefault(where, NamedVariant(where))
 
 
-LANES = NamedLanes()
+ENDPOINTS = NamedEndpoints()
 
 
 def route(name: str, match: Match | None = None, *, canary_bp: int = 5_000, **parts: Any) -> Route:
@@ -45,7 +45,7 @@ def table(*routes: Route, revision: int = 1, limits: Limits | None = None) -> Ro
 
 
 def routed(now: RouteTable, before: Routing = NOTHING_ROUTED) -> Routing:
-    return routing_of(now, before, LANES, random.Random(1).random)
+    return routing_of(now, before, ENDPOINTS, random.Random(1).random)
 
 
 # ---------------------------------------------------------------- what is found
@@ -108,7 +108,7 @@ def test_a_variant_sets_its_model_and_version_and_stamps_answers_with_its_name()
     told = oip.ModelInferRequest.FromString(asked + canary.override)
     assert (told.model_name, told.model_version) == ("next", "2")
     assert canary.stamp == (("x-coalmine-variant", "canary"), ("x-coalmine-revision", "7"))
-    assert canary.endpoints is LANES.endpoints("digits", "canary")
+    assert canary.endpoints is ENDPOINTS.endpoints("digits", "canary")
 
 
 def test_requests_of_another_service_are_left_as_they_are() -> None:

@@ -1,4 +1,4 @@
-"""A lane's queue, and that its counts add up at every step."""
+"""A queue of copies, and that its counts add up at every step."""
 
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -22,12 +22,12 @@ def queued(size: int = 10, offered_ns: int = 0) -> Queued:
     return Queued(exchange_of(size), Copy("shadow", "canary"), ROUTE, CANARY, offered_ns)
 
 
-def lane(totals: LaneTotals | None = None) -> CopyQueue:
+def copy_queue(totals: LaneTotals | None = None) -> CopyQueue:
     return CopyQueue(KEY, totals or LaneTotals(), LIMITS)
 
 
 def test_it_is_bounded_in_copies_and_in_bytes() -> None:
-    full, heavy = lane(), lane()
+    full, heavy = copy_queue(), copy_queue()
     for _ in range(4):
         full.put(queued())
     assert full.refusal(10) == "queue_full"
@@ -38,7 +38,7 @@ def test_it_is_bounded_in_copies_and_in_bytes() -> None:
 
 
 def test_bytes_are_held_until_the_call_has_ended() -> None:
-    one = lane()
+    one = copy_queue()
     one.put(queued(600))
     taken = one.take()
     assert one.refusal(500) == "queue_full"
@@ -47,7 +47,7 @@ def test_bytes_are_held_until_the_call_has_ended() -> None:
 
 
 def test_a_copy_that_waited_too_long_has_expired() -> None:
-    one = lane()
+    one = copy_queue()
     one.put(queued())
     taken = one.take()
     assert not one.has_expired(taken, 5 * SECOND_NS)
@@ -56,7 +56,7 @@ def test_a_copy_that_waited_too_long_has_expired() -> None:
 
 def test_the_circuit_is_open_while_all_addresses_are_out() -> None:
     totals = LaneTotals()
-    one = lane(totals)
+    one = copy_queue(totals)
     states = []
     for refused in ("", "no_address", "circuit_open", ""):
         one.note_circuit(refused)
@@ -64,7 +64,7 @@ def test_the_circuit_is_open_while_all_addresses_are_out() -> None:
     assert states == ["closed", "closed", "open", "closed"]
 
 
-def test_lanes_are_wanted_as_long_as_the_table_draws_for_them() -> None:
+def test_queues_are_wanted_as_long_as_the_table_draws_for_them() -> None:
     drawn = Route(
         "digits",
         Match("digits"),
@@ -95,7 +95,7 @@ class Steps(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.totals = LaneTotals()
-        self.lane = lane(self.totals)
+        self.queue = copy_queue(self.totals)
         self.now_ns = 0
         self.offers = 0
         self.taken: list[Queued] = []
@@ -104,20 +104,20 @@ class Steps(RuleBasedStateMachine):
     @rule(size=st.integers(0, 1_200))
     def offer(self, size: int) -> None:
         self.offers += 1
-        reason = self.lane.refusal(size)
+        reason = self.queue.refusal(size)
         if reason:
-            self.lane.refuse(reason)
+            self.queue.refuse(reason)
         else:
-            self.lane.put(queued(size, self.now_ns))
+            self.queue.put(queued(size, self.now_ns))
 
-    @precondition(lambda self: not self.lane.is_empty)
+    @precondition(lambda self: not self.queue.is_empty)
     @rule(max_rps=st.sampled_from([None, 1.0, 100.0]))
     def begin(self, max_rps: float | None) -> None:
-        taken = self.lane.take()
-        if self.lane.has_expired(taken, self.now_ns):
-            self.lane.give_up(taken, "expired")
-        elif not self.lane.take_rate(self.now_ns, max_rps):
-            self.lane.give_up(taken, "max_rps")
+        taken = self.queue.take()
+        if self.queue.has_expired(taken, self.now_ns):
+            self.queue.give_up(taken, "expired")
+        elif not self.queue.take_rate(self.now_ns, max_rps):
+            self.queue.give_up(taken, "max_rps")
         else:
             self.calls.append(taken)
 
@@ -129,9 +129,9 @@ class Steps(RuleBasedStateMachine):
     def end(self, code: str, chosen: int) -> None:
         taken = self.calls.pop(chosen % len(self.calls))
         if code:
-            self.lane.sent(taken, code)
+            self.queue.sent(taken, code)
         else:
-            self.lane.give_up(taken, "stopping")
+            self.queue.give_up(taken, "stopping")
 
     @rule(later_ns=st.integers(0, 4 * SECOND_NS))
     def wait(self, later_ns: int) -> None:
@@ -144,8 +144,8 @@ class Steps(RuleBasedStateMachine):
         assert each.under_way == len(self.calls)
         assert each.offered == (each.dropped.total() + each.waiting + each.under_way + each.sent)
         assert each.sent == each.timed_out + each.failed + each.answered
-        assert self.lane._held_bytes <= LIMITS.bytes_max
-        assert not self.lane.is_empty or self.calls or self.lane._held_bytes == 0
+        assert self.queue._held_bytes <= LIMITS.bytes_max
+        assert not self.queue.is_empty or self.calls or self.queue._held_bytes == 0
 
 
 TestSteps = Steps.TestCase

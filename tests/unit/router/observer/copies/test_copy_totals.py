@@ -1,4 +1,4 @@
-"""What was counted of lanes, also once they are gone."""
+"""What was counted of queues, also once they are gone."""
 
 from coalmine_router.observer.copies.copy_totals import CopyTotals
 from coalmine_router.observer.totals import LaneKey, LaneTotals
@@ -8,7 +8,7 @@ def key(name: str) -> LaneKey:
     return LaneKey("digits", "shadow", name)
 
 
-def test_a_lane_that_comes_back_counts_on() -> None:
+def test_a_queue_that_comes_back_counts_on() -> None:
     ledger = CopyTotals()
     ledger.begin(key("canary")).offered += 3
     ledger.end(key("canary"))
@@ -16,7 +16,7 @@ def test_a_lane_that_comes_back_counts_on() -> None:
     assert dict(ledger.entries())[key("canary")].offered == 4
 
 
-def test_lanes_long_gone_are_added_up_and_none_of_their_counts_is_lost() -> None:
+def test_queues_long_gone_are_added_up_and_none_of_their_counts_is_lost() -> None:
     ledger = CopyTotals(gone_max=2)
     for number in range(10):
         totals = ledger.begin(key(str(number)))
@@ -29,7 +29,7 @@ def test_lanes_long_gone_are_added_up_and_none_of_their_counts_is_lost() -> None
     assert entries[LaneKey("", "shadow", "")].dropped == {"queue_full": 8}
 
 
-def test_a_comparison_of_a_lane_long_gone_is_counted_with_its_role() -> None:
+def test_a_comparison_of_a_queue_long_gone_is_counted_with_its_role() -> None:
     ledger = CopyTotals(gone_max=0)
     ledger.begin(key("canary"))
     ledger.end(key("canary"))
@@ -38,7 +38,7 @@ def test_a_comparison_of_a_lane_long_gone_is_counted_with_its_role() -> None:
     assert ledger.nameless("audit").compared == 0
 
 
-def test_a_lane_that_is_gone_has_no_open_circuit() -> None:
+def test_a_queue_that_is_gone_has_no_open_circuit() -> None:
     ledger = CopyTotals()
     ledger.begin(key("canary")).circuit = "open"
     ledger.end(key("canary"))

@@ -80,8 +80,8 @@ def test_what_was_given_up_is_told_with_its_reason() -> None:
     assert found[series("mismatches_total", result="kept")] == 9
 
 
-def test_the_copies_of_each_lane_add_up() -> None:
-    lane = LaneTotals(
+def test_the_copies_of_each_queue_add_up() -> None:
+    totals = LaneTotals(
         offered=20,
         waiting=2,
         under_way=1,
@@ -94,7 +94,7 @@ def test_the_copies_of_each_lane_add_up() -> None:
         circuit="open",
     )
     key = {"route": "digits", "role": "audit", "variant": "canary"}
-    found = told(lanes={LaneKey(**key): lane, LaneKey("digits", "noise", "stable"): LaneTotals()})
+    found = told(lanes={LaneKey(**key): totals, LaneKey("digits", "noise", "stable"): LaneTotals()})
 
     def value(name: str, **labels: str) -> float:
         return found[series(f"shadows_{name}", **key, **labels)]

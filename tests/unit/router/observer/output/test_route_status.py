@@ -172,7 +172,7 @@ def test_a_segment_is_judged_alone_with_a_share_of_alpha() -> None:
     assert found["bad"].mismatch_rate.low < rate_of(Shares(200.0, 0.0), GATES.alpha).low
 
 
-def test_the_copies_of_a_lane_are_told_to_the_last_one() -> None:
+def test_the_copies_of_a_queue_are_told_to_the_last_one() -> None:
     totals = LaneTotals(9, 1, 1, 1, 1, 2, 3, 1, Counter(queue_full=3), "half_open")
     found = copy_counts(LaneKey("digits", "audit", "canary"), totals)
     assert (found.variant, found.role, found.circuit) == ("canary", "audit", "half_open")

@@ -27,8 +27,8 @@ GONE = ComparedAnswer(code="INTERNAL", message="no digit in 'hunter2'")
 def told(of: ObservedRequest, **route: Any) -> list[ReadableSpan]:
     config = router_config(route=route, stable=UNUSED, canary=UNUSED)
     kept = SpanList()
-    teller = SpanWriter(kept, Resource({}), random.Random(1), HandClock())
-    teller.write_request(of, settings_of(settings(config)["digits"]))
+    writer = SpanWriter(kept, Resource({}), random.Random(1), HandClock())
+    writer.write_request(of, settings_of(settings(config)["digits"]))
     return kept.spans
 
 
@@ -106,17 +106,17 @@ def test_of_requests_without_a_route_one_a_second_leaves_a_trace_and_the_others_
     None
 ):
     kept, clock = SpanList(), HandClock()
-    teller = SpanWriter(kept, Resource({}), random.Random(1), clock)
+    writer = SpanWriter(kept, Resource({}), random.Random(1), clock)
     for now_ns in (0, 1, 10**9 - 1, 10**9, 10**9 + 5, 7 * 10**9):
         clock.now_ns = now_ns
-        teller.write_request(refused(), UNSET)
-    teller.write_request(exchange(status_code=13), UNSET)
+        writer.write_request(refused(), UNSET)
+    writer.write_request(exchange(status_code=13), UNSET)
     assert [(each.attributes or {}).get(t.REFUSED) for each in kept.spans] == [
         *(True, True, True),
         *(None, None),  # of the request that has a route, and its call
     ]
     assert {each.status.status_code for each in kept.spans[:3]} == {StatusCode.ERROR}
-    assert teller.refusals_left_out == 3
+    assert writer.refusals_left_out == 3
 
 
 def test_without_a_reader_of_spans_telling_does_nothing() -> None:
