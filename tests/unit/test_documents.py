@@ -82,6 +82,17 @@ def test_every_make_target_that_is_named_exists() -> None:
     assert named <= set(re.findall(r"^(\w+):", makefile, re.MULTILINE))
 
 
+def test_every_part_of_the_tests_that_is_named_exists() -> None:
+    named = {
+        found
+        for path in DOCUMENTS
+        for block in blocks(path, "sh")
+        for found in re.findall(r"\btests/[\w/.]+", block)
+    }
+    assert {"tests/unit"} < named
+    assert all((ROOT / each).exists() for each in named), named
+
+
 def test_the_routers_file_in_the_readme_is_a_good_one(tmp_path: Path) -> None:
     [text] = blocks(ROOT / "README.md", "yaml")
     file = tmp_path / "router.yaml"
