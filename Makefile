@@ -64,6 +64,7 @@ check: $(STAMP)  ## format, lint, types, import rules, generated code, the wire
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy protos server router clients examples/demo tests benchmarks
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/python tools/check_house.py
 	@PYTHON=$(PYTHON) tools/check-protos.sh
 	$(BIN)/buf lint
 	$(BIN)/buf breaking --against protos/0.1.0.binpb

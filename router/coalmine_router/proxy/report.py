@@ -1,4 +1,4 @@
-"""Writes the report of an ended request, as the bytes of a Report of control.proto. Pure.
+"""Writes the report of an ended request, as the bytes of a Report of control.proto.
 
 The bytes are laid out by hand: a message object a request costs several times as much. Fields that
 a variant's requests have in common are written once. The others have fixed places. A test reads

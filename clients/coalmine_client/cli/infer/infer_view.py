@@ -1,4 +1,4 @@
-"""How answers of `coalmine infer` look, as text and as JSON. Pure."""
+"""How answers of `coalmine infer` look, as text and as JSON."""
 
 from typing import Any
 

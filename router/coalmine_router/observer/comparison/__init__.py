@@ -1,1 +1,1 @@
-"""What two answers have in common: the rules, and what they find. Pure but for the processes."""
+"""Compares two answers: its rules, its results, and the processes that do it."""

@@ -43,14 +43,14 @@ def arrays_of(answer: ComparedAnswer) -> AnswerArrays:
     if answer.code != OK:
         return AnswerArrays()
     try:
-        return _parsed(answer.body)
+        return _arrays_in(answer.body)
     except DecodeError:
         return AnswerArrays(problem="not a ModelInferResponse")
     except InvalidRequest as error:
         return AnswerArrays(problem=text(error))
 
 
-def _parsed(body: bytes) -> AnswerArrays:
+def _arrays_in(body: bytes) -> AnswerArrays:
     if len(body) > _UNWALKED_BYTES_MAX:
         wire.model_name(body)  # refuses more fields than any answer has
     response = oip.ModelInferResponse.FromString(body)
