@@ -68,10 +68,10 @@ async def run(settings: RunSettings, stop: Stop) -> None:
             _with_real_port(config.control.listen),
             _socket(folder),
         )
-        control = _control(settings, settings.config_file, places)
+        control = _control_command(settings, settings.config_file, places)
         supervisor = Supervisor(
             control,
-            _proxies(settings, places),
+            _proxy_commands(settings, places),
             settings.grace,
             proxy_bounds=settings.proxy_bounds,
         )
@@ -101,14 +101,14 @@ def _serving(
 ) -> Callable[[], Coroutine[Any, Any, None]]:
     """Return what is done while all processes are up."""
     in_force = settings.config.control.state / "config-in-force.yaml"
-    control = _control(settings, in_force, places)
+    control = _control_command(settings, in_force, places)
     reload = Reload(
         settings.config_file,
         settings.text,
         settings.config,
         in_force=in_force,
         succeed_control=lambda: supervisor.succeed_control(control),
-        proxies=lambda config: _proxies(replace(settings, config=config), places),
+        proxies=lambda config: _proxy_commands(replace(settings, config=config), places),
         roll=supervisor.roll,
     )
 
@@ -167,7 +167,7 @@ def _path_of(file: Path) -> bytes:
     return os.fsencode(file.parent.resolve() / file.name)
 
 
-def _control(settings: RunSettings, file: Path, places: Places) -> Command:
+def _control_command(settings: RunSettings, file: Path, places: Places) -> Command:
     arguments = [
         *("control", "--config", str(file), "--socket", places.socket),
         *("--listen", places.control, "--http", loopback()),
@@ -177,7 +177,7 @@ def _control(settings: RunSettings, file: Path, places: Places) -> Command:
     return command("control", arguments)
 
 
-def _proxies(settings: RunSettings, places: Places) -> list[Command]:
+def _proxy_commands(settings: RunSettings, places: Places) -> list[Command]:
     arguments = _proxy_arguments(settings, places.data, places.socket or places.control)
     return [command(f"proxy-{n}", arguments) for n in range(settings.workers)]
 

@@ -139,7 +139,7 @@ class BackendFiles:
         return self._credentials.value
 
     @property
-    def shown(self) -> TokenMetadata:
+    def token_metadata(self) -> TokenMetadata:
         """The metadata that shows the router's token."""
         return self._token.value
 

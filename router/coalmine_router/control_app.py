@@ -67,7 +67,7 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
     async with contextlib.AsyncExitStack() as stack:
         http = stack.enter_context(_exposing(config.http, registry, stop))
         backends = await stack.enter_async_context(_backends())
-        if settings.stands_by and not await _its_turn(config, table, backends, stop):
+        if settings.stands_by and not await _stand_by(config, table, backends, stop):
             return
         check_free(config.control.listen)
         spans = await stack.enter_async_context(_spans(settings, stop))
@@ -91,7 +91,7 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
             task.cancel()
 
 
-async def _its_turn(
+async def _stand_by(
     config: RouterConfig, table: RouteTable, backends: Backends, stop: Stop
 ) -> bool:
     """Prepare for the configuration, stand by, and return whether this process may serve now.

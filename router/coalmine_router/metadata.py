@@ -18,13 +18,13 @@ def travels_on(key: str) -> bool:
     return key not in _HOP_BY_HOP and not key.startswith(("grpc-", ":"))
 
 
-def showing(metadata: list[Pair], shown: tuple[Pair, ...]) -> list[Pair]:
+def with_token(metadata: list[Pair], token_metadata: tuple[Pair, ...]) -> list[Pair]:
     """Return the metadata with what the router shows a backend, in the place of the caller's.
 
     Servers look at the first token of several: a caller's own would displace the router's.
     """
-    keys = [key for key, _ in shown]
-    return [*(pair for pair in metadata if pair[0] not in keys), *shown]
+    keys = [key for key, _ in token_metadata]
+    return [*(pair for pair in metadata if pair[0] not in keys), *token_metadata]
 
 
 def unsendable_key(metadata: Iterable[Pair]) -> str:

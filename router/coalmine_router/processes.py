@@ -51,7 +51,7 @@ class ProcessMetrics(Collector):
             pages = list(pool.map(lambda each: self._page(*each), up))
         labels = [self._label(child) for child, _ in up]
         yield from merged_families(zip(labels, pages, strict=True))
-        yield from self._own()
+        yield from self._own_families()
 
     def _page(self, child: Child, address: str) -> list[Metric]:
         try:
@@ -65,7 +65,7 @@ class ProcessMetrics(Collector):
     def _label(self, child: Child) -> dict[str, str]:
         return {} if child in self._alone else {_LABEL: child.name}
 
-    def _own(self) -> Iterator[Metric]:
+    def _own_families(self) -> Iterator[Metric]:
         up: Metric = _FAMILIES.gauge(
             "process_up", "Whether a process of this router is ready.", _LABEL
         )
@@ -83,10 +83,10 @@ class ProcessMetrics(Collector):
             _LABEL,
         )
         for child in self._all:
-            _add(up, child.name, child.is_up)
-            _add(restarts, child.name, child.restarts)
-            _add(failures, child.name, child.failures)
-            _add(recycled, child.name, self._recycled.get(child.name, 0))
+            _add_sample(up, child.name, child.is_up)
+            _add_sample(restarts, child.name, child.restarts)
+            _add_sample(failures, child.name, child.failures)
+            _add_sample(recycled, child.name, self._recycled.get(child.name, 0))
         yield from (up, restarts, failures, recycled)
         yield _FAMILIES.single_counter(
             "processes_not_scraped",
@@ -179,5 +179,5 @@ def _now_s() -> float:
     return asyncio.get_running_loop().time()
 
 
-def _add(family: Any, name: str, value: float) -> None:
+def _add_sample(family: Any, name: str, value: float) -> None:
     family.add_metric([name], value)

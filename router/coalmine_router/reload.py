@@ -60,7 +60,7 @@ class Reload:
         return True
 
     async def run(self, asked: asyncio.Event) -> None:
-        """Do `once` whenever it is asked for, until cancelled; asked for meanwhile, once more.
+        """Reload whenever that is asked for, until cancelled; asked for meanwhile, once more.
 
         A copy that somebody deleted is written again: the control process couldn't come back.
         """
@@ -69,19 +69,19 @@ class Reload:
                 async with asyncio.timeout(_CHECK_S):
                     await asked.wait()
             except TimeoutError:
-                self._keep_there()
+                self._restore_copy()
             else:
                 asked.clear()
-                await self.once()
+                await self.reload_once()
 
-    def _keep_there(self) -> None:
+    def _restore_copy(self) -> None:
         """Write the copy where it was and is no more; a disk that takes none is tried later."""
         if self._was_copied and not self._in_force.exists():
             with contextlib.suppress(OSError):
                 self._write(self._text)
                 _log.warning("config_copied_again", file=str(self._in_force))
 
-    async def once(self) -> None:
+    async def reload_once(self) -> None:
         """Read the file, take up what it says, and replace the proxies.
 
         A wrong file changes nothing, and is one line in the log.

@@ -83,7 +83,7 @@ class Supervisor:
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch.run())
             tasks.create_task(self._control.keep())
-            if await unless_stopped(stop, self._control_first()):
+            if await unless_stopped(stop, self._wait_for_control()):
                 for proxy in self._proxies:
                     tasks.create_task(proxy.keep())
                 await unless_stopped(stop, self._serve_when_ready(serve))
@@ -120,7 +120,7 @@ class Supervisor:
         async with self._replacing:
             return await proxy.replace(wanted, within_s=self._ready_within_s)
 
-    async def _control_first(self) -> None:
+    async def _wait_for_control(self) -> None:
         """Return once the control process is ready, or late: a proxy may have a table on disk."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._control_first_s):

@@ -104,10 +104,12 @@ async def test_health_is_asked_for_with_the_token_of_the_backends_file(tmp_path:
     try:
         async with alive(table(backend)) as rig:
             await rig.available(1)
-            assert rig.stable.shown == (("authorization", "Bearer first"),)
+            assert rig.stable.token_metadata == (("authorization", "Bearer first"),)
             assert heard.tokens == {"Bearer first"}
             file.write_text("second\n")
-            await eventually(lambda: rig.stable.shown == (("authorization", "Bearer second"),))
+            await eventually(
+                lambda: rig.stable.token_metadata == (("authorization", "Bearer second"),)
+            )
             await eventually(lambda: "Bearer second" in heard.tokens)
     finally:
         await server.stop(None)

@@ -132,7 +132,7 @@ async def test_the_token_of_the_backends_file_is_shown_and_the_newest_one(tmp_pa
             assert (await check.ask(table, "digits", "stable")).ready
             file.write_text("second\n")
             endpoints = backends.endpoints("digits", "stable")
-            await backends.wait_until(lambda: "second" in str(endpoints.shown), 10)
+            await backends.wait_until(lambda: "second" in str(endpoints.token_metadata), 10)
             assert (await check.ask(table, "digits", "stable")).ready
     shown = [each.values("authorization") for each in backend.seen if each.method == READY]
     assert shown == [["Bearer first"], ["Bearer second"]]
@@ -195,7 +195,7 @@ class LateBackends:
         self._endpoints = backends.endpoints("digits", "canary")
         self._is_asked = False
         self.is_settled = False
-        self.shown = self._endpoints.shown
+        self.token_metadata = self._endpoints.token_metadata
 
     def find(self, _route: str, _variant: str) -> Any:
         return self

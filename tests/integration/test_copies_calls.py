@@ -115,7 +115,7 @@ async def test_copies_take_up_a_new_token_and_new_certificates(tmp_path: Path) -
             authority.client()
             token.write_text("second\n")
             await rig.backends.wait_until(lambda: endpoints.pick() not in {None, first}, 10)
-            await rig.backends.wait_until(lambda: "second" in str(endpoints.shown), 10)
+            await rig.backends.wait_until(lambda: "second" in str(endpoints.token_metadata), 10)
             rig.offer(shadowed())
             await rig.ended(2)
     assert rig.codes == ["OK", "OK"]

@@ -47,9 +47,9 @@ class BackendAccess:
         return self._files is None or self._files.are_any
 
     @property
-    def shown(self) -> tuple[Pair, ...]:
+    def token_metadata(self) -> tuple[Pair, ...]:
         """The metadata that shows the router's token."""
-        return self._files.shown if self._files is not None else ()
+        return self._files.token_metadata if self._files is not None else ()
 
     def open(self, endpoint: Endpoint) -> grpc.aio.Channel:
         """Return a channel to one address, with the files as last read."""

@@ -54,7 +54,7 @@ class EndpointPool:
         self.access = access
         self.known: tuple[Address, ...] = ()
         self.available: tuple[Address, ...] = ()
-        self.shown: tuple[Pair, ...] = access.shown
+        self.token_metadata: tuple[Pair, ...] = access.token_metadata
         self.users: list[Renews] = []
         self._world = world
         self._tasks: asyncio.TaskGroup | None = None
@@ -149,7 +149,7 @@ class EndpointPool:
         for address in self._addresses.remove_leavers():
             self._remove(address)
         self.known, self.available = self._addresses.known, self._addresses.available
-        self.shown = self.access.shown
+        self.token_metadata = self.access.token_metadata
         if self._tasks is not None and not self._is_retired.is_set():
             self._watch_names(self._tasks)
             self._watch_addresses(self._tasks)
@@ -167,12 +167,12 @@ class EndpointPool:
         models = ModelHealthWatch(
             address,
             wanted=lambda: self.models,
-            shown=lambda: self.shown,
+            token_metadata=lambda: self.token_metadata,
             changes=world.changes,
             rng=world.rng,
             intervals=world.intervals,
         )
-        return HealthWatch(address, lambda: self.shown, world.rng, world.intervals, models)
+        return HealthWatch(address, lambda: self.token_metadata, world.rng, world.intervals, models)
 
     def _watch_names(self, tasks: asyncio.TaskGroup) -> None:
         for gone in self._dns_watches.keys() - set(self._addresses.lookups):

@@ -33,14 +33,14 @@ class HealthWatch:
     def __init__(
         self,
         address: Address,
-        shown: Callable[[], tuple[Pair, ...]],
+        token_metadata: Callable[[], tuple[Pair, ...]],
         rng: random.Random,
         intervals: Intervals,
         models: ModelHealthWatch,
     ) -> None:
         self._address = address
         self._channel = address.channel
-        self._shown = shown
+        self._token_metadata = token_metadata
         self._rng = rng
         self._intervals = intervals
         self._models = models
@@ -101,7 +101,7 @@ class HealthWatch:
         again_s = self._intervals.watch_again_s
         while True:
             try:
-                async for word in self._watches(_ANYTHING, metadata=self._shown()):
+                async for word in self._watches(_ANYTHING, metadata=self._token_metadata()):
                     again_s = self._intervals.watch_again_s
                     self._note_word(serving=status_of(word) != pb.HealthCheckResponse.NOT_SERVING)
             except grpc.aio.AioRpcError as error:
@@ -164,7 +164,7 @@ class HealthWatch:
 
     async def _check(self) -> None:
         await self._checks(
-            _ANYTHING, timeout=self._intervals.probe_deadline_s, metadata=self._shown()
+            _ANYTHING, timeout=self._intervals.probe_deadline_s, metadata=self._token_metadata()
         )
 
     def _jitter(self, seconds: float) -> float:

@@ -32,14 +32,14 @@ class ModelHealthWatch:
         address: Address,
         *,
         wanted: Callable[[], frozenset[str]],
-        shown: Callable[[], tuple[Pair, ...]],
+        token_metadata: Callable[[], tuple[Pair, ...]],
         changes: ChangeSignal,
         rng: random.Random,
         intervals: Intervals,
     ) -> None:
         self._address = address
         self._wanted = wanted
-        self._shown = shown
+        self._token_metadata = token_metadata
         self._changes = changes
         self._rng = rng
         self._intervals = intervals
@@ -68,7 +68,7 @@ class ModelHealthWatch:
         again_s = self._intervals.watch_again_s
         while True:
             try:
-                async for word in self._watches(request, metadata=self._shown()):
+                async for word in self._watches(request, metadata=self._token_metadata()):
                     again_s = self._intervals.watch_again_s
                     serving = status_of(word) != pb.HealthCheckResponse.NOT_SERVING
                     self._address.note_model(model, serving=serving)

@@ -42,7 +42,7 @@ class VariantEndpoints:
         "model",
         "ready",
         "ready_names",
-        "shown",
+        "token_metadata",
         "where",
     )
 
@@ -61,7 +61,7 @@ class VariantEndpoints:
         self.where = where
         self.backend = pool.name
         self.model = model
-        self.shown: tuple[Pair, ...] = ()
+        self.token_metadata: tuple[Pair, ...] = ()
         # The addresses that report that they serve the model, ejected ones too.
         self.ready: tuple[Address, ...] = ()
         self.ready_names: tuple[str, ...] = ()
@@ -140,7 +140,7 @@ class VariantEndpoints:
 
     def renew(self) -> None:
         """Choose among the pool's addresses of now."""
-        self.shown = self._pool.shown
+        self.token_metadata = self._pool.token_metadata
         available = tuple(each for each in self._pool.available if not self._refuses(each))
         self.ready = available
         self.ready_names = tuple(dict.fromkeys(each.name for each in available))

@@ -14,7 +14,7 @@ from coalmine_router.control.state_file import (
     LAYOUT,
     StateDamaged,
     StateUnusable,
-    unusable,
+    state_error_of,
 )
 from coalmine_router.sqlite_file import SqliteFile
 
@@ -56,7 +56,7 @@ class Store:
         except BaseException as error:
             await store.close()
             if isinstance(error, sqlite3.Error | OSError):
-                raise unusable(error) from None
+                raise state_error_of(error) from None
             raise
         return store
 
@@ -68,7 +68,7 @@ class Store:
         try:
             await self._file.in_thread(lambda: self._append(changes))
         except (sqlite3.Error, OSError) as error:
-            why = unusable(error)
+            why = state_error_of(error)
             _log.error("change_not_written", file=str(self._file.path), error=str(why))
             raise why from None
 
@@ -99,7 +99,7 @@ class Store:
         try:
             return await file.in_thread(lambda: file.open().execute(query, given).fetchall())
         except (sqlite3.Error, OSError) as error:
-            raise unusable(error) from None
+            raise state_error_of(error) from None
 
     def _append(self, changes: Sequence[Change]) -> None:
         with self._file.writing() as connection:

@@ -50,7 +50,7 @@ ROLES: Final[Roles] = MappingProxyType(
 
 _REMEDY: Final = "give control.tls with cert and key"
 _SOCKET_AGAIN_S: Final = 2.0
-_ONLY_MINE: Final = 0o177
+_PRIVATE: Final = 0o177
 
 # Adds services to what answers at an address.
 Offer = Callable[[ReflectedMethods], None]
@@ -132,7 +132,7 @@ class ControlListener:
     async def _open_socket(self) -> None:
         if self._socket:
             beside = self._server(guarded=False, offers=(self._proxies,))
-            with _only_mine():
+            with _private_files():
                 lifecycle.bind(beside, self._socket)
             await beside.start()
             self._servers.append(beside)
@@ -184,9 +184,9 @@ def _file_of(socket: str) -> Path:
 
 
 @contextlib.contextmanager
-def _only_mine() -> Iterator[None]:
+def _private_files() -> Iterator[None]:
     """Let files that are made in the block be this user's alone, from their first moment."""
-    before = os.umask(_ONLY_MINE)
+    before = os.umask(_PRIVATE)
     try:
         yield
     finally:

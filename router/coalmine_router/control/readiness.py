@@ -178,7 +178,7 @@ class _Asking:
             answer = await address.call(
                 question.method,
                 question.request,
-                metadata=self._endpoints.shown,
+                metadata=self._endpoints.token_metadata,
                 timeout_s=self._deadline_s,
             )
             why = question.why_not(answer or b"")

@@ -34,10 +34,10 @@ _ANSWER_S: Final = 0.1
 
 _Context = grpc.aio.ServicerContext[Any, Any]
 # Who has proved to be the caller; "": nobody has.
-Known = Callable[[_Context], str]
+CallerOf = Callable[[_Context], str]
 
 
-class Learned(Protocol):
+class ObserverQueries(Protocol):
     """What the observer knows."""
 
     def describe(self, route: Route, status: pb.RouteStatus) -> None:
@@ -71,9 +71,9 @@ class RouteControl(RouteControlServicer):
         feed: TableFeed,
         readiness: ReadinessCache,
         state: StateKeeper,
-        learned: Learned,
+        queries: ObserverQueries,
         watchers: OpenStreams,
-        known: Known,
+        known: CallerOf,
         clock: Clock,
     ) -> None:
         self._current = current
@@ -81,7 +81,7 @@ class RouteControl(RouteControlServicer):
         self._feed = feed
         self._readiness = readiness
         self._state = state
-        self._learned = learned
+        self._queries = queries
         self._watchers = watchers
         self._known = known
         self._clock = clock
@@ -137,7 +137,7 @@ class RouteControl(RouteControlServicer):
         route = checked.name("route", request.route)
         candidate = checked.text("candidate", request.candidate, checked.NAME_MAX)
         limit = checked.limit(request.limit, _TRIALS)
-        found = await self._learned.trials(route, candidate, limit)
+        found = await self._queries.trials(route, candidate, limit)
         if not found:
             self._current.table.route(route)
         return pb.ListTrialsResponse(trials=found)
@@ -155,14 +155,14 @@ class RouteControl(RouteControlServicer):
             worst=request.worst,
             limit=checked.limit(request.limit, _MISMATCHES),
         )
-        found = await self._learned.mismatches(wanted)
+        found = await self._queries.mismatches(wanted)
         return pb.ListMismatchesResponse(mismatches=found)
 
     @answering
     async def GetMismatch(self, request: pb.GetMismatchRequest, _context: _Context) -> pb.Mismatch:
         """Return one mismatch with its tensors."""
         route = self._current.table.route(checked.name("route", request.route)).name
-        return await self._learned.mismatch(route, checked.name("id", request.id))
+        return await self._queries.mismatch(route, checked.name("id", request.id))
 
     # ------------------------------------------------------------ changing
 
@@ -222,11 +222,11 @@ class RouteControl(RouteControlServicer):
             heard = self._readiness.of(name, variant)
             status.variants.add(name=variant, ready=heard.ready, reason=heard.reason)
         status.troubles.extend(self._state.troubles())
-        self._learned.describe(route, status)
+        self._queries.describe(route, status)
         return status
 
 
-def nobody_known(_context: _Context) -> str:
+def unknown_caller(_context: _Context) -> str:
     """Return that nobody has proved who they are: no tokens, no certificates."""
     return ""
 

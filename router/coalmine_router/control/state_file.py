@@ -33,7 +33,7 @@ class StateDamaged(StateUnusable):
     """The history's file can't be read, and no other attempt will read it any better."""
 
 
-def unusable(error: sqlite3.Error | OSError) -> StateUnusable:
+def state_error_of(error: sqlite3.Error | OSError) -> StateUnusable:
     """Return what an error means for the state."""
     if isinstance(error, OSError):
         return StateUnusable(reason_of(error))

@@ -78,7 +78,7 @@ class OutputsCheck:
             return None
         try:
             answer = await address.call(
-                _MODEL_METADATA, request, metadata=lane.shown, timeout_s=_DEADLINE_S
+                _MODEL_METADATA, request, metadata=lane.token_metadata, timeout_s=_DEADLINE_S
             )
             return oip.ModelMetadataResponse.FromString(answer or b"")
         except (grpc.aio.AioRpcError, DecodeError):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from coalmine import trace_context
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.trace_context import HeadSampler, Parent
-from coalmine_router.metadata import Pair, showing
+from coalmine_router.metadata import Pair, with_token
 from coalmine_router.proxy.caller import Caller
 from coalmine_router.proxy.copy_plan import NO_COPIES, CopyPlan
 from coalmine_router.proxy.forward import Attempt
@@ -97,9 +97,9 @@ class Exchange:
         """Return the metadata that a call sends with the request."""
         trace = self.trace
         header = trace_context.header(trace.trace_id, attempt.span_id, sampled=trace.sampled)
-        metadata, shown = self.caller.metadata, attempt.bound.endpoints.shown
-        if shown:
-            metadata = showing(metadata, shown)
+        metadata, token_metadata = self.caller.metadata, attempt.bound.endpoints.token_metadata
+        if token_metadata:
+            metadata = with_token(metadata, token_metadata)
         return [*metadata, (trace_context.TRACEPARENT, header)]
 
     def fall_back(self) -> None:

@@ -12,7 +12,7 @@ from coalmine.process.answer_gate import AnswerGate
 from coalmine.trace_context import HeadSampler
 from coalmine_router import wire
 from coalmine_router.backends.address import Address
-from coalmine_router.metadata import Pair, showing
+from coalmine_router.metadata import Pair, with_token
 from coalmine_router.proxy import attempts
 from coalmine_router.proxy.admission import Admission, TurnedAway, UnreadMessage, reason_of
 from coalmine_router.proxy.caller import Caller, caller_of
@@ -92,7 +92,7 @@ class DataPlane:
         except CoalmineError as error:
             return await self._reply(context, refusal(error), ())
         attempt = Attempt(bound, address, b"", time.perf_counter_ns(), timeout_s)
-        metadata = [*showing(caller.metadata, bound.endpoints.shown), *caller.trace()]
+        metadata = [*with_token(caller.metadata, bound.endpoints.token_metadata), *caller.trace()]
         outcome = await forward(attempt, f"/{method}", request, metadata)
         try:
             self._count_until_read(len(request), outcome, context, (self.admission,))
@@ -123,7 +123,7 @@ class DataPlane:
         return self.routing.of_model(name)
 
     def assign(self, exchange: Exchange, routed: RoutedRoute, context: Context) -> Address:
-        """Admit a request until `let_out`, assign a variant, and return the address to call.
+        """Admit a request until `release`, assign a variant, and return the address to call.
 
         Raises TurnedAway, Unavailable, and the errors of a wrong pin.
         """
@@ -140,10 +140,10 @@ class DataPlane:
         try:
             return assign_variant(exchange, routed)
         except BaseException:
-            self.let_out(exchange, routed)
+            self.release(exchange, routed)
             raise
 
-    def let_out(self, exchange: Exchange, routed: RoutedRoute) -> None:
+    def release(self, exchange: Exchange, routed: RoutedRoute) -> None:
         """Stop counting a request: it has ended."""
         routed.admission.release(exchange.request_bytes)
         self.admission.release(exchange.request_bytes)
@@ -186,7 +186,7 @@ class DataPlane:
             self.report_broken(exchange)
             raise
         finally:
-            self.let_out(exchange, routed)
+            self.release(exchange, routed)
         return await self._reply(context, outcome, exchange.stamp)
 
     async def _make_calls(

@@ -65,7 +65,7 @@ class StreamService:
             plane.report_broken(exchange)
             raise
         finally:
-            plane.let_out(exchange, routed)
+            plane.release(exchange, routed)
 
     async def _read_first(self, context: Context) -> object:
         """Return the first request; no bytes where there is none, or the process is ending.

@@ -62,7 +62,7 @@ class Router:
         """Write the file and reload; return the events in the log."""
         self.file.write_text(text)
         with capture_logs() as logs:
-            await self.reload.once()
+            await self.reload.reload_once()
         return [each["event"] for each in logs]
 
     async def _succeed(self) -> bool:
@@ -112,7 +112,7 @@ async def test_a_wrong_file_is_one_line_and_changes_nothing(router: Router, wron
 
 async def test_a_file_that_is_gone_changes_nothing(router: Router) -> None:
     router.file.unlink()
-    await router.reload.once()
+    await router.reload.reload_once()
     assert (router.control_ran_by, router.rolled) == ([], [])
 
 

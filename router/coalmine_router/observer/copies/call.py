@@ -13,7 +13,7 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router import wire
 from coalmine_router.backends.address import Address
 from coalmine_router.backends.variant_endpoints import VariantEndpoints
-from coalmine_router.metadata import Pair, showing, unsendable_key
+from coalmine_router.metadata import Pair, unsendable_key, with_token
 from coalmine_router.observer.comparison.result import ComparedAnswer
 from coalmine_router.observer.copies.copy_queue import Queued
 from coalmine_router.observer.observed_request import CopyCall
@@ -169,7 +169,7 @@ def _sendable(queued: Queued, lane: VariantEndpoints, span_id: bytes) -> list[Pa
     metadata = _metadata(queued.exchange.report, span_id)
     if unsendable_key(metadata):  # gRPC itself would print three lines for each
         raise ValueError(_REFUSED)
-    return showing(metadata, lane.shown)
+    return with_token(metadata, lane.token_metadata)
 
 
 def _metadata(report: pb.Report, span_id: bytes) -> list[Pair]:
