@@ -1,19 +1,19 @@
-"""That something has changed, for whoever waits for it."""
+"""Tells those who wait that something has changed."""
 
 import asyncio
 
 
 class ChangeSignal:
-    """Wakes all who wait when it is told; what it is about, they look up. Nothing is queued."""
+    """Wakes all who wait; they then read what has changed. Nothing is queued."""
 
     def __init__(self) -> None:
         self._next = asyncio.Event()
 
     def tell(self) -> None:
-        """Wake whoever waits now."""
+        """Wake all who wait now."""
         self._next.set()
         self._next = asyncio.Event()
 
     async def wait(self) -> None:
-        """Return when it is told next. Look first, then wait: what was told before is gone."""
+        """Return at the next `tell`. Read first, then wait: an earlier one is gone."""
         await self._next.wait()

@@ -17,7 +17,7 @@ from coalmine_router.state_folder import open_state
 
 _log = structlog.get_logger(__name__)
 
-# How often it is looked whether the copy is still there.
+# How often the router checks that the copy is still there.
 _CHECK_S: Final = 2.0
 
 

@@ -202,8 +202,8 @@ class VariantEndpoints:
     @property
     def trouble(self) -> str:
         """The reason why it isn't ready, in one line."""
-        told = "; ".join(self.troubles) or "no address is known yet"
-        return f"backend '{self.backend}': {told}"
+        reasons = "; ".join(self.troubles) or "no address is known yet"
+        return f"backend '{self.backend}': {reasons}"
 
     def _trouble(self, address: Address) -> str:
         if address.state.trouble:

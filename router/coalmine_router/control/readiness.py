@@ -117,8 +117,8 @@ class _Asking:
             return Readiness(ready=True)
         asked = list(self._why_not)
         reasons = [*self._why_not.values(), *self._endpoints.all_troubles(asked)]
-        told = "; ".join(first_few(reasons)) or "no address is known yet"
-        return Readiness(ready=False, reason=told)
+        reason = "; ".join(first_few(reasons)) or "no address is known yet"
+        return Readiness(ready=False, reason=reason)
 
     def has_missed_some(self) -> bool:
         """Return whether none can answer of those asked, and one is ready that was not asked."""

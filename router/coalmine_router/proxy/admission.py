@@ -72,8 +72,8 @@ class Admission:
         self.unread_bytes += size
 
     def _full(self) -> str:
-        held = f"requests and unread answers in flight hold {self.bytes} bytes"
-        return f"{self.of}: {held}, {self.limits.bytes_max} are allowed"
+        usage = f"requests and unread answers in flight hold {self.bytes} bytes"
+        return f"{self.of}: {usage}, {self.limits.bytes_max} are allowed"
 
 
 class UnreadMessage:
