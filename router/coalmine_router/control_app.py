@@ -110,7 +110,7 @@ async def _finish(
     observer.end_streams()
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(grace_s):
-            await observer.settled()
+            await observer.wait_until_idle()
     plane.end_streams()
     await listener.close(grace_s)
 

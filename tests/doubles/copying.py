@@ -1,5 +1,6 @@
 """Copies that run for real, on a table that a test makes, with what became of each written down."""
 
+import asyncio
 import itertools
 import random
 from collections.abc import AsyncIterator, Sequence
@@ -22,6 +23,38 @@ from tests.doubles.reports import router_config, settings
 from tests.doubles.running import running
 from tests.doubles.waiting import eventually
 
+Answered = list[tuple[ObservedRequest, CopyCall]]
+
+
+class _Calls(list[CopyCall]):
+    """The calls of one request, which also come to a list of all requests' calls."""
+
+    def __init__(self, observed: ObservedRequest, answered: Answered) -> None:
+        super().__init__()
+        self._observed = observed
+        self._answered = answered
+
+    def append(self, call: CopyCall) -> None:
+        super().append(call)
+        self._answered.append((self._observed, call))
+
+
+@dataclass
+class Sent:
+    """A request, the copies that were drawn for it, and what is done once all have ended."""
+
+    observed: ObservedRequest
+    drawn: list[Copy]
+    ended: "asyncio.Future[None] | None"
+
+    def check(self) -> None:
+        """Fail where what is awaited is not done exactly when no copy waits."""
+        assert (self.ended is None or self.ended.done()) == (not self.observed.waiting)
+
+    @property
+    def given_up(self) -> int:
+        return len(self.drawn) - self.observed.waiting - len(self.observed.calls)
+
 
 @dataclass
 class Copying:
@@ -30,17 +63,29 @@ class Copying:
     copies: CopySender
     table: RouteTable
     backends: Backends
-    offered: int = 0
-    answered: list[tuple[ObservedRequest, CopyCall]] = field(default_factory=list)
-    given_up: list[tuple[ObservedRequest, Copy]] = field(default_factory=list)
+    sent: list[Sent] = field(default_factory=list)
+    # In the order in which they were answered.
+    answered: Answered = field(default_factory=list)
 
     def offer(self, *reports: pb.Report) -> None:
         """Offer all copies that the reports were drawn for."""
         for report in reports:
-            exchange = ObservedRequest.of(report)
-            for copy in copies_of(report):
-                self.offered += 1
-                self.copies.offer(exchange, copy, self.table)
+            observed = ObservedRequest.of(report)
+            observed.calls = _Calls(observed, self.answered)
+            ended = self.copies.send(observed, self.table)
+            self.sent.append(Sent(observed, list(copies_of(report)), ended))
+
+    @property
+    def given_up(self) -> list[tuple[ObservedRequest, Copy]]:
+        """The copies that were not answered, of requests of which none waits."""
+        called = {(observed, call.copy) for observed, call in self.answered}
+        drawn = (
+            (each.observed, copy)
+            for each in self.sent
+            if not each.observed.waiting
+            for copy in each.drawn
+        )
+        return [each for each in drawn if each not in called]
 
     @property
     def calls(self) -> list[CopyCall]:
@@ -64,18 +109,24 @@ class Copying:
     def check(self) -> None:
         """Fail where the counts don't add up, or are not what was said."""
         queues = [totals for _, totals in self.copies.totals()]
-        for each in queues:
-            gone = each.dropped.total() + each.waiting + each.under_way + each.sent
-            assert each.offered == gone, each
-            assert each.sent >= each.compared + each.uncompared, each
-            assert min(each.waiting, each.under_way, each.sent) >= 0, each
-        assert sum(each.offered for each in queues) == self.offered
+        for queue in queues:
+            gone = queue.dropped.total() + queue.waiting + queue.under_way + queue.sent
+            assert queue.offered == gone, queue
+            assert queue.sent >= queue.compared + queue.uncompared, queue
+            assert min(queue.waiting, queue.under_way, queue.sent) >= 0, queue
+        assert sum(each.offered for each in queues) == sum(len(each.drawn) for each in self.sent)
         assert sum(each.sent for each in queues) == len(self.answered)
-        assert sum(each.dropped.total() for each in queues) == len(self.given_up)
+        assert sum(each.dropped.total() for each in queues) == self._given_up
+        for each in self.sent:
+            each.check()
 
     async def ended(self, copies: int) -> None:
         """Return once so many copies were answered or given up."""
-        await eventually(lambda: len(self.answered) + len(self.given_up) >= copies)
+        await eventually(lambda: len(self.answered) + self._given_up >= copies)
+
+    @property
+    def _given_up(self) -> int:
+        return sum(each.given_up for each in self.sent)
 
 
 def copied_config(
@@ -103,18 +154,14 @@ async def copying(
     given = {"rules": EJECTION, "is_lenient": True, "may_lose_stable": True, **reached}
     async with reaching(config.table(), clock=moment, **given) as backends:
         await backends.wait_until_warm(10.0)
-        answered: list[tuple[ObservedRequest, CopyCall]] = []
-        given_up: list[tuple[ObservedRequest, Copy]] = []
         copies = CopySender(
             reach=CopyReach(backends, moment),
             settings=configured(settings(config)),
-            answered=lambda *one: answered.append(one),
-            given_up=lambda *one: given_up.append(one),
             clock=moment,
             rng=rng or random.Random(7),
             limits=limits,
         )
-        rig = Copying(copies, config.table(), backends, answered=answered, given_up=given_up)
+        rig = Copying(copies, config.table(), backends)
         async with running(copies.run()):
             yield rig
         rig.check()

@@ -6,7 +6,7 @@ import grpc
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1 import control_pb2_grpc as pb_grpc
-from coalmine_router.observer.intake import Intake
+from coalmine_router.observer.intake import ReportIntake
 from coalmine_router.observer.totals import ReportTotals
 from tests.doubles.lifetime import Lifetime
 
@@ -39,7 +39,7 @@ class RestartableIntake(Lifetime):
             seen[report.started_ns] += 1
 
         server = grpc.aio.server(options=[("grpc.max_receive_message_length", -1)])
-        pb_grpc.add_ReportsServicer_to_server(Intake(self.totals, observe), server)
+        pb_grpc.add_ReportsServicer_to_server(ReportIntake(self.totals, observe), server)
         self.address = f"127.0.0.1:{server.add_insecure_port(self.address)}"
         await server.start()
         self._server = server

@@ -1,12 +1,14 @@
 """Four shadows at once, of which one hangs, one is killed, one is slow and one is well."""
 
 import asyncio
+from dataclasses import replace
 
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.observer.copies.copy_limits import CopyLimits
 from tests.doubles.backend_process import BackendProcess, backend_process
 from tests.doubles.copying import Copying, copied_config, copying
 from tests.doubles.digit_reports import LOGITS, REQUEST, RESPONSE
+from tests.doubles.observed_requests import found
 from tests.doubles.oip_backend import (
     Answer,
     OipBackend,
@@ -35,7 +37,8 @@ async def offered(rig: Copying, dying: BackendProcess) -> None:
             await eventually(lambda: rig.totals("dying").answered > 0)
             dying.process.kill()
         if rig.answered and number % 3 == 0:
-            rig.copies.compared("digits", rig.calls[number % len(rig.calls)].copy)
+            observed, call = rig.answered[number % len(rig.answered)]
+            rig.copies.count_compared(replace(observed, calls=[call], found=[found()]))
         await asyncio.sleep(0.001)
         rig.check()
 
@@ -56,7 +59,7 @@ async def test_every_copy_of_every_shadow_is_accounted_for_at_every_step() -> No
             )
             async with copying(config, limits=LIMITS) as rig:
                 await offered(rig, dying)
-                await rig.copies.settled()
+                await rig.copies.wait_until_idle()
                 rig.check()
                 totals = {name: rig.totals(name) for name in SHADOWS}
                 for each in totals.values():

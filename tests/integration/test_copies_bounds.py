@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-from typing import Any
 
 import numpy as np
 import pytest
@@ -233,35 +232,31 @@ async def test_queues_that_the_table_no_longer_draws_for_are_let_go_once_idle() 
         async with copying(config) as rig:
             rig.offer(shadowed())
             await shadow.wait_seen(1)
-            rig.copies.follow(
+            rig.copies.use_table(
                 rig.table.replacing(rig.table.route("digits").with_shadow("canary", 0))
             )
-            assert len(rig.copies._lanes) == 1
+            assert len(rig.copies._queues) == 1
             until.set()
             await eventually(lambda: not rig.copies._callers)
-            assert not rig.copies._lanes
+            assert not rig.copies._queues
             rig.offer(shadowed())
             await rig.ended(2)
     assert (rig.codes, rig.totals().answered) == (["OK", "OK"], 2)
 
 
-async def test_who_is_told_may_fail_without_harm_to_the_next() -> None:
+async def test_a_request_that_nobody_waits_for_any_more_does_no_harm_to_the_next() -> None:
     async with (
         OipBackend(answering(logits=LOGITS)) as shadow,
         copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig,
     ):
-        told: list[Any] = []
-
-        def fails(*one: Any) -> None:
-            told.append(one)
-            raise RuntimeError("a bug")
-
-        rig.copies._answered = rig.copies._given_up = fails
         rig.offer(shadowed(), shadowed("gone"), shadowed())
-        await rig.copies.settled()
-        assert len(told) == 3
-        rig.given_up += told[:1]
-        rig.answered += told[1:]
+        (first, _, last) = (each.ended for each in rig.sent)
+        assert first is not None
+        first.cancel()
+        await rig.copies.wait_until_idle()
+        assert last is not None
+        await last
+        assert (len(rig.answered), len(rig.given_up)) == (2, 1)
 
 
 async def test_it_is_settled_once_the_last_copy_has_come_to_its_end() -> None:
@@ -270,10 +265,10 @@ async def test_it_is_settled_once_the_last_copy_has_come_to_its_end() -> None:
         OipBackend(lambda _: Answer(RESPONSE, until=released)) as shadow,
         copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig,
     ):
-        await rig.copies.settled()
+        await rig.copies.wait_until_idle()
         rig.offer(shadowed())
         await shadow.wait_seen(1)
-        settled = asyncio.ensure_future(rig.copies.settled())
+        settled = asyncio.ensure_future(rig.copies.wait_until_idle())
         await asyncio.sleep(0)
         assert not settled.done()
         released.set()
@@ -286,7 +281,7 @@ async def test_before_it_runs_and_after_it_has_stopped_copies_are_given_up() -> 
         async with copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig:
             kept: Copying = rig
         kept.offer(shadowed())
-        await kept.copies.settled()
+        await kept.copies.wait_until_idle()
         kept.check()
         assert shadow.seen == []
     assert kept.dropped() == {"stopping": 1}

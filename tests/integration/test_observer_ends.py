@@ -71,7 +71,7 @@ async def test_a_verdict_is_on_disk_before_its_span_is_made(tmp_path: Path) -> N
         async with observing(config, tmp_path, spans=watching) as rig:
             await rig.send(*shadowed(20))
             await rig.settled(20)
-            await rig.plane.settled()
+            await rig.plane.wait_until_idle()
     assert seen == [["fail"]]
 
 
@@ -85,7 +85,7 @@ async def test_a_verdict_is_told_although_the_disk_does_not_take_it(tmp_path: Pa
             with capture_logs() as logs:
                 await rig.send(*shadowed(20))
                 await rig.settled(20)
-                await rig.plane.settled()
+                await rig.plane.wait_until_idle()
             (trouble,) = rig.status().troubles
             locked.execute("ROLLBACK")
             locked.close()
@@ -114,7 +114,7 @@ async def test_errors_and_shares_of_the_split_bear_a_verdict_without_a_single_co
         reports.append(made)
     async with observing(config, tmp_path, spans=watching) as rig:
         await rig.send(*reports)
-        await rig.plane.settled()
+        await rig.plane.wait_until_idle()
         status = rig.status()
     assert status.verdict == "fail"
     (counts,) = status.comparisons
@@ -209,7 +209,7 @@ async def test_an_exchange_that_cannot_be_told_costs_itself_alone(tmp_path: Path
                 await rig.settled(8)
                 await rig.send(*shadowed(2))
                 status = await rig.settled(10)
-                await rig.plane.settled()
+                await rig.plane.wait_until_idle()
     assert (status.shadows[0].compared, len(watching.named(MISMATCH))) == (10, 10)
     assert [each["event"] for each in logs].count("exchange_not_told") == 1
 

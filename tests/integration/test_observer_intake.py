@@ -9,7 +9,7 @@ import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1 import control_pb2_grpc as pb_grpc
-from coalmine_router.observer.intake import Intake
+from coalmine_router.observer.intake import ReportIntake
 from coalmine_router.observer.totals import ReportTotals
 from tests.doubles.observing import Observing, observing
 from tests.doubles.reports import UNUSED, report, router_config
@@ -92,7 +92,7 @@ async def test_a_stream_that_breaks_amid_a_batch_costs_none_of_its_reports() -> 
         if len(taken) == 100:
             half_way.set()
 
-    intake = Intake(totals, observe)
+    intake = ReportIntake(totals, observe)
 
     class OneBatch:
         """A stream that carries one batch, and breaks while it is taken in."""
@@ -110,7 +110,7 @@ async def test_a_stream_that_breaks_amid_a_batch_costs_none_of_its_reports() -> 
 
 
 async def test_open_streams_do_not_hold_up_the_end_and_are_bounded() -> None:
-    intake = Intake(ReportTotals(), lambda _: None, streams_max=2)
+    intake = ReportIntake(ReportTotals(), lambda _: None, streams_max=2)
     server = grpc.aio.server()
     pb_grpc.add_ReportsServicer_to_server(intake, server)
     port = server.add_insecure_port("127.0.0.1:0")

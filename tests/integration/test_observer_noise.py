@@ -39,7 +39,7 @@ async def sent_until(rig: Observing, ended: Callable[[pb.ComparisonCounts], bool
             made = [report(REQUEST, response, shadows=["canary"], noise=True) for _ in range(BATCH)]
             await rig.send(*made)
             await rig.settled(2 * BATCH * batch)
-            await rig.plane.settled()
+            await rig.plane.wait_until_idle()
             (counts,) = rig.status().comparisons
             if ended(counts):
                 break

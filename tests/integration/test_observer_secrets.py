@@ -88,7 +88,7 @@ async def observed(written: Written, address: str, **route: Any) -> AsyncIterato
     with capture_logs() as logs:
         async with observing(config, written.folder, spans=written) as rig:
             yield rig
-            await rig.plane.settled()
+            await rig.plane.wait_until_idle()
     written.logs = list(logs)
 
 

@@ -37,7 +37,7 @@ async def send(rig: Observing, *, version: str = "1") -> pb.RouteStatus:
     before = rig.compared()
     await rig.send(*reports(version=version))
     await eventually(lambda: rig.compared() >= before + BATCH)
-    await rig.plane.settled()
+    await rig.plane.wait_until_idle()
     return rig.status()
 
 
@@ -112,7 +112,7 @@ async def test_a_variant_that_is_gone_is_no_longer_judged_and_stays_in_history(
             sent = [report(REQUEST, response, shadows=["int8"]) for _ in range(BATCH)]
             await rig.send(*sent)
             await rig.settled(BATCH)
-            await rig.plane.settled()
+            await rig.plane.wait_until_idle()
             assert rig.status().verdict == "fail"
         without = router_config(stable=UNUSED, canary=UNUSED)
         async with observing(without, tmp_path) as rig:

@@ -12,7 +12,7 @@ from coalmine.control.v1 import control_pb2
 from coalmine.control.v1.control_pb2_grpc import add_ReportsServicer_to_server
 from coalmine.listener.readable import Readable
 from coalmine.process.answer_gate import AnswerGate
-from coalmine_router.observer.intake import Intake
+from coalmine_router.observer.intake import ReportIntake
 from coalmine_router.observer.totals import ReportTotals
 from coalmine_router.proxy.listener import DataListener, ListenerSettings
 from tests.doubles.callers import TOKENS, refusal, write_tokens
@@ -78,7 +78,7 @@ async def test_health_control_and_feed_refuse_them(
 
 async def test_reports_refuse_them(caplog: pytest.LogCaptureFixture) -> None:
     server = grpc.aio.server()
-    intake = Intake(ReportTotals(), lambda _: None)
+    intake = ReportIntake(ReportTotals(), lambda _: None)
     readable: Any = Readable(server)
     add_ReportsServicer_to_server(intake, readable)
     port = server.add_insecure_port("127.0.0.1:0")

@@ -1,7 +1,7 @@
-"""What becomes of an exchange once its copies came back: compared, kept, noted for learning."""
+"""What becomes of a request once its copies came back: compared, kept, noted for learning."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -10,9 +10,8 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import MODEL_INFER
 from coalmine_router.codes import OK
 from coalmine_router.observer.comparison.job import ComparisonJob, JobResults
-from coalmine_router.observer.comparison.result import ComparedAnswer
+from coalmine_router.observer.comparison.result import ComparedAnswer, Comparison
 from coalmine_router.observer.comparison.statuses import is_charged
-from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.evidence_intake import EvidenceIntake
 from coalmine_router.observer.examples.records import mismatch_record
 from coalmine_router.observer.examples.redaction import redacted_comparison
@@ -39,9 +38,10 @@ class KeepsExamples(Protocol):
 
 
 class _Compared(NamedTuple):
-    """One exchange's answers, and what was found of each pair of them."""
+    """One request's answers, and what was found of each pair of them."""
 
-    exchange: ObservedRequest
+    observed: ObservedRequest
+    settings: RouteSettings
     answers: Sequence[ComparedAnswer]
     planned: Sequence[Planned]
     results: JobResults
@@ -49,14 +49,14 @@ class _Compared(NamedTuple):
     took_ns: int
 
 
-class AnswerComparison:
-    """Compares the answers of an exchange, and notes what is to be learnt from them."""
+class AnswerComparer:
+    """Compares the answers of a request, and notes what is to be learnt from them."""
 
     def __init__(
         self,
         *,
         compares: Compares,
-        learning: EvidenceIntake,
+        evidence: EvidenceIntake,
         examples: KeepsExamples,
         warned: WarningCounts,
         routes: Mapping[str, RouteSettings],
@@ -64,115 +64,103 @@ class AnswerComparison:
         rng: random.Random,
     ) -> None:
         self._compares = compares
-        self._learning = learning
+        self._evidence = evidence
         self._examples = examples
         self._warned = warned
         self._routes = routes
         self._clock = clock
         self._rng = rng
 
-    async def conclude(self, exchange: ObservedRequest) -> None:
-        """Compare the answers; note in the exchange what was found, and what it teaches.
+    async def compare(self, observed: ObservedRequest) -> None:
+        """Compare the answers; note in the request what was found, and what it teaches.
 
         Nothing is found where they were left out, because what compares could not keep up.
         """
-        answers, planned = answers_of(exchange), pairs_of(exchange)
-        settings = self._settings(exchange)
+        answers, planned = answers_of(observed), pairs_of(observed)
+        settings = self._routes.get(observed.report.route, UNSET)
         job = ComparisonJob(
             answers=answers,
             pairs=tuple(each.places for each in planned),
             rules=settings.compare,
-            is_inference=exchange.report.method == MODEL_INFER,
+            is_inference=observed.report.method == MODEL_INFER,
         )
         started_ns, began_ns = self._clock.wall_ns(), self._clock.monotonic_ns()
         results = await self._compares.compare(job)
         if results is None:
             return
         took_ns = self._clock.monotonic_ns() - began_ns
-        compared = _Compared(exchange, answers, planned, results, started_ns, took_ns)
-        self._warned.note(exchange.report.route, results.warnings, settings.capture)
-        exchange.found = list(self._told(compared))
+        self._warned.note(observed.report.route, results.warnings, settings.capture)
+        compared = _Compared(observed, settings, answers, planned, results, started_ns, took_ns)
+        observed.found = [
+            self._take_in(compared, plan, comparison)
+            for plan, comparison in zip(planned, results.comparisons, strict=True)
+        ]
 
-    def _settings(self, exchange: ObservedRequest) -> RouteSettings:
-        return self._routes.get(exchange.report.route, UNSET)
-
-    def _told(self, compared: _Compared) -> Iterator[PairResult]:
-        """Note what is to be learnt; return what may be told."""
-        capture = self._settings(compared.exchange).capture
-        for found, planned in zip(self._found(compared), compared.planned, strict=True):
-            known = self._noted(compared, found, planned)
-            yield replace(known, comparison=redacted_comparison(known.comparison, capture))
-
-    def _noted(self, compared: _Compared, found: PairResult, planned: Planned) -> PairResult:
-        exchange, route = compared.exchange, compared.exchange.route
+    def _take_in(self, compared: _Compared, plan: Planned, comparison: Comparison) -> PairResult:
+        """Note what is to be learnt of a pair; return what may be told of it."""
+        span_id = (self._rng.getrandbits(64) or 1).to_bytes(8, "big")
+        found, route = _result(compared, plan, comparison, span_id), compared.observed.route
         # Who answered may be of a table that is no longer in force.
-        if route is None or not {found.reference, found.candidate} <= route.by_name.keys():
-            return found
-        if found.role == "noise":
-            return found
-        trial = self._learning.trial_of(route, found)
-        known = replace(found, trial=trial.number)
-        exchange.lessons.append(_lesson(compared, known, planned, trial))
-        self._keep(compared, known, planned)
-        return known
+        is_known = route is not None and {plan.reference, plan.candidate} <= route.by_name.keys()
+        if route is not None and is_known and plan.role != "noise":
+            trial = self._evidence.open_trial(route, found)
+            found = replace(found, trial=trial.number)
+            failed = _failures(compared, plan)
+            compared.observed.lessons.append(PendingEvidence(found, trial, *failed))
+            if comparison.outcome == "mismatch":
+                self._keep(compared, found, plan)
+        return replace(found, comparison=redacted_comparison(comparison, compared.settings.capture))
 
-    def _found(self, compared: _Compared) -> Iterator[PairResult]:
-        comparisons, versions = compared.results.comparisons, compared.results.versions
-        addresses = addresses_of(compared.exchange)
-        # Noise comes first, where there is any.
-        noise = comparisons[0] if comparisons else None
-        for planned, comparison in zip(compared.planned, comparisons, strict=True):
-            reference, candidate = planned.places
-            yield PairResult(
-                role=planned.role,
-                reference=planned.reference,
-                candidate=planned.candidate,
-                comparison=comparison,
-                span_id=(self._rng.getrandbits(64) or 1).to_bytes(8, "big"),
-                started_ns=compared.started_ns,
-                duration_ns=compared.took_ns,
-                noise=noise if planned.has_noise else None,
-                reference_version=versions[reference],
-                candidate_version=versions[candidate],
-                reference_address=addresses[reference],
-                candidate_address=addresses[candidate],
-            )
-
-    def _keep(self, compared: _Compared, found: PairResult, planned: Planned) -> None:
-        if found.comparison.outcome != "mismatch":
-            return
-        exchange = compared.exchange
-        reference, candidate = (compared.answers[place] for place in planned.places)
+    def _keep(self, compared: _Compared, found: PairResult, plan: Planned) -> None:
+        reference, candidate = (compared.answers[place] for place in plan.places)
         self._examples.offer(
             mismatch_record(
                 f"{self._rng.getrandbits(64):016x}",
-                exchange,
+                compared.observed,
                 found,
                 reference=reference,
                 candidate=candidate,
-                settings=self._settings(exchange),
-                segment=exchange.segment or "",
+                settings=compared.settings,
+                segment=compared.observed.segment or "",
             )
         )
 
 
-def _lesson(
-    compared: _Compared, found: PairResult, planned: Planned, trial: Trial
-) -> PendingEvidence:
-    reference, candidate = (compared.answers[place] for place in planned.places)
-    # Of what the candidate answered itself, there are copies only where it did not fail.
-    is_asked = found.candidate != compared.exchange.report.variant
-    if reference.code != OK or not is_asked:
-        return PendingEvidence(found, trial)
-    noise = compared.planned[0]
-    if not planned.has_noise:
-        return PendingEvidence(found, trial, _failed(candidate))
-    return PendingEvidence(
-        found, trial, _failed(candidate), _failed(compared.answers[noise.places[1]])
+def _result(
+    compared: _Compared, plan: Planned, comparison: Comparison, span_id: bytes
+) -> PairResult:
+    versions, addresses = compared.results.versions, addresses_of(compared.observed)
+    reference, candidate = plan.places
+    return PairResult(
+        role=plan.role,
+        reference=plan.reference,
+        candidate=plan.candidate,
+        comparison=comparison,
+        span_id=span_id,
+        started_ns=compared.started_ns,
+        duration_ns=compared.took_ns,
+        # Noise comes first, where there is any.
+        noise=compared.results.comparisons[0] if plan.has_noise else None,
+        reference_version=versions[reference],
+        candidate_version=versions[candidate],
+        reference_address=addresses[reference],
+        candidate_address=addresses[candidate],
     )
 
 
-def _failed(answer: ComparedAnswer) -> bool | None:
+def _failures(compared: _Compared, plan: Planned) -> tuple[bool | None, bool | None]:
+    """Return whether the candidate failed, and the reference when it was asked a second time."""
+    reference, candidate = (compared.answers[place] for place in plan.places)
+    # Of what the candidate answered itself, there are copies only where it did not fail.
+    is_asked = plan.candidate != compared.observed.report.variant
+    if reference.code != OK or not is_asked:
+        return None, None
+    noise = compared.planned[0]
+    again = _has_failed(compared.answers[noise.places[1]]) if plan.has_noise else None
+    return _has_failed(candidate), again
+
+
+def _has_failed(answer: ComparedAnswer) -> bool | None:
     """Return whether an answer is a failure of its model's; None: nobody can say."""
     if answer.code == OK:
         return False

@@ -1,6 +1,6 @@
 """From what was compared, and how the split went, to evidence and verdicts."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Final
 
@@ -48,24 +48,31 @@ class EvidenceIntake:
         """How many requests ended too late to say anything of the split."""
         return self._cohorts.left_out
 
-    def assigned(self, report: pb.Report, route: Route) -> Iterator[VerdictChange]:
-        """Learn from whom the split assigned a request to, and how it went there."""
+    def add_assignment(self, report: pb.Report, route: Route) -> list[VerdictChange]:
+        """Learn from whom the split assigned a request to, and how it went there.
+
+        Returns the verdicts that this changed.
+        """
         settings = self._routes.get(route.name, UNSET)
+        changes: list[VerdictChange] = []
         for event in split_events(report, settings.slow_over_ns):
             if event.candidate not in route.by_name:
                 continue  # of a table that is no longer in force
             pair = Pair(route.name, STABLE, event.candidate)
-            trial = self._trial(route, pair, None)
-            _add(trial.evidence, event)
-            cohorts = self._ended(pair, event, report.started_ns, route.timeout_ns)
+            trial = self._open_trial(route, pair, None)
+            _add_event(trial.evidence, event)
+            cohorts = self._add_to_cohort(pair, event, report.started_ns, route.timeout_ns)
             for cohort in cohorts:
                 trial.evidence.assigned.add_all(cohort)
             # Fewer looks never make a verdict less sound.
             if event.is_error or event.is_slow or cohorts:
                 ended_ns = report.started_ns + report.duration_ns
-                yield from self._judged(trial, report.trace_id, report.span_id, ended_ns)
+                changes += self._judge(trial, report.trace_id, report.span_id, ended_ns)
+        return changes
 
-    def _ended(self, pair: Pair, event: SplitEvent, began_ns: int, timeout_ns: int) -> list[Events]:
+    def _add_to_cohort(
+        self, pair: Pair, event: SplitEvent, began_ns: int, timeout_ns: int
+    ) -> list[Events]:
         """Take in who was assigned a request; return those that can be counted by now."""
         now_ns = self._clock.wall_ns()
         if not event.is_stream:
@@ -76,42 +83,43 @@ class EvidenceIntake:
             )
         return self._cohorts.take_complete(pair, now_ns, timeout_ns)
 
-    def trial_of(self, route: Route, found: PairResult) -> Trial:
-        """Return the trial that a comparison belongs to."""
-        return self._trial(route, Pair(route.name, found.reference, found.candidate), found)
+    def open_trial(self, route: Route, found: PairResult) -> Trial:
+        """Return the trial that a comparison belongs to, which may begin with it."""
+        return self._open_trial(route, Pair(route.name, found.reference, found.candidate), found)
 
-    def learn(self, exchange: ObservedRequest) -> Iterator[VerdictChange]:
-        """Learn from what was found of an exchange; return the verdicts that this changed.
+    def add_comparisons(self, observed: ObservedRequest) -> list[VerdictChange]:
+        """Learn from what was found of a request; return the verdicts that this changed.
 
-        Exchanges come in the order of their reports: whichever answers came back first, evidence
+        Requests come in the order of their reports: whichever answers came back first, evidence
         that one may look at any time has no other order.
         """
-        for lesson in exchange.lessons:
+        changes: list[VerdictChange] = []
+        for lesson in observed.lessons:
             found, trial = lesson.found, lesson.trial
             self._tally.add(trial.pair, found.comparison)
-            trial.evidence.add(found.comparison, exchange.segment)
-            _add_noise(trial, found, exchange)
-            _add_failure(trial, lesson, exchange)
+            trial.evidence.add(found.comparison, observed.segment)
+            _add_noise(trial, found, observed)
+            _add_failure(trial, lesson, observed)
             _add_addresses(trial, lesson)
             self._trials.still_changed([trial])
-            yield from self._judged(
-                trial, exchange.report.trace_id, found.span_id, found.started_ns
-            )
+            trace_id = observed.report.trace_id
+            changes += self._judge(trial, trace_id, found.span_id, found.started_ns)
+        return changes
 
-    def _trial(self, route: Route, pair: Pair, found: PairResult | None) -> Trial:
+    def _open_trial(self, route: Route, pair: Pair, found: PairResult | None) -> Trial:
         settings = self._routes.get(route.name, UNSET)
         sides = route.by_name[pair.reference], route.by_name[pair.candidate]
-        key = TrialKey(settings.goes_by, "; ".join(map(_defined, sides)))
+        key = TrialKey(settings.goes_by, "; ".join(map(_definition, sides)))
         if found is None:
             return self._trials.current(pair, key, self._clock.wall_ns())
         versions = found.reference_version, found.candidate_version
         key = replace(key, reference_version=versions[0], candidate_version=versions[1])
         return self._trials.of(pair, key, self._clock.wall_ns())
 
-    def _judged(
+    def _judge(
         self, trial: Trial, trace_id: bytes, span_id: bytes, began_ns: int
-    ) -> Iterator[VerdictChange]:
-        """Judge the trial by what it holds now; yield the change of its verdict, if any."""
+    ) -> list[VerdictChange]:
+        """Judge the trial by what it holds now; return the change of its verdict, if any."""
         settings = self._routes.get(trial.pair.route, UNSET)
         gates = settings.gates
         before, now_ns = trial.verdict, self._clock.wall_ns()
@@ -119,20 +127,22 @@ class EvidenceIntake:
         trial.verdict = verdict_after(
             trial.evidence, gates, before, at_ns=now_ns, trace_id=trace_id, ready=ready
         )
-        if trial.verdict.verdict != before.verdict:
-            yield VerdictChange(
-                *trial.pair,
-                before=before,
-                verdict=trial.verdict,
-                at_ns=now_ns,
-                trial=trial.number,
-                reference_version=trial.key.reference_version,
-                candidate_version=trial.key.candidate_version,
-                figures=figures(trial.evidence, gates),
-                trace_id=trace_id,
-                span_id=span_id,
-                began_ns=began_ns,
-            )
+        if trial.verdict.verdict == before.verdict:
+            return []
+        change = VerdictChange(
+            *trial.pair,
+            before=before,
+            verdict=trial.verdict,
+            at_ns=now_ns,
+            trial=trial.number,
+            reference_version=trial.key.reference_version,
+            candidate_version=trial.key.candidate_version,
+            figures=figures(trial.evidence, gates),
+            trace_id=trace_id,
+            span_id=span_id,
+            began_ns=began_ns,
+        )
+        return [change]
 
 
 def segment_of(report: pb.Report, key: str) -> str | None:
@@ -144,31 +154,31 @@ def segment_of(report: pb.Report, key: str) -> str | None:
     return value[:_SEGMENT_CHARS_MAX] or NO_SEGMENT
 
 
-def _add(evidence: Evidence, event: SplitEvent) -> None:
+def _add_event(evidence: Evidence, event: SplitEvent) -> None:
     if event.is_error:
         evidence.errors.add(event.weights_bp, is_candidate=event.is_candidate)
     if event.is_slow:
         evidence.slow.add(event.weights_bp, is_candidate=event.is_candidate)
 
 
-def _add_noise(trial: Trial, found: PairResult, exchange: ObservedRequest) -> None:
+def _add_noise(trial: Trial, found: PairResult, observed: ObservedRequest) -> None:
     if found.noise is None:
         return
     differences = trial.evidence.add_noise(found.comparison, found.noise)
     if differences:
-        means = trial.differing.add(differences, at_ns=found.started_ns, took_ns=exchange.took_ns)
+        means = trial.differing.add(differences, at_ns=found.started_ns, took_ns=observed.took_ns)
         if means:
             trial.evidence.add_moment(means)
 
 
-def _add_failure(trial: Trial, lesson: PendingEvidence, exchange: ObservedRequest) -> None:
+def _add_failure(trial: Trial, lesson: PendingEvidence, observed: ObservedRequest) -> None:
     if lesson.failed is None:
         return
     trial.evidence.failures.add(float(lesson.failed))
     if lesson.reference_failed is None:
         return
     more = {WHOLE: float(lesson.failed) - float(lesson.reference_failed)}
-    at_ns, took_ns = lesson.found.started_ns, exchange.took_ns
+    at_ns, took_ns = lesson.found.started_ns, observed.took_ns
     for mean in trial.failing.add(more, at_ns=at_ns, took_ns=took_ns).values():
         trial.evidence.failed_more.add(mean)
 
@@ -187,5 +197,5 @@ def _add_addresses(trial: Trial, lesson: PendingEvidence) -> None:
     )
 
 
-def _defined(variant: Variant) -> str:
+def _definition(variant: Variant) -> str:
     return f"{variant.backend} {variant.model} {variant.version}"

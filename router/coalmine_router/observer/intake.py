@@ -21,7 +21,7 @@ _REPORTS_A_TURN: Final = 64
 _ID_MAX: Final = 128
 
 
-class Intake(pb_grpc.ReportsServicer):
+class ReportIntake(pb_grpc.ReportsServicer):
     """The service that proxies send to. `observe` takes one report and returns soon."""
 
     def __init__(
@@ -65,15 +65,15 @@ class Intake(pb_grpc.ReportsServicer):
         left = iter(reports)
         try:
             for number, report in enumerate(left, 1):
-                self._observed(report)
+                self._hand_on(report)
                 if number % _REPORTS_A_TURN == 0:
                     await asyncio.sleep(0)
         finally:
             # The batch is known by its number now: a stream that breaks must not cost what is left.
             for report in left:
-                self._observed(report)
+                self._hand_on(report)
 
-    def _observed(self, report: pb.Report) -> None:
+    def _hand_on(self, report: pb.Report) -> None:
         self._totals.received += 1
         try:
             self._observe(report)

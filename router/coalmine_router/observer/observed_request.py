@@ -77,10 +77,11 @@ class PendingEvidence:
     reference_failed: bool | None = None
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class ObservedRequest:
     """`report` is without bodies; `waiting` copies have come to nothing yet.
 
+    The sender of copies counts them down, and adds a call for each that was answered.
     `route` is the one of the table that it was observed under; None: the table has none of its
     name. `segment` is None where the route has no segments.
     """
@@ -93,6 +94,7 @@ class ObservedRequest:
     # As it may be told; lessons have it as it was found.
     found: list[PairResult] = field(default_factory=list)
     lessons: list[PendingEvidence] = field(default_factory=list)
+    # Its place in the route's order, until it is ready.
     turn: "Turn[ObservedRequest] | None" = None
     route: Route | None = None
     segment: str | None = None
@@ -102,7 +104,7 @@ class ObservedRequest:
 
     @classmethod
     def of(cls, report: pb.Report, route: Route | None = None) -> Self:
-        """Return the exchange of a report, which is emptied of its bodies. Raises InvalidRequest.
+        """Return the request of a report, which is emptied of its bodies. Raises InvalidRequest.
 
         What is returned shares no memory with the batch that the report came in: a report that
         waits for a copy would keep its whole batch alive.

@@ -34,20 +34,20 @@ class InOrder(Generic[Item]):
         return len(self._turns)
 
     def announce(self) -> Turn[Item]:
-        """Return the next turn; each must come to `ready` once."""
+        """Return the next turn; each must come to `mark_ready` once."""
         turn: Turn[Item] = Turn()
         self._turns.append(turn)
         return turn
 
-    def ready(self, turn: Turn[Item], item: Item) -> list[Item]:
-        """Return the items whose turn has come, in order; that of a turn that is over, at once."""
+    def mark_ready(self, turn: Turn[Item], item: Item) -> list[Item]:
+        """Return the items whose turn has come by this, in order; a turn that is over has come."""
         if turn.is_over:
             self.out_of_turn += 1
             return [item]
         turn.item = item
-        return self._due()
+        return self._pop_due()
 
-    def _due(self) -> list[Item]:
+    def _pop_due(self) -> list[Item]:
         due: list[Item] = []
         while self._turns and (self._turns[0].item is not None or self._is_over_bound()):
             turn = self._turns.popleft()

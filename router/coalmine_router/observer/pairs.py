@@ -1,4 +1,4 @@
-"""Which answers of an exchange are compared with which. Pure."""
+"""Which answers of a request are compared with which. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -24,35 +24,35 @@ class Planned:
     has_noise: bool = False
 
 
-def answers_of(exchange: ObservedRequest) -> tuple[ComparedAnswer, ...]:
+def answers_of(observed: ObservedRequest) -> tuple[ComparedAnswer, ...]:
     """Return the answer that the caller got, then those of the copies."""
-    report = exchange.report
-    given = ComparedAnswer(exchange.response, code_name(report.status_code), report.status_message)
-    return given, *(call.answer for call in exchange.calls)
+    report = observed.report
+    given = ComparedAnswer(observed.response, code_name(report.status_code), report.status_message)
+    return given, *(call.answer for call in observed.calls)
 
 
-def addresses_of(exchange: ObservedRequest) -> tuple[str, ...]:
+def addresses_of(observed: ObservedRequest) -> tuple[str, ...]:
     """Return who gave each of the answers, host:port; "" where a report doesn't say."""
-    attempts = exchange.report.attempts
+    attempts = observed.report.attempts
     given = attempts[-1].address if attempts else ""
-    return given, *(call.address for call in exchange.calls)
+    return given, *(call.address for call in observed.calls)
 
 
-def pairs_of(exchange: ObservedRequest) -> list[Planned]:
+def pairs_of(observed: ObservedRequest) -> list[Planned]:
     """Return what is compared; noise, if there is any, comes first.
 
     A shadow is compared with who answered. An audit is stable against the other side, whichever of
     them the caller got. Noise is stable's answer against its second one.
     """
-    found = list(_pairs(exchange))
+    found = list(_pairs(observed))
     has_noise = any(pair.role == "noise" for pair in found)
     found.sort(key=lambda pair: pair.role != "noise")
     return [_beside_noise(pair) if has_noise else pair for pair in found]
 
 
-def _pairs(exchange: ObservedRequest) -> Iterator[Planned]:
-    answered = exchange.report.variant
-    for place, call in enumerate(exchange.calls, 1):
+def _pairs(observed: ObservedRequest) -> Iterator[Planned]:
+    answered = observed.report.variant
+    for place, call in enumerate(observed.calls, 1):
         role, variant = call.copy.role, call.copy.variant
         if role == "audit" and variant == STABLE:
             yield Planned(role, STABLE, answered, (place, _GIVEN))

@@ -16,13 +16,13 @@ from coalmine.control.v1 import control_pb2_grpc as pb_grpc
 from coalmine.process.machine import cores
 from coalmine_router.backends.registry import Backends
 from coalmine_router.config.route import RouteConfig
-from coalmine_router.observer.compare_answers import AnswerComparison
+from coalmine_router.observer.compare_answers import AnswerComparer
 from coalmine_router.observer.comparison.comparer import Comparer, ComparerLimits
 from coalmine_router.observer.comparison.job import ComparisonJob, JobResults, run
 from coalmine_router.observer.comparison.loop_load import pool_size
 from coalmine_router.observer.comparison.worker_process import WorkerProcess
 from coalmine_router.observer.copies.copy_limits import CopyLimits, configured
-from coalmine_router.observer.copies.copy_sender import Answered, CopySender, GivenUp
+from coalmine_router.observer.copies.copy_sender import CopySender
 from coalmine_router.observer.copies.reach import CopyReach
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.store import EvidenceStore
@@ -32,7 +32,7 @@ from coalmine_router.observer.evidence.trials import Trials
 from coalmine_router.observer.evidence_intake import EvidenceIntake
 from coalmine_router.observer.examples.example_store import FILE as EXAMPLES_FILE
 from coalmine_router.observer.examples.example_store import ExampleStore
-from coalmine_router.observer.intake import Intake
+from coalmine_router.observer.intake import ReportIntake
 from coalmine_router.observer.observer import Observer
 from coalmine_router.observer.output.evidence_metrics import EvidenceMetrics
 from coalmine_router.observer.output.metrics import RouterMetrics
@@ -70,7 +70,7 @@ class Surroundings:
 class ObserverPlane:
     """One router's observer. Its life: `open`, `run` in a task.
 
-    Its end: `end_streams`, `settled`, cancel `run`, `close`.
+    Its end: `end_streams`, `wait_until_idle`, cancel `run`, `close`.
     """
 
     def __init__(self, given: Surroundings) -> None:
@@ -86,12 +86,13 @@ class ObserverPlane:
         )
         # Who does it.
         self._comparing = self._comparing_here_and_elsewhere()
-        self._learning = EvidenceIntake(
+        self._evidence = EvidenceIntake(
             self._trials, self._tally, self._routes, given.clock, given.backends.ready_addresses
         )
         self._teller = SpanWriter(given.spans, given.resource, given.rng, given.clock)
+        self._copies = self._copy_sender()
         self._observer = self._observes()
-        self._intake = Intake(self._reports, self._observer.observe)
+        self._intake = ReportIntake(self._reports, self._observer.observe)
         # Who tells of it.
         self.learned = self._tells_operators()
         given.registry.register(self._traffic_metrics())
@@ -109,35 +110,31 @@ class ObserverPlane:
 
     def _observes(self) -> Observer:
         given = self._given
+        comparer = AnswerComparer(
+            compares=self._comparing,
+            evidence=self._evidence,
+            examples=self._examples,
+            warned=self._warned,
+            routes=self._routes,
+            clock=given.clock,
+            rng=given.rng,
+        )
         return Observer(
             tables=given.tables,
             routes=self._routes,
             traffic=self._traffic,
-            learning=self._learning,
             copies=self._copies,
-            concluding=self._concludes(),
+            comparer=comparer,
+            evidence=self._evidence,
             store=self._store,
-            teller=self._teller,
+            spans=self._teller,
         )
 
-    def _concludes(self) -> AnswerComparison:
-        return AnswerComparison(
-            compares=self._comparing,
-            learning=self._learning,
-            examples=self._examples,
-            warned=self._warned,
-            routes=self._routes,
-            clock=self._given.clock,
-            rng=self._given.rng,
-        )
-
-    def _copies(self, answered: Answered, given_up: GivenUp) -> CopySender:
+    def _copy_sender(self) -> CopySender:
         given = self._given
         return CopySender(
             reach=CopyReach(given.backends, given.clock),
             settings=configured(given.routes),
-            answered=answered,
-            given_up=given_up,
             clock=given.clock,
             rng=given.rng,
             limits=given.copy_limits,
@@ -149,7 +146,7 @@ class ObserverPlane:
             routes=self._routes,
             traffic=self._traffic,
             reports=self._reports,
-            copies=self._observer.copies,
+            copies=self._copies,
             comparing=self._comparing.counts,
             trials=self._trials,
             ready=self._given.backends.ready_addresses,
@@ -164,7 +161,7 @@ class ObserverPlane:
             traffic=self._traffic,
             reports=self._reports,
             streams_turned_away=lambda: self._intake.turned_away,
-            lanes=self._observer.copies.totals,
+            lanes=self._copies.totals,
             spans=self._given.spans.totals,
             refusals_left_out=lambda: self._teller.refusals_left_out,
             mismatches=self._examples.totals,
@@ -177,7 +174,7 @@ class ObserverPlane:
             comparing=self._comparing.counts,
             warnings=self._warned.totals,
             saves=self._store,
-            split_left_out=lambda: self._learning.split_left_out,
+            split_left_out=lambda: self._evidence.split_left_out,
             out_of_turn=lambda: self._observer.out_of_turn,
         )
 
@@ -209,9 +206,9 @@ class ObserverPlane:
         """End the proxies' streams, so that a graceful stop needn't wait for them."""
         self._intake.end_streams()
 
-    async def settled(self) -> None:
+    async def wait_until_idle(self) -> None:
         """Return once every report that came in has been learnt from."""
-        await self._observer.settled()
+        await self._observer.wait_until_idle()
         await self._comparing.wait_until_idle()
 
     async def close(self) -> None:

@@ -106,8 +106,8 @@ class CopyCaller:
         override = wire.override(queued.variant.model, queued.variant.version)
         try:
             body = await address.call(
-                f"/{queued.exchange.report.method}",
-                queued.exchange.request + override,
+                f"/{queued.observed.report.method}",
+                queued.observed.request + override,
                 metadata=_sendable(queued, lane, span_id),
                 timeout_s=timeout_ns / 10**9,
             )
@@ -166,7 +166,7 @@ def _failed(error: grpc.aio.AioRpcError) -> _End:
 
 def _sendable(queued: Queued, lane: VariantEndpoints, span_id: bytes) -> list[Pair]:
     """Return what the copy is sent with. Raises ValueError where gRPC would refuse it."""
-    metadata = _metadata(queued.exchange.report, span_id)
+    metadata = _metadata(queued.observed.report, span_id)
     if unsendable_key(metadata):  # gRPC itself would print three lines for each
         raise ValueError(_REFUSED)
     return with_token(metadata, lane.token_metadata)

@@ -15,7 +15,7 @@ from coalmine_router.table import Route, RouteTable, Variant
 class Queued:
     """A copy that waits for its call, and the table's word when it was drawn."""
 
-    exchange: ObservedRequest
+    observed: ObservedRequest
     copy: Copy
     route: Route
     variant: Variant
@@ -66,7 +66,7 @@ class CopyQueue:
         self._totals.offered += 1
         self._totals.waiting += 1
         self._queue.append(queued)
-        self._held_bytes += queued.exchange.size_bytes
+        self._held_bytes += queued.observed.size_bytes
 
     def take(self) -> Queued:
         """Return the copy that has waited longest: it is under way from here on."""
@@ -89,7 +89,7 @@ class CopyQueue:
         """Note whether all its addresses are out, by why no call can be made."""
         self._totals.circuit = "open" if refused == "circuit_open" else "closed"
 
-    def sent(self, queued: Queued, code: str) -> None:
+    def count_sent(self, queued: Queued, code: str) -> None:
         """Count a copy whose call came to an end."""
         self._leave(queued)
         if code == OK:
@@ -106,7 +106,7 @@ class CopyQueue:
 
     def _leave(self, queued: Queued) -> None:
         self._totals.under_way -= 1
-        self._held_bytes -= queued.exchange.size_bytes
+        self._held_bytes -= queued.observed.size_bytes
 
 
 def is_wanted(key: LaneKey, table: RouteTable) -> bool:

@@ -42,6 +42,12 @@ class CopyTotals:
         """Return the totals of names that no table has, or no longer has."""
         return self._entries.setdefault(LaneKey("", role, ""), LaneTotals())
 
+    def count_unknown(self, role: str) -> None:
+        """Count a copy for a variant that the table doesn't have, which is given up."""
+        totals = self.nameless(role)
+        totals.offered += 1
+        totals.drop("unknown_variant")
+
     def entries(self) -> Iterator[tuple[LaneKey, LaneTotals]]:
         """Return all of them."""
         return iter(list(self._entries.items()))

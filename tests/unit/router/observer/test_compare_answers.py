@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import inference_pb2 as oip
-from coalmine_router.observer.compare_answers import AnswerComparison
+from coalmine_router.observer.compare_answers import AnswerComparer
 from coalmine_router.observer.comparison.job import ComparisonJob, JobResults, run
 from coalmine_router.observer.comparison.result import ComparedAnswer
 from coalmine_router.observer.evidence.counts import Evidence
@@ -57,10 +57,10 @@ class AnswerComparisonRig:
         self.trials, self.warned = Trials(), WarningCounts()
         routes = {name: settings_of(each) for name, each in settings(config).items()}
         self.clock = clock = HandClock()
-        self.learning = EvidenceIntake(self.trials, Tally(), routes, clock)
-        self.concluding = AnswerComparison(
+        self.evidence = EvidenceIntake(self.trials, Tally(), routes, clock)
+        self.comparer = AnswerComparer(
             compares=self,
-            learning=self.learning,
+            evidence=self.evidence,
             examples=self,
             warned=self.warned,
             routes=routes,
@@ -81,15 +81,15 @@ class AnswerComparisonRig:
         """Conclude and learn from a request that was answered with `body`, and from its copies."""
         made = exchange(body, *calls, **fields)
         made.route, made.segment = self.route, segment
-        await self.concluding.conclude(made)
-        assert list(self.learning.learn(made)) == []
+        await self.comparer.compare(made)
+        assert self.evidence.add_comparisons(made) == []
         return made.found
 
     async def noted(self, *calls: Copied, **fields: Any) -> list[PendingEvidence]:
         """Return what is to be learnt from a request that stable answered, and its copies."""
         made = exchange(answer(STABLE), *calls, **fields)
         made.route = self.route
-        await self.concluding.conclude(made)
+        await self.comparer.compare(made)
         return made.lessons
 
     def trial(self, candidate: str = "canary") -> Trial:

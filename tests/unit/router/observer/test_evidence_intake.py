@@ -37,7 +37,7 @@ class EvidenceIntakeRig:
         self.tally = Tally()
         routes = {name: settings_of(each) for name, each in settings(config).items()}
         self.clock = HandClock(STARTED_NS)
-        self.learning = EvidenceIntake(self.trials, self.tally, routes, self.clock, ready)
+        self.evidence = EvidenceIntake(self.trials, self.tally, routes, self.clock, ready)
 
     def compared(
         self, what: PairResult, *failed: bool | None, of: ObservedRequest | None = None
@@ -45,9 +45,9 @@ class EvidenceIntakeRig:
         """Learn from a comparison; `failed`: who did, the candidate and the reference."""
         made = of or exchange(what)
         made.lessons.append(
-            PendingEvidence(what, self.learning.trial_of(self.route, what), *failed)
+            PendingEvidence(what, self.evidence.open_trial(self.route, what), *failed)
         )
-        return list(self.learning.learn(made))
+        return self.evidence.add_comparisons(made)
 
     def compared_later(self, what: PairResult, *failed: bool | None) -> list[VerdictChange]:
         """Learn from a comparison of another moment than those before."""
@@ -55,7 +55,9 @@ class EvidenceIntakeRig:
         return self.compared(replace(what, started_ns=self.clock.now_ns), *failed)
 
     def assigned(self, *reports: pb.Report) -> list[VerdictChange]:
-        return [change for each in reports for change in self.learning.assigned(each, self.route)]
+        return [
+            change for each in reports for change in self.evidence.add_assignment(each, self.route)
+        ]
 
     def later(self) -> list[VerdictChange]:
         """Report one more request of stable's, when all before it have ended."""
@@ -117,11 +119,11 @@ def test_another_version_of_the_candidate_begins_another_trial() -> None:
 def test_an_exchange_whose_turn_comes_after_its_trial_ended_counts_for_that_one() -> None:
     rig = EvidenceIntakeRig()
     late = exchange(what := found(mismatch()))
-    first = rig.learning.trial_of(rig.route, what)
+    first = rig.evidence.open_trial(rig.route, what)
     late.lessons.append(PendingEvidence(what, first))
     rig.compared(found(MATCH, candidate_version="3"))
     rig.trials.take_changed()
-    assert list(rig.learning.learn(late)) == []
+    assert rig.evidence.add_comparisons(late) == []
     assert (first.number, first.evidence.outcomes) == (1, {"mismatch": 1})
     assert rig.trial.evidence.outcomes == {"match": 1}
     assert rig.trials.take_changed() == [first], "it is for the disk again"

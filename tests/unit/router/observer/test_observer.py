@@ -8,12 +8,11 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from coalmine_router.observer.copies.copy_sender import Answered, GivenUp
 from coalmine_router.observer.evidence.tally import Tally
 from coalmine_router.observer.evidence.trials import Trials
 from coalmine_router.observer.evidence.verdict import VerdictChange
 from coalmine_router.observer.evidence_intake import EvidenceIntake
-from coalmine_router.observer.observed_request import Copy, CopyCall, ObservedRequest
+from coalmine_router.observer.observed_request import Copy, CopyCall, ObservedRequest, copies_of
 from coalmine_router.observer.observer import Observer
 from coalmine_router.observer.order import WAITING_MAX
 from coalmine_router.observer.route_settings import RouteSettings
@@ -32,36 +31,51 @@ class HandCopies:
     def __init__(self) -> None:
         self.offered: list[tuple[ObservedRequest, Copy]] = []
         self.counted: list[str] = []
+        self.at_the_end: Callable[[], None] = self.give_up_all
+        self._ended: dict[ObservedRequest, asyncio.Future[None]] = {}
+        self._runs = True
 
-    def join(self, answered: Answered, given_up: GivenUp) -> "HandCopies":
-        self._answered, self._given_up = answered, given_up
-        return self
-
-    def offer(self, exchange: ObservedRequest, copy: Copy, _table: RouteTable) -> None:
-        self.offered.append((exchange, copy))
+    def send(self, observed: ObservedRequest, _table: RouteTable) -> "asyncio.Future[None] | None":
+        if not self._runs:
+            observed.waiting = 0
+            return None
+        self.offered += [(observed, copy) for copy in copies_of(observed.report)]
+        self._ended[observed] = asyncio.get_running_loop().create_future()
+        return self._ended[observed]
 
     def answer(self, place: int = 0) -> None:
-        exchange, copy = self.offered.pop(place)
-        self._answered(exchange, call(copy.variant, copy.role))
+        observed, copy = self.offered.pop(place)
+        observed.calls.append(call(copy.variant, copy.role))
+        self._end(observed)
 
     def give_up(self) -> None:
-        self._given_up(*self.offered.pop(0))
+        observed, _ = self.offered.pop(0)
+        self._end(observed)
 
-    def compared(self, _route: str, copy: Copy) -> None:
-        self.counted.append(f"compared {copy.variant}")
+    def give_up_all(self) -> None:
+        while self.offered:
+            self.give_up()
 
-    def uncompared(self, _route: str, copy: Copy) -> None:
-        self.counted.append(f"uncompared {copy.variant}")
+    def _end(self, observed: ObservedRequest) -> None:
+        observed.waiting -= 1
+        if not observed.waiting and not self._ended[observed].done():
+            self._ended[observed].set_result(None)
+
+    def count_compared(self, observed: ObservedRequest) -> None:
+        word = "compared" if observed.found else "uncompared"
+        self.counted += [f"{word} {each.copy.variant}" for each in observed.calls]
 
     async def run(self) -> None:
-        await asyncio.Event().wait()
-
-    async def settled(self) -> None:
-        return None
+        try:
+            await asyncio.Event().wait()
+        finally:
+            self._runs = False
+            await asyncio.sleep(0)  # whoever waits has heard of the end by then
+            self.at_the_end()
 
 
 class ObserverRig:
-    """An observer, and what it does to those around it; they do what `conclude` and `save` do."""
+    """An observer, and what it does to those around it; they do what `compare` and `save` do."""
 
     def __init__(self) -> None:
         self.copies = HandCopies()
@@ -74,17 +88,17 @@ class ObserverRig:
         self.told: list[ObservedRequest] = []
         self.tell: Callable[[ObservedRequest], None] = self.told.append
         table = router_config(stable=UNUSED, canary=UNUSED, int8=UNUSED).table()
-        around: dict[str, Any] = {"concluding": self, "store": self, "teller": self}
+        around: dict[str, Any] = {"comparer": self, "store": self, "spans": self}
         self.observer = Observer(
             tables=lambda: table,
             routes={},
             traffic=TrafficCounts(),
-            learning=EvidenceIntake(Trials(), Tally(), {}, HandClock()),
-            copies=self.copies.join,  # type: ignore[arg-type]  # by hand
+            evidence=EvidenceIntake(Trials(), Tally(), {}, HandClock()),
+            copies=self.copies,  # type: ignore[arg-type]  # by hand
             **around,
         )
 
-    async def conclude(self, exchange: ObservedRequest) -> None:
+    async def compare(self, exchange: ObservedRequest) -> None:
         self.calls.append(list(exchange.calls))
         self.then(exchange)
         exchange.found = [found(mismatch())]
@@ -104,6 +118,10 @@ class ObserverRig:
 
     def observe(self, *shadows: str, **fields: Any) -> None:
         self.observer.observe(report(b"asked", b"given", shadows=shadows, **fields))
+
+    async def counted(self, copies: int) -> None:
+        """Return once so many copies that were answered are counted."""
+        await eventually(lambda: len(self.copies.counted) >= copies)
 
     @property
     def told_of(self) -> list[str]:
@@ -144,7 +162,7 @@ async def test_it_is_concluded_once_when_the_last_copy_has_come_to_something() -
         await asyncio.sleep(0)
         assert rig.done == []
         rig.copies.answer()
-        await rig.observer.settled()
+        await rig.observer.wait_until_idle()
     assert [[each.copy.variant for each in calls] for calls in rig.calls] == [["canary"] * 2]
     assert rig.copies.counted == ["compared canary"] * 2
     assert rig.done == ["told 1"]
@@ -164,7 +182,7 @@ async def test_settled_waits_for_comparisons_and_for_verdicts_on_their_way_to_th
         rig.observe("canary")
         rig.copies.answer()
         async with asyncio.TaskGroup() as tasks:
-            settled = tasks.create_task(rig.observer.settled())
+            settled = tasks.create_task(rig.observer.wait_until_idle())
             await eventually(lambda: "saving" in rig.done)
             assert not settled.done()
             rig.may_save.set()
@@ -183,22 +201,34 @@ async def test_a_verdict_that_the_end_overtakes_on_its_way_to_the_disk_is_told()
 
 async def test_a_comparison_that_the_end_overtakes_before_it_began_is_counted_and_told() -> None:
     async with running() as rig:
-        rig.observe("canary")
         rig.end()  # the observer hears of it in the loop's next turn
+        rig.observe("canary")
         rig.copies.answer()
     assert (rig.calls, rig.copies.counted, rig.done) == ([], ["uncompared canary"], ["told 0"])
     async with asyncio.timeout(1):
-        await rig.observer.settled()
+        await rig.observer.wait_until_idle()
 
 
-async def test_what_comes_after_the_end_is_counted_and_told() -> None:
+async def test_a_comparison_that_the_end_overtakes_as_it_would_begin_is_counted_and_told() -> None:
+    async with running() as rig:
+        rig.observe("canary")
+        await asyncio.sleep(0)  # it is followed by now
+        rig.end()
+        rig.copies.answer()
+    assert (rig.calls, rig.copies.counted, rig.done) == ([], ["uncompared canary"], ["told 0"])
+
+
+async def test_what_comes_at_the_end_and_after_it_is_counted_and_told() -> None:
     async with running() as rig:
         rig.observe("canary", "int8")
         rig.copies.answer()
-    rig.copies.answer()
+        rig.copies.at_the_end = rig.copies.answer
+    assert (rig.calls, rig.copies.counted) == ([], ["uncompared canary", "uncompared int8"])
+    rig.observe("canary")
     rig.observe()
-    assert rig.copies.counted == ["uncompared canary", "uncompared int8"]
-    assert rig.done == ["told 0", "told 0"]
+    assert rig.done == ["told 0"] * 3
+    async with asyncio.timeout(1):
+        await rig.observer.wait_until_idle()
 
 
 @pytest.mark.parametrize("tipped", [False, True])
@@ -216,10 +246,10 @@ async def test_what_fails_while_it_is_concluded_costs_itself_alone(tipped: bool)
         rig.observe("int8")
         with capture_logs() as logs:
             rig.copies.answer()
-            await rig.observer.settled()
+            await rig.counted(1)
         rig.then = lambda _: None
         rig.copies.answer()
-        await rig.observer.settled()
+        await rig.observer.wait_until_idle()
     assert [each["event"] for each in logs] == ["exchange_not_compared"]
     assert rig.copies.counted == ["uncompared canary", "compared int8"]
     assert ("verdict fail" in rig.done) is tipped
@@ -235,11 +265,11 @@ async def test_a_late_copy_holds_up_what_is_learnt_after_it_and_no_comparison() 
         rig.observe("canary")
         rig.observe("int8")
         rig.copies.answer(1)
-        await rig.observer.settled()
+        await rig.counted(1)
         assert (len(rig.calls), rig.copies.counted) == (1, ["compared int8"])
         assert rig.done == []
         rig.copies.answer()
-        await rig.observer.settled()
+        await rig.observer.wait_until_idle()
     assert rig.told_of == ["canary", "int8"]
     assert rig.observer.out_of_turn == 0
 
@@ -250,7 +280,7 @@ async def test_a_late_copy_holds_up_no_report_without_copies_and_no_other_route(
         rig.observe()
         rig.observe("int8", route="another")
         rig.copies.answer(1)
-        await rig.observer.settled()
+        await rig.counted(1)
         assert rig.told_of == ["", "int8"]
         rig.copies.answer()
     assert rig.told_of == ["", "int8", "canary"]
@@ -262,7 +292,7 @@ async def test_who_waits_for_its_turn_holds_no_bodies() -> None:
         rig.observe("int8")
         (waits, _) = rig.copies.offered[1]
         rig.copies.answer(1)
-        await rig.observer.settled()
+        await rig.counted(1)
         assert (waits.size_bytes, [each.answer.body for each in waits.calls]) == (0, [b""])
 
 
@@ -275,9 +305,8 @@ async def test_who_waits_for_its_turn_at_the_end_is_told_once_those_before_it_ar
             rig.observe("int8")
         for _ in range(3):
             rig.copies.answer(-1)
-        await rig.observer.settled()
+        await rig.counted(3)
         assert rig.done == []
-    rig.copies.give_up()
     assert rig.told_of == ["canary", "int8", "int8", "int8"]
     assert rig.done == ["told 0", "told 1", "told 1", "told 1"]
 
@@ -288,10 +317,10 @@ async def test_over_the_bound_a_copy_that_hangs_is_no_longer_waited_for() -> Non
         for _ in range(WAITING_MAX):
             rig.observe("int8")
             rig.copies.answer(-1)
-        await rig.observer.settled()
+        await rig.counted(WAITING_MAX)
         assert rig.told_of == ["int8"] * WAITING_MAX
         rig.copies.answer()
-        await rig.observer.settled()
+        await rig.observer.wait_until_idle()
     assert rig.told_of[-1] == "canary"
     assert rig.observer.out_of_turn == 1
 
@@ -307,9 +336,9 @@ async def test_what_can_not_be_told_costs_none_of_those_that_waited_behind_it() 
         for shadow in ("canary", "int8", "canary"):
             rig.observe(shadow)
         with capture_logs() as logs:
-            for place in (1, 1, 0):
+            for answered, place in enumerate((1, 1, 0), 1):
                 rig.copies.answer(place)
-                await rig.observer.settled()
+                await rig.counted(answered)
     assert rig.told_of == ["canary", "int8", "canary"]
     assert rig.done == ["told 1", "told 1"]
     assert [each["event"] for each in logs] == ["exchange_not_told"]

@@ -42,7 +42,7 @@ def test_bytes_are_held_until_the_call_has_ended() -> None:
     one.put(queued(600))
     taken = one.take()
     assert one.refusal(500) == "queue_full"
-    one.sent(taken, "OK")
+    one.count_sent(taken, "OK")
     assert one.refusal(500) == ""
 
 
@@ -129,7 +129,7 @@ class Steps(RuleBasedStateMachine):
     def end(self, code: str, chosen: int) -> None:
         taken = self.calls.pop(chosen % len(self.calls))
         if code:
-            self.queue.sent(taken, code)
+            self.queue.count_sent(taken, code)
         else:
             self.queue.give_up(taken, "stopping")
 
