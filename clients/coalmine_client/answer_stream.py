@@ -24,7 +24,7 @@ class AnswerStream:
 
     def answers(self, call: Callable[[Iterator[pb.ModelInferRequest]], Any]) -> Iterator[Answer]:
         """Yield the answers in order. Raises CallError, and what reading the requests raised."""
-        responses = call(self._feed())
+        responses = call(self._paced_requests())
         try:
             for response in responses:
                 self._free.release()
@@ -40,7 +40,7 @@ class AnswerStream:
         if self._failure is not None:
             raise self._failure
 
-    def _feed(self) -> Iterator[pb.ModelInferRequest]:
+    def _paced_requests(self) -> Iterator[pb.ModelInferRequest]:
         """Yield requests as there is room; gRPC hides what this raises, so it is kept."""
         try:
             for request in self._requests:

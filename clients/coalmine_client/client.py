@@ -105,7 +105,7 @@ class Client:
         answers: list[Answer] = []
         for part in parts:
             request = infer_request(model, part, version=version, outputs=wanted, id=id)
-            answers.append(self._sent(request, ends_s, metadata))
+            answers.append(self._send(request, ends_s, metadata))
         return join_answers(answers, [len(next(iter(each.values()), ())) for each in parts])
 
     def send(
@@ -116,7 +116,7 @@ class Client:
         metadata: Metadata = (),
     ) -> Answer:
         """Return the answer to a request as it is, as `infer` does."""
-        return self._sent(request, self._ends_s(timeout_s), metadata)
+        return self._send(request, self._ends_s(timeout_s), metadata)
 
     def stream(
         self,
@@ -154,16 +154,16 @@ class Client:
 
     def server_live(self) -> bool:
         """Return whether the process is alive."""
-        return bool(self._asked(self._stub.ServerLive, pb.ServerLiveRequest()).live)
+        return bool(self._answer_to(self._stub.ServerLive, pb.ServerLiveRequest()).live)
 
     def server_ready(self) -> bool:
         """Return whether the server takes requests."""
-        return bool(self._asked(self._stub.ServerReady, pb.ServerReadyRequest()).ready)
+        return bool(self._answer_to(self._stub.ServerReady, pb.ServerReadyRequest()).ready)
 
     def model_ready(self, model: str, version: str = "") -> bool:
         """Return whether the model answers; False for one that the server doesn't know."""
         request = pb.ModelReadyRequest(name=model, version=version)
-        return bool(self._asked(self._stub.ModelReady, request).ready)
+        return bool(self._answer_to(self._stub.ModelReady, request).ready)
 
     def model_metadata(self, model: str, version: str = "") -> pb.ModelMetadataResponse:
         """Return the model's versions, inputs and outputs."""
@@ -172,7 +172,7 @@ class Client:
     def server_metadata(self) -> pb.ServerMetadataResponse:
         """Return the server's name, version and extensions."""
         found: pb.ServerMetadataResponse
-        found = self._asked(self._stub.ServerMetadata, pb.ServerMetadataRequest())
+        found = self._answer_to(self._stub.ServerMetadata, pb.ServerMetadataRequest())
         return found
 
     def close(self) -> None:
@@ -199,30 +199,34 @@ class Client:
     def _model_metadata(self, key: Key, ends_s: float | None) -> pb.ModelMetadataResponse:
         request = pb.ModelMetadataRequest(name=key[0], version=key[1])
         found: pb.ModelMetadataResponse
-        found, _ = self._tried(self._stub.ModelMetadata, request, ends_s, ())
+        found, _ = self._call_with_retries(self._stub.ModelMetadata, request, ends_s, ())
         return found
 
     def _rows_max(self, key: Key, ends_s: float | None) -> int:
         request = pb.ModelConfigRequest(name=key[0], version=key[1])
-        found, _ = self._tried(self._stub.ModelConfig, request, ends_s, ())
+        found, _ = self._call_with_retries(self._stub.ModelConfig, request, ends_s, ())
         return int(found.config.max_batch_size)
 
     # ------------------------------------------------------------ one call, and again
 
-    def _sent(
+    def _send(
         self, request: pb.ModelInferRequest, ends_s: float | None, metadata: Metadata
     ) -> Answer:
         try:
-            response, call = self._tried(self._stub.ModelInfer, request, ends_s, metadata)
+            response, call = self._call_with_retries(
+                self._stub.ModelInfer, request, ends_s, metadata
+            )
         except InvalidArgument:  # perhaps the model became another
             self._known.forget((request.model_name, request.model_version))
             raise
         return read_answer(response, call.trailing_metadata() or ())
 
-    def _asked(self, method: Any, request: Any) -> Any:
-        return self._tried(method, request, self._ends_s(None), ())[0]
+    def _answer_to(self, method: Any, request: Any) -> Any:
+        return self._call_with_retries(method, request, self._ends_s(None), ())[0]
 
-    def _tried(self, method: Any, request: Any, ends_s: float | None, metadata: Metadata) -> Any:
+    def _call_with_retries(
+        self, method: Any, request: Any, ends_s: float | None, metadata: Metadata
+    ) -> Any:
         """Return response and call; makes it again as `retries` allow. Raises CallError."""
         if self._budget is not None:
             self._budget.add_call()

@@ -106,11 +106,11 @@ def join_answers(answers: Sequence[Answer], rows: Sequence[int]) -> Answer:
     return replace(
         answers[-1],
         outputs=outputs,
-        variant=_listed(each.variant for each in answers),
-        model_version=_listed(each.model_version for each in answers),
+        variant=_joined_names(each.variant for each in answers),
+        model_version=_joined_names(each.model_version for each in answers),
         revision=max(each.revision for each in answers),
     )
 
 
-def _listed(names: Iterable[str]) -> str:
+def _joined_names(names: Iterable[str]) -> str:
     return ",".join(dict.fromkeys(names))

@@ -37,16 +37,16 @@ def told(error: Exception, context: Context | None = None) -> tuple[grpc.StatusC
     A text is cut where it is too long to arrive: it may hold what the caller sent.
     """
     if isinstance(error, CoalmineError):
-        let_go(error)
+        drop_traceback(error)
         return status_of(error), _cut(str(error))
     incident = secrets.token_hex(4)
     ids = trace_ids(context.invocation_metadata() or ()) if context is not None else {}
     _log.error("unexpected_error", incident=incident, exc_info=error, **ids)
-    let_go(error)
+    drop_traceback(error)
     return grpc.StatusCode.INTERNAL, f"internal error, incident {incident}"
 
 
-def let_go(error: Exception) -> None:
+def drop_traceback(error: Exception) -> None:
     """Drop the way that an error has come: its frames hold the request.
 
     gRPC keeps what has ended a call, in a circle that is found only when garbage is collected: by
@@ -99,7 +99,7 @@ def answering(
     """
 
     @functools.wraps(method)
-    async def wrapped(self: Servicer, request: Request, context: Context) -> Response:
+    async def call_method(self: Servicer, request: Request, context: Context) -> Response:
         if isinstance(request, CoalmineError):  # what its bytes were read as
             await abort(context, request)
         try:
@@ -110,7 +110,7 @@ def answering(
             del request  # as in let_go: this frame holds it too
             await abort(context, error)
 
-    return wrapped
+    return call_method
 
 
 def streaming(
@@ -119,7 +119,7 @@ def streaming(
     """Wrap a method that streams answers: what it raises becomes the call's status."""
 
     @functools.wraps(method)
-    async def wrapped(
+    async def stream_answers(
         self: Servicer, request: Request, context: Context
     ) -> AsyncIterator[Response]:
         if isinstance(request, CoalmineError):
@@ -132,4 +132,4 @@ def streaming(
         except Exception as error:  # noqa: BLE001 - the edge: everything becomes a status here
             await abort(context, error)
 
-    return wrapped
+    return stream_answers

@@ -158,12 +158,12 @@ def _raw_bytes(datatype: str, shape: tuple[int, ...]) -> int:
 def to_raw(array: Array) -> bytes:
     """Return the array's elements row-major, little-endian, unpadded; BYTES with their lengths."""
     if array.dtype.kind in "OSU":
-        return b"".join(_prefixed(array))
+        return b"".join(_bytes_with_lengths(array))
     little = array.astype(array.dtype.newbyteorder("<"), copy=False)
     return little.tobytes()
 
 
-def _prefixed(array: Array) -> Iterator[bytes]:
+def _bytes_with_lengths(array: Array) -> Iterator[bytes]:
     for element in array.ravel():
         data = _as_bytes(element)
         yield struct.pack("<I", len(data))
@@ -222,9 +222,7 @@ def from_typed(
         )
     if datatype == BYTES:
         return _object_array(values, shape)
-    return _narrowed(name, datatype, np.array(values, dtype=_wire_dtype(dtype)), dtype).reshape(
-        shape
-    )
+    return _narrow(name, datatype, np.array(values, dtype=_wire_dtype(dtype)), dtype).reshape(shape)
 
 
 def to_typed(array: Array) -> pb.InferTensorContents:
@@ -247,7 +245,7 @@ def _wire_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return dtype
 
 
-def _narrowed(name: str, datatype: str, values: Array, dtype: np.dtype[Any]) -> Array:
+def _narrow(name: str, datatype: str, values: Array, dtype: np.dtype[Any]) -> Array:
     narrow = values.astype(dtype, copy=False)
     if dtype.kind in "iu" and not np.array_equal(narrow, values):
         worst = values[narrow != values][0]
@@ -271,7 +269,7 @@ def decode_outputs(response: pb.ModelInferResponse) -> list[Tensor]:
     return _decode("output", response.outputs, response.raw_output_contents)
 
 
-def _described(
+def _type_of(
     tensor: pb.ModelInferRequest.InferInputTensor | pb.ModelInferResponse.InferOutputTensor,
 ) -> tuple[str, str, Sequence[int]]:
     return tensor.name, tensor.datatype, tensor.shape
@@ -300,7 +298,7 @@ def _decode(
     if len(blobs) != len(described):
         raise InvalidTensor(f"{len(described)} {side}s, but {len(blobs)} raw contents")
     return [
-        Tensor(each.name, each.datatype, from_raw(*_described(each), blob))
+        Tensor(each.name, each.datatype, from_raw(*_type_of(each), blob))
         for each, blob in zip(described, blobs, strict=True)
     ]
 

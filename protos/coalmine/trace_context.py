@@ -68,7 +68,7 @@ class HeadSampler:
     ratio: float
     parent_based: bool
 
-    def sampled(self, trace_id: bytes, parent: Parent | None) -> bool:
+    def is_sampled(self, trace_id: bytes, parent: Parent | None) -> bool:
         """Return whether the trace is kept from its start."""
         if parent is not None and self.parent_based:
             return parent.sampled

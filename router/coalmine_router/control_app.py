@@ -71,7 +71,7 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
             return
         check_free(config.control.listen)
         spans = await stack.enter_async_context(_spans(settings, stop))
-        stack.callback(lifecycle.let_go)
+        stack.callback(lifecycle.yield_place)
         plane = await stack.enter_async_context(_plane(config, table, backends, registry))
         observer = await stack.enter_async_context(
             _observer(settings, plane, backends, registry, spans)

@@ -100,7 +100,7 @@ class Supervisor:
 
         The proxies serve on by their table meanwhile.
         """
-        return await self._control.succeed(control, within_s=self._ready_within_s)
+        return await self._control.start_successor(control, within_s=self._ready_within_s)
 
     async def roll(self, proxies: Sequence[Command]) -> bool:
         """Replace the proxies, one after the other; return whether all of them were.

@@ -143,7 +143,7 @@ class SpanRecorder:
         headers = {key: value for key, value in metadata if key in (TRACEPARENT, TRACESTATE)}
         parent = parse(str(headers.get(TRACEPARENT, ""))) if headers else None
         trace_id = parent.trace_id if parent else self._id(128).to_bytes(16, "big")
-        if not self._sampler.sampled(trace_id, parent):
+        if not self._sampler.is_sampled(trace_id, parent):
             return None
         remote = None if parent is None else _remote(parent, str(headers.get(TRACESTATE, "")))
         state = remote.trace_state if remote is not None else None

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 
 from coalmine.inference import inference_pb2 as pb
-from coalmine.listener.uninterrupted import uninterrupted
+from coalmine.listener.call_cancellation import shield_operation
 from tests.doubles.oip_backend import SERVICE, Metadata
 
 STREAM = f"{SERVICE}/ModelStreamInfer"
@@ -28,7 +28,7 @@ class Stream:
 
     async def next(self) -> pb.ModelInferRequest | None:
         """Return the next request; None: the caller has no more."""
-        body = await uninterrupted(self.context.read())
+        body = await shield_operation(self.context.read())
         if not isinstance(body, bytes):
             self.is_half_closed = True
             return None

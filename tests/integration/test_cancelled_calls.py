@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coalmine.listener.uninterrupted import answer_to, end_call
+from coalmine.listener.call_cancellation import answer_to, cancel_call
 from tests.doubles.native_memory import is_told, left_by_each
 from tests.doubles.oip_backend import OipBackend, hanging
 from tests.doubles.proxy_rig import ProxyRig
@@ -67,4 +67,4 @@ async def answered_once(call: Any) -> None:
     """Ask once; hang up while the other side waits for more."""
     await call.write(BODY)
     assert isinstance(await call.read(), bytes)
-    end_call(call)
+    cancel_call(call)

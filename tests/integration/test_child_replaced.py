@@ -209,10 +209,10 @@ async def test_a_successor_serves_once_the_old_one_let_go_though_it_has_not_ende
     with capture_logs() as logs:
         async with kept(stage.command("first")) as child:
             old = child.pid
-            assert await child.succeed(stage.command("second"), within_s=20)
+            assert await child.start_successor(stage.command("second"), within_s=20)
             assert (word_of(child), is_alive(old)) == ("second", True)
             stage.finish("first")
-            assert await child.succeed(stage.command("third"), within_s=20)
+            assert await child.start_successor(stage.command("third"), within_s=20)
             assert not is_alive(old), "never three of them"
     assert events(logs, "process_died") == events(logs, "process_killed") == 0
 
@@ -220,7 +220,7 @@ async def test_a_successor_serves_once_the_old_one_let_go_though_it_has_not_ende
 async def test_a_later_start_of_a_successor_does_not_stand_by(stage: Stage) -> None:
     stage.finish("first", "second")
     async with kept(stage.command("first")) as child:
-        assert await child.succeed(stage.command("second"), within_s=20)
+        assert await child.start_successor(stage.command("second"), within_s=20)
         second = child.pid
         os.kill(second, signal.SIGKILL)
         await eventually(lambda: child.is_up and child.pid != second)
@@ -235,7 +235,9 @@ async def test_the_old_one_stays_where_no_successor_stands_by(
     with capture_logs() as logs:
         async with kept(stage.command("first")) as child:
             old = child.pid
-            assert not await child.succeed(stage.command("second", program), within_s=within_s)
+            assert not await child.start_successor(
+                stage.command("second", program), within_s=within_s
+            )
             assert (child.pid, child.is_up) == (old, True)
             assert (child.failures, child.restarts) == (1, 0)
     assert events(logs, "replacement_failed") == 1
@@ -248,7 +250,7 @@ async def test_a_successor_that_fails_at_its_turn_leaves_the_place_to_the_comman
     fails = STANDS_BY.replace("sys.exit(0)\nsay", "sys.exit(0)\n    sys.exit(2)\nsay")
     async with kept(stage.command("first")) as child:
         old = child.pid
-        assert not await child.succeed(stage.command("second", fails), within_s=20)
+        assert not await child.start_successor(stage.command("second", fails), within_s=20)
         await eventually(lambda: child.is_up and child.pid != old)
         assert word_of(child) == "first"
         assert child.failures == 1
@@ -262,7 +264,9 @@ async def test_a_successor_that_is_killed_while_it_waits_costs_the_place_a_momen
     with capture_logs() as logs:
         async with kept(stage.command("first", holds)) as child, asyncio.TaskGroup() as tasks:
             old = child.pid
-            succeeding = tasks.create_task(child.succeed(stage.command("second"), within_s=20))
+            succeeding = tasks.create_task(
+                child.start_successor(stage.command("second"), within_s=20)
+            )
             await eventually(lambda: stage.was_asked("first"))
             second = [each["pid"] for each in logs if each["event"] == "process_started"][1]
             os.kill(second, signal.SIGKILL)
@@ -278,7 +282,7 @@ async def test_an_old_one_that_hangs_at_its_end_is_killed_and_the_successor_serv
     deaf = STANDS_BY.replace('    say("let_go")\n', "")  # and it never finishes
     async with kept(stage.command("first", deaf), patience_s=0.5) as child:
         old = child.pid
-        assert await child.succeed(stage.command("second"), within_s=20)
+        assert await child.start_successor(stage.command("second"), within_s=20)
         assert not is_alive(old)
         assert word_of(child) == "second"
 
@@ -291,7 +295,7 @@ async def test_where_the_old_one_dies_meanwhile_the_successor_serves_as_soon_as_
     with capture_logs() as logs:
         async with kept(stage.command("first")) as child, asyncio.TaskGroup() as tasks:
             succeeding = tasks.create_task(
-                child.succeed(stage.command("second", slow), within_s=20)
+                child.start_successor(stage.command("second", slow), within_s=20)
             )
             await eventually(lambda: events(logs, "process_started") == 2)
             os.kill(child.pid, signal.SIGKILL)
@@ -307,7 +311,7 @@ async def test_a_stop_in_the_middle_of_a_succession_ends_all(stage: Stage, is_la
     with capture_logs() as logs:
         async with asyncio.timeout(20), kept(stage.command("first", holds)) as child:
             succeeding = asyncio.create_task(
-                child.succeed(stage.command("second", slow), within_s=20)
+                child.start_successor(stage.command("second", slow), within_s=20)
             )
             await eventually(lambda: events(logs, "process_started") == 2)
             if is_late:

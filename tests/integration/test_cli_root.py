@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from coalmine_client.cli.lazy import GROUP, installed
+from coalmine_client.cli.lazy import GROUP, installed_commands
 from coalmine_client.cli.root import program
 
 REPORT = """
@@ -62,7 +62,7 @@ def test_help_imports_neither_server_nor_router_nor_torch(words: Any) -> None:
 
 
 def test_the_installed_commands_are_the_siblings_and_the_demo() -> None:
-    assert [each.name for each in installed()] == ["server", "package", "router", "demo"]
+    assert [each.name for each in installed_commands()] == ["server", "package", "router", "demo"]
 
 
 def test_a_siblings_group_runs_with_its_own_arguments() -> None:

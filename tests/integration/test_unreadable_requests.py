@@ -10,7 +10,7 @@ from grpc_health.v1 import health_pb2
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2
 from coalmine.control.v1.control_pb2_grpc import add_ReportsServicer_to_server
-from coalmine.listener.readable import Readable
+from coalmine.listener.decoded_methods import DecodedMethods
 from coalmine.process.answer_gate import AnswerGate
 from coalmine_router.observer.intake import ReportIntake
 from coalmine_router.observer.totals import ReportTotals
@@ -79,7 +79,7 @@ async def test_health_control_and_feed_refuse_them(
 async def test_reports_refuse_them(caplog: pytest.LogCaptureFixture) -> None:
     server = grpc.aio.server()
     intake = ReportIntake(ReportTotals(), lambda _: None)
-    readable: Any = Readable(server)
+    readable: Any = DecodedMethods(server)
     add_ReportsServicer_to_server(intake, readable)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()

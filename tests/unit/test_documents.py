@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from coalmine_client.cli.lazy import installed
+from coalmine_client.cli.lazy import installed_commands
 from coalmine_client.cli.root import program
 from coalmine_router.config.file import read
 
@@ -45,7 +45,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
 
 @cache
 def help_of(*verb: str) -> str:
-    done = CliRunner().invoke(program(installed()), [*verb, "--help"], terminal_width=200)
+    done = CliRunner().invoke(program(installed_commands()), [*verb, "--help"], terminal_width=200)
     assert done.exit_code == 0, done.output
     return done.output
 

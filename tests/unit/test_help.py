@@ -11,7 +11,7 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
-from coalmine_client.cli.lazy import installed
+from coalmine_client.cli.lazy import installed_commands
 from coalmine_client.cli.root import program
 
 
@@ -25,7 +25,7 @@ def verbs(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
             yield *path, name
 
 
-ROOT = get_command(program(installed()))
+ROOT = get_command(program(installed_commands()))
 VERBS = sorted(verbs(ROOT))
 
 
@@ -56,7 +56,9 @@ def test_a_verbs_help_has_an_example_of_itself_that_parses(path: tuple[str, ...]
 @pytest.mark.parametrize("path", VERBS, ids=" ".join)
 def test_the_example_is_shown(path: tuple[str, ...]) -> None:
     shown = CliRunner().invoke(
-        program(installed()), [*path, "--help"], env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"}
+        program(installed_commands()),
+        [*path, "--help"],
+        env={"COLUMNS": "200", "TERMINAL_WIDTH": "200"},
     )
 
     assert shown.exit_code == 0
@@ -74,7 +76,8 @@ def test_an_address_has_one_name(path: tuple[str, ...]) -> None:
 
 def test_the_name_of_before_still_works() -> None:
     done = CliRunner().invoke(
-        program(installed()), ["server", "models", "--address", "127.0.0.1:1", "--timeout", "0.2"]
+        program(installed_commands()),
+        ["server", "models", "--address", "127.0.0.1:1", "--timeout", "0.2"],
     )
 
     assert "127.0.0.1:1" in done.stderr
@@ -86,7 +89,8 @@ def test_the_name_of_before_still_works() -> None:
 @pytest.mark.parametrize("expires", ["2020-01-01T00:00:00Z", "1970-01-01T00:00:00+05:00"])
 def test_a_token_that_is_over_is_refused(expires: str) -> None:
     done = CliRunner().invoke(
-        program(installed()), ["server", "token", "a", "--role", "caller", "--expires", expires]
+        program(installed_commands()),
+        ["server", "token", "a", "--role", "caller", "--expires", expires],
     )
 
     assert (done.exit_code, done.stdout) == (2, "")
@@ -96,7 +100,7 @@ def test_a_token_that_is_over_is_refused(expires: str) -> None:
 def test_a_token_that_will_be_over_is_made() -> None:
     arguments = ["server", "token", "a", "--role", "caller", "--expires", "2999-01-01T00:00:00Z"]
 
-    assert CliRunner().invoke(program(installed()), arguments).exit_code == 0
+    assert CliRunner().invoke(program(installed_commands()), arguments).exit_code == 0
 
 
 # ---------------------------------------------------------------- numbers
@@ -119,7 +123,7 @@ NUMBERS = [(*path, name) for path in VERBS for name, _ in numbers(path)]
 def refused(*words: str) -> str:
     """Return in one line why an option's value is refused."""
     wide = {"COLUMNS": "300", "TERMINAL_WIDTH": "300"}
-    done = CliRunner().invoke(program(installed()), words, env=wide)
+    done = CliRunner().invoke(program(installed_commands()), words, env=wide)
     assert (done.exit_code, done.stdout) == (2, "")
     return done.stderr
 

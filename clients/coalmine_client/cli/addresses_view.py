@@ -11,7 +11,7 @@ from coalmine_client.cli.console import (
     DOUBTFUL,
     FAINT,
     Cell,
-    add,
+    add_row,
     indented_line,
     moment,
     table,
@@ -59,7 +59,7 @@ def _rows(several: Sequence[tuple[str, pb.AddressCounts]]) -> RenderableType:
             (f"{of.failed:,}", wrong),
             moment(of.seen_ns) if of.seen_ns else "never",
         ]
-        add(rows, *cells)
+        add_row(rows, *cells)
     return rows
 
 

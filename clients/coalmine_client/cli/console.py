@@ -113,7 +113,7 @@ class Fitted:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         whole = Segment.split_lines(console.render(self._content, options))
-        rows = [row for each in whole for row in _folded(each, options.max_width)]
+        rows = [row for each in whole for row in _screen_rows(each, options.max_width)]
         room = options.size.height
         if len(rows) > room:
             said = f"{len(rows) - room + 1:,} more lines: {self._hint}"
@@ -123,7 +123,7 @@ class Fitted:
             yield Segment.line()
 
 
-def _folded(line: list[Segment], width: int) -> Iterable[list[Segment]]:
+def _screen_rows(line: list[Segment], width: int) -> Iterable[list[Segment]]:
     """Return a line as rows of so many cells at most; spaces at its end take none."""
     needed = cell_len("".join(each.text for each in line).rstrip())
     return Segment.divide(line, [*range(width, needed, width), needed]) if needed else [[]]
@@ -145,7 +145,7 @@ def table(*columns: str) -> Table:
     return made
 
 
-def add(to: Table, *cells: Cell) -> None:
+def add_row(to: Table, *cells: Cell) -> None:
     """Add a row, in which control characters are spelt out."""
     to.add_row(*(_safe(cell) for cell in cells))
 
@@ -165,7 +165,7 @@ def _safe(cell: Cell) -> Text:
     return Text(printable(text), style)
 
 
-def stacked(parts: Sequence[RenderableType]) -> RenderableType:
+def group(parts: Sequence[RenderableType]) -> RenderableType:
     """Return `parts` one under the other."""
     return Group(*parts)
 
@@ -177,7 +177,7 @@ def moment(at_ns: int) -> str:
     return datetime.fromtimestamp(at_ns // 1_000_000_000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
 
 
-def counted(counts: dict[str, int]) -> str:
+def counts_text(counts: dict[str, int]) -> str:
     """Return counts by name, the largest first: `queue_full 7, too_large 3`."""
     largest_first = sorted(counts.items(), key=lambda each: (-each[1], each[0]))
     return ", ".join(f"{name} {count:,}" for name, count in largest_first)

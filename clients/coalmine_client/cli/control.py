@@ -18,8 +18,8 @@ from coalmine.command_line.number_options import whole_option
 from coalmine.control.v1.control_pb2_grpc import RouteControlStub
 from coalmine.limits import MESSAGE_BYTES_MAX
 from coalmine_client.cli.call_failure import from_another, from_no_answer, from_silence, from_status
-from coalmine_client.cli.refused_calls import RECONNECTING, asking_again
-from coalmine_client.cli.signs_of_life import Silent, unless_silent
+from coalmine_client.cli.connection_retry import RECONNECTING, with_retries
+from coalmine_client.cli.liveness import Silent, unless_silent
 
 if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
@@ -68,7 +68,7 @@ class ControlClient:
     async def _ask(self, question: Question[Found], *, is_patient: bool) -> Found:
         metadata = self.target.token_metadata()
         async with self.target.open_aio_channel(_OPTIONS) as channel:
-            answer = question(RouteControlStub(asking_again(with_metadata(channel, metadata))))
+            answer = question(RouteControlStub(with_retries(with_metadata(channel, metadata))))
             try:
                 return await unless_silent(channel, answer, is_patient=is_patient)
             except Silent as silent:

@@ -30,7 +30,7 @@ _TAKES_HANGUP: Final = "router"
 _EXTRA: Final = {"server": "server", "package": "server", "router": "router", "demo": "demo"}
 
 
-def installed() -> list[EntryPoint]:
+def installed_commands() -> list[EntryPoint]:
     """Return the commands that installed packages offer, none of which is imported."""
     order = list(_HELP)
     return sorted(

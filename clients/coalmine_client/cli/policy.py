@@ -61,13 +61,13 @@ def _limits(limits: pb.Limits) -> Iterator[str]:
 def copy_shares(route: pb.Route) -> dict[tuple[str, str], int]:
     """Return the share that is copied, by role and variant: shadow, audit and noise."""
     shares = {("shadow", each.variant): each.share_bp for each in route.shadows}
-    shares |= {("audit", name): route.audit_bp for name in _audited(route)}
+    shares |= {("audit", name): route.audit_bp for name in _audit_targets(route)}
     if route.noise_bp:
         shares["noise", STABLE] = route.noise_bp
     return shares
 
 
-def _audited(route: pb.Route) -> list[str]:
+def _audit_targets(route: pb.Route) -> list[str]:
     """Return who gets audits: stable, of what the others answer; the others, of what it answers."""
     weighted = {each.name for each in route.variants if each.weight_bp}
     asked = {STABLE} if weighted - {STABLE} else set()

@@ -10,7 +10,7 @@ import typer
 
 from coalmine.command_line.failure import Failure
 from coalmine.errors import reason_of
-from coalmine_client.cli.whole_file import write_whole
+from coalmine_client.cli.atomic_file import write_atomically
 
 _PACKAGE: Final = "coalmine"
 _ENDING: Final = ".proto"
@@ -38,20 +38,20 @@ def write_protos(folder: Path, *, force: bool) -> list[Path]:
     another is in the way.
     """
     try:
-        changed = _changed(folder)
+        changed = _outdated_files(folder)
         there = [path for path in changed if path.exists()]
         if there and not force:
             raise Failure(f"{there[0]} is there already, and differs; --force overwrites it")
         for path, content in changed.items():
-            write_whole(path, content)
+            write_atomically(path, content)
     except OSError as error:
         raise Failure(f"{error.filename or folder}: {reason_of(error)}") from None
     return list(changed)
 
 
-def _changed(folder: Path) -> Mapping[Path, bytes]:
+def _outdated_files(folder: Path) -> Mapping[Path, bytes]:
     """Return the files that `folder` doesn't have as they should be."""
-    wanted = {folder / name: content for name, content in _shipped(files(_PACKAGE), _PACKAGE)}
+    wanted = {folder / name: content for name, content in _proto_files(files(_PACKAGE), _PACKAGE)}
     return {
         path: content
         for path, content in wanted.items()
@@ -59,9 +59,9 @@ def _changed(folder: Path) -> Mapping[Path, bytes]:
     }
 
 
-def _shipped(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
+def _proto_files(folder: Traversable, name: str) -> Iterator[tuple[str, bytes]]:
     for each in sorted(folder.iterdir(), key=lambda entry: entry.name):
         if each.is_dir():
-            yield from _shipped(each, f"{name}/{each.name}")
+            yield from _proto_files(each, f"{name}/{each.name}")
         elif each.name.endswith(_ENDING):
             yield f"{name}/{each.name}", each.read_bytes()

@@ -35,7 +35,7 @@ def request_json(request: pb.ModelInferRequest) -> Json:
     """Return the request, without its model's name and version. Raises InvalidTensor."""
     inputs = [
         {
-            **_named(described),
+            **_output_json(described),
             "datatype": tensor.datatype,
             "shape": list(tensor.array.shape),
             "data": data_json(tensor),
@@ -46,12 +46,12 @@ def request_json(request: pb.ModelInferRequest) -> Json:
         "id": request.id,
         "parameters": _parameters_json(request.parameters),
         "inputs": inputs,
-        "outputs": [_named(each) for each in request.outputs],
+        "outputs": [_output_json(each) for each in request.outputs],
     }
     return {name: value for name, value in told.items() if value}
 
 
-def _named(
+def _output_json(
     of: pb.ModelInferRequest.InferInputTensor | pb.ModelInferRequest.InferRequestedOutputTensor,
 ) -> Json:
     parameters = _parameters_json(of.parameters)
@@ -124,7 +124,7 @@ def _parameter(told: Any) -> pb.InferParameter:
     if told is None:
         return pb.InferParameter()
     if isinstance(told, dict):
-        return _told_parameter(told)
+        return _typed_parameter(told)
     field = _FIELDS.get(type(told))
     if field is None:
         raise TypeError(type(told))
@@ -133,7 +133,7 @@ def _parameter(told: Any) -> pb.InferParameter:
     return pb.InferParameter(**{field: told})
 
 
-def _told_parameter(told: Mapping[str, Any]) -> pb.InferParameter:
+def _typed_parameter(told: Mapping[str, Any]) -> pb.InferParameter:
     ((kind, value),) = told.items()
     if kind == "uint64":
         return pb.InferParameter(uint64_param=value)

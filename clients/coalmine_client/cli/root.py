@@ -9,7 +9,7 @@ import typer
 
 from coalmine.process.exit_codes import INTERRUPTED
 from coalmine_client.cli.infer.infer import infer
-from coalmine_client.cli.lazy import LazyGroup, installed
+from coalmine_client.cli.lazy import LazyGroup, installed_commands
 from coalmine_client.cli.mismatches.mismatches import mismatches
 from coalmine_client.cli.protos import protos
 from coalmine_client.cli.routes.history import history
@@ -23,7 +23,7 @@ from coalmine_client.cli.traces.traces import traces
 
 def run() -> None:
     """Run the program with the process's arguments, and exit."""
-    program(installed())(prog_name="coalmine")
+    program(installed_commands())(prog_name="coalmine")
 
 
 def program(entries: Iterable[EntryPoint] = ()) -> typer.Typer:

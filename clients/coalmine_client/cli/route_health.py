@@ -12,7 +12,7 @@ from coalmine.command_line.failure import Failure
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.shares import percent
 from coalmine.shown_value import one_line
-from coalmine_client.cli.console import counted, nonzero
+from coalmine_client.cli.console import counts_text, nonzero
 from coalmine_client.cli.policy import STABLE, copy_shares
 from coalmine_client.cli.verdict_view import comparing
 
@@ -150,7 +150,7 @@ def _why_down(found: _Facts) -> Iterator[str]:
 
 def _wrong(found: _Facts) -> Iterator[str]:
     """Yield what is wrong, the worst first."""
-    status, used = found.status, _used(found.status.route)
+    status, used = found.status, _variants_in_use(found.status.route)
     if not status.proxies:
         yield _NO_PROXY
     yield from filter(None, map(found.why_not, used))
@@ -166,7 +166,7 @@ def _wrong(found: _Facts) -> Iterator[str]:
         yield words
 
 
-def _used(route: pb.Route) -> list[str]:
+def _variants_in_use(route: pb.Route) -> list[str]:
     """Return the variants that callers or comparisons depend on: stable, then the others."""
     used = {each.name for each in route.variants if each.weight_bp}
     used |= {name for (_, name), share_bp in copy_shares(route).items() if share_bp}
@@ -182,7 +182,7 @@ def _failing(status: pb.RouteStatus) -> Iterator[str]:
 
 def _refusals(status: pb.RouteStatus) -> Iterator[str]:
     if refused := status.recent_turned_away:
-        reasons = counted(nonzero(status.turned_away))
+        reasons = counts_text(nonzero(status.turned_away))
         yield f"{refused:,} requests turned away within a minute; since the start: {reasons}"
 
 

@@ -13,7 +13,7 @@ from coalmine_client.cli.console import (
     GOOD,
     STRONG,
     Cell,
-    add,
+    add_row,
     indented_line,
     line,
     moment,
@@ -121,7 +121,7 @@ def versions(trial: pb.Trial) -> str:
 def _gates(of: pb.Verdict) -> RenderableType:
     rows = table(f"{_INDENT}gate", "finding", "=evidence", ">observed", "")
     for gate in of.gates:
-        add(
+        add_row(
             rows,
             f"{_INDENT}{gate.gate}",
             (gate.finding, _STYLES.get(gate.finding, "")),
@@ -164,14 +164,14 @@ def _rates(found: pb.ComparisonCounts) -> RenderableType:
         columns += [">noise", ">beyond noise", ">interval"]
     rows = table(*columns)
     whole: list[Cell] = [f"{_INDENT}in any output", "", *_rate(found.mismatch_rate)]
-    add(rows, *whole, *[""] * (len(columns) - len(whole)))
+    add_row(rows, *whole, *[""] * (len(columns) - len(whole)))
     for of in found.outputs:
         cells: list[Cell] = [f"{_INDENT}{of.output}", of.rule]
         cells += _rate(of.raw) if of.HasField("raw") else ["-", ""]
         if found.noise_pairs:
             cells += [share(of.noise.value) if of.HasField("noise") else "-"]
             cells += _rate(of.beyond_noise) if of.HasField("beyond_noise") else ["-", ""]
-        add(rows, *cells)
+        add_row(rows, *cells)
     return rows
 
 
@@ -190,7 +190,7 @@ def _segments(segments: Sequence[pb.Segment]) -> Iterator[RenderableType]:
         f"{_INDENT}segment", "verdict", ">match", ">mismatch", ">error", ">rate", ">interval"
     )
     for of in sorted(segments, key=_badness)[:SEGMENTS_SHOWN]:
-        add(
+        add_row(
             rows,
             f"{_INDENT}{of.name}",
             (of.verdict or "-", _STYLES.get(of.verdict, "")),

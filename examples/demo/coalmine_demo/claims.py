@@ -81,7 +81,7 @@ class Check:
     figures: str
 
 
-def refused(judged: Iterable[JudgedShare]) -> set[str]:
+def failed_candidates(judged: Iterable[JudgedShare]) -> set[str]:
     """Return the candidates that failed against stable."""
     return {each.candidate for each in _of_stable(judged) if each.verdict == "fail"}
 
@@ -89,21 +89,21 @@ def refused(judged: Iterable[JudgedShare]) -> set[str]:
 def checks(outcome: DemoOutcome) -> list[Check]:
     """Return every claim of the demo."""
     return [
-        _answered(outcome),
-        _genuine(outcome),
-        *(_split(stage) for stage in outcome.stages if len(stage.weights_bp) > 1),
-        _better(outcome),
-        _caught(outcome),
-        _failed(outcome),
-        _spared(outcome),
-        _counted(outcome),
-        _quantised(outcome),
-        _traced(outcome),
-        _ended(outcome),
+        _answers_check(outcome),
+        _variants_check(outcome),
+        *(_split_check(stage) for stage in outcome.stages if len(stage.weights_bp) > 1),
+        _accuracy_check(outcome),
+        _comparisons_check(outcome),
+        _failed_verdict_check(outcome),
+        _other_verdicts_check(outcome),
+        _counts_check(outcome),
+        _int8_check(outcome),
+        _traces_check(outcome),
+        _exit_codes_check(outcome),
     ]
 
 
-def _answered(outcome: DemoOutcome) -> Check:
+def _answers_check(outcome: DemoOutcome) -> Check:
     total = len(outcome.exchanges)
     answered = sum(each.status == OK for each in outcome.exchanges)
     changes = len(outcome.phases) - 1
@@ -114,7 +114,7 @@ def _answered(outcome: DemoOutcome) -> Check:
     )
 
 
-def _genuine(outcome: DemoOutcome) -> Check:
+def _variants_check(outcome: DemoOutcome) -> Check:
     answered = sum(each.status == OK for each in outcome.exchanges)
     wrong = len(strangers(outcome.exchanges, outcome.heldout))
     return Check(
@@ -124,7 +124,7 @@ def _genuine(outcome: DemoOutcome) -> Check:
     )
 
 
-def _split(stage: Stage) -> Check:
+def _split_check(stage: Stage) -> Check:
     rows = stage.shares
     wanted = " / ".join(f"{row.variant} {row.weight_bp * 100 / ALL_BP:g}%" for row in rows)
     got = ", ".join(f"{row.variant} {row.got:,} of {row.asked:,.1f}" for row in rows)
@@ -132,7 +132,7 @@ def _split(stage: Stage) -> Check:
     return Check(f"the split {wanted} is exact", is_exact, got)
 
 
-def _better(outcome: DemoOutcome) -> Check:
+def _accuracy_check(outcome: DemoOutcome) -> Check:
     # Of all held-out images: what each variant happened to be asked is a matter of chance.
     heldout = outcome.heldout
     stable, canary = (
@@ -146,7 +146,7 @@ def _better(outcome: DemoOutcome) -> Check:
     )
 
 
-def _caught(outcome: DemoOutcome) -> Check:
+def _comparisons_check(outcome: DemoOutcome) -> Check:
     found = outcome.counted.get(("stable", BROKEN), TrafficTally(0, 0))
     served = sum(each.variant == BROKEN for each in outcome.exchanges)
     weight = max(phase.weights_bp.get(BROKEN, 0) for phase in outcome.phases)
@@ -157,7 +157,7 @@ def _caught(outcome: DemoOutcome) -> Check:
     )
 
 
-def _failed(outcome: DemoOutcome) -> Check:
+def _failed_verdict_check(outcome: DemoOutcome) -> Check:
     found = [each for each in _of_stable(outcome.judged) if each.candidate == BROKEN]
     is_found = any(each.verdict == "fail" and each.requests <= FOUND_WITHIN for each in found)
     told = [f"{each.verdict.upper()} after {each.requests} comparisons" for each in found]
@@ -168,7 +168,7 @@ def _failed(outcome: DemoOutcome) -> Check:
     )
 
 
-def _spared(outcome: DemoOutcome) -> Check:
+def _other_verdicts_check(outcome: DemoOutcome) -> Check:
     healthy = {
         each.candidate: each.verdict
         for each in _of_stable(outcome.judged)
@@ -192,7 +192,7 @@ def _of_stable(judged: Iterable[JudgedShare]) -> list[JudgedShare]:
     return [each for each in judged if each.reference == "stable"]
 
 
-def _counted(outcome: DemoOutcome) -> Check:
+def _counts_check(outcome: DemoOutcome) -> Check:
     foretold = {
         pair: found for pair, found in outcome.expected.items() if pair[1] not in BATCH_DEPENDENT
     }
@@ -213,7 +213,7 @@ def _distance(expected: TrafficTally, counted: TrafficTally | None) -> int:
     return max(short, abs(expected.other_label - found.other_label))
 
 
-def _quantised(outcome: DemoOutcome) -> Check:
+def _int8_check(outcome: DemoOutcome) -> Check:
     found = outcome.counted.get(("stable", "int8"), TrafficTally(0, 0))
     return Check(
         "int8 answers nearly, and not quite, like the model that it was made of",
@@ -222,7 +222,7 @@ def _quantised(outcome: DemoOutcome) -> Check:
     )
 
 
-def _traced(outcome: DemoOutcome) -> Check:
+def _traces_check(outcome: DemoOutcome) -> Check:
     total = len(outcome.exchanges)
     return Check(
         "every request is one trace, from the router into the server",
@@ -231,7 +231,7 @@ def _traced(outcome: DemoOutcome) -> Check:
     )
 
 
-def _ended(outcome: DemoOutcome) -> Check:
+def _exit_codes_check(outcome: DemoOutcome) -> Check:
     codes = ", ".join(f"{name} {code}" for name, code in outcome.exit_codes.items())
     return Check(
         "the processes ended when asked to, without an error",

@@ -45,14 +45,14 @@ class DemoProcesses:
             async with asyncio.timeout(READY_S):
                 line = await _first_line(process.stdout)
         except TimeoutError:
-            raise self._failed(name, f"was not ready after {READY_S:.0f} s") from None
+            raise self._failure(name, f"was not ready after {READY_S:.0f} s") from None
         if not line:
-            raise self._failed(name, f"ended with exit code {await process.wait()}")
+            raise self._failure(name, f"ended with exit code {await process.wait()}")
         return {key: str(value) for key, value in json.loads(line).items()}
 
     async def stop(self, name: str) -> int:
         """Ask a process to end; return its exit code, -9 where it had to be killed."""
-        code = await _ended(self._running[name])
+        code = await _end(self._running[name])
         del self._running[name]
         return code
 
@@ -60,15 +60,15 @@ class DemoProcesses:
         """Run `coalmine ARGUMENTS` to its end; return its output. Raises StepFailed."""
         return await self._call(f"coalmine {arguments[0]}", (*PROGRAM, *arguments))
 
-    async def tried(self, *arguments: str) -> tuple[int, str]:
+    async def run(self, *arguments: str) -> tuple[int, str]:
         """Run `coalmine ARGUMENTS` to its end; return its exit code, and its output."""
-        return await self._ran(f"coalmine {arguments[0]}", (*PROGRAM, *arguments))
+        return await self._run(f"coalmine {arguments[0]}", (*PROGRAM, *arguments))
 
     async def module(self, name: str, *arguments: str) -> str:
         """Run `python -m NAME ARGUMENTS` to its end; return its output. Raises StepFailed."""
         return await self._call(name, (*_PYTHON, "-m", name, *arguments))
 
-    def let(self, **environ: str) -> None:
+    def set_environment(self, **environ: str) -> None:
         """Give the processes that are started from now on these variables."""
         self._environ.update(environ)
 
@@ -85,24 +85,24 @@ class DemoProcesses:
         # Newest first: what forwards goes before what it forwards to.
         try:
             for process in reversed(self._running.values()):
-                await _ended(process)
+                await _end(process)
         except asyncio.CancelledError:
             for process in self._running.values():
                 _kill(process)
             raise
 
     async def _call(self, name: str, command: tuple[str, ...]) -> str:
-        code, output = await self._ran(name, command)
+        code, output = await self._run(name, command)
         if code:
-            raise self._failed(name, f"ended with exit code {code}")
+            raise self._failure(name, f"ended with exit code {code}")
         return output
 
-    async def _ran(self, name: str, command: tuple[str, ...]) -> tuple[int, str]:
+    async def _run(self, name: str, command: tuple[str, ...]) -> tuple[int, str]:
         process = await self._spawn(name, command)
         try:
             output, _ = await process.communicate()
         finally:
-            code = await _ended(process)
+            code = await _end(process)
         return code, output.decode()
 
     async def _spawn(self, name: str, command: tuple[str, ...]) -> asyncio.subprocess.Process:
@@ -116,7 +116,7 @@ class DemoProcesses:
                 start_new_session=True,
             )
 
-    def _failed(self, name: str, how: str) -> StepFailed:
+    def _failure(self, name: str, how: str) -> StepFailed:
         log = self._log(name)
         said = log.read_text(errors="replace").strip().splitlines()[-1:]
         return StepFailed(f"{name} {how}: {said[0] if said else 'it said nothing'} (see {log})")
@@ -148,7 +148,7 @@ async def _first_line(output: asyncio.StreamReader | None) -> bytes:
     return await output.readline() if output else b""
 
 
-async def _ended(process: asyncio.subprocess.Process) -> int:
+async def _end(process: asyncio.subprocess.Process) -> int:
     """Return the exit code of a process that is asked to end, and killed where it does not."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):

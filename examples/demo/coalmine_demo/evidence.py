@@ -29,13 +29,13 @@ class RouterControl:
 
     async def status(self) -> pb.RouteStatus:
         """Return what the router knows now."""
-        with _told():
+        with _raising_step_failed():
             return await self._stub.GetRoute(pb.GetRouteRequest(route=self._route))
 
     async def trials(self) -> Sequence[pb.ComparisonCounts]:
         """Return all that was compared, trial by trial, the newest first."""
         asked = pb.ListTrialsRequest(route=self._route, limit=_TRIALS_MAX)
-        with _told():
+        with _raising_step_failed():
             return (await self._stub.ListTrials(asked)).trials
 
     async def example(self, candidate: str) -> str:
@@ -43,7 +43,7 @@ class RouterControl:
         asked = pb.ListMismatchesRequest(
             route=self._route, candidate=candidate, output=LABEL, limit=1
         )
-        with _told():
+        with _raising_step_failed():
             found = (await self._stub.ListMismatches(asked)).mismatches
         return found[0].id if found else ""
 
@@ -51,7 +51,7 @@ class RouterControl:
         """Return the first status that is `settled`; after SETTLE_S, the last there was."""
         asked = pb.WatchRouteRequest(route=self._route, interval_ms=_INTERVAL_MS)
         status = await self.status()
-        with _told(), contextlib.suppress(TimeoutError):
+        with _raising_step_failed(), contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S):
                 async for status in self._stub.WatchRoute(asked):
                     if settled(status):
@@ -66,7 +66,7 @@ class RouterControl:
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
+def _raising_step_failed() -> Iterator[None]:
     try:
         yield
     except grpc.aio.AioRpcError as error:
@@ -99,7 +99,7 @@ def tallies(trials: Sequence[pb.ComparisonCounts]) -> dict[Pair, TrafficTally]:
     return {pair: TrafficTally(count, other[pair]) for pair, count in compared.items()}
 
 
-def judged(status: pb.RouteStatus) -> list[JudgedShare]:
+def judged_shares(status: pb.RouteStatus) -> list[JudgedShare]:
     """Return the verdict on each pair, as it is now."""
     return [
         JudgedShare(
@@ -140,7 +140,7 @@ def is_settled(status: pb.RouteStatus, expected: dict[Pair, TrafficTally]) -> bo
     return all(ended[candidate] >= count for candidate, count in wanted.items())
 
 
-def uncompared(status: pb.RouteStatus, trials: Sequence[pb.ComparisonCounts]) -> int:
+def uncompared_copies(status: pb.RouteStatus, trials: Sequence[pb.ComparisonCounts]) -> int:
     """Return how many copies were given up, failed or could not be compared."""
     lost = sum(each.uncompared + sum(each.dropped.values()) for each in status.shadows)
     return lost + sum(each.error + each.skipped for each in trials)

@@ -31,7 +31,7 @@ class Ledger:
         self._by_revision[exchange.revision] += 1
         self._more.set()
 
-    async def reached(self, revision: int, count: int) -> None:
+    async def wait_for(self, revision: int, count: int) -> None:
         """Return when `count` requests were answered by that revision of the route table.
 
         Raises StepFailed where that takes too long.
@@ -42,9 +42,9 @@ class Ledger:
                     self._more.clear()
                     await self._more.wait()
         except TimeoutError:
-            raise StepFailed(self._told(revision, count)) from None
+            raise StepFailed(self._shortfall(revision, count)) from None
 
-    def _told(self, revision: int, count: int) -> str:
+    def _shortfall(self, revision: int, count: int) -> str:
         seen = ", ".join(f"{key}: {value}" for key, value in self._by_revision.items() if value)
         return (
             f"revision {revision} did not answer {count} requests within {self._patience_s:g} s; "

@@ -99,7 +99,7 @@ async def _package_versions(
 # ---------------------------------------------------------------- as a program
 
 
-async def _made(asked: argparse.Namespace) -> int:
+async def _train_and_package(asked: argparse.Namespace) -> int:
     """Train and package; return the exit code."""
     failures: list[str] = []
     try:
@@ -132,7 +132,7 @@ def main() -> int:
         return _say(REMEDY, EXIT_CANNOT_START)
     if all((asked.repository / entry.model / entry.version).exists() for entry in ENTRIES):
         return EXIT_OK
-    return unless_interrupted(_made(asked))
+    return unless_interrupted(_train_and_package(asked))
 
 
 def _say(line: str, exit_code: int) -> int:

@@ -12,7 +12,7 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.client import AsyncClient
 from coalmine_demo import evidence, models
 from coalmine_demo.account import Phase, tally
-from coalmine_demo.claims import BROKEN, DemoOutcome, refused
+from coalmine_demo.claims import BROKEN, DemoOutcome, failed_candidates
 from coalmine_demo.demo_processes import DemoProcesses
 from coalmine_demo.demo_report import Steps
 from coalmine_demo.demo_traces import Traces, read
@@ -71,9 +71,9 @@ class Story:
             phases=self._phases,
             exchanges=self._ledger.exchanges,
             counted=evidence.tallies(learnt.trials),
-            uncompared=evidence.uncompared(learnt.status, learnt.trials),
+            uncompared=evidence.uncompared_copies(learnt.status, learnt.trials),
             refused=refusals,
-            judged=evidence.judged(learnt.status),
+            judged=evidence.judged_shares(learnt.status),
             traced=len(found.whole()),
             exit_codes=codes,
         )
@@ -105,7 +105,7 @@ class Story:
             router = await self._processes.start(
                 ROUTER, "router", "run", "--config", str(place.router_config)
             )
-        self._processes.let(COALMINE_CONTROL=router["control"])
+        self._processes.set_environment(COALMINE_CONTROL=router["control"])
         return router
 
     # ------------------------------------------------------------ the traffic
@@ -129,17 +129,17 @@ class Story:
                 group.create_task(traffic.flow(enough))
                 refusals = await self._shift(heldout, control)
                 enough.set()
-            status = await self._settled(heldout, control)
+            status = await self._wait_until_compared(heldout, control)
             example = await control.example(BROKEN)
             return refusals, Learnt(status, await control.trials(), example)
 
     async def _shift(self, heldout: HeldOut, control: RouterControl) -> set[str]:
         self._phases.append(evidence.phase(await control.status()))
         with self._steps.step(f"{IMAGES} held-out digits to stable, a copy of each to the others"):
-            await self._ledger.reached(self._phases[0].revision, IMAGES)
-            status = await self._settled(heldout, control)
-        judged = evidence.judged(status)
-        refusals = refused(judged)
+            await self._ledger.wait_for(self._phases[0].revision, IMAGES)
+            status = await self._wait_until_compared(heldout, control)
+        judged = evidence.judged_shares(status)
+        refusals = failed_candidates(judged)
         words = {each.candidate: each.verdict.upper() for each in judged}
         for candidate in sorted(refusals):
             await self._ask(candidate)
@@ -149,13 +149,13 @@ class Story:
         for percent in (10, 50):
             await self._change(control, "weights", f"{CANARY}={percent}", f"step to {percent} %")
             with self._steps.step(f"{IMAGES} digits at canary {percent} %"):
-                await self._ledger.reached(self._phases[-1].revision, IMAGES)
+                await self._ledger.wait_for(self._phases[-1].revision, IMAGES)
         return refusals
 
     async def _ask(self, candidate: str) -> None:
         """Ask for a verdict by the command line; show the verdict's line, and the exit code."""
         command = ("status", MODEL, "--candidate", candidate)
-        code, output = await self._processes.tried(*command)
+        code, output = await self._processes.run(*command)
         told = [line for line in output.splitlines() if f"  {candidate} against " in line]
         line = shlex.join(("coalmine", *command))
         self._steps.command(f"{line}; echo $?", "\n".join([*told, str(code)]))
@@ -167,7 +167,9 @@ class Story:
         self._steps.command(shlex.join(("coalmine", *command)), output)
         self._phases.append(evidence.phase(await control.status()))
 
-    async def _settled(self, heldout: HeldOut, control: RouterControl) -> pb.RouteStatus:
+    async def _wait_until_compared(
+        self, heldout: HeldOut, control: RouterControl
+    ) -> pb.RouteStatus:
         """Return the counts once everything answered so far is compared."""
         expected = tally(self._ledger.exchanges, self._phases, heldout)
         return await control.when(lambda status: evidence.is_settled(status, expected))

@@ -72,18 +72,18 @@ class Traffic:
                     return
                 sending.create_task(self._send(image))
                 due_ns = max(due_ns + self._interval_ns, self._clock.monotonic_ns())
-                await _until(stop, (due_ns - self._clock.monotonic_ns()) / 1e9)
+                await _sleep_until(stop, (due_ns - self._clock.monotonic_ns()) / 1e9)
 
     async def _send(self, image: int) -> None:
         started_ns = self._clock.monotonic_ns()
         try:
-            status, variant, revision, logits, label = await self._asked(image)
+            status, variant, revision, logits, label = await self._ask(image)
         finally:
             self._in_flight.release()
         latency_ms = (self._clock.monotonic_ns() - started_ns) / 1e6
         self._record(TrafficExchange(image, status, variant, revision, latency_ms, logits, label))
 
-    async def _asked(self, image: int) -> tuple[str, str, int, NDArray[Any], int]:
+    async def _ask(self, image: int) -> tuple[str, str, int, NDArray[Any], int]:
         try:
             answer = await self._client.infer(
                 MODEL, {"pixels": self._pixels[image : image + 1]}, timeout_s=TIMEOUT_S
@@ -98,7 +98,7 @@ class Traffic:
         return OK, answer.variant, answer.revision, logits, label
 
 
-async def _until(stop: asyncio.Event, seconds: float) -> None:
+async def _sleep_until(stop: asyncio.Event, seconds: float) -> None:
     """Wait `seconds`, or less when `stop` is set."""
     try:
         async with asyncio.timeout(seconds):
@@ -136,7 +136,7 @@ async def _send_all(asked: argparse.Namespace, stop: Stop, tally: _SentTally) ->
     clock = SystemClock()
     async with AsyncClient(asked.target) as client, asyncio.TaskGroup() as group:
         traffic = Traffic(client, pixels, tally.record, rate_per_s=asked.rate, clock=clock)
-        watching = group.create_task(_stopped(stop, tally.full))
+        watching = group.create_task(_pass_on_stop(stop, tally.full))
         telling = group.create_task(_tell(tally, asked.every))
         await traffic.flow(tally.full)
         telling.cancel()
@@ -151,7 +151,7 @@ def _pixels(file: Path) -> NDArray[Any]:
     return pixels
 
 
-async def _stopped(stop: Stop, full: asyncio.Event) -> None:
+async def _pass_on_stop(stop: Stop, full: asyncio.Event) -> None:
     await stop.wait()
     full.set()
 

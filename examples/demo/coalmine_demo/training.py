@@ -76,12 +76,12 @@ def train_all(out: Path, seed: int) -> None:
 
 
 def _models(split: _Split, seed: int) -> dict[str, nn.Module]:
-    stable = _trained(split, epochs=8, seed=seed)
-    canary = _trained(split, epochs=24, seed=seed + 1)
+    stable = _train(split, epochs=8, seed=seed)
+    canary = _train(split, epochs=24, seed=seed + 1)
     # The mistake to be caught: the net is fine, its input is scaled as if white were 255.
     broken = copy.deepcopy(canary)
     broken.pixel_max = 255.0
-    return {"stable": stable, "canary": canary, "int8": _compressed(stable), "broken": broken}
+    return {"stable": stable, "canary": canary, "int8": _compress(stable), "broken": broken}
 
 
 def _split(seed: int) -> _Split:
@@ -97,7 +97,7 @@ def _split(seed: int) -> _Split:
     return _Split(train_pixels, train_labels, pixels, labels)
 
 
-def _trained(split: _Split, *, epochs: int, seed: int) -> Digits:
+def _train(split: _Split, *, epochs: int, seed: int) -> Digits:
     torch.manual_seed(seed)
     model = Digits()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -110,7 +110,7 @@ def _trained(split: _Split, *, epochs: int, seed: int) -> Digits:
     return model.eval()
 
 
-def _compressed(model: Digits) -> nn.Module:
+def _compress(model: Digits) -> nn.Module:
     """Return a smaller copy: a quarter of the dense weights pruned, the rest 8-bit integers."""
     smaller = copy.deepcopy(model)
     for layer in smaller.layers:

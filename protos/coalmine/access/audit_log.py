@@ -27,7 +27,7 @@ Behaviour = Callable[[Any, Context], Awaitable[Any]]
 Identify = Callable[[Any], Principal]
 
 
-class Recorded:
+class AuditedServicer:
     """A servicer whose recorded methods leave lines; the others are the servicer's own."""
 
     def __init__(self, servicer: Any, audit: "Audit") -> None:
@@ -36,7 +36,7 @@ class Recorded:
 
     def __getattr__(self, name: str) -> Any:
         found = getattr(self._servicer, name)
-        return self._audit.recording(name, found) if name in self._audit.methods else found
+        return self._audit.with_audit(name, found) if name in self._audit.methods else found
 
 
 class Audit:
@@ -60,10 +60,10 @@ class Audit:
         self._identify = identify
         self._clock = clock
 
-    def recording(self, method: str, behaviour: Behaviour) -> Behaviour:
+    def with_audit(self, method: str, behaviour: Behaviour) -> Behaviour:
         """Return the method, with a line for each call once it is over."""
 
-        async def recorded(request: Any, context: Context) -> Any:
+        async def call_and_write(request: Any, context: Context) -> Any:
             # Asked first: the token may be gone by the end.
             who, begun_ns = self._who(context), self._clock.monotonic_ns()
             outcome = _OK
@@ -74,12 +74,12 @@ class Audit:
                 raise
             finally:
                 ms = round((self._clock.monotonic_ns() - begun_ns) / 1e6, 1)
-                said = self._said(request)
+                said = self._request_fields(request)
                 self._write(outcome, who, context, method=method, **said, duration_ms=ms)
 
-        return recorded
+        return call_and_write
 
-    def refused(self, method: str, context: Context, error: CoalmineError) -> None:
+    def write_refusal(self, method: str, context: Context, error: CoalmineError) -> None:
         """Write a line for a recorded method's call that was turned away with its request unread.
 
         `method` is the full one; of others nothing is written.
@@ -88,10 +88,10 @@ class Audit:
             name = method.rpartition("/")[2]
             self._write((error.code, str(error)), self._who(context), context, method=name)
 
-    def known(self, context: Context) -> str:
+    def caller_of(self, context: Context) -> str:
         """Return who has proved to be the caller: by token, else by certificate; "" for nobody."""
         if self._identify is None:
-            return _certified(context)
+            return _certificate_subject(context)
         try:
             return self._identify(context.invocation_metadata() or ()).name
         except Unauthenticated:
@@ -105,14 +105,14 @@ class Audit:
         write("audit", who=who, peer=context.peer(), code=code, **said)
 
     def _who(self, context: Context) -> str:
-        return self.known(context) or ANONYMOUS
+        return self.caller_of(context) or ANONYMOUS
 
-    def _said(self, request: Any) -> dict[str, str | None]:
+    def _request_fields(self, request: Any) -> dict[str, str | None]:
         """Return as much of the request as a line may have; None where it is unreadable."""
         return {said: _word(request, field) for said, field in self._fields.items()}
 
 
-def _certified(context: Context) -> str:
+def _certificate_subject(context: Context) -> str:
     """Return the subject of the caller's certificate, such as CN=alice; "" without one."""
     found = context.auth_context().get("x509_subject") or ()
     return b", ".join(found).decode(errors="replace")

@@ -26,7 +26,7 @@ Roles = Mapping[str, Role | None]
 Refused = Callable[[str, Context, CoalmineError], None]
 
 
-def needing(role: Role | None, service: str, *methods: str) -> dict[str, Role | None]:
+def roles_for(role: Role | None, service: str, *methods: str) -> dict[str, Role | None]:
     """Return that `methods` of a service take callers of `role`."""
     return {f"/{service}/{method}": role for method in methods}
 
@@ -34,9 +34,9 @@ def needing(role: Role | None, service: str, *methods: str) -> dict[str, Role | 
 # What stands beside every service of ours. Kubernetes' probes can't show a token.
 STANDARD: Final[Roles] = MappingProxyType(
     {
-        **needing(None, health.SERVICE_NAME, "Check", "List", "Watch"),
-        **needing(Role.VIEWER, SERVICE_V1ALPHA, "ServerReflectionInfo"),
-        **needing(Role.VIEWER, SERVICE_V1, "ServerReflectionInfo"),
+        **roles_for(None, health.SERVICE_NAME, "Check", "List", "Watch"),
+        **roles_for(Role.VIEWER, SERVICE_V1ALPHA, "ServerReflectionInfo"),
+        **roles_for(Role.VIEWER, SERVICE_V1, "ServerReflectionInfo"),
     }
 )
 
@@ -88,7 +88,7 @@ class Authorization:
 # ---------------------------------------------------------------- in front of the methods
 
 
-class Guarded(grpc.GenericRpcHandler):
+class AuthorizedMethods(grpc.GenericRpcHandler):
     """Methods behind a check, made before gRPC so much as reads the request.
 
     Handlers are added to it as to a server. Refusals carry `trailing`.
@@ -136,5 +136,5 @@ class Guarded(grpc.GenericRpcHandler):
         return grpc.stream_stream_rpc_method_handler(refuse)
 
 
-def unrecorded(_method: str, _context: Context, _error: CoalmineError) -> None:
+def ignore_refusal(_method: str, _context: Context, _error: CoalmineError) -> None:
     """Take a refusal that nobody is told of but the caller."""

@@ -23,13 +23,13 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     paths = [each for each in (files.cert, files.key, files.client_ca) if each is not None]
     watched = Watched(paths, lambda: _server_side(files))
 
-    def changed() -> grpc.ServerCertificateConfiguration | None:
+    def fetch_configuration() -> grpc.ServerCertificateConfiguration | None:
         # gRPC asks at each new connection, on threads of its own.
         return watched.value if watched.look() else None
 
     return grpc.dynamic_ssl_server_credentials(
         watched.value,
-        changed,  # type: ignore[arg-type]  # may be None, by grpc's own words
+        fetch_configuration,  # type: ignore[arg-type]  # may be None, by grpc's own words
         require_client_authentication=files.client_ca is not None,
     )
 

@@ -32,13 +32,13 @@ async def listen(
     """
     credentials = None if tls is None else server_credentials(tls)
     listening = await lifecycle.listen(server, address, credentials, shared=shared)
-    advice = exposed(address, tls=tls is not None, tokens=tokens, remedy=remedy)
+    advice = plaintext_advice(address, tls=tls is not None, tokens=tokens, remedy=remedy)
     if advice:
         _log.warning("insecure_listen", address=listening, advice=advice)
     return listening
 
 
-def exposed(address: str, *, tls: bool, tokens: bool, remedy: str) -> str:
+def plaintext_advice(address: str, *, tls: bool, tokens: bool, remedy: str) -> str:
     """Return what to do where others on the network can read what callers send; "": nothing."""
     if tls or is_here(address):
         return ""

@@ -44,7 +44,9 @@ class Target:
         if self.tls is None:
             return grpc.insecure_channel(self.address, options=options)
         credentials = channel_credentials(self.tls)
-        return grpc.secure_channel(self.address, credentials, options=_named(self.tls, options))
+        return grpc.secure_channel(
+            self.address, credentials, options=_with_server_name(self.tls, options)
+        )
 
     def open_aio_channel(
         self, options: Options = (), *, credentials: grpc.ChannelCredentials | None = None
@@ -57,7 +59,9 @@ class Target:
         if self.tls is None:
             return grpc.aio.insecure_channel(self.address, options=options)
         credentials = credentials or channel_credentials(self.tls)
-        return grpc.aio.secure_channel(self.address, credentials, options=_named(self.tls, options))
+        return grpc.aio.secure_channel(
+            self.address, credentials, options=_with_server_name(self.tls, options)
+        )
 
     def token_metadata(self) -> TokenMetadata:
         """Return the metadata that shows the token; none without one. Raises StartError."""
@@ -84,7 +88,7 @@ class Target:
         return ((AUTHORIZATION, f"Bearer {token}"),)
 
 
-def _named(tls: Tls, options: Options) -> Options:
+def _with_server_name(tls: Tls, options: Options) -> Options:
     if tls.server_name is None:
         return options
     return (*options, ("grpc.ssl_target_name_override", tls.server_name))

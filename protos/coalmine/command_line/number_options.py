@@ -26,7 +26,7 @@ def whole_option(*names: str, min: int = 0, max: int | None = None, **said: Any)
     most = _WHOLE_MAX if max is None else max
 
     def parse(value: Any) -> int:
-        return int(_checked(value, is_whole, (min, most), wanted))
+        return int(_valid_text(value, is_whole, (min, most), wanted))
 
     return typer.Option(*names, min=min, max=max, parser=parse, **said)
 
@@ -36,7 +36,7 @@ def decimal_option(*names: str, min: float, **said: Any) -> Any:  # noqa: A002
     wanted, most = f"a number from {min} on", _WHOLE_MAX
 
     def parse(value: Any) -> float:
-        return float(_checked(value, is_decimal, (min, most), wanted))
+        return float(_valid_text(value, is_decimal, (min, most), wanted))
 
     return typer.Option(*names, min=min, parser=parse, **said)
 
@@ -49,7 +49,7 @@ def duration_s(option: str, text: str) -> float:
         raise StartError(f"{option}: {error}") from None
 
 
-def _checked(
+def _valid_text(
     text: Any, is_one: Callable[[str], bool], bounds: tuple[float, float], wanted: str
 ) -> Any:
     """Return the text of a number that is as wanted. Raises typer.BadParameter."""

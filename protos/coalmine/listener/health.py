@@ -44,7 +44,7 @@ class Health(health_aio.HealthServicer):  # type: ignore[misc]  # the library ha
                 told = status
             if self._gracefully_shutting_down and self._status(request.service) == told:
                 return
-            await self._news(request.service, told)
+            await self._wait_for_change(request.service, told)
 
     async def set(self, service: str, status: Any) -> None:
         """Set the status of a service, and tell whoever watches it."""
@@ -59,7 +59,7 @@ class Health(health_aio.HealthServicer):  # type: ignore[misc]  # the library ha
     def _status(self, service: str) -> Any:
         return self._server_status.get(service, pb.HealthCheckResponse.SERVICE_UNKNOWN)
 
-    async def _news(self, service: str, told: Any) -> None:
+    async def _wait_for_change(self, service: str, told: Any) -> None:
         """Return once the status is another than `told`, or the end has begun."""
         async with self._changed:
             await self._changed.wait_for(

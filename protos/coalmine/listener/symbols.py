@@ -61,7 +61,7 @@ class SymbolIndex:
 def symbols_of(file: FileDescriptorProto) -> Iterator[str]:
     """Yield the full name of all that `file` defines: down to methods, fields and enum values."""
     for service in file.service:
-        full = _joined(file.package, service.name)
+        full = _full_name(file.package, service.name)
         yield full
         yield from (f"{full}.{each.name}" for each in service.method)
     for full, message in _messages_of(file):
@@ -70,30 +70,30 @@ def symbols_of(file: FileDescriptorProto) -> Iterator[str]:
             yield from (f"{full}.{each.name}" for each in part)
         yield from _enum_symbols(full, message.enum_type)
     yield from _enum_symbols(file.package, file.enum_type)
-    yield from (_joined(file.package, each.name) for each in file.extension)
+    yield from (_full_name(file.package, each.name) for each in file.extension)
 
 
 def _enum_symbols(scope: str, enums: Iterable[EnumDescriptorProto]) -> Iterator[str]:
     """Yield enums and their values: beside the enum, as protobuf has it, and as tools show it."""
     for each in enums:
-        full = _joined(scope, each.name)
+        full = _full_name(scope, each.name)
         yield full
         for value in each.value:
-            yield _joined(scope, value.name)
+            yield _full_name(scope, value.name)
             yield f"{full}.{value.name}"
 
 
 def _messages_of(file: FileDescriptorProto) -> Iterator[tuple[str, DescriptorProto]]:
-    yield from _nested(file.package, file.message_type)
+    yield from _with_nested(file.package, file.message_type)
 
 
-def _nested(
+def _with_nested(
     scope: str, messages: Iterable[DescriptorProto]
 ) -> Iterator[tuple[str, DescriptorProto]]:
     for each in messages:
-        full = _joined(scope, each.name)
+        full = _full_name(scope, each.name)
         yield full, each
-        yield from _nested(full, each.nested_type)
+        yield from _with_nested(full, each.nested_type)
 
 
 def _extensions_of(file: FileDescriptorProto) -> Iterator[FieldDescriptorProto]:
@@ -101,5 +101,5 @@ def _extensions_of(file: FileDescriptorProto) -> Iterator[FieldDescriptorProto]:
     return chain(file.extension, chain.from_iterable(within))
 
 
-def _joined(scope: str, name: str) -> str:
+def _full_name(scope: str, name: str) -> str:
     return f"{scope}.{name}" if scope else name

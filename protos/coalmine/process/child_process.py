@@ -69,7 +69,7 @@ class Child:
         Raises StartError where it can't start the first time: it has said why on standard error.
         """
         async with asyncio.TaskGroup() as self._tasks:
-            problem = await self._kept()
+            problem = await self._keep_until_end()
         if problem is not None:
             raise problem
 
@@ -80,11 +80,11 @@ class Child:
         old one stays. Both run meanwhile, so what they listen on has to be shared. With a
         `command`, later ones are started by it too. One replacement or succession at a time.
         """
-        new = self._next = self._made(command)
+        new = self._next = self._make(command)
         self._tasks.create_task(new.run())
-        return await self._taken(new, command, within_s, old=self._process)
+        return await self._give_place(new, command, within_s, old=self._process)
 
-    async def succeed(self, command: Command, *, within_s: float) -> bool:
+    async def start_successor(self, command: Command, *, within_s: float) -> bool:
         """Start another process, which takes the place once it stands by and the old one let go.
 
         For what can't serve beside another. Return whether it did. One that doesn't stand by
@@ -92,17 +92,17 @@ class Child:
         nobody to fall back on: it is started again, as after a death, by the command of before.
         """
         for each in self._all - {self._process}:  # two at a time, however often it is asked for
-            await each.ended()
+            await each.wait_over()
         old = self._process
         standing_by = replace(command, arguments=(*command.arguments, "--stand-by"))
-        new = self._next = self._made(standing_by)
+        new = self._next = self._make(standing_by)
         self._tasks.create_task(new.run())
-        if not await new.stood_by(within_s):
-            await self._given_up(new, within_s)
+        if not await new.wait_standing_by(within_s):
+            await self._give_up(new, within_s)
             return False
         # Not here: where whoever waits is cancelled, there is one that serves all the same.
-        self._tasks.create_task(_handed_over(old, new))
-        return await self._taken(new, command, within_s, old=None)
+        self._tasks.create_task(_hand_over(old, new))
+        return await self._give_place(new, command, within_s, old=None)
 
     def kill(self) -> None:
         """Kill the process that has the place, for one that hangs; it is started again."""
@@ -118,39 +118,39 @@ class Child:
 
     # ------------------------------------------------------------ keeping
 
-    async def _kept(self) -> StartError | None:
+    async def _keep_until_end(self) -> StartError | None:
         """Keep the process until the end; return why it is given up, where it is."""
         loop = asyncio.get_running_loop()
         backoff_s = _BACKOFF_FIRST_S
         starts = 0
         while not self._ending.is_set():
             began_s = loop.time()
-            code = await self._until_dead()
+            code = await self._wait_until_dead()
             starts += 1
             if self._ending.is_set():
                 break
-            if not self.ready.is_set() and (problem := self._hopeless(code, starts)):
+            if not self.ready.is_set() and (problem := self._reason_to_give_up(code, starts)):
                 return problem
             if loop.time() - began_s > _LIVED_LONG_S:
                 backoff_s = _BACKOFF_FIRST_S
-            await self._mourn(code, backoff_s)
+            await self._back_off(code, backoff_s)
             backoff_s = min(backoff_s * 2, _BACKOFF_MAX_S)
         return None
 
-    async def _until_dead(self) -> int:
+    async def _wait_until_dead(self) -> int:
         """Return the exit code of the process that ends with none to take its place."""
         if self._process is None or self._process.is_over:
-            self._process, self._next = self._next or self._begun(), None
+            self._process, self._next = self._next or self._begin(), None
         while True:
             process = self._process
-            code = await process.left()
+            code = await process.wait_left()
             if process is not self._process:
                 continue
             if self._next is None:
                 return code
             self._process, self._next = self._next, None
 
-    async def _mourn(self, code: int, backoff_s: float) -> None:
+    async def _back_off(self, code: int, backoff_s: float) -> None:
         self.restarts += 1
         _log.error(
             "process_died",
@@ -163,7 +163,7 @@ class Child:
             async with asyncio.timeout(backoff_s):
                 await self._ending.wait()
 
-    def _hopeless(self, code: int, starts: int) -> StartError | None:
+    def _reason_to_give_up(self, code: int, starts: int) -> StartError | None:
         """Return why another start would be of no use, where it would be of none."""
         if code == EXIT_CANNOT_START:
             return StartError()  # it has said why, in the one line that is owed
@@ -173,18 +173,18 @@ class Child:
 
     # ------------------------------------------------------------ one process and the next
 
-    def _begun(self) -> StartedProcess:
-        process = self._made(None)
+    def _begin(self) -> StartedProcess:
+        process = self._make(None)
         self._tasks.create_task(process.run())
         return process
 
-    def _made(self, command: Command | None) -> StartedProcess:
+    def _make(self, command: Command | None) -> StartedProcess:
         process = StartedProcess(command or self.command, self._patience_s, self.ready.set)
         process.is_asked = self._ending.is_set()
         self._all = {each for each in self._all if not each.is_over} | {process}
         return process
 
-    async def _taken(
+    async def _give_place(
         self,
         new: StartedProcess,
         command: Command | None,
@@ -193,8 +193,8 @@ class Child:
         old: StartedProcess | None,
     ) -> bool:
         """Give `new` the place once it is ready, and end `old`; else end `new`."""
-        if not await new.got_ready(within_s):
-            await self._given_up(new, within_s)
+        if not await new.wait_ready(within_s):
+            await self._give_up(new, within_s)
             return False
         before, self._process, self._next = self._process, new, None
         if before is not None and before is not new:
@@ -204,7 +204,7 @@ class Child:
             await old.end()
         return True
 
-    async def _given_up(self, new: StartedProcess, within_s: float) -> None:
+    async def _give_up(self, new: StartedProcess, within_s: float) -> None:
         if self._ending.is_set():
             return
         self.failures += 1
@@ -215,10 +215,10 @@ class Child:
         await new.end()
 
 
-async def _handed_over(old: StartedProcess | None, new: StartedProcess) -> None:
+async def _hand_over(old: StartedProcess | None, new: StartedProcess) -> None:
     """End the old one; have the new one serve as soon as it can."""
     async with asyncio.TaskGroup() as tasks:
         if old is not None:
             tasks.create_task(old.end())
-            await old.has_let_go()
+            await old.wait_let_go()
         new.give_turn()

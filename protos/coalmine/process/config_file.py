@@ -71,8 +71,8 @@ def _content(text: str) -> Any:
     """Return what YAML says. Raises YAMLError where its aliases make much more than its text."""
     with contextlib.suppress(yaml.YAMLError):  # told below, in the words that are documented
         if _FastLoader is not None and _depth(_FastLoader(text)) <= _FAST_DEPTH_MAX:
-            return _loaded(_FastLoader(text), text)
-    return _loaded(_Loader(text), text)
+            return _load_document(_FastLoader(text), text)
+    return _load_document(_Loader(text), text)
 
 
 def _depth(events: Any) -> int:
@@ -87,7 +87,7 @@ def _depth(events: Any) -> int:
     return deepest
 
 
-def _loaded(loader: Any, text: str) -> Any:
+def _load_document(loader: Any, text: str) -> Any:
     try:
         root = loader.get_single_node()
         if root is None:
@@ -168,10 +168,10 @@ def first_line(error: ValidationError) -> str:
     """Return the first thing that is wrong, where, and how many more there are."""
     details = error.errors(include_url=False)
     more = f" (and {len(details) - 1} more)" if len(details) > 1 else ""
-    return _told(details[0]) + more
+    return _problem_text(details[0]) + more
 
 
-def _told(detail: ErrorDetails) -> str:
+def _problem_text(detail: ErrorDetails) -> str:
     place = ".".join(f"{part!s:.100}" for part in detail["loc"]) or "the file"
     kind = detail["type"]
     if kind == "extra_forbidden":

@@ -162,7 +162,7 @@ def _routes(
     def app(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
         path = environ.get("PATH_INFO")
         if path == "/metrics":
-            return _scraped(metrics, environ, start)
+            return _answer_scrape(metrics, environ, start)
         if path == "/healthz":
             return _text(start, "200 OK", "ok")
         if path == "/readyz":
@@ -174,7 +174,7 @@ def _routes(
     return app
 
 
-def _scraped(metrics: Any, environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
+def _answer_scrape(metrics: Any, environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
     try:
         answer: Iterable[bytes] = metrics(environ, start)
     except Exception:

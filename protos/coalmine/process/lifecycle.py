@@ -131,7 +131,7 @@ async def stand_by(stop: Stop) -> bool:
     return await unless_stopped(stop, stop.its_turn.wait())
 
 
-def let_go() -> None:
+def yield_place() -> None:
     """Tell the parent that another process can take this one's place now."""
     tell(LET_GO)
 
@@ -237,13 +237,13 @@ class _StopSignals:
         name = signal.Signals(number).name
         try:
             assert self._loop is not None  # noqa: S101 - set by whoever has installed this
-            self._loop.call_soon_threadsafe(self._asked, name)
+            self._loop.call_soon_threadsafe(self._ask_or_exit, name)
         except RuntimeError:  # the loop is closed: the process ends already
             os._exit(EXIT_FAILED)
         if self._count > _SIGNALS_MAX:  # the loop doesn't go on
             os._exit(EXIT_FAILED)
 
-    def _asked(self, name: str) -> None:
+    def _ask_or_exit(self, name: str) -> None:
         assert self._stop is not None  # noqa: S101 - as above
         if self._stop.asked:
             _log.warning("stopped_at_once", signal=name)

@@ -30,7 +30,7 @@ def open_private(folder: Path, patterns: Sequence[str]) -> None:
     older coalmine left open is one line in the log. Raises OSError where there can't be a folder.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    tightened = [path.name or str(path) for path in _ours(folder, patterns) if _tightened(path)]
+    tightened = [path.name or str(path) for path in _ours(folder, patterns) if _tighten(path)]
     if tightened:
         _log.warning("modes_tightened", folder=str(folder), paths=len(tightened))
 
@@ -44,7 +44,7 @@ def _ours(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
         yield from folder.glob(pattern)
 
 
-def _tightened(path: Path) -> bool:
+def _tighten(path: Path) -> bool:
     """Return whether others could do something with `path`, and no longer can."""
     with contextlib.suppress(FileNotFoundError):  # another of our processes has removed it
         mode = path.lstat().st_mode

@@ -84,14 +84,14 @@ class StartedProcess:
             for each in (self._stands_by, self._spoken, self._has_let_go, self._has_left):
                 each.set()
 
-    async def got_ready(self, within_s: float) -> bool:
+    async def wait_ready(self, within_s: float) -> bool:
         """Return whether it announced itself in time."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
                 await self._spoken.wait()
         return self.is_up
 
-    async def stood_by(self, within_s: float) -> bool:
+    async def wait_standing_by(self, within_s: float) -> bool:
         """Return whether it said in time that it can take another's place."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
@@ -104,7 +104,7 @@ class StartedProcess:
         if process is not None and process.stdin is not None and process.returncode is None:
             process.stdin.write(YOUR_TURN)
 
-    async def has_let_go(self) -> None:
+    async def wait_let_go(self) -> None:
         """Return once another can take its place; it may still have something to finish."""
         await self._has_let_go.wait()
 
@@ -112,12 +112,12 @@ class StartedProcess:
         """Note that another has its place: what becomes of it matters no more."""
         self._has_left.set()
 
-    async def left(self) -> int:
+    async def wait_left(self) -> int:
         """Return once it has ended, or left: the exit code."""
         await self._has_left.wait()
         return self._code
 
-    async def ended(self) -> None:
+    async def wait_over(self) -> None:
         """Return once it has ended."""
         await self._over.wait()
 

@@ -146,11 +146,11 @@ class _CountingExporter(SpanExporter):
 
     def _export_part(self, part: Sequence[ReadableSpan]) -> None:
         """Export, in halves what is refused as too large: the others are none the worse for it."""
-        result = self._exported(part)
+        result = self._export_request(part)
         for wait_s in _AGAIN_AFTER_S:
             if result != "throttled" or self._ended.wait(wait_s):
                 break
-            result = self._exported(part)
+            result = self._export_request(part)
         if result == "too_large" and len(part) > 1:
             half = len(part) // 2
             self._export_part(part[:half])
@@ -162,7 +162,7 @@ class _CountingExporter(SpanExporter):
         # What refuses one span takes others.
         self.outage.note(is_over=result in {"exported", "too_large"})
 
-    def _exported(self, part: Sequence[ReadableSpan]) -> str:
+    def _export_request(self, part: Sequence[ReadableSpan]) -> str:
         """Return exported, too_large, throttled or failed."""
         try:
             with self.outage.told_here():

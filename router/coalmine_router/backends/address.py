@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import grpc
 import structlog
 
-from coalmine.listener.uninterrupted import answer_to, is_given_up
+from coalmine.listener.call_cancellation import answer_to, is_given_up
 from coalmine_router.backends.address_state import AddressState
 from coalmine_router.backends.targets import Endpoint
 from coalmine_router.metadata import Pair

@@ -14,15 +14,21 @@ import structlog
 from grpc_health.v1 import health_pb2_grpc
 
 from coalmine.access.audit_log import Audit
-from coalmine.access.authorization import STANDARD, Authorization, Guarded, Roles, needing
+from coalmine.access.authorization import (
+    STANDARD,
+    Authorization,
+    AuthorizedMethods,
+    Roles,
+    roles_for,
+)
 from coalmine.access.listening import listen
 from coalmine.access.target import is_here
 from coalmine.access.tokens import Role
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2
 from coalmine.errors import StartError
+from coalmine.listener.decoded_methods import DecodedMethods
 from coalmine.listener.health import Health
-from coalmine.listener.readable import Readable
 from coalmine.listener.reflection import ReflectedMethods, reflect, reflection_limit
 from coalmine.process import lifecycle
 from coalmine_router.channels import CONTROL_SERVER_OPTIONS
@@ -40,11 +46,11 @@ OPERATORS: Final = ("SetWeights", "SetShadow", "GetMismatch")
 ROLES: Final[Roles] = MappingProxyType(
     {
         **STANDARD,
-        **needing(Role.VIEWER, ROUTE_CONTROL, "ListRoutes", "GetRoute", "WatchRoute"),
-        **needing(Role.VIEWER, ROUTE_CONTROL, "GetHistory", "ListTrials", "ListMismatches"),
-        **needing(Role.OPERATOR, ROUTE_CONTROL, *OPERATORS),
-        **needing(Role.PROXY, _FEED, "Follow"),
-        **needing(Role.PROXY, _REPORTS, "Send"),
+        **roles_for(Role.VIEWER, ROUTE_CONTROL, "ListRoutes", "GetRoute", "WatchRoute"),
+        **roles_for(Role.VIEWER, ROUTE_CONTROL, "GetHistory", "ListTrials", "ListMismatches"),
+        **roles_for(Role.OPERATOR, ROUTE_CONTROL, *OPERATORS),
+        **roles_for(Role.PROXY, _FEED, "Follow"),
+        **roles_for(Role.PROXY, _REPORTS, "Send"),
     }
 )
 
@@ -159,8 +165,8 @@ class ControlListener:
         server = grpc.aio.server(options=list(CONTROL_SERVER_OPTIONS))
         methods: Any = server
         if guarded and self._access is not None:
-            methods = Guarded(server, self._access, self.audit.refused)
-        methods = Readable(methods)
+            methods = AuthorizedMethods(server, self._access, self.audit.write_refusal)
+        methods = DecodedMethods(methods)
         for offer in offers:
             offer(methods)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, methods)

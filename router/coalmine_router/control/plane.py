@@ -7,7 +7,7 @@ from typing import Any, Final, cast
 import grpc
 from prometheus_client import CollectorRegistry
 
-from coalmine.access.audit_log import Audit, Recorded
+from coalmine.access.audit_log import Audit, AuditedServicer
 from coalmine.clock import Clock
 from coalmine.control.v1.control_pb2_grpc import (
     add_RouteControlServicer_to_server,
@@ -104,10 +104,10 @@ class ControlPlane:
             state=self._state,
             queries=queries,
             watchers=self._watchers,
-            known=audit.known if audit is not None else unknown_caller,
+            known=audit.caller_of if audit is not None else unknown_caller,
             clock=self._clock,
         )
-        recorded: Any = service if audit is None else Recorded(service, audit)
+        recorded: Any = service if audit is None else AuditedServicer(service, audit)
         add_RouteControlServicer_to_server(recorded, cast("grpc.aio.Server", methods))
 
     def add_feed_to(self, methods: ReflectedMethods) -> None:

@@ -29,7 +29,7 @@ def begin_trace(caller: Caller, sampler: HeadSampler, rng: random.Random) -> Tra
     bits = rng.getrandbits(256).to_bytes(32, "big")
     parent = caller.parent
     trace_id = parent.trace_id if parent else bits[16:]
-    return Trace(trace_id, bits[:8], bits[8:16], parent, sampler.sampled(trace_id, parent))
+    return Trace(trace_id, bits[:8], bits[8:16], parent, sampler.is_sampled(trace_id, parent))
 
 
 class Exchange:

@@ -8,7 +8,7 @@ from typing import Final
 
 import grpc
 
-from coalmine.listener.uninterrupted import answer_to, is_given_up
+from coalmine.listener.call_cancellation import answer_to, is_given_up
 from coalmine_router.backends.address import Address
 from coalmine_router.metadata import Pair, answer_metadata, unsendable_key
 from coalmine_router.proxy.routing import BoundVariant

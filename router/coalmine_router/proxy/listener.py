@@ -12,10 +12,10 @@ from grpc_health.v1 import health_pb2_grpc
 from coalmine.access.authorization import (
     STANDARD,
     Authorization,
-    Guarded,
+    AuthorizedMethods,
     Roles,
-    needing,
-    unrecorded,
+    ignore_refusal,
+    roles_for,
 )
 from coalmine.access.listening import listen
 from coalmine.access.tls_files import TlsFiles
@@ -29,8 +29,8 @@ from coalmine.limits import (
     PING_LIMITS,
     metadata_limits,
 )
+from coalmine.listener.decoded_methods import DecodedMethods
 from coalmine.listener.health import Health
-from coalmine.listener.readable import Readable
 from coalmine.listener.reflection import reflect, reflection_limit
 from coalmine.process import lifecycle
 from coalmine.process.answer_gate import AnswerGate
@@ -40,10 +40,10 @@ from coalmine.telemetry import ORIGIN_KEY, ORIGIN_ROUTER
 ROLES: Final[Roles] = MappingProxyType(
     {
         **STANDARD,
-        **needing(None, SERVICE, "ServerLive"),
-        **needing(Role.VIEWER, SERVICE, "ServerReady", "ServerMetadata", "ModelReady"),
-        **needing(Role.VIEWER, SERVICE, "ModelMetadata", "ModelConfig", "ModelStatistics"),
-        **needing(Role.VIEWER, SERVICE, "RepositoryIndex"),
+        **roles_for(None, SERVICE, "ServerLive"),
+        **roles_for(Role.VIEWER, SERVICE, "ServerReady", "ServerMetadata", "ModelReady"),
+        **roles_for(Role.VIEWER, SERVICE, "ModelMetadata", "ModelConfig", "ModelStatistics"),
+        **roles_for(Role.VIEWER, SERVICE, "RepositoryIndex"),
     }
 )
 
@@ -118,8 +118,10 @@ class DataListener:
         server = grpc.aio.server(options=list(DATA_SERVER_OPTIONS))
         methods: Any = server
         if self._access is not None:
-            methods = Guarded(server, self._access, unrecorded, ((ORIGIN_KEY, ORIGIN_ROUTER),))
-        health_pb2_grpc.add_HealthServicer_to_server(self.health, Readable(methods))
+            methods = AuthorizedMethods(
+                server, self._access, ignore_refusal, ((ORIGIN_KEY, ORIGIN_ROUTER),)
+            )
+        health_pb2_grpc.add_HealthServicer_to_server(self.health, DecodedMethods(methods))
         reflect(methods, (SERVICE,), (inference_pb2,), self._reflections)
         # This handler comes last: a route by service may match any name.
         methods.add_generic_rpc_handlers((routes,))

@@ -10,7 +10,7 @@ import grpc
 from coalmine.errors import NotOffered
 from coalmine.inference import SERVICE
 from coalmine.inference import inference_pb2 as oip
-from coalmine.status import abort, let_go
+from coalmine.status import abort, drop_traceback
 from coalmine_router.proxy.endings import FROM_ROUTER, Context
 from coalmine_router.proxy.service import DataPlane
 from coalmine_router.proxy.streams import StreamService
@@ -77,7 +77,7 @@ def _ending_with_status(answer: Answer) -> Answer:
             return await answer(request, context)
         except grpc.aio.AbortError as aborted:
             del request
-            let_go(aborted)
+            drop_traceback(aborted)
             raise
         except Exception as error:  # noqa: BLE001 - the edge: everything becomes a status here
             await abort(context, error, (FROM_ROUTER,))
@@ -90,7 +90,7 @@ def _stream(streams: StreamService) -> Handler:
         try:
             await streams.serve(requests, context)
         except grpc.aio.AbortError as aborted:
-            let_go(aborted)
+            drop_traceback(aborted)
             raise
         except Exception as error:  # noqa: BLE001 - as above
             await abort(context, error, (FROM_ROUTER,))

@@ -9,7 +9,7 @@ import grpc
 from coalmine.errors import CoalmineError, InvalidRequest, NotFound, Unavailable
 from coalmine.inference import MODEL_STREAM_INFER as METHOD
 from coalmine.limits import bytes_while_sent
-from coalmine.listener.uninterrupted import end_call, is_given_up, uninterrupted
+from coalmine.listener.call_cancellation import cancel_call, is_given_up, shield_operation
 from coalmine_router import wire
 from coalmine_router.backends.address import Address
 from coalmine_router.metadata import answer_metadata
@@ -133,7 +133,7 @@ class _RoutedStream:
         try:
             return await self._pass_both_ways(call)
         finally:
-            end_call(call)
+            cancel_call(call)
 
     async def _pass_both_ways(self, call: RawStream) -> Outcome:
         outcome: Outcome | None = None
@@ -227,7 +227,7 @@ class _RoutedStream:
                 return refused
             if initial:
                 await self._context.send_initial_metadata(tuple(initial))
-            while isinstance(answer := await uninterrupted(call.read()), bytes):
+            while isinstance(answer := await shield_operation(call.read()), bytes):
                 await self._pass_back(answer)
         except asyncio.CancelledError:
             if is_given_up():
@@ -258,7 +258,7 @@ class _RoutedStream:
 
 async def _read(context: Context, over: "asyncio.Task[bool]") -> object:
     """Return the caller's next message, or gRPC's mark of the end; None once `over` is done."""
-    reading: asyncio.Future[object] = uninterrupted(context.read())
+    reading: asyncio.Future[object] = shield_operation(context.read())
     try:
         await asyncio.wait((reading, over), return_when=asyncio.FIRST_COMPLETED)
         return reading.result() if reading.done() else None

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from coalmine.inference import SERVICE
 from coalmine.inference import inference_pb2 as pb
-from coalmine.listener.malformed import reader_of
+from coalmine.listener.request_decoding import decoder_of
 from coalmine_server.wire.requests import read_infer
 
 _INFER: Final = pb.ModelInferRequest.DESCRIPTOR.full_name
@@ -40,7 +40,7 @@ def _handler(method: MethodDescriptor, behaviour: Any) -> "grpc.RpcMethodHandler
 def _reader(method: MethodDescriptor) -> Callable[[bytes], Any]:
     if method.input_type.full_name == _INFER:
         return read_infer
-    return reader_of(getattr(pb, method.input_type.name).FromString, f"{SERVICE}/{method.name}")
+    return decoder_of(getattr(pb, method.input_type.name).FromString, f"{SERVICE}/{method.name}")
 
 
 def _serialised(answer: Message | bytes) -> bytes:

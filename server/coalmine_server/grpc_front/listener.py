@@ -7,14 +7,14 @@ from typing import Any, Final
 import grpc
 from grpc_health.v1 import health_pb2_grpc
 
-from coalmine.access.audit_log import Recorded
-from coalmine.access.authorization import Authorization, Guarded
+from coalmine.access.audit_log import AuditedServicer
+from coalmine.access.authorization import Authorization, AuthorizedMethods
 from coalmine.access.listening import OPTIONS_REMEDY, listen
 from coalmine.clock import Clock
 from coalmine.inference import SERVICE, inference_pb2
 from coalmine.limits import FLOOD_LIMITS, PING_LIMITS, message_limits
+from coalmine.listener.decoded_methods import DecodedMethods
 from coalmine.listener.health import Health
-from coalmine.listener.readable import Readable
 from coalmine.listener.reflection import reflect, reflection_limit
 from coalmine.process import lifecycle
 from coalmine.process.answer_gate import AnswerGate
@@ -77,9 +77,11 @@ class ServerListener:
     def _server_of(self, servicer: Servicer) -> grpc.aio.Server:
         server = grpc.aio.server(options=options_of(self._config))
         access, audit = self._access, self._audit
-        methods = server if access is None else Guarded(server, access, audit.refused)
-        methods.add_generic_rpc_handlers((handlers(Recorded(servicer, audit)),))
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, Readable(methods))
+        methods = (
+            server if access is None else AuthorizedMethods(server, access, audit.write_refusal)
+        )
+        methods.add_generic_rpc_handlers((handlers(AuditedServicer(servicer, audit)),))
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, DecodedMethods(methods))
         reflect(methods, (SERVICE,), (inference_pb2,), self._reflections)
         return server
 

@@ -4,7 +4,7 @@ from types import MappingProxyType
 from typing import Final
 
 from coalmine.access.audit_log import Audit, Identify
-from coalmine.access.authorization import STANDARD, Roles, needing
+from coalmine.access.authorization import STANDARD, Roles, roles_for
 from coalmine.access.tokens import Role
 from coalmine.clock import Clock
 from coalmine.inference import SERVICE
@@ -16,12 +16,12 @@ CHANGING: Final = ("RepositoryModelLoad", "RepositoryModelUnload")
 ROLES: Final[Roles] = MappingProxyType(
     {
         **STANDARD,
-        **needing(None, SERVICE, "ServerLive"),
-        **needing(Role.VIEWER, SERVICE, "ServerReady", "ModelReady"),
-        **needing(Role.VIEWER, SERVICE, "ServerMetadata", "ModelMetadata", "ModelConfig"),
-        **needing(Role.VIEWER, SERVICE, "ModelStatistics", "RepositoryIndex"),
-        **needing(Role.CALLER, SERVICE, "ModelInfer", "ModelStreamInfer"),
-        **needing(Role.OPERATOR, SERVICE, *CHANGING),
+        **roles_for(None, SERVICE, "ServerLive"),
+        **roles_for(Role.VIEWER, SERVICE, "ServerReady", "ModelReady"),
+        **roles_for(Role.VIEWER, SERVICE, "ServerMetadata", "ModelMetadata", "ModelConfig"),
+        **roles_for(Role.VIEWER, SERVICE, "ModelStatistics", "RepositoryIndex"),
+        **roles_for(Role.CALLER, SERVICE, "ModelInfer", "ModelStreamInfer"),
+        **roles_for(Role.OPERATOR, SERVICE, *CHANGING),
     }
 )
 

@@ -15,7 +15,7 @@ from google.protobuf.message import DecodeError
 from coalmine.errors import InvalidRequest
 from coalmine.inference import MODEL_INFER
 from coalmine.inference import inference_pb2 as pb
-from coalmine.listener.malformed import malformed
+from coalmine.listener.request_decoding import malformed_request
 
 # Below this, protobuf's two copies cost less than the walk.
 WALKED_BYTES: Final = 64 * 1024
@@ -51,7 +51,7 @@ def read_infer(data: bytes) -> InferRequest | InvalidRequest:
             return InferRequest(pb.ModelInferRequest.FromString(rest), blobs, len(data))
         message = pb.ModelInferRequest.FromString(data)
     except DecodeError:
-        return malformed(MODEL_INFER)
+        return malformed_request(MODEL_INFER)
     return InferRequest(message, message.raw_input_contents, len(data))
 
 

@@ -13,16 +13,16 @@ from coalmine.command_line.failure import Failure, WrongUsage
 from coalmine.control.v1 import control_pb2
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Tensor, encode_inputs
-from coalmine_client.cli.kept import read_kept
+from coalmine_client.cli.atomic_file import write_private
+from coalmine_client.cli.mismatch_bodies import read_bodies
 from coalmine_client.cli.mismatches.export import Export, export_of, write
-from coalmine_client.cli.whole_file import write_private
 from tests.doubles.control import CANDIDATE, REFERENCE, a_mismatch, response_body
 
 NAMES = np.array([[b"a\x00", b""], [b"\xff", b"longer"]], object)
 
 
 def exported(mismatch: control_pb2.Mismatch) -> Export:
-    return export_of(mismatch, read_kept(mismatch))
+    return export_of(mismatch, read_bodies(mismatch))
 
 
 def request(*tensors: Tensor, **fields: Any) -> bytes:

@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_client.cli.kept import read_kept
+from coalmine_client.cli.mismatch_bodies import read_bodies
 from coalmine_client.cli.mismatches.mismatch_view import mismatch_view, mismatches_view
 from tests.doubles.control import a_mismatch, request_body, response_body
 
@@ -45,7 +45,7 @@ def test_a_router_that_kept_no_mismatches_says_so() -> None:
 
 
 def one(mismatch: pb.Mismatch) -> str:
-    return shown(mismatch_view(mismatch, read_kept(mismatch)))
+    return shown(mismatch_view(mismatch, read_bodies(mismatch)))
 
 
 def test_a_mismatch_shows_both_tensors_with_the_differing_element_marked() -> None:

@@ -9,10 +9,10 @@ from hypothesis import strategies as st
 
 from coalmine_client.cli.traces.traces_choice import (
     SPANS_MAX,
-    collected,
     is_any,
     is_mismatch,
     newest,
+    spans_by_trace,
 )
 from coalmine_client.otlp_spans import Span
 
@@ -91,7 +91,7 @@ def test_a_mismatch_is_one_of_a_candidate(attributes: dict[str, str], wanted: bo
 
 def test_spans_are_collected_by_trace_each_once_in_the_order_of_the_ids() -> None:
     spans = [span("a", 1, "1"), span("b", 2, "1"), span("a", 1, "1"), span("a", 3, "2")]
-    found = collected(spans, ["b", "a", "none"])
+    found = spans_by_trace(spans, ["b", "a", "none"])
     assert {key: [each.span_id for each in value] for key, value in found.items()} == {
         "b": ["1"],
         "a": ["1", "2"],
@@ -101,4 +101,4 @@ def test_spans_are_collected_by_trace_each_once_in_the_order_of_the_ids() -> Non
 
 def test_a_trace_without_end_is_cut() -> None:
     spans = (span("a", each, str(each)) for each in range(SPANS_MAX + 50))
-    assert len(collected(spans, ["a"])["a"]) == SPANS_MAX
+    assert len(spans_by_trace(spans, ["a"])["a"]) == SPANS_MAX

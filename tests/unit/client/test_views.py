@@ -10,7 +10,7 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.infer.bulk import CallTally
 from coalmine_client.cli.infer.infer_view import answer_view, tally_view
 from coalmine_client.cli.route_health import RouteHealth
-from coalmine_client.cli.routes.history import history_view, moved
+from coalmine_client.cli.routes.history import history_view, moves_text
 from coalmine_client.cli.routes.routes import routes_view
 from coalmine_client.cli.routes.weights import change_view
 from coalmine_client.cli.status.status_view import status_view
@@ -282,7 +282,7 @@ def test_history_tells_who_when_why_from_and_to() -> None:
 def test_a_change_of_nothing_says_nothing() -> None:
     same = pb.Split(weights_bp={"stable": 10_000})
 
-    assert moved(same, same) == "nothing"
+    assert moves_text(same, same) == "nothing"
     assert shown(history_view(pb.GetHistoryResponse())) == "no changes\n"
 
 

@@ -106,8 +106,8 @@ def test_the_variables_choose_whom_the_head_decision_follows(
     """`of_parents`: HIGH under a sampled, LOW under an unsampled parent; `of_roots`: LOW, HIGH."""
     sampler = sampler_from({"OTEL_TRACES_SAMPLER": name, "OTEL_TRACES_SAMPLER_ARG": argument})
 
-    assert (sampler.sampled(HIGH, SAMPLED), sampler.sampled(LOW, UNSAMPLED)) == of_parents
-    assert (sampler.sampled(LOW, None), sampler.sampled(HIGH, None)) == of_roots
+    assert (sampler.is_sampled(HIGH, SAMPLED), sampler.is_sampled(LOW, UNSAMPLED)) == of_parents
+    assert (sampler.is_sampled(LOW, None), sampler.is_sampled(HIGH, None)) == of_roots
 
 
 @pytest.mark.parametrize("name", ["jaeger_remote", "xparentbased_always_on", "parentbased_", "on"])
@@ -128,13 +128,13 @@ def test_a_trace_that_a_small_ratio_keeps_is_kept_by_a_larger_one(
 ) -> None:
     small, large = (HeadSampler(each, parent_based=False) for each in sorted((a, b)))
 
-    assert large.sampled(trace_id, None) or not small.sampled(trace_id, None)
+    assert large.is_sampled(trace_id, None) or not small.is_sampled(trace_id, None)
 
 
 @given(ids)
 def test_a_ratio_of_one_keeps_all_and_of_nothing_none(trace_id: Any) -> None:
-    assert HeadSampler(1.0, parent_based=False).sampled(trace_id, None)
-    assert not HeadSampler(0.0, parent_based=False).sampled(trace_id, None)
+    assert HeadSampler(1.0, parent_based=False).is_sampled(trace_id, None)
+    assert not HeadSampler(0.0, parent_based=False).is_sampled(trace_id, None)
 
 
 @pytest.mark.parametrize(

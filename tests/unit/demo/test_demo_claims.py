@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from coalmine_demo.account import JudgedShare, Phase, TrafficTally
-from coalmine_demo.claims import DemoOutcome, checks, refused, true_rate
+from coalmine_demo.claims import DemoOutcome, checks, failed_candidates, true_rate
 from tests.doubles.digits import exchange, failed, heldout
 
 MODELS = heldout(stable=(0, 1, 2, 9), canary=(0, 1, 2, 3), int8=(0, 1, 2, 9), broken=(7, 7, 7, 7))
@@ -159,7 +159,7 @@ def test_a_change_of_shadows_begins_no_new_stage() -> None:
 def test_a_candidate_is_refused_where_it_failed_against_stable(
     judged: list[JudgedShare], expected: set[str]
 ) -> None:
-    assert refused(judged) == expected
+    assert failed_candidates(judged) == expected
 
 
 def test_a_candidate_that_local_torch_finds_beyond_the_limit_may_fail() -> None:

@@ -16,11 +16,11 @@ from coalmine_demo.demo_failure import StepFailed, leaves
 from coalmine_demo.demo_traces import Traces
 from coalmine_demo.evidence import (
     is_settled,
-    judged,
+    judged_shares,
     output_rows,
     phase,
     tallies,
-    uncompared,
+    uncompared_copies,
 )
 from coalmine_demo.place import Place
 from coalmine_demo.story import Ending, Learnt
@@ -172,11 +172,11 @@ def test_the_rows_of_outputs_are_those_that_were_compared_in_all_trials() -> Non
 
 
 def test_a_verdict_is_told_with_the_requests_that_it_rests_on() -> None:
-    assert judged(STATUS) == [JudgedShare("int8", "stable", "fail", "too many", 7)]
+    assert judged_shares(STATUS) == [JudgedShare("int8", "stable", "fail", "too many", 7)]
 
 
 def test_copies_that_were_dropped_failed_or_skipped_are_not_compared() -> None:
-    assert uncompared(STATUS, TRIALS) == 4 + 2 * 3
+    assert uncompared_copies(STATUS, TRIALS) == 4 + 2 * 3
 
 
 @pytest.mark.parametrize(("expected", "settled"), [(9, True), (16, True), (17, False)])

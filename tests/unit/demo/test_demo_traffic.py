@@ -111,7 +111,7 @@ async def test_no_more_than_the_limit_waits_for_an_answer() -> None:
 async def test_the_ledger_waits_for_answers_of_one_revision() -> None:
     ledger = Ledger()
     async with asyncio.TaskGroup() as group:
-        reached = group.create_task(ledger.reached(2, 2))
+        reached = group.create_task(ledger.wait_for(2, 2))
         for revision in (1, 2, 1):
             ledger.record(exchange("stable", revision=revision))
             await asyncio.sleep(0)
@@ -125,7 +125,7 @@ async def test_the_ledger_gives_up_in_one_line_that_says_what_came() -> None:
     ledger = Ledger(patience_s=0.01)
     ledger.record(exchange("stable", revision=1))
     with pytest.raises(StepFailed, match=r"revision 2 did not answer 5 requests .* 1: 1"):
-        await ledger.reached(2, 5)
+        await ledger.wait_for(2, 5)
 
 
 def test_the_ledger_is_bounded() -> None:

@@ -8,10 +8,10 @@ from rich.text import Text
 
 from coalmine.shown_value import printable
 from coalmine.tensors import Tensor, datatype_of
-from coalmine_client.cli.console import BAD, FAINT, STRONG, add, counted, line, stacked, table
+from coalmine_client.cli.console import BAD, FAINT, STRONG, add_row, counts_text, group, line, table
 from coalmine_client.cli.infer.bulk import CallTally
 from coalmine_client.cli.json_values import number_json
-from coalmine_client.cli.kept import tensor_json, text_of
+from coalmine_client.cli.mismatch_bodies import tensor_json, text_of
 from coalmine_client.cli.percents import rate
 from coalmine_client.client import Answer, Array
 
@@ -30,7 +30,7 @@ def answer_view(answer: Answer, ms: float) -> RenderableType:
             line((name, STRONG), (f"   {datatype_of(array.dtype)} {list(array.shape)}", FAINT)),
             Text(_elements(array)),
         ]
-    return stacked(parts)
+    return group(parts)
 
 
 def _elements(array: Array) -> str:
@@ -61,10 +61,10 @@ def tally_view(tally: CallTally, concurrency: int) -> RenderableType:
     calls_s = tally.calls / tally.took_s if tally.took_s else 0.0
     rows = table("variant", "version", ">calls", ">share")
     for (variant, version), count in sorted(tally.answered.items()):
-        add(rows, variant or "-", version or "-", f"{count:,}", rate(count, tally.calls))
+        add_row(rows, variant or "-", version or "-", f"{count:,}", rate(count, tally.calls))
     for variant, count in sorted(tally.failed.items()):
-        add(rows, variant or "-", ("failed", BAD), f"{count:,}", rate(count, tally.calls))
-    return stacked(
+        add_row(rows, variant or "-", ("failed", BAD), f"{count:,}", rate(count, tally.calls))
+    return group(
         [
             line(
                 (f"{tally.calls:,} calls", STRONG),
@@ -72,7 +72,9 @@ def tally_view(tally: CallTally, concurrency: int) -> RenderableType:
             ),
             rows,
             line(("latency  ", FAINT), _latency(tally)),
-            line(("status   ", FAINT), (counted(tally.by_status), BAD if tally.failures else "")),
+            line(
+                ("status   ", FAINT), (counts_text(tally.by_status), BAD if tally.failures else "")
+            ),
         ]
     )
 

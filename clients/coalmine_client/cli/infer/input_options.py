@@ -89,10 +89,10 @@ def from_json(name: str, text: str, datatype: str) -> Array:
         wide = np.array(value)
     except ValueError:
         raise WrongUsage(f"input '{name}': its lists are not of equal length") from None
-    return _converted(name, wide, datatype, dtype)
+    return _as_datatype(name, wide, datatype, dtype)
 
 
-def _converted(name: str, wide: Array, datatype: str, dtype: np.dtype[Any]) -> Array:
+def _as_datatype(name: str, wide: Array, datatype: str, dtype: np.dtype[Any]) -> Array:
     if wide.size and wide.dtype.kind not in _kinds(datatype, dtype):
         raise WrongUsage(f"input '{name}' expects {datatype}, got {_in_words(wide)}")
     if dtype.kind in "iu" and wide.size:

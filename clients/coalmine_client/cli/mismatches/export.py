@@ -24,10 +24,10 @@ from coalmine.errors import InvalidTensor
 from coalmine.inference import inference_pb2 as pb
 from coalmine.shown_value import one_line
 from coalmine.tensors import BYTES, Array, Tensor
+from coalmine_client.cli.atomic_file import write_private
 from coalmine_client.cli.json_values import Json
-from coalmine_client.cli.kept import Kept, why_no_request, why_not_kept
+from coalmine_client.cli.mismatch_bodies import MismatchBodies, why_no_request, why_not_kept
 from coalmine_client.cli.request_json import request_json
-from coalmine_client.cli.whole_file import write_private
 
 _PLAIN_ID: Final = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*")
 # Of other names, what a path or a terminal would obey is spelt out.
@@ -48,7 +48,7 @@ class Export:
 # ---------------------------------------------------------------- what is written, pure
 
 
-def export_of(mismatch: control_pb2.Mismatch, kept: Kept) -> Export:
+def export_of(mismatch: control_pb2.Mismatch, kept: MismatchBodies) -> Export:
     """Return the files of a mismatch. Raises Failure where nothing of it was kept."""
     if reason := why_not_kept(mismatch):
         raise Failure(f"'{mismatch.id}' has no values to export: {reason}")
@@ -83,7 +83,7 @@ def _replay(request: pb.ModelInferRequest, mismatch: control_pb2.Mismatch) -> st
     return shlex.join([*words, "--request"])
 
 
-def _missing(mismatch: control_pb2.Mismatch, kept: Kept, problem: str) -> Iterator[str]:
+def _missing(mismatch: control_pb2.Mismatch, kept: MismatchBodies, problem: str) -> Iterator[str]:
     if problem:
         yield f"the request is not written: {problem}"
     elif mismatch.inputs_dropped:
@@ -93,7 +93,7 @@ def _missing(mismatch: control_pb2.Mismatch, kept: Kept, problem: str) -> Iterat
             yield f"the {side} can't be read: {one_line(body.unreadable)}"
 
 
-def _arrays(kept: Kept) -> Iterator[tuple[str, Array]]:
+def _arrays(kept: MismatchBodies) -> Iterator[tuple[str, Array]]:
     sides = {"inputs": kept.request, "reference": kept.reference, "candidate": kept.candidate}
     for side, body in sides.items():
         for tensor in body.tensors.values():

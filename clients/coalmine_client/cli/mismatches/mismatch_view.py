@@ -8,11 +8,11 @@ from rich.console import RenderableType
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.tensors import Tensor
-from coalmine_client.cli.console import BAD, FAINT, STRONG, add, line, moment, stacked, table
-from coalmine_client.cli.kept import (
+from coalmine_client.cli.console import BAD, FAINT, STRONG, add_row, group, line, moment, table
+from coalmine_client.cli.mismatch_bodies import (
     Array,
     Body,
-    Kept,
+    MismatchBodies,
     distances,
     element_text,
     why_no_request,
@@ -29,7 +29,7 @@ def mismatches_view(found: pb.ListMismatchesResponse) -> RenderableType:
         return line("no mismatches kept")
     rows = table("=id", "=when", "candidate", "against", "by", "differs", ">rows", "=trace id")
     for each in found.mismatches:
-        add(
+        add_row(
             rows,
             (each.id, STRONG),
             moment(each.at_ns),
@@ -55,15 +55,15 @@ def _share(part: int, whole: int) -> str:
     return f"{part:,} of {whole:,}" if whole else ""
 
 
-def mismatch_view(of: pb.Mismatch, kept: Kept) -> RenderableType:
+def mismatch_view(of: pb.Mismatch, kept: MismatchBodies) -> RenderableType:
     """Return the head, the request's values, and those of each differing output side by side."""
-    parts: list[RenderableType] = [_head(of, kept), *_asked(kept.request)]
+    parts: list[RenderableType] = [_head(of, kept), *_input_lines(kept.request)]
     for difference in of.differences:
         parts += [line(), _difference(of, difference), *_sides(of, difference, kept)]
-    return stacked(parts)
+    return group(parts)
 
 
-def _head(of: pb.Mismatch, kept: Kept) -> RenderableType:
+def _head(of: pb.Mismatch, kept: MismatchBodies) -> RenderableType:
     facts = {
         "id": of.id,
         "when": moment(of.at_ns),
@@ -78,7 +78,7 @@ def _head(of: pb.Mismatch, kept: Kept) -> RenderableType:
         "request": _inputs(of, kept.request),
         "not kept": "; ".join(_not_kept(of)),
     }
-    return stacked(
+    return group(
         [
             line((f"{of.route}: {of.candidate} against {of.reference}", STRONG)),
             *(line((f"{name:<9}", FAINT), fact) for name, fact in facts.items() if fact),
@@ -101,11 +101,11 @@ def _inputs(of: pb.Mismatch, request: Body) -> str:
     shapes = [each for each in of.shapes if each.side == "request"]
     if shapes:
         return ", ".join(_shape(each) for each in shapes)
-    described = ", ".join(_described(each) for each in request.tensors.values())
+    described = ", ".join(_tensor_type(each) for each in request.tensors.values())
     return described or _why_missing(of, request)
 
 
-def _asked(request: Body) -> Iterator[RenderableType]:
+def _input_lines(request: Body) -> Iterator[RenderableType]:
     """Yield the values of each input."""
     if request.tensors:
         yield line()
@@ -126,7 +126,7 @@ def _difference(of: pb.Mismatch, difference: pb.Difference) -> RenderableType:
     """Return what differs, how much, and the worst of it."""
     title = (difference.output or "answer", STRONG)
     facts = " · ".join(_facts(difference))
-    return stacked([line(title, "   ", (facts, BAD)), line("  ", _worst(of, difference))])
+    return group([line(title, "   ", (facts, BAD)), line("  ", _worst(of, difference))])
 
 
 def _facts(of: pb.Difference) -> Iterator[str]:
@@ -152,7 +152,9 @@ def _worst(of: pb.Mismatch, difference: pb.Difference) -> str:
 # ---------------------------------------------------------------- tensors
 
 
-def _sides(of: pb.Mismatch, difference: pb.Difference, kept: Kept) -> Iterator[RenderableType]:
+def _sides(
+    of: pb.Mismatch, difference: pb.Difference, kept: MismatchBodies
+) -> Iterator[RenderableType]:
     """Yield the two tensors side by side, or where that can't be, what each of them is."""
     reference = kept.reference.tensors.get(difference.output)
     candidate = kept.candidate.tensors.get(difference.output)
@@ -193,7 +195,7 @@ def _side_by_side(
             element_text(candidate, at),
             _distance(apart[at]),
         )
-        add(rows, *((text, style) for text in texts))
+        add_row(rows, *((text, style) for text in texts))
     yield rows
     if shown is not None:
         yield line((f"  the {len(shown)} furthest apart of {apart.size:,} elements", FAINT))
@@ -218,13 +220,13 @@ def _distance(apart: float) -> str:
     return f"{apart:.3g}" if np.isfinite(apart) else "≠"
 
 
-def _described(tensor: Tensor) -> str:
+def _tensor_type(tensor: Tensor) -> str:
     return f"{tensor.name} {tensor.datatype} {list(tensor.array.shape)}"
 
 
 def _beginning(tensor: Tensor) -> str:
     """Return what the tensor is, with its first elements."""
-    return f"{_described(tensor)}: {_first_values(tensor, 8)}"
+    return f"{_tensor_type(tensor)}: {_first_values(tensor, 8)}"
 
 
 def _first_values(tensor: Tensor, most: int) -> str:

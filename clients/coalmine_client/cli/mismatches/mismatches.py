@@ -10,8 +10,8 @@ from coalmine.command_line.number_options import whole_option
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.console import AsJson, line, show, show_json
 from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
-from coalmine_client.cli.kept import read_kept
 from coalmine_client.cli.message_json import message_json
+from coalmine_client.cli.mismatch_bodies import read_bodies
 from coalmine_client.cli.mismatches.export import Export, Written, export_of, write
 from coalmine_client.cli.mismatches.mismatch_view import mismatch_view, mismatches_view
 
@@ -58,9 +58,9 @@ def mismatches(
     if (force or to != _HERE) and not export_id:
         raise WrongUsage("--to and --force go with --export")
     if export_id:
-        _export_one(_got(route, export_id, control), export_id, to, force=force, json=json)
+        _export_one(_get_mismatch(route, export_id, control), export_id, to, force=force, json=json)
     elif show_id:
-        _show_one(_got(route, show_id, control), json=json)
+        _show_one(_get_mismatch(route, show_id, control), json=json)
     else:
         wanted = pb.ListMismatchesRequest(
             route=route, output=output, candidate=candidate, kind=kind, worst=worst, limit=limit
@@ -69,26 +69,26 @@ def mismatches(
 
 
 def _list(wanted: pb.ListMismatchesRequest, control: ControlClient, *, json: bool) -> None:
-    async def listed(router: "RouteControlAsyncStub") -> pb.ListMismatchesResponse:
+    async def list_mismatches(router: "RouteControlAsyncStub") -> pb.ListMismatchesResponse:
         return await router.ListMismatches(wanted, timeout=TIMEOUT_S)
 
-    found = control.ask(listed)
+    found = control.ask(list_mismatches)
     if json:
         show_json(message_json(found))
     else:
         show(mismatches_view(found))
 
 
-def _got(route: str, record_id: str, control: ControlClient) -> pb.Mismatch:
-    async def got(router: "RouteControlAsyncStub") -> pb.Mismatch:
+def _get_mismatch(route: str, record_id: str, control: ControlClient) -> pb.Mismatch:
+    async def get(router: "RouteControlAsyncStub") -> pb.Mismatch:
         wanted = pb.GetMismatchRequest(route=route, id=record_id)
         return await router.GetMismatch(wanted, timeout=TIMEOUT_S)
 
-    return control.ask(got)
+    return control.ask(get)
 
 
 def _show_one(found: pb.Mismatch, *, json: bool) -> None:
-    kept = read_kept(found)
+    kept = read_bodies(found)
     if json:
         show_json({**message_json(found), **kept.as_json()})
     else:
@@ -98,7 +98,7 @@ def _show_one(found: pb.Mismatch, *, json: bool) -> None:
 def _export_one(
     found: pb.Mismatch, record_id: str, folder: Path, *, force: bool, json: bool
 ) -> None:
-    export = export_of(found, read_kept(found))
+    export = export_of(found, read_bodies(found))
     written = write(export, record_id, folder, force=force)
     if json:
         show_json({"id": found.id, **written.as_json(), "missing": list(export.missing)})

@@ -8,7 +8,7 @@ from rich.console import RenderableType
 from coalmine.command_line.number_options import whole_option
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.shares import percent
-from coalmine_client.cli.console import AsJson, add, line, moment, show, show_json, table
+from coalmine_client.cli.console import AsJson, add_row, line, moment, show, show_json, table
 from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
 from coalmine_client.cli.message_json import message_json
 
@@ -29,12 +29,12 @@ def history(
     Example: coalmine history digits --limit 10
     """
 
-    async def listed(router: "RouteControlAsyncStub") -> pb.GetHistoryResponse:
+    async def get_history(router: "RouteControlAsyncStub") -> pb.GetHistoryResponse:
         return await router.GetHistory(
             pb.GetHistoryRequest(route=route, limit=limit), timeout=TIMEOUT_S
         )
 
-    found = control.ask(listed)
+    found = control.ask(get_history)
     if json:
         show_json(message_json(found))
     else:
@@ -47,19 +47,19 @@ def history_view(found: pb.GetHistoryResponse) -> RenderableType:
         return line("no changes")
     rows = table(">revision", "=when", "who", "what", "from → to", "why")
     for change in found.changes:
-        add(
+        add_row(
             rows,
             str(change.revision),
             moment(change.at_ns),
             change.actor or "-",
             change.action,
-            moved(change.before, change.after),
+            moves_text(change.before, change.after),
             change.reason or "-",
         )
     return rows
 
 
-def moved(before: pb.Split, after: pb.Split) -> str:
+def moves_text(before: pb.Split, after: pb.Split) -> str:
     """Return the shares that changed: `canary 0% → 10%, stable 100% → 90%`."""
     moves = [
         *_moves(dict(before.weights_bp), dict(after.weights_bp), ""),

@@ -9,7 +9,7 @@ from rich.console import RenderableType
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.shares import percent
-from coalmine_client.cli.console import AsJson, add, line, show, show_json, stacked, table
+from coalmine_client.cli.console import AsJson, add_row, group, line, show, show_json, table
 from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
 from coalmine_client.cli.health_view import health_word
 from coalmine_client.cli.json_values import Json
@@ -35,11 +35,11 @@ def routes(*, json: AsJson = False, control: ControlClient) -> None:
     Example: coalmine routes --control 127.0.0.1:9002
     """
 
-    async def listed(router: "RouteControlAsyncStub") -> tuple[pb.ListRoutesResponse, Healths]:
+    async def list_routes(router: "RouteControlAsyncStub") -> tuple[pb.ListRoutesResponse, Healths]:
         found = await router.ListRoutes(pb.ListRoutesRequest(), timeout=TIMEOUT_S)
         return found, await _healths(router, [each.name for each in found.routes])
 
-    found, healths = control.ask(listed)
+    found, healths = control.ask(list_routes)
     if json:
         show_json(_routes_json(found, healths))
     else:
@@ -83,7 +83,7 @@ def routes_view(found: pb.ListRoutesResponse, healths: Healths) -> RenderableTyp
         split = ", ".join(f"{each.name} {percent(each.weight_bp)}" for each in route.variants)
         shadows = ", ".join(f"{each.variant} {percent(each.share_bp)}" for each in route.shadows)
         health = health_word(healths.get(route.name))
-        add(rows, route.name, health, match(route), split, shadows or "-", sticky(route) or "-")
+        add_row(rows, route.name, health, match(route), split, shadows or "-", sticky(route) or "-")
     if not found.routes:
         return line("no routes, revision ", str(found.revision))
-    return stacked([rows, line(f"revision {found.revision}")])
+    return group([rows, line(f"revision {found.revision}")])

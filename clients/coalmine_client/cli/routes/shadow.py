@@ -44,13 +44,13 @@ def shadow(
         actor=actor(),
     )
 
-    async def changed(
+    async def set_shadow(
         router: "RouteControlAsyncStub",
     ) -> tuple[pb.RouteStatus, pb.ChangeResponse]:
         before = await router.GetRoute(pb.GetRouteRequest(route=route), timeout=TIMEOUT_S)
         return before, await router.SetShadow(change, timeout=TIMEOUT_S)
 
-    before, after = control.ask(changed)
+    before, after = control.ask(set_shadow)
     old, new = shadows_of(before.route), {variant: 0, **shadows_of(after.route)}
     show(change_view(before, after, "shadow", old, new))
 

@@ -7,7 +7,7 @@ from rich.console import RenderableType
 
 from coalmine.command_line.number_options import whole_option
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_client.cli.console import BAD, AsJson, add, line, moment, show, show_json, table
+from coalmine_client.cli.console import BAD, AsJson, add_row, line, moment, show, show_json, table
 from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
 from coalmine_client.cli.message_json import message_json
 from coalmine_client.cli.percents import share
@@ -34,10 +34,10 @@ def trials(
     """
     wanted = pb.ListTrialsRequest(route=route, candidate=candidate, limit=limit)
 
-    async def listed(router: "RouteControlAsyncStub") -> pb.ListTrialsResponse:
+    async def list_trials(router: "RouteControlAsyncStub") -> pb.ListTrialsResponse:
         return await router.ListTrials(wanted, timeout=TIMEOUT_S)
 
-    found = control.ask(listed)
+    found = control.ask(list_trials)
     if json:
         show_json(message_json(found))
     else:
@@ -62,7 +62,7 @@ def trials_view(found: pb.ListTrialsResponse) -> RenderableType:
         "verdict",
     )
     for of in found.trials:
-        add(
+        add_row(
             rows,
             str(of.trial.number),
             f"{of.candidate} against {of.reference}",

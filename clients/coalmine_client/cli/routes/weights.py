@@ -8,7 +8,7 @@ from rich.console import RenderableType
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.shares import percent
-from coalmine_client.cli.console import DOUBTFUL, GOOD, STRONG, add, line, show, stacked, table
+from coalmine_client.cli.console import DOUBTFUL, GOOD, STRONG, add_row, group, line, show, table
 from coalmine_client.cli.control import (
     TIMEOUT_S,
     ControlClient,
@@ -46,11 +46,11 @@ def weights(
         actor=actor(),
     )
 
-    async def changed(router: "RouteControlAsyncStub") -> _Change:
+    async def set_weights(router: "RouteControlAsyncStub") -> _Change:
         before = await router.GetRoute(pb.GetRouteRequest(route=route), timeout=TIMEOUT_S)
         return before, await router.SetWeights(change, timeout=TIMEOUT_S)
 
-    before, after = control.ask(changed)
+    before, after = control.ask(set_weights)
     show(change_view(before, after, "variant", weights_of(before.route), weights_of(after.route)))
 
 
@@ -70,8 +70,8 @@ def change_view(
     rows = table(what, f">revision {before.revision}", ">", f">revision {after.revision}")
     for name in {**old, **new}:
         then, now = percent(old.get(name, 0)), percent(new.get(name, 0))
-        add(rows, name, then, "→", (now, STRONG if then != now else ""))
-    return stacked(
+        add_row(rows, name, then, "→", (now, STRONG if then != now else ""))
+    return group(
         [rows, line(f"{after.route.name} is at revision {after.revision}, ", served_by(after))]
     )
 

@@ -11,8 +11,8 @@ from coalmine_client.cli.console import (
     BAD,
     DOUBTFUL,
     STRONG,
-    add,
-    counted,
+    add_row,
+    counts_text,
     line,
     nonzero,
     table,
@@ -60,7 +60,7 @@ def copies(status: pb.RouteStatus) -> Iterator[RenderableType]:
 
 def _add_lane(rows: Table, lane: _Lane, share_bp: int, of: pb.ShadowCounts) -> None:
     failed, dropped = of.failed + of.timed_out, sum(of.dropped.values())
-    add(
+    add_row(
         rows,
         (lane[1], STRONG),
         lane[0],
@@ -80,7 +80,7 @@ def _troubles(of: pb.ShadowCounts) -> Iterator[tuple[str, str]]:
     if words := _CIRCUITS.get(of.circuit):
         yield words, BAD
     if dropped := nonzero(of.dropped):
-        yield f"dropped {counted(dropped)}", DOUBTFUL
+        yield f"dropped {counts_text(dropped)}", DOUBTFUL
     if of.timed_out:
         yield f"{of.timed_out:,} of those that failed timed out", DOUBTFUL
     if of.uncompared:

@@ -9,7 +9,7 @@ from coalmine_client.cli.console import (
     BAD,
     DOUBTFUL,
     FAINT,
-    counted,
+    counts_text,
     indented_line,
     line,
     moment,
@@ -24,10 +24,10 @@ _ALONE_NS = 1_000_000_000
 def processes(status: pb.RouteStatus) -> Iterator[RenderableType]:
     """Yield the line of the proxies, one for each that is behind or out of reach, and reports."""
     yield proxies_line(status)
-    yield from _strays(status)
-    yield from _alone(status)
-    yield from _troubled(status)
-    yield from _unreached(status)
+    yield from _revision_lines(status)
+    yield from _saved_table_lines(status)
+    yield from _trouble_lines(status)
+    yield from _reach_lines(status)
     yield reports_line(status.reports)
 
 
@@ -39,7 +39,7 @@ def proxies_line(status: pb.RouteStatus) -> RenderableType:
     return line(("proxies   ", FAINT), (words, "" if everywhere else DOUBTFUL))
 
 
-def _strays(status: pb.RouteStatus) -> Iterator[RenderableType]:
+def _revision_lines(status: pb.RouteStatus) -> Iterator[RenderableType]:
     """Yield a line for each proxy that serves another revision, or refused one."""
     for of in status.proxies:
         if of.revision != status.revision or of.refused:
@@ -51,7 +51,7 @@ def _strays(status: pb.RouteStatus) -> Iterator[RenderableType]:
             )
 
 
-def _alone(status: pb.RouteStatus) -> Iterator[RenderableType]:
+def _saved_table_lines(status: pb.RouteStatus) -> Iterator[RenderableType]:
     """Yield a line for each proxy that was started while the control process was away."""
     for of in status.proxies:
         if of.saved_ns >= _ALONE_NS:
@@ -61,13 +61,13 @@ def _alone(status: pb.RouteStatus) -> Iterator[RenderableType]:
             )
 
 
-def _troubled(status: pb.RouteStatus) -> Iterator[RenderableType]:
+def _trouble_lines(status: pb.RouteStatus) -> Iterator[RenderableType]:
     for of in status.proxies:
         if of.trouble:
             yield indented_line(len(_INDENT), (f"{_INDENT}{of.proxy_id}: {of.trouble}", DOUBTFUL))
 
 
-def _unreached(status: pb.RouteStatus) -> Iterator[RenderableType]:
+def _reach_lines(status: pb.RouteStatus) -> Iterator[RenderableType]:
     """Yield a line for each variant of which a proxy can't call every address."""
     for of in status.proxies:
         for reach in of.reach:
@@ -83,7 +83,7 @@ def _unreached(status: pb.RouteStatus) -> Iterator[RenderableType]:
 def reports_line(of: pb.ReportCounts) -> RenderableType:
     """Return what became of the proxies' reports."""
     dropped = sum(of.dropped.values())
-    reasons = f" ({counted(nonzero(of.dropped))})" if dropped else ""
+    reasons = f" ({counts_text(nonzero(of.dropped))})" if dropped else ""
     return indented_line(
         len(_INDENT),
         ("reports   ", FAINT),

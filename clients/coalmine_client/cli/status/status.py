@@ -70,13 +70,13 @@ def status(
             raise NoVerdict(_no_verdict_line(found, ruled, timeout_s))
         _judge(found, ruled)
     else:
-        found = control.ask(lambda router: _got(router, route))
+        found = control.ask(lambda router: _get_status(router, route))
         ruled = ruling(found, candidate)
         _show(found, None if json else view)
         _judge(found, ruled)
 
 
-async def _got(router: "RouteControlAsyncStub", route: str) -> pb.RouteStatus:
+async def _get_status(router: "RouteControlAsyncStub", route: str) -> pb.RouteStatus:
     return await router.GetRoute(pb.GetRouteRequest(route=route), timeout=TIMEOUT_S)
 
 
@@ -130,8 +130,8 @@ def _watch(route: str, control: ControlClient, view: View | None) -> None:
 
 
 def _follow(route: str, control: ControlClient, each: Callable[[pb.RouteStatus], None]) -> None:
-    async def followed(router: "RouteControlAsyncStub") -> None:
+    async def follow(router: "RouteControlAsyncStub") -> None:
         async for found in router.WatchRoute(pb.WatchRouteRequest(route=route)):
             each(found)
 
-    control.ask(followed)
+    control.ask(follow)

@@ -16,11 +16,11 @@ from coalmine_client.cli.console import (
     DOUBTFUL,
     FAINT,
     STRONG,
-    add,
+    add_row,
+    group,
     indented_line,
     line,
     moment,
-    stacked,
     table,
 )
 from coalmine_client.cli.health_view import health_lines
@@ -46,7 +46,7 @@ def status_brief(status: pb.RouteStatus) -> RenderableType:
     parts: list[RenderableType] = [*health_lines(health_of(status), _REASONS_MAX), head(status)]
     for block in (_candidates(status), _variants(status), _sums(status)):
         parts += [line(), *block] if block else []
-    return stacked(parts)
+    return group(parts)
 
 
 # ---------------------------------------------------------------- verdicts
@@ -61,7 +61,7 @@ def _candidates(status: pb.RouteStatus) -> list[RenderableType]:
     if own:
         rows = table("verdict", "against stable", ">match", ">mismatch", ">error", "needed")
         for found in own[:_ROWS_MAX]:
-            add(
+            add_row(
                 rows,
                 word(found.verdict.verdict),
                 (found.candidate, STRONG),
@@ -97,7 +97,7 @@ def _reason(found: pb.ComparisonCounts) -> Iterator[RenderableType]:
 
 def _variants(status: pb.RouteStatus) -> list[RenderableType]:
     counts = {each.name: each for each in status.variants}
-    used = _used(status, counts)
+    used = _shown_variants(status, counts)
     shown = used if len(used) <= _ROWS_MAX else sorted(used, key=_by_weight)[:_ROWS_MAX]
     rows = table(
         "variant", "served by", ">weight", ">got", ">requests", ">errors", ">p50 ms", ">p99 ms"
@@ -106,7 +106,7 @@ def _variants(status: pb.RouteStatus) -> list[RenderableType]:
     for variant in shown:
         of = counts.get(variant.name, pb.VariantStatus(name=variant.name))
         failed = status_errors(of)
-        add(
+        add_row(
             rows,
             (variant.name, STRONG),
             served_by(variant),
@@ -121,7 +121,9 @@ def _variants(status: pb.RouteStatus) -> list[RenderableType]:
     return [rows, *failure_lines(status, names), *_others(status.route.variants, names, counts)]
 
 
-def _used(status: pb.RouteStatus, counts: dict[str, pb.VariantStatus]) -> list[pb.Variant]:
+def _shown_variants(
+    status: pb.RouteStatus, counts: dict[str, pb.VariantStatus]
+) -> list[pb.Variant]:
     """Return the variants that get requests, or copies, or got some: stable, then the others."""
     copied = {name for (_, name), share_bp in copy_shares(status.route).items() if share_bp}
     used = [

@@ -13,13 +13,13 @@ from coalmine_client.cli.console import (
     GOOD,
     STRONG,
     Cell,
-    add,
-    counted,
+    add_row,
+    counts_text,
+    group,
     indented_line,
     line,
     moment,
     nonzero,
-    stacked,
     table,
 )
 from coalmine_client.cli.health_view import health_lines
@@ -44,7 +44,7 @@ def status_view(status: pb.RouteStatus) -> RenderableType:
     if status.comparisons:
         parts += [line(), _comparisons(status)]
     parts += [line(), *processes(status)]
-    return stacked(parts)
+    return group(parts)
 
 
 def head(status: pb.RouteStatus) -> RenderableType:
@@ -74,7 +74,7 @@ def _variants(status: pb.RouteStatus) -> RenderableType:
     split_requests = sum(each.split_requests for each in status.variants)
     for variant in status.route.variants:
         of = counts.get(variant.name, pb.VariantStatus(name=variant.name))
-        add(
+        add_row(
             rows,
             (variant.name, STRONG),
             served_by(variant),
@@ -132,13 +132,13 @@ def failure_lines(status: pb.RouteStatus, names: Container[str]) -> Iterator[Ren
         if of.name not in names:
             continue
         if errors := _errors_by_status(of):
-            yield indented_line(2, (f"{of.name} answered {counted(errors)}", BAD))
+            yield indented_line(2, (f"{of.name} answered {counts_text(errors)}", BAD))
         if fallbacks := nonzero(of.fallbacks):
             fell = f"{of.name}: {sum(fallbacks.values()):,} fell back"
-            yield indented_line(2, (f"{fell} ({counted(fallbacks)})", DOUBTFUL))
+            yield indented_line(2, (f"{fell} ({counts_text(fallbacks)})", DOUBTFUL))
     if refused := nonzero(status.turned_away):
         total = sum(refused.values())
-        yield line((f"{total:,} turned away by the router ({counted(refused)})", DOUBTFUL))
+        yield line((f"{total:,} turned away by the router ({counts_text(refused)})", DOUBTFUL))
 
 
 # ---------------------------------------------------------------- comparisons
@@ -156,7 +156,7 @@ def _comparisons(status: pb.RouteStatus) -> RenderableType:
         ">max |diff|",
     )
     for pair in status.comparisons:
-        add(
+        add_row(
             rows,
             (f"{pair.candidate} against {pair.reference}", STRONG),
             "",
@@ -170,7 +170,7 @@ def _comparisons(status: pb.RouteStatus) -> RenderableType:
         for of in pair.outputs:
             share = rate(of.mismatch, of.match + of.mismatch)
             count = (f"{of.mismatch:,}", BAD if of.mismatch else "")
-            add(
+            add_row(
                 rows, "", of.output, f"{of.match:,}", count, "", "", share, f"{of.max_abs_diff:.3g}"
             )
     return rows

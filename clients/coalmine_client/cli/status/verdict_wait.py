@@ -14,7 +14,7 @@ from rich.live import Live
 from coalmine.command_line.failure import Failure, WrongUsage
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.shown_value import one_line
-from coalmine_client.cli.console import DOUBTFUL, Cell, line, stacked
+from coalmine_client.cli.console import DOUBTFUL, Cell, group, line
 from coalmine_client.cli.control import ControlClient
 from coalmine_client.cli.policy import STABLE
 from coalmine_client.cli.route_health import health_of, is_new
@@ -101,11 +101,12 @@ def wait_for_verdict(
     """
     with _progress(candidate) as tell:
         return control.ask(
-            lambda router: _waited(router, route, candidate, timeout_s, tell), is_patient=True
+            lambda router: _watch_until_verdict(router, route, candidate, timeout_s, tell),
+            is_patient=True,
         )
 
 
-async def _waited(
+async def _watch_until_verdict(
     router: "RouteControlAsyncStub", route: str, candidate: str, timeout_s: float, tell: Tell
 ) -> tuple[pb.RouteStatus, Ruling]:
     found: tuple[pb.RouteStatus, Ruling] | None = None
@@ -141,7 +142,7 @@ def _progress(candidate: str) -> Iterator[Tell]:
     console = Console(stderr=True, markup=False, highlight=False, emoji=False)
     with Live(console=console, auto_refresh=False, transient=True) as live:
         yield lambda status: live.update(
-            stacked([line(*each) for each in progress_lines(status, candidate)]), refresh=True
+            group([line(*each) for each in progress_lines(status, candidate)]), refresh=True
         )
 
 

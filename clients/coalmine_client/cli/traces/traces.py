@@ -9,12 +9,12 @@ import typer
 
 from coalmine.command_line.failure import Failure, WrongUsage
 from coalmine.command_line.number_options import whole_option
+from coalmine_client.cli.atomic_file import is_stream, write_private
 from coalmine_client.cli.console import STRONG, AsJson, line, show, show_json
 from coalmine_client.cli.traces import traces_json
-from coalmine_client.cli.traces.traces_choice import collected, is_any, is_mismatch, newest
+from coalmine_client.cli.traces.traces_choice import is_any, is_mismatch, newest, spans_by_trace
 from coalmine_client.cli.traces.traces_files import TraceFiles
 from coalmine_client.cli.traces.traces_view import traces_view
-from coalmine_client.cli.whole_file import is_stream, write_private
 from coalmine_client.otlp_spans import Span, line_of
 
 
@@ -52,7 +52,7 @@ def traces(
         if trace
         else newest(read.spans(), limit, is_mismatch if mismatches else is_any)
     )
-    found = collected(read.spans(), ids)
+    found = spans_by_trace(read.spans(), ids)
     for file in sorted(read.unfinished):
         typer.echo(f"coalmine: traces: {file}: its last line isn't whole; left out", err=True)
     if trace and not found:

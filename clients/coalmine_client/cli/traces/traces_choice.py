@@ -25,7 +25,7 @@ def newest(spans: Iterable[Span], limit: int, wanted: Wanted) -> list[str]:
     return found.ids()
 
 
-def collected(spans: Iterable[Span], trace_ids: Collection[str]) -> dict[str, list[Span]]:
+def spans_by_trace(spans: Iterable[Span], trace_ids: Collection[str]) -> dict[str, list[Span]]:
     """Return the spans of these traces, each once, in the order of the ids; 1,000 of each at most.
 
     A span comes twice where files are given beside what was made of them.

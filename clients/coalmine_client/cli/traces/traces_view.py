@@ -14,10 +14,10 @@ from coalmine_client.cli.console import (
     GOOD,
     STRONG,
     Cell,
-    add,
+    add_row,
+    group,
     line,
     moment,
-    stacked,
     table,
 )
 from coalmine_client.cli.traces.traces_tree import Branch, branches
@@ -42,7 +42,7 @@ def traces_view(traces: Mapping[str, Sequence[Span]]) -> RenderableType:
     parts: list[RenderableType] = []
     for trace_id, spans in traces.items():
         parts += [line(), _trace(trace_id, spans)]
-    return stacked(parts[1:])
+    return group(parts[1:])
 
 
 def _trace(trace_id: str, spans: Sequence[Span]) -> RenderableType:
@@ -51,9 +51,9 @@ def _trace(trace_id: str, spans: Sequence[Span]) -> RenderableType:
     took_ns = max(span.ended_ns for span in spans) - began_ns
     rows = table("=span", "=kind", "who", ">ms", f"={'0 … ' + _ms(took_ns) + ' ms'}", "came to")
     for branch in tree:
-        add(rows, *_row(branch, began_ns, took_ns))
-    told = [each for branch in tree for each in _told(branch.span)]
-    return stacked([_head(trace_id, tree[0].span), rows, *told])
+        add_row(rows, *_row(branch, began_ns, took_ns))
+    told = [each for branch in tree for each in _detail_lines(branch.span)]
+    return group([_head(trace_id, tree[0].span), rows, *told])
 
 
 def _head(trace_id: str, root: Span) -> RenderableType:
@@ -79,7 +79,7 @@ def _row(branch: Branch, began_ns: int, took_ns: int) -> Iterator[Cell]:
     yield _who(span)
     yield _ms(span.duration_ns)
     yield (_bar(span, began_ns, took_ns), FAINT)
-    yield _came_to(span)
+    yield _outcome(span)
 
 
 def _name(span: Span) -> str:
@@ -119,7 +119,7 @@ def _bar(span: Span, began_ns: int, took_ns: int) -> str:
     return " " * first + "━" * min(length, _BAR_CHARS - first)
 
 
-def _came_to(span: Span) -> Cell:
+def _outcome(span: Span) -> Cell:
     said = span.attributes
     words = str(said.get(t.COMPARE_OUTCOME) or said.get(t.VERDICT) or said.get(t.RPC_STATUS) or "")
     style = _STYLES.get(words, BAD if span.status == ERROR else "")
@@ -135,7 +135,7 @@ def _came_to(span: Span) -> Cell:
 # ---------------------------------------------------------------- below the tree
 
 
-def _told(span: Span) -> Iterator[RenderableType]:
+def _detail_lines(span: Span) -> Iterator[RenderableType]:
     """Yield what a comparison or a verdict has to say, in lines of its own."""
     said = span.attributes
     if t.COMPARE_OUTCOME in said and span.events:

@@ -8,7 +8,7 @@ import grpc
 import pytest
 from structlog.testing import capture_logs
 
-from coalmine.access.audit_log import Audit, Identify, Recorded
+from coalmine.access.audit_log import Audit, AuditedServicer, Identify
 from coalmine.access.tokens import Principal, Role
 from coalmine.errors import InvalidRequest, Unauthenticated
 from tests.doubles.clock import HandClock
@@ -69,7 +69,7 @@ async def line_of(
             raise raised
         return "answer"
 
-    recorded: Any = audit_of(identify).recording("Load", behaviour)
+    recorded: Any = audit_of(identify).with_audit("Load", behaviour)
     with capture_logs() as logged:
         if raised is None:
             assert await recorded(request, context or FakeContext()) == "answer"
@@ -128,8 +128,8 @@ def test_a_call_that_was_turned_away_is_recorded_without_its_request() -> None:
     context: Any = FakeContext()
     with capture_logs() as logged:
         refused = Unauthenticated("the token is not known here")
-        audit_of(nobody).refused("/a.Service/Load", context, refused)
-        audit_of(nobody).refused("/a.Service/Look", context, refused)
+        audit_of(nobody).write_refusal("/a.Service/Load", context, refused)
+        audit_of(nobody).write_refusal("/a.Service/Look", context, refused)
     assert logged == [
         {
             "event": "audit",
@@ -148,12 +148,12 @@ def test_methods_that_are_not_recorded_are_the_servicers_own() -> None:
         Look = object()
 
     servicer = Servicer()
-    assert Recorded(servicer, audit_of(None)).Look is servicer.Look
+    assert AuditedServicer(servicer, audit_of(None)).Look is servicer.Look
 
 
 def test_who_has_proved_nothing_is_nobody() -> None:
     stranger: Any = FakeContext(b"CN=alice")
-    assert audit_of(anna).known(stranger) == "anna"
-    assert audit_of(nobody).known(stranger) == "", "with tokens, a certificate is not enough"
-    assert audit_of(None).known(stranger) == "CN=alice"
-    assert audit_of(None).known(FakeContext()) == ""  # type: ignore[arg-type]
+    assert audit_of(anna).caller_of(stranger) == "anna"
+    assert audit_of(nobody).caller_of(stranger) == "", "with tokens, a certificate is not enough"
+    assert audit_of(None).caller_of(stranger) == "CN=alice"
+    assert audit_of(None).caller_of(FakeContext()) == ""  # type: ignore[arg-type]

@@ -6,13 +6,23 @@ from typing import Any
 import grpc
 import pytest
 
-from coalmine.access.authorization import STANDARD, Authorization, Guarded, needing, unrecorded
+from coalmine.access.authorization import (
+    STANDARD,
+    Authorization,
+    AuthorizedMethods,
+    ignore_refusal,
+    roles_for,
+)
 from coalmine.access.tokens import Role
 from coalmine.clock import SystemClock
 from coalmine.errors import PermissionDenied, Unauthenticated
 from tests.doubles.callers import bearer, write_tokens
 
-ROLES = {**STANDARD, **needing(Role.VIEWER, "a.Service", "Look"), **needing(None, "a.B", "Live")}
+ROLES = {
+    **STANDARD,
+    **roles_for(Role.VIEWER, "a.Service", "Look"),
+    **roles_for(None, "a.B", "Live"),
+}
 
 
 def access(folder: Path, otherwise: Role = Role.OPERATOR) -> Authorization:
@@ -21,7 +31,7 @@ def access(folder: Path, otherwise: Role = Role.OPERATOR) -> Authorization:
 
 
 def test_needing_names_methods_in_full() -> None:
-    assert needing(Role.CALLER, "a.S", "X", "Y") == {"/a.S/X": Role.CALLER, "/a.S/Y": Role.CALLER}
+    assert roles_for(Role.CALLER, "a.S", "X", "Y") == {"/a.S/X": Role.CALLER, "/a.S/Y": Role.CALLER}
 
 
 def test_a_method_without_a_role_takes_what_the_others_take(tmp_path: Path) -> None:
@@ -60,9 +70,9 @@ class NoServer:
         """Do nothing."""
 
 
-def guarded(folder: Path) -> Guarded:
+def guarded(folder: Path) -> AuthorizedMethods:
     server: Any = NoServer()
-    made = Guarded(server, access(folder), unrecorded)
+    made = AuthorizedMethods(server, access(folder), ignore_refusal)
     behaviour: Any = object()
     handler: Any = grpc.unary_unary_rpc_method_handler(behaviour)
     made.add_generic_rpc_handlers(

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from coalmine.errors import InvalidRequest
 from coalmine.inference import inference_pb2 as pb
-from coalmine.listener.malformed import reader_of
+from coalmine.listener.request_decoding import decoder_of
 from coalmine.tensors import to_raw
 from coalmine_server.wire.requests import (
     FIELDS_MAX,
@@ -160,7 +160,7 @@ def test_a_malformed_request_is_an_error_that_names_the_method() -> None:
 
 
 def test_other_methods_are_read_by_their_own_message() -> None:
-    read_ready = reader_of(pb.ModelReadyRequest.FromString, "s/ModelReady")
+    read_ready = decoder_of(pb.ModelReadyRequest.FromString, "s/ModelReady")
     sent = pb.ModelReadyRequest(name="m")
     assert read_ready(sent.SerializeToString()) == sent
     error = read_ready(b"\x0a")

@@ -4,11 +4,11 @@ from typing import Any
 
 import grpc
 
-from coalmine.listener.malformed import reader_of
 from coalmine.listener.reflection import ReflectedMethods
+from coalmine.listener.request_decoding import decoder_of
 
 
-class Readable:
+class DecodedMethods:
     """What handlers are added to as to `methods`; bytes that are no request become InvalidRequest.
 
     Their methods are `answering`, and look for it in a stream.
@@ -34,4 +34,4 @@ class _Reading(grpc.GenericRpcHandler):
         if found is None or found.request_deserializer is None:
             return found
         method = handler_call_details.method.removeprefix("/")
-        return found._replace(request_deserializer=reader_of(found.request_deserializer, method))
+        return found._replace(request_deserializer=decoder_of(found.request_deserializer, method))

@@ -9,7 +9,7 @@ from hypothesis.extra.numpy import arrays
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.tensors import Tensor
-from coalmine_client.cli.kept import distances, element_text, read_kept, tensor_json
+from coalmine_client.cli.mismatch_bodies import distances, element_text, read_bodies, tensor_json
 from tests.doubles.control import CANDIDATE, REFERENCE, a_mismatch, response_body
 
 
@@ -18,7 +18,7 @@ def apart(reference: Any, candidate: Any, dtype: Any = np.float32) -> Any:
 
 
 def test_a_mismatchs_bodies_become_tensors_by_name() -> None:
-    kept = read_kept(a_mismatch(bodies=True))
+    kept = read_bodies(a_mismatch(bodies=True))
 
     assert kept.request.tensors["pixels"].array.shape == (1, 64)
     np.testing.assert_array_equal(kept.reference.tensors["logits"].array, REFERENCE)
@@ -26,7 +26,7 @@ def test_a_mismatchs_bodies_become_tensors_by_name() -> None:
 
 
 def test_a_mismatch_without_bodies_has_no_tensors_and_no_trouble() -> None:
-    kept = read_kept(a_mismatch())
+    kept = read_bodies(a_mismatch())
 
     assert kept.reference.tensors == {}
     assert kept.reference.unreadable == ""
@@ -37,7 +37,7 @@ def test_a_body_that_cant_be_read_says_why_and_leaves_the_others(body: Any) -> N
     mismatch = a_mismatch(bodies=True)
     mismatch.candidate_response = body
 
-    kept = read_kept(mismatch)
+    kept = read_bodies(mismatch)
 
     assert kept.candidate.tensors == {}
     assert kept.candidate.unreadable
@@ -106,7 +106,7 @@ def test_an_element_is_written_as_short_as_tells_it_apart() -> None:
 
 
 def test_the_json_of_a_kept_mismatch_holds_all_three_bodies() -> None:
-    written = read_kept(pb.Mismatch(candidate_response=response_body(REFERENCE))).as_json()
+    written = read_bodies(pb.Mismatch(candidate_response=response_body(REFERENCE))).as_json()
 
     assert written["candidate_response"]["tensors"]["logits"]["shape"] == [1, 10]
     assert written["request"] == {"tensors": {}, "unreadable": ""}

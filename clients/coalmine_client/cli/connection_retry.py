@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, cast
 
 import grpc
 
-from coalmine_client.cli.signs_of_life import first_word_within_s
+from coalmine_client.cli.liveness import first_word_within_s
 
 _AGAIN_FOR_S: Final = 2.0
 _AGAIN_EACH_S: Final = 0.05
@@ -30,12 +30,12 @@ _REFUSED: Final = ("Connection refused", "Connection reset")
 Answer = TypeVar("Answer")
 
 
-def asking_again(channel: grpc.aio.Channel) -> grpc.aio.Channel:
+def with_retries(channel: grpc.aio.Channel) -> grpc.aio.Channel:
     """Return the channel for stubs whose calls are made again where they are refused."""
-    return cast("grpc.aio.Channel", _AskingAgain(channel))
+    return cast("grpc.aio.Channel", _RetryingChannel(channel))
 
 
-class _AskingAgain:
+class _RetryingChannel:
     """What a stub asks of a channel."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
@@ -51,33 +51,33 @@ class _AskingAgain:
 
 
 async def _answer(call: Callable[[], Awaitable[Answer]]) -> Answer:
-    patience = _Patience()
+    patience = _RetryWindow()
     while True:
         try:
             return await call()
         except grpc.aio.AioRpcError as error:
-            await patience.require(error)
+            await patience.wait_or_raise(error)
 
 
 async def _answers(call: Callable[[], AsyncIterable[Answer]]) -> AsyncIterator[Answer]:
-    patience = _Patience()
+    patience = _RetryWindow()
     while True:
         try:
             async for each in call():
                 yield each
         except grpc.aio.AioRpcError as error:
-            await patience.require(error)
+            await patience.wait_or_raise(error)
         else:
             return
 
 
-class _Patience:
+class _RetryWindow:
     """How long refusals of one call are borne: a line is answered within three seconds."""
 
     def __init__(self) -> None:
         self._ends_s = time.monotonic() + min(_AGAIN_FOR_S, first_word_within_s())
 
-    async def require(self, error: grpc.aio.AioRpcError) -> None:
+    async def wait_or_raise(self, error: grpc.aio.AioRpcError) -> None:
         """Return when it is time to try again. Raises `error` where it is not to be tried again."""
         if not _was_refused(error) or time.monotonic() > self._ends_s:
             raise error

@@ -13,7 +13,7 @@ from coalmine.errors import InvalidRequest
 Read = TypeVar("Read")
 
 
-def reader_of(
+def decoder_of(
     read: Callable[[bytes], Read], method: str
 ) -> Callable[[bytes], Read | InvalidRequest]:
     """Return what reads the requests of a method: the message, or the error that it is."""
@@ -22,11 +22,11 @@ def reader_of(
         try:
             return read(data)
         except DecodeError:
-            return malformed(method)
+            return malformed_request(method)
 
     return read_or_error
 
 
-def malformed(method: str) -> InvalidRequest:
+def malformed_request(method: str) -> InvalidRequest:
     """Return what the caller of `method` is told for bytes that are no request."""
     return InvalidRequest(f"{method}: malformed message")

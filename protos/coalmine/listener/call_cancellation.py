@@ -18,7 +18,7 @@ _END: Final = "_cancel"
 _GIVEN_UP: Final = "nobody waits for it any more"
 
 
-def uninterrupted(operation: Awaitable[Result]) -> "asyncio.Future[Result]":
+def shield_operation(operation: Awaitable[Result]) -> "asyncio.Future[Result]":
     """Return a future of `operation`; cancelled, it leaves the operation to the end of its call."""
     return asyncio.shield(operation)
 
@@ -34,7 +34,7 @@ async def answer_to(call: Any) -> Any:
     try:
         await asyncio.shield(task)
     except asyncio.CancelledError:
-        end_call(call)
+        cancel_call(call)
         raise
     return await call  # which holds the result by now, or what went wrong
 
@@ -45,7 +45,7 @@ def is_given_up() -> bool:
     return task is None or task.cancelling() > 0
 
 
-def end_call(call: Any) -> None:
+def cancel_call(call: Any) -> None:
     """Cancel a call, if it isn't over; what waits for its operations hears of it from gRPC."""
     end = getattr(call, _END, None)
     if end is None:

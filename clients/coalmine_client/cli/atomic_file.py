@@ -16,12 +16,12 @@ def write_private(path: Path, content: bytes) -> None:
         if is_stream(path):
             path.write_bytes(content)
         else:
-            write_whole(path, content, is_private=True)
+            write_atomically(path, content, is_private=True)
     except OSError as error:
         raise Failure(f"{path}: {reason_of(error)}") from None
 
 
-def write_whole(path: Path, content: bytes, *, is_private: bool = False) -> None:
+def write_atomically(path: Path, content: bytes, *, is_private: bool = False) -> None:
     """Write a file, and the folders above it that are missing. Raises OSError."""
     path.parent.mkdir(mode=0o700 if is_private else 0o777, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.new")

@@ -35,7 +35,7 @@ class Body:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class MismatchBodies:
     """What was asked, and what the reference and the candidate answered."""
 
     request: Body
@@ -69,9 +69,9 @@ def why_no_request(mismatch: control_pb2.Mismatch) -> str:
     return ""
 
 
-def read_kept(mismatch: control_pb2.Mismatch) -> Kept:
+def read_bodies(mismatch: control_pb2.Mismatch) -> MismatchBodies:
     """Return the mismatch's three bodies; one that can't be read says why, and never raises."""
-    return Kept(
+    return MismatchBodies(
         _request(mismatch.request),
         _response(mismatch.reference_response),
         _response(mismatch.candidate_response),
@@ -80,19 +80,19 @@ def read_kept(mismatch: control_pb2.Mismatch) -> Kept:
 
 def _request(body: bytes) -> Body:
     try:
-        return _named(decode_inputs(pb.ModelInferRequest.FromString(body)))
+        return _body_of(decode_inputs(pb.ModelInferRequest.FromString(body)))
     except (DecodeError, InvalidTensor) as error:
         return Body(_NONE, str(error))
 
 
 def _response(body: bytes) -> Body:
     try:
-        return _named(decode_outputs(pb.ModelInferResponse.FromString(body)))
+        return _body_of(decode_outputs(pb.ModelInferResponse.FromString(body)))
     except (DecodeError, InvalidTensor) as error:
         return Body(_NONE, str(error))
 
 
-def _named(tensors: list[Tensor]) -> Body:
+def _body_of(tensors: list[Tensor]) -> Body:
     return Body({each.name: each for each in tensors})
 
 
