@@ -19,7 +19,7 @@ from benchmarks import results
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Array, Tensor, datatype_of, encode_outputs
 from coalmine_router.config.compare_section import CompareConfig
-from coalmine_router.observer.comparison.job import ComparisonJob, run
+from coalmine_router.observer.comparison.job import ComparisonJob, results_of
 from coalmine_router.observer.comparison.result import ComparedAnswer
 from coalmine_router.observer.evidence.counts import Evidence
 from coalmine_router.observer.evidence.gates.all_gates import GateSettings, verdict_after
@@ -68,7 +68,9 @@ def small() -> list[Measured]:
         "within tolerance": job(outputs, near),
         "mismatch": job(outputs, off),
     }
-    found = [Measured(f"{name}: job", partial(run, each), 1_000) for name, each in jobs.items()]
+    found = [
+        Measured(f"{name}: job", partial(results_of, each), 1_000) for name, each in jobs.items()
+    ]
     return found + [
         Measured(f"{name}: job, evidence, verdict", judging(each), 1_000)
         for name, each in jobs.items()
@@ -81,7 +83,7 @@ def judging(each: ComparisonJob) -> Work:
 
     def work() -> None:
         nonlocal verdict
-        evidence.add(run(each).comparisons[0])
+        evidence.add(results_of(each).comparisons[0])
         verdict = verdict_after(evidence, gates, verdict, at_ns=0, trace_id=b"")
 
     return work
@@ -107,17 +109,19 @@ OTHERS: Final[dict[str, dict[str, Any]]] = {
 
 def large() -> list[Measured]:
     found = [
-        Measured(f"close {name}, {how}", partial(run, large_job(dtype, times)), 5)
+        Measured(f"close {name}, {how}", partial(results_of, large_job(dtype, times)), 5)
         for name, dtype in FLOATS.items()
         for how, times in (("equal", 1.0), ("slightly apart", 1 + 1e-6), ("all differ", 1.1))
     ]
     found += [
-        Measured("close INT8, equal", partial(run, integers(0)), 5),
-        Measured("close INT8, 1 in 50 differs", partial(run, integers(50)), 5),
+        Measured("close INT8, equal", partial(results_of, integers(0)), 5),
+        Measured("close INT8, 1 in 50 differs", partial(results_of, integers(50)), 5),
     ]
     return found + [
         Measured(
-            f"{name} FP32, slightly apart", partial(run, large_job(np.float32, 1 + 1e-6, **rule)), 5
+            f"{name} FP32, slightly apart",
+            partial(results_of, large_job(np.float32, 1 + 1e-6, **rule)),
+            5,
         )
         for name, rule in OTHERS.items()
     ]

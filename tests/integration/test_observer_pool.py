@@ -105,12 +105,12 @@ def compared(size: int) -> ComparisonJob:
 
 @pytest.mark.parametrize("size", [10, 1_000_000])
 def test_a_worker_finds_what_would_have_been_found_here(size: int) -> None:
-    process = WorkerProcess(job.run)
+    process = WorkerProcess(job.results_of)
     try:
         answers = process.ask([compared(size), compared(size)])
     finally:
         process.end()
-    expected = job.run(compared(size))
+    expected = job.results_of(compared(size))
     assert [each.outcome for each in expected.comparisons] == ["mismatch", "mismatch", "skipped"]
     assert answers == [(expected, ""), (expected, "")]
 

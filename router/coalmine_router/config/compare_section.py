@@ -71,7 +71,7 @@ class TopKRule(Strict):
     min_tau: Annotated[float, Field(ge=-1, le=1)] = 1.0
 
     @model_validator(mode="after")
-    def _orders_few(self) -> Self:
+    def _check_order(self) -> Self:
         if self.order and self.k > _ORDERED_MAX:
             raise ValueError(f"order compares every two of the k: k is {_ORDERED_MAX} at most")
         if "min_tau" in self.model_fields_set and not self.order:

@@ -22,14 +22,14 @@ class CopiesConfig(Strict):
 
     @model_validator(mode="before")
     @classmethod
-    def _short(cls, value: Any) -> Any:
+    def _expand_share(cls, value: Any) -> Any:
         if isinstance(value, dict | CopiesConfig):
             return value
         percent_bp(value)  # a wrong one is named by its own place: `share` isn't in the file
         return {"share": value}
 
 
-NOTHING = CopiesConfig(share=0)
+NO_COPIES = CopiesConfig(share=0)
 
 
 class SegmentConfig(Strict):
@@ -39,7 +39,7 @@ class SegmentConfig(Strict):
 
     @field_validator("metadata")
     @classmethod
-    def _is_no_secret(cls, key: str) -> str:
+    def _check_key(cls, key: str) -> str:
         if key in {"authorization", "cookie"}:
             raise ValueError(f"'{key}' is a credential, and segments are kept and shown")
         return key
@@ -65,7 +65,7 @@ class KeptConfig(Strict):
     drop_inputs: Annotated[tuple[str, ...], Field(max_length=64)] = ()
 
     @model_validator(mode="after")
-    def _keeps_some(self) -> Self:
+    def _check_counts(self) -> Self:
         if not self.newest + self.worst:
             raise ValueError("newest and worst are both 0: set capture: none to keep no values")
         return self

@@ -11,7 +11,7 @@ from coalmine.process import config_file
 from coalmine.process.addresses import split_address
 from coalmine.process.config_file import Strict
 from coalmine.process.text_file import content_of
-from coalmine_router.config.names import Name, Target, text_of
+from coalmine_router.config.names import Name, Target, path_text
 from coalmine_router.config.route import LimitsConfig, RouteConfig
 from coalmine_router.table import Backend, BackendTls, RouteTable
 
@@ -48,7 +48,7 @@ class BackendTlsConfig(Strict):
     server_name: Annotated[str, Field(min_length=1, max_length=253)] | None = None
 
     @model_validator(mode="after")
-    def _pair(self) -> Self:
+    def _check_pair(self) -> Self:
         if (self.cert is None) != (self.key is None):
             raise ValueError("a certificate and its key go together")
         return self
@@ -56,7 +56,7 @@ class BackendTlsConfig(Strict):
     def tls(self) -> BackendTls:
         """Return what it says."""
         return BackendTls(
-            text_of(self.ca), text_of(self.cert), text_of(self.key), self.server_name or ""
+            path_text(self.ca), path_text(self.cert), path_text(self.key), self.server_name or ""
         )
 
 
@@ -70,7 +70,7 @@ class BackendConfig(Strict):
     def backend(self, name: str) -> Backend:
         """Return the backend of that name."""
         tls = self.tls.tls() if self.tls is not None else None
-        return Backend(name, self.targets, tls, text_of(self.token_file))
+        return Backend(name, self.targets, tls, path_text(self.token_file))
 
 
 class RouterConfig(Strict):

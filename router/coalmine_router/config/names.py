@@ -82,6 +82,6 @@ def _has_host_and_port(target: str) -> bool:
 Target = Annotated[str, AfterValidator(_target)]
 
 
-def text_of(path: Path | None) -> str:
+def path_text(path: Path | None) -> str:
     """Return a file's name as tables have it; "" for none."""
     return "" if path is None else str(path)

@@ -8,7 +8,7 @@ from coalmine.errors import StartError
 from coalmine.process.config_file import Duration, Percent, Size, Strict
 from coalmine_router.config.compare_section import CompareConfig
 from coalmine_router.config.copies_section import (
-    NOTHING,
+    NO_COPIES,
     Capture,
     CopiesConfig,
     KeptConfig,
@@ -39,7 +39,7 @@ class MatchConfig(Strict):
     method: MethodName | None = None
 
     @model_validator(mode="after")
-    def _is_one(self) -> Self:
+    def _check_one(self) -> Self:
         if sum(map(bool, (self.model, self.default, self.service))) != 1:
             raise ValueError("expected one of model, default: true, and service")
         if self.method and not self.service:
@@ -67,7 +67,7 @@ class StickyConfig(Strict):
     id: bool = False
 
     @model_validator(mode="after")
-    def _is_one(self) -> Self:
+    def _check_one(self) -> Self:
         if sum(map(bool, (self.metadata, self.parameter, self.id))) != 1:
             raise ValueError("expected one of metadata, parameter, and id: true")
         return self
@@ -96,8 +96,8 @@ class RouteConfig(Strict):
     variants: Annotated[dict[Name, VariantConfig], Field(min_length=1, max_length=32)]
     weights: dict[Name, Percent] = Field(default={STABLE: WHOLE_BP})
     shadows: dict[Name, CopiesConfig] = Field(default={})
-    audit: CopiesConfig = NOTHING
-    noise: CopiesConfig = NOTHING
+    audit: CopiesConfig = NO_COPIES
+    noise: CopiesConfig = NO_COPIES
     copy_methods: Annotated[tuple[MethodName, ...], Field(max_length=64)] = ()
     stateful: bool = False
     segment: SegmentConfig | None = None

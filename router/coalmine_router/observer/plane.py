@@ -18,7 +18,7 @@ from coalmine_router.backends.registry import Backends
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.compare_answers import AnswerComparer
 from coalmine_router.observer.comparison.comparer import Comparer, ComparerLimits
-from coalmine_router.observer.comparison.job import ComparisonJob, JobResults, run
+from coalmine_router.observer.comparison.job import ComparisonJob, JobResults, results_of
 from coalmine_router.observer.comparison.loop_load import pool_size
 from coalmine_router.observer.comparison.worker_process import WorkerProcess
 from coalmine_router.observer.copies.copy_limits import CopyLimits, configured
@@ -100,8 +100,8 @@ class ObserverPlane:
 
     def _comparing_here_and_elsewhere(self) -> Comparer[ComparisonJob, JobResults]:
         return Comparer(
-            run=run,
-            start=partial(WorkerProcess, run),
+            run=results_of,
+            start=partial(WorkerProcess, results_of),
             clock=self._given.clock,
             chance=self._given.rng.random,
             processes_max=self._given.processes_max,

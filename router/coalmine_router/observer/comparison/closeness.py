@@ -76,7 +76,7 @@ def close(reference: Array, candidate: Array, *, rtol: float, atol: float) -> Ru
         largest = float(apart.max())
         if largest <= atol:  # so nothing is NaN
             return _Block(largest)
-        return _beyond(wide_r, wide_c, apart, largest, atol + rtol * np.abs(wide_r))
+        return _block_beyond(wide_r, wide_c, apart, largest, atol + rtol * np.abs(wide_r))
 
     return _by_element(reference, candidate, block)
 
@@ -95,7 +95,7 @@ def relative(reference: Array, candidate: Array, *, most: float, floor: float) -
         wide_r, wide_c = wide(r), wide(c)
         apart = np.abs(wide_c - wide_r)
         scale = np.maximum(np.abs(wide_r), floor)
-        found = _beyond(wide_r, wide_c, apart, float(apart.max()), most * scale)
+        found = _block_beyond(wide_r, wide_c, apart, float(apart.max()), most * scale)
         if found.places is None:
             return found
         size = _values_at(scale, found.places)
@@ -111,7 +111,7 @@ def exact(reference: Array, candidate: Array) -> RuleResult:
 
     Shapes: both (rows, …), equal. Of floats, 0.0 and -0.0 differ. Raises ShapeMismatch.
     """
-    return _by_element(reference, candidate, _float_bits if is_float(reference) else _exact_values)
+    return _by_element(reference, candidate, _bit_block if is_float(reference) else _value_block)
 
 
 # ---------------------------------------------------------------- a block
@@ -128,24 +128,24 @@ class _Block(NamedTuple):
     badness: Floats = _NO_FLOATS
 
 
-def _beyond(r: Floats, c: Floats, apart: Floats, largest: float, allowed: Floats) -> _Block:
+def _block_beyond(r: Floats, c: Floats, apart: Floats, largest: float, allowed: Floats) -> _Block:
     within = apart <= allowed
     if np.isfinite(largest):
-        return _differing(largest, ~within, apart)
+        return _block_of(largest, ~within, apart)
     same = (c == r) | (np.isnan(c) & np.isnan(r))
     apart = np.where(same, 0.0, apart)
     within &= np.isfinite(c) & np.isfinite(r)
-    return _differing(float(np.fmax.reduce(apart)), ~(same | within), apart)
+    return _block_of(float(np.fmax.reduce(apart)), ~(same | within), apart)
 
 
-def _differing(largest: float, differ: Mask, apart: Floats) -> _Block:
+def _block_of(largest: float, differ: Mask, apart: Floats) -> _Block:
     # Where every difference is NaN, there is no largest.
     largest = 0.0 if np.isnan(largest) else largest
     places = np.flatnonzero(differ)
     return _Block(largest, places, _values_at(apart, places)) if places.size else _Block(largest)
 
 
-def _float_bits(r: Array, c: Array) -> _Block:
+def _bit_block(r: Array, c: Array) -> _Block:
     bits = np.dtype(f"u{r.dtype.itemsize}")
     places = np.flatnonzero(r.view(bits) != c.view(bits))
     if not places.size:
@@ -157,11 +157,11 @@ def _float_bits(r: Array, c: Array) -> _Block:
         return _Block(largest, places, apart)
     both_nan = np.isnan(wide_c) & np.isnan(wide_r)
     apart = np.where((wide_c == wide_r) | both_nan, 0.0, apart)
-    found = _differing(float(np.fmax.reduce(apart)), ~both_nan, apart)
+    found = _block_of(float(np.fmax.reduce(apart)), ~both_nan, apart)
     return found if found.places is None else found._replace(places=places[found.places])
 
 
-def _exact_values(r: Array, c: Array) -> _Block:
+def _value_block(r: Array, c: Array) -> _Block:
     """Return where integers, bools or BYTES differ; BYTES have no distance."""
     places = np.flatnonzero(r != c)
     if not places.size:
@@ -191,7 +191,7 @@ def _by_element(
 ) -> RuleResult:
     check_shapes(reference, candidate)
     rows = reference.shape[0]
-    tally = _ElementTally(rows, reference.size // rows if rows else 0)
+    tally = _BlockSum(rows, reference.size // rows if rows else 0)
     for at, r, c in _blocks(reference.reshape(-1), candidate.reshape(-1)):
         tally.add(at, block(r, c))
     return tally.result(reference, candidate, has_score=has_score)
@@ -202,7 +202,7 @@ def _blocks(r: Array, c: Array) -> Iterator[tuple[int, Array, Array]]:
         yield at, r[at : at + BLOCK], c[at : at + BLOCK]
 
 
-class _ElementTally:
+class _BlockSum:
     """Adds up blocks, and keeps the eight worst elements of all."""
 
     def __init__(self, rows: int, row_elements: int) -> None:

@@ -42,7 +42,7 @@ class JobResults:
     warnings: tuple[RuleWarning, ...] = ()
 
 
-def run(job: ComparisonJob) -> JobResults:
+def results_of(job: ComparisonJob) -> JobResults:
     """Return the comparisons of a job. Never raises, whatever the answers are."""
     if not job.is_inference:
         comparisons = tuple(_message_comparison(job, *pair) for pair in job.pairs)

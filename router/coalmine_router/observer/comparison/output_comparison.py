@@ -42,11 +42,11 @@ def output_comparison(
     if isinstance(spec.rule, IgnoreRule):
         return OutputComparison(OutputResult(spec.name, "ignored", rule=spec.rule.rule))
     if expected is None or actual is None:
-        return _whole_difference(spec, *_one_sided(expected, actual))
+        return _form_mismatch(spec, *_one_sided(expected, actual))
     if expected.datatype != actual.datatype:
-        return _whole_difference(spec, "datatype", expected.datatype, actual.datatype)
+        return _form_mismatch(spec, "datatype", expected.datatype, actual.datatype)
     if expected.array.shape != actual.array.shape:
-        return _whole_difference(spec, "shape", _shape(expected), _shape(actual))
+        return _form_mismatch(spec, "shape", _shape(expected), _shape(actual))
     if not expected.array.size:
         return OutputComparison(_skip_result(spec, "nothing"))
     return _by_values(spec, expected, actual)
@@ -69,7 +69,7 @@ def _skip_result(spec: OutputSpec, reason: Literal["nothing", "rule"]) -> Output
     return OutputResult(spec.name, "skipped", rows=0, rule=spec.rule.rule, reason=reason)
 
 
-def _whole_difference(spec: OutputSpec, kind: Kind, expected: str, actual: str) -> OutputComparison:
+def _form_mismatch(spec: OutputSpec, kind: Kind, expected: str, actual: str) -> OutputComparison:
     """Return an output that differs as a whole, and so in every row."""
     rows = spec.rows or 1
     worst = (Element((), expected, actual),)

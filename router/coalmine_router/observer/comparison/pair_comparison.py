@@ -21,7 +21,7 @@ from coalmine_router.observer.comparison.result import (
     OutputResult,
     RuleWarning,
 )
-from coalmine_router.observer.comparison.rows import rows_of
+from coalmine_router.observer.comparison.rows import row_count
 from coalmine_router.observer.comparison.statuses import whole_comparison
 
 
@@ -36,7 +36,7 @@ def pair_comparison(
             "mismatch", "malformed", "a ModelInferResponse", candidate.problem
         ), []
     expected, actual = reference.tensors, candidate.tensors
-    rows = rows_of(expected, actual, rules)
+    rows = row_count(expected, actual, rules)
     outputs = [
         output_comparison(
             OutputSpec(name, rules.outputs.get(name, rules.default), rows),

@@ -9,7 +9,7 @@ from coalmine_router.observer.comparison.rules import is_of_vectors
 Outputs = Mapping[str, Tensor]
 
 
-def rows_of(expected: Outputs, actual: Outputs, rules: CompareConfig) -> int | None:
+def row_count(expected: Outputs, actual: Outputs, rules: CompareConfig) -> int | None:
     """Return how many rows the outputs have along their first dimension; None: they aren't batched.
 
     With `batched: auto` they are batched where every output of both answers that isn't ignored has
@@ -26,7 +26,7 @@ def rows_of(expected: Outputs, actual: Outputs, rules: CompareConfig) -> int | N
         )
         return next(sizes, None) or None
     found = {
-        _rows(tensor, rule)
+        _first_size(tensor, rule)
         for side in (expected, actual)
         for tensor, rule in _judged_tensors(side, rules)
     }
@@ -40,7 +40,7 @@ def _judged_tensors(outputs: Outputs, rules: CompareConfig) -> Iterator[tuple[Te
             yield tensor, rule
 
 
-def _rows(tensor: Tensor, rule: RuleConfig) -> int:
+def _first_size(tensor: Tensor, rule: RuleConfig) -> int:
     """Return the first size; 0 where it can't be a batch's."""
     shape = tensor.array.shape
     if not shape or (len(shape) == 1 and is_of_vectors(rule)):

@@ -108,7 +108,7 @@ def differences(expected: Any, actual: Any, what: TreeTolerance) -> Iterator[Tre
     waiting = [_Node((), expected, actual, what.ignored)]
     while waiting:
         node = waiting.pop()
-        below = _below(node)
+        below = _children(node)
         if below is not None:
             waiting += reversed(below)
         elif not _is_same(node.expected, node.actual, what):
@@ -117,7 +117,7 @@ def differences(expected: Any, actual: Any, what: TreeTolerance) -> Iterator[Tre
             )
 
 
-def _below(node: _Node) -> list[_Node] | None:
+def _children(node: _Node) -> list[_Node] | None:
     """Return the pairs of values inside two objects or two arrays; None for anything else."""
     expected, actual = node.expected, node.actual
     if isinstance(expected, dict) and isinstance(actual, dict):
@@ -125,7 +125,7 @@ def _below(node: _Node) -> list[_Node] | None:
         pairs = [(key, expected.get(key, _ABSENT), actual.get(key, _ABSENT)) for key in keys]
     elif isinstance(expected, list) and isinstance(actual, list):
         pairs = [
-            (at, _at(expected, at), _at(actual, at))
+            (at, _value_at(expected, at), _value_at(actual, at))
             for at in range(max(len(expected), len(actual)))
         ]
     else:
@@ -133,7 +133,7 @@ def _below(node: _Node) -> list[_Node] | None:
     return [below for pair in pairs if (below := _child(node, *pair)) is not None]
 
 
-def _at(values: list[Any], at: int) -> Any:
+def _value_at(values: list[Any], at: int) -> Any:
     return values[at] if at < len(values) else _ABSENT
 
 

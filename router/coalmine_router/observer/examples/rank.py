@@ -35,7 +35,7 @@ def rank_of(number: int, record: pb.Mismatch) -> Rank:
     return Rank(number, group, measure, badness, record.rows_mismatch, largest_difference(record))
 
 
-def by_value(ranks: Iterable[Rank], kept: KeptConfig) -> list[int]:
+def numbers_by_value(ranks: Iterable[Rank], kept: KeptConfig) -> list[int]:
     """Return the numbers of the examples that are kept, the most valuable first.
 
     The newest of each group and the worst of each measure come first, then the second newest and

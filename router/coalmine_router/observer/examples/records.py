@@ -55,16 +55,16 @@ def mismatch_record(
         capture=capture,
         rows=comparison.rows,
         rows_mismatch=comparison.rows_mismatch,
-        segment=cut(segment),
-        reference_version=cut(found.reference_version),
-        candidate_version=cut(found.candidate_version),
-        reference_address=cut(found.reference_address),
-        candidate_address=cut(found.candidate_address),
+        segment=short_text(segment),
+        reference_version=short_text(found.reference_version),
+        candidate_version=short_text(found.candidate_version),
+        reference_address=short_text(found.reference_address),
+        candidate_address=short_text(found.candidate_address),
         trial=found.trial,
     )
     if capture != "none":
-        record.request_id = cut(exchange.request_id())
-        record.note = cut(_note_of(exchange))
+        record.request_id = short_text(exchange.request_id())
+        record.note = short_text(_note_of(exchange))
         _add_shapes(record, exchange, reference, candidate)
     if capture == "full":
         _bodies_of(exchange, reference, candidate, settings.kept).add_to(record)
@@ -75,11 +75,11 @@ def difference_message(difference: Difference) -> pb.Difference:
     """Return how one output differs, with its worst element."""
     worst = difference.worst[0]
     return pb.Difference(
-        output=cut(difference.output),
+        output=short_text(difference.output),
         kind=difference.kind,
         index=worst.index,
-        expected=cut(worst.expected),
-        actual=cut(worst.actual),
+        expected=short_text(worst.expected),
+        actual=short_text(worst.actual),
         max_abs_diff=difference.max_abs_diff,
         differing=difference.differing,
         elements=difference.elements,
@@ -91,7 +91,7 @@ def difference_message(difference: Difference) -> pb.Difference:
     )
 
 
-def cut(text: str) -> str:
+def short_text(text: str) -> str:
     """Return the text, cut to 1,024 characters: callers and models choose names."""
     return text if len(text) <= TEXT_MAX else f"{text[: TEXT_MAX - 1]}…"
 
@@ -138,7 +138,7 @@ def _bodies_of(
 # ---------------------------------------------------------------- shapes
 
 
-class _Described(Protocol):
+class _TensorForm(Protocol):
     @property
     def name(self) -> str: ...
     @property
@@ -164,25 +164,25 @@ def _is_inference(exchange: ObservedRequest) -> bool:
     return exchange.report.method == MODEL_INFER
 
 
-def _inputs(body: bytes) -> Sequence[_Described]:
+def _inputs(body: bytes) -> Sequence[_TensorForm]:
     try:
         return oip.ModelInferRequest.FromString(body).inputs
     except DecodeError:
         return ()
 
 
-def _outputs(body: bytes) -> Sequence[_Described]:
+def _outputs(body: bytes) -> Sequence[_TensorForm]:
     try:
         return oip.ModelInferResponse.FromString(body).outputs
     except DecodeError:
         return ()
 
 
-def _shapes(side: str, described: Iterable[_Described]) -> Iterator[pb.TensorShape]:
+def _shapes(side: str, described: Iterable[_TensorForm]) -> Iterator[pb.TensorShape]:
     for each in islice(described, SHAPES_MAX):
         yield pb.TensorShape(
             side=side,
-            name=cut(each.name),
-            datatype=cut(each.datatype),
+            name=short_text(each.name),
+            datatype=short_text(each.datatype),
             shape=each.shape[:RANK_MAX],
         )

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.config.copies_section import KeptConfig
-from coalmine_router.observer.examples.rank import Group, Rank, by_value, rank_of
+from coalmine_router.observer.examples.rank import Group, Rank, numbers_by_value, rank_of
 from coalmine_router.observer.examples.redaction import CAPTURES, KeepSettings, Policy, allows
 from coalmine_router.observer.examples.severity import RANKED, largest_difference, write_rank
 
@@ -127,7 +127,7 @@ def _prune(
     Return the sequences of the records that are kept, old and new.
     """
     there = [Rank(sequence, group, *rest) for sequence, *rest in database.execute(_RANKS, group)]
-    stays = by_value([*there, *coming], kept_config_of(group[0], routes))
+    stays = numbers_by_value([*there, *coming], kept_config_of(group[0], routes))
     gone = {each.number for each in there}.difference(stays)
     database.executemany(_DELETE, [(sequence,) for sequence in gone])
     return stays

@@ -14,7 +14,7 @@ from typing import Final
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.config.copies_section import KeptConfig
 from coalmine_router.observer.examples.allowance import Allowance
-from coalmine_router.observer.examples.rank import Rank, by_value, rank_of
+from coalmine_router.observer.examples.rank import Rank, numbers_by_value, rank_of
 
 # After a pause, so many seconds' examples are written at once: the first of a failure matter most.
 _BURST_S: Final = 30
@@ -69,7 +69,7 @@ class _RouteQueue:
     def by_value(self) -> list[Example]:
         """Return the examples that would be kept, the most valuable first."""
         ranks = (each.rank for each in self.examples.values())
-        return [self.examples[number] for number in by_value(ranks, self.kept)]
+        return [self.examples[number] for number in numbers_by_value(ranks, self.kept)]
 
     def is_due(self) -> bool:
         """Return whether the examples are large, or as many may be written as ever at once."""

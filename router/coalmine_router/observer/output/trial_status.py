@@ -161,12 +161,12 @@ def _segment(name: str, of: SegmentEvidence, rate: pb.Rate | None, verdict: str)
 
 def _rates(shares: Sequence[Shares], alpha: float) -> list[pb.Rate | None]:
     sums = [(of.mismatch, of.match) for of in shares]
-    return _in_place(sums, _rates_of(tuple(dict.fromkeys(sums)), alpha))
+    return _rate_messages(sums, _rates_of(tuple(dict.fromkeys(sums)), alpha))
 
 
 def _differences(differences: Sequence[Differences], alpha: float) -> list[pb.Rate | None]:
     sums = [(of.worse, of.same, of.better) for of in differences]
-    return _in_place(sums, _differences_of(tuple(dict.fromkeys(sums)), alpha))
+    return _rate_messages(sums, _differences_of(tuple(dict.fromkeys(sums)), alpha))
 
 
 # The intervals of a large trial may take ten milliseconds. Most outputs have the sums of another,
@@ -183,7 +183,7 @@ def _differences_of(
     return dict(zip(sums, differences_of([Differences(*of) for of in sums], alpha), strict=True))
 
 
-def _in_place(sums: Sequence[_Sums], rates: Mapping[_Sums, Rate]) -> list[pb.Rate | None]:
+def _rate_messages(sums: Sequence[_Sums], rates: Mapping[_Sums, Rate]) -> list[pb.Rate | None]:
     return [_rate(rates[of]) for of in sums]
 
 

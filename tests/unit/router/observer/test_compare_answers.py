@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import inference_pb2 as oip
 from coalmine_router.observer.compare_answers import AnswerComparer
-from coalmine_router.observer.comparison.job import ComparisonJob, JobResults, run
+from coalmine_router.observer.comparison.job import ComparisonJob, JobResults, results_of
 from coalmine_router.observer.comparison.result import ComparedAnswer
 from coalmine_router.observer.evidence.counts import Evidence
 from coalmine_router.observer.evidence.tally import Tally
@@ -70,7 +70,7 @@ class AnswerComparisonRig:
 
     async def compare(self, job: ComparisonJob) -> JobResults | None:
         self.jobs.append(job)
-        return run(job) if self.keeps_up else None
+        return results_of(job) if self.keeps_up else None
 
     def offer(self, record: pb.Mismatch) -> None:
         self.examples.append(record)

@@ -11,7 +11,7 @@ import pytest
 from coalmine.process.config_file import Strict, parse
 from coalmine_router.config.compare_section import CompareConfig
 from coalmine_router.observer.comparison.closeness import TOLERANCES
-from coalmine_router.observer.comparison.job import ComparisonJob, run
+from coalmine_router.observer.comparison.job import ComparisonJob, results_of
 from coalmine_router.observer.comparison.result import KINDS, ComparedAnswer
 from coalmine_router.observer.comparison.vectors import distribution
 from tests.doubles.oip_backend import response_body
@@ -66,7 +66,7 @@ def test_the_rule_that_it_writes_works() -> None:
     answers = tuple(
         ComparedAnswer(response_body(histogram=each)) for each in (reference, near, far)
     )
-    same, other = run(ComparisonJob(answers, ((0, 1), (0, 2)), chosen)).comparisons
+    same, other = results_of(ComparisonJob(answers, ((0, 1), (0, 2)), chosen)).comparisons
     assert (same.outcome, other.outcome) == ("match", "mismatch")
     assert other.differences[0].worst[0].actual == "3 away"
 

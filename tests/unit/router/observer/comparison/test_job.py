@@ -15,7 +15,7 @@ from coalmine.inference import inference_pb2 as oip
 from coalmine.tensors import to_typed
 from coalmine_router.config.compare_section import CompareConfig
 from coalmine_router.observer.comparison.answer_arrays import arrays_of
-from coalmine_router.observer.comparison.job import ComparisonJob, JobResults, run
+from coalmine_router.observer.comparison.job import ComparisonJob, JobResults, results_of
 from coalmine_router.observer.comparison.result import ComparedAnswer, RuleWarning
 from tests.doubles.mutations import mutated
 from tests.doubles.oip_backend import response_body
@@ -52,7 +52,7 @@ def typed(**outputs: Any) -> bytes:
 
 def test_comparisons_come_in_the_order_of_the_pairs_and_versions_in_that_of_the_answers() -> None:
     answers = (answer("1", y=LOGITS), answer("7", y=LOGITS + 1), ComparedAnswer(code="INTERNAL"))
-    results = run(ComparisonJob(answers, ((0, 1), (1, 0), (0, 0), (0, 2), (2, 0)), rules()))
+    results = results_of(ComparisonJob(answers, ((0, 1), (1, 0), (0, 0), (0, 2), (2, 0)), rules()))
     assert [each.outcome for each in results.comparisons] == [
         *("mismatch", "mismatch", "match", "error", "skipped"),
     ]
@@ -66,8 +66,8 @@ def test_a_job_and_its_results_survive_being_pickled() -> None:
     )
     there = pickle.loads(pickle.dumps(job))
     assert there == job
-    results = run(there)
-    assert pickle.loads(pickle.dumps(results)) == results == run(job)
+    results = results_of(there)
+    assert pickle.loads(pickle.dumps(results)) == results == results_of(job)
 
 
 def test_what_a_process_that_compares_must_import_is_light() -> None:
@@ -90,7 +90,7 @@ def test_its_size_is_that_of_its_bodies() -> None:
 
 def warnings_of(chosen: CompareConfig, *answers: ComparedAnswer) -> tuple[RuleWarning, ...]:
     pairs = tuple((0, each) for each in range(1, len(answers)))
-    return run(ComparisonJob(answers, pairs, chosen)).warnings
+    return results_of(ComparisonJob(answers, pairs, chosen)).warnings
 
 
 def test_a_rule_for_an_output_that_the_reference_has_not_is_told_once_a_job() -> None:
@@ -143,7 +143,7 @@ def test_whatever_becomes_of_an_answers_bytes_there_is_an_outcome(chosen: Compar
     whole = ComparedAnswer(SEEDS[0])
     for body in mutated(SEEDS, 400, seed=11):
         check(
-            run(
+            results_of(
                 ComparisonJob(
                     (whole, ComparedAnswer(body), ComparedAnswer(body)),
                     ((0, 1), (1, 0), (1, 2)),
@@ -162,7 +162,7 @@ def test_of_the_mutants_some_are_read_and_some_refused() -> None:
 @given(st.binary(max_size=200), st.sampled_from(EVERY_RULE))
 def test_noise_is_no_answer_and_harms_nobody(noise: bytes, chosen: CompareConfig) -> None:
     check(
-        run(
+        results_of(
             ComparisonJob(
                 (ComparedAnswer(SEEDS[0]), ComparedAnswer(noise)), ((0, 1), (1, 0), (1, 1)), chosen
             )
@@ -181,7 +181,7 @@ def test_whatever_the_values_are_there_is_an_outcome(chosen: CompareConfig, dtyp
             for _ in range(2)
         ]
         check(
-            run(
+            results_of(
                 ComparisonJob(
                     tuple(answer(logits=each) for each in sides), ((0, 1), (0, 0)), chosen
                 )

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coalmine_router.observer.comparison.job import ComparisonJob, run
+from coalmine_router.observer.comparison.job import ComparisonJob, results_of
 from coalmine_router.observer.comparison.result import ComparedAnswer, Comparison
 from tests.doubles.reports import rules
 
@@ -14,7 +14,7 @@ def compared(reference: bytes, candidate: bytes, default: str = "close") -> Comp
         rules(default),
         is_inference=False,
     )
-    results = run(job)
+    results = results_of(job)
     assert (results.versions, results.warnings) == (("", ""), ())
     return results.comparisons[0]
 
@@ -56,4 +56,4 @@ def test_statuses_go_before_messages() -> None:
         rules(),
         is_inference=False,
     )
-    assert [each.outcome for each in run(job).comparisons] == ["error", "skipped"]
+    assert [each.outcome for each in results_of(job).comparisons] == ["error", "skipped"]

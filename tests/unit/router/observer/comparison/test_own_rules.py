@@ -13,7 +13,7 @@ import pytest
 from coalmine.errors import StartError
 from coalmine.process.config_file import parse
 from coalmine_router.config.compare_section import CompareConfig, digest
-from coalmine_router.observer.comparison.job import ComparisonJob, JobResults, run
+from coalmine_router.observer.comparison.job import ComparisonJob, JobResults, results_of
 from coalmine_router.observer.comparison.result import ComparedAnswer, Element, RuleWarning
 from coalmine_router.observer.comparison.rules import OWN_ROWS_MAX
 from coalmine_router.own_rule import OwnRule
@@ -165,7 +165,7 @@ def test_its_settings_and_its_class_are_in_the_digest() -> None:
 
 
 def test_it_is_asked_row_by_row() -> None:
-    (found,) = run(job(rules(rule="within"))).comparisons
+    (found,) = results_of(job(rules(rule="within"))).comparisons
     assert (found.outcome, found.rows, found.rows_mismatch) == ("mismatch", 3, 2)
     (difference,) = found.differences
     assert difference.worst == (Element((1,), "7.0", "16.0"), Element((2,), "11.0", "9.0"))
@@ -173,7 +173,7 @@ def test_it_is_asked_row_by_row() -> None:
 
 
 def test_a_row_that_is_one_number_is_an_array_too() -> None:
-    found = run(job(rules(rule="within"), np.array([1.0, 2.0]), np.array([1.0, 9.0])))
+    found = results_of(job(rules(rule="within"), np.array([1.0, 2.0]), np.array([1.0, 9.0])))
     assert found.comparisons[0].rows_mismatch == 1
 
 
@@ -192,26 +192,28 @@ def warned(results: JobResults) -> RuleWarning:
     ],
 )
 def test_a_rule_that_fails_costs_its_output_and_is_warned_of(rule: str, told: str) -> None:
-    found = warned(run(job(rules(rule=rule))))
+    found = warned(results_of(job(rules(rule=rule))))
     assert (found.kind, found.output) == ("rule_failed", "y")
     assert found.text.startswith(told)
     assert len(found.text) <= 200
 
 
 def test_a_datatype_that_it_does_not_take_is_not_given_to_it() -> None:
-    found = warned(run(job(rules(rule="within"), REFERENCE.astype("f4"), CANDIDATE.astype("f4"))))
+    found = warned(
+        results_of(job(rules(rule="within"), REFERENCE.astype("f4"), CANDIDATE.astype("f4")))
+    )
     assert found == RuleWarning("rule_unfit", "y", "within takes no FP32")
 
 
 def test_more_rows_than_it_could_get_through_are_not_given_to_it() -> None:
     many = np.zeros(OWN_ROWS_MAX + 1)
-    assert warned(run(job(rules(rule="within"), many, many))).kind == "rule_unfit"
+    assert warned(results_of(job(rules(rule="within"), many, many))).kind == "rule_unfit"
 
 
 def test_it_works_in_another_process(installed: Path) -> None:
     code = (
-        "import pickle, sys; from coalmine_router.observer.comparison.job import run;"
-        "sys.stdout.buffer.write(pickle.dumps(run(pickle.load(sys.stdin.buffer))))"
+        "import pickle, sys; from coalmine_router.observer.comparison.job import results_of;"
+        "sys.stdout.buffer.write(pickle.dumps(results_of(pickle.load(sys.stdin.buffer))))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code],
@@ -220,4 +222,4 @@ def test_it_works_in_another_process(installed: Path) -> None:
         capture_output=True,
         check=True,
     )
-    assert pickle.loads(done.stdout) == run(job(rules(rule="within")))
+    assert pickle.loads(done.stdout) == results_of(job(rules(rule="within")))

@@ -9,7 +9,7 @@ from coalmine.inference import inference_pb2 as oip
 from coalmine.tensors import Array
 from coalmine_router.config.compare_section import CompareConfig
 from coalmine_router.observer.comparison.answer_arrays import OUTPUTS_MAX
-from coalmine_router.observer.comparison.job import ComparisonJob, run
+from coalmine_router.observer.comparison.job import ComparisonJob, results_of
 from coalmine_router.observer.comparison.result import (
     DIFFERENCES_MAX,
     ComparedAnswer,
@@ -30,7 +30,7 @@ def answer(**outputs: Any) -> ComparedAnswer:
 def compare(
     reference: ComparedAnswer, candidate: ComparedAnswer, chosen: CompareConfig
 ) -> Comparison:
-    (found,) = run(ComparisonJob((reference, candidate), ((0, 1),), chosen)).comparisons
+    (found,) = results_of(ComparisonJob((reference, candidate), ((0, 1),), chosen)).comparisons
     return found
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from coalmine.tensors import Array
 from coalmine_router.config.compare_section import CompareConfig
-from coalmine_router.observer.comparison.job import ComparisonJob, run
+from coalmine_router.observer.comparison.job import ComparisonJob, results_of
 from coalmine_router.observer.comparison.result import ComparedAnswer, Comparison
 from tests.doubles.oip_backend import response_body
 
@@ -25,7 +25,7 @@ def compared(
         ComparedAnswer(response_body(**reference)),
         ComparedAnswer(response_body(**candidate)),
     )
-    return run(ComparisonJob(answers, ((0, 1),), chosen or rules())).comparisons[0]
+    return results_of(ComparisonJob(answers, ((0, 1),), chosen or rules())).comparisons[0]
 
 
 def changed(values: Array, *rows: int) -> Array:
