@@ -29,7 +29,7 @@ def node() -> str:
     return f"{ROOT_DIR}/bin/node"
 
 
-def told_by_node(program: str | Path, *arguments: str) -> Any:
+def node_output_of(program: str | Path, *arguments: str) -> Any:
     """Run a program beside the callers, or anywhere, to its end; return the JSON that it prints."""
     done = subprocess.run(
         [node(), Path(__file__).parent / "node" / program, *arguments],

@@ -16,7 +16,7 @@ from tests.doubles.processes import Started, alive
 from tests.doubles.waiting import until
 from tests.soak.connections import serving_process
 
-Told = Mapping[str, Any]
+Answer = Mapping[str, Any]
 
 # On a new machine the runners are built in the first test of a language.
 pytestmark = pytest.mark.timeout(600)
@@ -82,13 +82,13 @@ def test_of_a_hundred_requests_exactly_the_shares_go_to_each_variant(
     runner: tuple[str, str, Runner], tell: Callable[[str, str], None]
 ) -> None:
     language, _, asked = runner
-    told = [asked.ask(call) for call in split(language)]
+    answers = [asked.ask(call) for call in split(language)]
 
-    shares = Counter(each["variant"] for each in told)
+    shares = Counter(each["variant"] for each in answers)
     tell("split", f"{shares['stable']} : {shares['canary']}")
-    assert [each["id"] for each in told] == [str(at) for at in range(len(told))]
-    for begin in range(0, len(told), 100):
-        assert Counter(each["variant"] for each in told[begin : begin + 100]) == _SHARES
+    assert [each["id"] for each in answers] == [str(at) for at in range(len(answers))]
+    for begin in range(0, len(answers), 100):
+        assert Counter(each["variant"] for each in answers[begin : begin + 100]) == _SHARES
 
 
 KEPT: dict[str, list[str]] = {}
@@ -124,11 +124,11 @@ def test_no_call_fails_where_the_process_that_answers_ends_under_load(
     answering = serving_process(asked.pid, port, called.children())
     os.kill(answering, signal.SIGTERM)
 
-    told = asked.told()["statuses"]
-    tell(f"drain, {target}", f"{told.get('OK', 0)} of {sum(told.values())}")
-    assert set(told) == {"OK"}, told
+    answer = asked.told()["statuses"]
+    tell(f"drain, {target}", f"{answer.get('OK', 0)} of {sum(answer.values())}")
+    assert set(answer) == {"OK"}, answer
     until(lambda: not alive(answering), _BACK_S)
-    assert told["OK"] > LIST["drain"]["callers"]
+    assert answer["OK"] > LIST["drain"]["callers"]
 
 
 def both_up(called: Started, target: str) -> bool:
@@ -140,33 +140,33 @@ def both_up(called: Started, target: str) -> bool:
 
 def difference(listed: Listed, asked: Runner) -> str:
     """Make a call; return in what it differs from what it must get, "" for nothing."""
-    told = asked.ask(listed.call)
+    answer = asked.ask(listed.call)
     wrong = [
-        f"{what}: {told.get(what)!r} is not {wanted!r}"
+        f"{what}: {answer.get(what)!r} is not {wanted!r}"
         for what, wanted in listed.expect.items()
-        if not CHECKS.get(what, is_equal)(told, what, wanted)
+        if not CHECKS.get(what, is_equal)(answer, what, wanted)
     ]
-    return "; ".join([*wrong, told.get("message", "")]) if wrong else ""
+    return "; ".join([*wrong, answer.get("message", "")]) if wrong else ""
 
 
-def is_equal(told: Told, what: str, wanted: Any) -> bool:
-    return bool(told.get(what) == wanted)
+def is_equal(answer: Answer, what: str, wanted: Any) -> bool:
+    return bool(answer.get(what) == wanted)
 
 
-def says(told: Told, what: str, wanted: str) -> bool:
-    return wanted in told["message"]
+def says(answer: Answer, what: str, wanted: str) -> bool:
+    return wanted in answer["message"]
 
 
-def has_outputs(told: Told, what: str, wanted: Any) -> bool:
+def has_outputs(answer: Answer, what: str, wanted: Any) -> bool:
     if isinstance(wanted, list):  # what metadata says of them
-        return is_equal(told, what, wanted)
-    outputs = {each["name"]: each for each in told.get("outputs", ())}
+        return is_equal(answer, what, wanted)
+    outputs = {each["name"]: each for each in answer.get("outputs", ())}
     return outputs.keys() == wanted.keys() and all(
         has_values(outputs[name], values) for name, values in wanted.items()
     )
 
 
-def has_values(output: Told, wanted: list[Any]) -> bool:
+def has_values(output: Answer, wanted: list[Any]) -> bool:
     """Compare values that each language spells in its own way, such as 0.1 and 1.0E-1."""
     datatype = output["datatype"]
     if datatype in {"FP32", "FP64"}:
@@ -175,10 +175,10 @@ def has_values(output: Told, wanted: list[Any]) -> bool:
     return bool(output["values"] == [spelt(each, datatype) for each in wanted])
 
 
-def has_answers(told: Told, what: str, wanted: list[Told]) -> bool:
-    return len(told["answers"]) == len(wanted) and all(
+def has_answers(answer: Answer, what: str, wanted: list[Answer]) -> bool:
+    return len(answer["answers"]) == len(wanted) and all(
         got == want if "id" in want else want["error"] in got.get("error", "")
-        for got, want in zip(told["answers"], wanted, strict=True)
+        for got, want in zip(answer["answers"], wanted, strict=True)
     )
 
 

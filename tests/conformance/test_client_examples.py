@@ -34,7 +34,7 @@ _TOKEN = "a-token-of-a-caller"
 _EXPORT_S = 20.0
 
 
-def told_by(language: str, *arguments: str, **environment: str) -> Any:
+def output_of(language: str, *arguments: str, **environment: str) -> Any:
     done = example(language, *arguments, environment=environment)
     assert done.returncode == 0, f"{done.stdout}\n{done.stderr}"
     return json.loads(done.stdout)
@@ -42,24 +42,24 @@ def told_by(language: str, *arguments: str, **environment: str) -> Any:
 
 @in_each_language
 def test_the_example_is_answered_by_a_server(language: str, server: Started) -> None:
-    told = told_by(language, server.address("grpc"))
+    output = output_of(language, server.address("grpc"))
 
-    assert (told["model"], told["version"], told["variant"]) == ("digits", "2", "")
-    assert told["logits"] == pytest.approx(ROWS["2"])
-    assert told["streamed"] == 3
+    assert (output["model"], output["version"], output["variant"]) == ("digits", "2", "")
+    assert output["logits"] == pytest.approx(ROWS["2"])
+    assert output["streamed"] == 3
 
 
 @in_each_language
 def test_the_example_names_the_variant_and_the_trace_that_the_router_has(
     language: str, router: Started
 ) -> None:
-    told = told_by(language, router.address("data"), "both")
+    output = output_of(language, router.address("data"), "both")
 
-    assert told["variant"] == {"1": "stable", "2": "canary"}[told["version"]]
-    assert told["logits"] == pytest.approx(ROWS[told["version"]])
-    until(lambda: len(spans_of(router, told["trace"])) >= 2, _EXPORT_S)
+    assert output["variant"] == {"1": "stable", "2": "canary"}[output["version"]]
+    assert output["logits"] == pytest.approx(ROWS[output["version"]])
+    until(lambda: len(spans_of(router, output["trace"])) >= 2, _EXPORT_S)
     # The call and the stream, each under a span of the caller.
-    assert all(span.get("parentSpanId") for span in spans_of(router, told["trace"]))
+    assert all(span.get("parentSpanId") for span in spans_of(router, output["trace"]))
 
 
 @in_each_language
@@ -78,12 +78,12 @@ def test_the_example_trusts_an_authority_and_shows_a_token(
 ) -> None:
     running, ca = secured
     address = running.address("grpc")
-    told = told_by(language, address, COALMINE_CA=str(ca), COALMINE_TOKEN=_TOKEN)
+    output = output_of(language, address, COALMINE_CA=str(ca), COALMINE_TOKEN=_TOKEN)
     refused = example(
         language, address, environment={"COALMINE_CA": str(ca), "COALMINE_TOKEN": "another"}
     )
 
-    assert told["version"] == "2"
+    assert output["version"] == "2"
     assert refused.returncode == 1
     assert "unauthenticated" in refused.stderr.lower()
 

@@ -13,7 +13,7 @@ from coalmine.control.v1 import control_pb2 as pb
 from tests.conformance.beside_mlserver import PROGRAM, mlserver
 from tests.doubles.processes import Started
 from tests.doubles.router_setup import control_of, router, set_weights
-from tests.doubles.server_process import server_of, told_by
+from tests.doubles.server_process import output_of, server_of
 from tests.doubles.waiting import until
 
 pytestmark = pytest.mark.skipif(not PROGRAM.exists(), reason="`make mlserver` installs MLServer")
@@ -67,7 +67,7 @@ def configuration(folder: Path, mlserver: str, ours: str) -> Path:
 
 
 def asked(running: Started, training: Path) -> Any:
-    return told_by("tests.doubles.triton_caller", running.address("data"), str(training))
+    return output_of("tests.doubles.triton_caller", running.address("data"), str(training))
 
 
 def status(running: Started) -> pb.RouteStatus:

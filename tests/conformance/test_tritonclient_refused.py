@@ -1,19 +1,14 @@
 """What tritonclient is told where a request can't be answered, sync and asyncio."""
 
-from typing import Any
-
 import pytest
 
-from tests.doubles.server_process import told_by
-
-Told = dict[str, Any]
+from tests.doubles.server_process import Output, output_of
 
 
 @pytest.fixture(scope="module", params=["sync", "aio"])
-def told(address: str, request: pytest.FixtureRequest) -> Told:
+def output(address: str, request: pytest.FixtureRequest) -> Output:
     caller = "tests.conformance.callers.refused"
-    answer: Told = told_by(caller, request.param, address)
-    return answer
+    return output_of(caller, request.param, address)
 
 
 @pytest.mark.parametrize(
@@ -38,11 +33,11 @@ def told(address: str, request: pytest.FixtureRequest) -> Told:
     ],
 )
 def test_a_request_that_is_wrong_is_told_how(
-    told: Told, given: str, code: str, texts: list[str]
+    output: Output, given: str, code: str, texts: list[str]
 ) -> None:
-    assert told[given]["status"] == f"StatusCode.{code}", told[given]
+    assert output[given]["status"] == f"StatusCode.{code}", output[given]
     for text in texts:
-        assert text in told[given]["message"]
+        assert text in output[given]["message"]
 
 
 @pytest.mark.parametrize(
@@ -52,9 +47,9 @@ def test_a_request_that_is_wrong_is_told_how(
         *("sequence", "classification"),
     ],
 )
-def test_what_is_not_offered_says_so(told: Told, given: str) -> None:
-    assert told[given]["status"] == "StatusCode.UNIMPLEMENTED", told[given]
+def test_what_is_not_offered_says_so(output: Output, given: str) -> None:
+    assert output[given]["status"] == "StatusCode.UNIMPLEMENTED", output[given]
 
 
-def test_what_came_before_does_not_harm_the_next_request(told: Told) -> None:
-    assert told["still"] == [1, 10]
+def test_what_came_before_does_not_harm_the_next_request(output: Output) -> None:
+    assert output["still"] == [1, 10]

@@ -2,14 +2,11 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from tests.doubles.processes import Started
-from tests.doubles.server_process import server_of, told_by
-
-Told = dict[str, Any]
+from tests.doubles.server_process import Output, output_of, server_of
 
 SERVED = {"index": [["READY", ""]], "ready": True, "others_ready": True, "infer": None}
 CALLER = "tests.conformance.callers.repository"
@@ -22,21 +19,19 @@ def open_server(repository: Path, tmp_path_factory: pytest.TempPathFactory) -> I
 
 
 @pytest.fixture(scope="module", params=["sync", "aio"])
-def told(open_server: Started, request: pytest.FixtureRequest) -> Told:
-    answer: Told = told_by(CALLER, request.param, open_server.address("grpc"))
-    return answer
+def output(open_server: Started, request: pytest.FixtureRequest) -> Output:
+    return output_of(CALLER, request.param, open_server.address("grpc"))
 
 
 @pytest.fixture(scope="module", params=["sync", "aio"])
-def refused(server: Started, request: pytest.FixtureRequest) -> Told:
-    answer: Told = told_by(CALLER, request.param, server.address("grpc"))
-    return answer
+def refused(server: Started, request: pytest.FixtureRequest) -> Output:
+    return output_of(CALLER, request.param, server.address("grpc"))
 
 
 @pytest.mark.parametrize("when", ["unloaded", "unloaded_again"])
-def test_an_unloaded_model_is_in_the_index_and_answers_no_more(told: Told, when: str) -> None:
-    assert told["before"] == SERVED
-    assert told[when] == {
+def test_an_unloaded_model_is_in_the_index_and_answers_no_more(output: Output, when: str) -> None:
+    assert output["before"] == SERVED
+    assert output[when] == {
         "index": [["UNAVAILABLE", "unloaded"]],
         "ready": False,
         "others_ready": True,
@@ -45,8 +40,8 @@ def test_an_unloaded_model_is_in_the_index_and_answers_no_more(told: Told, when:
 
 
 @pytest.mark.parametrize("when", ["loaded", "loaded_again", "after"])
-def test_a_loaded_model_answers_once_the_call_is_back(told: Told, when: str) -> None:
-    assert told[when] == SERVED
+def test_a_loaded_model_answers_once_the_call_is_back(output: Output, when: str) -> None:
+    assert output[when] == SERVED
 
 
 @pytest.mark.parametrize(
@@ -59,11 +54,13 @@ def test_a_loaded_model_answers_once_the_call_is_back(told: Told, when: str) -> 
         ("with_files", "UNIMPLEMENTED"),
     ],
 )
-def test_what_can_not_be_loaded_or_unloaded_is_told_why(told: Told, given: str, code: str) -> None:
-    assert told[given]["status"] == f"StatusCode.{code}", told[given]
+def test_what_can_not_be_loaded_or_unloaded_is_told_why(
+    output: Output, given: str, code: str
+) -> None:
+    assert output[given]["status"] == f"StatusCode.{code}", output[given]
 
 
-def test_a_server_that_does_not_allow_it_changes_nothing(refused: Told) -> None:
+def test_a_server_that_does_not_allow_it_changes_nothing(refused: Output) -> None:
     for change in ("unloaded", "loaded", "unknown_loaded", "with_config"):
         assert refused[change]["status"] == "StatusCode.UNIMPLEMENTED", change
     assert "--allow-load" in refused["unloaded"]["message"]

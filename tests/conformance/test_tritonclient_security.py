@@ -5,15 +5,13 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 from shutil import copytree
-from typing import Any
 
 import pytest
 
 from tests.doubles.certificates import Authority
 from tests.doubles.processes import Started
-from tests.doubles.server_process import server_of, told_by
+from tests.doubles.server_process import Output, output_of, server_of
 
-Told = dict[str, Any]
 Files = dict[str, str]
 
 ANSWER = 64.0
@@ -75,34 +73,36 @@ def mutual_server(
         yield running
 
 
-def seen(server: Started, files: Files, kind: str) -> Told:
+def seen(server: Started, files: Files, kind: str) -> Output:
     caller = "tests.conformance.callers.security"
-    told: Told = told_by(caller, kind, server.address("grpc"), json.dumps(files))
-    return told
+    output: Output = output_of(caller, kind, server.address("grpc"), json.dumps(files))
+    return output
 
 
 @pytest.fixture(scope="module", params=["sync", "aio"])
-def tokens(tokens_server: Started, files: Files, request: pytest.FixtureRequest) -> Told:
+def tokens(tokens_server: Started, files: Files, request: pytest.FixtureRequest) -> Output:
     return seen(tokens_server, files, request.param)
 
 
 @pytest.fixture(scope="module", params=["sync", "aio"])
-def mutual(mutual_server: Started, files: Files, request: pytest.FixtureRequest) -> Told:
+def mutual(mutual_server: Started, files: Files, request: pytest.FixtureRequest) -> Output:
     return seen(mutual_server, files, request.param)
 
 
-def test_a_caller_that_trusts_the_authority_and_shows_its_token_is_answered(tokens: Told) -> None:
+def test_a_caller_that_trusts_the_authority_and_shows_its_token_is_answered(tokens: Output) -> None:
     assert tokens["no_certificate"] == ANSWER
     assert tokens["certificate"] == ANSWER, "a certificate that nobody asked for does no harm"
 
 
 @pytest.mark.parametrize("given", ["no_tls", "other_authority"])
-def test_a_caller_without_tls_or_trust_does_not_reach_the_server(tokens: Told, given: str) -> None:
+def test_a_caller_without_tls_or_trust_does_not_reach_the_server(
+    tokens: Output, given: str
+) -> None:
     assert tokens[given]["status"] == "StatusCode.UNAVAILABLE", tokens[given]
 
 
 @pytest.mark.parametrize("given", ["no_token", "wrong_token"])
-def test_a_caller_without_a_known_token_is_unauthenticated(tokens: Told, given: str) -> None:
+def test_a_caller_without_a_known_token_is_unauthenticated(tokens: Output, given: str) -> None:
     assert tokens[given]["status"] == "StatusCode.UNAUTHENTICATED", tokens[given]
     assert "nobody's" not in tokens[given]["message"]
 
@@ -111,7 +111,7 @@ def test_a_caller_without_a_known_token_is_unauthenticated(tokens: Told, given: 
     ("role", "refused"),
     [("viewer", ["infer", "load_model"]), ("caller", ["load_model"]), ("operator", [])],
 )
-def test_a_token_may_do_what_its_role_may(tokens: Told, role: str, refused: list[str]) -> None:
+def test_a_token_may_do_what_its_role_may(tokens: Output, role: str, refused: list[str]) -> None:
     expected = {
         method: "StatusCode.PERMISSION_DENIED" if method in refused else None
         for method in tokens[role]
@@ -119,12 +119,12 @@ def test_a_token_may_do_what_its_role_may(tokens: Told, role: str, refused: list
     assert tokens[role] == expected
 
 
-def test_a_caller_with_a_certificate_of_the_authority_is_answered(mutual: Told) -> None:
+def test_a_caller_with_a_certificate_of_the_authority_is_answered(mutual: Output) -> None:
     assert mutual["certificate"] == ANSWER
 
 
 @pytest.mark.parametrize("given", ["no_tls", "no_certificate", "strangers_certificate"])
 def test_a_caller_without_such_a_certificate_does_not_reach_the_server(
-    mutual: Told, given: str
+    mutual: Output, given: str
 ) -> None:
     assert mutual[given]["status"] == "StatusCode.UNAVAILABLE", mutual[given]

@@ -1,31 +1,26 @@
 """Typed contents, sent through tritonclient's generated stubs."""
 
-from typing import Any
-
 import pytest
 
-from tests.doubles.server_process import told_by
-
-Told = dict[str, Any]
+from tests.doubles.server_process import Output, output_of
 
 
 @pytest.fixture(scope="module")
-def told(address: str) -> Told:
-    answer: Told = told_by("tests.conformance.callers.typed", address)
-    return answer
+def output(address: str) -> Output:
+    return output_of("tests.conformance.callers.typed", address)
 
 
-def test_every_datatype_with_typed_contents_comes_back_typed(told: Told) -> None:
-    assert told["numbers"] == {
-        "same": dict.fromkeys(told["numbers"]["same"], True),
+def test_every_datatype_with_typed_contents_comes_back_typed(output: Output) -> None:
+    assert output["numbers"] == {
+        "same": dict.fromkeys(output["numbers"]["same"], True),
         "raw": 0,
         "id": "t-1",
     }
-    assert len(told["numbers"]["same"]) == 11
+    assert len(output["numbers"]["same"]) == 11
 
 
-def test_typed_words_come_back_typed(told: Told) -> None:
-    assert told["words"] == ["abab", "üü"]
+def test_typed_words_come_back_typed(output: Output) -> None:
+    assert output["words"] == ["abab", "üü"]
 
 
 @pytest.mark.parametrize(
@@ -38,7 +33,7 @@ def test_typed_words_come_back_typed(told: Told) -> None:
     ],
 )
 def test_typed_contents_that_do_not_fit_are_an_invalid_argument(
-    told: Told, given: str, text: str
+    output: Output, given: str, text: str
 ) -> None:
-    assert told[given]["status"] == "StatusCode.INVALID_ARGUMENT", told[given]
-    assert text in told[given]["message"]
+    assert output[given]["status"] == "StatusCode.INVALID_ARGUMENT", output[given]
+    assert text in output[given]["message"]

@@ -14,6 +14,9 @@ _ROOT = Path(__file__).parents[2]
 _PORTS = ("--listen", "127.0.0.1:0", "--http", "127.0.0.1:0")
 _CALLER_S = 60.0
 
+# What a caller prints.
+Output = dict[str, Any]
+
 
 def written(module: str, folder: Path) -> Path:
     """Have the program `module` write a repository into `folder`; this process loads no torch."""
@@ -34,9 +37,10 @@ def server_of(
         yield running
 
 
-def told_by(module: str, *arguments: str) -> Any:
+def output_of(module: str, *arguments: str) -> Output:
     """Run a caller to its end; return what it prints, which is JSON."""
-    return json.loads(_run(module, *arguments))
+    output: Output = json.loads(_run(module, *arguments))
+    return output
 
 
 def _run(module: str, *arguments: str) -> str:

@@ -12,7 +12,7 @@ import tritonclient.grpc as sync
 import tritonclient.grpc.aio as aio
 from tritonclient.utils import InferenceServerException
 
-Told = dict[str, Any]
+Output = dict[str, Any]
 KINDS: dict[str, Any] = {"sync": sync, "aio": aio}
 
 
@@ -26,24 +26,24 @@ class Client:
         answer = getattr(self._client, method)(*arguments, **named)
         return await answer if inspect.isawaitable(answer) else answer
 
-    async def failure(self, method: str, *arguments: Any, **named: Any) -> Told:
+    async def failure(self, method: str, *arguments: Any, **named: Any) -> Output:
         """Return the status and message of a call that has to fail."""
         try:
             answer = await self.ask(method, *arguments, **named)
         except InferenceServerException as error:
-            return told_of(error)
+            return error_of(error)
         return {"status": None, "answer": str(answer)}
 
 
-def run(scenario: Callable[[Client], Awaitable[Told]], **options: Any) -> None:
+def run(scenario: Callable[[Client], Awaitable[Output]], **options: Any) -> None:
     """`KIND ADDRESS`: print as JSON what `scenario` saw with that kind of client."""
     kind, address = sys.argv[1:3]
     say(asyncio.run(_with_client(scenario, KINDS[kind], address, options)))
 
 
 async def _with_client(
-    scenario: Callable[[Client], Awaitable[Told]], module: Any, address: str, options: Told
-) -> Told:
+    scenario: Callable[[Client], Awaitable[Output]], module: Any, address: str, options: Output
+) -> Output:
     client = Client(module.InferenceServerClient(address, **options))
     try:
         return await scenario(client)
@@ -51,17 +51,17 @@ async def _with_client(
         await client.ask("close")
 
 
-def say(told: Told) -> None:
+def say(output: Output) -> None:
     ours = [name for name in sys.modules if name.partition(".")[0].startswith("coalmine")]
     assert not ours, f"a foreign client alone is to be seen here, not {ours}"
-    print(json.dumps(told))
+    print(json.dumps(output))
 
 
-def told_of(error: InferenceServerException) -> Told:
+def error_of(error: InferenceServerException) -> Output:
     return {"status": error.status(), "message": error.message()}
 
 
-async def each(**sections: Awaitable[Any]) -> Told:
+async def each(**sections: Awaitable[Any]) -> Output:
     """Return what every section saw; one that is refused leaves the others as they are."""
     return {name: await _or_refusal(section) for name, section in sections.items()}
 
@@ -70,7 +70,7 @@ async def _or_refusal(section: Awaitable[Any]) -> Any:
     try:
         return await section
     except InferenceServerException as error:
-        return told_of(error)
+        return error_of(error)
 
 
 def tensor(name: str, array: Any, datatype: str) -> sync.InferInput:

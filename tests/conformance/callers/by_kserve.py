@@ -11,10 +11,10 @@ import numpy as np
 from kserve import InferenceGRPCClient, InferInput, InferRequest
 from kserve.protocol.infer_type import RequestedOutput
 
-Told = dict[str, Any]
+Output = dict[str, Any]
 
 
-async def scenario(client: InferenceGRPCClient) -> Told:
+async def scenario(client: InferenceGRPCClient) -> Output:
     return {
         "live": await client.is_server_live(),
         "ready": await client.is_server_ready(),
@@ -63,7 +63,7 @@ def slow_pixels() -> Any:
     return np.full((1, 64), 4e5, np.float32)
 
 
-async def half(client: InferenceGRPCClient) -> Told:
+async def half(client: InferenceGRPCClient) -> Output:
     """Return what comes back of FP16, beside all the other datatypes that `identity` takes."""
     types = {
         "bool": np.bool_,
@@ -89,7 +89,7 @@ async def answer(
     version: str = "",
     outputs: list[str] | None = None,
     seconds: float = 30.0,
-) -> Told:
+) -> Output:
     request = InferRequest(
         model,
         given,

@@ -7,7 +7,7 @@ from typing import Any
 
 import tritonclient.grpc as triton
 
-from tests.conformance.callers.asking import Told, logits, pixels, say, told_of
+from tests.conformance.callers.asking import Output, error_of, logits, pixels, say
 
 LONG = 4e5  # rounds of `slow`, some tenths of a second
 
@@ -27,11 +27,11 @@ class Calls:
     def _called(self, name: str, result: Any, error: Any) -> None:
         self._given.put((name, result, error))
 
-    def ended(self, count: int) -> Told:
+    def ended(self, count: int) -> Output:
         """Wait for `count` callbacks; return what they were given."""
         came = [self._given.get(timeout=30) for _ in range(count)]
         return {
-            name: told_of(error) if error else [result.get_response().id, logits(result)[0][0]]
+            name: error_of(error) if error else [result.get_response().id, logits(result)[0][0]]
             for name, result, error in came
         }
 
@@ -41,7 +41,7 @@ def arrived(client: triton.InferenceServerClient) -> None:
     client.infer("digits", pixels())
 
 
-def scenario(client: triton.InferenceServerClient) -> Told:
+def scenario(client: triton.InferenceServerClient) -> Output:
     calls = Calls(client)
     arrived(client)
     calls.begin("begun", "slow", LONG)
@@ -51,15 +51,15 @@ def scenario(client: triton.InferenceServerClient) -> Told:
     calls.begin("out_of_time", "slow", 2.0, timeout=1_000)
     arrived(client)
     waiting.cancel()
-    told = calls.ended(4)
+    output = calls.ended(4)
     running = calls.begin("running", "slow", LONG)
     arrived(client)
     calls.begin("behind", "slow", 5.0)
     running.cancel()
-    told.update(calls.ended(2))
+    output.update(calls.ended(2))
     for each in range(20):
         calls.begin(f"many-{each}", "raises", float(each))
-    return {**told, "many": calls.ended(20)}
+    return {**output, "many": calls.ended(20)}
 
 
 if __name__ == "__main__":

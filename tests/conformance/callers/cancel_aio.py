@@ -7,7 +7,7 @@ from typing import Any
 import tritonclient.grpc.aio as triton
 from tritonclient.utils import InferenceServerException
 
-from tests.conformance.callers.asking import Told, logits, pixels, say, told_of
+from tests.conformance.callers.asking import Output, error_of, logits, pixels, say
 from tests.conformance.callers.cancel import LONG
 
 
@@ -23,7 +23,7 @@ class Calls:
         self._tasks[name] = asyncio.create_task(call)
         return self._tasks[name]
 
-    async def ended(self) -> Told:
+    async def ended(self) -> Output:
         tasks, self._tasks = self._tasks, {}
         return {name: await _ended(task) for name, task in tasks.items()}
 
@@ -34,7 +34,7 @@ async def _ended(task: asyncio.Task[Any]) -> Any:
     except asyncio.CancelledError:
         return {"status": "StatusCode.CANCELLED"}
     except InferenceServerException as error:
-        return told_of(error)
+        return error_of(error)
     return [result.get_response().id, logits(result)[0][0]]
 
 
@@ -43,7 +43,7 @@ async def arrived(client: triton.InferenceServerClient) -> None:
     await asyncio.create_task(client.infer("digits", pixels()))  # begun after those before it
 
 
-async def scenario(client: triton.InferenceServerClient) -> Told:
+async def scenario(client: triton.InferenceServerClient) -> Output:
     calls = Calls(client)
     await arrived(client)
     calls.begin("begun", "slow", LONG)
@@ -53,15 +53,15 @@ async def scenario(client: triton.InferenceServerClient) -> Told:
     calls.begin("out_of_time", "slow", 2.0, timeout=1_000)
     await arrived(client)
     waiting.cancel()
-    told = await calls.ended()
+    output = await calls.ended()
     running = calls.begin("running", "slow", LONG)
     await arrived(client)
     calls.begin("behind", "slow", 5.0)
     running.cancel()
-    told.update(await calls.ended())
+    output.update(await calls.ended())
     for each in range(20):
         calls.begin(f"many-{each}", "raises", float(each))
-    return {**told, "many": await calls.ended()}
+    return {**output, "many": await calls.ended()}
 
 
 async def main(address: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from tritonclient.grpc import KeepAliveOptions
 
-from tests.conformance.callers.asking import Client, Told, each, logits, pixels, run, tensor
+from tests.conformance.callers.asking import Client, Output, each, logits, pixels, run, tensor
 
 MIB = 1024 * 1024
 PINGS = KeepAliveOptions(
@@ -16,7 +16,7 @@ PINGS = KeepAliveOptions(
 )
 
 
-async def scenario(client: Client) -> Told:
+async def scenario(client: Client) -> Output:
     return await each(
         pinged=answer(client),
         large=doubled(client, 40 * MIB),
@@ -39,7 +39,7 @@ def zeros(size: int) -> Any:
     return tensor("tokens", np.zeros((1, size // 8), np.int64), "INT64")
 
 
-async def doubled(client: Client, size: int, **named: Any) -> Told:
+async def doubled(client: Client, size: int, **named: Any) -> Output:
     """Return how much came back of a request of `size` bytes, and whether it is right."""
     values = np.arange(size // 8, dtype=np.int64)[None]
     given = [tensor("tokens", values, "INT64")]

@@ -10,7 +10,7 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as pb_grpc
 
-from tests.conformance.callers.asking import Told, say
+from tests.conformance.callers.asking import Output, say
 
 MIB = 1024 * 1024
 WIDE = [("grpc.max_receive_message_length", -1), ("grpc.max_send_message_length", -1)]
@@ -23,11 +23,11 @@ SENT = (
 )
 
 
-def scenario(stub: Any, echo: grpc.Channel) -> Told:
+def scenario(stub: Any, echo: grpc.Channel) -> Output:
     seen = counter(echo)
     return {
-        "carried": told(*stub.ModelInfer.with_call(request(), metadata=SENT, timeout=20)),
-        "no_deadline": told(*stub.ModelInfer.with_call(request())),
+        "carried": output(*stub.ModelInfer.with_call(request(), metadata=SENT, timeout=20)),
+        "no_deadline": output(*stub.ModelInfer.with_call(request())),
         "refused": failure(stub, metadata=(*SENT, ("x-do", "refuse"))),
         "late": late(stub, seen),
         "cancelled": cancelled(stub, seen),
@@ -44,7 +44,7 @@ def request(data: bytes = b"") -> pb.ModelInferRequest:
     return made
 
 
-def told(answer: pb.ModelInferResponse, call: Any) -> Told:
+def output(answer: pb.ModelInferResponse, call: Any) -> Output:
     return {
         "id": answer.id,
         "initial": joined(call.initial_metadata()),
@@ -64,7 +64,7 @@ def joined(metadata: Any) -> dict[str, str]:
     }
 
 
-def failure(stub: Any, given: Any = None, **named: Any) -> Told:
+def failure(stub: Any, given: Any = None, **named: Any) -> Output:
     try:
         answer = stub.ModelInfer(given or request(), **named)
     except grpc.RpcError as error:
@@ -76,18 +76,18 @@ def failure(stub: Any, given: Any = None, **named: Any) -> Told:
     return {"status": None, "answer": str(answer)[:200]}
 
 
-def counter(echo: grpc.Channel) -> Callable[[], Told]:
+def counter(echo: grpc.Channel) -> Callable[[], Output]:
     call: Any = echo.unary_unary("/echo.Echo/Seen")
     return lambda: json.loads(call(b"", timeout=10))
 
 
-def late(stub: Any, seen: Callable[[], Told]) -> Told:
+def late(stub: Any, seen: Callable[[], Output]) -> Output:
     before = seen()["cancelled"]
     ended = failure(stub, metadata=(("x-do", "hang"),), timeout=0.3)
     return {**ended, "echo_cancelled": reached(lambda: seen()["cancelled"] == before + 1)}
 
 
-def cancelled(stub: Any, seen: Callable[[], Told]) -> Told:
+def cancelled(stub: Any, seen: Callable[[], Output]) -> Output:
     before = seen()
     call = stub.ModelInfer.future(request(), metadata=(("x-do", "hang"),))
     came = reached(lambda: seen()["came"] == before["came"] + 1)
@@ -105,7 +105,7 @@ def reached(what: Callable[[], bool]) -> bool:
     return True
 
 
-def there_and_back(stub: Any, size: int, **named: Any) -> Told:
+def there_and_back(stub: Any, size: int, **named: Any) -> Output:
     data = (bytes(range(256)) * (size // 256 + 1))[:size]
     (came,) = stub.ModelInfer(request(data), timeout=30, **named).raw_output_contents
     return {"bytes": len(came), "right": came == data}

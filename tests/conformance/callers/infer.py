@@ -8,7 +8,7 @@ from tritonclient.grpc import InferRequestedOutput
 
 from tests.conformance.callers.asking import (
     Client,
-    Told,
+    Output,
     each,
     logits,
     pixels,
@@ -30,7 +30,7 @@ VALUES: dict[str, Any] = {
 WORDS = [b"", b"plain", "grüße 🐤".encode(), b"with\0null"]
 
 
-async def scenario(client: Client) -> Told:
+async def scenario(client: Client) -> Output:
     return await each(
         datatypes=datatypes(client),
         not_numbers=not_numbers(client),
@@ -43,7 +43,7 @@ async def scenario(client: Client) -> Told:
     )
 
 
-async def datatypes(client: Client) -> Told:
+async def datatypes(client: Client) -> Output:
     """Return, by datatype, whether the very bytes came back, and as which datatype."""
     inputs = [tensor(f"x_{name.lower()}", VALUES[name][None], name) for name in VALUES]
     answer = await client.ask("infer", "identity", inputs)
@@ -69,7 +69,7 @@ async def not_numbers(client: Client) -> list[str]:
     return [str(each) for each in answer.as_numpy("logits")[0]]
 
 
-async def words(client: Client) -> Told:
+async def words(client: Client) -> Output:
     """Return what comes back for words of bytes, and for words of text."""
     as_bytes = np.array(WORDS, np.object_)[:, None]
     as_text = np.array(["ab", "ü"], np.object_)[:, None]
@@ -83,7 +83,7 @@ async def words(client: Client) -> Told:
     }
 
 
-async def named(client: Client) -> Told:
+async def named(client: Client) -> Output:
     """Return what a response says besides its outputs."""
     answer = await client.ask("infer", "digits", pixels(3), request_id="the-id-7")
     response = answer.get_response(as_json=True)
@@ -96,7 +96,7 @@ async def named(client: Client) -> Told:
     }
 
 
-async def several(client: Client) -> Told:
+async def several(client: Client) -> Output:
     """Return what comes of a model with two outputs, of which some are asked for."""
     every = await client.ask("infer", "sequences", tokens(1, 2, 3))
     wanted = [InferRequestedOutput("length")]
@@ -121,7 +121,7 @@ async def optional(client: Client) -> list[float]:
     return [answer.as_numpy("shifted")[0, 0].item() for answer in answers]
 
 
-async def versions(client: Client) -> Told:
+async def versions(client: Client) -> Output:
     """Return the version that answers, by what was asked for."""
     asked = ("", "1", "2", "stable", "canary")
     return await each(**{version: version_of(client, version) for version in asked})
@@ -132,9 +132,9 @@ async def version_of(client: Client, asked: str) -> list[Any]:
     return [answer.get_response().model_version, logits(answer)[0][1]]
 
 
-async def parameters(client: Client) -> Told:
+async def parameters(client: Client) -> Output:
     """Return the answers to requests with parameters."""
-    asked: dict[str, Told] = {
+    asked: dict[str, Output] = {
         "priority": {"priority": 1},
         "timeout": {"timeout": 20_000_000},
         "client_timeout": {"client_timeout": 20.0},

@@ -21,7 +21,7 @@ from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.tensors import decode_outputs, to_raw, to_typed
 
 Call = Mapping[str, Any]
-Told = dict[str, Any]
+Output = dict[str, Any]
 
 # Those of the other languages' clients.
 CONFIG = Path(__file__).parents[3] / "clients" / "go" / "service_config.json"
@@ -70,7 +70,7 @@ def array_of(datatype: str, values: list[str]) -> Any:
 # ---------------------------------------------------------------- answers
 
 
-def answer_of(answer: pb.ModelInferResponse) -> Told:
+def answer_of(answer: pb.ModelInferResponse) -> Output:
     return {
         "id": answer.id,
         "model": answer.model_name,
@@ -94,7 +94,7 @@ def spelt(datatype: str, array: Any) -> list[str]:
     return [str(each).lower() for each in bits.ravel().tolist()]
 
 
-def ended(call: Any) -> Told:
+def ended(call: Any) -> Output:
     """Return the status of a call, and what its trailing metadata says."""
     trailing = dict(call.trailing_metadata() or ())
     return {
@@ -108,7 +108,7 @@ def ended(call: Any) -> Told:
 # ---------------------------------------------------------------- calls
 
 
-def infer(stub: pb_grpc.GRPCInferenceServiceStub, call: Call) -> Told:
+def infer(stub: pb_grpc.GRPCInferenceServiceStub, call: Call) -> Output:
     future = begin(stub, call)
     if "cancel_ms" in call:
         threading.Timer(call["cancel_ms"] / 1000, future.cancel).start()
@@ -128,9 +128,9 @@ def begin(stub: pb_grpc.GRPCInferenceServiceStub, call: Call) -> Any:
     )
 
 
-def stream(stub: pb_grpc.GRPCInferenceServiceStub, call: Call) -> Told:
+def stream(stub: pb_grpc.GRPCInferenceServiceStub, call: Call) -> Output:
     streamed = stub.ModelStreamInfer(map(request_of, call["requests"]), timeout=10)
-    answers: list[Told] = []
+    answers: list[Output] = []
     with contextlib.suppress(grpc.RpcError):  # its status says it
         answers.extend(
             {"error": each.error_message} if each.error_message else {"id": each.infer_response.id}
@@ -139,35 +139,35 @@ def stream(stub: pb_grpc.GRPCInferenceServiceStub, call: Call) -> Told:
     return {"answers": answers, **ended(streamed)}
 
 
-def ready(stub: pb_grpc.GRPCInferenceServiceStub, call: Call) -> Told:
+def ready(stub: pb_grpc.GRPCInferenceServiceStub, call: Call) -> Output:
     return asked(stub.ModelReady, pb.ModelReadyRequest(name=call["model"]), ready_of)
 
 
-def server_ready(stub: pb_grpc.GRPCInferenceServiceStub, call: Call) -> Told:
+def server_ready(stub: pb_grpc.GRPCInferenceServiceStub, call: Call) -> Output:
     return asked(stub.ServerReady, pb.ServerReadyRequest(), ready_of)
 
 
-def server_metadata(stub: pb_grpc.GRPCInferenceServiceStub, call: Call) -> Told:
+def server_metadata(stub: pb_grpc.GRPCInferenceServiceStub, call: Call) -> Output:
     return asked(stub.ServerMetadata, pb.ServerMetadataRequest(), lambda it: {"server": it.name})
 
 
-def metadata(stub: pb_grpc.GRPCInferenceServiceStub, call: Call) -> Told:
+def metadata(stub: pb_grpc.GRPCInferenceServiceStub, call: Call) -> Output:
     return asked(stub.ModelMetadata, pb.ModelMetadataRequest(name=call["model"]), metadata_of)
 
 
-def asked(method: Any, request: Any, told_of: Callable[[Any], Told]) -> Told:
+def asked(method: Any, request: Any, output_of: Callable[[Any], Output]) -> Output:
     try:
         answer, call = method.with_call(request)
     except grpc.RpcError as error:
         return ended(error)
-    return {**told_of(answer), **ended(call)}
+    return {**output_of(answer), **ended(call)}
 
 
-def ready_of(answer: Any) -> Told:
+def ready_of(answer: Any) -> Output:
     return {"ready": answer.ready}
 
 
-def metadata_of(answer: Any) -> Told:
+def metadata_of(answer: Any) -> Output:
     inputs, outputs = (
         [[each.name, each.datatype, list(each.shape)] for each in tensors]
         for tensors in (answer.inputs, answer.outputs)
@@ -175,7 +175,7 @@ def metadata_of(answer: Any) -> Told:
     return {"model": answer.name, "inputs": inputs, "outputs": outputs}
 
 
-def load(stub: pb_grpc.GRPCInferenceServiceStub, call: Call) -> Told:
+def load(stub: pb_grpc.GRPCInferenceServiceStub, call: Call) -> Output:
     """Call from several threads for a while; say so after the first answer."""
     over = time.monotonic() + call["seconds"]
     statuses: Counter[str] = Counter([infer(stub, call)["status"]])

@@ -1,13 +1,13 @@
 """Liveness, readiness, metadata and config, as JSON and as messages. `KIND ADDRESS`."""
 
-from tests.conformance.callers.asking import Client, Told, each, run
+from tests.conformance.callers.asking import Client, Output, each, run
 
 
-async def scenario(client: Client) -> Told:
+async def scenario(client: Client) -> Output:
     return {**await health(client), **await as_json(client), **await as_messages(client)}
 
 
-async def health(client: Client) -> Told:
+async def health(client: Client) -> Output:
     return await each(
         live=client.ask("is_server_live", client_timeout=30),
         ready=client.ask("is_server_ready", headers={"x-any": "thing"}),
@@ -19,7 +19,7 @@ async def health(client: Client) -> Told:
     )
 
 
-async def as_json(client: Client) -> Told:
+async def as_json(client: Client) -> Output:
     return await each(
         model=client.ask("get_model_metadata", "digits", as_json=True),
         version=client.ask("get_model_metadata", "digits", "1", as_json=True),
@@ -32,7 +32,7 @@ async def as_json(client: Client) -> Told:
     )
 
 
-async def as_messages(client: Client) -> Told:
+async def as_messages(client: Client) -> Output:
     metadata = await client.ask("get_model_metadata", "digits")
     config = (await client.ask("get_model_config", "identity")).config
     return {

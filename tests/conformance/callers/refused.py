@@ -5,12 +5,12 @@ from typing import Any
 import numpy as np
 from tritonclient.grpc import InferInput, InferRequestedOutput
 
-from tests.conformance.callers.asking import Client, Told, pixels, run, tensor, tokens
+from tests.conformance.callers.asking import Client, Output, pixels, run, tensor, tokens
 
 SMALL = np.zeros((1, 64), np.float32)
 
 
-async def scenario(client: Client) -> Told:
+async def scenario(client: Client) -> Output:
     return {
         **{name: await client.failure("infer", *given) for name, given in wrong().items()},
         "unknown_version": await client.failure("infer", "digits", pixels(), model_version="9"),
@@ -45,11 +45,11 @@ def wrong() -> dict[str, tuple[str, list[Any]]]:
     }
 
 
-async def with_outputs(client: Client, *outputs: Any) -> Told:
+async def with_outputs(client: Client, *outputs: Any) -> Output:
     return await client.failure("infer", "digits", pixels(), outputs=list(outputs))
 
 
-async def not_offered(client: Client) -> Told:
+async def not_offered(client: Client) -> Output:
     return {
         "register_memory": await client.failure("register_system_shared_memory", "a", "/a", 8),
         "cuda_memory": await client.failure("get_cuda_shared_memory_status"),

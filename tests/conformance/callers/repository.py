@@ -2,10 +2,10 @@
 
 from typing import Any
 
-from tests.conformance.callers.asking import Client, Told, each, pixels, run
+from tests.conformance.callers.asking import Client, Output, each, pixels, run
 
 
-async def scenario(client: Client) -> Told:
+async def scenario(client: Client) -> Output:
     return await each(
         before=seen(client),
         unloaded=changed(client, "unload_model", "counted"),
@@ -23,13 +23,13 @@ async def scenario(client: Client) -> Told:
     )
 
 
-async def changed(client: Client, method: str, *arguments: Any, **named: Any) -> Told:
+async def changed(client: Client, method: str, *arguments: Any, **named: Any) -> Output:
     """Return what is seen of the model `counted` after a change."""
     await client.ask(method, *arguments, **named)
     return await seen(client)
 
 
-async def seen(client: Client) -> Told:
+async def seen(client: Client) -> Output:
     index = await client.ask("get_model_repository_index")
     rows = [[each.state, each.reason] for each in index.models if each.name == "counted"]
     return {

@@ -7,7 +7,7 @@ from typing import Any
 
 from tritonclient.grpc import InferenceServerClientPlugin
 
-from tests.conformance.callers.asking import KINDS, Client, Told, each, logits, pixels, say
+from tests.conformance.callers.asking import KINDS, Client, Output, each, logits, pixels, say
 
 TIMEOUT_S = 10.0
 
@@ -38,7 +38,7 @@ class Callers:
         finally:
             await Client(client).ask("close")
 
-    async def may(self, token: str) -> Told:
+    async def may(self, token: str) -> Output:
         """Return the status of each kind of call with this token."""
         options = self._options({"root_certificates": "ca"})
         opened = Client(self._module.InferenceServerClient(self._address, **options))
@@ -58,7 +58,7 @@ class Callers:
         finally:
             await opened.ask("close")
 
-    def _options(self, tls: dict[str, str]) -> Told:
+    def _options(self, tls: dict[str, str]) -> Output:
         return {"ssl": bool(tls), **{name: self._files[file] for name, file in tls.items()}}
 
 
@@ -70,7 +70,7 @@ async def infer(client: Client) -> Any:
     return logits(await client.ask("infer", "digits", pixels(), **called))[0][1]
 
 
-async def scenario(callers: Callers) -> Told:
+async def scenario(callers: Callers) -> Output:
     trusting = {"root_certificates": "ca"}
     known = {"private_key": "key", "certificate_chain": "cert"}
     stranger = {"private_key": "other_key", "certificate_chain": "other_cert"}

@@ -7,12 +7,12 @@ from typing import Any
 import tritonclient.grpc as triton
 from tritonclient.utils import InferenceServerException
 
-from tests.conformance.callers.asking import Told, pixels, say, told_of
+from tests.conformance.callers.asking import Output, error_of, pixels, say
 
 ROWS = (1, 3, 8, 1)
 
 
-def scenario(client: triton.InferenceServerClient) -> Told:
+def scenario(client: triton.InferenceServerClient) -> Output:
     began_ms = time.time_ns() // 1_000_000
     before = counted(client)
     for rows in ROWS:
@@ -35,7 +35,7 @@ def scenario(client: triton.InferenceServerClient) -> Told:
     }
 
 
-def counted(client: triton.InferenceServerClient) -> Told:
+def counted(client: triton.InferenceServerClient) -> Output:
     """Return the one version's statistics, its counts as numbers: JSON has them as text."""
     (stats,) = client.get_inference_statistics("counted").model_stats
     return {
@@ -68,11 +68,11 @@ def names(answer: Any) -> list[list[str]]:
     return [[each.name, each.version] for each in answer.model_stats]
 
 
-def failure(client: triton.InferenceServerClient) -> Told:
+def failure(client: triton.InferenceServerClient) -> Output:
     try:
         return {"answer": str(client.get_inference_statistics("nobody", as_json=True))}
     except InferenceServerException as error:
-        return told_of(error)
+        return error_of(error)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
 """Statistics as JSON, from tritonclient's asyncio client. `aio ADDRESS`."""
 
-from tests.conformance.callers.asking import Client, Told, each, pixels, run
+from tests.conformance.callers.asking import Client, Output, each, pixels, run
 
 
-async def scenario(client: Client) -> Told:
+async def scenario(client: Client) -> Output:
     await client.ask("infer", "digits", pixels(), model_version="1")
     return await each(
         version=client.ask("get_inference_statistics", "digits", "1", as_json=True),

@@ -9,13 +9,13 @@ import numpy as np
 import tritonclient.grpc as triton
 from tritonclient.grpc import service_pb2 as pb
 
-from tests.conformance.callers.asking import Told, logits, pixels, say, tensor, told_of
+from tests.conformance.callers.asking import Output, error_of, logits, pixels, say, tensor
 
 METHOD = "/inference.GRPCInferenceService/ModelStreamInfer"
 Given = Queue[tuple[Any, Any]]
 
 
-def scenario(address: str) -> Told:
+def scenario(address: str) -> Output:
     with triton.InferenceServerClient(address) as client:
         return {
             "in_order": in_order(client),
@@ -60,7 +60,7 @@ def errors(client: triton.InferenceServerClient) -> list[Any]:
     client.async_stream_infer("raises", pixels(value=-1.0), request_id="raises")
     client.async_stream_infer("digits", pixels(), model_version="1", request_id="good again")
     return [
-        told_of(error) if error else result.get_response().id
+        error_of(error) if error else result.get_response().id
         for result, error in ended(client, given)
     ]
 
@@ -78,17 +78,17 @@ def cancelled(client: triton.InferenceServerClient) -> list[Any]:
     given = opened(client)
     client.async_stream_infer("slow", pixels(value=3e5))
     client.stop_stream(cancel_requests=True)
-    return [told_of(error) if error else "answered" for _, error in ended(client, given)]
+    return [error_of(error) if error else "answered" for _, error in ended(client, given)]
 
 
 def out_of_time(client: triton.InferenceServerClient) -> list[Any]:
     given = opened(client, stream_timeout=0.1)
     client.async_stream_infer("slow", pixels(value=3e5))
-    told = [told_of(given.get(timeout=30)[1])]
-    while told[-1]["status"] is None:  # of the request in the queue, just before the stream's end
-        told.append(told_of(given.get(timeout=30)[1]))
+    output = [error_of(given.get(timeout=30)[1])]
+    while output[-1]["status"] is None:  # of the request in the queue, just before the stream's end
+        output.append(error_of(given.get(timeout=30)[1]))
     client.stop_stream()
-    return told
+    return output
 
 
 def malformed(address: str) -> list[Any]:
@@ -96,16 +96,16 @@ def malformed(address: str) -> list[Any]:
     request = pb.ModelInferRequest(model_name="digits", id="good", raw_input_contents=[bytes(256)])
     request.inputs.add(name="pixels", datatype="FP32", shape=[1, 64])
     good = request.SerializeToString()
-    told: list[Any] = []
+    output: list[Any] = []
     with grpc.insecure_channel(address) as channel:
         call: Any = channel.stream_stream(METHOD)
         try:
             for each in call(iter([good, b"\xff\xff\xff", good]), timeout=30):
                 response = pb.ModelStreamInferResponse.FromString(each)
-                told.append(response.error_message or response.infer_response.id)
+                output.append(response.error_message or response.infer_response.id)
         except grpc.RpcError as error:
-            told.append(str(error.code()))
-    return told
+            output.append(str(error.code()))
+    return output
 
 
 if __name__ == "__main__":

@@ -7,10 +7,10 @@ from typing import Any
 
 import tritonclient.grpc.aio as triton
 
-from tests.conformance.callers.asking import Told, logits, pixels, say, told_of
+from tests.conformance.callers.asking import Output, error_of, logits, pixels, say
 
 
-async def scenario(client: triton.InferenceServerClient) -> Told:
+async def scenario(client: triton.InferenceServerClient) -> Output:
     return {
         "in_order": await in_order(client),
         "in_turn": await in_turn(client),
@@ -20,12 +20,12 @@ async def scenario(client: triton.InferenceServerClient) -> Told:
     }
 
 
-def asked(model: str, value: float, name: str) -> Told:
+def asked(model: str, value: float, name: str) -> Output:
     return {"model_name": model, "inputs": pixels(value=value), "request_id": name}
 
 
 async def in_order(client: triton.InferenceServerClient) -> list[Any]:
-    async def requests() -> AsyncIterator[Told]:
+    async def requests() -> AsyncIterator[Output]:
         yield asked("slow", 1e5, "slow")
         for each in range(100):
             yield asked("raises", float(each), f"r-{each}")
@@ -39,7 +39,7 @@ async def in_turn(client: triton.InferenceServerClient) -> list[Any]:
     last: asyncio.Queue[float] = asyncio.Queue()
     last.put_nowait(1.0)
 
-    async def requests() -> AsyncIterator[Told]:
+    async def requests() -> AsyncIterator[Output]:
         for each in range(5):
             yield asked("raises", 2 * await last.get(), str(each))
 
@@ -51,13 +51,13 @@ async def in_turn(client: triton.InferenceServerClient) -> list[Any]:
 
 
 async def errors(client: triton.InferenceServerClient) -> list[Any]:
-    async def requests() -> AsyncIterator[Told]:
+    async def requests() -> AsyncIterator[Output]:
         yield asked("digits", 1.0, "good")
         yield asked("nobody", 1.0, "nobody")
         yield asked("digits", 1.0, "good again")
 
     return [
-        told_of(error) if error else result.get_response().id
+        error_of(error) if error else result.get_response().id
         async for result, error in client.stream_infer(requests())
     ]
 
@@ -65,20 +65,20 @@ async def errors(client: triton.InferenceServerClient) -> list[Any]:
 async def cancelled(client: triton.InferenceServerClient) -> list[Any]:
     """Return the answers that came before the stream was cancelled, and what came then."""
 
-    async def requests() -> AsyncIterator[Told]:
+    async def requests() -> AsyncIterator[Output]:
         yield asked("digits", 1.0, "quick")
         yield asked("slow", 3e5, "slow")
         await asyncio.Event().wait()
 
     answers = client.stream_infer(requests())
-    told: list[Any] = []
+    output: list[Any] = []
     try:
         async for result, _ in answers:
-            told.append(result.get_response().id)
+            output.append(result.get_response().id)
             answers.cancel()
     except asyncio.CancelledError:
-        told.append("CANCELLED")
-    return told
+        output.append("CANCELLED")
+    return output
 
 
 async def main(address: str) -> None:

@@ -8,10 +8,10 @@ from typing import Any
 
 import tritonclient.grpc as triton
 
-from tests.conformance.callers.asking import Told, pixels, say, told_of
+from tests.conformance.callers.asking import Output, error_of, pixels, say
 
 
-def scenario(client: triton.InferenceServerClient, pid: int) -> Told:
+def scenario(client: triton.InferenceServerClient, pid: int) -> Output:
     given: Queue[tuple[Any, Any]] = Queue()
     client.start_stream(lambda result, error: given.put((result, error)))
     client.async_stream_infer("digits", pixels(), request_id="before")
@@ -21,7 +21,7 @@ def scenario(client: triton.InferenceServerClient, pid: int) -> Told:
     client.infer("digits", pixels())
     os.kill(pid, signal.SIGTERM)
     answered = given.get(timeout=30)[0].get_response().id
-    end = told_of(given.get(timeout=30)[1])
+    end = error_of(given.get(timeout=30)[1])
     client.stop_stream()
     return {"before": before, "in_flight": answered, "end": end}
 

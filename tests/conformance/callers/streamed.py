@@ -10,12 +10,12 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as pb_grpc
 
-from tests.conformance.callers.asking import Told, say
+from tests.conformance.callers.asking import Output, say
 
 VARIANT = "x-coalmine-variant"
 
 
-def scenario(stub: Any) -> Told:
+def scenario(stub: Any) -> Output:
     return {
         "streams": [stream(stub, "both", 8) for _ in range(4)],
         "in_turn": in_turn(stub),
@@ -33,12 +33,12 @@ def request(model: str, number: int, value: float = 1.0) -> pb.ModelInferRequest
     return made
 
 
-def stream(stub: Any, model: str, count: int, *, value: float = 1.0, **named: Any) -> Told:
+def stream(stub: Any, model: str, count: int, *, value: float = 1.0, **named: Any) -> Output:
     call = stub.ModelStreamInfer((request(model, each, value) for each in range(count)), **named)
     return ended(call)
 
 
-def ended(call: Any) -> Told:
+def ended(call: Any) -> Output:
     """Return the ids and versions of the answers, the stream's variant, and its status."""
     answers: list[str | list[str]] = []
     try:
@@ -69,7 +69,7 @@ def in_turn(stub: Any) -> list[str]:
     return ids
 
 
-def cancelled(stub: Any) -> Told:
+def cancelled(stub: Any) -> Output:
     def requests() -> Iterator[pb.ModelInferRequest]:
         yield request("slow", 0)
         yield request("slow", 1, 4e5)

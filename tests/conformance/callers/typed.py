@@ -7,7 +7,7 @@ import grpc
 from tritonclient.grpc import service_pb2 as pb
 from tritonclient.grpc import service_pb2_grpc as pb_grpc
 
-from tests.conformance.callers.asking import Told, say
+from tests.conformance.callers.asking import Output, say
 
 # Of each datatype: the field that carries it, and two values as far apart as it reaches.
 TYPED: dict[str, tuple[str, list[Any]]] = {
@@ -25,7 +25,7 @@ TYPED: dict[str, tuple[str, list[Any]]] = {
 }
 
 
-def scenario(stub: Any) -> Told:
+def scenario(stub: Any) -> Output:
     return {
         "numbers": numbers(stub),
         "words": words(stub),
@@ -44,7 +44,7 @@ def numbers_request(**changed: list[Any]) -> Any:
     return request
 
 
-def numbers(stub: Any) -> Told:
+def numbers(stub: Any) -> Output:
     answer = stub.ModelInfer(numbers_request())
     outputs = {each.name: each for each in answer.outputs}
     return {
@@ -57,7 +57,7 @@ def numbers(stub: Any) -> Told:
     }
 
 
-def words(stub: Any) -> list[str] | Told:
+def words(stub: Any) -> list[str] | Output:
     request = pb.ModelInferRequest(model_name="words")
     given = request.inputs.add(name="words", datatype="BYTES", shape=[2, 1])
     given.contents.bytes_contents.extend([b"ab", "ü".encode()])
@@ -82,7 +82,7 @@ def mixed_request() -> Any:
     return request
 
 
-def failure(stub: Any, request: Any) -> Told:
+def failure(stub: Any, request: Any) -> Output:
     try:
         answer = stub.ModelInfer(request)
     except grpc.RpcError as error:
