@@ -1,6 +1,7 @@
 """The files in deploy/ fit each other, the program and the demo; nothing is built here."""
 
 import re
+import tomllib
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -193,8 +194,11 @@ def test_only_the_server_image_has_torch_and_from_the_index_without_cuda() -> No
 
 def test_the_build_sees_what_the_wheel_is_made_of_and_nothing_else() -> None:
     kept = (ROOT / ".dockerignore").read_text().splitlines()
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text())
     shown = {line[1:] for line in kept if line.startswith("!")}
     assert "*" in kept
     assert {"pyproject.toml", "constraints.txt", "README.md", "LICENSE"} <= shown
+    packages = pyproject["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     assert {"protos", "server", "router", "clients/coalmine_client"} <= shown
+    assert all(shown & {each, each.partition("/")[0]} for each in packages)
     assert all((ROOT / name).exists() for name in shown)
