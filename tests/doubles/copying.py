@@ -170,7 +170,7 @@ async def copying(
 _numbers = itertools.count(1)
 
 
-def exchange_of(size: int = 8) -> ObservedRequest:
-    """Return an exchange whose bodies have that size, of which one copy waits."""
+def observed_of(size: int = 8) -> ObservedRequest:
+    """Return an observed request whose bodies have that size, of which one copy waits."""
     trace_id = next(_numbers).to_bytes(16, "big")
     return ObservedRequest(pb.Report(trace_id=trace_id), b"x" * (size // 2), b"y" * (size // 2), 1)

@@ -21,12 +21,12 @@ from coalmine_server.spans import RequestRecord as Served
 from coalmine_server.spans import SpanRecorder as ServerSpans
 from tests.doubles.observed_requests import (
     MATCH,
-    call,
+    copy_call,
     difference,
-    exchange,
     failed,
-    found,
     mismatch,
+    observed_request,
+    pair_result,
 )
 from tests.doubles.reports import STARTED_NS, report
 from tests.doubles.span_list import SpanList
@@ -68,25 +68,33 @@ def tried_twice() -> ObservedRequest:
 
 
 def requests() -> dict[str, ObservedRequest]:
-    """Return exchanges by what is told of them."""
+    """Return requests by what is told of them."""
     return {
-        "match": exchange(found(MATCH)),
-        "scores by 0.2": exchange(found(mismatch(difference("scores")))),
-        "logits by 5e-3": exchange(found(mismatch(difference(max_abs_diff=5e-3)))),
-        "logits by 2e-4": exchange(found(mismatch(difference(max_abs_diff=2e-4)))),
-        "nan": exchange(found(mismatch(difference(kind="nan")), noise=mismatch())),
-        "two outputs": exchange(found(mismatch(difference("scores"), difference("logits", "nan")))),
-        "beyond noise": exchange(found(mismatch(), noise=MATCH)),
-        "of int8": exchange(found(mismatch(difference("scores")), "int8"), found(MATCH)),
-        "noise alone": exchange(found(mismatch(), "stable", "noise"), found(MATCH)),
-        "audit": exchange(found(mismatch(), "canary", "audit")),
-        "missing": exchange(found(Comparison("mismatch", "missing"))),
-        "slow": exchange(duration_ns=200 * MS),
-        "slow mismatch": exchange(found(mismatch()), duration_ns=250 * MS),
-        "slow shadow": exchange(found(MATCH), calls=[call(duration_ns=400 * MS)]),
-        "shadow failed": exchange(found(failed()), calls=[call(answer=GONE)]),
-        "audit failed": exchange(
-            found(failed(), role="audit"), calls=[call("canary", "audit", GONE)]
+        "match": observed_request(pair_result(MATCH)),
+        "scores by 0.2": observed_request(pair_result(mismatch(difference("scores")))),
+        "logits by 5e-3": observed_request(pair_result(mismatch(difference(max_abs_diff=5e-3)))),
+        "logits by 2e-4": observed_request(pair_result(mismatch(difference(max_abs_diff=2e-4)))),
+        "nan": observed_request(pair_result(mismatch(difference(kind="nan")), noise=mismatch())),
+        "two outputs": observed_request(
+            pair_result(mismatch(difference("scores"), difference("logits", "nan")))
+        ),
+        "beyond noise": observed_request(pair_result(mismatch(), noise=MATCH)),
+        "of int8": observed_request(
+            pair_result(mismatch(difference("scores")), "int8"), pair_result(MATCH)
+        ),
+        "noise alone": observed_request(
+            pair_result(mismatch(), "stable", "noise"), pair_result(MATCH)
+        ),
+        "audit": observed_request(pair_result(mismatch(), "canary", "audit")),
+        "missing": observed_request(pair_result(Comparison("mismatch", "missing"))),
+        "slow": observed_request(duration_ns=200 * MS),
+        "slow mismatch": observed_request(pair_result(mismatch()), duration_ns=250 * MS),
+        "slow shadow": observed_request(
+            pair_result(MATCH), calls=[copy_call(duration_ns=400 * MS)]
+        ),
+        "shadow failed": observed_request(pair_result(failed()), calls=[copy_call(answer=GONE)]),
+        "audit failed": observed_request(
+            pair_result(failed(), role="audit"), calls=[copy_call("canary", "audit", GONE)]
         ),
         "fell back": fell_back(),
         "instead": instead(),
@@ -94,14 +102,14 @@ def requests() -> dict[str, ObservedRequest]:
         "in flight": refused("in_flight", 8),
         "not ready": refused("not_ready", 14),
         "no route": refused("", 5, route=""),
-        "out of reach": exchange(status_code=14, origin_router=True),
-        "failed": exchange(status_code=13),
-        "tipped": exchange(found(mismatch())),
-        "of acme": exchange(found(MATCH)),
-        "acme's mismatch": exchange(found(mismatch())),
-        "version 3": exchange(found(MATCH, candidate_version="3")),
-        "order": exchange(found(MATCH), request_id="order-4711"),
-        "uncopied order": exchange(),
+        "out of reach": observed_request(status_code=14, origin_router=True),
+        "failed": observed_request(status_code=13),
+        "tipped": observed_request(pair_result(mismatch())),
+        "of acme": observed_request(pair_result(MATCH)),
+        "acme's mismatch": observed_request(pair_result(mismatch())),
+        "version 3": observed_request(pair_result(MATCH, candidate_version="3")),
+        "order": observed_request(pair_result(MATCH), request_id="order-4711"),
+        "uncopied order": observed_request(),
     }
 
 

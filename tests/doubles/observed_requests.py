@@ -69,7 +69,7 @@ def failed(code: str = "UNAVAILABLE", message: str = "gone fishing") -> Comparis
     return Comparison("error", "status", (told,))
 
 
-def call(
+def copy_call(
     variant: str = "canary",
     role: Role = "shadow",
     answer: ComparedAnswer | None = None,
@@ -89,7 +89,7 @@ def call(
     )
 
 
-def found(
+def pair_result(
     comparison: Comparison = MATCH, candidate: str = "canary", role: Role = "shadow", **more: Any
 ) -> PairResult:
     return PairResult(
@@ -111,16 +111,16 @@ def found(
     )
 
 
-def exchange(
+def observed_request(
     *what: PairResult,
     calls: Sequence[CopyCall] | None = None,
     request_id: str = "r-1",
     **fields: Any,
 ) -> ObservedRequest:
-    """Return an exchange with what was found, and a call for each where `calls` says nothing."""
+    """Return a request with these results, and a call for each where `calls` says nothing."""
     made = ObservedRequest.of(a_report(what, request_id, **fields))
     made.calls.extend(
-        [call(each.candidate, each.role) for each in what] if calls is None else calls
+        [copy_call(each.candidate, each.role) for each in what] if calls is None else calls
     )
     made.found.extend(what)
     return made

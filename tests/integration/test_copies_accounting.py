@@ -8,7 +8,7 @@ from coalmine_router.observer.copies.copy_limits import CopyLimits
 from tests.doubles.backend_process import BackendProcess, backend_process
 from tests.doubles.copying import Copying, copied_config, copying
 from tests.doubles.digit_reports import LOGITS, REQUEST, RESPONSE
-from tests.doubles.observed_requests import found
+from tests.doubles.observed_requests import pair_result
 from tests.doubles.oip_backend import (
     Answer,
     OipBackend,
@@ -38,7 +38,7 @@ async def offered(rig: Copying, dying: BackendProcess) -> None:
             dying.process.kill()
         if rig.answered and number % 3 == 0:
             observed, call = rig.answered[number % len(rig.answered)]
-            rig.copies.count_compared(replace(observed, calls=[call], found=[found()]))
+            rig.copies.count_compared(replace(observed, calls=[call], found=[pair_result()]))
         await asyncio.sleep(0.001)
         rig.check()
 
@@ -72,6 +72,6 @@ async def test_every_copy_of_every_shadow_is_accounted_for_at_every_step() -> No
     assert totals["slow"].dropped["queue_full"] > 0
     assert totals["well"].answered > REQUESTS / 2
     assert len(rig.answered) + len(rig.given_up) == REQUESTS * len(SHADOWS)
-    told = [(id(exchange), call.copy) for exchange, call in rig.answered]
-    told += [(id(exchange), copy) for exchange, copy in rig.given_up]
+    told = [(id(observed), call.copy) for observed, call in rig.answered]
+    told += [(id(observed), copy) for observed, copy in rig.given_up]
     assert len(set(told)) == len(told)

@@ -108,7 +108,7 @@ async def test_a_copy_that_can_not_be_made_is_counted_with_its_reason(
 ) -> None:
     async with OipBackend() as shadow:
         again = pb.Report()
-        again.CopyFrom(sent)  # an exchange empties the report it is made from
+        again.CopyFrom(sent)  # an observed request empties the report it is made from
         async with copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig:
             rig.offer(again)
         assert shadow.seen == []

@@ -26,7 +26,7 @@ from coalmine_server.spans import (
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-def exchange(traced: Traced, **fields: object) -> RequestRecord:
+def record_of(traced: Traced, **fields: object) -> RequestRecord:
     made = RequestRecord(
         traced=traced,
         begun_ns=100,
@@ -68,7 +68,7 @@ class Recorded:
 
 def recorded(metadata: Metadata = (), **fields: object) -> dict[str, ReadableSpan]:
     made = Recorded()
-    made.spans.record(exchange(made.begin(metadata), **fields))
+    made.spans.record(record_of(made.begin(metadata), **fields))
     return made.by_name()
 
 
@@ -185,7 +185,7 @@ def test_a_text_is_cut_to_2_kib_between_characters() -> None:
 def test_the_execute_span_links_the_server_spans_of_the_others_in_its_batch() -> None:
     made = Recorded()
     mine, *others = [made.begin(), made.begin(parent()), made.begin()]
-    made.spans.record(exchange(mine, batch=[others[0], mine, others[1]]))
+    made.spans.record(record_of(mine, batch=[others[0], mine, others[1]]))
     spans = made.by_name()
     assert [each.context for each in spans["execute"].links] == [each.context for each in others]
     assert spans[METHOD].links == spans["queue"].links == ()
@@ -194,7 +194,7 @@ def test_the_execute_span_links_the_server_spans_of_the_others_in_its_batch() ->
 def test_links_are_bounded_and_those_left_out_are_counted() -> None:
     made = Recorded()
     batch = [made.begin() for _ in range(LINKS_MAX + 6)]
-    made.spans.record(exchange(batch[-1], batch=batch))
+    made.spans.record(record_of(batch[-1], batch=batch))
     execute = made.by_name()["execute"]
     assert len(execute.links) == LINKS_MAX
     assert (execute.attributes or {})["coalmine.batch.links_left_out"] == 5
@@ -204,7 +204,7 @@ def test_ids_differ_from_one_span_to_the_next() -> None:
     made = Recorded()
     first, second = made.begin(parent()), made.begin(parent())
     assert first.context.trace_id == second.context.trace_id
-    made.spans.record(exchange(first))
+    made.spans.record(record_of(first))
     ids = {span.context.span_id for span in made.by_name().values()}
     assert len(ids | {second.context.span_id}) == 4
 
@@ -218,4 +218,4 @@ def test_where_nobody_reads_nothing_is_done() -> None:
     assert not NoSpanRecorder().is_on
     nobody: Recorder = NoSpanRecorder()
     assert nobody.begin(parent()) is None
-    nobody.record(exchange(Recorded().begin()))
+    nobody.record(record_of(Recorded().begin()))

@@ -1,4 +1,4 @@
-"""What is concluded from an exchange once its copies are back: evidence, examples, what is told."""
+"""What is concluded from a request once its copies are back: evidence, examples, what is told."""
 
 import random
 from typing import Any
@@ -79,7 +79,7 @@ class AnswerComparisonRig:
         self, body: bytes, *calls: Copied, segment: str = "", **fields: Any
     ) -> list[PairResult]:
         """Conclude and learn from a request that was answered with `body`, and from its copies."""
-        made = exchange(body, *calls, **fields)
+        made = observed_request(body, *calls, **fields)
         made.route, made.segment = self.route, segment
         await self.comparer.compare(made)
         assert self.evidence.add_comparisons(made) == []
@@ -87,7 +87,7 @@ class AnswerComparisonRig:
 
     async def noted(self, *calls: Copied, **fields: Any) -> list[PendingEvidence]:
         """Return what is to be learnt from a request that stable answered, and its copies."""
-        made = exchange(answer(STABLE), *calls, **fields)
+        made = observed_request(answer(STABLE), *calls, **fields)
         made.route = self.route
         await self.comparer.compare(made)
         return made.lessons
@@ -97,7 +97,7 @@ class AnswerComparisonRig:
         return found
 
 
-def exchange(body: bytes, *calls: Copied, **fields: Any) -> ObservedRequest:
+def observed_request(body: bytes, *calls: Copied, **fields: Any) -> ObservedRequest:
     made = ObservedRequest(report(**fields), REQUEST, body, 0)
     for number, (role, variant, answered) in enumerate(calls):
         copied, span_id = Copy(role, variant), number.to_bytes(8, "big")

@@ -19,7 +19,14 @@ from coalmine_router.observer.evidence_intake import EvidenceIntake, segment_of
 from coalmine_router.observer.observed_request import ObservedRequest, PairResult, PendingEvidence
 from coalmine_router.observer.route_settings import settings_of
 from tests.doubles.clock import HandClock
-from tests.doubles.observed_requests import MATCH, call, exchange, failed, found, mismatch
+from tests.doubles.observed_requests import (
+    MATCH,
+    copy_call,
+    failed,
+    mismatch,
+    observed_request,
+    pair_result,
+)
 from tests.doubles.reports import STARTED_NS, UNUSED, report, router_config, settings
 
 SPLIT = {"stable": 9_000, "canary": 1_000}
@@ -43,7 +50,7 @@ class EvidenceIntakeRig:
         self, what: PairResult, *failed: bool | None, of: ObservedRequest | None = None
     ) -> list[VerdictChange]:
         """Learn from a comparison; `failed`: who did, the candidate and the reference."""
-        made = of or exchange(what)
+        made = of or observed_request(what)
         made.lessons.append(
             PendingEvidence(what, self.evidence.open_trial(self.route, what), *failed)
         )
@@ -99,8 +106,8 @@ def traffic(
 
 def test_a_comparison_adds_up_in_the_trial_of_its_pair() -> None:
     rig = EvidenceIntakeRig()
-    assert rig.compared(found(mismatch())) == []
-    rig.compared(found(MATCH))
+    assert rig.compared(pair_result(mismatch())) == []
+    rig.compared(pair_result(MATCH))
     assert rig.trial.pair == ("digits", "stable", "canary")
     assert rig.trial.evidence.outcomes == {"mismatch": 1, "match": 1}
     assert (rig.trial.key.reference_version, rig.trial.key.candidate_version) == ("1", "2")
@@ -108,8 +115,8 @@ def test_a_comparison_adds_up_in_the_trial_of_its_pair() -> None:
 
 def test_another_version_of_the_candidate_begins_another_trial() -> None:
     rig = EvidenceIntakeRig()
-    rig.compared(found(mismatch()))
-    rig.compared(found(MATCH, candidate_version="3"))
+    rig.compared(pair_result(mismatch()))
+    rig.compared(pair_result(MATCH, candidate_version="3"))
     assert (rig.trial.number, rig.trial.why) == (2, "candidate version")
     assert rig.trial.evidence.outcomes == {"match": 1}
     (whole,) = (tally for _, tally in rig.tally.pairs())
@@ -118,10 +125,10 @@ def test_another_version_of_the_candidate_begins_another_trial() -> None:
 
 def test_an_exchange_whose_turn_comes_after_its_trial_ended_counts_for_that_one() -> None:
     rig = EvidenceIntakeRig()
-    late = exchange(what := found(mismatch()))
+    late = observed_request(what := pair_result(mismatch()))
     first = rig.evidence.open_trial(rig.route, what)
     late.lessons.append(PendingEvidence(what, first))
-    rig.compared(found(MATCH, candidate_version="3"))
+    rig.compared(pair_result(MATCH, candidate_version="3"))
     rig.trials.take_changed()
     assert rig.evidence.add_comparisons(late) == []
     assert (first.number, first.evidence.outcomes) == (1, {"mismatch": 1})
@@ -131,38 +138,40 @@ def test_an_exchange_whose_turn_comes_after_its_trial_ended_counts_for_that_one(
 
 def test_noise_stands_beside_the_comparison_that_it_belongs_to() -> None:
     rig = EvidenceIntakeRig(noise=1)
-    rig.compared(found(mismatch(), noise=mismatch()))
-    rig.compared(found(mismatch()))
+    rig.compared(pair_result(mismatch(), noise=mismatch()))
+    rig.compared(pair_result(mismatch()))
     evidence = rig.trial.evidence
     assert (evidence.noise_pairs, evidence.shares.requests, evidence.moments) == (1, 2, 0)
-    rig.compared_later(found(mismatch(), noise=MATCH))
+    rig.compared_later(pair_result(mismatch(), noise=MATCH))
     assert (evidence.noise_pairs, evidence.moments) == (2, 1)
     assert evidence.outputs["logits"].beyond_noise == Differences(same=1.0)
-    rig.compared_later(found(MATCH, noise=MATCH))
+    rig.compared_later(pair_result(MATCH, noise=MATCH))
     assert evidence.outputs["logits"].beyond_noise == Differences(1.0, 1.0)
 
 
 def test_requests_of_one_moment_count_by_their_mean_and_the_open_one_not_yet() -> None:
     rig = EvidenceIntakeRig(noise=1)
     for _ in range(3):
-        rig.compared(found(mismatch(), noise=MATCH), True, False)
-    rig.compared(found(MATCH, noise=MATCH), False, False)
+        rig.compared(pair_result(mismatch(), noise=MATCH), True, False)
+    rig.compared(pair_result(MATCH, noise=MATCH), False, False)
     evidence = rig.trial.evidence
     assert (evidence.moments, evidence.failed_more) == (0, Differences())
-    rig.compared_later(found(MATCH, noise=MATCH), False, True)
+    rig.compared_later(pair_result(MATCH, noise=MATCH), False, True)
     assert (evidence.moments, evidence.failed_more) == (1, Differences(0.75, 0.25))
     assert evidence.outputs["logits"].beyond_noise == Differences(0.75, 0.25)
 
 
 def test_a_slow_copy_makes_the_moment_longer() -> None:
     rig = EvidenceIntakeRig(noise=1)
-    slow = exchange(what := found(mismatch(), noise=MATCH), calls=[call(duration_ns=10**9)])
+    slow = observed_request(
+        what := pair_result(mismatch(), noise=MATCH), calls=[copy_call(duration_ns=10**9)]
+    )
     rig.compared(what, of=slow)
     for _ in range(2):
-        rig.compared_later(found(mismatch(), noise=MATCH))
+        rig.compared_later(pair_result(mismatch(), noise=MATCH))
     assert rig.trial.evidence.moments == 0
     for _ in range(3):
-        rig.compared_later(found(mismatch(), noise=MATCH))
+        rig.compared_later(pair_result(mismatch(), noise=MATCH))
     assert rig.trial.evidence.moments == 1
 
 
@@ -186,7 +195,7 @@ def test_failures_count_where_both_are_known_also_beside_the_references_own(
 ) -> None:
     rig = EvidenceIntakeRig(noise=1)
     for _ in range(2):  # what of the second moment is known ends the first
-        rig.compared_later(found(FAILED), *failed)
+        rig.compared_later(pair_result(FAILED), *failed)
     evidence = rig.trial.evidence
     assert (evidence.failures.requests, evidence.failures.mismatch) == charged
     assert evidence.failed_more == beyond_noise
@@ -196,8 +205,8 @@ def test_the_request_that_tips_a_verdict_is_told_with_its_spans() -> None:
     rig = EvidenceIntakeRig()
     changes = []
     for _ in range(30):
-        what = found(mismatch())
-        of = exchange(what)
+        what = pair_result(mismatch())
+        of = observed_request(what)
         changes += [(change, what, of) for change in rig.compared(what, of=of)]
     ((change, what, of),) = changes
     assert (change.before.verdict, change.verdict.verdict) == ("inconclusive", "fail")
@@ -239,7 +248,7 @@ def test_a_variant_that_the_table_no_longer_has_is_not_judged() -> None:
 def test_events_and_comparisons_add_up_in_one_trial() -> None:
     rig = EvidenceIntakeRig()
     rig.assigned(split("stable"))
-    rig.compared(found(MATCH))
+    rig.compared(pair_result(MATCH))
     rig.assigned(split("canary"))
     rig.later()
     assert rig.trial.number == 1
@@ -327,7 +336,7 @@ def test_a_route_without_segments_has_none() -> None:
 def test_the_fiftieth_tenant_and_those_after_it_are_counted_together() -> None:
     rig = EvidenceIntakeRig(segment={"metadata": "x-tenant"})
     for n in range(60):
-        of = exchange(what := found(MATCH))
+        of = observed_request(what := pair_result(MATCH))
         of.segment = f"tenant-{n}"
         rig.compared(what, of=of)
     segments = rig.trial.evidence.segments
@@ -340,8 +349,8 @@ def test_the_fiftieth_tenant_and_those_after_it_are_counted_together() -> None:
 
 def test_a_comparison_counts_at_the_addresses_of_both_sides() -> None:
     rig = EvidenceIntakeRig()
-    rig.compared(found(mismatch()))
-    rig.compared(found(MATCH, candidate_address="10.0.0.8:8001"))
+    rig.compared(pair_result(mismatch()))
+    rig.compared(pair_result(MATCH, candidate_address="10.0.0.8:8001"))
     evidence = rig.trial.evidence
     reference, candidate = evidence.reference_addresses, evidence.candidate_addresses
     assert {name: each.compared for name, each in reference.by_name.items()} == {"10.0.0.1:8001": 2}
@@ -353,8 +362,8 @@ def test_a_comparison_counts_at_the_addresses_of_both_sides() -> None:
 
 def test_a_failure_that_is_charged_counts_at_its_address_and_no_other_does() -> None:
     rig = EvidenceIntakeRig()
-    rig.compared(found(failed("INTERNAL")), True)
-    rig.compared(found(failed("UNAVAILABLE"), candidate_address="10.0.0.8:8001"), None)
+    rig.compared(pair_result(failed("INTERNAL")), True)
+    rig.compared(pair_result(failed("UNAVAILABLE"), candidate_address="10.0.0.8:8001"), None)
     (name, own), *others = rig.trial.evidence.candidate_addresses.by_name.items()
     assert (name, own.compared, own.failed, own.mismatch) == ("10.0.0.7:8001", 1, 1, 0)
     assert not others, "who answered nothing was not compared"
@@ -364,9 +373,9 @@ def test_no_pass_is_given_while_a_ready_address_of_the_candidate_is_unseen() -> 
     ready = {"canary": ["10.0.0.7:8001", "10.0.0.8:8001"], "stable": ["10.0.0.1:8001", "never:1"]}
     rig = EvidenceIntakeRig(lambda route, variant: ready[variant] if route == "digits" else ())
     for _ in range(500):
-        assert rig.compared(found(MATCH), False) == []
+        assert rig.compared(pair_result(MATCH), False) == []
     assert rig.trial.verdict.reason == (
         "not decided yet: 1 of 2 ready addresses not compared within 10m of traffic: 10.0.0.8:8001"
     )
-    (change,) = rig.compared(found(MATCH, candidate_address="10.0.0.8:8001"), False)
+    (change,) = rig.compared(pair_result(MATCH, candidate_address="10.0.0.8:8001"), False)
     assert change.verdict.verdict == "pass"

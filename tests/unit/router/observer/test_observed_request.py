@@ -1,4 +1,4 @@
-"""A report as an exchange: its copies, its bodies, and the memory that it holds."""
+"""A report as an observed request: its copies, its bodies, and the memory that it holds."""
 
 import pytest
 

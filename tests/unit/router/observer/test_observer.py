@@ -20,7 +20,7 @@ from coalmine_router.observer.traffic_counts import TrafficCounts
 from coalmine_router.table import RouteTable
 from tests.doubles.clock import HandClock
 from tests.doubles.evidence import FAIL
-from tests.doubles.observed_requests import call, found, mismatch
+from tests.doubles.observed_requests import copy_call, mismatch, pair_result
 from tests.doubles.reports import UNUSED, report, router_config
 from tests.doubles.waiting import eventually
 
@@ -45,7 +45,7 @@ class HandCopies:
 
     def answer(self, place: int = 0) -> None:
         observed, copy = self.offered.pop(place)
-        observed.calls.append(call(copy.variant, copy.role))
+        observed.calls.append(copy_call(copy.variant, copy.role))
         self._end(observed)
 
     def give_up(self) -> None:
@@ -98,10 +98,10 @@ class ObserverRig:
             **around,
         )
 
-    async def compare(self, exchange: ObservedRequest) -> None:
-        self.calls.append(list(exchange.calls))
-        self.then(exchange)
-        exchange.found = [found(mismatch())]
+    async def compare(self, observed: ObservedRequest) -> None:
+        self.calls.append(list(observed.calls))
+        self.then(observed)
+        observed.found = [pair_result(mismatch())]
 
     async def save(self) -> bool:
         self.done.append("saving")
@@ -109,9 +109,9 @@ class ObserverRig:
         self.done.append("saved")
         return True
 
-    def write_request(self, exchange: ObservedRequest, _settings: RouteSettings) -> None:
-        self.tell(exchange)
-        self.done.append(f"told {len(exchange.found)}")
+    def write_request(self, observed: ObservedRequest, _settings: RouteSettings) -> None:
+        self.tell(observed)
+        self.done.append(f"told {len(observed.found)}")
 
     def write_verdict(self, change: VerdictChange) -> None:
         self.done.append(f"verdict {change.verdict.verdict}")
@@ -129,9 +129,9 @@ class ObserverRig:
         return [" ".join(each.report.shadows) for each in self.told]
 
 
-def tips(exchange: ObservedRequest) -> None:
+def tips(observed: ObservedRequest) -> None:
     change = VerdictChange("digits", "stable", "canary", FAIL, FAIL, at_ns=1)
-    exchange.changes.append(change)
+    observed.changes.append(change)
 
 
 @asynccontextmanager
@@ -235,9 +235,9 @@ async def test_what_comes_at_the_end_and_after_it_is_counted_and_told() -> None:
 async def test_what_fails_while_it_is_concluded_costs_itself_alone(tipped: bool) -> None:
     """What it had changed by then is told all the same."""
 
-    def fail(exchange: ObservedRequest) -> None:
+    def fail(observed: ObservedRequest) -> None:
         if tipped:
-            tips(exchange)
+            tips(observed)
         raise RuntimeError("odd")
 
     async with running() as rig:
@@ -326,8 +326,8 @@ async def test_over_the_bound_a_copy_that_hangs_is_no_longer_waited_for() -> Non
 
 
 async def test_what_can_not_be_told_costs_none_of_those_that_waited_behind_it() -> None:
-    def fail(exchange: ObservedRequest) -> None:
-        rig.told.append(exchange)
+    def fail(observed: ObservedRequest) -> None:
+        rig.told.append(observed)
         if rig.told_of[-1] == "int8":
             raise RuntimeError("no more ink")
 

@@ -1,4 +1,4 @@
-"""All comparisons of one exchange."""
+"""All comparisons of one request."""
 
 import pickle
 import random

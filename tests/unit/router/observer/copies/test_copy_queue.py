@@ -9,7 +9,7 @@ from coalmine_router.observer.copies.copy_queue import CopyQueue, Queued, is_wan
 from coalmine_router.observer.observed_request import Copy
 from coalmine_router.observer.totals import LaneKey, LaneTotals
 from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Variant
-from tests.doubles.copying import exchange_of
+from tests.doubles.copying import observed_of
 
 SECOND_NS = 10**9
 KEY = LaneKey("digits", "shadow", "canary")
@@ -19,7 +19,7 @@ LIMITS = CopyLimits(queue_copies_max=4, bytes_max=1_000, wait_ns_max=5 * SECOND_
 
 
 def queued(size: int = 10, offered_ns: int = 0) -> Queued:
-    return Queued(exchange_of(size), Copy("shadow", "canary"), ROUTE, CANARY, offered_ns)
+    return Queued(observed_of(size), Copy("shadow", "canary"), ROUTE, CANARY, offered_ns)
 
 
 def copy_queue(totals: LaneTotals | None = None) -> CopyQueue:

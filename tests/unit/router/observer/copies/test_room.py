@@ -1,4 +1,4 @@
-"""What waiting exchanges take in memory."""
+"""What waiting requests take in memory."""
 
 import random
 
@@ -46,15 +46,15 @@ def test_it_never_holds_more_than_its_bound_and_ends_empty(
     steps: list[tuple[int, int]], seed: int
 ) -> None:
     room, rng, inside = Room(100), random.Random(seed), list[int]()
-    for exchange, size in steps:
-        if room.has(exchange, size):
-            room.enter(exchange, size)
-            inside.append(exchange)
+    for request, size in steps:
+        if room.has(request, size):
+            room.enter(request, size)
+            inside.append(request)
         if inside and rng.random() < 0.4:
             leaving = inside.pop(rng.randrange(len(inside)))
             room.keep(leaving, size)
             room.leave(leaving)
         assert 0 <= room.bytes <= 100
-    for exchange in inside:
-        room.leave(exchange)
+    for request in inside:
+        room.leave(request)
     assert room.bytes == 0

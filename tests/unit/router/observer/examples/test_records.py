@@ -76,12 +76,12 @@ def made(
     **fields: Any,
 ) -> pb.Mismatch:
     metadata = [("x-other", b"-"), (NOTE, note), (NOTE, b"a second one")]
-    exchange = ObservedRequest.of(report(request, reference, shadows=["canary"], metadata=metadata))
+    observed = ObservedRequest.of(report(request, reference, shadows=["canary"], metadata=metadata))
     if method:
-        exchange.report.method = method
+        observed.report.method = method
     return mismatch_record(
         "id",
-        exchange,
+        observed,
         found(*differences),
         reference=ComparedAnswer(reference),
         candidate=ComparedAnswer(candidate),
@@ -156,11 +156,11 @@ def test_by_default_all_three_bodies_are_kept_and_what_they_hold() -> None:
 
 
 def test_the_answers_are_those_that_were_compared_not_what_the_caller_got() -> None:
-    exchange = ObservedRequest.of(report(REQUEST, CANDIDATE, shadows=["stable"]))
+    observed = ObservedRequest.of(report(REQUEST, CANDIDATE, shadows=["stable"]))
 
     record = mismatch_record(
         "id",
-        exchange,
+        observed,
         found(),
         reference=ComparedAnswer(REFERENCE),
         candidate=ComparedAnswer(CANDIDATE),
@@ -191,10 +191,10 @@ def test_bodies_over_the_limit_are_left_out_all_three(over: int) -> None:
     limit = max(map(len, (REQUEST, REFERENCE, CANDIDATE))) - over
 
     config = settings().kept.model_copy(update={"body_bytes_max": limit})
-    exchange = ObservedRequest.of(report(REQUEST, REFERENCE, shadows=["canary"]))
+    observed = ObservedRequest.of(report(REQUEST, REFERENCE, shadows=["canary"]))
     record = mismatch_record(
         "id",
-        exchange,
+        observed,
         found(),
         reference=ComparedAnswer(REFERENCE),
         candidate=ComparedAnswer(CANDIDATE),

@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from coalmine import telemetry as t
 from coalmine_router.observer.comparison.result import Comparison, Difference, Element, Kind
 from coalmine_router.observer.output import compare_values as values
-from tests.doubles.observed_requests import difference, failed, found, mismatch
+from tests.doubles.observed_requests import difference, failed, mismatch, pair_result
 
 
 def told(comparison: Comparison) -> dict[str, str | int | float]:
-    return values.comparison_values(found(comparison))
+    return values.comparison_values(pair_result(comparison))
 
 
 def over(comparison: Comparison) -> list[str]:

@@ -1,4 +1,4 @@
-"""A finished exchange as spans."""
+"""An observed request as spans."""
 
 import math
 from collections.abc import Sequence
@@ -25,12 +25,12 @@ from coalmine_router.observer.observed_request import ObservedRequest
 from coalmine_router.observer.output.request_spans import EVENTS_MAX, request_spans
 from tests.doubles.observed_requests import (
     MATCH,
-    call,
+    copy_call,
     difference,
-    exchange,
     failed,
-    found,
     mismatch,
+    observed_request,
+    pair_result,
 )
 from tests.doubles.reports import report
 
@@ -50,7 +50,7 @@ def told(span: ReadableSpan) -> dict[str, Any]:
 
 
 def test_every_span_says_that_it_is_sampled_whatever_the_head_said() -> None:
-    made = exchange(found(mismatch()), sampled=False)
+    made = observed_request(pair_result(mismatch()), sampled=False)
     spans = request_spans(made, RESOURCE)
     assert len(spans) == 4
     assert all(each.context and each.context.trace_flags.sampled for each in spans)
@@ -75,11 +75,11 @@ def test_the_callers_tracestate_goes_with_every_span() -> None:
 
 def test_calls_stand_under_the_server_span_by_their_roles_and_with_their_times() -> None:
     calls = [
-        call("canary", "shadow", started_ns=5_000, duration_ns=700),
-        call("canary", "audit"),
-        call("stable", "noise"),
+        copy_call("canary", "shadow", started_ns=5_000, duration_ns=700),
+        copy_call("canary", "audit"),
+        copy_call("stable", "noise"),
     ]
-    made = exchange(found(started_ns=6_000, duration_ns=50), calls=calls)
+    made = observed_request(pair_result(started_ns=6_000, duration_ns=50), calls=calls)
     server, *below = request_spans(made, RESOURCE)
     assert server.kind is SpanKind.SERVER
     assert [each.kind for each in below] == [SpanKind.CLIENT] * 4 + [SpanKind.INTERNAL]
@@ -121,14 +121,21 @@ def test_each_call_is_named_after_what_it_was_made_for_and_no_two_alike() -> Non
 
 
 def test_siblings_have_names_of_their_own_and_the_request_its_method() -> None:
-    calls = [call("canary", "audit"), call("stable", "noise"), call("int8"), call("broken")]
-    what = [
-        found(mismatch(), "stable", "noise"),
-        found(mismatch(), "canary", "audit"),
-        found(MATCH, "int8"),
-        found(failed(), "broken"),
+    calls = [
+        copy_call("canary", "audit"),
+        copy_call("stable", "noise"),
+        copy_call("int8"),
+        copy_call("broken"),
     ]
-    server, *below = [each.name for each in request_spans(exchange(*what, calls=calls), RESOURCE)]
+    what = [
+        pair_result(mismatch(), "stable", "noise"),
+        pair_result(mismatch(), "canary", "audit"),
+        pair_result(MATCH, "int8"),
+        pair_result(failed(), "broken"),
+    ]
+    server, *below = [
+        each.name for each in request_spans(observed_request(*what, calls=calls), RESOURCE)
+    ]
     assert server == "inference.GRPCInferenceService/ModelInfer"
     assert below == [
         "primary stable",
@@ -214,12 +221,12 @@ def test_a_request_that_can_not_be_read_has_no_id() -> None:
 
 def test_the_requests_span_has_the_worst_outcome_of_each_candidate_but_of_no_noise() -> None:
     what = [
-        found(MATCH, "canary", "shadow"),
-        found(mismatch(), "canary", "audit"),
-        found(failed(), "int8"),
-        found(mismatch(), "stable", "noise"),
+        pair_result(MATCH, "canary", "shadow"),
+        pair_result(mismatch(), "canary", "audit"),
+        pair_result(failed(), "int8"),
+        pair_result(mismatch(), "stable", "noise"),
     ]
-    server = told(request_spans(exchange(*what), RESOURCE)[0])
+    server = told(request_spans(observed_request(*what), RESOURCE)[0])
     outcomes = {
         name.removeprefix(t.CANDIDATE_PREFIX): value
         for name, value in server.items()
@@ -229,8 +236,8 @@ def test_the_requests_span_has_the_worst_outcome_of_each_candidate_but_of_no_noi
 
 
 def test_a_comparison_has_what_it_is_searched_by_on_its_own_span() -> None:
-    both = found(mismatch(difference("scores"), difference("logits")), noise=MATCH, trial=3)
-    server, *_, compare = map(told, request_spans(exchange(both), RESOURCE, segment="acme"))
+    both = pair_result(mismatch(difference("scores"), difference("logits")), noise=MATCH, trial=3)
+    server, *_, compare = map(told, request_spans(observed_request(both), RESOURCE, segment="acme"))
     assert (server[t.SEGMENT], compare[t.SEGMENT]) == ("acme", "acme")
     assert compare[t.ROUTE] == "digits"
     assert (compare[t.COMPARE_REFERENCE_VERSION], compare[t.COMPARE_CANDIDATE_VERSION]) == (
@@ -244,7 +251,7 @@ def test_a_comparison_has_what_it_is_searched_by_on_its_own_span() -> None:
 
 
 def test_a_route_without_segments_and_trials_says_nothing_of_them() -> None:
-    compare = told(request_spans(exchange(found(trial=0)), RESOURCE)[-1])
+    compare = told(request_spans(observed_request(pair_result(trial=0)), RESOURCE)[-1])
     assert {t.SEGMENT, t.TRIAL, t.COMPARE_NOISE, t.COMPARE_KIND}.isdisjoint(compare)
 
 
@@ -255,9 +262,11 @@ def test_of_a_request_that_was_not_copied_no_segment_is_known(fields: dict[str, 
 
 
 def test_the_span_that_tipped_a_verdict_says_which_and_no_other_does() -> None:
-    what = found(mismatch())
+    what = pair_result(mismatch())
     spans = request_spans(
-        exchange(what, found(MATCH, "int8")), RESOURCE, verdicts={what.span_id: "fail"}
+        observed_request(what, pair_result(MATCH, "int8")),
+        RESOURCE,
+        verdicts={what.span_id: "fail"},
     )
     assert [told(each).get(t.TIPPED) for each in spans[-2:]] == ["fail", None]
     assert t.TIPPED not in told(spans[0])
@@ -278,12 +287,17 @@ def test_the_span_that_tipped_a_verdict_says_which_and_no_other_does() -> None:
 def test_a_comparison_is_an_error_only_where_comparing_failed(
     comparison: Comparison, status: StatusCode
 ) -> None:
-    assert request_spans(exchange(found(comparison)), RESOURCE)[-1].status.status_code is status
+    assert (
+        request_spans(observed_request(pair_result(comparison)), RESOURCE)[-1].status.status_code
+        is status
+    )
 
 
 def test_a_copy_that_failed_is_an_error_with_its_own_words() -> None:
     answer = ComparedAnswer(code="UNAVAILABLE", message="gone fishing")
-    spans = request_spans(exchange(found(failed()), calls=[call(answer=answer)]), RESOURCE)
+    spans = request_spans(
+        observed_request(pair_result(failed()), calls=[copy_call(answer=answer)]), RESOURCE
+    )
     shadow = next(each for each in spans if told(each).get(t.ROLE) == "shadow")
     assert shadow.status.status_code is StatusCode.ERROR
     assert shadow.status.description == "gone fishing"
@@ -308,7 +322,7 @@ def ten_thousand() -> Comparison:
 
 
 def test_ten_thousand_differing_outputs_make_a_small_span_that_tells_their_number() -> None:
-    span = request_spans(exchange(found(ten_thousand())), RESOURCE)[-1]
+    span = request_spans(observed_request(pair_result(ten_thousand())), RESOURCE)[-1]
     assert len(span.events) == EVENTS_MAX
     assert told(span)[t.COMPARE_OUTPUTS_DIFFERING] == 10_000
     assert len(told(span)) <= 64
@@ -317,14 +331,14 @@ def test_ten_thousand_differing_outputs_make_a_small_span_that_tells_their_numbe
 
 
 def test_the_requests_span_is_small_whatever_the_number_of_candidates() -> None:
-    made = exchange(*(found(candidate=f"v{each}") for each in range(200)), calls=[])
+    made = observed_request(*(pair_result(candidate=f"v{each}") for each in range(200)), calls=[])
     assert len(told(request_spans(made, RESOURCE)[0])) <= 64
 
 
 @pytest.mark.parametrize("value", [math.inf, -math.inf, math.nan])
 def test_numbers_that_json_has_no_word_for_never_reach_it(value: float) -> None:
     what = mismatch(difference(max_abs_diff=value, score=value))
-    text = exported(request_spans(exchange(found(what)), RESOURCE))
+    text = exported(request_spans(observed_request(pair_result(what)), RESOURCE))
     assert text.count("\n") == 1
     assert "Infinity" not in text
     assert "NaN" not in text
@@ -332,11 +346,11 @@ def test_numbers_that_json_has_no_word_for_never_reach_it(value: float) -> None:
 
 def test_half_a_surrogate_pair_does_not_break_the_export_of_its_batch() -> None:
     odd = Difference("\ud800", "value", (Element((), "\udc00", "ok"),))
-    (event,) = request_spans(exchange(found(mismatch(odd))), RESOURCE)[-1].events
+    (event,) = request_spans(observed_request(pair_result(mismatch(odd))), RESOURCE)[-1].events
     assert dict(event.attributes or {})["expected"] == "?"
 
 
-# ---------------------------------------------------------------- the exchange
+# ---------------------------------------------------------------- the request
 
 
 def test_an_exchange_keeps_its_bodies_apart_from_the_batch_it_came_in() -> None:

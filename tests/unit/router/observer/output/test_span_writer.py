@@ -1,4 +1,4 @@
-"""Which exchanges are told as spans, with how much of them, and what is told of a verdict."""
+"""Which requests are told as spans, with how much of them, and what is told of a verdict."""
 
 import random
 from typing import Any
@@ -17,7 +17,14 @@ from coalmine_router.observer.output.span_writer import NoSpans, SpanWriter
 from coalmine_router.observer.route_settings import UNSET, settings_of
 from tests.doubles.clock import HandClock
 from tests.doubles.evidence import FAIL
-from tests.doubles.observed_requests import MATCH, call, exchange, failed, found, mismatch
+from tests.doubles.observed_requests import (
+    MATCH,
+    copy_call,
+    failed,
+    mismatch,
+    observed_request,
+    pair_result,
+)
 from tests.doubles.reports import UNUSED, report, router_config, settings
 from tests.doubles.span_list import SpanList
 
@@ -40,27 +47,27 @@ def change(verdict: Verdict = FAIL, span_id: bytes = b"tipped!!") -> VerdictChan
 
 
 def test_an_unsampled_match_is_not_told_and_a_mismatch_is() -> None:
-    assert told(exchange(found(MATCH), sampled=False)) == []
-    assert len(told(exchange(found(mismatch()), sampled=False))) == 4
+    assert told(observed_request(pair_result(MATCH), sampled=False)) == []
+    assert len(told(observed_request(pair_result(mismatch()), sampled=False))) == 4
 
 
 def test_a_request_is_slow_by_the_threshold_of_its_own_route() -> None:
-    slow = exchange(sampled=False, duration_ns=200_000_000)
+    slow = observed_request(sampled=False, duration_ns=200_000_000)
     assert told(slow) == []
     assert told(slow, gates={"slow": {"over": "150ms"}})
     assert told(slow, gates={"slow": {"over": "250ms"}}) == []
 
 
 def test_a_match_that_tipped_a_verdict_is_told_and_says_so() -> None:
-    what = found(MATCH)
-    of = exchange(what, sampled=False)
+    what = pair_result(MATCH)
+    of = observed_request(what, sampled=False)
     of.changes = [change(span_id=what.span_id)]
     (compared,) = [each for each in told(of) if t.COMPARE_OUTCOME in (each.attributes or {})]
     assert (compared.attributes or {})[t.TIPPED] == "fail"
 
 
 def test_a_request_of_the_split_that_tipped_a_verdict_says_so_itself() -> None:
-    of = exchange(sampled=False)
+    of = observed_request(sampled=False)
     of.changes = [change(span_id=of.report.span_id)]
     server, *_ = told(of)
     assert (server.attributes or {})[t.TIPPED] == "fail"
@@ -69,9 +76,9 @@ def test_a_request_of_the_split_that_tipped_a_verdict_says_so_itself() -> None:
 @pytest.mark.parametrize("route", [{"sensitive": True}, {"kept": {"capture": "none"}}])
 def test_of_a_route_that_keeps_no_values_no_message_of_an_error_is_told(route: Any) -> None:
     def texts(**kept: Any) -> list[str | None]:
-        of = exchange(
-            found(failed("INTERNAL")),
-            calls=[call(answer=GONE)],
+        of = observed_request(
+            pair_result(failed("INTERNAL")),
+            calls=[copy_call(answer=GONE)],
             status_code=3,
             status_message="'hunter2' is no digit",
         )
@@ -110,7 +117,7 @@ def test_of_requests_without_a_route_one_a_second_leaves_a_trace_and_the_others_
     for now_ns in (0, 1, 10**9 - 1, 10**9, 10**9 + 5, 7 * 10**9):
         clock.now_ns = now_ns
         writer.write_request(refused(), UNSET)
-    writer.write_request(exchange(status_code=13), UNSET)
+    writer.write_request(observed_request(status_code=13), UNSET)
     assert [(each.attributes or {}).get(t.REFUSED) for each in kept.spans] == [
         *(True, True, True),
         *(None, None),  # of the request that has a route, and its call
@@ -120,5 +127,5 @@ def test_of_requests_without_a_route_one_a_second_leaves_a_trace_and_the_others_
 
 
 def test_without_a_reader_of_spans_telling_does_nothing() -> None:
-    NoSpans().on_end(told(exchange())[0])
+    NoSpans().on_end(told(observed_request())[0])
     assert NoSpans().totals() == {}
