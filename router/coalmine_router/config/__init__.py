@@ -1,1 +1,1 @@
-"""router.yaml: pydantic at the edge, frozen values inside."""
+"""Reads router.yaml: pydantic checks the file, and the router gets frozen values."""

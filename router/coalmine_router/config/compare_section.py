@@ -1,4 +1,4 @@
-"""How a route's answers are compared, as the file gives it. docs/comparing.md tells each rule."""
+"""The section `compare` of a route. docs/comparing.md explains each rule."""
 
 import hashlib
 import inspect
@@ -44,9 +44,9 @@ class ExactRule(Strict):
 
 
 class RelativeRule(Strict):
-    """No element off by more than a share of the reference, whose size counts as `floor` at least.
+    """No element further off than a share of the reference, which counts as `floor` at least.
 
-    Without a floor, whatever is beside a zero is infinitely far off.
+    Without a floor, any value is infinitely far from a zero.
     """
 
     rule: Literal["relative"]
@@ -55,7 +55,7 @@ class RelativeRule(Strict):
 
 
 class ArgmaxRule(Strict):
-    """The same label on top; one that the reference puts within `margin` of its top will do."""
+    """The same label on top, or one that the reference puts within `margin` of its top."""
 
     rule: Literal["argmax"]
     margin: _Distance = 0.0
@@ -80,14 +80,14 @@ class TopKRule(Strict):
 
 
 class CosineRule(Strict):
-    """Vectors that point the same way."""
+    """Vectors of the same direction: a cosine similarity of at least `min`."""
 
     rule: Literal["cosine"]
     min: Annotated[float, Field(ge=-1, le=1)] = 0.999
 
 
 class DistributionRule(Strict):
-    """Probabilities alike: a Jensen-Shannon divergence, in bits, of at most `max`."""
+    """Similar distributions: a Jensen-Shannon divergence, in bits, of at most `max`."""
 
     rule: Literal["distribution"]
     source: Literal["logits", "probabilities"] = Field(alias="from")
@@ -101,7 +101,7 @@ class BytesRule(Strict):
 
 
 class JsonRule(Strict):
-    """Strings that hold equal JSON: numbers within tolerance, and but for what is ignored."""
+    """Strings of equal JSON: numbers within tolerance, without the ignored paths."""
 
     rule: Literal["json"]
     rtol: _Distance = 0.0
@@ -110,7 +110,7 @@ class JsonRule(Strict):
 
 
 class IgnoreRule(Strict):
-    """Not looked at: ignored is not matched."""
+    """Not compared: ignored is not matched."""
 
     rule: Literal["ignore"]
 
@@ -137,7 +137,7 @@ _BUILT_IN_NAMES: Final = tuple(
 
 
 def _rule(value: Any) -> BuiltInRule | OwnRule:
-    """Return the rule of that name: one of ours, else an installed package's. Raises ValueError."""
+    """Return the rule of that name: a built-in one, else a package's. Raises ValueError."""
     if isinstance(value, OwnRule):
         return value
     name = value.get("rule") if isinstance(value, dict) else None
@@ -156,7 +156,7 @@ RuleConfig = Annotated[BuiltInRule | OwnRule, PlainValidator(_rule), PlainSerial
 class CompareConfig(Strict):
     """How answers are compared, output by output.
 
-    `batched`: whether the first dimension of outputs counts rows. `auto` finds it by the shapes.
+    `batched`: whether the first dimension of outputs counts rows. `auto` decides by the shapes.
     """
 
     batched: Literal["auto", True, False] = "auto"
@@ -167,9 +167,9 @@ class CompareConfig(Strict):
 
 
 def digest(rules: CompareConfig) -> str:
-    """Return what is the same for rules that say the same, in whatever order: 32 hex digits.
+    """Return a digest of the rules, 32 hex digits. The order of outputs doesn't matter.
 
-    Defaults count as if they were written. What an own rule's code does is not seen.
+    Defaults count as if they were written. The code of a rule of one's own isn't covered.
     """
     whole = {
         "batched": rules.batched,
@@ -208,9 +208,9 @@ def _load_rule(entry: EntryPoint) -> type[OwnRule]:
     try:
         found = entry.load()
     except Exception as error:
-        # Whatever it raises is the package's: the file can't be used, and its writer is told why.
-        told = f"{type(error).__name__}: {error}"
-        raise ValueError(f"rule '{entry.name}' ({entry.value}) can't be loaded: {told}") from error
+        # The package may raise anything: the file can't be used, and the error says why.
+        why = f"{type(error).__name__}: {error}"
+        raise ValueError(f"rule '{entry.name}' ({entry.value}) can't be loaded: {why}") from error
     if not (isinstance(found, type) and issubclass(found, OwnRule)) or inspect.isabstract(found):
         raise ValueError(f"rule '{entry.name}' ({entry.value}) is no OwnRule with a measure")
     return found

@@ -1,4 +1,4 @@
-"""What is copied, how much of it, and what may be kept of it, as the file gives it."""
+"""The sections of a route on copies: what is copied, and what may be kept of it."""
 
 from typing import Annotated, Any, Literal, Self
 
@@ -15,7 +15,7 @@ class CopiesConfig(Strict):
     """Copies of one kind to one variant: a percentage alone, or with limits of their own."""
 
     share: Percent
-    # Calls begun in a second; what is drawn beyond is dropped and counted.
+    # Calls begun in a second; copies drawn beyond it are dropped and counted.
     max_rps: Annotated[float, Field(gt=0, le=1e6, allow_inf_nan=False)] | None = None
     concurrency: Annotated[int, Field(ge=1, le=1_024)] = 32
     timeout: Annotated[Duration, Field(gt=0, le=_CALL_NS_MAX)] = 5 * 10**9
@@ -25,7 +25,7 @@ class CopiesConfig(Strict):
     def _expand_share(cls, value: Any) -> Any:
         if isinstance(value, dict | CopiesConfig):
             return value
-        percent_bp(value)  # a wrong one is named by its own place: `share` isn't in the file
+        percent_bp(value)  # here, so that the error doesn't name `share`, which isn't in the file
         return {"share": value}
 
 
@@ -33,7 +33,7 @@ NO_COPIES = CopiesConfig(share=0)
 
 
 class SegmentConfig(Strict):
-    """By what evidence is told apart: the values of a metadata key, such as a tenant's name."""
+    """The metadata key whose values split the evidence into segments, such as a tenant's name."""
 
     metadata: MetadataKey
 
@@ -49,16 +49,16 @@ Capture = Literal["none", "shapes", "full"]
 
 
 class KeptConfig(Strict):
-    """Which examples of mismatches are kept, of each candidate and kind, and what of them.
+    """How many mismatches of each candidate and kind are kept, and how much of each.
 
-    `capture`: `full` keeps request and answers, `shapes` what they hold and not the values, `none`
-    neither. Unset, it is `full`, or `shapes` where the route is sensitive.
+    `capture`: `full` keeps request and answers, `shapes` keeps names, datatypes and shapes, `none`
+    keeps neither. Unset, it is `full`, or `shapes` where the route is sensitive.
     """
 
     capture: Capture | None = None
     newest: Annotated[int, Field(ge=0, le=10_000)] = 200
     worst: Annotated[int, Field(ge=0, le=10_000)] = 200
-    # How many are written to disk at the most, for longer than a few seconds.
+    # At most so many are written to disk a second, after a burst of a few seconds'.
     per_second: Annotated[float, Field(gt=0, le=1_000, allow_inf_nan=False)] = 5
     max_age: Annotated[Duration, Field(gt=0)] = 30 * 24 * 3_600 * 10**9
     body_bytes_max: Annotated[Size, Field(gt=0, le=16 * 1024**2)] = 256 * 1024

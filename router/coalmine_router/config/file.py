@@ -26,7 +26,7 @@ class TlsConfig(Strict):
     client_ca: Path | None = None
 
     def files(self) -> TlsFiles:
-        """Return what it says."""
+        """Return the files."""
         return TlsFiles(self.cert, self.key, self.client_ca)
 
 
@@ -40,7 +40,7 @@ class ControlConfig(Strict):
 
 
 class BackendTlsConfig(Strict):
-    """PEM files for the connections to a backend; `{}` trusts whom gRPC trusts."""
+    """PEM files for the connections to a backend; `{}` trusts gRPC's own root certificates."""
 
     ca: Path | None = None
     cert: Path | None = None
@@ -54,7 +54,7 @@ class BackendTlsConfig(Strict):
         return self
 
     def tls(self) -> BackendTls:
-        """Return what it says."""
+        """Return the settings as the table holds them."""
         return BackendTls(
             path_text(self.ca), path_text(self.cert), path_text(self.key), self.server_name or ""
         )
@@ -74,7 +74,7 @@ class BackendConfig(Strict):
 
 
 class RouterConfig(Strict):
-    """The whole file. `limits` are of each proxy, over all its routes."""
+    """The whole file. `limits` hold for each proxy, over all its routes."""
 
     listen: str = "127.0.0.1:9001"
     tls: TlsConfig | None = None
@@ -86,7 +86,7 @@ class RouterConfig(Strict):
     routes: Annotated[list[RouteConfig], Field(min_length=1)]
 
     def reached_backends(self) -> tuple[Backend, ...]:
-        """Return the backends and how each is reached, without what the routes make of them."""
+        """Return the backends and how each is reached, without the routes to them."""
         return tuple(each.backend(name) for name, each in self.backends.items())
 
     def table(self) -> RouteTable:

@@ -1,4 +1,4 @@
-"""What a verdict depends on, as the file gives it."""
+"""The section `gates` of a route: what a verdict depends on."""
 
 from typing import Annotated, Final
 
@@ -8,7 +8,7 @@ from coalmine.process.config_file import Duration, Strict
 
 
 class SlowGate(Strict):
-    """What counts as slow."""
+    """Requests that take longer than `over` count as slow."""
 
     over: Annotated[Duration, Field(gt=0)]
 
@@ -19,8 +19,8 @@ _TEN_MINUTES_NS: Final = 600 * 10**9
 class GatesConfig(Strict):
     """The gates of a route's candidates. `alpha`: the chance of a false FAIL, or PASS, of each.
 
-    Without `max_mismatch_rate`, comparisons are counted and never judged.
-    A PASS takes that each ready address was compared within `addresses_within` of traffic.
+    Without `max_mismatch_rate`, comparisons are counted and never judged. A PASS needs each ready
+    address to have been compared within `addresses_within` of traffic.
     """
 
     max_mismatch_rate: Annotated[float, Field(gt=0, lt=1)] | None = 0.01

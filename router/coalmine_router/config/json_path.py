@@ -1,6 +1,6 @@
 """Paths into JSON trees, as a file gives them: $.meta.ts, $.items[*].id, $['a key'], $.rows[0].
 
-The part of RFC 9535 that names places: no slices, no filters, no descent.
+They are the part of RFC 9535 that names places, without slices, filters and descent.
 """
 
 import re
@@ -19,7 +19,7 @@ _STEP: Final = re.compile(
 
 @lru_cache(maxsize=1024)
 def steps(path: str) -> tuple[Step, ...]:
-    """Return the steps from the root. Raises ValueError where it is no path, or is the root."""
+    """Return the steps from the root. Raises ValueError for the root, and where it is no path."""
     found: list[Step] = []
     at = 1
     while at < len(path):

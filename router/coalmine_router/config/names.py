@@ -1,4 +1,4 @@
-"""The words that router.yaml is made of, and what they may look like."""
+"""The kinds of names in router.yaml, and the form of each."""
 
 from pathlib import Path
 from typing import Annotated, Final
@@ -20,7 +20,7 @@ def _service_name(name: str) -> str:
     return name
 
 
-# As gRPC has it: package.Service.
+# In gRPC's form: package.Service.
 ServiceName = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9_.]+$", max_length=256),
@@ -28,7 +28,7 @@ ServiceName = Annotated[
 ]
 MethodName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$", max_length=128)]
 
-# gRPC's own names for addresses that are looked up, and for those that are not.
+# gRPC's schemes for addresses, with and without DNS.
 _SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:")
 _TARGET_CHARS_MAX: Final = 256
 
@@ -83,5 +83,5 @@ Target = Annotated[str, AfterValidator(_target)]
 
 
 def path_text(path: Path | None) -> str:
-    """Return a file's name as tables have it; "" for none."""
+    """Return a path as tables hold it; "" for None."""
     return "" if path is None else str(path)

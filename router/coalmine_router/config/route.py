@@ -1,4 +1,4 @@
-"""A route, as the file gives it."""
+"""A route of router.yaml."""
 
 from typing import Annotated, Final, Literal, Self
 
@@ -47,7 +47,7 @@ class MatchConfig(Strict):
         return self
 
     def match(self) -> Match:
-        """Return what it says."""
+        """Return the match as the table holds it."""
         return Match(self.model or "", self.default, self.service or "", self.method or "")
 
 
@@ -60,7 +60,7 @@ class VariantConfig(Strict):
 
 
 class StickyConfig(Strict):
-    """Where a request's sticky key is found."""
+    """Which part of a request is its sticky key."""
 
     metadata: MetadataKey | None = None
     parameter: Annotated[str, Field(min_length=1, max_length=128)] | None = None
@@ -73,23 +73,23 @@ class StickyConfig(Strict):
         return self
 
     def sticky(self) -> Sticky:
-        """Return what it says."""
+        """Return the sticky key's place as the table holds it."""
         return Sticky(self.metadata or "", self.parameter or "", self.id)
 
 
 class LimitsConfig(Strict):
-    """What may be in flight at a time, on each proxy; 0 and 0MiB: no limit."""
+    """How many requests and bytes may be in flight on each proxy; 0 and 0MiB: no limit."""
 
     in_flight: Annotated[int, Field(ge=0, le=1_000_000)] = 0
     bytes: Size = 0
 
     def limits(self) -> Limits:
-        """Return what it says."""
+        """Return the limits as the table holds them."""
         return Limits(self.in_flight, self.bytes)
 
 
 class RouteConfig(Strict):
-    """A route as the file gives it: weights and shadows hold until somebody changes them."""
+    """A route. Its weights and shadows hold until an operator changes them."""
 
     name: Name
     match: MatchConfig
@@ -139,7 +139,7 @@ class RouteConfig(Strict):
 
     @property
     def capture(self) -> Capture:
-        """What is kept of a mismatch."""
+        """How much of a mismatch is kept."""
         return self.kept.capture or ("shapes" if self.sensitive else "full")
 
     def _check(self) -> None:

@@ -81,9 +81,9 @@ def text(value: Any) -> str:
     return str(value)[:TEXT_CHARS_MAX].encode(errors="backslashreplace").decode()
 
 
-def finite_score(score: float) -> float | None:
+def finite_score(score: float | None) -> float | None:
     """Return a score; None where JSON has no number for it."""
-    return score if np.isfinite(score) else None
+    return float(score) if score is not None and np.isfinite(score) else None
 
 
 def as_badness(badness: float) -> float:
@@ -195,7 +195,7 @@ class _Vectors:
             kind="nan" if is_nan else kind,
             worst=tuple(self._element(at, texts) for at in order),
             rows_differ=np.asarray(differ.reshape(self.shape[0], -1).any(axis=1)),
-            score=None if is_nan else finite_score(float(self.judgement.score[order[0]])),
+            score=None if is_nan else finite_score(self.judgement.score[order[0]]),
             badness=as_badness(float(self.judgement.badness[order[0]])),
         )
 

@@ -19,6 +19,7 @@ from coalmine_router.observer.comparison.result import Element
 from coalmine_router.observer.comparison.rule_result import (
     RuleResult,
     as_badness,
+    finite_score,
     text,
     worst_first,
 )
@@ -46,7 +47,7 @@ class RuleProblem(NamedTuple):
     text: str
 
 
-class _Row(NamedTuple):
+class RuleRow(NamedTuple):
     """A rule: the datatypes it takes, and what it finds of two outputs.
 
     `vector_problem` is set for rules that judge vectors along the last axis: it returns what is
@@ -83,13 +84,13 @@ def result_of(
         return RuleProblem("rule_failed", text(f"{type(error).__name__}: {error}"))
 
 
-def _row(rule: RuleConfig) -> _Row:
+def _row(rule: RuleConfig) -> RuleRow:
     if isinstance(rule, OwnRule):  # what it finds of equal outputs is for it to say
-        return _Row(rule.datatypes, _own, judges_equal=True)
-    return _ROWS[type(rule)]
+        return RuleRow(rule.datatypes, _own, judges_equal=True)
+    return ROWS[type(rule)]
 
 
-def _problem(rule: RuleConfig, row: _Row, datatype: str, shape: tuple[int, ...]) -> str:
+def _problem(rule: RuleConfig, row: RuleRow, datatype: str, shape: tuple[int, ...]) -> str:
     if datatype not in row.datatypes:
         return f"{rule.rule} takes no {datatype}"
     if isinstance(rule, OwnRule) and shape[0] > OWN_ROWS_MAX:
@@ -175,7 +176,7 @@ def _own(rule: OwnRule, _: str, reference: Array, candidate: Array) -> RuleResul
             Element((at,), text(results[at].expected), text(results[at].actual)) for at in worst
         ),
         rows_differ=differ,
-        score=_score(results[worst[0]].score),
+        score=finite_score(results[worst[0]].score),
         badness=None if badness is None else as_badness(float(badness)),
     )
 
@@ -200,23 +201,21 @@ def _row_result(result: object) -> RowResult:
     return result
 
 
-def _score(score: float | None) -> float | None:
-    return float(score) if score is not None and np.isfinite(score) else None
-
-
 # ---------------------------------------------------------------- the table
 
-_ROWS: Final[Mapping[type, _Row]] = MappingProxyType(
+ROWS: Final[Mapping[type, RuleRow]] = MappingProxyType(
     {
-        config.CloseRule: _Row(_ALL, _close),
-        config.ExactRule: _Row(_ALL, _exact),
-        config.RelativeRule: _Row(_NUMBERS, _relative),
-        config.ArgmaxRule: _Row(_NUMBERS, _argmax, _needs_two_labels),
-        config.TopKRule: _Row(_NUMBERS, _top_k, _needs_more_than_k),
-        config.CosineRule: _Row(_NUMBERS, _cosine, lambda _rule, _length: ""),
+        config.CloseRule: RuleRow(_ALL, _close),
+        config.ExactRule: RuleRow(_ALL, _exact),
+        config.RelativeRule: RuleRow(_NUMBERS, _relative),
+        config.ArgmaxRule: RuleRow(_NUMBERS, _argmax, _needs_two_labels),
+        config.TopKRule: RuleRow(_NUMBERS, _top_k, _needs_more_than_k),
+        config.CosineRule: RuleRow(_NUMBERS, _cosine, lambda _rule, _length: ""),
         # Equal values that are no distribution are a mismatch.
-        config.DistributionRule: _Row(_FLOATS, _distribution, _needs_two_labels, judges_equal=True),
-        config.BytesRule: _Row(_STRINGS, _exact),
-        config.JsonRule: _Row(_STRINGS, _json),
+        config.DistributionRule: RuleRow(
+            _FLOATS, _distribution, _needs_two_labels, judges_equal=True
+        ),
+        config.BytesRule: RuleRow(_STRINGS, _exact),
+        config.JsonRule: RuleRow(_STRINGS, _json),
     }
 )

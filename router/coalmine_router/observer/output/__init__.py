@@ -1,1 +1,1 @@
-"""What was learnt, told: spans, metrics, a route's status."""
+"""Shows what the observer knows: as spans, metrics and a route's status."""

@@ -1,14 +1,19 @@
 """Which rule goes with which outputs."""
 
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
 
 from coalmine.tensors import DATATYPES, Array, numpy_dtype
-from coalmine_router.config.compare_section import CompareConfig, RuleConfig
+from coalmine_router.config.compare_section import (
+    BuiltInRule,
+    CompareConfig,
+    IgnoreRule,
+    RuleConfig,
+)
 from coalmine_router.observer.comparison.rule_result import RuleResult
-from coalmine_router.observer.comparison.rules import RuleProblem, result_of
+from coalmine_router.observer.comparison.rules import ROWS, RuleProblem, result_of
 
 ALL = set(DATATYPES)
 FLOATS = {"FP16", "BF16", "FP32", "FP64"}
@@ -41,6 +46,10 @@ def values(datatype: str, shape: tuple[int, ...] = (2, 3)) -> Array:
 def apply(chosen: RuleConfig, datatype: str, *shape: int, is_same: bool = False) -> Any:
     array = values(datatype, shape)
     return result_of(chosen, datatype, array, array.copy(), is_same=is_same)
+
+
+def test_every_rule_but_ignore_has_its_row_in_the_table() -> None:
+    assert ROWS.keys() == set(get_args(BuiltInRule)) - {IgnoreRule}
 
 
 @pytest.mark.parametrize("is_same", [True, False])
