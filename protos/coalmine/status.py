@@ -3,7 +3,7 @@
 import asyncio
 import functools
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final, NoReturn, TypeVar
 
 import grpc
@@ -111,25 +111,3 @@ def answering(
             await abort(context, error)
 
     return call_method
-
-
-def streaming(
-    method: Callable[[Servicer, Request, Context], AsyncIterator[Response]],
-) -> Callable[[Servicer, Request, Context], AsyncIterator[Response]]:
-    """Wrap a method that streams answers: what it raises becomes the call's status."""
-
-    @functools.wraps(method)
-    async def stream_answers(
-        self: Servicer, request: Request, context: Context
-    ) -> AsyncIterator[Response]:
-        if isinstance(request, CoalmineError):
-            await abort(context, request)
-        try:
-            async for response in method(self, request, context):
-                yield response
-        except grpc.aio.AbortError:
-            raise
-        except Exception as error:  # noqa: BLE001 - the edge: everything becomes a status here
-            await abort(context, error)
-
-    return stream_answers

@@ -27,9 +27,6 @@ SIGNATURE: Final = (
     # Stable, the canary and the broken one stand beside each other.
     *("--latest", "3"),
 )
-CONFIG_FILE: Final = "config.yaml"
-# By default a server takes the latest version only; a canary stands beside what it may replace.
-ALL_VERSIONS: Final = "versions: {all: true}\n"
 
 
 class ModelCalls(Protocol):

@@ -13,7 +13,6 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-import structlog
 from prometheus_client import CollectorRegistry
 
 from coalmine.errors import StartError, reason_of
@@ -28,8 +27,6 @@ from coalmine.process.recycling import Recycling
 from coalmine_server.config import ServerConfig
 from coalmine_server.fleet.metrics import FleetMetrics, Known, any_serves
 from coalmine_server.fleet.worker_slot import WorkerSlot, WorkerStart, write_orders
-
-_log = structlog.get_logger(__name__)
 
 PROGRAM: Final = (sys.executable, "-m", "coalmine_server")
 

@@ -19,7 +19,7 @@ from coalmine.control.v1.control_pb2_grpc import (
     RouteControlStub,
     add_RouteControlServicer_to_server,
 )
-from coalmine.status import answering, status_of, streaming
+from coalmine.status import answering, status_of
 from tests.doubles.waiting import eventually
 
 
@@ -66,9 +66,9 @@ class Raising(RouteControlServicer):
             raise self.error
         return pb.RouteStatus(revision=1)
 
-    @streaming
-    async def WatchRoute(self, request: Any, context: Any) -> Any:
-        yield pb.RouteStatus(revision=1)
+    @answering
+    async def WatchRoute(self, request: Any, context: Any) -> Any:  # type: ignore[override]
+        await context.write(pb.RouteStatus(revision=1))
         if self.error is not None:
             raise self.error
 
@@ -269,8 +269,7 @@ async def test_a_cancelled_call_is_cancelled_and_no_incident(servicer: Raising, 
     assert logs == []
 
 
-@pytest.mark.parametrize("wrap", [answering, streaming])
-async def test_an_error_of_a_call_whose_caller_is_gone_is_no_incident(wrap: Any) -> None:
+async def test_an_error_of_a_call_whose_caller_is_gone_is_no_incident() -> None:
     """gRPC raises InternalError there, and UsageError for each further attempt to end the call."""
 
     class Hangup:
@@ -282,18 +281,18 @@ async def test_an_error_of_a_call_whose_caller_is_gone_is_no_incident(wrap: Any)
             raise grpc.aio.InternalError('Failed "execute_batch"')
 
     async def unreached(self: Any, request: Any, context: Any) -> Any:
-        yield request
+        return request
 
     said: list[grpc.StatusCode] = []
-    call = wrap(unreached)(None, errors.NotFound("no such model"), Hangup())
+    refused: Any = errors.NotFound("no such model")
+    gone: Any = Hangup()
     with capture_logs() as logs, pytest.raises(asyncio.CancelledError):
-        await (call if asyncio.iscoroutine(call) else anext(call))
+        await answering(unreached)(None, refused, gone)
     assert said == [grpc.StatusCode.NOT_FOUND]
     assert logs == []
 
 
-@pytest.mark.parametrize("wrap", [answering, streaming])
-async def test_a_request_that_is_an_error_never_reaches_its_method(wrap: Any) -> None:
+async def test_a_request_that_is_an_error_never_reaches_its_method() -> None:
     """A deserialiser returns the error: gRPC answers UNKNOWN to one that raises."""
 
     class Aborted(Exception):
@@ -304,13 +303,14 @@ async def test_a_request_that_is_an_error_never_reaches_its_method(wrap: Any) ->
             said.append((code, details))
             raise Aborted
 
-    @wrap
+    @answering
     async def method(self: Any, request: Any, context: Any) -> Any:
         said.append("called")
-        yield request
+        return request
 
     said: list[Any] = []
-    call = method(None, errors.InvalidRequest("malformed message"), FakeContext())
+    malformed: Any = errors.InvalidRequest("malformed message")
+    context: Any = FakeContext()
     with pytest.raises(Aborted):
-        await (call if asyncio.iscoroutine(call) else anext(call))
+        await method(None, malformed, context)
     assert said == [(grpc.StatusCode.INVALID_ARGUMENT, "malformed message")]
