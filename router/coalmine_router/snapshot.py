@@ -1,5 +1,8 @@
 """Route tables as messages: pushed to proxies, kept on disk, shown to operators. Pure."""
 
+from dataclasses import fields
+from typing import Any, Final
+
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.table import (
     Backend,
@@ -11,6 +14,13 @@ from coalmine_router.table import (
     Shadow,
     Sticky,
     Variant,
+)
+
+# What a route and its message have by the same name, in the same form.
+_ROUTE_OPTIONS: Final = tuple(
+    each.name
+    for each in fields(Route)
+    if each.name not in {"match", "variants", "shadows", "sticky", "limits"}
 )
 
 
@@ -37,7 +47,6 @@ def table_from(message: pb.RouteTable) -> RouteTable:
 def route_message(route: Route) -> pb.Route:
     """Return the route as a message."""
     return pb.Route(
-        name=route.name,
         match_model=route.match.model,
         match_default=route.match.is_default,
         match_service=route.match.service,
@@ -56,21 +65,13 @@ def route_message(route: Route) -> pb.Route:
         sticky_metadata=route.sticky.metadata,
         sticky_parameter=route.sticky.parameter,
         sticky_id=route.sticky.id,
-        timeout_ns=route.timeout_ns,
-        pinning=route.pinning,
-        fallback=route.fallback,
-        strict_version=route.strict_version,
         limits=_limits_message(route.limits),
-        audit_bp=route.audit_bp,
-        noise_bp=route.noise_bp,
-        copy_methods=route.copy_methods,
-        stateful=route.stateful,
+        **{name: getattr(route, name) for name in _ROUTE_OPTIONS},
     )
 
 
 def _route_from(message: pb.Route) -> Route:
     return Route(
-        name=message.name,
         match=Match(
             message.match_model, message.match_default, message.match_service, message.match_method
         ),
@@ -80,16 +81,14 @@ def _route_from(message: pb.Route) -> Route:
         ),
         shadows=tuple(Shadow(each.variant, each.share_bp) for each in message.shadows),
         sticky=Sticky(message.sticky_metadata, message.sticky_parameter, message.sticky_id),
-        timeout_ns=message.timeout_ns,
-        pinning=message.pinning,
-        fallback=message.fallback,
-        strict_version=message.strict_version,
         limits=_limits_from(message.limits),
-        audit_bp=message.audit_bp,
-        noise_bp=message.noise_bp,
-        copy_methods=tuple(message.copy_methods),
-        stateful=message.stateful,
+        **{name: _frozen(getattr(message, name)) for name in _ROUTE_OPTIONS},
     )
+
+
+def _frozen(value: Any) -> Any:
+    """Return a field's value; the items of a repeated one as a tuple."""
+    return value if isinstance(value, str | int) else tuple(value)
 
 
 def backend_message(backend: Backend) -> pb.Backend:
