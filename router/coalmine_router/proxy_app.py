@@ -64,10 +64,10 @@ class ProxySettings:
 
 async def proxy(settings: ProxySettings, stop: Stop) -> None:
     """Serve the data port until `stop`. Raises StartError."""
-    proxy_id = secrets.token_hex(6)
+    proxy_id, clock = secrets.token_hex(6), SystemClock()
     rng = random.Random(os.urandom(16))  # noqa: S311 - shares and span ids, no secrets
-    backends = Backends(clock=SystemClock(), rng=rng, resolver=Resolver())
-    reporter = Reporter(Outbox(proxy_id), SystemClock())
+    backends = Backends(clock=clock, rng=rng, resolver=Resolver())
+    reporter = Reporter(Outbox(proxy_id), clock)
     plane = DataPlane(
         report=reporter.offer,
         sampler=_sampler(),
@@ -81,13 +81,13 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
         plane.route_by(routing_of(table, plane.routing, backends, rng.random))
 
     saved = _table_file(settings.state)
-    subscriber = Subscriber(proxy_id, saved, swap, backends, SystemClock())
+    subscriber = Subscriber(proxy_id, saved, swap, backends, clock)
     routes = OfferedMethods(plane, subscriber.serving.is_set)
-    listener = DataListener(settings.listener, routes, SystemClock())
+    listener = DataListener(settings.listener, routes, clock)
     link = ControlLink(settings.control)
     subscriber.start_from_disk()
     figures = ProxyFigures(subscriber.serving.is_set)
-    certificates = CertificateDates(_certificates(settings), "coalmine_router", SystemClock())
+    certificates = CertificateDates(_certificates(settings), "coalmine_router", clock)
     turned_away = StreamRefused("coalmine_router_proxy", *listener.limits)
     async with (
         _exposing(settings.http, figures, (certificates, turned_away), stop) as http,
