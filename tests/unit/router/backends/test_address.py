@@ -1,4 +1,3 @@
-import asyncio
 from typing import Any
 
 from structlog.testing import capture_logs
@@ -6,6 +5,7 @@ from structlog.testing import capture_logs
 from coalmine_router.backends.address import Address
 from coalmine_router.backends.address_state import AddressState
 from coalmine_router.backends.targets import Endpoint
+from tests.doubles.clock import LoopTime
 
 
 class Opened:
@@ -66,24 +66,24 @@ UP = AddressState().after_connecting().after_word(serving=True)
 
 
 async def test_a_connection_that_is_renewed_within_a_second_is_no_line_in_the_log() -> None:
-    at = address()
+    at, time = address(), LoopTime()
     with capture_logs() as logs:
         at.set_state(UP)
         for _ in range(3):
             at.set_state(UP.after_loss())
-            await asyncio.sleep(0.05)
+            await time.advance(0.9)
             at.set_state(UP)
-        await asyncio.sleep(1.1)
+        await time.advance(1.1)
     assert [each["event"] for each in logs] == ["address_available"]
 
 
 async def test_one_that_isnt_back_within_a_second_is_told_with_the_reason_of_then() -> None:
-    at = address()
+    at, time = address(), LoopTime()
     at.set_state(UP)
     with capture_logs() as logs:
         at.set_state(UP.after_loss())
         at.set_state(UP.after_failure("connection refused"))
-        await asyncio.sleep(1.1)
+        await time.advance(1.1)
         at.set_state(UP)
     assert [(each["event"], each.get("why")) for each in logs] == [
         ("address_unavailable", "no connection: connection refused"),
@@ -92,10 +92,10 @@ async def test_one_that_isnt_back_within_a_second_is_told_with_the_reason_of_the
 
 
 async def test_one_that_has_left_meanwhile_is_not_told_of() -> None:
-    at = address()
+    at, time = address(), LoopTime()
     at.set_state(UP)
     with capture_logs() as logs:
         at.set_state(UP.after_loss())
         at.retire()
-        await asyncio.sleep(1.1)
+        await time.advance(1.1)
     assert logs == []
