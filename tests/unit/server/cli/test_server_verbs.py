@@ -12,7 +12,6 @@ from typer.testing import CliRunner
 
 from coalmine.command_line.failure import VerbGroup
 from coalmine_server.cli.server_verbs import package, server
-from tests.doubles.processes import ran
 from tests.models import Lies, Linear, Raises, config, scripted, write_model
 
 runner = CliRunner()
@@ -279,8 +278,8 @@ app(sys.argv[1:])
 def test_a_bound_of_the_server_that_nothing_can_keep_is_refused(
     root: Path, words: tuple[str, str], why: str
 ) -> None:
-    done = ran("server", "run", "--model-repository", root, *words, folder=root.parent)
-    assert done.returncode == 2
+    done = runner.invoke(server, ["run", "--model-repository", str(root), *words])
+    assert done.exit_code == 2
     assert why in " ".join(done.stderr.replace("│", " ").split())
     assert "Traceback" not in done.stderr
 
