@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from scipy.stats import beta
 
 from coalmine_router.observer.evidence.betting.mean_bets import Limit, MeanBets
-from coalmine_router.observer.evidence.betting.spells import Spell, SplitBets
+from coalmine_router.observer.evidence.betting.spells import SpellEvidence, SpellTerms
 from coalmine_router.observer.evidence.betting.wealth import Wealth
 
 Floats = NDArray[np.float64]
@@ -131,16 +131,13 @@ def events_of(
 def fail_of_split(
     rng: np.random.Generator, sides: tuple[Side, Side], until_s: float, spell_s: float = 30.0
 ) -> float:
-    """Return after how many seconds the candidate FAILs; no FAIL before five events of its own."""
+    """Return after how many seconds the candidate FAILs by its errors alone."""
     weight = sides[1].per_s / (sides[0].per_s + sides[1].per_s)
-    spell, bets, own = Spell(int(spell_s * _S)), SplitBets(), 0
+    errors, terms = SpellEvidence(), SpellTerms(int(spell_s * _S))
     for at_ns, is_candidate in events_of(rng, sides, until_s):
-        own += is_candidate
-        if (ended := spell.add(at_ns, weight, is_candidate=is_candidate)) is None:
-            continue
-        bets.observe(*ended)
-        if own >= 5 and bets.log_fail() >= _NEEDED:
+        if errors.close_spell(at_ns, terms) and errors.log_fail() >= _NEEDED:
             return at_ns / _S
+        errors.add(at_ns, weight, is_candidate=is_candidate)
     return math.inf
 
 

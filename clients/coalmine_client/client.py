@@ -199,12 +199,12 @@ class Client:
     def _model_metadata(self, key: Key, ends_s: float | None) -> pb.ModelMetadataResponse:
         request = pb.ModelMetadataRequest(name=key[0], version=key[1])
         found: pb.ModelMetadataResponse
-        found, _ = self._call(self._stub.ModelMetadata, request, ends_s, ())
+        found, _ = self._call_with_retries(self._stub.ModelMetadata, request, ends_s, ())
         return found
 
     def _rows_max(self, key: Key, ends_s: float | None) -> int:
         request = pb.ModelConfigRequest(name=key[0], version=key[1])
-        found, _ = self._call(self._stub.ModelConfig, request, ends_s, ())
+        found, _ = self._call_with_retries(self._stub.ModelConfig, request, ends_s, ())
         return int(found.config.max_batch_size)
 
     # ------------------------------------------------------------ one call, and again
@@ -213,16 +213,20 @@ class Client:
         self, request: pb.ModelInferRequest, ends_s: float | None, metadata: Metadata
     ) -> Answer:
         try:
-            response, call = self._call(self._stub.ModelInfer, request, ends_s, metadata)
+            response, call = self._call_with_retries(
+                self._stub.ModelInfer, request, ends_s, metadata
+            )
         except InvalidArgument:  # perhaps the model became another
             self._known.forget((request.model_name, request.model_version))
             raise
         return read_answer(response, call.trailing_metadata() or ())
 
     def _answer_to(self, method: Any, request: Any) -> Any:
-        return self._call(method, request, self._ends_s(None), ())[0]
+        return self._call_with_retries(method, request, self._ends_s(None), ())[0]
 
-    def _call(self, method: Any, request: Any, ends_s: float | None, metadata: Metadata) -> Any:
+    def _call_with_retries(
+        self, method: Any, request: Any, ends_s: float | None, metadata: Metadata
+    ) -> Any:
         """Return response and call; makes it again as `retries` allow. Raises CallError."""
         if self._budget is not None:
             self._budget.add_call()
@@ -310,25 +314,25 @@ class AsyncClient:
 
     async def server_live(self) -> bool:
         """Return whether the process is alive."""
-        return (await self._stub.ServerLive(pb.ServerLiveRequest(), **self._options())).live
+        return (await self._stub.ServerLive(pb.ServerLiveRequest(), **self._call())).live
 
     async def server_ready(self) -> bool:
         """Return whether the server takes requests."""
-        return (await self._stub.ServerReady(pb.ServerReadyRequest(), **self._options())).ready
+        return (await self._stub.ServerReady(pb.ServerReadyRequest(), **self._call())).ready
 
     async def model_ready(self, model: str, version: str = "") -> bool:
         """Return whether the model answers; False for one that the server doesn't know."""
         asked = pb.ModelReadyRequest(name=model, version=version)
-        return (await self._stub.ModelReady(asked, **self._options())).ready
+        return (await self._stub.ModelReady(asked, **self._call())).ready
 
     async def model_metadata(self, model: str, version: str = "") -> pb.ModelMetadataResponse:
         """Return the model's versions, inputs and outputs."""
         asked = pb.ModelMetadataRequest(name=model, version=version)
-        return await self._stub.ModelMetadata(asked, **self._options())
+        return await self._stub.ModelMetadata(asked, **self._call())
 
     async def server_metadata(self) -> pb.ServerMetadataResponse:
         """Return the server's name, version and extensions."""
-        return await self._stub.ServerMetadata(pb.ServerMetadataRequest(), **self._options())
+        return await self._stub.ServerMetadata(pb.ServerMetadataRequest(), **self._call())
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
@@ -345,5 +349,5 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    def _options(self) -> dict[str, Any]:
+    def _call(self) -> dict[str, Any]:
         return {"timeout": self._timeout_s, "metadata": self._metadata}

@@ -50,10 +50,28 @@ NOT_THE_MODELS: Final = frozenset(
     }
 )
 
+# What a backend answers where a request is wrong, or its caller may not ask for that, or not now.
+_REFUSED: Final = frozenset(
+    {
+        "INVALID_ARGUMENT",
+        "NOT_FOUND",
+        "PERMISSION_DENIED",
+        "UNAUTHENTICATED",
+        "FAILED_PRECONDITION",
+        "OUT_OF_RANGE",
+        "RESOURCE_EXHAUSTED",
+    }
+)
+
 
 def code_name(number: int) -> str:
     """Return the name of a status code; a number that has none is UNKNOWN, as gRPC reads it."""
     return _NAMES[number] if 0 <= number < len(_NAMES) else "UNKNOWN"
+
+
+def is_refusal(code: str) -> bool:
+    """Return whether a call that ended so was refused. Callers' mistakes fall on both sides."""
+    return code in _REFUSED
 
 
 def is_models_error(code: str) -> bool:

@@ -3,6 +3,7 @@
 from typing import Literal
 
 from coalmine_router.observer.comparison.result import Comparison, OutputResult
+from coalmine_router.observer.evidence.betting.spells import SpellTerms
 from coalmine_router.observer.evidence.counts import Evidence
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.trial import Trial, TrialKey
@@ -46,19 +47,22 @@ def add_with_noise(
 def an_evidence(times: int = 1, output: str = "scores") -> Evidence:
     """Return evidence of every sort; all its sums are exact."""
     evidence = Evidence()
-    for _ in range(times):
+    for number in range(times):
         noise = a_comparison(1, output=output)
         add_with_noise(evidence, a_comparison(2, output=output), noise, "acme")
         evidence.add(a_comparison(0), segment="(none)")
         evidence.add(Comparison("error", "status"), segment="acme")
         evidence.failures.add(1.0)
         evidence.failed_more.add(0.5)
-        for events in (evidence.errors, evidence.slow, evidence.assigned):
-            events.add((100, 9_900), is_candidate=True)
-            events.add((100 + times, 9_900), is_candidate=False)
+        evidence.assigned.add((100, 9_900), is_candidate=True)
+        evidence.assigned.add((100 + times, 9_900), is_candidate=False)
+        for spells in (evidence.errors, evidence.refusals, evidence.slow):
+            spells.close_spell(number * 60 * 10**9, SpellTerms())
+            spells.add(number * 60 * 10**9, 0.125, is_candidate=True)
+            spells.add(number * 60 * 10**9, 0.125, is_candidate=False)
         for addresses in (evidence.reference_addresses, evidence.candidate_addresses):
-            for number in (1, 2):
-                addresses.add(f"10.0.0.{number}:8001", number / 4, at_ns=number)
+            for place in (1, 2):
+                addresses.add(f"10.0.0.{place}:8001", place / 4, at_ns=place)
     return evidence
 
 

@@ -13,7 +13,7 @@ import grpc
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry
 
-from coalmine.clock import SystemClock
+from coalmine.clock import Clock, SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.control.v1 import control_pb2_grpc as pb_grpc
 from coalmine_router.config.file import RouterConfig
@@ -95,6 +95,7 @@ async def observing(
     spans: SpanSink | None = None,
     limits: CopyLimits | None = None,
     pool: ComparerLimits | None = None,
+    clock: Clock | None = None,
 ) -> AsyncIterator[Observing]:
     """Run an observer behind a real gRPC server until the block ends."""
     table = config.table()
@@ -111,7 +112,7 @@ async def observing(
                 tables=lambda: table,
                 backends=backends,
                 routes=settings(config),
-                clock=SystemClock(),
+                clock=clock or SystemClock(),
                 rng=random.Random(7),
                 registry=registry,
                 resource=Resource.create({"service.name": "coalmine-router"}),

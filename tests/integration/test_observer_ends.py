@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from coalmine import telemetry as t
 from coalmine.clock import SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.comparison.comparer import ComparerLimits
+from tests.doubles.clock import HandClock
 from tests.doubles.digit_reports import LOGITS, REQUEST, RESPONSE
 from tests.doubles.observing import Observing, observing
 from tests.doubles.oip_backend import Answer, OipBackend, answering
@@ -112,7 +114,9 @@ async def test_errors_and_shares_of_the_split_bear_a_verdict_without_a_single_co
         made.attempts[0].variant = variant
         made.split_bp.update({"stable": 5_000, "canary": 5_000})
         reports.append(made)
-    async with observing(config, tmp_path, spans=watching) as rig:
+    # Errors are judged by spells of half a minute. Here each look at the clock takes half a second.
+    clock = HandClock(epoch_ns=time.time_ns(), step_ns=500_000_000)
+    async with observing(config, tmp_path, spans=watching, clock=clock) as rig:
         await rig.send(*reports)
         await rig.plane.wait_until_idle()
         status = rig.status()

@@ -14,6 +14,7 @@ class SlowGate(Strict):
 
 
 _TEN_MINUTES_NS: Final = 600 * 10**9
+_HALF_A_MINUTE_NS: Final = 30 * 10**9
 
 
 class GatesConfig(Strict):
@@ -21,6 +22,8 @@ class GatesConfig(Strict):
 
     Without `max_mismatch_rate`, comparisons are counted and never judged. A PASS needs each ready
     address to have been compared within `addresses_within` of traffic.
+    Events of the split that hang together are one incident, of `spell` at most. A candidate may
+    have `allowed_ratio` times stable's.
     """
 
     max_mismatch_rate: Annotated[float, Field(gt=0, lt=1)] | None = 0.01
@@ -29,3 +32,5 @@ class GatesConfig(Strict):
     error_rate: bool = True
     slow: SlowGate | None = None
     addresses_within: Annotated[Duration, Field(gt=0)] = _TEN_MINUTES_NS
+    spell: Annotated[Duration, Field(ge=10**9, le=600 * 10**9)] = _HALF_A_MINUTE_NS
+    allowed_ratio: Annotated[float, Field(ge=1, le=100)] = 1.0

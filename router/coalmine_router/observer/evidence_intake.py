@@ -7,6 +7,7 @@ from typing import Final
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.evidence.address_evidence import AsksReady, ReadyAddresses, none_known
+from coalmine_router.observer.evidence.betting.spells import SpellTerms
 from coalmine_router.observer.evidence.cohorts import Cohorts
 from coalmine_router.observer.evidence.counts import WHOLE, Events, Evidence
 from coalmine_router.observer.evidence.figures import figures
@@ -60,12 +61,14 @@ class EvidenceIntake:
                 continue  # of a table that is no longer in force
             pair = Pair(route.name, STABLE, event.candidate)
             trial = self._open_trial(route, pair, None)
-            _add_event(trial.evidence, event)
+            # By this process's clock: those of proxies may differ.
+            now_ns = self._clock.wall_ns()
+            is_over = _add_event(trial.evidence, event, now_ns, settings.gates.spells)
             cohorts = self._add_to_cohort(pair, event, report.started_ns, route.timeout_ns)
             for cohort in cohorts:
                 trial.evidence.assigned.add_all(cohort)
             # Fewer looks never make a verdict less sound.
-            if event.is_error or event.is_slow or cohorts:
+            if is_over or cohorts:
                 ended_ns = report.started_ns + report.duration_ns
                 changes += self._judge(trial, report.trace_id, report.span_id, ended_ns)
         return changes
@@ -154,11 +157,16 @@ def segment_of(report: pb.Report, key: str) -> str | None:
     return value[:_SEGMENT_CHARS_MAX] or NO_SEGMENT
 
 
-def _add_event(evidence: Evidence, event: SplitEvent) -> None:
-    if event.is_error:
-        evidence.errors.add(event.weights_bp, is_candidate=event.is_candidate)
-    if event.is_slow:
-        evidence.slow.add(event.weights_bp, is_candidate=event.is_candidate)
+def _add_event(evidence: Evidence, event: SplitEvent, now_ns: int, terms: SpellTerms) -> bool:
+    """Count what went wrong with a request; return whether a spell of such events is over."""
+    kinds = evidence.errors, evidence.refusals, evidence.slow
+    closed = [each.close_spell(now_ns, terms) for each in kinds]
+    for events, is_one in zip(
+        kinds, (event.is_error, event.is_refusal, event.is_slow), strict=True
+    ):
+        if is_one:
+            events.add(now_ns, event.expected, is_candidate=event.is_candidate)
+    return any(closed)
 
 
 def _add_noise(trial: Trial, found: PairResult, observed: ObservedRequest) -> None:

@@ -8,6 +8,7 @@ from coalmine_router.config.compare_section import CompareConfig, digest
 from coalmine_router.config.copies_section import Capture, KeptConfig
 from coalmine_router.config.gates_section import GatesConfig
 from coalmine_router.config.route import RouteConfig
+from coalmine_router.observer.evidence.betting.spells import SpellTerms
 from coalmine_router.observer.evidence.settings import GateSettings, gate_settings
 
 
@@ -51,6 +52,7 @@ def _goes_by(rules: str, gates: GateSettings, slow_over_ns: int | None, segment_
     told = (
         *(rules, gates.max_mismatch_rate, gates.alpha, gates.min_pairs, gates.error_rate),
         *(gates.has_noise, slow_over_ns, segment_key),
+        *(() if gates.spells == SpellTerms() else (gates.spells,)),
     )
     return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()
 

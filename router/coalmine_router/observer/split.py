@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import MODEL_STREAM_INFER
-from coalmine_router.codes import code_name, is_models_error
+from coalmine_router.codes import code_name, is_models_error, is_refusal
 from coalmine_router.table import STABLE
 
 
@@ -14,6 +14,7 @@ class SplitEvent(NamedTuple):
 
     `weights_bp`: of the candidate and of stable, when it was assigned. `is_error`: the call ended
     with an error of the model's, or took longer than a call that stable stands in for may take.
+    `is_refusal`: the backend refused it; whoever sends wrong requests sends them to both sides.
     `is_stream`: it lasts as long as its caller likes.
     """
 
@@ -23,6 +24,13 @@ class SplitEvent(NamedTuple):
     is_error: bool
     is_slow: bool
     is_stream: bool = False
+    is_refusal: bool = False
+
+    @property
+    def expected(self) -> float:
+        """The candidate's share of the split, beside stable's alone."""
+        own, other = self.weights_bp
+        return own / max(own + other, 1)
 
 
 def split_events(report: pb.Report, slow_over_ns: int | None) -> Iterator[SplitEvent]:
@@ -42,11 +50,12 @@ def split_events(report: pb.Report, slow_over_ns: int | None) -> Iterator[SplitE
     call = _first_call(report, assigned)
     is_error = call is not None and _is_error(report, call)
     is_slow = call is not None and _is_slow(report, call, slow_over_ns)
+    is_refused = call is not None and not is_error and is_refusal(code_name(call.status_code))
     for name in others if assigned == STABLE else [assigned]:
         if name in split:
             weights = split[name], split[STABLE]
             own, is_stream = assigned != STABLE, report.method == MODEL_STREAM_INFER
-            yield SplitEvent(name, weights, own, is_error, is_slow, is_stream)
+            yield SplitEvent(name, weights, own, is_error, is_slow, is_stream, is_refused)
 
 
 def is_by_split(report: pb.Report) -> bool:
@@ -68,7 +77,8 @@ def _is_error(report: pb.Report, call: pb.Attempt) -> bool:
     calls is spent; stable always has all. Held to the half, all are alike.
     """
     is_late = 0 < report.timeout_ns < 2 * _took_ns(report, call)
-    return is_late or is_models_error(code_name(call.status_code))
+    code = code_name(call.status_code)
+    return is_late or (is_models_error(code) and not is_refusal(code))
 
 
 def _is_slow(report: pb.Report, call: pb.Attempt, over_ns: int | None) -> bool:

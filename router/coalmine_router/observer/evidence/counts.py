@@ -11,6 +11,7 @@ from typing import Final
 
 from coalmine_router.observer.comparison.result import Comparison, Outcome, OutputResult
 from coalmine_router.observer.evidence.address_evidence import VariantAddresses
+from coalmine_router.observer.evidence.betting.spells import SpellEvidence
 from coalmine_router.observer.evidence.differences import Differences
 
 OTHER: Final = "(other)"
@@ -77,10 +78,10 @@ class OutputEvidence:
 
 @dataclass(slots=True)
 class Events:
-    """Events (errors, slow requests, or all requests) of the split between candidate and reference.
+    """Requests of the split between candidate and reference.
 
     By the two weights, in hundredths of a percent, at which the request was assigned: how many
-    there were, and how many of them were the candidate's. That is all that formulas B and C need.
+    there were, and how many of them were the candidate's. That is all that `split_gate` needs.
     """
 
     by_weights: dict[tuple[int, int], list[int]] = field(default_factory=dict)
@@ -96,6 +97,12 @@ class Events:
     def of_candidate(self) -> int:
         """How many of them were the candidate's."""
         return sum(own for _, own in self.by_weights.values())
+
+    @property
+    def expected(self) -> float:
+        """How many of them would be the candidate's by its weight."""
+        pairs = self.by_weights.items()
+        return sum(count * own / max(own + other, 1) for (own, other), (count, _) in pairs)
 
     def add(self, weights_bp: tuple[int, int], *, is_candidate: bool) -> None:
         """Count one event, at the weights of candidate and reference."""
@@ -156,8 +163,9 @@ class Evidence:
     # Of those: how much more often the candidate failed by its own fault than the reference did.
     failed_more: Differences = field(default_factory=Differences)
     # Of the split.
-    errors: Events = field(default_factory=Events)
-    slow: Events = field(default_factory=Events)
+    errors: SpellEvidence = field(default_factory=SpellEvidence)
+    refusals: SpellEvidence = field(default_factory=SpellEvidence)
+    slow: SpellEvidence = field(default_factory=SpellEvidence)
     assigned: Events = field(default_factory=Events)
     # Of each side, what was found at its addresses.
     reference_addresses: VariantAddresses = field(default_factory=VariantAddresses)

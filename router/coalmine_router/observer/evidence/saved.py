@@ -5,11 +5,13 @@ The text is JSON with a version of its own, so what another program wrote is ref
 
 from collections import Counter
 from collections.abc import Callable
+from copy import deepcopy
 from dataclasses import fields, is_dataclass
 from typing import Any, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
+from coalmine_router.observer.evidence.betting.spells import SpellEvidence
 from coalmine_router.observer.evidence.counts import Evidence
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.trial import Trial, TrialKey
@@ -40,15 +42,36 @@ class _Saved(BaseModel):
     @classmethod
     def _with_weights(cls, value: Any) -> Any:
         if isinstance(value, dict):
-            for each in value.values():
+            for name, each in value.items():
                 if isinstance(each, dict) and isinstance(each.get("by_weights"), dict):
                     each["by_weights"] = _by_weights(each["by_weights"])
+                    if name != "assigned":
+                        value[name] = _counts_alone(each["by_weights"])
         return value
 
 
 def _by_weights(texts: dict[str, Any]) -> dict[tuple[str, ...], Any]:
     # JSON has texts for keys: of a pair of weights, "100,9900".
     return {tuple(key.split(",")): count for key, count in texts.items()}
+
+
+def _counts_alone(by_weights: dict[tuple[str, ...], Any]) -> dict[str, Any]:
+    """Return events that an older program has saved by weights: what they showed is left out."""
+    sums = [
+        (number, own, number * int(weights[0]) / max(1, sum(map(int, weights))))
+        for weights, (number, own) in by_weights.items()
+    ]
+    return (
+        dict(
+            zip(
+                ("total", "of_candidate", "expected"),
+                map(sum, zip(*sums, strict=True)),
+                strict=True,
+            )
+        )
+        if sums
+        else {}
+    )
 
 
 def to_text(trial: Trial) -> str:
@@ -99,6 +122,10 @@ def merged_evidence(one: Evidence, other: Evidence) -> Evidence:
 
 
 def _merged_values(one: Any, other: Any) -> Any:
+    if isinstance(one, SpellEvidence):
+        both = deepcopy(one)
+        both.add_all(other)
+        return both
     if is_dataclass(one):
         made: Callable[..., Any] = type(one)
         return made(

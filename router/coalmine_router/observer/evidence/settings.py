@@ -1,11 +1,12 @@
 """What a verdict asks, as values. Pure."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import log
 from typing import Final
 
 from coalmine_router.config.gates_section import GatesConfig
+from coalmine_router.observer.evidence.betting.spells import SpellTerms
 
 SPLIT_ALPHA: Final = 0.01
 
@@ -27,6 +28,8 @@ class GateSettings:
     has_noise: bool = False
     # In how much of the trial's traffic each ready address must have been compared.
     addresses_within_ns: int = 600 * 10**9
+    # Of errors, refusals and slow requests of the split.
+    spells: SpellTerms = field(default_factory=SpellTerms)
 
     @cached_property
     def log_needed(self) -> float:
@@ -44,4 +47,5 @@ def gate_settings(config: GatesConfig, *, has_noise: bool) -> GateSettings:
         slow=config.slow is not None,
         has_noise=has_noise,
         addresses_within_ns=config.addresses_within,
+        spells=SpellTerms(config.spell, config.allowed_ratio),
     )

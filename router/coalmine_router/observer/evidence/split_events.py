@@ -20,25 +20,12 @@ from coalmine_router.observer.evidence.counts import Events
 _Floats = NDArray[np.float64]
 _Pairs = tuple[tuple[int, int], ...]
 
-# Densest for 1.5 to 7 times the errors; the others are for what is subtler, or worse.
-_MORE: Final = (0.1, 0.2, *np.linspace(0.4, 2.0, 12).tolist(), 2.5, 3.0)
 _OFF: Final = tuple(np.concatenate([-np.linspace(0.02, 0.6, 30), np.linspace(0.02, 0.6, 30)]))
-
-
-def log_more(events: Events) -> float:
-    """Return ln e against "the candidate has no more of these events than its share"."""
-    return _log_mean(events, _MORE)
 
 
 def log_off_split(events: Events) -> float:
     """Return ln e against "requests were split by the weights", in either direction."""
     return _log_mean(events, _OFF)
-
-
-def expected_events(events: Events) -> float:
-    """Return how many of the events would be the candidate's by its share."""
-    pairs = events.by_weights.items()
-    return sum(count * own / max(own + other, 1) for (own, other), (count, _) in pairs)
 
 
 def _log_mean(events: Events, deltas: tuple[float, ...]) -> float:

@@ -117,17 +117,30 @@ def test_all_begins_of_a_bet_are_one_number(observations: list[float]) -> None:
 # ---------------------------------------------------------------- spells
 
 
+def next_event(spell: Spell, at_s: int, expected: float = 0.125, *, own: bool) -> SpellShare | None:
+    ended = spell.end(at_s * S, 30 * S)
+    spell.add(at_s * S, expected, is_candidate=own)
+    return ended
+
+
 def test_a_spell_is_over_after_a_quiet_time_or_its_longest() -> None:
-    spell = Spell(30 * S)
-    assert spell.add(0, 0.125, is_candidate=True) is None
-    assert spell.add(9 * S, 0.375, is_candidate=False) is None
-    assert spell.add(20 * S, 0.125, is_candidate=False) == SpellShare(0.5, 0.25)
+    spell = Spell()
+    assert next_event(spell, 0, own=True) is None
+    assert next_event(spell, 9, 0.375, own=False) is None
+    assert next_event(spell, 20, own=False) == SpellShare(0.5, 0.25)
     for second in (25, 34, 43, 49):
-        assert spell.add(second * S, 0.125, is_candidate=False) is None
-    assert spell.add(50 * S, 0.125, is_candidate=True) == SpellShare(0.0, 0.125)
-    assert spell.end(60 * S) is None
-    assert spell.end(61 * S) == SpellShare(1.0, 0.125)
-    assert spell.end(99 * S) is None
+        assert next_event(spell, second, own=False) is None
+    assert next_event(spell, 50, own=True) == SpellShare(0.0, 0.125)
+    assert spell.end(60 * S, 30 * S) is None
+    assert spell.end(61 * S, 30 * S) == SpellShare(1.0, 0.125)
+    assert spell.end(99 * S, 30 * S) is None
+
+
+def test_a_clock_that_is_set_back_ends_the_spell() -> None:
+    spell = Spell()
+    next_event(spell, 3_600, own=True)
+    assert next_event(spell, 3_590, own=False) is None
+    assert next_event(spell, 0, own=False) == SpellShare(0.5, 0.125)
 
 
 @given(expected=st.floats(0.01, 0.99), ratio=st.floats(1.0, 3.0))

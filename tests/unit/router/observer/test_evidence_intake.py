@@ -31,7 +31,8 @@ from tests.doubles.reports import STARTED_NS, UNUSED, report, router_config, set
 
 SPLIT = {"stable": 9_000, "canary": 1_000}
 EVEN = {"stable": 5_000, "canary": 5_000}
-INTERNAL = 13
+INVALID_ARGUMENT, INTERNAL = 3, 13
+S = 10**9
 
 
 class EvidenceIntakeRig:
@@ -61,10 +62,12 @@ class EvidenceIntakeRig:
         self.clock.now_ns += 10**9
         return self.compared(replace(what, started_ns=self.clock.now_ns), *failed)
 
-    def assigned(self, *reports: pb.Report) -> list[VerdictChange]:
-        return [
-            change for each in reports for change in self.evidence.add_assignment(each, self.route)
-        ]
+    def assigned(self, *reports: pb.Report, every_ns: int = 0) -> list[VerdictChange]:
+        changes = []
+        for each in reports:
+            self.clock.now_ns += every_ns
+            changes += self.evidence.add_assignment(each, self.route)
+        return changes
 
     def later(self) -> list[VerdictChange]:
         """Report one more request of stable's, when all before it have ended."""
@@ -225,8 +228,8 @@ def test_a_request_of_the_split_is_an_event_of_the_trial_though_nothing_was_comp
     rig.later()
     evidence = rig.trial.evidence
     assert evidence.assigned.by_weights == {(1_000, 9_000): [4, 2]}
-    assert evidence.slow.by_weights == {(1_000, 9_000): [1, 1]}
-    assert evidence.errors.by_weights == {(1_000, 9_000): [1, 1]}
+    for events in (evidence.slow, evidence.errors):
+        assert (events.total, events.of_candidate, events.expected) == (1, 1, 0.1)
     assert rig.trial.key.candidate_version == "", "such events don't tell versions"
 
 
@@ -257,7 +260,8 @@ def test_events_and_comparisons_add_up_in_one_trial() -> None:
 
 def test_a_canary_that_fails_twice_as_often_fails_by_its_errors() -> None:
     rig = EvidenceIntakeRig()
-    (change,) = rig.assigned(*traffic(6_000, canary=0.6, stable=0.3, code=INTERNAL))
+    twice = traffic(6_000, canary=0.6, stable=0.3, code=INTERNAL)
+    (change,) = rig.assigned(*twice, every_ns=S // 2)
     assert change.verdict.verdict == "fail"
     assert [each.gate for each in change.verdict.gates if each.finding == "fail"] == ["errors"]
     assert "errors were the candidate's" in change.verdict.reason
@@ -265,15 +269,32 @@ def test_a_canary_that_fails_twice_as_often_fails_by_its_errors() -> None:
 
 def test_a_canary_that_is_slow_twice_as_often_fails_by_that() -> None:
     rig = EvidenceIntakeRig(gates={"slow": {"over": "500ms"}})
-    (change,) = rig.assigned(*traffic(6_000, canary=0.6, stable=0.3))
+    (change,) = rig.assigned(*traffic(6_000, canary=0.6, stable=0.3), every_ns=S // 2)
     assert [each.gate for each in change.verdict.gates if each.finding == "fail"] == ["slow"]
     assert "slow requests were the candidate's" in change.verdict.reason
 
 
 def test_errors_and_slowness_that_both_sides_share_change_no_verdict() -> None:
     rig = EvidenceIntakeRig(gates={"slow": {"over": "500ms"}})
-    assert rig.assigned(*traffic(4_000, canary=0.3, stable=0.3, code=INTERNAL)) == []
-    assert rig.assigned(*traffic(4_000, canary=0.3, stable=0.3)) == []
+    alike = traffic(4_000, canary=0.3, stable=0.3, code=INTERNAL)
+    assert rig.assigned(*alike, every_ns=S // 2) == []
+    assert rig.assigned(*traffic(4_000, canary=0.3, stable=0.3), every_ns=S // 2) == []
+
+
+def test_a_canary_that_refuses_its_whole_share_fails_though_callers_make_mistakes_too() -> None:
+    rig = EvidenceIntakeRig()
+    refusing = traffic(6_000, canary=1.0, stable=0.05, code=INVALID_ARGUMENT)
+    (change,) = rig.assigned(*refusing, every_ns=S // 10)
+    assert "refusals were the candidate's" in change.verdict.reason
+
+
+def test_a_spell_that_is_over_is_judged_by_the_next_request_however_well_it_went() -> None:
+    rig = EvidenceIntakeRig()
+    for _ in range(5):
+        rig.assigned(split("canary", status_code=INTERNAL))
+        rig.clock.now_ns += 60 * S
+        rig.assigned(split("stable"))
+    assert rig.trial.verdict.verdict == "fail"
 
 
 def test_a_split_that_is_not_what_was_configured_raises_the_alarm_and_fails_nobody() -> None:

@@ -119,6 +119,18 @@ def test_stables_second_chance_does_not_hide_its_first_failure() -> None:
     assert only(again).is_error
 
 
+@pytest.mark.parametrize("code", [3, 5, 7, 8, 9, 11, 16])
+def test_what_a_backend_refuses_is_a_refusal_and_no_error(code: int) -> None:
+    refused = only(report("canary", code=code))
+    assert (refused.is_refusal, refused.is_error) == (True, False)
+    assert only(report("stable", code=code)).is_refusal
+
+
+@pytest.mark.parametrize("code", [0, 1, 2, 4, 13, 14])
+def test_nothing_else_is_a_refusal(code: int) -> None:
+    assert not only(report("canary", code=code)).is_refusal
+
+
 def test_slow_is_what_takes_longer_than_the_threshold() -> None:
     assert only(report("canary", took_ms=9), 8).is_slow
     assert not only(report("canary", took_ms=8), 8).is_slow

@@ -1,4 +1,4 @@
-"""Formula B on a route where stable stands in: who gets half of the time, and who all of it."""
+"""Errors where stable stands in: who gets half of the time, and who all of it."""
 
 import math
 from typing import Any
@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_router.observer.evidence.split_events import _MORE
+from coalmine_router.observer.evidence.betting.spells import SplitBets
 from coalmine_router.observer.split import split_events
-from tests.doubles.sequential_runs import first, mixed
 
 TIMEOUT_NS = 10**9
-RUNS, REQUESTS = 300, 3_000
+RUNS, REQUESTS, OF_A_SPELL = 300, 9_000, 60
 WEIGHT_BP = 2_500
+EXPECTED = WEIGHT_BP / 10_000
 SPLIT = {"canary": WEIGHT_BP, "stable": 10_000 - WEIGHT_BP}
 DEADLINE = 4
 # 0.2 s and longer: Pareto's, exponent 2. 16 % take more than half of the time, 4 % more than all.
@@ -56,11 +56,17 @@ def failing(is_error: Any, seed: int, *, worse: float = 1.0, spent: float = 0.3)
     far = chance.random(shape) / np.where(is_canary, worse, 1.0)
     way = np.where(is_canary, np.where(is_spent, WHOLE, HALVED), STABLE)
     seen = is_error[way, ((1 - far) * len(LATENCIES_NS)).astype(int).clip(max=999)]
-    # No event at all; stable's; the canary's.
-    share, deltas = WEIGHT_BP / 10_000, np.array(_MORE)
-    of_stable = -np.log1p(share * np.expm1(deltas))
-    factors = np.stack([np.zeros_like(deltas), of_stable, of_stable + deltas])
-    return first(mixed(factors, seen * (1 + is_canary)) >= math.log(20))
+    by_spell = RUNS, REQUESTS // OF_A_SPELL, OF_A_SPELL
+    events = seen.reshape(by_spell).sum(axis=2)
+    own = (seen & is_canary).reshape(by_spell).sum(axis=2)
+    bets, found = SplitBets.of(RUNS), np.full(RUNS, REQUESTS + 1)
+    for number in range(by_spell[1]):
+        share = own[:, number] / events[:, number].clip(min=1)
+        # Without an event there is no spell.
+        bets.observe(np.where(events[:, number], share, EXPECTED), EXPECTED)
+        is_new = (bets.log_fail() >= math.log(20)) & (found > REQUESTS)
+        found[is_new] = (number + 1) * OF_A_SPELL
+    return found
 
 
 @pytest.mark.parametrize("spent", [0.0, 0.3])

@@ -9,12 +9,24 @@ Source: Shin, Ramdas, Rinaldo 2023, arXiv 2203.03532 (e-detectors).
 """
 
 from dataclasses import dataclass
-from typing import Final, Self
+from typing import Annotated, Any, Final, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import PlainSerializer, PlainValidator
 
-Floats = NDArray[np.float64]
+
+def _floats(numbers: Any) -> NDArray[np.float64]:
+    return np.array(numbers, dtype=np.float64)
+
+
+def _numbers(floats: NDArray[np.float64]) -> list[Any]:
+    numbers: list[Any] = floats.tolist()
+    return numbers
+
+
+# As JSON, lists of numbers.
+Floats = Annotated[NDArray[np.float64], PlainValidator(_floats), PlainSerializer(_numbers)]
 
 # The logarithm of a weight that no wealth ever makes up for; with infinity, sums need care.
 _LOG_NOTHING: Final = -1e12
@@ -26,7 +38,7 @@ def log_mean_exp(logs: Floats) -> Floats:
     return np.asarray(np.log(np.exp(logs - greatest).mean(axis=-1)) + greatest[..., 0])
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Wealth:
     """Logarithms of what bets are worth. Shapes: (…, bets).
 
@@ -43,6 +55,16 @@ class Wealth:
     def of(cls, *shape: int) -> Self:
         """Return the wealth of bets that have not seen anything."""
         return cls(np.zeros(shape), np.full(shape, _LOG_NOTHING))
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Wealth)
+            and self.observed == other.observed
+            and np.array_equal(self.first, other.first)
+            and np.array_equal(self.later, other.later)
+        )
+
+    __hash__ = None  # type: ignore[assignment]  # as dataclasses have it that compare
 
     def observe(self, log_factors: Floats) -> None:
         """Multiply by what one observation pays. Shape: that of the wealth."""

@@ -5,6 +5,7 @@ from typing import Final
 
 import numpy as np
 
+from coalmine_router.observer.evidence.betting.spells import SpellEvidence
 from coalmine_router.observer.evidence.counts import Events, Evidence
 from coalmine_router.observer.evidence.differences import Differences
 from coalmine_router.observer.evidence.gates.wording import count, percent, within
@@ -13,7 +14,7 @@ from coalmine_router.observer.evidence.looks import Look, evaluate_gate
 from coalmine_router.observer.evidence.mixture import Weights, log_evidence
 from coalmine_router.observer.evidence.paired import log_above, log_below
 from coalmine_router.observer.evidence.settings import SPLIT_ALPHA, GateSettings
-from coalmine_router.observer.evidence.split_events import expected_events, log_more, log_off_split
+from coalmine_router.observer.evidence.split_events import log_off_split
 from coalmine_router.observer.evidence.verdict import Finding, Gate
 
 _LOG_2: Final = log(2.0)
@@ -26,22 +27,25 @@ _MORE_BITS: Final = 6
 def errors_gate(evidence: Evidence, settings: GateSettings, before: Gate) -> Gate:
     """Return the gate after a look at whether the candidate fails where the reference does not.
 
-    Of the split, by its share of the errors; of copies, by how often it failed a request that the
-    reference answered, which may be as often as predictions may mismatch. FAIL by the mean of both
-    e-values. PASS where its failures are shown to be within that.
+    Of the split, by its share of the errors and of the refusals; of copies, by how often it failed
+    a request that the reference answered, which may be as often as predictions may mismatch. FAIL
+    by the mean of the e-values. PASS where its failures are shown to be within that.
     """
-    failures, events = evidence.failures, evidence.errors
-    observed = failures.requests + events.total
+    failures, errors, refusals = evidence.failures, evidence.errors, evidence.refusals
+    observed = failures.requests + errors.bets.observed + refusals.bets.observed
     if observed == before.observed:
         return before
-    by_split, of_copies = log_more(events), _of_copies(evidence, settings)
+    by_errors, by_refusals = errors.log_fail(), refusals.log_fail()
+    by_split, of_copies = _mean(by_errors, by_refusals), _of_copies(evidence, settings)
     may_pass = settings.max_mismatch_rate is not None and failures.requests >= settings.min_pairs
     look = Look(_mean(by_split, of_copies.above), of_copies.below, observed, may_pass)
     is_of_copies = of_copies.above > by_split
 
     def told(finding: Finding) -> str:
         if finding == "fail" and not is_of_copies:
-            return _told_events(events, "errors", finding)
+            if by_refusals > by_errors:
+                return _told_events(refusals, "refusals", finding)
+            return _told_events(errors, "errors", finding)
         return _told_failures(evidence, settings, finding)
 
     return evaluate_gate(before, look, settings.log_needed, told)
@@ -83,9 +87,9 @@ def _mean(one: float, other: float) -> float:
 def slow_gate(evidence: Evidence, settings: GateSettings, before: Gate) -> Gate:
     """Return the gate after a look at whether the candidate is slow more often than its share."""
     events = evidence.slow
-    if events.total == before.observed:
+    if events.bets.observed == before.observed:
         return before
-    look = Look(log_more(events), 0.0, events.total)
+    look = Look(events.log_fail(), 0.0, events.bets.observed)
     return evaluate_gate(
         before,
         look,
@@ -109,11 +113,11 @@ def split_gate(evidence: Evidence, before: Gate) -> Gate:
     )
 
 
-def _told_events(events: Events, what: str, finding: Finding) -> str:
+def _told_events(events: Events | SpellEvidence, what: str, finding: Finding) -> str:
     said = f"{events.of_candidate:,} of {events.total:,} {what} were the candidate's"
     if finding == "open":
         return said
-    by_weight = f"{said}, {count(expected_events(events))} expected by its weight"
+    by_weight = f"{said}, {count(events.expected)} expected by its weight"
     if finding == "alarm":
         return f"{by_weight}: the router does not split as configured"
     return by_weight

@@ -1,6 +1,11 @@
 """Figures of a verdict in words, for whoever is on call. Pure."""
 
+from typing import Final
+
 from coalmine_router.observer.evidence.interval import Rate
+
+# What sums of fractions may be off by.
+_ROUNDED: Final = 1e-6
 
 
 def percent(rate: float) -> str:
@@ -15,7 +20,8 @@ def percent(rate: float) -> str:
 
 def count(number: float) -> str:
     """Return a number of things: 12,345, and 6.2 of what is expected."""
-    return f"{number:,.0f}" if number == int(number) or number >= 100 else f"{number:.1f}"
+    is_whole = abs(number - round(number)) < _ROUNDED
+    return f"{number:,.0f}" if is_whole or number >= 100 else f"{number:.1f}"
 
 
 def duration_text(duration_ns: int) -> str:

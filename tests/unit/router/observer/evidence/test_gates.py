@@ -260,7 +260,7 @@ def test_evidence_of_two_routers_is_judged_as_that_of_one(
                 noise = a_comparison(is_match=True)
                 evidence.add_moment(evidence.add_noise(a_comparison(is_match), noise))
                 evidence.failed_more.add(float(not is_match))
-            evidence.errors.add((100, 9_900), is_candidate=is_match)
+            evidence.errors.add(1, 0.01, is_candidate=is_match)
             evidence.assigned.add((100, 9_900), is_candidate=has_noise)
     for has_noise in (False, True):
         gates = GateSettings(has_noise=has_noise, min_pairs=1)

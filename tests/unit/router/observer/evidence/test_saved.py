@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coalmine_router.observer.evidence.betting.spells import SpellEvidence
 from coalmine_router.observer.evidence.counts import Evidence, OutputEvidence
 from coalmine_router.observer.evidence.saved import Unreadable, from_text, merged_evidence, to_text
 from coalmine_router.observer.evidence.trial import Trial
@@ -32,8 +33,9 @@ def test_a_trial_comes_back_as_it_was() -> None:
 def test_what_comes_back_can_be_added_to() -> None:
     found = again(a_trial())
     found.evidence.add(a_comparison())
-    found.evidence.errors.add((100, 9_900), is_candidate=True)
-    assert found.evidence.errors.by_weights[100, 9_900] == [4, 4]
+    found.evidence.errors.add(1, 0.125, is_candidate=True)
+    assert (found.evidence.errors.total, found.evidence.errors.of_candidate) == (7, 4)
+    assert found.evidence.errors.expected == 7 / 8
 
 
 @pytest.mark.parametrize("figure", [math.inf, -math.inf, 1e300])
@@ -51,6 +53,15 @@ def test_evidence_that_was_saved_before_a_sum_was_added_has_none_of_it() -> None
     assert found.evidence.rows == a_trial().evidence.rows
 
 
+def test_errors_that_were_saved_by_weights_are_counted_and_show_nothing() -> None:
+    text = json.loads(to_text(a_trial()))
+    text["evidence"]["errors"] = {"by_weights": {"100,9900": [40, 4], "5000,5000": [2, 1]}}
+    text["evidence"]["slow"] = {"by_weights": {}, "left_out": 3}
+    found = from_text(json.dumps(text), PAIR, 1, began_ns=1, ended_ns=0).evidence
+    assert found.errors == SpellEvidence(total=42, of_candidate=5, expected=1.4)
+    assert found.slow == SpellEvidence()
+
+
 def test_a_gate_that_was_saved_before_it_had_a_time_has_none() -> None:
     text = json.loads(to_text(a_trial()))
     for gate in text["verdict"]["gates"]:
@@ -63,7 +74,8 @@ def test_a_gate_that_was_saved_before_it_had_a_time_has_none() -> None:
     ("change", "why"),
     [
         ({"format": 2}, "format: Input should be 1"),
-        ({"evidence": {"errors": {"by_weights": {"100": [1, 1]}}}}, "evidence.errors.by_weights"),
+        ({"evidence": {"assigned": {"by_weights": {"100": [1, 1]}}}}, "assigned.by_weights"),
+        ({"evidence": {"errors": {"bets": {"more": {"first": "x"}}}}}, "evidence.errors.bets.more"),
         ({"evidence": 7}, "evidence: "),
         ({"evidence": {"outcomes": {"dunno": 1}}}, "evidence.outcomes.dunno"),
         ({"verdict": {"verdict": "maybe"}}, "verdict.verdict: "),
@@ -96,7 +108,9 @@ def test_the_evidence_of_two_routers_adds_up() -> None:
     assert both.outputs["boxes"] == other.outputs["boxes"]
     assert both.outputs["scores"].max_abs_diff == 0.25
     assert both.outputs["scores"].rule == "close"
-    assert both.errors.by_weights == {(100, 9_900): [4, 4], (102, 9_900): [4, 0]}
+    assert both.assigned.by_weights == {(100, 9_900): [4, 4], (102, 9_900): [4, 0]}
+    assert (both.errors.total, both.errors.of_candidate, both.errors.expected) == (8, 4, 1.0)
+    assert both.errors.bets.observed == 2
     assert both.segments["acme"].outcomes["error"] == 4
     assert both.shares.requests == 8
 
@@ -106,7 +120,7 @@ def test_adding_up_changes_and_shares_nothing() -> None:
     before = deepcopy((one, other))
     both = merged_evidence(one, other)
     add_with_noise(both, a_comparison(), a_comparison(), "acme")
-    both.errors.add((103, 9_900), is_candidate=True)
+    both.errors.add(1, 0.125, is_candidate=True)
     assert (one, other) == before
 
 
