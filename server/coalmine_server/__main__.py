@@ -15,29 +15,29 @@ def main(arguments: list[str]) -> int:
     end_at_signals()
     open_standard_streams()
     parser = argparse.ArgumentParser(prog="python -m coalmine_server")
-    parser.add_argument("orders", type=Path)
+    parser.add_argument("start", type=Path)
     parser.add_argument("--with-parent", action="store_true", required=True)
-    return _served(parser.parse_args(arguments).orders)
+    return _serve(parser.parse_args(arguments).start)
 
 
-def _served(file: Path) -> int:
+def _serve(file: Path) -> int:
     # Not before signals are seen to.
     from structlog.contextvars import bind_contextvars  # noqa: PLC0415
 
     from coalmine.process.output_capture import capturing_output  # noqa: PLC0415
     from coalmine_server.cli.starting import prepare  # noqa: PLC0415
-    from coalmine_server.fleet.worker_slot import read_orders  # noqa: PLC0415
+    from coalmine_server.fleet.worker_slot import read_worker_start  # noqa: PLC0415
 
     supervisor = os.getppid()
-    orders = read_orders(file)
+    start = read_worker_start(file)
     prepare()
-    bind_contextvars(worker=orders.seat.index)
+    bind_contextvars(worker=start.slot.index)
     with capturing_output():
         from coalmine_server import app  # noqa: PLC0415 - brings torch
 
-        code = app.run(orders.config, orders.seat)
+        code = app.run(start.config, start.slot)
     if os.getppid() != supervisor:  # killed: it can't tidy up
-        shutil.rmtree(orders.seat.folder, ignore_errors=True)
+        shutil.rmtree(start.slot.folder, ignore_errors=True)
     return code
 
 

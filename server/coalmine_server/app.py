@@ -1,4 +1,4 @@
-"""The process: builds every part, joins them, and takes them down. Its table of contents."""
+"""The process, in order: it builds every part, joins them, and takes them down."""
 
 import asyncio
 import contextlib
@@ -28,34 +28,34 @@ from coalmine.spans.span_export import ENDS_S, outputs_for
 from coalmine.spans.span_resource import resource
 from coalmine.trace_context import sampler_from
 from coalmine_server.batching.timers import LoopTimer
-from coalmine_server.calls import Calls
+from coalmine_server.calls import CallAccount
 from coalmine_server.config import ServerConfig
-from coalmine_server.extensions import Changes, Extensions, NoChanges
+from coalmine_server.extensions import Extensions, LoadingRefused, ModelLoading
 from coalmine_server.figures.metrics import Metrics
-from coalmine_server.fleet.member import Alone, Member, Membership
+from coalmine_server.fleet.member import FleetMember, FleetMembership, SoleProcess
 from coalmine_server.fleet.worker_slot import WorkerSlot
 from coalmine_server.grpc_front.listener import ServerListener
 from coalmine_server.grpc_front.method_access import ROLES
 from coalmine_server.grpc_front.servicer import Servicer
 from coalmine_server.loader import Loader
 from coalmine_server.model_control import ModelControl
-from coalmine_server.overview import Overview, Own
+from coalmine_server.overview import LocalOverview, Overview
 from coalmine_server.poll import Poller
 from coalmine_server.registry import Registry
 from coalmine_server.repository import Repository
 from coalmine_server.runtime.torchscript import TorchScript
 from coalmine_server.service import InferenceService
-from coalmine_server.spans import NoSpanRecorder, Recorder, SpanRecorder
+from coalmine_server.spans import NoSpanRecorder, RequestRecorder, SpanRecorder
 
 _THREADS_END_S: Final = 1.0
 
 _log = structlog.get_logger(__name__)
 
 
-def run(config: ServerConfig, seat: WorkerSlot | None = None) -> int:
-    """Serve until a signal, with a seat as one of several workers; return the exit code."""
-    process = Process(config, seat=seat)
-    code = lifecycle.run(process.serve, with_parent=seat is not None)
+def run(config: ServerConfig, slot: WorkerSlot | None = None) -> int:
+    """Serve until a signal, and return the exit code; with a slot, as one of several workers."""
+    process = Process(config, slot=slot)
+    code = lifecycle.run(process.serve, with_parent=slot is not None)
     if process.is_stuck:
         # Python can't end while a thread is inside torch: it would abort.
         sys.stderr.flush()
@@ -71,11 +71,11 @@ class Process:
         config: ServerConfig,
         announce: Callable[..., None] = lifecycle.announce,
         *,
-        seat: WorkerSlot | None = None,
+        slot: WorkerSlot | None = None,
     ) -> None:
         self._config = config
         self._announce = announce
-        self._member: Membership = Alone() if seat is None else Member(seat)
+        self._member: FleetMembership = SoleProcess() if slot is None else FleetMember(slot)
         self._clock = SystemClock()
         self._metrics = Metrics()
         self._health = Health()
@@ -89,27 +89,27 @@ class Process:
         config, member = self._config, self._member
         repository = Repository(config.repository, hashed_only=config.poll_s > 0)
         control = self._control(repository)
-        poller = Poller(repository, member.followed(control))
+        poller = Poller(repository, member.follower(control))
         await poller.start()
-        unloaded = member.unloaded()
+        unloaded = member.read_unloaded_models()
         control.read(lenient=config.is_lenient)
         ending = partial(stop.left_s, config.grace_s)
         exporting = _exporting(config.traces, self._metrics, ending)
         with exporting as spans, self._exposing(stop) as http:
-            calls = self._account(spans)
+            calls = self._new_account(spans)
             service = InferenceService(self._registry, calls, self._gate)
             servicer = partial(self._servicer, service)
-            own = Own(self._registry, self._metrics.memory)
+            own = LocalOverview(self._registry, self._metrics.memory)
             access = (
                 None
                 if config.tokens is None
                 else Authorization.by(config.tokens, ROLES, self._clock)
             )
             listener = self._listener(
-                member.changes(control), member.overview(own), servicer, access
+                member.loading(control), member.overview(own), servicer, access
             )
             self._metrics.registry.register(StreamRefused("coalmine_server", *listener.limits))
-            await self._tell_health()
+            await self._update_health()
             async with self._closing(listener, control):
                 addresses = await listener.open() if member.listens_early else {}
                 opening = control.open(
@@ -118,12 +118,12 @@ class Process:
                     waits_for_all=member.waits_for_all,
                 )
                 if await lifecycle.unless_stopped(stop, opening):
-                    await self._tell_health()
-                    joined = member.joined(control, servicer(control, own))
+                    await self._update_health()
+                    joined = member.join(control, servicer(control, own))
                     async with (
-                        control.taking_changes(),
+                        control.accept_changes(),
                         joined,
-                        _beside(calls, access, self._certificates()),
+                        _run_beside(calls, access, self._certificates()),
                     ):
                         addresses = addresses or await listener.open()
                         self._ready(http=http, **addresses)
@@ -152,11 +152,11 @@ class Process:
         for each in self._servicers:
             each.drain()
 
-    async def _told(self, name: str, serves: bool) -> None:  # noqa: FBT001 - a callback's
+    async def _notify_serving(self, name: str, serves: bool) -> None:  # noqa: FBT001 - a callback's
         await lifecycle.set_serving(self._health, f"model/{name}", serving=serves)
-        await self._tell_health()
+        await self._update_health()
 
-    async def _tell_health(self) -> None:
+    async def _update_health(self) -> None:
         for name in ("", SERVICE):
             await lifecycle.set_serving(self._health, name, serving=self._registry.is_ready)
 
@@ -187,25 +187,25 @@ class Process:
             self._registry,
             loader,
             self._metrics,
-            told=self._told,
+            notify=self._notify_serving,
             grace_s=self._config.grace_s,
         )
 
-    def _account(self, spans: Recorder) -> Calls:
-        calls = Calls(
+    def _new_account(self, spans: RequestRecorder) -> CallAccount:
+        calls = CallAccount(
             clock=self._clock,
             spans=spans,
-            count_unknown=self._metrics.unknown_model(),
+            count_unknown=self._metrics.unknown_counter(),
             bounds=self._config.bounds,
         )
         self._metrics.watch_in_flight(lambda: calls.in_flight, lambda: calls.in_flight_bytes)
         return calls
 
     def _servicer(
-        self, service: InferenceService, changes: Changes, overview: Overview
+        self, service: InferenceService, loading: ModelLoading, overview: Overview
     ) -> Servicer:
         """Return a new servicer, which is drained with all others."""
-        servicer = Servicer(service, Extensions(self._registry, changes, overview))
+        servicer = Servicer(service, Extensions(self._registry, loading, overview))
         self._servicers.append(servicer)
         return servicer
 
@@ -216,33 +216,30 @@ class Process:
 
     def _listener(
         self,
-        changes: Changes,
+        loading: ModelLoading,
         overview: Overview,
-        servicer: Callable[[Changes, Overview], Servicer],
+        servicer: Callable[[ModelLoading, Overview], Servicer],
         access: Authorization | None,
     ) -> ServerListener:
-        """Return what listens; changes are made where the configuration says, if at all."""
+        """Return the listeners; loading is offered where the configuration says, if at all."""
         config = self._config
         if not config.allow_load:
-            changes = NoChanges("it needs --allow-load")
+            loading = LoadingRefused("it needs --allow-load")
         if config.admin_listen is None:
-            main = servicer(changes, overview)
+            main = servicer(loading, overview)
             return ServerListener(
                 config, self._health, main, None, access=access, clock=self._clock
             )
-        elsewhere = NoChanges(f"it is at the admin listener, {config.admin_listen}")
-        main, admin = servicer(elsewhere, overview), servicer(changes, overview)
+        elsewhere = LoadingRefused(f"it is at the admin listener, {config.admin_listen}")
+        main, admin = servicer(elsewhere, overview), servicer(loading, overview)
         return ServerListener(config, self._health, main, admin, access=access, clock=self._clock)
 
 
 @contextlib.asynccontextmanager
-async def _beside(
-    calls: Calls, access: Authorization | None, certificates: CertificateDates
+async def _run_beside(
+    calls: CallAccount, access: Authorization | None, certificates: CertificateDates
 ) -> AsyncIterator[None]:
-    """Until the block ends, give memory back and keep to what files say by then.
-
-    They are the file of tokens, and the certificates, whose end is told in time.
-    """
+    """Until the block ends, give memory back and follow the files of tokens and certificates."""
     async with asyncio.TaskGroup() as tasks:
         beside = [tasks.create_task(machine.keep_giving_memory_back(lambda: not calls.in_flight))]
         beside.append(tasks.create_task(certificates.follow()))
@@ -258,8 +255,8 @@ async def _beside(
 @contextlib.contextmanager
 def _exporting(
     traces: Path | None, metrics: Metrics, ending_s: Callable[[], float]
-) -> Iterator[Recorder]:
-    """Yield where exchanges go; export what is left at the end, in the time that is left then."""
+) -> Iterator[RequestRecorder]:
+    """Yield the recorder of requests; at the end, export what is left in the time that is left."""
     try:
         sampler = sampler_from(os.environ)
     except ValueError as error:

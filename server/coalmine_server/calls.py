@@ -1,4 +1,4 @@
-"""Inference calls from their first byte to their last: bounded, counted, traced, logged."""
+"""Inference calls from their begin to their end: bounded, counted, traced, logged."""
 
 import asyncio
 from collections.abc import Callable
@@ -11,10 +11,10 @@ from coalmine.clock import Clock
 from coalmine.errors import CoalmineError, ModelFailed, Overloaded
 from coalmine.limits import bytes_while_sent
 from coalmine.trace_context import trace_ids
-from coalmine_server.batching.request_queue import Pending
+from coalmine_server.batching.request_queue import PendingRequest
 from coalmine_server.config import Bounds
 from coalmine_server.registry import Version
-from coalmine_server.spans import Metadata, Recorder, RequestRecord, Traced
+from coalmine_server.spans import Metadata, RequestRecord, RequestRecorder, TracedRequest
 from coalmine_server.wire.requests import InferRequest
 
 _log = structlog.get_logger(__name__)
@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 _AROUND_BYTES: Final = 256  # what a stream puts around an answer
 
 
-class Caller(Protocol):
+class CallContext(Protocol):
     """The other end of a call, as the front that took the call knows it."""
 
     def metadata(self) -> Metadata:
@@ -43,18 +43,18 @@ class Call:
     """What is known of one call so far; monotonic nanoseconds."""
 
     request: InferRequest
-    caller: Caller
+    context: CallContext
     method: str
     begun_ns: int
     count_answer: Callable[[str, int], None]
     deadline_ns: int | None
-    traced: Traced | None = None
+    traced: TracedRequest | None = None
     version: Version | None = None
-    pending: Pending | None = None
+    pending: PendingRequest | None = None
 
     def assign_version(self, version: Version) -> None:
         """Count the call to a version from now on."""
-        self.version, self.count_answer = version, version.metrics.answered
+        self.version, self.count_answer = version, version.statistics.count_answer
 
     def shorten_deadline(self, timeout_ns: int | None) -> None:
         """Let the request's own time-out bring the deadline forward, never back."""
@@ -64,14 +64,14 @@ class Call:
             self.deadline_ns = own_ns if known_ns is None else min(known_ns, own_ns)
 
 
-class Calls:
+class CallAccount:
     """The account of all calls of a process, and the bounds on those in flight."""
 
     def __init__(
         self,
         *,
         clock: Clock,
-        spans: Recorder,
+        spans: RequestRecorder,
         count_unknown: Callable[[str, int], None],
         bounds: Bounds,
     ) -> None:
@@ -83,17 +83,17 @@ class Calls:
         self.in_flight_bytes = 0
         self._unread_bytes = 0
 
-    def begin(self, request: InferRequest, caller: Caller, method: str) -> Call:
+    def begin(self, request: InferRequest, context: CallContext, method: str) -> Call:
         """Take a call, which is in flight until `end`, and return what is known of it."""
         now_ns = self._clock.monotonic_ns()
-        remaining_s = caller.remaining_s()
+        remaining_s = context.remaining_s()
         deadline_ns = None if remaining_s is None else now_ns + int(remaining_s * 1e9)
         traced = None
         if self._spans.is_on:
-            traced = self._spans.begin(caller.metadata())
+            traced = self._spans.begin(context.metadata())
         self.in_flight += 1
         self.in_flight_bytes += request.size
-        return Call(request, caller, method, now_ns, self._count_unknown, deadline_ns, traced)
+        return Call(request, context, method, now_ns, self._count_unknown, deadline_ns, traced)
 
     def check_bounds(self) -> None:
         """Raise Overloaded where more is in flight than may be."""
@@ -110,15 +110,15 @@ class Calls:
             )
 
     def track_bytes(self, size: int) -> None:
-        """Count bytes more, or fewer, that wait to be read: they are in flight like requests."""
+        """Count bytes more, or fewer, of answers that wait to be read: they are in flight too."""
         self._unread_bytes += size
         self.in_flight_bytes += size
 
-    def count_until_read(self, request: InferRequest, answer: bytes, caller: Caller) -> None:
+    def count_until_read(self, request: InferRequest, answer: bytes, context: CallContext) -> None:
         """Count an answer and its request until the caller has read the answer or is gone."""
         size = request.size + bytes_while_sent(answer)
         self.track_bytes(size)
-        caller.when_read(lambda: self.track_bytes(-size))
+        context.when_read(lambda: self.track_bytes(-size))
 
     def check_answer(self, version: Version, answer: bytes) -> None:
         """Raise Overloaded for an answer over the limit of a message: gRPC would end a stream.
@@ -143,11 +143,11 @@ class Calls:
         code, text = ("OK", "") if error is None else _status_of(error, call, now_ns)
         call.count_answer(code, now_ns - call.begun_ns)
         if isinstance(error, ModelFailed):
-            _log_failed(error, call)
+            _log_failure(error, call)
         if call.traced is not None:
             self._spans.record(self._record_of(call, call.traced, code, text))
 
-    def _record_of(self, call: Call, traced: Traced, code: str, text: str) -> RequestRecord:
+    def _record_of(self, call: Call, traced: TracedRequest, code: str, text: str) -> RequestRecord:
         # Durations come from the monotonic clock; the wall clock may jump, so it is read once.
         ended_ns = self._clock.wall_ns()
         offset_ns = ended_ns - self._clock.monotonic_ns()
@@ -181,7 +181,7 @@ def _status_of(error: BaseException, call: Call, now_ns: int) -> tuple[str, str]
     return "INTERNAL", type(error).__name__
 
 
-def _add_times(record: RequestRecord, pending: Pending, offset_ns: int) -> None:
+def _add_times(record: RequestRecord, pending: PendingRequest, offset_ns: int) -> None:
     record.queued_ns = pending.arrived_ns + offset_ns
     batch = pending.batch
     if batch is None:
@@ -192,7 +192,7 @@ def _add_times(record: RequestRecord, pending: Pending, offset_ns: int) -> None:
         record.computed_ns = batch.ended_ns + offset_ns
 
 
-def _log_failed(error: ModelFailed, call: Call) -> None:
+def _log_failure(error: ModelFailed, call: Call) -> None:
     traced = call.traced
-    ids = traced.ids() if traced else trace_ids(call.caller.metadata())
+    ids = traced.ids() if traced else trace_ids(call.context.metadata())
     _log.warning("model_failed", reason=str(error), exc_info=error.__cause__, **ids)

@@ -1,4 +1,4 @@
-"""What can be said in a model's config.yaml, and on the server's command line."""
+"""The settings of a model, as in its config.yaml, and of the server, as on its command line."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -174,9 +174,9 @@ class Connections:
 
 @dataclass(frozen=True, slots=True)
 class LoadLimits:
-    """How versions are loaded: so many at once, each for so many seconds at the most.
+    """How versions are loaded: `at_once` of them, each for `timeout_s` at most.
 
-    One that takes longer than `slow_s` holds up nobody any more: neither the next nor the server.
+    After `slow_s`, a load no longer delays the next one, nor the start of the server.
     """
 
     timeout_s: float = 300.0  # where a config.yaml says no other
@@ -207,13 +207,13 @@ class ServerConfig:
 
     @property
     def has_supervisor(self) -> bool:
-        """Whether workers share the port: several, or one and who takes its place."""
+        """Whether workers share the port: several, or one and the one that replaces it."""
         return self.workers > 1 or self.worker_bounds.are_any
 
     @property
     def is_lenient(self) -> bool:
-        """Whether to start beside models that can't be served: they may come right while it runs.
+        """Whether to start although a model can't be served: a poll may find it mended.
 
-        Where models are taken from the disk at the start alone, a wrong one stops the start.
+        Without polls, a model that is wrong stops the start.
         """
         return self.poll_s > 0

@@ -1,4 +1,4 @@
-"""Triton's methods beside the core: what a model is, what there is, and changing that."""
+"""Triton's methods beside the core: configurations, the repository, loading and statistics."""
 
 from typing import Final, Protocol
 
@@ -12,8 +12,8 @@ from coalmine_server.registry import Registry
 _DEPENDENTS: Final = "unload_dependents"
 
 
-class Changes(Protocol):
-    """Where what is served is changed."""
+class ModelLoading(Protocol):
+    """Loads and unloads models."""
 
     async def load(self, name: str) -> None:
         """Make a model what its folder says. Raises NotFound or LoadFailed."""
@@ -24,8 +24,8 @@ class Changes(Protocol):
         ...
 
 
-class NoChanges:
-    """What is served can't be changed at this listener."""
+class LoadingRefused:
+    """Refuses to load and unload: this listener doesn't offer it."""
 
     def __init__(self, reason: str) -> None:
         self._reason = reason
@@ -42,9 +42,9 @@ class NoChanges:
 class Extensions:
     """What Triton adds to the protocol: configurations, the repository and statistics."""
 
-    def __init__(self, registry: Registry, changes: Changes, overview: Overview) -> None:
+    def __init__(self, registry: Registry, loading: ModelLoading, overview: Overview) -> None:
         self._served = registry
-        self._changes = changes
+        self._loading = loading
         self._overview = overview
 
     def model_config(self, name: str, version: str) -> pb.ModelConfigResponse:
@@ -65,7 +65,7 @@ class Extensions:
         _check_repository(request.repository_name)
         for name in request.parameters:
             raise NotOffered(f"parameter '{name}' is not offered: a model is what its folder says")
-        await self._changes.load(request.model_name)
+        await self._loading.load(request.model_name)
 
     async def unload(self, request: pb.RepositoryModelUnloadRequest) -> None:
         """Unload a model; return once what it had begun is answered, and its memory is back."""
@@ -73,7 +73,7 @@ class Extensions:
         for name in request.parameters:
             if name != _DEPENDENTS:  # tritonclient always sends it; nothing depends on a model here
                 raise NotOffered(f"parameter '{name}' is not offered")
-        await self._changes.unload(request.model_name)
+        await self._loading.unload(request.model_name)
 
     async def statistics(self, name: str, version: str) -> pb.ModelStatisticsResponse:
         """Return what was counted of one version, of all of a model's, or of all there are."""

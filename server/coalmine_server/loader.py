@@ -1,4 +1,4 @@
-"""One version, from its file to READY and from there to GONE: bytes, threads, warm-up, memory."""
+"""The life of a version, from its file to READY, and to GONE: bytes, threads, warm-up, memory."""
 
 import asyncio
 import contextlib
@@ -55,16 +55,16 @@ class Loader:
         self._slots = asyncio.Semaphore(limits.at_once)
         self._loading: dict[Version, asyncio.Timeout] = {}
         self._retiring: set[Version] = set()
-        self._leaving: dict[Worker, str] = {}  # told to end, of which model; ended ones go later
-        metrics.watch_stuck(self._stuck)
+        self._leaving: dict[Worker, str] = {}  # threads that are to end, with their model
+        metrics.watch_stuck(self._stuck_threads)
 
-    def version(self, model: Model, file: VersionFile) -> Version:
+    def new_version(self, model: Model, file: VersionFile) -> Version:
         """Return a version that is LOADING."""
         return Version(
             file=file,
             config=model.config,
             signature=Signature.of(model.name, file.version, model.config),
-            metrics=self._metrics.of_version(model.name, str(file.version)),
+            statistics=self._metrics.ensure_statistics(model.name, str(file.version)),
         )
 
     async def load(self, version: Version) -> None:
@@ -72,10 +72,10 @@ class Loader:
         try:
             async with asyncio.timeout(None) as limit:
                 self._loading[version] = limit
-                async with self._slot(version, limit):
+                async with self._load_slot(version, limit):
                     await self._make_ready(version)
         except TimeoutError:
-            self._fail(version, version.reason or self._too_long(version))
+            self._fail(version, version.reason or self._timeout_reason(version))
             raise StartError(version.reason) from None
         except StartError as error:
             self._fail(version, str(error))
@@ -89,8 +89,8 @@ class Loader:
     async def load_all(self, versions: Sequence[Version]) -> AsyncGenerator[None, None]:
         """Load versions, the newest first, and yield once all are done, or whenever some are.
 
-        Nothing is told by halves as long as nothing is slow: the first time comes when all are
-        done or `slow_s` has passed. Raises nothing: what failed is FAILED, and says why.
+        The first yield comes when all are done, or after `slow_s`: so versions that load fast
+        appear together. A version that failed is FAILED and says why; nothing is raised.
         """
         loading = {asyncio.create_task(self.load(each)) for each in reversed(versions)}
         try:
@@ -102,7 +102,7 @@ class Loader:
                 yield
                 timeout_s, until = None, asyncio.FIRST_COMPLETED
         finally:
-            await _cancelled(loading)
+            await _cancel_all(loading)
 
     def give_up(self, version: Version, reason: str) -> None:
         """End a load at once: it raises StartError with `reason`."""
@@ -123,12 +123,12 @@ class Loader:
         version.batcher = self._batcher(version)
         version.state = State.READY
         seconds = (self._clock.monotonic_ns() - began_ns) / 1e9
-        self._metrics.loaded(version.file.model, str(version.file.version), seconds)
+        self._metrics.count_load(version.file.model, str(version.file.version), seconds)
         _log.info("model_ready", label=version.signature.label, seconds=round(seconds, 3))
 
     @contextlib.asynccontextmanager
-    async def _slot(self, version: Version, limit: asyncio.Timeout) -> AsyncIterator[None]:
-        """Wait for a slot; the limit of the load begins then. A slow load gives its slot back."""
+    async def _load_slot(self, version: Version, limit: asyncio.Timeout) -> AsyncIterator[None]:
+        """Wait for a slot. Then the limit of the load begins. A slow load gives its slot back."""
         await self._slots.acquire()
         loop = asyncio.get_running_loop()
         held = contextlib.ExitStack()
@@ -153,7 +153,7 @@ class Loader:
         own_ns = version.config.load_timeout
         return self.limits.timeout_s if own_ns is None else own_ns / 1e9
 
-    def _too_long(self, version: Version) -> str:
+    def _timeout_reason(self, version: Version) -> str:
         limit_s = self._limit_s(version)
         return f"{version.file.path}: load and warm-up took longer than load_timeout, {limit_s:g} s"
 
@@ -170,53 +170,55 @@ class Loader:
         if version.batcher is not None:
             try:
                 async with asyncio.timeout(grace_s):
-                    await version.batcher.drained()
+                    await version.batcher.wait_drained()
             except TimeoutError:
                 _log.warning("version_cut_short", label=version.signature.label, after_s=grace_s)
         workers = version.workers
         self.end(version)
-        if not await in_thread(partial(self._all_ended, workers, _THREADS_END_S)):
+        if not await in_thread(partial(self._join_all, workers, _THREADS_END_S)):
             _log.error("forward_never_returned", label=version.signature.label)
         machine.give_memory_back()
 
     def end(self, version: Version) -> None:
-        """Turn away what waits and tell the threads to end; the version answers no more."""
+        """Refuse the requests that wait, and have the threads end: the version answers no more."""
         version.state = State.GONE
         if version.batcher is not None:
             version.batcher.close()
-            self._metrics.unloaded(version.file.model, str(version.file.version), version.batcher)
+            self._metrics.count_unload(
+                version.file.model, str(version.file.version), version.batcher
+            )
         self._stop(version)
         version.batcher = None
         self._retiring.discard(version)
 
     def close(self, versions: Iterable[Version], timeout_s: float) -> bool:
-        """End `versions` and those that are taken down so far; return whether all threads ended.
+        """End `versions` and those that are retiring; return whether all threads ended.
 
-        Also those of versions that went before, in whose forward they may be caught for ever.
+        Threads of earlier versions count too: one may be in a forward that never returns.
         """
         for version in (*versions, *self._retiring):
             self.end(version)
-        return self._all_ended(list(self._leaving), timeout_s)
+        return self._join_all(list(self._leaving), timeout_s)
 
     def _stop(self, version: Version) -> None:
         for worker in version.workers:
             worker.stop()
-        self._leaving = {each: name for each, name in self._leaving.items() if not each.ended(0)}
+        self._leaving = {each: name for each, name in self._leaving.items() if not each.join(0)}
         self._leaving |= dict.fromkeys(version.workers, version.file.model)
         version.workers = []
 
-    def _stuck(self) -> dict[str, int]:
-        """Return how many threads of each model were told to end and go on. Any thread may ask."""
-        names = [name for each, name in list(self._leaving.items()) if not each.ended(0)]
+    def _stuck_threads(self) -> dict[str, int]:
+        """Return how many threads of each model go on after their end. Any thread may call it."""
+        names = [name for each, name in list(self._leaving.items()) if not each.join(0)]
         return {name: names.count(name) for name in names}
 
     def _stuck_of(self, model: str) -> int:
-        return self._stuck().get(model, 0)
+        return self._stuck_threads().get(model, 0)
 
-    def _all_ended(self, workers: Sequence[Worker], timeout_s: float) -> bool:
+    def _join_all(self, workers: Sequence[Worker], timeout_s: float) -> bool:
         deadline_ns = self._clock.monotonic_ns() + int(timeout_s * 1e9)
         return all(
-            worker.ended(max(0.0, (deadline_ns - self._clock.monotonic_ns()) / 1e9))
+            worker.join(max(0.0, (deadline_ns - self._clock.monotonic_ns()) / 1e9))
             for worker in workers
         )
 
@@ -227,7 +229,7 @@ class Loader:
             self._worker(version, partial(self._open_program, version, data, instance))
             for instance in range(version.config.instances)
         ]
-        for opened in [_opened(worker) for worker in version.workers]:
+        for opened in [_start_worker(worker) for worker in version.workers]:
             failure = await opened
             if failure is not None:
                 raise failure
@@ -262,17 +264,17 @@ class Loader:
             workers=version.workers,
             clock=self._clock,
             timer=self._timer,
-            metrics=version.metrics,
+            statistics=version.statistics,
         )
         key = (version.file.model, str(version.file.version))
         self._metrics.watch_queue(*key, batcher)
         for worker in version.workers:
-            self._metrics.takes_memory(*key, worker.device, worker.nbytes)
+            self._metrics.add_memory(*key, worker.device, worker.nbytes)
         return batcher
 
 
-def _opened(worker: Worker) -> asyncio.Future[Exception | None]:
-    """Start the worker; return what will be None when it is warm, else why it can't run."""
+def _start_worker(worker: Worker) -> asyncio.Future[Exception | None]:
+    """Start the worker; its future is None once it is warm, or else the reason why it can't run."""
     opened: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
     def settle(failure: Exception | None) -> None:
@@ -284,14 +286,14 @@ def _opened(worker: Worker) -> asyncio.Future[Exception | None]:
 
 
 def _expect_start_errors(done: Iterable[asyncio.Task[None]]) -> None:
-    """Raise what a load raised, but for a StartError: its version has it."""
+    """Raise what a load raised, except a StartError: its version keeps that."""
     for each in done:
         error = each.exception()
         if error is not None and not isinstance(error, StartError):
             raise error
 
 
-async def _cancelled(tasks: Iterable[asyncio.Task[None]]) -> None:
+async def _cancel_all(tasks: Iterable[asyncio.Task[None]]) -> None:
     """Cancel `tasks` and return once they ended."""
     for each in tasks:
         each.cancel()

@@ -1,4 +1,4 @@
-"""Which versions are served: read, loaded and warm, then swapped in, and the old ones drained."""
+"""Changes of what is served: a version is read, loaded, swapped in, and the old one drained."""
 
 import asyncio
 import contextlib
@@ -26,13 +26,13 @@ _log = structlog.get_logger(__name__)
 
 _CHANGES_MAX: Final = 64
 
-Told = Callable[[str, bool], Awaitable[None]]
+NotifyServing = Callable[[str, bool], Awaitable[None]]
 
 
 class ModelControl:
     """Carries out the changes of what is served, one at a time for each model.
 
-    `told` hears of a model whether it serves, whenever that may have changed.
+    `notify` is called with a model's name, and whether it serves, when that may have changed.
     """
 
     def __init__(
@@ -42,14 +42,14 @@ class ModelControl:
         loader: Loader,
         metrics: Metrics,
         *,
-        told: Told,
+        notify: NotifyServing,
         grace_s: float,
     ) -> None:
         self._repository = repository
         self._registry = registry
         self._loader = loader
         self._metrics = metrics
-        self._told = told
+        self._notify_serving = notify
         self._grace_s = grace_s
         self._locks: dict[str, asyncio.Lock] = {}  # at most one for each model there ever was
         self._running: set[asyncio.Task[Exception | None]] = set()
@@ -59,7 +59,7 @@ class ModelControl:
     # ------------------------------------------------------------ the start and the end
 
     def read(self, *, lenient: bool) -> None:
-        """Know every model of the repository, as LOADING. Raises StartError for the first bad one.
+        """Register every model as LOADING. Raises StartError for the first that is wrong.
 
         `lenient`: a bad model is kept with the reason, and none at all is no error.
         """
@@ -67,11 +67,11 @@ class ModelControl:
         for name in self._repository.names():
             try:
                 model = self._repository.model(name)
-                self._registry.put(name, ServedModel.of(model, self._versions(model)))
+                self._registry.put(name, ServedModel.of(model, self._versions_of(model)))
             except StartError as error:
                 if not lenient:
                     raise
-                self._failed(name, error)
+                self._record_failure(name, error)
         if not lenient and not self._registry.names:
             raise StartError(self._repository.nothing_there)
 
@@ -84,7 +84,7 @@ class ModelControl:
         FAILED, or slow; what is slow goes on loading, unless all are waited for.
         """
         for name in self._registry.names:
-            await self._tell(name)
+            await self._notify(name)
         for name in unloaded:
             if name in self._registry.names:
                 await self._unload(name)
@@ -93,16 +93,16 @@ class ModelControl:
         self._opening = [asyncio.create_task(opening(each)) for each in names]
         try:
             is_patient = waits_for_all or not lenient
-            await self._opened(timeout_s=None if is_patient else self._loader.limits.slow_s)
+            await self._wait_opened(timeout_s=None if is_patient else self._loader.limits.slow_s)
         except BaseException:
             await self._give_up_opening()
             raise
         self._registry.is_open = True
         for name in self._registry.names:
-            await self._tell(name)
+            await self._notify(name)
 
-    async def _opened(self, *, timeout_s: float | None) -> None:
-        """Return when all is loaded, or `timeout_s` has passed; raise the first error."""
+    async def _wait_opened(self, *, timeout_s: float | None) -> None:
+        """Wait until all is loaded, `timeout_s` at most; raise the first error."""
         if not self._opening:
             return
         done, _ = await asyncio.wait(
@@ -113,20 +113,20 @@ class ModelControl:
 
     async def _open(self, name: str) -> None:
         async with self._lock(name):
-            shelf = self._registry.shelf(name)
-            async with contextlib.aclosing(self._loader.load_all(shelf.versions)) as loading:
+            served_model = self._registry.served_model(name)
+            async with contextlib.aclosing(self._loader.load_all(served_model.versions)) as loading:
                 async for _ in loading:
-                    _raise_first(shelf.versions)
-            self._registry.put(name, shelf.over(None))
+                    _raise_first(served_model.versions)
+            self._registry.put(name, served_model.as_replacement_of(None))
 
     async def _open_leniently(self, name: str) -> None:
         async with self._lock(name):
             try:
-                shelf = self._registry.shelf(name)
-                await self._bring(name, shelf, shelf.versions)
+                served_model = self._registry.served_model(name)
+                await self._load_and_serve(name, served_model, served_model.versions)
             except StartError as error:
-                self._failed(name, error)
-            await self._tell(name)
+                self._record_failure(name, error)
+            await self._notify(name)
 
     async def _give_up_opening(self) -> None:
         for task in self._opening:
@@ -134,8 +134,8 @@ class ModelControl:
         await asyncio.gather(*self._opening, return_exceptions=True)
 
     @contextlib.asynccontextmanager
-    async def taking_changes(self) -> AsyncIterator[None]:
-        """Carry out changes within this block; those that still run at its end are given up."""
+    async def accept_changes(self) -> AsyncIterator[None]:
+        """Carry out changes within this block; those that run at its end are given up."""
         async with asyncio.TaskGroup() as tasks:
             self._tasks = tasks
             try:
@@ -166,11 +166,11 @@ class ModelControl:
         await self.carry_out(self._unload(_checked(name)))
 
     async def remove(self, name: str) -> None:
-        """Serve a model no more, and know it no more: its folder is gone."""
+        """Serve a model no more, and forget it: its folder is gone."""
         await self.carry_out(self._remove(name))
 
     async def carry_out(self, change: Coroutine[Any, Any, None]) -> None:
-        """Make a change to its end, also where whoever asked for it goes away.
+        """Make a change to its end, also where the caller goes away meanwhile.
 
         Raises Unavailable where the server starts or ends, Overloaded for one change too many.
         """
@@ -180,10 +180,10 @@ class ModelControl:
         if len(self._running) >= _CHANGES_MAX:
             change.close()
             raise Overloaded(f"{_CHANGES_MAX} changes are under way, the most there may be")
-        task = self._tasks.create_task(_outcome(change))
+        task = self._tasks.create_task(_run_change(change))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        await asyncio.wait({task})  # whoever goes away ends the wait, not the change
+        await asyncio.wait({task})  # a caller that goes away ends the wait, not the change
         if task.cancelled():
             raise Unavailable("the server ends: the change was given up")
         error = task.result()
@@ -196,46 +196,48 @@ class ModelControl:
         async with self._lock(name):
             try:
                 model = await in_thread(partial(self._repository.model, name))
-                versions = self._versions(model)
+                versions = self._versions_of(model)
                 fresh = [each for each in versions if each.state is State.LOADING]
-                await self._bring(name, ServedModel.of(model, versions), fresh)
+                await self._load_and_serve(name, ServedModel.of(model, versions), fresh)
             except StartError as error:
-                self._failed(name, error)
+                self._record_failure(name, error)
                 raise LoadFailed(f"model '{name}': {error}") from None
             finally:
-                await self._tell(name)
+                await self._notify(name)
 
-    async def _bring(self, name: str, shelf: ServedModel, fresh: Sequence[Version]) -> None:
-        """Load what is new, then serve it, then take down what it replaces.
+    async def _load_and_serve(
+        self, name: str, served_model: ServedModel, fresh: Sequence[Version]
+    ) -> None:
+        """Load new versions, serve them, and then retire those that they replace.
 
-        What loads is served, also where another version fails; as long as one does, nothing goes
-        but what is replaced. Raises StartError with why one failed.
+        A version that loads is served, also where another one fails. While one fails, only versions
+        that are replaced go. Raises StartError with why one failed.
         """
-        if any(map(_is_ready, self._served(name))):
+        if any(map(_is_ready, self._served_versions(name))):
             self._registry.announce(name, fresh)
         else:
-            self._registry.put(name, shelf)
+            self._registry.put(name, served_model)
         async with contextlib.aclosing(self._loader.load_all(fresh)) as loading:
             async for _ in loading:
-                await self._serve(name, shelf)
-        await self._serve(name, shelf)
-        _raise_first(shelf.versions)
+                await self._serve(name, served_model)
+        await self._serve(name, served_model)
+        _raise_first(served_model.versions)
 
     async def _serve(self, name: str, asked: ServedModel) -> None:
-        """Serve what is READY of a shelf; what nothing serves any more is taken down."""
-        before = self._registry.shelf(name) if name in self._registry.names else None
-        shelf = asked.over(before)
-        self._registry.put(name, shelf)
+        """Serve the READY versions of a model, and retire those that it no longer serves."""
+        before = self._registry.served_model(name) if name in self._registry.names else None
+        served_model = asked.as_replacement_of(before)
+        self._registry.put(name, served_model)
         self._registry.announce(name, [each for each in asked.versions if not each.is_ready])
-        await self._tell(name)
+        await self._notify(name)
         for version in asked.versions:
             version.config = asked.config
         served = () if before is None else before.versions
-        gone = [each for each in served if each.is_ready and each not in shelf.versions]
+        gone = [each for each in served if each.is_ready and each not in served_model.versions]
         await self._retire(gone, lambda version: _why_gone(version, asked))
 
     async def _unload(self, name: str) -> None:
-        self._registry.shelf(name)  # or NotFound, before there is a lock for it
+        self._registry.served_model(name)  # or NotFound, before there is a lock for it
         self._give_up(name, "unloaded")
         async with self._lock(name):
             await self._take_down(name, "unloaded")
@@ -248,41 +250,41 @@ class ModelControl:
             self._registry.forget(name)
 
     def _give_up(self, name: str, reason: str) -> None:
-        """End the loads of a model that are under way, so that nobody waits for one that hangs."""
-        for each in (*self._served(name), *self._registry.incoming(name)):
+        """End the loads of a model that are under way: one of them may hang."""
+        for each in (*self._served_versions(name), *self._registry.incoming(name)):
             self._loader.give_up(each, reason)
 
     async def _take_down(self, name: str, reason: str) -> None:
-        versions = self._registry.shelf(name).versions
+        versions = self._registry.served_model(name).versions
         await self._retire(versions, lambda _: reason)
         for each in versions:
             each.reason = reason
         self._registry.announce(name, ())
-        await self._tell(name)
+        await self._notify(name)
 
     async def _retire(self, versions: Sequence[Version], why: Callable[[Version], str]) -> None:
         async with asyncio.TaskGroup() as tasks:
             for each in versions:
                 tasks.create_task(self._loader.retire(each, why(each), grace_s=self._grace_s))
 
-    async def _tell(self, name: str) -> None:
-        await self._told(name, self._registry.serves(name))
+    async def _notify(self, name: str) -> None:
+        await self._notify_serving(name, self._registry.serves(name))
 
-    # ------------------------------------------------------------ what is there, and what is to be
+    # ------------------------------------------------------------ versions and their states
 
-    def _served(self, name: str) -> tuple[Version, ...]:
-        return self._registry.shelf(name).versions if name in self._registry.names else ()
+    def _served_versions(self, name: str) -> tuple[Version, ...]:
+        return self._registry.served_model(name).versions if name in self._registry.names else ()
 
-    def _versions(self, model: Model) -> list[Version]:
+    def _versions_of(self, model: Model) -> list[Version]:
         """Return a model's versions: those that run as it says, and new ones that are LOADING."""
-        served = self._served(model.name)
+        served = self._served_versions(model.name)
         running = {each.file.version: each for each in served if each.runs_as(model)}
-        new = self._loader.version
+        new = self._loader.new_version
         return [running.get(each.version) or new(model, each) for each in model.versions]
 
-    def _failed(self, name: str, error: StartError) -> None:
-        self._registry.fail(name, str(error))
-        self._metrics.load_failed(name)
+    def _record_failure(self, name: str, error: StartError) -> None:
+        self._registry.record_failure(name, str(error))
+        self._metrics.count_failed_load(name)
         _log.error("load_failed", model=name, reason=str(error))
 
     def _lock(self, name: str) -> asyncio.Lock:
@@ -315,8 +317,8 @@ def _checked(name: str) -> str:
     return name
 
 
-async def _outcome(change: Coroutine[Any, Any, None]) -> Exception | None:
-    """Return what `change` raised: raised itself, it would end all others with it."""
+async def _run_change(change: Coroutine[Any, Any, None]) -> Exception | None:
+    """Make a change and return what it raised: raised here, that would end all other changes."""
     try:
         await change
     except Exception as error:  # noqa: BLE001 - handed to the caller

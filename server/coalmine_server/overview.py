@@ -1,4 +1,4 @@
-"""What is served, and what was counted of it: by this process, in the protocol's words."""
+"""The models of this process and their statistics, as messages of the protocol."""
 
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -39,8 +39,8 @@ class Overview(Protocol):
         ...
 
 
-class Own:
-    """Of this process alone."""
+class LocalOverview:
+    """The index and the statistics of this process alone."""
 
     def __init__(self, registry: Registry, memory: Memory) -> None:
         self._served = registry
@@ -56,30 +56,30 @@ class Own:
             found = [self._served.find(name, version)]
         else:
             found = list(self._served.versions(name or None))
-        return [self._counted(each) for each in found]
+        return [self._message_of(each) for each in found]
 
-    def _counted(self, version: Version) -> pb.ModelStatistics:
+    def _message_of(self, version: Version) -> pb.ModelStatistics:
         model, number = version.file.model, str(version.file.version)
-        return statistics_of(model, number, version.metrics, self._memory(model, number))
+        return statistics_of(model, number, version.statistics, self._memory(model, number))
 
 
 def index_of(registry: Registry) -> list[Row]:
-    """Return a row for every version that is known, and one for a model that never could be read.
+    """Return a row for every known version, and for every model that could never be read.
 
-    A version that serves carries the reason too for which the last change of its model failed.
+    A version that serves also shows why the last change of its model failed.
     """
     rows = [
         Row(
             name=version.file.model,
             version=str(version.file.version),
             state=_STATES[version.state],
-            reason=version.reason or registry.trouble(version.file.model),
+            reason=version.reason or registry.failure(version.file.model),
         )
         for name in registry.names
-        for version in (*registry.shelf(name).versions, *registry.incoming(name))
+        for version in (*registry.served_model(name).versions, *registry.incoming(name))
     ]
     unread = (
-        Row(name=name, state="UNAVAILABLE", reason=registry.trouble(name))
-        for name in registry.troubled
+        Row(name=name, state="UNAVAILABLE", reason=registry.failure(name))
+        for name in registry.failed_names
     )
     return [*rows, *unread]

@@ -1,4 +1,4 @@
-"""The repository looked at now and then: what changed on disk is loaded, what is gone unloaded."""
+"""The poll of the repository: models that changed on disk are loaded, and removed ones unloaded."""
 
 import asyncio
 from collections.abc import Awaitable
@@ -12,83 +12,83 @@ from coalmine_server.repository import Repository, Stamp
 
 _log = structlog.get_logger(__name__)
 
-_AT_ONCE_MAX: Final = 32  # models; further ones come with a later look
+_AT_ONCE_MAX: Final = 32  # models; further ones come with a later poll
 _WAIT_S: Final = 1.0
 
 
-class RepositoryChanges(Protocol):
-    """What follows the disk."""
+class RepositoryFollower(Protocol):
+    """Where changes on the disk go."""
 
     async def load(self, name: str) -> None:
         """Make a model what its folder says."""
         ...
 
     async def remove(self, name: str) -> None:
-        """Serve and know a model no more."""
+        """Serve a model no more, and forget it."""
         ...
 
 
 class Poller:
     """Follows a repository. A model that can't be loaded is tried again when its files change."""
 
-    def __init__(self, repository: Repository, changes: RepositoryChanges) -> None:
+    def __init__(self, repository: Repository, follower: RepositoryFollower) -> None:
         self._repository = repository
-        self._changes = changes
-        self._seen: dict[str, Stamp] = {}
+        self._follower = follower
+        self._known_stamps: dict[str, Stamp] = {}
         self._unreadable = ""
-        self._following: dict[str, asyncio.Task[None]] = {}
+        self._running: dict[str, asyncio.Task[None]] = {}
 
     async def start(self) -> None:
-        """Take what is there now as known."""
-        self._seen = await in_thread(self._repository.stamps)
+        """Take the models that are there now as known."""
+        self._known_stamps = await in_thread(self._repository.stamps)
 
     async def run(self, every_s: float) -> None:
-        """Look every `every_s` seconds, or never where that is 0, until cancelled."""
+        """Poll every `every_s` seconds, or never where that is 0, until cancelled."""
         try:
             while every_s:
                 await asyncio.sleep(every_s)
-                await self.look()
+                await self.poll_once()
             await asyncio.Event().wait()
         finally:
-            for task in self._following.values():
+            for task in self._running.values():
                 task.cancel()
 
-    async def look(self) -> None:
-        """Look once, and follow what has changed since the last time.
+    async def poll_once(self) -> None:
+        """Read the repository once, and follow what has changed since the last time.
 
-        A model that takes longer than a second to follow goes on beside later looks, which leave it
-        alone but for its removal: one that hangs holds up no other.
+        A change that takes longer than a second goes on beside later polls. They leave its model
+        alone, unless it is removed. So a load that hangs delays no other.
         """
         try:
             found = await in_thread(self._repository.stamps)
         except (OSError, StartError) as error:
-            self._tell_unreadable(str(error))
+            self._log_unreadable(str(error))
             return
         self._unreadable = ""
-        for name in [each for each in self._seen if each not in found]:
-            del self._seen[name]
-            self._begin(name, self._changes.remove(name))
+        for name in [each for each in self._known_stamps if each not in found]:
+            del self._known_stamps[name]
+            self._start(name, self._follower.remove(name))
         for name, stamp in found.items():
-            if self._seen.get(name) != stamp and self._has_room_for(name):
-                self._seen[name] = stamp
-                self._begin(name, self._changes.load(name))
-        if self._following:
-            await asyncio.wait(self._following.values(), timeout=_WAIT_S)
+            if self._known_stamps.get(name) != stamp and self._has_room_for(name):
+                self._known_stamps[name] = stamp
+                self._start(name, self._follower.load(name))
+        if self._running:
+            await asyncio.wait(self._running.values(), timeout=_WAIT_S)
 
     def _has_room_for(self, name: str) -> bool:
-        return name not in self._following and len(self._following) < _AT_ONCE_MAX
+        return name not in self._running and len(self._running) < _AT_ONCE_MAX
 
-    def _begin(self, name: str, change: Awaitable[None]) -> None:
+    def _start(self, name: str, change: Awaitable[None]) -> None:
         task = asyncio.create_task(self._follow(change))
-        self._following[name] = task
+        self._running[name] = task
         task.add_done_callback(lambda ended: self._forget(name, ended))
 
     def _forget(self, name: str, ended: asyncio.Task[None]) -> None:
-        if self._following.get(name) is ended:  # not where a removal came after it
-            del self._following[name]
+        if self._running.get(name) is ended:  # not where a removal came after it
+            del self._running[name]
 
-    def _tell_unreadable(self, reason: str) -> None:
-        """Say once why there is nothing to follow; what runs goes on."""
+    def _log_unreadable(self, reason: str) -> None:
+        """Log once why the repository can't be followed; the models that run go on."""
         if reason != self._unreadable:
             _log.warning("repository_unreadable", reason=reason)
         self._unreadable = reason

@@ -1,4 +1,4 @@
-"""Where a version comes from: one flat file beside its model, shown as ModelMetadata.properties."""
+"""The origin of a version: one flat file beside its model, shown as ModelMetadata.properties."""
 
 import json
 import os
@@ -38,7 +38,7 @@ _KEY: Final = re.compile(r"[A-Za-z][A-Za-z0-9._-]{0,63}")
 
 
 def metadata_of(texts: Sequence[str]) -> dict[str, str]:
-    """Return what KEY=VALUE texts say. Raises StartError."""
+    """Return KEY=VALUE texts as a dictionary. Raises StartError."""
     if len(texts) > METADATA_MAX:
         raise StartError(f"metadata: expected at most {METADATA_MAX} entries, got {len(texts)}")
     found: dict[str, str] = {}
@@ -55,7 +55,7 @@ def metadata_of(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def written(properties: Mapping[str, str]) -> bytes:
+def provenance_bytes(properties: Mapping[str, str]) -> bytes:
     """Return the file's content. Raises StartError where it would be too large to be read."""
     data = json.dumps(properties, indent=2, ensure_ascii=False).encode(errors="replace") + b"\n"
     if len(data) > BYTES_MAX:
@@ -64,9 +64,9 @@ def written(properties: Mapping[str, str]) -> bytes:
 
 
 def read(folder: Path) -> Mapping[str, str]:
-    """Return what a version's folder says of its origin; nothing where there is no file.
+    """Return the properties in a version's folder; none where there is no file.
 
-    A broken file is logged and says nothing: it must not keep a good model from being served.
+    A broken file is logged and gives none: a good model is served all the same.
     """
     path = folder / PROVENANCE_FILE
     try:

@@ -1,4 +1,4 @@
-"""Live models by name and version: what requests find. Nothing here waits, loads or ends."""
+"""Models by name and version, as requests find them. Nothing here waits, loads or ends."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ class Version:
     file: VersionFile
     config: ModelConfig
     signature: Signature
-    metrics: VersionStatistics
+    statistics: VersionStatistics
     state: State = State.LOADING
     reason: str = ""
     batcher: Batcher | None = None
@@ -54,15 +54,15 @@ class Version:
         """Whether it answers."""
         return self.state is State.READY
 
-    def ready(self) -> Batcher:
-        """Return the way to its workers. Raises Unavailable."""
+    def ready_batcher(self) -> Batcher:
+        """Return its batcher. Raises Unavailable where it is not READY."""
         if self.state is not State.READY or self.batcher is None:
             why = f": {self.reason}" if self.reason else ""
             raise Unavailable(f"{self.signature.label} is {self.state}, not READY{why}")
         return self.batcher
 
     def runs_as(self, model: Model) -> bool:
-        """Return whether it runs, from the bytes and with the settings that its model has now."""
+        """Return whether it runs with the bytes and settings that its model has now."""
         if self.state is not State.READY or self.file.sha256 is None:
             return False
         same_bytes = self.file.sha256 == model.config.sha256.get(str(self.file.version))
@@ -86,20 +86,20 @@ class ServedModel:
 
     @classmethod
     def of(cls, model: Model, versions: Sequence[Version]) -> "ServedModel":
-        """Return the shelf that a model's config asks for; its labels lead to `versions`.
+        """Return a model as its config asks; the labels lead to `versions`.
 
-        The newest, for who names none, is the newest that is READY, if any is.
+        A request that names no version gets the newest that is READY, or else the newest.
         """
         numbers = {str(each.file.version): each for each in versions}
         labels = {label: numbers[str(number)] for label, number in model.config.labels.items()}
         return cls(model.config, tuple(versions), _keys(versions, labels))
 
-    def over(self, before: "ServedModel | None") -> "ServedModel":
-        """Return what can be served of this shelf by now, with what is not replaced so far.
+    def as_replacement_of(self, before: "ServedModel | None") -> "ServedModel":
+        """Return the model as it can be served now, in the place of `before`.
 
-        As long as a version of this shelf is not READY, those of `before` go on serving that none
-        of this one's replaces, and a label that leads to no READY one leads where it led. Where
-        nothing serves at all, that is this shelf, with nothing but versions that don't.
+        As long as one of its versions is not READY, versions of `before` that it doesn't replace go
+        on serving, and a label without a READY version leads where it led. Where no version serves
+        at all, the model is returned as it is.
         """
         ready = {each.file.version: each for each in self.versions if each.is_ready}
         kept = before.versions if before is not None and len(ready) < len(self.versions) else ()
@@ -124,12 +124,14 @@ def _keys(versions: Sequence[Version], labels: dict[str, Version]) -> dict[str, 
 
 
 class Registry:
-    """All models. What changes them is one step: a request finds the old shelf or the new one."""
+    """All models. A change is one assignment: a request finds the old model or the new one."""
 
     def __init__(self) -> None:
-        self._shelves: dict[str, ServedModel] = {}
-        self._incoming: dict[str, tuple[Version, ...]] = {}  # LOADING or FAILED beside a shelf
-        self._trouble: dict[str, str] = {}
+        self._served: dict[str, ServedModel] = {}
+        self._incoming: dict[
+            str, tuple[Version, ...]
+        ] = {}  # LOADING or FAILED beside what is served
+        self._failures: dict[str, str] = {}
         self.is_open = False
         self.is_lenient = False
 
@@ -142,23 +144,23 @@ class Registry:
         Once the start is over: of a strict one every model was READY then, of a lenient one at
         least one has to serve; nor is it so where models are in trouble and none serves.
         """
-        needs_one = self.is_lenient or bool(self._trouble)
-        return self.is_open and (not needs_one or any(map(self.serves, self._shelves)))
+        needs_one = self.is_lenient or bool(self._failures)
+        return self.is_open and (not needs_one or any(map(self.serves, self._served)))
 
     @property
     def names(self) -> list[str]:
-        """The names of models with a shelf, in order."""
-        return sorted(self._shelves)
+        """The names of the models that are served, in order."""
+        return sorted(self._served)
 
     @property
-    def troubled(self) -> list[str]:
+    def failed_names(self) -> list[str]:
         """The names of models that can't be served at all, in order."""
-        return sorted(self._trouble.keys() - self._shelves.keys())
+        return sorted(self._failures.keys() - self._served.keys())
 
     def versions(self, name: str | None = None) -> Iterator[Version]:
         """Return the versions of one model, or of all, in order. Raises NotFound."""
         for each in [name] if name is not None else self.names:
-            yield from self.shelf(each).versions
+            yield from self.served_model(each).versions
 
     def incoming(self, name: str) -> tuple[Version, ...]:
         """Return versions of a model that load, or failed to, while others are served."""
@@ -169,7 +171,7 @@ class Registry:
 
         Raises NotFound.
         """
-        by_key = self.shelf(name).by_key
+        by_key = self.served_model(name).by_key
         found = by_key.get(version) or self._to_come(name, version)
         if found is None:
             served = ", ".join(key for key in by_key if key != _DEFAULT)
@@ -181,13 +183,13 @@ class Registry:
         found = [each for each in self.incoming(name) if str(each.file.version) == version]
         return found[0] if found else None
 
-    def shelf(self, name: str) -> ServedModel:
+    def served_model(self, name: str) -> ServedModel:
         """Return what is served of a model. Raises NotFound; Unavailable if it never could be."""
-        shelf = self._shelves.get(name)
-        if shelf is not None:
-            return shelf
-        if name in self._trouble:
-            raise Unavailable(f"model '{name}' can't be served: {self._trouble[name]}")
+        served_model = self._served.get(name)
+        if served_model is not None:
+            return served_model
+        if name in self._failures:
+            raise Unavailable(f"model '{name}' can't be served: {self._failures[name]}")
         raise NotFound(f"model '{name}' is unknown")
 
     def all_incoming(self) -> Iterator[Version]:
@@ -197,40 +199,40 @@ class Registry:
 
     def serves(self, name: str) -> bool:
         """Return whether a model answers a request that names no version."""
-        shelf = self._shelves.get(name)
-        return shelf is not None and shelf.by_key[_DEFAULT].state is State.READY
+        served_model = self._served.get(name)
+        return served_model is not None and served_model.by_key[_DEFAULT].state is State.READY
 
-    def trouble(self, name: str) -> str:
+    def failure(self, name: str) -> str:
         """Return why the last change of a model failed; empty where it did not."""
-        return self._trouble.get(name, "")
+        return self._failures.get(name, "")
 
     # ------------------------------------------------------------ changes
 
-    def put(self, name: str, shelf: ServedModel) -> None:
-        """Serve `shelf` from now on; what it replaces answers what it has begun."""
-        self._shelves[name] = shelf
+    def put(self, name: str, served_model: ServedModel) -> None:
+        """Serve a model from now on; what it replaces finishes the requests that it has."""
+        self._served[name] = served_model
         self._incoming.pop(name, None)
-        self._trouble.pop(name, None)
+        self._failures.pop(name, None)
 
     def announce(self, name: str, versions: Sequence[Version]) -> None:
         """Show versions that are LOADING or FAILED, beside what is served."""
-        on_shelf = self._shelves[name].versions if name in self._shelves else ()
-        self._incoming[name] = tuple(each for each in versions if each not in on_shelf)
+        served = self._served[name].versions if name in self._served else ()
+        self._incoming[name] = tuple(each for each in versions if each not in served)
 
-    def fail(self, name: str, reason: str) -> None:
-        """Keep why a change failed; what is served stays, what was to come is FAILED."""
-        self._trouble[name] = reason
-        shelved = self._shelves[name].versions if name in self._shelves else ()
-        for version in (*self.incoming(name), *shelved):
+    def record_failure(self, name: str, reason: str) -> None:
+        """Record why a change failed: what is served stays, what was to come is FAILED."""
+        self._failures[name] = reason
+        served = self._served[name].versions if name in self._served else ()
+        for version in (*self.incoming(name), *served):
             if version.state is State.LOADING:
                 version.state, version.reason = State.FAILED, reason
-        served = {each.file.version for each in shelved}
-        others = [each for each in self.incoming(name) if each.file.version not in served]
+        numbers = {each.file.version for each in served}
+        others = [each for each in self.incoming(name) if each.file.version not in numbers]
         self.announce(name, others)  # one row a version: what serves under a number has that row
 
     def forget(self, name: str) -> None:
         """Know a model no more."""
-        for known in (self._shelves, self._incoming, self._trouble):
+        for known in (self._served, self._incoming, self._failures):
             known.pop(name, None)
 
     def drain(self) -> None:

@@ -1,4 +1,4 @@
-"""The model repository: folders, versions, which of them are served, and their exact bytes."""
+"""The model repository: its folders, its versions, those that are served, and their bytes."""
 
 import contextlib
 import hashlib
@@ -29,11 +29,11 @@ _VERSION: Final = re.compile(r"[1-9][0-9]{0,17}")
 
 
 def is_name(text: str) -> bool:
-    """Return whether `text` can be a model's name; one with a dot in front is nobody's folder."""
+    """Return whether `text` can be a model's name; a folder with a dot in front is no model."""
     return _NAME.fullmatch(text) is not None
 
 
-def real(path: Path) -> Path:
+def real_path(path: Path) -> Path:
     """Return where a path's links lead; a link to itself leads to itself, and opening it fails."""
     return Path(os.path.realpath(path))  # Path.resolve raises RuntimeError for such a link
 
@@ -53,8 +53,8 @@ class VersionFile:
 
         Raises StartError where they can't be read or are not those of the config.
         """
-        with _told(self.path):
-            data = _regular(self.path).read_bytes()
+        with _as_start_error(self.path):
+            data = _check_regular(self.path).read_bytes()
         found = hashlib.sha256(data).hexdigest()
         if self.sha256 is None:
             _log.warning("model_without_sha256", model=self.model, version=self.version)
@@ -77,8 +77,8 @@ class Model:
 class Repository:
     """A folder of models: NAME/config.yaml and NAME/VERSION/model.pt.
 
-    `hashed_only`: a version that the config has no sha256 for is not there so far. Whoever looks
-    while it is being written takes it only when all of it has come.
+    `hashed_only` ignores a version without a sha256 in the config: so a reader takes a version only
+    after all of it has been written.
     """
 
     def __init__(self, root: Path, *, hashed_only: bool = False) -> None:
@@ -86,7 +86,7 @@ class Repository:
         self._hashed_only = hashed_only
 
     def models(self) -> list[Model]:
-        """Return all models by name. Raises StartError for the first thing that is wrong."""
+        """Return all models by name. Raises StartError for the first that is wrong."""
         found = [self.model(name) for name in self.names()]
         if not found:
             raise StartError(self.nothing_there)
@@ -97,7 +97,7 @@ class Repository:
 
         Raises StartError where the folder isn't one.
         """
-        with _told(self._root):
+        with _as_start_error(self._root):
             if not self._root.is_dir():
                 raise StartError(f"model repository {self._root}: not a folder")
             return sorted(self._names())
@@ -108,11 +108,11 @@ class Repository:
 
     @property
     def nothing_there(self) -> str:
-        """What to say of a repository without a model."""
+        """The error of a repository without a model."""
         return f"model repository {self._root}: no NAME/{CONFIG_FILE} in it"
 
     def stamps(self) -> dict[str, Stamp]:
-        """Return, for each model, what is another when one of its files is. Raises StartError."""
+        """Return each model's stamp, which changes with any of its files. Raises StartError."""
         return {name: tuple(_stamp(self._root / name)) for name in self.names()}
 
     def model(self, name: str) -> Model:
@@ -121,37 +121,43 @@ class Repository:
             raise StartError(
                 f"{self._root / name}: a model's name is made of A-Z, a-z, 0-9, . _ and -"
             )
-        with _told(self._root / name):  # such as a folder that goes away meanwhile
+        with _as_start_error(self._root / name):  # such as a folder that goes away meanwhile
             return self._model(name)
 
-    def ignored(self) -> list[str]:
-        """Return the folders, in order, that are no models and never will be. Raises StartError."""
-        with _told(self._root):
+    def ignored_folders(self) -> list[str]:
+        """Return the folders, in order, that can't be models. Raises StartError."""
+        with _as_start_error(self._root):
             return sorted(each.name for each in _folders(self._root) if not _may_be_model(each))
 
     def unserved(self, model: Model) -> Iterator[tuple[str, int | None, str]]:
         """Return each folder of a model that isn't served: its name, version if any, and why."""
         served = [each.version for each in model.versions]
-        with _told(self._root / model.name):
+        with _as_start_error(self._root / model.name):
             names = sorted(each.name for each in _folders(self._root / model.name))
         for name in names:
             version = int(name) if _VERSION.fullmatch(name) else None
             if version is None:
                 yield name, None, "its name is not a version, a positive integer"
             elif version not in served:
-                yield name, version, f"'versions' in {CONFIG_FILE} serves only {_listed(served)}"
+                yield (
+                    name,
+                    version,
+                    f"'versions' in {CONFIG_FILE} serves only {_numbers_text(served)}",
+                )
 
     def _model(self, name: str) -> Model:
-        folder = self._contained(self._root / name)
-        config = config_file.load(_regular(self._contained(folder / CONFIG_FILE)), ModelConfig)
-        present = sorted(self._present(folder, config))
-        if not present:
+        folder = self._check_contained(self._root / name)
+        config = config_file.load(
+            _check_regular(self._check_contained(folder / CONFIG_FILE)), ModelConfig
+        )
+        there = sorted(self._present_versions(folder, config))
+        if not there:
             hashed = " with a sha256" if self._hashed_only else ""
             raise StartError(f"{folder}: no VERSION/{MODEL_FILE}{hashed} in it")
-        served = served_of(folder, config, present)
+        served = served_versions(folder, config, there)
         return Model(name, config, tuple(self._file(name, each, config) for each in served))
 
-    def _present(self, folder: Path, config: ModelConfig) -> Iterator[int]:
+    def _present_versions(self, folder: Path, config: ModelConfig) -> Iterator[int]:
         for version in versions_in(folder):
             if str(version) in config.sha256 or not self._hashed_only:
                 yield version
@@ -164,21 +170,21 @@ class Repository:
                 _log.warning("folder_ignored", folder=str(entry))  # such as lost+found
 
     def _file(self, name: str, version: int, config: ModelConfig) -> VersionFile:
-        path = self._contained(self._root / name / str(version) / MODEL_FILE)
+        path = self._check_contained(self._root / name / str(version) / MODEL_FILE)
         sha256 = config.sha256.get(str(version))
         return VersionFile(name, version, path, sha256, provenance.read(path.parent))
 
-    def _contained(self, path: Path) -> Path:
+    def _check_contained(self, path: Path) -> Path:
         """Return `path`. Raises StartError where its links lead out of the repository."""
-        place = real(path)
-        if not place.is_relative_to(real(self._root)):
+        place = real_path(path)
+        if not place.is_relative_to(real_path(self._root)):
             raise StartError(f"{path}: leads out of the repository, to {place}")
         return path
 
 
 @contextlib.contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Raise StartError, in one line, for what the system says of a path or of what is in it."""
+def _as_start_error(path: Path) -> Iterator[None]:
+    """Turn an OSError of a path, or of what is in it, into a StartError of one line."""
     try:
         yield
     except OSError as error:
@@ -196,7 +202,7 @@ def _may_be_model(folder: Path) -> bool:
     return is_name(folder.name) or (folder / CONFIG_FILE).exists()
 
 
-def _regular(path: Path) -> Path:
+def _check_regular(path: Path) -> Path:
     """Return `path`. Raises StartError for a FIFO: to open it could wait, and a stop for that."""
     if path.is_fifo():
         raise StartError(f"{path}: not a regular file")
@@ -218,34 +224,34 @@ def versions_in(folder: Path) -> Iterator[int]:
             yield int(entry.name)
 
 
-def served_of(folder: Path, config: ModelConfig, present: Sequence[int]) -> list[int]:
+def served_versions(folder: Path, config: ModelConfig, there: Sequence[int]) -> list[int]:
     """Return which of the versions that are there are served, in order.
 
-    Raises StartError where one that is asked for, or that a label leads to, is not among them.
+    Raises StartError where a version that the policy names, or a label leads to, is missing.
     """
-    served = _wanted(folder, config.versions, present)
+    served = _versions_by_policy(folder, config.versions, there)
     for label, number in config.labels.items():
         if number not in served:
             raise StartError(
                 f"{folder / CONFIG_FILE}: labels.{label}: leads to version {number}, but "
-                f"'versions' serves only {_listed(served)}"
+                f"'versions' serves only {_numbers_text(served)}"
             )
     return served
 
 
-def _wanted(folder: Path, policy: VersionPolicy, present: Sequence[int]) -> list[int]:
+def _versions_by_policy(folder: Path, policy: VersionPolicy, there: Sequence[int]) -> list[int]:
     if policy.all:
-        return list(present)
+        return list(there)
     if policy.only is not None:
-        missing = sorted(set(policy.only) - set(present))
+        missing = sorted(set(policy.only) - set(there))
         if missing:
             raise StartError(
                 f"{folder / CONFIG_FILE}: versions.only: there is no version {missing[0]}, "
-                f"only {_listed(present)}"
+                f"only {_numbers_text(there)}"
             )
         return sorted(set(policy.only))
-    return list(present[-(policy.latest or 1) :])
+    return list(there[-(policy.latest or 1) :])
 
 
-def _listed(versions: Sequence[int]) -> str:
+def _numbers_text(versions: Sequence[int]) -> str:
     return ", ".join(map(str, versions))

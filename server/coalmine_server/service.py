@@ -10,7 +10,7 @@ from coalmine.errors import NotFound
 from coalmine.inference import MODEL_INFER
 from coalmine.inference import inference_pb2 as pb
 from coalmine.process.answer_gate import AnswerGate
-from coalmine_server.calls import Call, Caller, Calls
+from coalmine_server.calls import Call, CallAccount, CallContext
 from coalmine_server.config import PLATFORM
 from coalmine_server.registry import Registry
 from coalmine_server.signature import TensorSpec
@@ -24,7 +24,7 @@ EXTENSIONS: Final = ("model_configuration", "model_repository", "schedule_policy
 class InferenceService:
     """What every front offers: health, metadata and inference."""
 
-    def __init__(self, registry: Registry, calls: Calls, gate: AnswerGate) -> None:
+    def __init__(self, registry: Registry, calls: CallAccount, gate: AnswerGate) -> None:
         self.calls = calls
         self._registry = registry
         self._gate = gate
@@ -38,7 +38,7 @@ class InferenceService:
         return self._registry.is_ready
 
     def is_model_ready(self, name: str, version: str) -> bool:
-        """Return whether one model is READY; of one that nobody knows, false."""
+        """Return whether a model is READY; false for one that is unknown."""
         try:
             return self._registry.find(name, version).is_ready
         except NotFound:
@@ -53,7 +53,7 @@ class InferenceService:
     def model_metadata(self, name: str, version: str) -> pb.ModelMetadataResponse:
         """Return a model's versions, inputs and outputs, with their batch dimension."""
         found = self._registry.find(name, version)
-        found.ready()
+        found.ready_batcher()
         named = [found] if version else self._registry.versions(name)
         return pb.ModelMetadataResponse(
             name=name,
@@ -66,21 +66,21 @@ class InferenceService:
 
     # ------------------------------------------------------------ inference
 
-    async def infer(self, request: InferRequest, caller: Caller) -> bytes:
-        """Return the answer to a call of its own: it is in flight until it is read."""
-        answer = await self.answer(request, caller)
-        self.calls.count_until_read(request, answer, caller)
+    async def infer(self, request: InferRequest, context: CallContext) -> bytes:
+        """Return the answer to a single request, which is in flight until the answer is read."""
+        answer = await self.answer(request, context)
+        self.calls.count_until_read(request, answer, context)
         return answer
 
     async def answer(
-        self, request: InferRequest, caller: Caller, method: str = MODEL_INFER
+        self, request: InferRequest, context: CallContext, method: str = MODEL_INFER
     ) -> bytes:
         """Return the serialised ModelInferResponse."""
-        call = self.calls.begin(request, caller, method)
+        call = self.calls.begin(request, context, method)
         try:
             answer = await self._infer(call)
             if self._gate.is_on:
-                await self._gate.wait(caller.remaining_s())
+                await self._gate.wait(context.remaining_s())
         except BaseException as error:
             self.calls.end(call, error)
             raise
@@ -92,7 +92,7 @@ class InferenceService:
         version = self._registry.find(message.model_name, message.model_version)
         call.assign_version(version)
         self.calls.check_bounds()
-        batcher = version.ready()
+        batcher = version.ready_batcher()
         checked = check_request(version.signature, call.request)
         call.shorten_deadline(checked.timeout_ns)
         call.pending = batcher.enter(checked, call.deadline_ns, call.traced)

@@ -1,4 +1,4 @@
-"""What a model version takes and gives, and the check of its answers. Pure."""
+"""The inputs and outputs of a model version, and the check of its answers. Pure."""
 
 import functools
 from collections.abc import Sequence
@@ -48,11 +48,11 @@ def _fits(expected: Shape, shape: Shape) -> bool:
 
 # Not frozen: one is made for each request, and freezing costs more than all it holds.
 @dataclass(slots=True, eq=False)
-class Checked:
-    """A request that fits: its inputs in the signature's order, and what is wanted of the outputs.
+class CheckedRequest:
+    """A request that fits: its inputs in the signature's order, and the outputs that it wants.
 
-    `shape_key` is equal where requests can share a batch. `nbytes` is what the request holds in
-    memory: its inputs may be views of its message. An input of BYTES has `str` elements.
+    `shape_key` is equal where requests can share a batch. `nbytes` is the memory that the request
+    takes: its inputs may be views of its message. An input of BYTES has `str` elements.
     """
 
     arrays: Arrays
@@ -61,7 +61,7 @@ class Checked:
     outputs: tuple[int, ...]
     raw: bool
     timeout_ns: int | None = None
-    priority: int = 0  # 1 is highest, 0 the default: behind all that ask for one
+    priority: int = 0  # 1 is highest; 0, the default, comes after all others
     nbytes: int = 0
     id: str = ""
 
@@ -105,7 +105,7 @@ class Signature:
         """Whether the first dimension counts rows."""
         return self.rows_max > 0
 
-    def place_of(self, name: str) -> int | None:
+    def input_index(self, name: str) -> int | None:
         """Return which input has this name."""
         return self._input_at.get(name)
 
@@ -119,7 +119,7 @@ def _spec(config: TensorConfig, *, batched: bool) -> TensorSpec:
 
 
 def check_outputs(signature: Signature, arrays: Sequence[Array], rows: int) -> None:
-    """Raise ModelFailed where a model gave what it had not declared, for `rows` rows."""
+    """Raise ModelFailed where the outputs for `rows` rows are not as declared."""
     if len(arrays) != len(signature.outputs):
         raise ModelFailed(
             f"{signature.label}: expected {len(signature.outputs)} outputs, "

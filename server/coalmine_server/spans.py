@@ -1,4 +1,4 @@
-"""Spans of the requests, made when they are over: a request that nobody traces costs nothing."""
+"""Spans of requests, made when a request is over: one that isn't traced costs nothing."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -50,7 +50,7 @@ Attributes = dict[str, str | int]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Traced:
+class TracedRequest:
     """A request whose spans are kept: a link to its SERVER span to be, and the caller's span."""
 
     link: Link
@@ -71,13 +71,13 @@ class Traced:
 
 @dataclass(slots=True)
 class RequestRecord:
-    """One request, alone or of a stream, as its spans tell it.
+    """What the spans of one request show, whether it came alone or in a stream.
 
-    Times are nanoseconds since the epoch, 0: never came.
+    Times are nanoseconds since the epoch; 0: that never happened.
     `batch` are the traced requests of its batch, itself among them.
     """
 
-    traced: Traced
+    traced: TracedRequest
     begun_ns: int
     method: str = MODEL_INFER
     ended_ns: int = 0
@@ -88,42 +88,42 @@ class RequestRecord:
     message: str = ""
     queued_ns: int = 0
     batch_rows: int = 0
-    batch: Sequence[Traced] = ()
+    batch: Sequence[TracedRequest] = ()
     started_ns: int = 0
     computed_ns: int = 0
 
 
-class Recorder(Protocol):
-    """Where exchanges go when they are over."""
+class RequestRecorder(Protocol):
+    """Where the records of requests go."""
 
     @property
     def is_on(self) -> bool:
-        """Whether anybody reads spans; if not, nobody need ask for any."""
+        """Whether spans are exported. If not, calls need not begin any."""
         ...
 
-    def begin(self, metadata: Metadata) -> Traced | None:
-        """Return what a call's spans will hang on; None where its trace isn't kept."""
+    def begin(self, metadata: Metadata) -> TracedRequest | None:
+        """Return the ids of a call's SERVER span; None where its trace isn't kept."""
         ...
 
-    def record(self, exchange: RequestRecord) -> None:
-        """Take one."""
+    def record(self, request: RequestRecord) -> None:
+        """Make the spans of a request that is over."""
         ...
 
 
 class NoSpanRecorder:
-    """Nobody reads spans."""
+    """Records nothing: spans are not exported."""
 
     is_on: Final = False
 
     def begin(self, metadata: Metadata) -> None:
-        """Keep nothing."""
+        """Trace nothing."""
 
-    def record(self, exchange: RequestRecord) -> None:
+    def record(self, request: RequestRecord) -> None:
         """Do nothing."""
 
 
 class SpanRecorder:
-    """Turns exchanges into spans that continue the caller's trace."""
+    """Makes spans that continue the callers' traces."""
 
     is_on: Final = True
 
@@ -135,7 +135,7 @@ class SpanRecorder:
         self._sampler = sampler
         self._rng = rng
 
-    def begin(self, metadata: Metadata) -> Traced | None:
+    def begin(self, metadata: Metadata) -> TracedRequest | None:
         """Choose the ids of a call's SERVER span, if the sampler keeps its trace.
 
         They are chosen this early because the other requests of its batch name them.
@@ -154,61 +154,61 @@ class SpanRecorder:
             trace_flags=_SAMPLED,
             trace_state=state,
         )
-        return Traced(Link(context), remote)
+        return TracedRequest(Link(context), remote)
 
-    def record(self, exchange: RequestRecord) -> None:
+    def record(self, request: RequestRecord) -> None:
         """Make the SERVER span, its events and its children."""
-        self._processor.on_end(self._server(exchange))
-        if exchange.queued_ns:
-            self._processor.on_end(self._queue(exchange))
-        if exchange.started_ns:
-            self._processor.on_end(self._execute(exchange))
+        self._processor.on_end(self._server_span(request))
+        if request.queued_ns:
+            self._processor.on_end(self._queue_span(request))
+        if request.started_ns:
+            self._processor.on_end(self._execute_span(request))
 
-    def _server(self, exchange: RequestRecord) -> ReadableSpan:
-        traced = exchange.traced
+    def _server_span(self, request: RequestRecord) -> ReadableSpan:
+        traced = request.traced
         status = _UNSET
-        if exchange.code in _SERVER_FAILURES:
-            status = Status(StatusCode.ERROR, span_text(exchange.message))
+        if request.code in _SERVER_FAILURES:
+            status = Status(StatusCode.ERROR, span_text(request.message))
         return ReadableSpan(
-            exchange.method,
+            request.method,
             context=traced.context,
             parent=traced.parent,
             resource=self._resource,
-            attributes=_attributes(exchange),
-            events=_events(exchange),
+            attributes=_attributes(request),
+            events=_events(request),
             kind=SpanKind.SERVER,
             status=status,
-            start_time=exchange.begun_ns,
-            end_time=max(exchange.ended_ns, exchange.begun_ns + 1),
+            start_time=request.begun_ns,
+            end_time=max(request.ended_ns, request.begun_ns + 1),
             instrumentation_scope=_SCOPE,
         )
 
-    def _queue(self, exchange: RequestRecord) -> ReadableSpan:
-        until_ns = exchange.started_ns or exchange.ended_ns
+    def _queue_span(self, request: RequestRecord) -> ReadableSpan:
+        until_ns = request.started_ns or request.ended_ns
         attributes: Attributes = {}
-        if exchange.batch_rows:
-            attributes[telemetry.BATCH_SIZE] = exchange.batch_rows
-        return self._child(exchange, QUEUE, (exchange.queued_ns, until_ns), attributes)
+        if request.batch_rows:
+            attributes[telemetry.BATCH_SIZE] = request.batch_rows
+        return self._child_span(request, QUEUE, (request.queued_ns, until_ns), attributes)
 
-    def _execute(self, exchange: RequestRecord) -> ReadableSpan:
-        others = (each.link for each in exchange.batch if each is not exchange.traced)
+    def _execute_span(self, request: RequestRecord) -> ReadableSpan:
+        others = (each.link for each in request.batch if each is not request.traced)
         links = tuple(islice(others, LINKS_MAX))
-        attributes: Attributes = {telemetry.BATCH_SIZE: exchange.batch_rows}
-        left_out = len(exchange.batch) - 1 - len(links)
+        attributes: Attributes = {telemetry.BATCH_SIZE: request.batch_rows}
+        left_out = len(request.batch) - 1 - len(links)
         if left_out > 0:
             attributes[telemetry.BATCH_LINKS_LEFT_OUT] = left_out
-        took = (exchange.started_ns, exchange.computed_ns or exchange.ended_ns)
-        return self._child(exchange, EXECUTE, took, attributes, links)
+        took = (request.started_ns, request.computed_ns or request.ended_ns)
+        return self._child_span(request, EXECUTE, took, attributes, links)
 
-    def _child(
+    def _child_span(
         self,
-        exchange: RequestRecord,
+        request: RequestRecord,
         name: str,
         took: tuple[int, int],
         attributes: Attributes,
         links: Sequence[Link] = (),
     ) -> ReadableSpan:
-        parent = exchange.traced.context
+        parent = request.traced.context
         return ReadableSpan(
             name,
             context=SpanContext(
@@ -243,20 +243,20 @@ def _remote(parent: Parent, tracestate: str) -> SpanContext:
     )
 
 
-def _attributes(exchange: RequestRecord) -> Attributes:
+def _attributes(request: RequestRecord) -> Attributes:
     attributes: Attributes = {
         telemetry.RPC_SYSTEM: "grpc",
-        telemetry.RPC_METHOD: exchange.method,
-        telemetry.RPC_STATUS: exchange.code,
-        telemetry.MODEL: span_text(exchange.model),
-        telemetry.MODEL_VERSION: span_text(exchange.version),
-        telemetry.REQUEST_ID: span_text(exchange.request_id),
-        telemetry.BATCH_SIZE: exchange.batch_rows,
-        telemetry.FAILED: exchange.code in _SERVER_FAILURES,
+        telemetry.RPC_METHOD: request.method,
+        telemetry.RPC_STATUS: request.code,
+        telemetry.MODEL: span_text(request.model),
+        telemetry.MODEL_VERSION: span_text(request.version),
+        telemetry.REQUEST_ID: span_text(request.request_id),
+        telemetry.BATCH_SIZE: request.batch_rows,
+        telemetry.FAILED: request.code in _SERVER_FAILURES,
     }
     return {name: value for name, value in attributes.items() if value}
 
 
-def _events(exchange: RequestRecord) -> list[Event]:
-    moments = ((QUEUE, exchange.queued_ns), (COMPUTE, exchange.started_ns))
+def _events(request: RequestRecord) -> list[Event]:
+    moments = ((QUEUE, request.queued_ns), (COMPUTE, request.started_ns))
     return [Event(name, timestamp=at_ns) for name, at_ns in moments if at_ns]

@@ -34,8 +34,8 @@ from torch import Tensor, nn
 from torch.ao import quantization
 
 from coalmine_demo.training import Digits
-from coalmine_server.packaging.declaration import Declared
-from coalmine_server.packaging.packager import Order, Packager
+from coalmine_server.packaging.declaration import Declaration
+from coalmine_server.packaging.packager import PackageOrder, Packager
 from coalmine_server.runtime.torchscript import TorchScript
 from tests.models import scripted
 
@@ -133,13 +133,13 @@ def package(folder: Path, name: str, version: int, net: Digits) -> None:
     source = folder / f"{name}-{version}.pt"
     source.write_bytes(scripted(Scored(net)))
     batching: dict[str, Any] = _ALONE if name in {"cnn", "cnn-int8"} else _TOGETHER
-    declared = Declared(
+    declared = Declaration(
         inputs=("pixels:FP32:[64]",),
         outputs=("logits:FP32:[10]", "scores:FP32:[10]"),
         latest=4,
         **batching,
     )
-    order = Order(
+    order = PackageOrder(
         source, folder / "models", name, version, declared, allow_row_mixing=name == "cnn-mixing"
     )
     Packager(TorchScript()).package(order)

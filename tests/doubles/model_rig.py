@@ -12,7 +12,7 @@ import yaml
 from coalmine.clock import SystemClock
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Tensor, encode_inputs
-from coalmine_server.batching.request_queue import Pending
+from coalmine_server.batching.request_queue import PendingRequest
 from coalmine_server.batching.timers import LoopTimer
 from coalmine_server.config import LoadLimits
 from coalmine_server.figures.metrics import Metrics
@@ -54,7 +54,7 @@ class ModelRig:
         self.runtime = FakeRuntime()
         self.registry = Registry()
         self.repository = Repository(root, hashed_only=hashed_only)
-        self.told: list[tuple[str, bool]] = []
+        self.notified: list[tuple[str, bool]] = []
         self.metrics = Metrics()
         clock = SystemClock()
         loader = Loader(
@@ -66,11 +66,11 @@ class ModelRig:
             limits=limits,
         )
 
-        async def told(name: str, serves: bool) -> None:
-            self.told.append((name, serves))
+        async def notify(name: str, serves: bool) -> None:
+            self.notified.append((name, serves))
 
         self.control = ModelControl(
-            self.repository, self.registry, loader, self.metrics, told=told, grace_s=5
+            self.repository, self.registry, loader, self.metrics, notify=notify, grace_s=5
         )
 
     def states(self, name: str | None = None) -> dict[str, State]:
@@ -83,13 +83,13 @@ class ModelRig:
     def find(self, name: str, version: str = "") -> Version:
         return self.registry.find(name, version)
 
-    def enter(self, version: Version, value: float = 1.0) -> Pending:
+    def enter(self, version: Version, value: float = 1.0) -> PendingRequest:
         """Queue one row of `value`."""
         message = pb.ModelInferRequest()
         encode_inputs(message, [Tensor("x", "FP32", np.full((1, 2), value, "f4"))])
         request = read_infer(message.SerializeToString())
         assert isinstance(request, InferRequest)
-        return version.ready().enter(check_request(version.signature, request), None)
+        return version.ready_batcher().enter(check_request(version.signature, request), None)
 
 
 @asynccontextmanager
@@ -99,7 +99,7 @@ async def open_rig(root: Path, *, lenient: bool = False, **options: Any) -> Asyn
     rig.control.read(lenient=lenient)
     try:
         await rig.control.open(lenient=lenient)
-        async with rig.control.taking_changes():
+        async with rig.control.accept_changes():
             yield rig
     finally:
         rig.runtime.let_all_run()

@@ -10,8 +10,8 @@ import pytest
 
 from coalmine.errors import StartError
 from coalmine.tensors import Array
-from coalmine_server.packaging.declaration import Declared
-from coalmine_server.packaging.packager import Order, Packaged, Packager
+from coalmine_server.packaging.declaration import Declaration
+from coalmine_server.packaging.packager import PackagedVersion, PackageOrder, Packager
 from coalmine_server.packaging.placement import LOCK_FILE
 from coalmine_server.runtime.program import Program
 from coalmine_server.signature import Arrays, Signature
@@ -19,8 +19,8 @@ from tests.doubles.clock import HandClock
 
 Function = Callable[..., Any]
 
-DECLARED = Declared(("x:FP32:[2]",), ("x:FP32:[2]",), 8)
-NOTHING = Declared()
+DECLARED = Declaration(("x:FP32:[2]",), ("x:FP32:[2]",), 8)
+NOTHING = Declaration()
 NOON = HandClock(epoch_ns=1_700_000_000_000_000_000)
 
 
@@ -68,20 +68,22 @@ class Desk:
         self.runtime = FunctionRuntime()
         self.progress: list[str] = []
 
-    def order(self, version: int = 1, declared: Declared = DECLARED, **more: Any) -> Order:
-        order = Order(self.source, self.root, "m", version, declared)
+    def order(
+        self, version: int = 1, declared: Declaration = DECLARED, **more: Any
+    ) -> PackageOrder:
+        order = PackageOrder(self.source, self.root, "m", version, declared)
         return replace(order, **more)
 
     def package(
-        self, version: int = 1, declared: Declared = DECLARED, data: bytes = b"a", **more: Any
-    ) -> Packaged:
+        self, version: int = 1, declared: Declaration = DECLARED, data: bytes = b"a", **more: Any
+    ) -> PackagedVersion:
         self.source.write_bytes(data)
         return self.packager().package(self.order(version, declared, **more))
 
     def packager(self) -> Packager:
         return Packager(self.runtime, clock=NOON, lock_wait_s=0.1, progress=self.progress.append)
 
-    def refusal(self, version: int = 1, declared: Declared = DECLARED, **more: Any) -> str:
+    def refusal(self, version: int = 1, declared: Declaration = DECLARED, **more: Any) -> str:
         """Return the line of a refusal, which has changed nothing."""
         before = self.content()
         with pytest.raises(StartError) as refused:

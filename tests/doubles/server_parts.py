@@ -9,9 +9,9 @@ import numpy as np
 from coalmine.errors import ModelFailed, StartError
 from coalmine.tensors import Array
 from coalmine_server.batching.burst import Burst
-from coalmine_server.runtime.execution import Ran, Result
+from coalmine_server.runtime.execution import BatchRun, Result
 from coalmine_server.runtime.program import Program
-from coalmine_server.signature import Arrays, Checked, Signature
+from coalmine_server.signature import Arrays, CheckedRequest, Signature
 from tests.doubles.clock import HandClock
 
 MS = 1_000_000
@@ -69,15 +69,15 @@ class FakeWorker:
     time: FakeTime
     tells_each: bool = True
     is_late: bool = False
-    running: Sequence[Checked] | None = None
-    batches: list[Sequence[Checked]] = field(default_factory=list)
+    running: Sequence[CheckedRequest] | None = None
+    batches: list[Sequence[CheckedRequest]] = field(default_factory=list)
     _burst: Burst | None = None
-    _told: Callable[[bool], object] = lambda _: None
+    _notify: Callable[[bool], object] = lambda _: None
     _started_ns: int = 0
 
-    def submit(self, burst: Burst, told: Callable[[bool], object]) -> None:
+    def submit(self, burst: Burst, notify: Callable[[bool], object]) -> None:
         assert self._burst is None, "a busy worker was given another burst"
-        self._burst, self._told = burst, told
+        self._burst, self._notify = burst, notify
         if not self.is_late:
             self._begin(burst)
 
@@ -92,19 +92,19 @@ class FakeWorker:
         assert self._burst is not None
         started_ns, now_ns = self._started_ns, self.time.now_ns
         echoed = [first.tobytes() for each in self.running if (first := each.arrays[0]) is not None]
-        self._burst.add(Ran(results or echoed, started_ns, started_ns, now_ns, now_ns))
+        self._burst.add(BatchRun(results or echoed, started_ns, started_ns, now_ns, now_ns))
         self._begin(self._burst)
         if self.running and self.tells_each:
-            self._told(False)
+            self._notify(False)
 
     def _begin(self, burst: Burst) -> None:
-        batch = burst.next_batch()
+        batch = burst.take_batch()
         if batch:
             self.running, self._started_ns = batch, self.time.now_ns
             self.batches.append(batch)
         else:
             self.running = self._burst = None
-            self._told(True)
+            self._notify(True)
 
 
 class FakeProgram:

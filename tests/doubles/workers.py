@@ -10,7 +10,7 @@ from coalmine.errors import CoalmineError
 from coalmine.inference import inference_pb2 as pb
 from coalmine.process.answer_gate import AnswerGate
 from coalmine_server.figures.metrics import Metrics
-from coalmine_server.fleet.member import Member
+from coalmine_server.fleet.member import FleetMember
 from coalmine_server.fleet.worker_slot import WorkerSlot
 from coalmine_server.overview import Row
 from coalmine_server.registry import Registry
@@ -63,16 +63,16 @@ class Worker:
     def __init__(self, folder: Path, index: int, workers: int) -> None:
         self.control = Control()
         self.known = Known()
-        self.member = Member(WorkerSlot(index, workers, cores=1, folder=folder))
-        self.changes = self.member.changes(self.control)
+        self.member = FleetMember(WorkerSlot(index, workers, cores=1, folder=folder))
+        self.loading = self.member.loading(self.control)
         self.overview = self.member.overview(self.known)
 
     @asynccontextmanager
-    async def joined(self) -> AsyncIterator[None]:
+    async def join(self) -> AsyncIterator[None]:
         servicer = servicer_over(
             Registry(), self.control, self.known, metrics=Metrics(), gate=AnswerGate()
         )
-        async with self.member.joined(self.control, servicer):
+        async with self.member.join(self.control, servicer):
             yield
 
 
@@ -82,5 +82,5 @@ async def joined(folder: Path, count: int) -> AsyncIterator[list[Worker]]:
     workers = [Worker(folder, index, count) for index in range(count)]
     async with AsyncExitStack() as stack:
         for each in workers:
-            await stack.enter_async_context(each.joined())
+            await stack.enter_async_context(each.join())
         yield workers

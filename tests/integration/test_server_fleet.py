@@ -11,15 +11,20 @@ from coalmine.errors import StartError
 from coalmine.process.lifecycle import Stop
 from coalmine_server.config import ServerConfig
 from coalmine_server.fleet.supervisor import Fleet
-from coalmine_server.fleet.worker_slot import WorkerSlot, WorkerStart, read_orders, write_orders
+from coalmine_server.fleet.worker_slot import (
+    WorkerSlot,
+    WorkerStart,
+    read_worker_start,
+    write_worker_start,
+)
 
-# Copies its orders into the folder `started`, says that it is ready, and waits for its end.
+# Copies its start into the folder `started`, says that it is ready, and waits for its end.
 WORKER = """
 import json, shutil, sys
 from pathlib import Path
-orders = Path(sys.argv[1])
-shutil.copy(orders, Path({started!r}) / orders.name)
-mode = orders.parent.stat().st_mode & 0o777
+start = Path(sys.argv[1])
+shutil.copy(start, Path({started!r}) / start.name)
+mode = start.parent.stat().st_mode & 0o777
 Path({started!r}, "mode").write_text(oct(mode))
 print(json.dumps({{"event": "ready", "http": "127.0.0.1:1"}}), flush=True)
 sys.stdin.read()
@@ -51,24 +56,24 @@ async def served(config: ServerConfig, program: str, *, cores: int = 8) -> dict[
     return said
 
 
-def orders_in(folder: Path) -> list[WorkerStart]:
+def starts_in(folder: Path) -> list[WorkerStart]:
     """Return what the workers were started with, in their order."""
-    return [read_orders(file) for file in sorted(folder.glob("*.json"))]
+    return [read_worker_start(file) for file in sorted(folder.glob("*.json"))]
 
 
 async def test_it_announces_one_address_for_all(tmp_path: Path) -> None:
     said = await served(config(admin_listen="127.0.0.1:0"), WORKER.format(started=str(tmp_path)))
     assert set(said) == {"grpc", "admin", "http"}
-    orders = orders_in(tmp_path)
-    assert [each.seat.index for each in orders] == [0, 1, 2]
-    assert {each.config.listen for each in orders} == {said["grpc"]}
-    assert {each.config.admin_listen for each in orders} == {said["admin"]}
-    assert {each.config.http for each in orders} == {"127.0.0.1:0"}, "its own"
+    start = starts_in(tmp_path)
+    assert [each.slot.index for each in start] == [0, 1, 2]
+    assert {each.config.listen for each in start} == {said["grpc"]}
+    assert {each.config.admin_listen for each in start} == {said["admin"]}
+    assert {each.config.http for each in start} == {"127.0.0.1:0"}, "its own"
 
 
 async def test_each_worker_has_a_folder_of_its_own_for_traces(tmp_path: Path) -> None:
     await served(config(traces=tmp_path / "traces"), WORKER.format(started=str(tmp_path)))
-    folders = [each.config.traces for each in orders_in(tmp_path)]
+    folders = [each.config.traces for each in starts_in(tmp_path)]
     assert folders == [tmp_path / "traces" / f"worker-{n}" for n in range(3)]
 
 
@@ -77,19 +82,19 @@ async def test_all_workers_together_keep_to_the_cores(
     tmp_path: Path, cores: int, share: int
 ) -> None:
     await served(config(), WORKER.format(started=str(tmp_path)), cores=cores)
-    assert {each.seat.cores for each in orders_in(tmp_path)} == {share}
+    assert {each.slot.cores for each in starts_in(tmp_path)} == {share}
 
 
 async def test_a_worker_has_less_time_to_end_than_the_server(tmp_path: Path) -> None:
     await served(config(), WORKER.format(started=str(tmp_path)))
-    assert {each.config.grace_s for each in orders_in(tmp_path)} == {8.0}
+    assert {each.config.grace_s for each in starts_in(tmp_path)} == {8.0}
 
 
 async def test_the_folder_of_the_workers_is_theirs_alone_and_goes_with_them(
     tmp_path: Path,
 ) -> None:
     await served(config(), WORKER.format(started=str(tmp_path)))
-    folders = {each.seat.folder for each in orders_in(tmp_path)}
+    folders = {each.slot.folder for each in starts_in(tmp_path)}
     assert len(folders) == 1
     assert not folders.pop().exists()
     assert (tmp_path / "mode").read_text() == "0o700"
@@ -113,10 +118,10 @@ async def test_a_stop_before_they_are_ready_ends_them() -> None:
 
 
 def test_orders_survive_the_way_through_a_file(tmp_path: Path) -> None:
-    orders = WorkerStart(
+    start = WorkerStart(
         config(tokens=Path("tokens.yaml"), poll_s=0.5), WorkerSlot(1, 3, 2, tmp_path)
     )
-    assert read_orders(write_orders(orders)) == orders
+    assert read_worker_start(write_worker_start(start)) == start
 
 
 def test_a_slot_knows_the_others_and_where_they_listen() -> None:

@@ -1,4 +1,4 @@
-"""Which waiting requests run now, and when to look again. Pure."""
+"""Which waiting requests run now, and when the next ones are due. Pure."""
 
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from typing import Final, Generic, Protocol, TypeVar
 _BEHIND_ALL: Final = 1 << 64  # a priority is a uint64
 
 
-class Request(Protocol):
+class PlannedRequest(Protocol):
     """What the plan reads of a request in the queue; times are monotonic nanoseconds."""
 
     @property
@@ -22,7 +22,7 @@ class Request(Protocol):
 
     @property
     def priority(self) -> int:
-        """Its place before others: 1 is first; 0, none asked for, is behind all that ask."""
+        """Its rank before others: 1 is first; 0, the default, comes after all others."""
         ...
 
     @property
@@ -32,71 +32,73 @@ class Request(Protocol):
 
     @property
     def deadline_ns(self) -> int | None:
-        """When it is no longer wanted; None: never."""
+        """When its caller stops waiting; None: never."""
         ...
 
 
-R = TypeVar("R", bound=Request)
+R = TypeVar("R", bound=PlannedRequest)
 
 
 @dataclass(frozen=True, slots=True)
-class Taken(Generic[R]):
-    """What left the line for one idle worker; at most one of the three is there.
+class TakeResult(Generic[R]):
+    """What an idle worker gets: at most one of the three is there.
 
-    `batch` runs now, in its order. `expired` are to be answered without running, and the line asked
-    again. Nothing is due before `look_again_ns` unless another request comes.
+    `batch` runs now, in its order. `expired` are answered without running; then the caller takes
+    again. Unless another request comes, no batch is due before `next_due_ns`.
     """
 
     batch: tuple[R, ...] = ()
     expired: tuple[R, ...] = ()
-    look_again_ns: int | None = None
+    next_due_ns: int | None = None
 
 
 class _Group(Generic[R]):
-    """Requests of one shape: a lane for each priority, in order of arrival."""
+    """Requests of one shape, by priority and then in order of arrival."""
 
-    __slots__ = ("lanes", "rows")
+    __slots__ = ("by_priority", "rows")
 
     def __init__(self) -> None:
-        self.lanes: dict[int, dict[int, R]] = {}  # by priority, then by id
+        self.by_priority: dict[int, dict[int, R]] = {}  # by priority, then by id
         self.rows = 0
 
     def add(self, request: R) -> None:
         rank = request.priority or _BEHIND_ALL
-        lane = self.lanes.get(rank)
-        if lane is None:
-            lane = self.lanes[rank] = {}
-        lane[id(request)] = request
+        requests = self.by_priority.get(rank)
+        if requests is None:
+            requests = self.by_priority[rank] = {}
+        requests[id(request)] = request
         self.rows += request.rows
 
     def remove(self, request: R) -> bool:
         rank = request.priority or _BEHIND_ALL
-        lane = self.lanes.get(rank)
-        if lane is None or lane.pop(id(request), None) is None:
+        requests = self.by_priority.get(rank)
+        if requests is None or requests.pop(id(request), None) is None:
             return False
-        if not lane:
-            del self.lanes[rank]
+        if not requests:
+            del self.by_priority[rank]
         self.rows -= request.rows
         return True
 
     def in_order(self) -> Iterator[R]:
-        if len(self.lanes) == 1:  # the usual case: nobody asks for a priority
-            for lane in self.lanes.values():
-                yield from lane.values()
+        if len(self.by_priority) == 1:  # the usual case: nobody asks for a priority
+            for requests in self.by_priority.values():
+                yield from requests.values()
             return
-        for rank in sorted(self.lanes):
-            yield from self.lanes[rank].values()
+        for rank in sorted(self.by_priority):
+            yield from self.by_priority[rank].values()
 
     def oldest_ns(self) -> int:
-        return min(next(iter(lane.values())).arrived_ns for lane in self.lanes.values())
+        return min(
+            next(iter(requests.values())).arrived_ns for requests in self.by_priority.values()
+        )
 
-    def place(self) -> tuple[int, int]:
-        """Return what orders it among groups: the rank and arrival of its first request."""
-        rank = min(self.lanes)
-        return rank, next(iter(self.lanes[rank].values())).arrived_ns
+    def order_key(self) -> tuple[int, int]:
+        """Return the rank and arrival of the first request, which order it among groups."""
+        rank = min(self.by_priority)
+        return rank, next(iter(self.by_priority[rank].values())).arrived_ns
 
 
-class Line(Generic[R]):
+class BatchPlan(Generic[R]):
     """The requests that wait, in groups of equal shape.
 
     A group is due when its rows fill a batch, or when its oldest request has waited `max_delay_ns`.
@@ -117,7 +119,7 @@ class Line(Generic[R]):
             yield from group.in_order()
 
     def add(self, request: R) -> bool:
-        """Let a request wait; return whether its group now fills a batch."""
+        """Add a request; return whether its group now fills a batch."""
         key = self._key(request)
         group = self._groups.get(key)
         if group is None:
@@ -126,7 +128,7 @@ class Line(Generic[R]):
         return group.rows >= self._rows_max
 
     def remove(self, request: R) -> bool:
-        """Let a request wait no more; return whether it did."""
+        """Remove a request; return whether it was there."""
         key = self._key(request)
         group = self._groups.get(key)
         if group is None or not group.remove(request):
@@ -135,21 +137,22 @@ class Line(Generic[R]):
             del self._groups[key]
         return True
 
-    def take(self, now_ns: int) -> Taken[R]:
-        """Take the batch that an idle worker runs, or what must be answered before there is one."""
-        group, look_again_ns = self._due(now_ns)
+    def take(self, now_ns: int) -> TakeResult[R]:
+        """Take the batch that an idle worker runs, or the expired requests before it."""
+        group, next_due_ns = self._due(now_ns)
         if group is None:
-            return Taken(look_again_ns=look_again_ns)
-        batch, expired = self._first_of(group, now_ns)
+            return TakeResult(next_due_ns=next_due_ns)
+        batch, expired = self._batch_of(group, now_ns)
         for request in expired or batch:
             self.remove(request)
-        # Without the expired the group may no longer be due: it is looked at afresh.
-        return Taken(expired=tuple(expired)) if expired else Taken(tuple(batch))
+        # Without the expired the group may no longer be due.
+        return TakeResult(expired=tuple(expired)) if expired else TakeResult(tuple(batch))
 
     def take_one(self, now_ns: int) -> R | None:
-        """Take the next request of a line whose batches are one row.
+        """Take the next request where each batch is one row.
 
-        None where nothing waits, or the first has expired: that is to be told before others run.
+        None where no request waits, or where the first has expired: it is answered before others
+        run.
         """
         for group in self._groups.values():
             request = next(group.in_order())
@@ -162,7 +165,7 @@ class Line(Generic[R]):
         return None if self._rows_max == 1 else request.shape_key
 
     def _due(self, now_ns: int) -> tuple[_Group[R] | None, int | None]:
-        """Return the group to take from, else when the first is due."""
+        """Return the group to take from, or else when the first group is due."""
         due = [
             group
             for group in self._groups.values()
@@ -171,12 +174,12 @@ class Line(Generic[R]):
             or group.oldest_ns() + self._max_delay_ns <= now_ns
         ]
         if due:
-            return (due[0] if len(due) == 1 else min(due, key=_Group.place)), None
+            return (due[0] if len(due) == 1 else min(due, key=_Group.order_key)), None
         oldest_ns = min((group.oldest_ns() for group in self._groups.values()), default=None)
         return None, None if oldest_ns is None else oldest_ns + self._max_delay_ns
 
-    def _first_of(self, group: _Group[R], now_ns: int) -> tuple[list[R], list[R]]:
-        """Return what of a group fits into one batch, and what expired before it was full."""
+    def _batch_of(self, group: _Group[R], now_ns: int) -> tuple[list[R], list[R]]:
+        """Return the requests of a group that fit into one batch, and those that expired before."""
         batch: list[R] = []
         expired: list[R] = []
         rows = 0

@@ -1,4 +1,4 @@
-"""What one worker runs from one wake-up to the next, shared by its thread and the loop."""
+"""A worker's runs from one wake-up to the next, shared by its thread and the loop."""
 
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -6,54 +6,54 @@ from functools import partial
 from typing import Self
 
 from coalmine.clock import Clock
-from coalmine_server.batching.request_queue import Batch, Pending, RequestQueue
-from coalmine_server.runtime.execution import Ran
-from coalmine_server.signature import Checked
+from coalmine_server.batching.request_queue import Batch, PendingRequest, RequestQueue
+from coalmine_server.runtime.execution import BatchRun
+from coalmine_server.signature import CheckedRequest
 
 
 class Burst:
     """Batches that one worker runs, one after another, each taken when the worker comes to it.
 
-    The worker's thread takes them and adds what became of each; the loop collects that in the same
-    order. Each does one step at a time to a deque, so there is no lock. `told_ns` is when the loop
-    began the burst, or was last told of it; `has_begun` is so once the worker came to it.
+    The worker's thread takes them and adds each result. The loop collects the results in the same
+    order. Each does one step at a time to a deque, so there is no lock. `notified_ns` is when the
+    loop began the burst, or was last notified of it. The worker sets `has_begun`.
     """
 
-    __slots__ = ("_added", "_begun", "_clock", "_take", "has_begun", "told_ns")
+    __slots__ = ("_added", "_begun", "_clock", "_take", "has_begun", "notified_ns")
 
-    def __init__(self, take: Callable[[], Sequence[Pending]], clock: Clock) -> None:
+    def __init__(self, take: Callable[[], Sequence[PendingRequest]], clock: Clock) -> None:
         self._take = take
         self._clock = clock
-        self._begun: deque[tuple[Batch, Sequence[Pending]]] = deque()
-        self._added: deque[Ran] = deque()
-        self.told_ns = clock.monotonic_ns()
+        self._begun: deque[tuple[Batch, Sequence[PendingRequest]]] = deque()
+        self._added: deque[BatchRun] = deque()
+        self.notified_ns = clock.monotonic_ns()
         self.has_begun = False
 
     @classmethod
-    def of_batch(cls, requests: Sequence[Pending], clock: Clock) -> Self:
+    def of_batch(cls, requests: Sequence[PendingRequest], clock: Clock) -> Self:
         """Return a burst of one batch."""
         batches = [requests]
         return cls(lambda: batches.pop() if batches else (), clock)
 
     @classmethod
     def of_waiting(cls, waiting: RequestQueue, clock: Clock) -> Self:
-        """Return a burst of requests that wait, each alone, until there is no further one."""
-        return cls(partial(_one_of, waiting, clock), clock)
+        """Return a burst of waiting requests, each alone, until no more wait."""
+        return cls(partial(_take_one, waiting, clock), clock)
 
-    def next_batch(self) -> Sequence[Checked]:
-        """Return what to run now; nothing where the burst is over. The worker's thread asks."""
+    def take_batch(self) -> Sequence[CheckedRequest]:
+        """Take the requests to run now; none at the end. Called on the worker's thread."""
         requests = self._take()
         self.has_begun = True
         if requests:
             self._begun.append((Batch.of(requests, self._clock.monotonic_ns()), requests))
         return [each.request for each in requests]
 
-    def add(self, ran: Ran) -> None:
-        """Take what became of the last batch. The worker's thread brings it."""
+    def add(self, ran: BatchRun) -> None:
+        """Add the result of the last batch. Called on the worker's thread."""
         self._added.append(ran)
 
-    def collect(self) -> list[tuple[Batch, Sequence[Pending], Ran]]:
-        """Return the batches that have ended since the last time. The loop asks."""
+    def collect(self) -> list[tuple[Batch, Sequence[PendingRequest], BatchRun]]:
+        """Take the batches that have ended since the last time. Called on the loop."""
         found = []
         while self._added:
             batch, requests = self._begun.popleft()
@@ -61,7 +61,7 @@ class Burst:
         return found
 
 
-def _one_of(waiting: RequestQueue, clock: Clock) -> Sequence[Pending]:
+def _take_one(waiting: RequestQueue, clock: Clock) -> Sequence[PendingRequest]:
     while (pending := waiting.take_one(clock.monotonic_ns())) is not None:
         if not pending.future.done():  # else it was cancelled a moment ago
             return (pending,)

@@ -1,4 +1,4 @@
-"""The bounded queue of one model version: what waits, and how much of it may."""
+"""The bounded queue of one model version."""
 
 import asyncio
 import threading
@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from coalmine.errors import Overloaded
-from coalmine_server.batching.batch_plan import Line, Taken
+from coalmine_server.batching.batch_plan import BatchPlan, TakeResult
 from coalmine_server.config import ModelConfig
 from coalmine_server.runtime.execution import Result
-from coalmine_server.signature import Checked, ShapeKey
-from coalmine_server.spans import Traced
+from coalmine_server.signature import CheckedRequest, ShapeKey
+from coalmine_server.spans import TracedRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class QueueLimits:
 
 @dataclass(slots=True, eq=False)
 class Batch:
-    """What the requests of one batch share; monotonic nanoseconds, 0 where it hasn't come so far.
+    """What the requests of one batch share. Monotonic nanoseconds; 0: that hasn't come so far.
 
     `traced` are those whose spans are kept.
     """
@@ -44,11 +44,11 @@ class Batch:
     started_ns: int
     ended_ns: int = 0
     rows: int = 0
-    traced: list[Traced] = field(default_factory=list)
+    traced: list[TracedRequest] = field(default_factory=list)
 
     @classmethod
-    def of(cls, requests: "Sequence[Pending]", started_ns: int) -> "Batch":
-        """Return the batch that `requests` are from now on."""
+    def of(cls, requests: "Sequence[PendingRequest]", started_ns: int) -> "Batch":
+        """Make a batch of `requests`, and let each of them know it."""
         batch = cls(started_ns)
         for each in requests:
             each.batch = batch
@@ -59,27 +59,29 @@ class Batch:
 
 
 @dataclass(slots=True, eq=False)
-class Pending:
-    """One request on its way; it has a batch once it runs."""
+class PendingRequest:
+    """One request in a queue or a batch; it has a batch once it runs."""
 
-    request: Checked
+    request: CheckedRequest
     rows: int
     shape_key: ShapeKey
     priority: int
     arrived_ns: int
     deadline_ns: int | None
     future: asyncio.Future[Result]
-    traced: Traced | None
+    traced: TracedRequest | None
     batch: Batch | None = None
 
 
 class RequestQueue:
-    """What waits, within the limits. Workers may take from it: each step is made under a lock."""
+    """The waiting requests, within limits. Workers take some too: a lock guards each step."""
 
     def __init__(self, label: str, limits: QueueLimits) -> None:
         self._label = label
         self._limits = limits
-        self._line: Line[Pending] = Line(rows_max=limits.rows_max, max_delay_ns=limits.max_delay_ns)
+        self._plan: BatchPlan[PendingRequest] = BatchPlan(
+            rows_max=limits.rows_max, max_delay_ns=limits.max_delay_ns
+        )
         self._lock = threading.Lock()
         self.rows = 0
         self.bytes = 0
@@ -87,11 +89,10 @@ class RequestQueue:
     def __bool__(self) -> bool:
         return self.rows > 0
 
-    def admit(self, pending: Pending, *, unoccupied: int = 0) -> bool:
-        """Let a request wait; return whether those of its shape fill a batch. Raises Overloaded.
+    def admit(self, pending: PendingRequest, *, unoccupied: int = 0) -> bool:
+        """Add a request; return whether those of its shape fill a batch. Raises Overloaded.
 
-        Of single requests, as many as workers are `unoccupied` are about to run: no limit is
-        for them.
+        `unoccupied` workers are each about to take a single request, to which no limit applies.
         """
         size = pending.request.nbytes
         with self._lock:
@@ -99,55 +100,55 @@ class RequestQueue:
                 self._check_room(self.rows - unoccupied + pending.rows, self.bytes + size)
             self.rows += pending.rows
             self.bytes += size
-            return self._line.add(pending)
+            return self._plan.add(pending)
 
-    def leave(self, pending: Pending) -> bool:
-        """Let a request wait no more; return whether it did."""
+    def remove(self, pending: PendingRequest) -> bool:
+        """Remove a request; return whether it waited."""
         with self._lock:
-            if not self._line.remove(pending):
+            if not self._plan.remove(pending):
                 return False
             self._release(pending)
             return True
 
-    def leave_all(self) -> list[Pending]:
-        """Let nothing wait any more; return what did."""
+    def remove_all(self) -> list[PendingRequest]:
+        """Remove all requests and return them."""
         with self._lock:
-            found = list(self._line)
+            found = list(self._plan)
             for pending in found:
-                self._line.remove(pending)
+                self._plan.remove(pending)
                 self._release(pending)
             return found
 
-    def take(self, now_ns: int) -> Taken[Pending]:
-        """Take what an idle worker is to run, or what must be answered first."""
+    def take(self, now_ns: int) -> TakeResult[PendingRequest]:
+        """Take the batch that an idle worker runs, or the expired requests before it."""
         with self._lock:
-            taken = self._line.take(now_ns)
+            taken = self._plan.take(now_ns)
             for pending in taken.batch or taken.expired:
                 self._release(pending)
             return taken
 
-    def take_one(self, now_ns: int) -> Pending | None:
-        """Take the request that a worker runs next, alone; None where none may be run."""
+    def take_one(self, now_ns: int) -> PendingRequest | None:
+        """Take the request that a worker runs next, alone; None where none may run."""
         with self._lock:
-            pending = self._line.take_one(now_ns)
+            pending = self._plan.take_one(now_ns)
             if pending is not None:
                 self._release(pending)
             return pending
 
-    def leave_expired(self, now_ns: int) -> tuple[list[Pending], int | None]:
-        """Drop those whose deadline has passed; return them, and when the next one passes."""
+    def remove_expired(self, now_ns: int) -> tuple[list[PendingRequest], int | None]:
+        """Remove and return those whose deadline has passed; also return when the next one does."""
         with self._lock:
             dated = [
-                (each.deadline_ns, each) for each in self._line if each.deadline_ns is not None
+                (each.deadline_ns, each) for each in self._plan if each.deadline_ns is not None
             ]
             expired = [each for deadline_ns, each in dated if deadline_ns <= now_ns]
             for pending in expired:
-                self._line.remove(pending)
+                self._plan.remove(pending)
                 self._release(pending)
         later = [deadline_ns for deadline_ns, _ in dated if deadline_ns > now_ns]
         return expired, min(later, default=None)
 
-    def _release(self, pending: Pending) -> None:
+    def _release(self, pending: PendingRequest) -> None:
         self.rows -= pending.rows
         self.bytes -= pending.request.nbytes
 

@@ -1,4 +1,4 @@
-"""Timers: how a part has itself woken on the loop."""
+"""Timers of the loop."""
 
 import asyncio
 import math
@@ -8,7 +8,7 @@ from typing import Protocol
 from coalmine.clock import Clock
 
 
-class Handle(Protocol):
+class TimerHandle(Protocol):
     """A timer that can be called off."""
 
     def cancel(self) -> None:
@@ -17,9 +17,9 @@ class Handle(Protocol):
 
 
 class Timer(Protocol):
-    """Where a part has itself woken."""
+    """Calls back at a time."""
 
-    def call_at(self, when_ns: int, callback: Callable[[], None]) -> Handle:
+    def call_at(self, when_ns: int, callback: Callable[[], None]) -> TimerHandle:
         """Call `callback` on the loop at a monotonic time."""
         ...
 
@@ -31,7 +31,7 @@ class LoopTimer:
         self._clock = clock
         self._loop = asyncio.get_running_loop()
 
-    def call_at(self, when_ns: int, callback: Callable[[], None]) -> Handle:
+    def call_at(self, when_ns: int, callback: Callable[[], None]) -> TimerHandle:
         """Call `callback` at `when_ns`, never before it: uvloop counts whole milliseconds."""
         ahead_ms = max(0, math.ceil((when_ns - self._clock.monotonic_ns()) / 1_000_000))
         return self._loop.call_later(ahead_ms / 1_000, callback)
@@ -40,14 +40,14 @@ class LoopTimer:
 class Alarm:
     """One timer for the soonest of many moments.
 
-    It is left standing when its moment no longer matters, so `callback` may find nothing to do: a
-    timer for each request would cost more than all the rest that the queue does for it.
+    It still rings when its moment no longer matters, so `callback` may find nothing to do: a timer
+    for each request would cost more than all else that the queue does for it.
     """
 
     def __init__(self, timer: Timer, callback: Callable[[], None]) -> None:
         self._timer = timer
         self._callback = callback
-        self._handle: Handle | None = None
+        self._handle: TimerHandle | None = None
         self._when_ns = 0
 
     def ring_by(self, when_ns: int) -> None:
@@ -58,7 +58,7 @@ class Alarm:
             self._handle.cancel()
         self._handle, self._when_ns = self._timer.call_at(when_ns, self._ring), when_ns
 
-    def off(self) -> None:
+    def turn_off(self) -> None:
         """Call back no more."""
         if self._handle is not None:
             self._handle.cancel()

@@ -15,18 +15,18 @@ from coalmine.clock import Clock
 from coalmine.errors import ModelFailed
 from coalmine.process.output_capture import printing_as
 from coalmine_server.batching.burst import Burst
-from coalmine_server.runtime.execution import Execution, Ran
+from coalmine_server.runtime.execution import BatchRun, Execution
 from coalmine_server.runtime.program import Program
-from coalmine_server.signature import Checked, Signature
+from coalmine_server.signature import CheckedRequest, Signature
 
 _log = structlog.get_logger(__name__)
 
 Post = Callable[[Callable[[], object]], object]
 
-# What has ended is told once it has taken this long together, or there is nothing more to run.
-_TOLD_EACH_NS: Final = 1_000_000
-# Where one of the last two bursts had so many batches, others are on their way, and it pays to wait
-# a moment for them: a wake-up costs more than a small model does, and beside the loop a forward
+# The loop is notified of batches once they have taken this long together, or none is left to run.
+_NOTIFY_EACH_NS: Final = 1_000_000
+# Where one of the last two bursts had so many batches, more requests are on their way, and a short
+# wait for them pays: a wake-up costs more than a small model does, and beside the loop a forward
 # waits for Python's lock.
 _COMPANY_MIN: Final = 3
 _LINGER_S: Final = 0.0005
@@ -35,14 +35,14 @@ _LINGER_S: Final = 0.0005
 @dataclass(slots=True, eq=False)
 class _Job:
     burst: Burst
-    told: Callable[[bool], object]
+    notify: Callable[[bool], object]
 
 
 class Worker:
     """Runs one burst at a time on a thread of its own.
 
-    `post` brings a callback from the thread to whoever waits, in practice onto the loop. Once the
-    program is open, `nbytes` is what its parameters and buffers take, on `device`.
+    `post` has a callback run where the results are awaited, in practice on the loop. Once the
+    program is open, its parameters and buffers take `nbytes` on `device`.
     """
 
     def __init__(
@@ -76,16 +76,16 @@ class Worker:
         )
         self._thread.start()
 
-    def submit(self, burst: Burst, told: Callable[[bool], object]) -> None:
-        """Run `burst`; post `told` when there is something to collect, with True at the end."""
-        self._jobs.put(_Job(burst, told))
+    def submit(self, burst: Burst, notify: Callable[[bool], object]) -> None:
+        """Run `burst`; post `notify` when there are results to collect, with True at the end."""
+        self._jobs.put(_Job(burst, notify))
 
     def stop(self) -> None:
         """End the thread after what it is doing."""
         self._jobs.put(None)
 
-    def ended(self, timeout_s: float) -> bool:
-        """Return whether the thread ended, waiting `timeout_s` for it."""
+    def join(self, timeout_s: float) -> bool:
+        """Wait `timeout_s` for the thread to end, and return whether it did."""
         if self._thread is None:
             return True
         self._thread.join(timeout_s)
@@ -98,11 +98,11 @@ class Worker:
     def _open_and_serve(self, opened: Callable[[Exception | None], None]) -> None:
         try:
             program = self._opening.pop()()  # gone with it are the file's bytes
-        except Exception as error:  # noqa: BLE001 - handed on to whoever waits
-            self._tell(lambda failure=error: opened(failure))  # type: ignore[misc]  # bound now: Python unbinds `error`
+        except Exception as error:  # noqa: BLE001 - handed to the loop
+            self._post_callback(lambda failure=error: opened(failure))  # type: ignore[misc]  # bound now: Python unbinds `error`
             return
         self.nbytes, self.device = program.nbytes, program.device
-        self._tell(lambda: opened(None))
+        self._post_callback(lambda: opened(None))
         try:
             self._serve(Execution(program, self._signature, self._clock))
         finally:
@@ -119,19 +119,19 @@ class Worker:
     def _run(self, execution: Execution, job: _Job) -> int:
         """Run a burst, and return how many batches that was."""
         burst, untold_since_ns, runs = job.burst, self._clock.monotonic_ns(), 0
-        batch = burst.next_batch()
+        batch = burst.take_batch()
         while batch:
-            ran = self._ran(execution, batch)
+            ran = self._run_batch(execution, batch)
             burst.add(ran)
             runs += 1
-            batch = burst.next_batch()
-            if batch and ran.ended_ns - untold_since_ns >= _TOLD_EACH_NS:
+            batch = burst.take_batch()
+            if batch and ran.ended_ns - untold_since_ns >= _NOTIFY_EACH_NS:
                 untold_since_ns = ran.ended_ns
-                self._tell(partial(job.told, False))  # noqa: FBT003 - a callback's
-        self._tell(partial(job.told, True))  # noqa: FBT003 - a callback's
+                self._post_callback(partial(job.notify, False))  # noqa: FBT003 - a callback's
+        self._post_callback(partial(job.notify, True))  # noqa: FBT003 - a callback's
         return runs
 
-    def _ran(self, execution: Execution, batch: Sequence[Checked]) -> Ran:
+    def _run_batch(self, execution: Execution, batch: Sequence[CheckedRequest]) -> BatchRun:
         started_ns = self._clock.monotonic_ns()
         try:
             return execution.run(batch)
@@ -139,10 +139,10 @@ class Worker:
             _log.exception("batch_failed", label=self._signature.label)
             failure = ModelFailed(f"{self._signature.label}: {type(error).__name__}")
             ended_ns = self._clock.monotonic_ns()
-            return Ran([failure] * len(batch), started_ns, started_ns, ended_ns, ended_ns)
+            return BatchRun([failure] * len(batch), started_ns, started_ns, ended_ns, ended_ns)
 
-    def _tell(self, callback: Callable[[], object]) -> None:
+    def _post_callback(self, callback: Callable[[], object]) -> None:
         try:
             self._post(callback)
-        except RuntimeError:  # the loop is closed: nobody waits any more
+        except RuntimeError:  # the loop is closed
             _log.debug("result_unwanted", label=self._signature.label)

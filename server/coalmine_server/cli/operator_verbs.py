@@ -107,7 +107,7 @@ def unload(
 
 @contextlib.contextmanager
 def _waiting(what: str) -> Iterator[None]:
-    """Show that it goes on, where somebody looks."""
+    """Show on a terminal that the verb goes on."""
     console = Console(stderr=True)
     if not console.is_terminal:
         yield
@@ -144,5 +144,5 @@ def _print(rows: Sequence[pb.RepositoryIndexResponse.ModelIndex]) -> None:
 
 
 def _cell(text: str) -> Text:
-    """Return what a server says, as nothing but text."""
+    """Return text from a server as plain text."""
     return Text(plain_line(text))

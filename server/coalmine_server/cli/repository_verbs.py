@@ -19,9 +19,9 @@ from coalmine.process.standard_streams import own_stream, say_to_people
 from coalmine_server import provenance
 from coalmine_server.cli.server_call import plain
 from coalmine_server.cli.starting import end_on_interrupt, prepare
-from coalmine_server.packaging.declaration import Declared
-from coalmine_server.packaging.packager import Order, Packaged, Packager
-from coalmine_server.packaging.repository_check import Finding, findings_in
+from coalmine_server.packaging.declaration import Declaration
+from coalmine_server.packaging.packager import PackagedVersion, PackageOrder, Packager
+from coalmine_server.packaging.repository_check import VersionCheck, check_repository
 from coalmine_server.repository import Repository
 
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
@@ -95,12 +95,12 @@ def package(
     """
     prepare()
     end_on_interrupt()
-    order = Order(
+    order = PackageOrder(
         source=source,
         repository=repository,
         name=name,
         version=version,
-        declared=Declared(
+        declared=Declaration(
             inputs or (), outputs or (), max_batch_size, max_delay, instances, latest
         ),
         labels=tuple(label or ()),
@@ -113,7 +113,7 @@ def package(
     _report(order, done, as_json=as_json)
 
 
-def _package(order: Order) -> Packaged:
+def _package(order: PackageOrder) -> PackagedVersion:
     with capturing_output():
         from coalmine_server.runtime.torchscript import TorchScript  # noqa: PLC0415 - is torch
 
@@ -124,7 +124,7 @@ def _package(order: Order) -> Packaged:
             return packager.package(order)
 
 
-def _report(order: Order, done: Packaged, *, as_json: bool) -> None:
+def _report(order: PackageOrder, done: PackagedVersion, *, as_json: bool) -> None:
     for each in done.warnings:
         say_to_people(f"warning: {order.name} version {order.version}: {each}")
     if as_json:
@@ -149,23 +149,23 @@ def check(
     prepare()
     end_on_interrupt()
     with capturing_output():
-        findings = _findings(repository)
+        checks = _check_all(repository)
     if as_json:
-        print(json.dumps([each.row() for each in findings], indent=2))  # noqa: T201 - the answer
+        print(json.dumps([each.row() for each in checks], indent=2))  # noqa: T201 - the answer
     else:
-        _print(findings)
-    _end(findings)
+        _print(checks)
+    _end(checks)
 
 
-def _findings(repository: Path) -> list[Finding]:
+def _check_all(repository: Path) -> list[VersionCheck]:
     from coalmine_server.runtime.torchscript import TorchScript  # noqa: PLC0415 - is torch
 
-    return list(findings_in(Repository(repository), TorchScript()))
+    return check_repository(Repository(repository), TorchScript())
 
 
-def _print(findings: Sequence[Finding]) -> None:
+def _print(checks: Sequence[VersionCheck]) -> None:
     table = Table("model", "version", "labels", "inputs", "outputs", "sha256", "from", "result")
-    for each in findings:
+    for each in checks:
         cells = (each.inputs, each.outputs, each.sha256, each.origin)
         number = each.folder if each.version is None else str(each.version)
         first = (each.model, number, ", ".join(each.labels))
@@ -173,25 +173,25 @@ def _print(findings: Sequence[Finding]) -> None:
     Console().print(table)
 
 
-def _result(finding: Finding) -> Text:
-    if finding.unserved:
+def _result(found: VersionCheck) -> Text:
+    if found.unserved:
         return Text("not served", "yellow")
-    return Text("ready", "green") if finding.is_good else Text("refused", "red")
+    return Text("ready", "green") if found.is_good else Text("refused", "red")
 
 
 def _cell(text: str) -> Text:
-    """Return what a file says, as nothing but text."""
+    """Return text from a file as plain text."""
     return Text(plain(text))
 
 
-def _end(findings: Sequence[Finding]) -> None:
+def _end(checks: Sequence[VersionCheck]) -> None:
     """Say each warning and each problem; a problem is a failure."""
-    for each in findings:
+    for each in checks:
         for warning in each.warnings:
             say_to_people(f"warning: {each.label}: {warning}")
         if each.unserved:
             say_to_people(f"warning: {each.label}: not served: {each.unserved}")
-    problems = [each.problem for each in findings if not each.is_good]
+    problems = [each.problem for each in checks if not each.is_good]
     for problem in problems:
         say_to_people(problem)
     if problems:

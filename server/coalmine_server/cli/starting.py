@@ -23,8 +23,8 @@ def prepare() -> None:
 def end_on_interrupt() -> None:
     """Let Ctrl-C and SIGTERM end the process at once: Python can't while a model's forward runs.
 
-    What a verb leaves behind then is what a kill leaves; the next one clears it up. Process 1 of a
-    container keeps Python's way, as the system's ends any process but that.
+    The process then leaves behind what a killed one does, and the next verb removes it. Process 1
+    of a container keeps Python's handlers, because the system's default doesn't end it.
     """
     if os.getpid() == _FIRST_PROCESS:
         return

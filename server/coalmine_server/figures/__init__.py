@@ -1,1 +1,1 @@
-"""What is counted, and the two forms in which it is told: Prometheus and ModelStatistics."""
+"""The counters of the server, and the two forms that show them: /metrics and ModelStatistics."""

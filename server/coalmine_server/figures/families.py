@@ -10,7 +10,7 @@ from typing import Final
 from prometheus_client.core import Metric
 
 from coalmine.process.metric_families import MetricFamilies, buckets
-from coalmine_server.figures.statistics import BOUNDS_NS, Computed, VersionStatistics
+from coalmine_server.figures.statistics import BOUNDS_NS, ComputeTimes, VersionStatistics
 
 Key = tuple[str, str]
 
@@ -20,7 +20,7 @@ _ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 def requests(versions: Iterable[tuple[Key, VersionStatistics]]) -> Iterator[Metric]:
-    """Return what was counted of each version; model and version are empty where unknown."""
+    """Return the counters of each version; model and version are empty where unknown."""
     codes = _FAMILIES.counter("requests", "ModelInfer calls by status code.", *_VERSION, "code")
     queue = _FAMILIES.histogram(
         "queue_seconds", "Time a request that succeeded waited for its batch.", *_VERSION
@@ -94,8 +94,8 @@ def in_flight(calls: int, size: int | None) -> Iterator[Metric]:
         yield _FAMILIES.single_gauge("in_flight_bytes", text, size)
 
 
-def stuck(threads: Mapping[str, int]) -> Iterator[Metric]:
-    """Return how many threads of each model were told to end and did not so far."""
+def stuck_threads(threads: Mapping[str, int]) -> Iterator[Metric]:
+    """Return how many threads of each model go on after their end."""
     family = _FAMILIES.gauge("stuck_threads", "Threads that were told to end and go on.", "model")
     for model, count in threads.items():
         family.add_metric([model], count)
@@ -103,7 +103,7 @@ def stuck(threads: Mapping[str, int]) -> Iterator[Metric]:
 
 
 def spans(totals: Mapping[str, int]) -> Iterator[Metric]:
-    """Return what became of the finished spans."""
+    """Return the fates of finished spans."""
     text = "Finished spans, by what became of them."
     yield _FAMILIES.counter_by("result", "spans", text, totals)
 
@@ -115,12 +115,12 @@ def _seconds(counts: Sequence[int]) -> list[tuple[str, float]]:
     return buckets([bound / 1e9 for bound in BOUNDS_NS], counts)
 
 
-def _rows(by_size: Mapping[int, Computed]) -> list[tuple[str, float]]:
+def _rows(by_size: Mapping[int, ComputeTimes]) -> list[tuple[str, float]]:
     counts = [0] * (len(_ROWS) + 1)
     for size, computed in by_size.items():
         counts[bisect_left(_ROWS, size)] += computed.count
     return buckets(_ROWS, counts)
 
 
-def _total_ns(by_size: Mapping[int, Computed]) -> int:
+def _total_ns(by_size: Mapping[int, ComputeTimes]) -> int:
     return sum(each.input_ns + each.infer_ns + each.output_ns for each in by_size.values())

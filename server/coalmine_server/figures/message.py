@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 
 from coalmine.inference import inference_pb2 as pb
-from coalmine_server.figures.statistics import Computed, VersionStatistics
+from coalmine_server.figures.statistics import ComputeTimes, VersionStatistics
 
 
 def statistics_of(
@@ -34,7 +34,7 @@ def _requests(counted: VersionStatistics) -> pb.InferStatistics:
     )
 
 
-def _batches(size: int, ran: Computed) -> pb.InferBatchStatistics:
+def _batches(size: int, ran: ComputeTimes) -> pb.InferBatchStatistics:
     return pb.InferBatchStatistics(
         batch_size=size,
         compute_input=_duration(ran.count, ran.input_ns),

@@ -1,4 +1,4 @@
-"""What the process counts, and what /metrics shows of it."""
+"""The counters of a process, and the registry that shows them at /metrics."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -19,8 +19,8 @@ KEPT_MAX: Final = 1_000
 _UNKNOWN: Final[Key] = ("", "")
 
 
-class Queue(Protocol):
-    """What is read of the queue of a version that is served."""
+class QueueSize(Protocol):
+    """How full the queue of a served version is."""
 
     @property
     def queue_rows(self) -> int:
@@ -34,16 +34,16 @@ class Queue(Protocol):
 
 
 @dataclass(slots=True)
-class Live:
-    """What there is to read of a version while it is served; memory in bytes by device."""
+class LiveVersion:
+    """The gauges of a version while it is served; memory in bytes by device."""
 
-    queue: Queue
+    queue: QueueSize
     load_seconds: float = 0.0
     memory: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
-class Loads:
+class LoadCounts:
     """How often a model's versions were loaded and unloaded."""
 
     ok: int = 0
@@ -62,25 +62,25 @@ class Metrics:
     def __init__(self, *, kept_max: int = KEPT_MAX) -> None:
         self._kept_max = kept_max
         self._versions: dict[Key, VersionStatistics] = {_UNKNOWN: VersionStatistics()}
-        self._live: dict[Key, Live] = {}
-        self._loads: dict[str, Loads] = {}
+        self._live: dict[Key, LiveVersion] = {}
+        self._loads: dict[str, LoadCounts] = {}
         self._dropped = 0
         self.registry = CollectorRegistry()
-        self.registry.register(_Read(self._collect))
+        self.registry.register(_ReadAtScrape(self._collect))
 
     # ------------------------------------------------------------ requests
 
-    def of_version(self, model: str, version: str) -> VersionStatistics:
-        """Return the counters of one version: the same ones whenever it is loaded again."""
+    def ensure_statistics(self, model: str, version: str) -> VersionStatistics:
+        """Return the counters of one version, made where there are none: a reload keeps them."""
         key = (model, version)
         if key not in self._versions:
             self._drop_oldest()
             self._versions[key] = VersionStatistics()
         return self._versions[key]
 
-    def unknown_model(self) -> Callable[[str, int], None]:
-        """Return the count of calls for no known version, by code and nanoseconds."""
-        return self._versions[_UNKNOWN].answered
+    def unknown_counter(self) -> Callable[[str, int], None]:
+        """Return what counts a call for an unknown version, by code and nanoseconds."""
+        return self._versions[_UNKNOWN].count_answer
 
     def _drop_oldest(self) -> None:
         if len(self._versions) <= self._kept_max:
@@ -93,11 +93,11 @@ class Metrics:
 
     # ------------------------------------------------------------ versions that come and go
 
-    def watch_queue(self, model: str, version: str, queue: Queue) -> None:
+    def watch_queue(self, model: str, version: str, queue: QueueSize) -> None:
         """Read a version's queue from now on, until it is unloaded."""
-        self._live[model, version] = Live(queue)
+        self._live[model, version] = LiveVersion(queue)
 
-    def takes_memory(self, model: str, version: str, device: str, size: int) -> None:
+    def add_memory(self, model: str, version: str, device: str, size: int) -> None:
         """Add to the bytes that a served version takes on a device: "cpu", "cuda:0"."""
         memory = self._live[model, version].memory
         memory[device] = memory.get(device, 0) + size
@@ -107,62 +107,67 @@ class Metrics:
         live = self._live.get((model, version))
         return {} if live is None else live.memory.copy()
 
-    def loaded(self, model: str, version: str, seconds: float) -> None:
+    def count_load(self, model: str, version: str, seconds: float) -> None:
         """Count a load that succeeded, of a version whose queue is watched."""
-        self._loads_of(model).ok += 1
+        self._ensure_loads(model).ok += 1
         self._live[model, version].load_seconds = seconds
 
-    def load_failed(self, model: str) -> None:
+    def count_failed_load(self, model: str) -> None:
         """Count a load that failed."""
-        self._loads_of(model).failed += 1
+        self._ensure_loads(model).failed += 1
 
-    def unloaded(self, model: str, version: str, queue: Queue) -> None:
-        """Count an unload, and read the version's gauges no more; its counters stay.
+    def count_unload(self, model: str, version: str, queue: QueueSize) -> None:
+        """Count an unload, and drop the version's gauges; its counters stay.
 
-        The gauges stay too where another queue, of the same version loaded again, is read by now.
+        The gauges stay too where the same version has been loaded again, with another queue.
         """
-        self._loads_of(model).unloads += 1
+        self._ensure_loads(model).unloads += 1
         live = self._live.get((model, version))
         if live is not None and live.queue is queue:
             del self._live[model, version]
 
-    def _loads_of(self, model: str) -> Loads:
+    def _ensure_loads(self, model: str) -> LoadCounts:
         if model not in self._loads and len(self._loads) >= self._kept_max:
             model = ""  # all further ones together: a caller may ask for any name
-        return self._loads.setdefault(model, Loads())
+        return self._loads.setdefault(model, LoadCounts())
 
     # ------------------------------------------------------------ the process
 
     def watch_in_flight(self, calls: Read, size: Read | None = None) -> None:
-        """Read the calls in flight, and the bytes of their requests, whenever somebody scrapes."""
-        self.registry.register(_Read(lambda: families.in_flight(calls(), size and size())))
+        """Read the calls in flight, and the bytes of their requests, at each scrape."""
+        self.registry.register(_ReadAtScrape(lambda: families.in_flight(calls(), size and size())))
 
-    def watch_stuck(self, stuck: Callable[[], Mapping[str, int]]) -> None:
-        """Read how many threads of each model never came back whenever somebody scrapes."""
-        self.registry.register(_Read(lambda: families.stuck(stuck())))
+    def watch_stuck(self, stuck_threads: Callable[[], Mapping[str, int]]) -> None:
+        """Read at each scrape how many threads of each model go on after their end."""
+        self.registry.register(_ReadAtScrape(lambda: families.stuck_threads(stuck_threads())))
 
     def watch_spans(self, totals: Callable[[], Mapping[str, int]]) -> None:
-        """Read what became of the finished spans whenever somebody scrapes."""
-        self.registry.register(_Read(lambda: families.spans(totals())))
+        """Read the fates of finished spans at each scrape."""
+        self.registry.register(_ReadAtScrape(lambda: families.spans(totals())))
 
     def _collect(self) -> Iterator[Metric]:
         yield from families.requests(list(self._versions.items()))
         yield from families.queues(
-            [(key, live.queue.queue_rows, live.queue.queue_bytes) for key, live in self._served()]
+            [
+                (key, live.queue.queue_rows, live.queue.queue_bytes)
+                for key, live in self._live_versions()
+            ]
         )
-        yield families.load_seconds([(key, live.load_seconds) for key, live in self._served()])
-        yield families.memory([(key, self.memory(*key)) for key, _ in self._served()])
+        yield families.load_seconds(
+            [(key, live.load_seconds) for key, live in self._live_versions()]
+        )
+        yield families.memory([(key, self.memory(*key)) for key, _ in self._live_versions()])
         yield from families.loads(
             [(name, each.ok, each.failed, each.unloads) for name, each in list(self._loads.items())]
         )
         yield families.versions_dropped(self._dropped)
 
-    def _served(self) -> list[tuple[Key, Live]]:
+    def _live_versions(self) -> list[tuple[Key, LiveVersion]]:
         return list(self._live.items())
 
 
-class _Read(Collector):
-    """Something to collect at a scrape."""
+class _ReadAtScrape(Collector):
+    """Families that are made at each scrape."""
 
     def __init__(self, collect: Callable[[], Iterator[Metric]]) -> None:
         self._families = collect

@@ -1,4 +1,4 @@
-"""What is counted of one version: for ModelStatistics and for /metrics alike. Pure.
+"""The counters of one version, for ModelStatistics and /metrics alike. Pure.
 
 Only the loop writes, without locks. Another thread may read: counters are single integers, and the
 tables are copied before they are walked.
@@ -20,7 +20,7 @@ BOUNDS_NS: Final = (
 
 
 @dataclass(slots=True)
-class Computed:
+class ComputeTimes:
     """Batches that ran, and the time that the three parts of it took."""
 
     count: int = 0
@@ -69,8 +69,8 @@ class VersionStatistics:
         self.fail_ns = 0
         self.last_inference_ms = 0
         self.inference_count = 0
-        self.requests = Computed()
-        self.by_size: dict[int, Computed] = {}
+        self.requests = ComputeTimes()
+        self.by_size: dict[int, ComputeTimes] = {}
         self.queue_ns = 0
         self.queue_buckets = [0] * (len(BOUNDS_NS) + 1)  # of requests that succeeded
         self.compute_buckets = [0] * (len(BOUNDS_NS) + 1)  # of executions
@@ -90,7 +90,7 @@ class VersionStatistics:
         """How many batches ran."""
         return sum(each.count for each in list(self.by_size.values()))
 
-    def answered(self, code: str, took_ns: int) -> None:
+    def count_answer(self, code: str, took_ns: int) -> None:
         """Count one call by the name of its status code."""
         self.by_code[code] = self.by_code.get(code, 0) + 1
         if code == OK:
@@ -98,7 +98,7 @@ class VersionStatistics:
         else:
             self.fail_ns += took_ns
 
-    def executed(
+    def count_batch(
         self,
         rows: int,
         waited_ns: Sequence[int],
@@ -117,7 +117,7 @@ class VersionStatistics:
         self.requests.add(len(waited_ns), input_ns, infer_ns, output_ns)
         size = self.by_size.get(rows)
         if size is None:
-            size = self.by_size[rows] = Computed()
+            size = self.by_size[rows] = ComputeTimes()
         size.add(1, input_ns, infer_ns, output_ns)
         self.compute_buckets[bisect_left(BOUNDS_NS, input_ns + infer_ns + output_ns)] += 1
         for each_ns in waited_ns:

@@ -1,4 +1,4 @@
-"""What was loaded and unloaded by RPC, kept for workers that start later.
+"""The record of models loaded and unloaded by RPC, for workers that start later.
 
 One JSON file in the workers' folder, replaced by one step; it goes when the server ends. It has at
 most as many entries as there ever were models.
@@ -27,11 +27,11 @@ class LoadEntry(NamedTuple):
     is_unloaded: bool
 
 
-Entries = Mapping[str, LoadEntry]
+LoadEntries = Mapping[str, LoadEntry]
 
 
 class LoadRecord:
-    """The file and its locks, which whoever holds them loses by dying."""
+    """The file and its locks, which a process loses when it dies."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -44,8 +44,8 @@ class LoadRecord:
             return {}
         return {name: LoadEntry(*entry) for name, entry in written.items()}
 
-    def note(self, name: str, *, is_unloaded: bool) -> None:
-        """Keep that a model was loaded or unloaded just now."""
+    def record_change(self, name: str, *, is_unloaded: bool) -> None:
+        """Record that a model was loaded or unloaded just now."""
         with (self._folder / _WRITING).open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             entries = self.read()
@@ -53,8 +53,8 @@ class LoadRecord:
             self._replace({**entries, name: LoadEntry(number, is_unloaded)})
 
     @asynccontextmanager
-    async def turn(self, *, wait_s: float) -> AsyncIterator[None]:
-        """Be the only worker that changes what is served. Raises Overloaded after `wait_s`."""
+    async def take_turn(self, *, wait_s: float) -> AsyncIterator[None]:
+        """Be the only worker that loads or unloads. Raises Overloaded after `wait_s`."""
         with (self._folder / _TURN).open("a") as lock:
             try:
                 async with asyncio.timeout(wait_s):
@@ -65,13 +65,13 @@ class LoadRecord:
                 raise Overloaded(why) from None
             yield
 
-    def _replace(self, entries: Entries) -> None:
+    def _replace(self, entries: LoadEntries) -> None:
         fresh = self._folder / f"{_FILE}.new"
         fresh.write_text(json.dumps(entries), encoding="utf-8")
         fresh.replace(self._folder / _FILE)
 
 
-def missed(before: Entries, now: Entries) -> dict[str, LoadEntry]:
+def changes_since(before: LoadEntries, now: LoadEntries) -> dict[str, LoadEntry]:
     """Return the changes that came after `before`, in their order."""
     fresh = {name: entry for name, entry in now.items() if before.get(name) != entry}
     return dict(sorted(fresh.items(), key=lambda each: each[1].number))

@@ -1,4 +1,4 @@
-"""What a process is beside others of the same server: nothing, or one of several workers."""
+"""A process as the only one of its server, or as one of several workers."""
 
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -11,22 +11,28 @@ from coalmine.errors import CoalmineError
 from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceServicer as Servicer
 from coalmine.process.blocking_thread import in_thread
 from coalmine.process.machine import cores
-from coalmine_server.extensions import Changes
-from coalmine_server.fleet.load_record import Entries, LoadRecord, missed
-from coalmine_server.fleet.peers import CarriesOut, Everywhere, OfAll, Peers, hearing
+from coalmine_server.extensions import ModelLoading
+from coalmine_server.fleet.load_record import LoadEntries, LoadRecord, changes_since
+from coalmine_server.fleet.peers import (
+    FleetLoading,
+    FleetOverview,
+    LocalLoading,
+    PeerWorkers,
+    answer_peers,
+)
 from coalmine_server.fleet.worker_slot import WorkerSlot
 from coalmine_server.overview import Overview
-from coalmine_server.poll import RepositoryChanges as Followed
+from coalmine_server.poll import RepositoryFollower
 
 _log = structlog.get_logger(__name__)
 
 
-class MemberControl(CarriesOut, Followed, Protocol):
-    """What changes the models of this process."""
+class LocalModelControl(LocalLoading, RepositoryFollower, Protocol):
+    """Changes the models of this process alone."""
 
 
-class Membership(Protocol):
-    """How a process stands to the others."""
+class FleetMembership(Protocol):
+    """What depends on whether a process is the only one of its server."""
 
     @property
     def cores(self) -> int:
@@ -37,42 +43,42 @@ class Membership(Protocol):
     def listens_early(self) -> bool:
         """Whether it listens before its models are there.
 
-        Not where others answer at the same port: callers would come to the one that can't.
+        One of several workers doesn't: it would get calls that the others can answer.
         """
         ...
 
     @property
     def waits_for_all(self) -> bool:
-        """Whether it is ready only once no model loads any more: another serves them meanwhile."""
+        """Whether it is ready only once all models are loaded: another process serves meanwhile."""
         ...
 
-    def unloaded(self) -> Collection[str]:
-        """Return the models that stay unloaded at the start."""
+    def read_unloaded_models(self) -> Collection[str]:
+        """Read which models stay unloaded at the start."""
         ...
 
-    def changes(self, control: MemberControl) -> Changes:
-        """Return what a caller's changes go to."""
+    def loading(self, control: LocalModelControl) -> ModelLoading:
+        """Return where callers load and unload models."""
         ...
 
-    def followed(self, control: MemberControl) -> Followed:
-        """Return what changes on the disk go to."""
+    def follower(self, control: LocalModelControl) -> RepositoryFollower:
+        """Return where changes on the disk go."""
         ...
 
     def overview(self, own: Overview) -> Overview:
         """Return where the index and the statistics come from."""
         ...
 
-    def joined(
-        self, control: MemberControl, servicer: Servicer
+    def join(
+        self, control: LocalModelControl, servicer: Servicer
     ) -> AbstractAsyncContextManager[None]:
-        """Be one of the others within this block, in the state that they are in.
+        """Be one of the workers within this block, in the state of the others.
 
-        `servicer` answers them, of this process alone.
+        `servicer` answers their calls, for this process alone.
         """
         ...
 
 
-class Alone:
+class SoleProcess:
     """The only process of its server."""
 
     listens_early = True
@@ -81,15 +87,15 @@ class Alone:
     def __init__(self, cores: Callable[[], int] = cores) -> None:
         self.cores = cores()
 
-    def unloaded(self) -> Collection[str]:
-        """Return nothing: a new start serves all that there is."""
+    def read_unloaded_models(self) -> Collection[str]:
+        """Return none: a new start serves all models."""
         return ()
 
-    def changes(self, control: MemberControl) -> Changes:
+    def loading(self, control: LocalModelControl) -> ModelLoading:
         """Return `control`."""
         return control
 
-    def followed(self, control: MemberControl) -> Followed:
+    def follower(self, control: LocalModelControl) -> RepositoryFollower:
         """Return `control`."""
         return control
 
@@ -98,77 +104,77 @@ class Alone:
         return own
 
     @asynccontextmanager
-    async def joined(self, control: MemberControl, servicer: Servicer) -> AsyncIterator[None]:  # noqa: ARG002 - nobody asks
+    async def join(self, control: LocalModelControl, servicer: Servicer) -> AsyncIterator[None]:  # noqa: ARG002 - nobody asks
         """Yield at once."""
         yield
 
 
-class Member:
+class FleetMember:
     """One worker of several."""
 
     listens_early: Final = False
 
-    def __init__(self, seat: WorkerSlot) -> None:
-        self.cores = seat.cores
-        self._seat = seat
-        self._peers = Peers(seat)
-        self._ledger = LoadRecord(seat.folder)
-        self._known: Entries = {}
+    def __init__(self, slot: WorkerSlot) -> None:
+        self.cores = slot.cores
+        self._slot = slot
+        self._peers = PeerWorkers(slot)
+        self._record = LoadRecord(slot.folder)
+        self._known: LoadEntries = {}
 
     @property
     def waits_for_all(self) -> bool:
-        """Whether it takes the place of a worker that serves."""
-        return self._seat.is_held()
+        """Whether it replaces a worker that serves."""
+        return self._slot.is_taken()
 
-    def unloaded(self) -> Collection[str]:
-        """Return the models that were unloaded by RPC; later changes are caught up with."""
-        self._known = self._ledger.read()
+    def read_unloaded_models(self) -> Collection[str]:
+        """Read which models were unloaded by RPC; `join` catches up with later changes."""
+        self._known = self._record.read()
         return {name for name, entry in self._known.items() if entry.is_unloaded}
 
-    def changes(self, control: MemberControl) -> Changes:
-        """Return what changes all workers."""
-        return Everywhere(control, self._peers, self._ledger, self._seat.index)
+    def loading(self, control: LocalModelControl) -> ModelLoading:
+        """Return what loads and unloads in all workers."""
+        return FleetLoading(control, self._peers, self._record, self._slot.index)
 
-    def followed(self, control: MemberControl) -> Followed:
-        """Return what makes this worker's changes, and has later ones start with them."""
-        return Noted(control, self._ledger)
+    def follower(self, control: LocalModelControl) -> RepositoryFollower:
+        """Return what changes this worker, and records changes for workers that start later."""
+        return RecordingFollower(control, self._record)
 
     def overview(self, own: Overview) -> Overview:
-        """Return what sums up all workers."""
-        return OfAll(own, self._peers, self._seat.index)
+        """Return the overview of all workers."""
+        return FleetOverview(own, self._peers, self._slot.index)
 
     @asynccontextmanager
-    async def joined(self, control: MemberControl, servicer: Servicer) -> AsyncIterator[None]:
-        """Answer the others, and catch up with what they changed while this one started."""
-        async with hearing(self._seat, servicer):
+    async def join(self, control: LocalModelControl, servicer: Servicer) -> AsyncIterator[None]:
+        """Answer the others, and make the changes that they made while this one started."""
+        async with answer_peers(self._slot, servicer):
             await self._catch_up(control)
             yield
 
-    async def _catch_up(self, control: MemberControl) -> None:
-        for name, entry in missed(self._known, await in_thread(self._ledger.read)).items():
+    async def _catch_up(self, control: LocalModelControl) -> None:
+        for name, entry in changes_since(self._known, await in_thread(self._record.read)).items():
             try:
                 await (control.unload(name) if entry.is_unloaded else control.load(name))
             except CoalmineError as error:
                 _log.warning("change_not_followed", model=name, reason=str(error))
 
 
-class Noted:
-    """Changes that follow the disk: a model that comes back so is unloaded no more.
+class RecordingFollower:
+    """Follows the disk, and records that a model which was unloaded is loaded again.
 
-    Every worker looks at the disk by itself; only what starts later must be told.
+    Every worker polls the disk itself. The record is for workers that start later.
     """
 
-    def __init__(self, control: Followed, ledger: LoadRecord) -> None:
+    def __init__(self, control: RepositoryFollower, record: LoadRecord) -> None:
         self._control = control
-        self._ledger = ledger
+        self._record = record
 
     async def load(self, name: str) -> None:
         """Make a model what its folder says."""
         await self._control.load(name)
-        known = (await in_thread(self._ledger.read)).get(name)
+        known = (await in_thread(self._record.read)).get(name)
         if known is not None and known.is_unloaded:
-            await in_thread(partial(self._ledger.note, name, is_unloaded=False))
+            await in_thread(partial(self._record.record_change, name, is_unloaded=False))
 
     async def remove(self, name: str) -> None:
-        """Serve and know a model no more."""
+        """Serve a model no more, and forget it."""
         await self._control.remove(name)

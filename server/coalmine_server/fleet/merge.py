@@ -1,4 +1,4 @@
-"""What several workers say of the same models, as one answer. Pure."""
+"""The answers of several workers about the same models, merged into one. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Final

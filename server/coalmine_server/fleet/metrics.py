@@ -1,4 +1,4 @@
-"""`/metrics` of several workers as one: every worker's samples, told apart by a label."""
+"""`/metrics` of several workers as one page: a label names each sample's worker."""
 
 import contextlib
 import threading
@@ -22,10 +22,10 @@ _ANSWER_S: Final = 1.0
 _FAMILIES: Final = MetricFamilies("coalmine_server")
 
 
-class Known(NamedTuple):
-    """A worker as its supervisor knows it: its HTTP address while it is up, and what it counts.
+class WorkerState(NamedTuple):
+    """A worker as its supervisor knows it: its HTTP address while it is up, and three counts.
 
-    Deaths; times that another one took its place; and those that were to and didn't get ready.
+    They are its restarts, its replacements, and the replacements that did not get ready.
     """
 
     http: str | None
@@ -34,32 +34,34 @@ class Known(NamedTuple):
     failures: int = 0
 
 
-Fetch = Callable[[str], str]
+FetchMetrics = Callable[[str], str]
 
 
-def fetch(address: str) -> str:
-    """Return the text of a worker's /metrics. Raises OSError where it says nothing for a second."""
-    return _asked(address, "/metrics")[1].decode()
+def fetch_metrics(address: str) -> str:
+    """Return the text of a worker's /metrics. Raises OSError without an answer for a second."""
+    return _get(address, "/metrics")[1].decode()
 
 
-def serves(address: str) -> bool:
+def is_serving(address: str) -> bool:
     """Return whether a worker's /readyz says that callers may come."""
     try:
-        return _asked(address, "/readyz")[0] == HTTPStatus.OK
+        return _get(address, "/readyz")[0] == HTTPStatus.OK
     except OSError:
         return False
 
 
-def any_serves(known: Mapping[int, Known], serves: Callable[[str], bool] = serves) -> bool:
+def is_any_serving(
+    workers: Mapping[int, WorkerState], is_serving: Callable[[str], bool] = is_serving
+) -> bool:
     """Return whether at least one worker that is up says that callers may come."""
-    up = [each.http for each in known.values() if each.http is not None]
+    up = [each.http for each in workers.values() if each.http is not None]
     if not up:
         return False
     with ThreadPoolExecutor(len(up)) as pool:
-        return any(pool.map(serves, up))
+        return any(pool.map(is_serving, up))
 
 
-def _asked(address: str, path: str) -> tuple[int, bytes]:
+def _get(address: str, path: str) -> tuple[int, bytes]:
     with contextlib.closing(HTTPConnection(address, timeout=_ANSWER_S)) as connection:
         try:
             connection.request("GET", path)
@@ -70,22 +72,26 @@ def _asked(address: str, path: str) -> tuple[int, bytes]:
 
 
 class FleetMetrics(Collector):
-    """Asks all workers whenever somebody scrapes; one that does not answer is left out."""
+    """Asks all workers at each scrape; one that does not answer is left out."""
 
-    def __init__(self, known: Callable[[], Mapping[int, Known]], fetch: Fetch = fetch) -> None:
-        self._known = known
-        self._fetch = fetch
+    def __init__(
+        self,
+        workers: Callable[[], Mapping[int, WorkerState]],
+        fetch_metrics: FetchMetrics = fetch_metrics,
+    ) -> None:
+        self._workers = workers
+        self._fetch = fetch_metrics
         self._unanswered = 0
         self._counting = threading.Lock()  # scrapes come in threads of their own
 
     def collect(self) -> Iterator[Metric]:
         """Return the workers' metrics, then those of the supervisor."""
-        known = self._known()
-        yield from metrics_of(self._texts(known))
-        yield from self._own(known)
+        workers = self._workers()
+        yield from metrics_of(self._texts(workers))
+        yield from self._own(workers)
 
-    def _texts(self, known: Mapping[int, Known]) -> dict[int, str]:
-        up = {index: each.http for index, each in known.items() if each.http is not None}
+    def _texts(self, workers: Mapping[int, WorkerState]) -> dict[int, str]:
+        up = {index: each.http for index, each in workers.items() if each.http is not None}
         if not up:
             return {}
         with ThreadPoolExecutor(len(up)) as pool:
@@ -101,26 +107,26 @@ class FleetMetrics(Collector):
                 self._unanswered += 1
             return None
 
-    def _own(self, known: Mapping[int, Known]) -> Iterator[Metric]:
-        workers = _FAMILIES.gauge("workers", "Workers by state", "state")
-        up = sum(each.http is not None for each in known.values())
-        workers.add_metric(["up"], up)
-        workers.add_metric(["down"], len(known) - up)
-        yield workers
+    def _own(self, workers: Mapping[int, WorkerState]) -> Iterator[Metric]:
+        by_state = _FAMILIES.gauge("workers", "Workers by state", "state")
+        up = sum(each.http is not None for each in workers.values())
+        by_state.add_metric(["up"], up)
+        by_state.add_metric(["down"], len(workers) - up)
+        yield by_state
         yield _FAMILIES.single_counter(
             "worker_restarts",
             "Workers that died and were started again",
-            sum(each.restarts for each in known.values()),
+            sum(each.restarts for each in workers.values()),
         )
         yield _FAMILIES.single_counter(
             "workers_recycled",
             "Workers that gave their place to another, for their age or memory",
-            sum(each.recycled for each in known.values()),
+            sum(each.recycled for each in workers.values()),
         )
         yield _FAMILIES.single_counter(
             "worker_replacements_failed",
             "Workers that were to take another's place, and did not get ready",
-            sum(each.failures for each in known.values()),
+            sum(each.failures for each in workers.values()),
         )
         yield _FAMILIES.single_counter(
             "workers_not_scraped",

@@ -1,4 +1,4 @@
-"""The other workers of the same server: changes reach all of them, and figures are of all."""
+"""The other workers of the same server: models load in all of them, and figures add up."""
 
 import asyncio
 import contextlib
@@ -15,7 +15,7 @@ from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.limits import MESSAGE_LIMITS
 from coalmine.process import lifecycle
 from coalmine.process.blocking_thread import in_thread
-from coalmine_server.extensions import Changes
+from coalmine_server.extensions import ModelLoading
 from coalmine_server.fleet.load_record import LoadRecord
 from coalmine_server.fleet.merge import merged_index, merged_statistics
 from coalmine_server.fleet.worker_slot import WorkerSlot
@@ -30,38 +30,38 @@ _CHANNEL: Final = (*MESSAGE_LIMITS, ("grpc.use_local_subchannel_pool", 1))
 
 Answer = TypeVar("Answer")
 # A method of a worker, called with a time-out.
-Ask = Callable[[Any], Awaitable[Answer]]
+PeerMethod = Callable[[Any], Awaitable[Answer]]
 
 
-class CarriesOut(Changes, Protocol):
-    """What makes changes in this process; a caller that goes away leaves none half done."""
+class LocalLoading(ModelLoading, Protocol):
+    """Loads and unloads in this process; a caller that goes away leaves no change half done."""
 
     async def carry_out(self, change: Coroutine[Any, Any, None]) -> None:
         """Make a change of several steps."""
         ...
 
 
-class Peers:
+class PeerWorkers:
     """The other workers, each over a socket of its own.
 
-    Connected to anew each time: a channel remembers for a second that nobody was there, and a
-    worker that came back within it would miss a change.
+    Each call opens a new channel: a channel remembers for a second that it couldn't connect, and a
+    worker that came back meanwhile would miss a change.
     """
 
-    def __init__(self, seat: WorkerSlot) -> None:
-        self._seat = seat
+    def __init__(self, slot: WorkerSlot) -> None:
+        self._slot = slot
 
-    async def ask(self, ask: Ask[Answer]) -> dict[int, Answer | grpc.aio.AioRpcError]:
-        """Return what each of them answered or failed with, by worker."""
+    async def ask(self, ask: PeerMethod[Answer]) -> dict[int, Answer | grpc.aio.AioRpcError]:
+        """Call a method of each worker; return its answer or its error, by worker."""
         async with asyncio.TaskGroup() as tasks:
-            asked = {
-                index: tasks.create_task(_answer(self._seat.socket(index), ask))
-                for index in self._seat.others()
+            tasks_by_worker = {
+                index: tasks.create_task(_answer(self._slot.socket(index), ask))
+                for index in self._slot.others()
             }
-        return {index: task.result() for index, task in asked.items()}
+        return {index: task.result() for index, task in tasks_by_worker.items()}
 
 
-async def _answer(socket: str, ask: Ask[Answer]) -> Answer | grpc.aio.AioRpcError:
+async def _answer(socket: str, ask: PeerMethod[Answer]) -> Answer | grpc.aio.AioRpcError:
     async with grpc.aio.insecure_channel(socket, options=_CHANNEL) as channel:
         try:
             return await ask(pb_grpc.GRPCInferenceServiceStub(channel))
@@ -70,28 +70,30 @@ async def _answer(socket: str, ask: Ask[Answer]) -> Answer | grpc.aio.AioRpcErro
 
 
 @contextlib.asynccontextmanager
-async def hearing(
-    seat: WorkerSlot, servicer: pb_grpc.GRPCInferenceServiceServicer
+async def answer_peers(
+    slot: WorkerSlot, servicer: pb_grpc.GRPCInferenceServiceServicer
 ) -> AsyncIterator[None]:
     """Answer the other workers within this block."""
     server = grpc.aio.server(options=MESSAGE_LIMITS)
     pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
-    lifecycle.bind(server, seat.own_socket)
+    lifecycle.bind(server, slot.own_socket)
     await server.start()
-    seat.take()
+    slot.take()
     try:
         yield
     finally:
         await server.stop(0)
 
 
-class Everywhere:
-    """Changes for all workers: made here first, so one that can't be made harms no other."""
+class FleetLoading:
+    """Loads and unloads in all workers: here first, so a change that fails harms no other."""
 
-    def __init__(self, here: CarriesOut, peers: Peers, ledger: LoadRecord, index: int) -> None:
+    def __init__(
+        self, here: LocalLoading, peers: PeerWorkers, record: LoadRecord, index: int
+    ) -> None:
         self._here = here
         self._peers = peers
-        self._ledger = ledger
+        self._record = record
         self._index = index
 
     async def load(self, name: str) -> None:
@@ -122,33 +124,33 @@ class Everywhere:
         self,
         name: str,
         here: Callable[[str], Awaitable[None]],
-        there: Ask[Any],
+        there: PeerMethod[Any],
         *,
         is_unloaded: bool,
     ) -> None:
-        async with self._ledger.turn(wait_s=_TURN_S):
+        async with self._record.take_turn(wait_s=_TURN_S):
             await here(name)
-            # Before the others are told: who starts just now reads it, who is up is told.
-            not_noted = await self._note(name, is_unloaded=is_unloaded)
+            # Before the others change: a worker that starts just now reads it.
+            unrecorded = await self._record_change(name, is_unloaded=is_unloaded)
             self._check(name, await self._peers.ask(there))
-            if not_noted:
+            if unrecorded:
                 raise PartlyDone(
                     f"model '{name}': changed in every worker, but one that starts later won't "
-                    f"know: {not_noted}"
+                    f"know: {unrecorded}"
                 )
 
-    async def _note(self, name: str, *, is_unloaded: bool) -> str:
-        """Write the change down; return why that failed, or nothing."""
+    async def _record_change(self, name: str, *, is_unloaded: bool) -> str:
+        """Record the change; return why that failed, or ""."""
         try:
-            await in_thread(partial(self._ledger.note, name, is_unloaded=is_unloaded))
+            await in_thread(partial(self._record.record_change, name, is_unloaded=is_unloaded))
         except OSError as error:
             return reason_of(error)
         return ""
 
-    def _check(self, name: str, told: Mapping[int, Any]) -> None:
+    def _check(self, name: str, answers: Mapping[int, Any]) -> None:
         """Raise PartlyDone where a worker that is up has not made the change."""
         failed = {}
-        for index, answer in told.items():
+        for index, answer in answers.items():
             if not isinstance(answer, grpc.aio.AioRpcError):
                 continue
             if answer.code() is grpc.StatusCode.UNAVAILABLE:  # it follows when it is back
@@ -156,41 +158,45 @@ class Everywhere:
             else:
                 failed[index] = answer.details() or answer.code().name
         if failed:
-            done = {self._index, *told} - set(failed)
+            done = {self._index, *answers} - set(failed)
             raise PartlyDone(partly_done(name, sorted(done), failed))
 
 
 def partly_done(name: str, done: Sequence[int], failed: Mapping[int, str]) -> str:
-    """Return what became of a change, worker by worker."""
+    """Return which workers made a change, and why others didn't."""
     there = ", ".join(str(each) for each in done)
     why = "; ".join(f"worker {index}: {text}" for index, text in sorted(failed.items()))
     return f"model '{name}': changed in worker {there}, not in all; ask again. {why}"
 
 
-class OfAll:
-    """The index and the statistics of all workers; of one that does not answer, its part lacks."""
+class FleetOverview:
+    """The index and the statistics of all workers that answer."""
 
-    def __init__(self, own: Overview, peers: Peers, index: int) -> None:
+    def __init__(self, own: Overview, peers: PeerWorkers, index: int) -> None:
         self._own = own
         self._peers = peers
         self._index = index
 
     async def index(self) -> Sequence[Row]:
-        """Return every version; READY is what is so in every worker."""
+        """Return every version; it is READY where it is in every worker."""
         request = pb.RepositoryIndexRequest()
         own = await self._own.index()
-        said = await self._asked(lambda peer: peer.RepositoryIndex(request, timeout=_READ_S))
-        rows = {self._index: own, **{index: each.models for index, each in said.items()}}
+        answers = await self._answers_of_peers(
+            lambda peer: peer.RepositoryIndex(request, timeout=_READ_S)
+        )
+        rows = {self._index: own, **{index: each.models for index, each in answers.items()}}
         return merged_index(dict(sorted(rows.items())))
 
     async def statistics(self, name: str, version: str) -> Sequence[pb.ModelStatistics]:
         """Return the sums over all workers. Raises NotFound where this one knows no such model."""
         request = pb.ModelStatisticsRequest(name=name, version=version)
         own = await self._own.statistics(name, version)
-        said = await self._asked(lambda peer: peer.ModelStatistics(request, timeout=_READ_S))
-        return merged_statistics([own, *(each.model_stats for each in said.values())])
+        answers = await self._answers_of_peers(
+            lambda peer: peer.ModelStatistics(request, timeout=_READ_S)
+        )
+        return merged_statistics([own, *(each.model_stats for each in answers.values())])
 
-    async def _asked(self, ask: Ask[Any]) -> dict[int, Any]:
+    async def _answers_of_peers(self, ask: PeerMethod[Any]) -> dict[int, Any]:
         answers = await self._peers.ask(ask)
         for index, answer in answers.items():
             if isinstance(answer, grpc.aio.AioRpcError):

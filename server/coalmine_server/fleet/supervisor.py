@@ -25,8 +25,8 @@ from coalmine.process.machine import cores
 from coalmine.process.private_folder import open_private, temporary_folder
 from coalmine.process.recycling import Recycling
 from coalmine_server.config import ServerConfig
-from coalmine_server.fleet.metrics import FleetMetrics, Known, any_serves
-from coalmine_server.fleet.worker_slot import WorkerSlot, WorkerStart, write_orders
+from coalmine_server.fleet.metrics import FleetMetrics, WorkerState, is_any_serving
+from coalmine_server.fleet.worker_slot import WorkerSlot, WorkerStart, write_worker_start
 
 PROGRAM: Final = (sys.executable, "-m", "coalmine_server")
 
@@ -58,7 +58,7 @@ class Fleet:
         self._announce = announce
         self._program = program
         self._workers: list[Child] = []
-        self._recycling = Recycling(config.worker_bounds, self._workers, self._replaced)
+        self._recycling = Recycling(config.worker_bounds, self._workers, self._replace)
 
     async def serve(self, stop: Stop) -> None:
         """Keep the workers until `stop`. Raises StartError where one can't start."""
@@ -67,11 +67,11 @@ class Fleet:
             _open_traces(config.traces)
         with contextlib.ExitStack() as held:
             # Held, not listened on: the ports stay ours while workers come and go.
-            listen = held.enter_context(_held(config.listen))
-            admin = config.admin_listen and held.enter_context(_held(config.admin_listen))
+            listen = held.enter_context(_reserve_port(config.listen))
+            admin = config.admin_listen and held.enter_context(_reserve_port(config.admin_listen))
             http = held.enter_context(self._exposing(stop))
-            folder = held.enter_context(_folder())
-            self._workers += self._commanded(listen, admin, folder)
+            folder = held.enter_context(_sockets_folder())
+            self._workers += self._new_workers(listen, admin, folder)
             addresses = {"grpc": listen, **({"admin": admin} if admin else {}), "http": http}
             await self._keep(stop, lambda: self._announce(**addresses))
 
@@ -91,20 +91,20 @@ class Fleet:
                 for each in self._workers:
                     ending.create_task(each.end())
 
-    async def _replaced(self, worker: Child) -> bool:
+    async def _replace(self, worker: Child) -> bool:
         # It loads all models before it is ready.
         return await worker.replace(within_s=max(_STARTS_S, 2 * self._config.loads.timeout_s))
 
-    def _commanded(self, listen: str, admin: str | None, folder: Path) -> list[Child]:
+    def _new_workers(self, listen: str, admin: str | None, folder: Path) -> list[Child]:
         config = dataclasses.replace(self._config, listen=listen, admin_listen=admin)
-        share = max(1, self._cores // config.workers)
-        seats = [WorkerSlot(n, config.workers, share, folder) for n in range(config.workers)]
+        cores = max(1, self._cores // config.workers)
+        slots = [WorkerSlot(n, config.workers, cores, folder) for n in range(config.workers)]
         patience_s = self._config.grace_s + _ENDS_S
-        return [Child(self._command(config, seat), patience_s) for seat in seats]
+        return [Child(self._command(config, slot), patience_s) for slot in slots]
 
-    def _command(self, config: ServerConfig, seat: WorkerSlot) -> Command:
+    def _command(self, config: ServerConfig, slot: WorkerSlot) -> Command:
         """Return how a worker is started: by a file with its own part of the configuration."""
-        name = f"worker-{seat.index}"
+        name = f"worker-{slot.index}"
         own = dataclasses.replace(
             config,
             http=loopback(),
@@ -112,23 +112,23 @@ class Fleet:
             # Each keeps so many files, and removes what is older.
             traces=None if config.traces is None else config.traces / name,
         )
-        return Command(name, (str(write_orders(WorkerStart(own, seat))),), self._program)
+        return Command(name, (str(write_worker_start(WorkerStart(own, slot))),), self._program)
 
     @contextlib.contextmanager
     def _exposing(self, stop: Stop) -> Iterator[str]:
         """Yield the address of /metrics and health over HTTP, which answers until the end."""
         registry = CollectorRegistry()
-        registry.register(FleetMetrics(self._known))
+        registry.register(FleetMetrics(self._worker_states))
         with exposing(
             self._config.http,
             registry,
-            lambda: not stop.asked and any_serves(self._known()),
+            lambda: not stop.asked and is_any_serving(self._worker_states()),
         ) as http:
             yield http
 
-    def _known(self) -> dict[int, Known]:
+    def _worker_states(self) -> dict[int, WorkerState]:
         return {
-            index: Known(
+            index: WorkerState(
                 each.announced["http"] if each.is_up else None,
                 each.restarts,
                 self._recycling.recycled[each.name],
@@ -152,7 +152,7 @@ def _open_traces(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def _held(address: str) -> Iterator[str]:
+def _reserve_port(address: str) -> Iterator[str]:
     """Yield `address` with a real port, which is ours and our workers' alone."""
     check_free(address)
     with reserve(address, shared=True) as held:
@@ -160,7 +160,7 @@ def _held(address: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _folder() -> Iterator[Path]:
+def _sockets_folder() -> Iterator[Path]:
     """Yield a folder that nobody else can look into, gone afterwards. Raises StartError."""
     with temporary_folder("coalmine-") as folder:
         if len(os.fsencode(folder)) > _SOCKET_PATH_MAX:

@@ -1,4 +1,4 @@
-"""One worker's place among several that share a port: what its supervisor tells it."""
+"""One worker's slot among several that share a port, as its supervisor gives it."""
 
 import contextlib
 import os
@@ -12,9 +12,9 @@ from coalmine_server.config import ServerConfig
 
 @dataclass(frozen=True, slots=True)
 class WorkerSlot:
-    """Which of the workers this one is, the cores it may use, and where it meets the others.
+    """A worker's number, the cores it may use, and the folder of the workers' sockets.
 
-    The folder is private to the server: who can open what lies in it may change what is served.
+    The folder is private to the server: a process that can open a socket may change what is served.
     """
 
     index: int
@@ -28,40 +28,40 @@ class WorkerSlot:
         return tuple(each for each in range(self.workers) if each != self.index)
 
     def others(self) -> tuple[int, ...]:
-        """Return the other workers; where another one has taken this seat by now, that too."""
+        """Return the other workers, and this slot too where another process has taken it by now."""
         with contextlib.suppress(OSError):
-            if self._sign(self.index).readlink() != self._own:
+            if self._link(self.index).readlink() != self._own_file:
                 return (*self.peers, self.index)
         return self.peers
 
     def socket(self, index: int) -> str:
         """Return where a worker listens for the others."""
-        return f"unix:{self._sign(index)}"
+        return f"unix:{self._link(index)}"
 
     @property
     def own_socket(self) -> str:
         """Where this very process listens for them."""
-        return f"unix:{self._own}"
+        return f"unix:{self._own_file}"
 
-    def is_held(self) -> bool:
-        """Return whether another process that lives has the seat: whoever asks is to replace it."""
+    def is_taken(self) -> bool:
+        """Return whether another living process has the slot, which the caller is to replace."""
         with contextlib.suppress(OSError, ValueError):
-            pid = int(self._sign(self.index).readlink().stem.rpartition("-")[2])
+            pid = int(self._link(self.index).readlink().stem.rpartition("-")[2])
             return pid != os.getpid() and Path(f"/proc/{pid}").exists()
         return False
 
     def take(self) -> None:
-        """Have the others come to this process, no more to one that had the seat before."""
-        fresh = self._own.with_suffix(".new")
+        """Have the others call this process, and no longer the one that had the slot before."""
+        fresh = self._own_file.with_suffix(".new")
         fresh.unlink(missing_ok=True)
-        fresh.symlink_to(self._own)
-        fresh.replace(self._sign(self.index))
+        fresh.symlink_to(self._own_file)
+        fresh.replace(self._link(self.index))
 
-    def _sign(self, index: int) -> Path:
+    def _link(self, index: int) -> Path:
         return self.folder / f"{index}.sock"
 
     @property
-    def _own(self) -> Path:
+    def _own_file(self) -> Path:
         # gRPC removes the file of a socket when it ends: each process has its own.
         return self.folder / f"{self.index}-{os.getpid()}.sock"
 
@@ -71,19 +71,19 @@ class WorkerStart:
     """All that a worker is started with."""
 
     config: ServerConfig
-    seat: WorkerSlot
+    slot: WorkerSlot
 
 
-_ORDERS = TypeAdapter(WorkerStart)
+_WORKER_START = TypeAdapter(WorkerStart)
 
 
-def write_orders(orders: WorkerStart) -> Path:
+def write_worker_start(start: WorkerStart) -> Path:
     """Write what a worker is started with into the folder; return the file."""
-    file = orders.seat.folder / f"{orders.seat.index}.json"
-    file.write_bytes(_ORDERS.dump_json(orders))
+    file = start.slot.folder / f"{start.slot.index}.json"
+    file.write_bytes(_WORKER_START.dump_json(start))
     return file
 
 
-def read_orders(file: Path) -> WorkerStart:
-    """Return what `write_orders` wrote."""
-    return _ORDERS.validate_json(file.read_bytes())
+def read_worker_start(file: Path) -> WorkerStart:
+    """Return what `write_worker_start` wrote."""
+    return _WORKER_START.validate_json(file.read_bytes())

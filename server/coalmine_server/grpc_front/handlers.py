@@ -20,9 +20,9 @@ _INFER: Final = pb.ModelInferRequest.DESCRIPTOR.full_name
 
 
 def handlers(servicer: Any) -> grpc.GenericRpcHandler:
-    """Return what a server needs to call the methods of `servicer`, which are `answering`.
+    """Return the handlers of a servicer's methods, which are `answering`.
 
-    A request that can't be read reaches them as the error it is; in a stream too. ModelInfer and
+    A request that can't be read reaches its method as an error, in a stream too. ModelInfer and
     ModelStreamInfer get an InferRequest. An answer may be a message or its bytes.
     """
     service = pb.DESCRIPTOR.services_by_name[SERVICE.rpartition(".")[2]]
@@ -33,8 +33,8 @@ def handlers(servicer: Any) -> grpc.GenericRpcHandler:
 def _handler(method: MethodDescriptor, behaviour: Any) -> "grpc.RpcMethodHandler[Any, Any]":
     read = _reader(method)
     if method.client_streaming:
-        return grpc.stream_stream_rpc_method_handler(behaviour, read, _serialised)
-    return grpc.unary_unary_rpc_method_handler(behaviour, read, _serialised)
+        return grpc.stream_stream_rpc_method_handler(behaviour, read, _serialise)
+    return grpc.unary_unary_rpc_method_handler(behaviour, read, _serialise)
 
 
 def _reader(method: MethodDescriptor) -> Callable[[bytes], Any]:
@@ -43,5 +43,5 @@ def _reader(method: MethodDescriptor) -> Callable[[bytes], Any]:
     return decoder_of(getattr(pb, method.input_type.name).FromString, f"{SERVICE}/{method.name}")
 
 
-def _serialised(answer: Message | bytes) -> bytes:
+def _serialise(answer: Message | bytes) -> bytes:
     return answer if isinstance(answer, bytes) else answer.SerializeToString()

@@ -1,4 +1,4 @@
-"""The gRPC side: listeners, their options, and what is offered at each of them."""
+"""The gRPC listeners of a server, their options, and the services that each offers."""
 
 import asyncio
 from collections.abc import Callable
@@ -27,7 +27,7 @@ _PING_TIMEOUT_MS: Final = 20_000
 
 
 class ServerListener:
-    """The servers that callers reach; where admin calls have a listener of their own, two."""
+    """The gRPC server that callers reach, and a second one where admin calls have their own."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class ServerListener:
         self._admin = None if admin is None else self._server_of(admin)
 
     async def open(self) -> dict[str, str]:
-        """Listen and answer; return the addresses by what is said there. Raises StartError."""
+        """Listen and answer; return the listeners' addresses by name. Raises StartError."""
         config = self._config
         addresses = {"grpc": await self._listen(self._main, config.listen)}
         if self._admin is not None and config.admin_listen is not None:
@@ -98,7 +98,7 @@ class ServerListener:
 
 
 def options_of(config: ServerConfig) -> tuple[tuple[str, Any], ...]:
-    """Return the gRPC options that a server's limits and connections ask for."""
+    """Return a server's gRPC options, from its limits and connections."""
     connections = config.connections
     options: list[tuple[str, Any]] = [
         *message_limits(config.bounds.message_bytes),

@@ -10,7 +10,7 @@ from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.status import Context, answering
 from coalmine_server.extensions import Extensions
-from coalmine_server.grpc_front.grpc_caller import GrpcCaller
+from coalmine_server.grpc_front.grpc_context import GrpcCallContext
 from coalmine_server.grpc_front.streaming import Requests, StreamCalls
 from coalmine_server.service import InferenceService
 from coalmine_server.wire.requests import InferRequest
@@ -62,7 +62,7 @@ class Servicer(pb_grpc.GRPCInferenceServiceServicer):
 
     def _infer(self, request: InferRequest, context: Context) -> Any:
         """Return what is awaited for the answer to a call of its own."""
-        return self._service.infer(request, GrpcCaller(context))
+        return self._service.infer(request, GrpcCallContext(context))
 
     async def _stream(self, requests: Requests, context: Context) -> None:
         """Answer each request of a stream as ModelInfer does; the responses keep its order."""

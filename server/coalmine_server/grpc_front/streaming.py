@@ -11,14 +11,14 @@ from coalmine.inference import inference_pb2 as pb
 from coalmine.limits import bytes_while_sent
 from coalmine.status import Context, told
 from coalmine.varint import varint
-from coalmine_server.calls import Caller
-from coalmine_server.grpc_front.grpc_caller import GrpcCaller
+from coalmine_server.calls import CallContext
+from coalmine_server.grpc_front.grpc_context import GrpcCallContext
 from coalmine_server.wire.requests import InferRequest
 
-# As many requests of one stream run at once; then no more are read, and gRPC holds the caller back.
+# So many requests of one stream run at once. Then no more are read, and gRPC makes the caller wait.
 IN_FLIGHT_MAX: Final = 64
 
-# A caller that is slow to read is answered no further ahead than this.
+# So many bytes of answers may wait for a slow caller.
 UNSENT_BYTES_MAX: Final = 64 * 1024 * 1024
 
 # Triton's mark on the last response to a request. Our models give one response to each, so every
@@ -35,14 +35,14 @@ _MARK: Final = pb.ModelInferResponse(
 # A message that can't be read comes as the error that it is.
 Requests = AsyncIterator[InferRequest | InvalidRequest]
 # What comes back is a serialised ModelInferResponse.
-Answer = Callable[[InferRequest, Caller], Awaitable[bytes]]
+Answer = Callable[[InferRequest, CallContext], Awaitable[bytes]]
 
 # Counts bytes more, or fewer, that wait in the process.
 TrackBytes = Callable[[int], None]
 
 
 class StreamCalls:
-    """Every open stream; its requests are answered just as those of ModelInfer."""
+    """The open streams. Their requests are answered as those of ModelInfer are."""
 
     def __init__(
         self,
@@ -86,7 +86,7 @@ class StreamCalls:
 
 
 class _ServedStream:
-    """One call: requests are read while earlier ones run; answers are written in their order."""
+    """One stream: it reads requests while earlier ones run, and writes answers in their order."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class _ServedStream:
         self._is_gone = False
         self._requests = requests
         self._context = context
-        self._caller = GrpcCaller(context)
+        self._call_context = GrpcCallContext(context)
         self._free = asyncio.Semaphore(in_flight_max)
         # As many as are in flight, and the end; None: no request comes any more.
         self._running: asyncio.Queue[asyncio.Task[bytes] | None]
@@ -120,7 +120,7 @@ class _ServedStream:
             self._reading.add_done_callback(lambda _: self._running.put_nowait(None))
             try:
                 await self._write()
-            except grpc.aio.InternalError:  # nobody is there to write to
+            except grpc.aio.InternalError:  # the caller is gone
                 self._is_gone = True
                 self._give_up()
         if self._is_gone:
@@ -151,7 +151,7 @@ class _ServedStream:
             await self._wait_for_room()
 
     async def _wait_for_room(self) -> None:
-        """Return when another request may be read: gRPC holds the caller back until then."""
+        """Wait until another request may be read; gRPC makes the caller wait as long."""
         await self._free.acquire()
         while self._unsent_bytes > self._unsent_bytes_max:
             self._sent.clear()
@@ -177,24 +177,24 @@ class _ServedStream:
 
     async def _response_to(self, request: InferRequest | InvalidRequest) -> bytes:
         if isinstance(request, InvalidRequest):  # bytes that are no message; the next may be one
-            return _error_response(pb.ModelInferRequest(), str(request))
+            return _error_bytes(pb.ModelInferRequest(), str(request))
         try:
-            return _final(await self._answer(request, self._caller))
+            return _final_response(await self._answer(request, self._call_context))
         except Exception as error:  # noqa: BLE001 - one request's failure is not the stream's
-            return _error_response(request.message, told(error, self._context)[1])
+            return _error_bytes(request.message, told(error, self._context)[1])
 
 
 def _draining() -> Unavailable:
     return Unavailable("the server is draining: a stream takes no more requests")
 
 
-def _final(answer: bytes) -> bytes:
+def _final_response(answer: bytes) -> bytes:
     """Return the ModelStreamInferResponse with `answer` in it, whose bytes are copied once."""
     return b"".join((_INFER_RESPONSE, varint(len(answer) + len(_MARK)), answer, _MARK))
 
 
-def _error_response(request: pb.ModelInferRequest, message: str) -> bytes:
-    """Return the error, with what tells the caller which of its requests failed."""
+def _error_bytes(request: pb.ModelInferRequest, message: str) -> bytes:
+    """Return an error response, with the id of the request that failed."""
     response = pb.ModelStreamInferResponse(error_message=message)
     response.infer_response.id = request.id
     response.infer_response.model_name = request.model_name

@@ -1,4 +1,4 @@
-"""What is said of a model, and the config.yaml that says it: made anew, or edited in its place."""
+"""The declaration of a model, and its config.yaml: a new one, or an edited one."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -23,8 +23,8 @@ _TENSOR: Final = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Declared:
-    """What the caller says of the model; None where it is left to the config that is there."""
+class Declaration:
+    """A caller's declaration of a model; None where the config decides."""
 
     inputs: Sequence[str] = ()
     outputs: Sequence[str] = ()
@@ -47,10 +47,10 @@ def tensor_of(text: str) -> dict[str, Any]:
     return {**entry, "optional": True} if found[4] else entry
 
 
-def text_of(path: Path, declared: Declared) -> str:
+def text_of(path: Path, declared: Declaration) -> str:
     """Return the text of the config at `path`; of a new one where there is none.
 
-    Raises StartError where what is declared is too little, or otherwise than the config.
+    Raises StartError where the declaration is incomplete, or contradicts the config.
     """
     if not path.exists():
         return _new(declared)
@@ -58,10 +58,10 @@ def text_of(path: Path, declared: Declared) -> str:
     return path.read_text(encoding="utf-8")
 
 
-def edited(path: Path, text: str, key: str, added: Mapping[str, object]) -> str:
-    """Return a config's text with `added` among the entries of `key`, and nothing else changed.
+def with_entries(path: Path, text: str, key: str, added: Mapping[str, object]) -> str:
+    """Return a config's text with `added` among the entries of `key`; the rest stays.
 
-    Raises StartError where the entries are wrong, or the text can't be edited by machine.
+    Raises StartError where the entries are wrong, or the text can't be edited.
     """
     before = getattr(config_file.parse(text, ModelConfig, path=path), key)
     entries = {**before, **added}
@@ -75,9 +75,9 @@ def edited(path: Path, text: str, key: str, added: Mapping[str, object]) -> str:
 
 
 def with_latest(path: Path, text: str, latest: int | None) -> str:
-    """Return a config's text that serves so many of the newest versions; None: what it says.
+    """Return a config's text that serves the `latest` newest versions; None: the text as it is.
 
-    Raises StartError where the text can't be edited by machine.
+    Raises StartError where the text can't be edited.
     """
     if latest is None or config_file.parse(text, ModelConfig, path=path).versions.latest == latest:
         return text
@@ -111,7 +111,7 @@ def with_entry(text: str, key: str, value: Mapping[str, object]) -> str:
     return f"{text.rstrip()}\n{key}: {entry.strip()}\n"
 
 
-def _new(declared: Declared) -> str:
+def _new(declared: Declaration) -> str:
     if not declared.inputs or not declared.outputs:
         raise StartError("a new model needs --input and --output, as NAME:DATATYPE:[SIZES]")
     if declared.max_batch_size is None:
@@ -130,8 +130,8 @@ def _new(declared: Declared) -> str:
     return yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=100)
 
 
-def _check_agreement(path: Path, config: ModelConfig, declared: Declared) -> None:
-    """Refuse what the caller says otherwise than the config: it holds for all versions."""
+def _check_agreement(path: Path, config: ModelConfig, declared: Declaration) -> None:
+    """Raise StartError where the declaration contradicts the config, which all versions share."""
     said: dict[str, tuple[object, object]] = {
         "inputs": (config.inputs, _tensors(declared.inputs)),
         "outputs": (config.outputs, _tensors(declared.outputs)),
@@ -141,7 +141,9 @@ def _check_agreement(path: Path, config: ModelConfig, declared: Declared) -> Non
     }
     for key, (there, given) in said.items():
         if given is not None and given != there:
-            raise StartError(f"{path}: {key}: expected {_told(there)}, got {_told(given)}")
+            raise StartError(
+                f"{path}: {key}: expected {_value_text(there)}, got {_value_text(given)}"
+            )
 
 
 def _tensors(texts: Sequence[str]) -> tuple[TensorConfig, ...] | None:
@@ -158,12 +160,12 @@ def _delay_ns(text: str | None) -> int | None:
         raise StartError(f"--max-delay: {error}") from None
 
 
-def _told(value: object) -> str:
+def _value_text(value: object) -> str:
     if isinstance(value, tuple):
-        return ", ".join(map(_tensor_told, value))
+        return ", ".join(map(_tensor_text, value))
     return str(value)
 
 
-def _tensor_told(tensor: TensorConfig) -> str:
+def _tensor_text(tensor: TensorConfig) -> str:
     optional = ":optional" if tensor.optional else ""
     return f"{tensor.name}:{tensor.datatype}:{list(tensor.shape)}{optional}"

@@ -1,4 +1,4 @@
-"""What a model was made from: the commit of a folder, and the digest of a tree of files."""
+"""The origin of a model: the commit of a folder, and the digest of a tree of files."""
 
 import hashlib
 import os
@@ -18,15 +18,15 @@ _LEFT_OUT: Final = {".git", "__pycache__"}
 
 
 def origin_of(source: Path, tree: Path | None, *, now_ns: int, git: str) -> dict[str, str]:
-    """Return what is known of where `source` comes from, and when; `tree` is what it was made of.
+    """Return the origin of `source` and the time; `tree` is the folder it was made from.
 
     Raises StartError where the tree can't be read.
     """
     now = datetime.fromtimestamp(now_ns // 10**9, UTC).replace(tzinfo=None)
     found = {
-        "coalmine": _installed("coalmine"),
+        "coalmine": _installed_version("coalmine"),
         "python": python_version(),
-        "torch": _installed("torch"),
+        "torch": _installed_version("torch"),
         "packaged_at": f"{now.isoformat()}Z",
         "source": source.name,
     }
@@ -35,7 +35,7 @@ def origin_of(source: Path, tree: Path | None, *, now_ns: int, git: str) -> dict
     return {**found, **commit_of(tree or source.resolve().parent, git=git)}
 
 
-def _installed(name: str) -> str:
+def _installed_version(name: str) -> str:
     try:
         return version(name)
     except PackageNotFoundError:
@@ -45,16 +45,16 @@ def _installed(name: str) -> str:
 def commit_of(folder: Path, *, git: str = "git", wait_s: float = _GIT_S) -> dict[str, str]:
     """Return git_commit and git_dirty; nothing where there is no git, no commit or no answer.
 
-    Dirty: a tracked file differs from the commit. A file that is not tracked says nothing.
+    Dirty: a tracked file differs from the commit. Untracked files don't count.
     """
-    commit = _said_by(git, folder, wait_s, "rev-parse", "--verify", "HEAD")
-    changed = _said_by(git, folder, wait_s, "status", "--porcelain", "--untracked-files=no")
+    commit = _git_output(git, folder, wait_s, "rev-parse", "--verify", "HEAD")
+    changed = _git_output(git, folder, wait_s, "status", "--porcelain", "--untracked-files=no")
     if not commit or changed is None:
         return {}
     return {"git_commit": commit.strip(), "git_dirty": "true" if changed.strip() else "false"}
 
 
-def _said_by(git: str, folder: Path, wait_s: float, *words: str) -> str | None:
+def _git_output(git: str, folder: Path, wait_s: float, *words: str) -> str | None:
     # A folder's own configuration may name a program to ask for changes: it isn't run.
     command = [git, "-c", "core.fsmonitor=false", "-C", str(folder), *words]
     environment = {**os.environ, "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}

@@ -1,4 +1,4 @@
-"""A TorchScript file becomes a version of a model: tried first, then put there in one step."""
+"""A TorchScript file becomes a version of a model: it is tried, then put there in one step."""
 
 import hashlib
 from collections.abc import Callable, Mapping, Sequence
@@ -13,13 +13,13 @@ from coalmine.process.output_capture import printing_as
 from coalmine_server import provenance
 from coalmine_server.config import VERSION_MAX, ModelConfig
 from coalmine_server.packaging import declaration, origin, placement, try_run
-from coalmine_server.packaging.declaration import Declared
+from coalmine_server.packaging.declaration import Declaration
 from coalmine_server.repository import (
     CONFIG_FILE,
     MODEL_FILE,
     is_name,
-    real,
-    served_of,
+    real_path,
+    served_versions,
     versions_in,
 )
 from coalmine_server.runtime.execution import open_program, warm
@@ -32,19 +32,19 @@ _OF_VERSIONS: Final = {"sha256", "labels", "versions"}
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What is to be put where, and what is said of it."""
+class PackageOrder:
+    """What to package, where to put it, and the declaration of its model."""
 
     source: Path
     repository: Path
     name: str
     version: int
-    declared: Declared = field(default_factory=Declared)
+    declared: Declaration = field(default_factory=Declaration)
     labels: tuple[str, ...] = ()
     metadata: Mapping[str, str] = field(default_factory=dict)
     source_tree: Path | None = None
     allow_row_mixing: bool = False
-    drop: bool = False  # take it that other versions will be served no more
+    drop: bool = False  # go on although other versions will be served no more
 
     @property
     def folder(self) -> Path:
@@ -63,8 +63,8 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
-class Packaged:
-    """Where the version went, what its bytes hash to, and what its user should know."""
+class PackagedVersion:
+    """The version's path, the hash of its bytes, and warnings for the user."""
 
     path: Path
     sha256: str
@@ -90,35 +90,42 @@ class Packager:
         self._lock_wait_s = lock_wait_s
         self._progress = progress
 
-    def package(self, order: Order) -> Packaged:
+    def package(self, order: PackageOrder) -> PackagedVersion:
         """Put the source into the repository as a version, with its hash in the model's config.
 
-        Raises StartError, and changes nothing: a wrong name, a version that is there, a signature
-        that the model's other versions don't have, other versions that would be served no more, or
-        a file that doesn't run as declared.
+        Raises StartError, and changes nothing, for a wrong name, a version that is there already, a
+        signature that the model's other versions don't have, other versions that would be served no
+        more, or a file that doesn't run as declared.
         """
         _check_place(order)
         self._progress(f"reading {order.source}")
         data = _bytes_of(order.source)
         sha256 = hashlib.sha256(data).hexdigest()
-        config = _parsed(order, _config_text(order, sha256))
+        config = _parse_config(order, _config_text(order, sha256))
         with printing_as(model=order.name, version=order.version):
-            tried = self._tried(order, config, data)
-        properties = {**self._origin(order), **_told_of(tried, data, sha256), **order.metadata}
-        files = {MODEL_FILE: data, provenance.PROVENANCE_FILE: provenance.written(properties)}
+            tried = self._try(order, config, data)
+        properties = {
+            **self._origin(order),
+            **_properties_of(tried, data, sha256),
+            **order.metadata,
+        }
+        files = {
+            MODEL_FILE: data,
+            provenance.PROVENANCE_FILE: provenance.provenance_bytes(properties),
+        }
         self._progress(f"writing {order.place}")
-        lost = _lost(order, config)
+        lost = _versions_lost(order, config)
         try:
             self._put(order, files, config, sha256)
         except OSError as error:
             raise StartError(f"{order.folder}: {reason_of(error)}") from None
-        warnings = (*tried.warnings, *_unserved(order, config), *_dropped(lost))
-        return Packaged(order.place / MODEL_FILE, sha256, properties, warnings)
+        warnings = (*tried.warnings, *_unserved_warnings(order, config), *_drop_warnings(lost))
+        return PackagedVersion(order.place / MODEL_FILE, sha256, properties, warnings)
 
     # ------------------------------------------------------------ the trial
 
-    def _tried(self, order: Order, config: ModelConfig, data: bytes) -> try_run.Tried:
-        """Run the file as the server will, and then harder. Raises StartError."""
+    def _try(self, order: PackageOrder, config: ModelConfig, data: bytes) -> try_run.TryResult:
+        """Load and warm the file as the server will, then try random values. Raises StartError."""
         signature = Signature.of(order.name, order.version, config)
         self._progress(f"loading and warming up {signature.label}")
         program = open_program(self._runtime, signature, config, data, source=order.source)
@@ -136,7 +143,7 @@ class Packager:
             )
         return tried
 
-    def _origin(self, order: Order) -> dict[str, str]:
+    def _origin(self, order: PackageOrder) -> dict[str, str]:
         if order.source_tree is not None:
             self._progress(f"reading {order.source_tree}")
         return origin.origin_of(
@@ -146,22 +153,22 @@ class Packager:
     # ------------------------------------------------------------ the disk
 
     def _put(
-        self, order: Order, files: Mapping[str, bytes], tried: ModelConfig, sha256: str
+        self, order: PackageOrder, files: Mapping[str, bytes], tried: ModelConfig, sha256: str
     ) -> None:
-        with placement.scratch(order.repository, wait_s=self._lock_wait_s) as scratch:
+        with placement.scratch_folder(order.repository, wait_s=self._lock_wait_s) as scratch:
             fresh = scratch / "model"
             placement.write(fresh / str(order.version), files)
-            with placement.locked(order.repository, wait_s=self._lock_wait_s):
+            with placement.lock_repository(order.repository, wait_s=self._lock_wait_s):
                 _check_place(order)
                 text = _config_text(order, sha256)
-                _check_unchanged(order, tried, _parsed(order, text))
+                _check_unchanged(order, tried, _parse_config(order, text))
                 _move_in(order, fresh, text)
 
 
-def _move_in(order: Order, fresh: Path, text: str) -> None:
-    """Take the steps that leave a repository that can be served, whichever is the last."""
+def _move_in(order: PackageOrder, fresh: Path, text: str) -> None:
+    """Move the version in, step by step: after each step, the repository can be served."""
     labels = dict.fromkeys(order.labels, order.version)
-    labelled = declaration.edited(order.config, text, "labels", labels)
+    labelled = declaration.with_entries(order.config, text, "labels", labels)
     if not order.folder.exists():
         placement.replace(fresh / CONFIG_FILE, labelled, by_way_of=fresh.parent)
         placement.move(fresh, order.folder)
@@ -174,7 +181,7 @@ def _move_in(order: Order, fresh: Path, text: str) -> None:
         placement.replace(order.config, labelled, by_way_of=fresh.parent)
 
 
-def _check_place(order: Order) -> None:
+def _check_place(order: PackageOrder) -> None:
     if not is_name(order.name):
         raise StartError(
             f"'{order.name}' is not a model's name: A-Z, a-z, 0-9, . _ - and no dot first"
@@ -183,7 +190,7 @@ def _check_place(order: Order) -> None:
         raise StartError(
             f"version {order.version}: expected a positive integer, at most {VERSION_MAX}"
         )
-    root, folder = real(order.repository), real(order.folder)
+    root, folder = real_path(order.repository), real_path(order.folder)
     if folder.parent != root:
         raise StartError(f"{order.folder}: leads out of the repository, to {folder}")
     if (folder / str(order.version)).exists():
@@ -202,45 +209,45 @@ def _bytes_of(source: Path) -> bytes:
 # ---------------------------------------------------------------- the config
 
 
-def _config_text(order: Order, sha256: str) -> str:
-    """Return what the config is to be, but for the labels. Raises StartError."""
+def _config_text(order: PackageOrder, sha256: str) -> str:
+    """Return the new text of the config, without the labels. Raises StartError."""
     text = declaration.text_of(order.config, order.declared)
     text = declaration.with_latest(order.config, text, order.declared.latest)
-    return declaration.edited(order.config, text, "sha256", {str(order.version): sha256})
+    return declaration.with_entries(order.config, text, "sha256", {str(order.version): sha256})
 
 
-def _parsed(order: Order, text: str) -> ModelConfig:
-    """Return the config with the labels in it. Raises StartError where one leads nowhere."""
+def _parse_config(order: PackageOrder, text: str) -> ModelConfig:
+    """Return the config with the labels. Raises StartError where a label leads nowhere."""
     labels = dict.fromkeys(order.labels, order.version)
-    text = declaration.edited(order.config, text, "labels", labels)
+    text = declaration.with_entries(order.config, text, "labels", labels)
     config = config_file.parse(text, ModelConfig, path=order.config)
-    lost = _lost(order, config)
+    lost = _versions_lost(order, config)
     if lost and not order.drop:
         raise StartError(_refusal(order, lost, config))
     return config
 
 
-def _served(order: Order, config: ModelConfig) -> list[int]:
-    """Return which versions will be served. Raises StartError where a label leads to another."""
+def _versions_served(order: PackageOrder, config: ModelConfig) -> list[int]:
+    """Return which versions will be served. Raises StartError where a label leads elsewhere."""
     there = versions_in(order.folder) if order.folder.is_dir() else ()
-    return served_of(order.folder, config, sorted({*there, order.version}))
+    return served_versions(order.folder, config, sorted({*there, order.version}))
 
 
-def _lost(order: Order, config: ModelConfig) -> list[int]:
-    """Return which versions are served now and won't be any more. Raises StartError as _served."""
-    after = _served(order, config)
+def _versions_lost(order: PackageOrder, config: ModelConfig) -> list[int]:
+    """Return which versions will be served no more. Raises StartError as _versions_served."""
+    after = _versions_served(order, config)
     if not order.config.exists():
         return []
     before = config_file.load(order.config, ModelConfig).model_copy(update={"labels": {}})
     try:
-        served = served_of(order.folder, before, sorted(versions_in(order.folder)))
+        served = served_versions(order.folder, before, sorted(versions_in(order.folder)))
     except StartError:  # `only` a version that isn't there: this one may be it
         return []
     return [each for each in served if each not in after]
 
 
-def _refusal(order: Order, lost: Sequence[int], config: ModelConfig) -> str:
-    served = _served(order, config)
+def _refusal(order: PackageOrder, lost: Sequence[int], config: ModelConfig) -> str:
+    served = _versions_served(order, config)
     oldest = min(*served, *lost)
     latest = sum(number >= oldest for number in {*versions_in(order.folder), order.version})
     return (
@@ -249,7 +256,7 @@ def _refusal(order: Order, lost: Sequence[int], config: ModelConfig) -> str:
     )
 
 
-def _dropped(lost: Sequence[int]) -> tuple[str, ...]:
+def _drop_warnings(lost: Sequence[int]) -> tuple[str, ...]:
     return (f"{_versions(lost)} will no longer be served",) if lost else ()
 
 
@@ -258,12 +265,12 @@ def _versions(numbers: Sequence[int]) -> str:
     return f"versions {listed}" if len(numbers) > 1 else f"version {listed}"
 
 
-def _check_unchanged(order: Order, tried: ModelConfig, now: ModelConfig) -> None:
+def _check_unchanged(order: PackageOrder, tried: ModelConfig, now: ModelConfig) -> None:
     if tried.model_dump(exclude=_OF_VERSIONS) != now.model_dump(exclude=_OF_VERSIONS):
         raise StartError(f"{order.config}: changed while the model was tried; try again")
 
 
-# ---------------------------------------------------------------- what is told
+# ---------------------------------------------------------------- warm-up and warnings
 
 
 def _warm_the_rest(program: Program, signature: Signature, config: ModelConfig) -> None:
@@ -272,13 +279,13 @@ def _warm_the_rest(program: Program, signature: Signature, config: ModelConfig) 
     warm(program, signature, sizes, config.warmup.runs)
 
 
-def _told_of(tried: try_run.Tried, data: bytes, sha256: str) -> dict[str, str]:
+def _properties_of(tried: try_run.TryResult, data: bytes, sha256: str) -> dict[str, str]:
     found = {"model_sha256": sha256, "model_bytes": str(len(data))}
     return {**found, "row_mixing": tried.mixing} if tried.mixing else found
 
 
-def _unserved(order: Order, config: ModelConfig) -> tuple[str, ...]:
-    served = _served(order, config)
+def _unserved_warnings(order: PackageOrder, config: ModelConfig) -> tuple[str, ...]:
+    served = _versions_served(order, config)
     if order.version in served:
         return ()
     others = ", ".join(map(str, served))

@@ -1,6 +1,7 @@
 """A model repository on the disk: files are written beside their place, then moved in by one step.
 
-What is killed in between leaves a hidden folder, which the next one removes; servers never look in.
+A process that is killed in between leaves a hidden folder. The next one removes it, and servers
+ignore it.
 """
 
 import fcntl
@@ -17,13 +18,13 @@ from coalmine.errors import StartError
 
 LOCK_FILE: Final = ".coalmine.lock"
 _SCRATCH: Final = ".packaging-"
-_BUSY: Final = "busy"  # locked for as long as somebody writes beside it
+_BUSY: Final = "busy"  # locked while a process writes beside it
 _POLL_S: Final = 0.05
 
 
 @contextmanager
-def locked(repository: Path, *, wait_s: float) -> Iterator[None]:
-    """Be the only one who changes the repository. Raises StartError after `wait_s`."""
+def lock_repository(repository: Path, *, wait_s: float) -> Iterator[None]:
+    """Be the only process that changes the repository. Raises StartError after `wait_s`."""
     with (repository / LOCK_FILE).open("a") as file:
         _acquire(file, repository, wait_s)
         yield  # closing the file lets go
@@ -49,10 +50,10 @@ def _is_mine(file: IO[str]) -> bool:
 
 
 @contextmanager
-def scratch(repository: Path, *, wait_s: float) -> Iterator[Path]:
+def scratch_folder(repository: Path, *, wait_s: float) -> Iterator[Path]:
     """Yield an empty folder beside the models, gone at the end. Raises StartError, OSError."""
     repository.mkdir(parents=True, exist_ok=True)
-    with locked(repository, wait_s=wait_s):
+    with lock_repository(repository, wait_s=wait_s):
         _sweep(repository)
         folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=repository))
         busy = (folder / _BUSY).open("a")
@@ -65,12 +66,12 @@ def scratch(repository: Path, *, wait_s: float) -> Iterator[Path]:
 
 
 def _sweep(repository: Path) -> None:
-    """Remove what was left by those that were killed. Only under the lock: none is just begun."""
+    """Remove the folders of killed processes. Under the lock, no folder is new."""
     for folder in repository.glob(f"{_SCRATCH}*"):
         try:
             with (folder / _BUSY).open("a") as busy:
                 is_left = _is_mine(busy)
-        except OSError:  # of somebody else's, or not ours at all
+        except OSError:  # of another user, or not ours at all
             continue
         if is_left:
             shutil.rmtree(folder, ignore_errors=True)

@@ -1,4 +1,4 @@
-"""A repository tried out without serving it: config, bytes, load, warm-up, version by version."""
+"""The check of a repository without serving it: config, bytes, load and warm-up of each version."""
 
 import hashlib
 from collections.abc import Iterator, Mapping
@@ -17,11 +17,11 @@ _COMMIT_SHOWN: Final = 7
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
-    """One version; `problem` is empty where it can be served.
+class VersionCheck:
+    """The check of one version; `problem` is empty where it can be served.
 
-    Where a whole model can't be read, there is one finding of it, without a version. `unserved`
-    says why a folder isn't served at all, and `folder` names one that is no version's.
+    A model that can't be read has one check without a version. `unserved` says why a folder isn't
+    served at all, and `folder` names it.
     """
 
     model: str
@@ -43,7 +43,7 @@ class Finding:
 
     @property
     def label(self) -> str:
-        """How lines for people name it."""
+        """Its name in lines for people."""
         if self.version is not None:
             return f"{self.model} version {self.version}"
         return f"{self.model}/{self.folder}" if self.folder else self.model
@@ -56,40 +56,43 @@ class Finding:
         return f"{self.provenance.get('source', '')} {commit}{dirty}".strip()
 
     def row(self) -> dict[str, object]:
-        """Return the finding for JSON."""
+        """Return the check for JSON."""
         return {**asdict(self), "ok": self.is_good}
 
 
-def findings_in(repository: Repository, runtime: Runtime) -> Iterator[Finding]:
-    """Try every version that would be served, and tell of the folders that would not be.
+def check_repository(repository: Repository, runtime: Runtime) -> list[VersionCheck]:
+    """Try every version that would be served, and list the folders that would not be.
 
     Raises StartError where there is no model at all.
     """
     names = repository.names()
     if not names:
         raise StartError(repository.nothing_there)
-    for name in names:
-        try:
-            model = repository.model(name)
-        except StartError as error:
-            yield Finding(name, problem=str(error))
-            continue
-        for folder, version, why in repository.unserved(model):
-            yield Finding(name, version, folder=folder, unserved=why)
-        for file in model.versions:
-            yield _tried(model, file, runtime)
-    for name in repository.ignored():
-        yield Finding(name, unserved="it has no config.yaml, and no model can have such a name")
+    checks = [check for name in names for check in _check_model(repository, name, runtime)]
+    why = "it has no config.yaml, and no model can have such a name"
+    return checks + [VersionCheck(name, unserved=why) for name in repository.ignored_folders()]
 
 
-def _tried(model: Model, file: VersionFile, runtime: Runtime) -> Finding:
+def _check_model(repository: Repository, name: str, runtime: Runtime) -> list[VersionCheck]:
+    try:
+        model = repository.model(name)
+    except StartError as error:
+        return [VersionCheck(name, problem=str(error))]
+    unserved = [
+        VersionCheck(name, version, folder=folder, unserved=why)
+        for folder, version, why in repository.unserved(model)
+    ]
+    return unserved + [_try_version(model, file, runtime) for file in model.versions]
+
+
+def _try_version(model: Model, file: VersionFile, runtime: Runtime) -> VersionCheck:
     signature = Signature.of(model.name, file.version, model.config)
-    known = Finding(
+    known = VersionCheck(
         model.name,
         file.version,
         tuple(label for label, number in model.config.labels.items() if number == file.version),
-        _listed(signature.inputs),
-        _listed(signature.outputs),
+        _specs_text(signature.inputs),
+        _specs_text(signature.outputs),
         "unknown",
         file.properties,
     )
@@ -118,5 +121,5 @@ def _doubts(file: VersionFile, data: bytes) -> Iterator[str]:
         yield f"{PROVENANCE_FILE} tells of another file"
 
 
-def _listed(specs: tuple[TensorSpec, ...]) -> str:
+def _specs_text(specs: tuple[TensorSpec, ...]) -> str:
     return ", ".join(f"{each.name} {each}" for each in specs)

@@ -1,4 +1,4 @@
-"""A program tried on random values: that it answers as declared, and keeps the rows apart."""
+"""A try of a program on random values, for its declaration and for rows that are mixed."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from coalmine.errors import ModelFailed, StartError
 from coalmine.tensors import BYTES, Array
 from coalmine_server.runtime.program import Program
-from coalmine_server.runtime.samples import drawn
+from coalmine_server.runtime.samples import random_inputs
 from coalmine_server.signature import Signature, TensorSpec, check_outputs
 
 _SEED: Final = 0
@@ -29,23 +29,23 @@ _TINY: Final = 1e-300
 
 
 @dataclass(frozen=True, slots=True)
-class Tried:
-    """What is worth a warning; `mixing` says how rows of a batch change each other, if they do."""
+class TryResult:
+    """Warnings of a try; `mixing` says how rows of a batch change each other, if they do."""
 
     warnings: tuple[str, ...] = ()
     mixing: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class RowsApart:
+class RowDifference:
     """How an output of a batch differs from what its rows give alone."""
 
-    told: str
+    text: str
     is_mixed: bool  # more than arithmetic explains
 
 
-def try_random(program: Program, signature: Signature) -> Tried:
-    """Return what one row, the most rows, and rows alone and together show; always the same values.
+def try_random(program: Program, signature: Signature) -> TryResult:
+    """Run one row, the most rows, and rows alone and together, always on the same values.
 
     Floats are drawn from the normal distribution, integers from 0 and 1: they may be indices.
     Raises StartError where the answers are not as declared. A model that fails on such values may
@@ -54,19 +54,19 @@ def try_random(program: Program, signature: Signature) -> Tried:
     chance = np.random.default_rng(_SEED)
     try:
         for rows in sorted({1, signature.rows_max or 1}):
-            _answers(program, signature, drawn(signature, rows, chance), rows)
-        _without_optional(program, signature, chance)
+            _run(program, signature, random_inputs(signature, rows, chance), rows)
+        _run_without_optional(program, signature, chance)
         if signature.rows_max > 1:
-            return _together_and_alone(program, signature, chance)
+            return _compare_rows(program, signature, chance)
     except ModelFailed as error:
-        return Tried((f"failed on random values: {error}; only zeros were tried",))
-    return Tried()
+        return TryResult((f"failed on random values: {error}; only zeros were tried",))
+    return TryResult()
 
 
-def _answers(
+def _run(
     program: Program, signature: Signature, inputs: Sequence[Array | None], rows: int
 ) -> Sequence[Array]:
-    """Return copies, of copies: a model may write into its inputs, and answer with its memory."""
+    """Run copies and return copies: a model may write into its inputs, or answer its own memory."""
     outputs = program.run(tuple(None if each is None else each.copy() for each in inputs))
     try:
         check_outputs(signature, outputs, rows)
@@ -76,38 +76,39 @@ def _answers(
     return [each.copy() for each in outputs]
 
 
-def _without_optional(program: Program, signature: Signature, chance: np.random.Generator) -> None:
+def _run_without_optional(
+    program: Program, signature: Signature, chance: np.random.Generator
+) -> None:
     if not any(spec.optional for spec in signature.inputs):
         return
-    inputs = zip(signature.inputs, drawn(signature, 1, chance), strict=True)
+    inputs = zip(signature.inputs, random_inputs(signature, 1, chance), strict=True)
     given = [None if spec.optional else each for spec, each in inputs]
-    _answers(program, signature, given, 1)
+    _run(program, signature, given, 1)
 
 
 # ---------------------------------------------------------------- rows, together and alone
 
 
-def _together_and_alone(
-    program: Program, signature: Signature, chance: np.random.Generator
-) -> Tried:
+def _compare_rows(program: Program, signature: Signature, chance: np.random.Generator) -> TryResult:
     rows = min(_ROWS, signature.rows_max)
-    inputs = drawn(signature, rows, chance)
-    together = _answers(program, signature, inputs, rows)
+    inputs = random_inputs(signature, rows, chance)
+    together = _run(program, signature, inputs, rows)
     alone = [
-        _answers(program, signature, [each[row : row + 1] for each in inputs], 1)
-        for row in range(rows)
+        _run(program, signature, [each[row : row + 1] for each in inputs], 1) for row in range(rows)
     ]
-    again = _answers(program, signature, [each[:1] for each in inputs], 1)
+    again = _run(program, signature, [each[:1] for each in inputs], 1)
     if differences(signature, [alone[0]], again):
-        return Tried(("gives another answer each time, so rows could not be compared",))
-    return _judged(differences(signature, alone, together))
+        return TryResult(("gives another answer each time, so rows could not be compared",))
+    return _result_of(differences(signature, alone, together))
 
 
-def _judged(found: Sequence[RowsApart]) -> Tried:
-    mixed = [each.told for each in found if each.is_mixed]
+def _result_of(found: Sequence[RowDifference]) -> TryResult:
+    mixed = [each.text for each in found if each.is_mixed]
     if mixed:
-        return Tried(mixing=f"rows of a batch are not kept apart: {mixed[0]}")
-    return Tried(tuple(f"an answer depends a little on its batch: {each.told}" for each in found))
+        return TryResult(mixing=f"rows of a batch are not kept apart: {mixed[0]}")
+    return TryResult(
+        tuple(f"an answer depends a little on its batch: {each.text}" for each in found)
+    )
 
 
 # ---------------------------------------------------------------- comparing
@@ -115,43 +116,43 @@ def _judged(found: Sequence[RowsApart]) -> Tried:
 
 def differences(
     signature: Signature, alone: Sequence[Sequence[Array]], together: Sequence[Array]
-) -> list[RowsApart]:
-    """Return how outputs differ, those that do by more than rounding."""
+) -> list[RowDifference]:
+    """Return the outputs that differ by more than rounding, and how."""
     found = [
-        _apart(spec, [each[index] for each in alone], together[index])
+        _difference(spec, [each[index] for each in alone], together[index])
         for index, spec in enumerate(signature.outputs)
     ]
     return [each for each in found if each is not None]
 
 
-def _apart(spec: TensorSpec, alone: Sequence[Array], together: Array) -> RowsApart | None:
+def _difference(spec: TensorSpec, alone: Sequence[Array], together: Array) -> RowDifference | None:
     sizes = {each.shape[1:] for each in alone}
     if sizes != {together.shape[1:]}:
-        return RowsApart(
+        return RowDifference(
             f"output '{spec.name}' has another size than that of a row alone", is_mixed=False
         )
     one, other = np.concatenate(alone), together
     differs = (one != other) & ~((one != one) & (other != other))  # noqa: PLR0124 - what NaN is
     if spec.datatype == BYTES or one.dtype.kind in "iub":
-        return _whole_apart(spec, differs)
+        return _whole_difference(spec, differs)
     parts = np.where(differs, _parts(one, other), 0.0)
     worst = float(parts.max(initial=0.0))
     if worst <= (_ROUNDING_HALF if spec.datatype in _HALF else _ROUNDING):
         return None
     row = int(np.unravel_index(int(parts.argmax()), parts.shape)[0])
     far = f" by {worst:.2g} of the largest value" if np.isfinite(worst) else ", finite or not,"
-    return RowsApart(
+    return RowDifference(
         f"output '{spec.name}' of row {row} differs{far} from what the row gives alone",
         worst > _MIXED,
     )
 
 
-def _whole_apart(spec: TensorSpec, differs: NDArray[np.bool_]) -> RowsApart | None:
+def _whole_difference(spec: TensorSpec, differs: NDArray[np.bool_]) -> RowDifference | None:
     count = int(np.count_nonzero(differs))
     if count == 0:
         return None
-    told = f"{count} of {differs.size} elements of output '{spec.name}' differ from those alone"
-    return RowsApart(told, count > _MIXED_WHOLE * differs.size)
+    text = f"{count} of {differs.size} elements of output '{spec.name}' differ from those alone"
+    return RowDifference(text, count > _MIXED_WHOLE * differs.size)
 
 
 def _parts(one: Array, other: Array) -> NDArray[np.float64]:

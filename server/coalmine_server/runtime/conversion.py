@@ -1,4 +1,4 @@
-"""Arrays to what a TorchScript module takes, and what it gives to arrays."""
+"""Arrays to the inputs of a TorchScript module, and its outputs to arrays."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
@@ -16,13 +16,15 @@ _BFLOAT16: Final = np.dtype(ml_dtypes.bfloat16)
 _COPIED_BYTES: Final = 4096
 
 
-def given(array: Array | None, device: torch.device | None) -> torch.Tensor | list[str] | None:
-    """Return what a module takes for an input: a tensor, strings, or None where it is absent.
+def module_input(
+    array: Array | None, device: torch.device | None
+) -> torch.Tensor | list[str] | None:
+    """Return an array as a module takes it: a tensor, strings, or None where it is absent.
 
-    `device` is None for the CPU. There a large array isn't copied, unless it lies where no tensor
-    may: raw contents begin anywhere in their message, and torch's kernels rely on alignment. So a
-    module that writes into its input writes into its request's own message, which nobody reads
-    again. Into a batch's array likewise: that was made for this run.
+    `device` is None for the CPU. There a large array isn't copied, unless it is unaligned: raw
+    contents begin anywhere in their message, and torch's kernels rely on alignment. So a module
+    that writes into its input writes into its request's own message, which is not read again, or
+    into a batch's array, which was made for this run.
     """
     if array is None:
         return None
@@ -39,7 +41,7 @@ def given(array: Array | None, device: torch.device | None) -> torch.Tensor | li
 
 
 def spend_one_time_warning() -> None:
-    """Make torch say now, once, that arrays over a message's bytes are read-only."""
+    """Make torch warn now that arrays over a message's bytes are read-only: it does so once."""
     torch.from_numpy(np.frombuffer(b"\0", dtype=np.uint8))
 
 

@@ -1,4 +1,4 @@
-"""Running a program: requests as one batch, and each one's answer. Knows no model format."""
+"""Runs a program on a batch and writes each request's answer. Knows no model format."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from coalmine.errors import CoalmineError, ModelFailed, StartError
 from coalmine.tensors import BYTES, Array, numpy_dtype
 from coalmine_server.config import ModelConfig
 from coalmine_server.runtime.program import Program, Runtime
-from coalmine_server.signature import Arrays, Checked, Signature, TensorSpec, check_outputs
-from coalmine_server.wire.answers import Answers
+from coalmine_server.signature import Arrays, CheckedRequest, Signature, TensorSpec, check_outputs
+from coalmine_server.wire.answers import AnswerWriter
 
 Result = bytes | CoalmineError
 
@@ -21,12 +21,12 @@ VARIABLE_SIZE = 32
 
 
 @dataclass(frozen=True, slots=True)
-class Ran:
-    """What became of a batch: an answer or error for each request, in order.
+class BatchRun:
+    """The results of a batch: an answer or an error for each request, in order.
 
     Monotonic nanoseconds: inputs are gathered from `started_ns` on, the forward runs from
-    `infer_ns` to `output_ns`, and by `ended_ns` each request's answer is written. Of a batch that
-    was run again one by one, the times are those of all its runs, put together.
+    `infer_ns` to `output_ns`, and by `ended_ns` each request's answer is written. Where the
+    requests ran again one by one, the times are the sums over all runs.
     """
 
     results: Sequence[Result]
@@ -37,7 +37,7 @@ class Ran:
 
 
 @dataclass(slots=True)
-class _Times:
+class _RunTimes:
     """How long gathering and forwards took so far."""
 
     gathering_ns: int = 0
@@ -51,35 +51,35 @@ class Execution:
         self._program = program
         self._signature = signature
         self._clock = clock
-        self._answers = Answers(signature)
+        self._writer = AnswerWriter(signature)
 
-    def run(self, batch: Sequence[Checked]) -> Ran:
-        """Return each request's answer, or the ModelFailed that it earned.
+    def run(self, batch: Sequence[CheckedRequest]) -> BatchRun:
+        """Run a batch; return each request's answer, or its ModelFailed.
 
         Answers are written here, before the program runs again: its outputs may be its own memory.
-        A batch of several that fails is run again one by one, so that one request's poison reaches
-        nobody else.
+        A batch of several that fails is run again one by one, so that a request that fails harms no
+        other.
         """
         started_ns = self._clock.monotonic_ns()
-        times = _Times()
-        results = self._results(batch, times)
+        times = _RunTimes()
+        results = self._run_batch(batch, times)
         infer_ns = started_ns + times.gathering_ns
         output_ns = infer_ns + times.forward_ns
-        return Ran(results, started_ns, infer_ns, output_ns, self._clock.monotonic_ns())
+        return BatchRun(results, started_ns, infer_ns, output_ns, self._clock.monotonic_ns())
 
-    def _results(self, batch: Sequence[Checked], times: _Times) -> list[Result]:
+    def _run_batch(self, batch: Sequence[CheckedRequest], times: _RunTimes) -> list[Result]:
         try:
-            outputs = self._outputs(batch, times)
+            outputs = self._run_program(batch, times)
         except ModelFailed as error:
             if len(batch) > 1:
-                return [result for each in batch for result in self._results([each], times)]
-            return [_failed(self._signature.label, error)]
-        return self._written(batch, outputs)
+                return [result for each in batch for result in self._run_batch([each], times)]
+            return [_labelled_failure(self._signature.label, error)]
+        return self._write_answers(batch, outputs)
 
-    def _outputs(self, batch: Sequence[Checked], times: _Times) -> Sequence[Array]:
-        """Return the whole batch's outputs, as they were declared."""
+    def _run_program(self, batch: Sequence[CheckedRequest], times: _RunTimes) -> Sequence[Array]:
+        """Run the program on a batch; return its outputs, which are as declared."""
         begun_ns = self._clock.monotonic_ns()
-        inputs = batch[0].arrays if len(batch) == 1 else _gathered(batch)
+        inputs = batch[0].arrays if len(batch) == 1 else _batch_inputs(batch)
         infer_ns = self._clock.monotonic_ns()
         times.gathering_ns += infer_ns - begun_ns
         try:
@@ -90,8 +90,10 @@ class Execution:
         check_outputs(self._signature, outputs, rows)
         return outputs
 
-    def _written(self, batch: Sequence[Checked], outputs: Sequence[Array]) -> list[Result]:
-        write = self._answers.write
+    def _write_answers(
+        self, batch: Sequence[CheckedRequest], outputs: Sequence[Array]
+    ) -> list[Result]:
+        write = self._writer.write
         if len(batch) == 1:
             return [write(batch[0], outputs)]
         results: list[Result] = []
@@ -103,14 +105,14 @@ class Execution:
         return results
 
 
-def _failed(label: str, error: ModelFailed) -> ModelFailed:
+def _labelled_failure(label: str, error: ModelFailed) -> ModelFailed:
     failed = ModelFailed(f"{label}: {str(error).removeprefix(f'{label}: ')}")
     failed.__cause__ = error  # logged where the request's trace is known
     return failed
 
 
-def _gathered(batch: Sequence[Checked]) -> Arrays:
-    """Return each input of all requests in one new array: the one copy on a request's way in."""
+def _batch_inputs(batch: Sequence[CheckedRequest]) -> Arrays:
+    """Return each input of all requests in one new array: a request's only copy."""
     return tuple(
         None if column[0] is None else np.concatenate(column)
         for column in zip(*[each.arrays for each in batch], strict=True)
@@ -155,11 +157,11 @@ def warm(program: Program, signature: Signature, sizes: Sequence[int], runs: int
                 check_outputs(signature, program.run(inputs), rows)
         except ModelFailed as error:
             reason = str(error).removeprefix(f"{signature.label}: ")
-            tried = ", ".join(map(_described, signature.inputs, inputs))
+            tried = ", ".join(map(_description, signature.inputs, inputs))
             raise StartError(f"{signature.label}: failed on zeros, {tried}: {reason}") from error
 
 
-def _described(spec: TensorSpec, array: Array) -> str:
+def _description(spec: TensorSpec, array: Array) -> str:
     return f"'{spec.name}' {spec.datatype} {list(array.shape)}"
 
 

@@ -1,4 +1,4 @@
-"""What a file that is no TorchScript is instead, and the way from there to one. Pure.
+"""The kind of a file that isn't TorchScript, and how to make one of it. Pure.
 
 Sources: PyTorch's torch.save, torch.export.save and torch.jit.save archives; the magic numbers of
 the other formats' specifications.
@@ -35,13 +35,13 @@ _ONNX: Final = f"an ONNX model: of the module that it was exported from, {_TRACE
 
 
 def kind_of(data: bytes) -> str:
-    """Return what `data` is and what to do with it; "" where that can't be told."""
+    """Return the kind of `data`, and what to do with it; "" where it is unknown."""
     if not data:
         return "it is empty"
     if data.startswith(b"PK\x03\x04"):
         return _archive(data)
     if data.startswith(b"\x80"):
-        return _pickled(data[:_PICKLE_BYTES_MAX])
+        return _pickle_kind(data[:_PICKLE_BYTES_MAX])
     return _by_head(data[:_HEAD_BYTES])
 
 
@@ -58,7 +58,7 @@ def _by_head(head: bytes) -> str:
 
 
 def _archive(data: bytes) -> str:
-    """Name a zip archive by what is in it; its own list says that, and nothing is unpacked."""
+    """Name a zip archive by the names of its members; nothing is unpacked."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
             names = [each.filename for each in archive.infolist()[:_ENTRIES_MAX]]
@@ -67,7 +67,7 @@ def _archive(data: bytes) -> str:
             if any(each.endswith("/constants.pkl") for each in names):
                 return ""  # TorchScript: torch knows better what is wrong with it
             weights = next((each for each in names if each.endswith("/data.pkl")), "")
-            return _pickled(_start_of(archive, weights)) if weights else _OTHER_ZIP
+            return _pickle_kind(_start_of(archive, weights)) if weights else _OTHER_ZIP
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
         return _CUT_OFF
 
@@ -81,7 +81,7 @@ def _start_of(archive: zipfile.ZipFile, name: str) -> bytes:
         return file.read(_PICKLE_BYTES_MAX)
 
 
-def _pickled(data: bytes) -> str:
+def _pickle_kind(data: bytes) -> str:
     """Name a pickle by the first class that it asks for; it is read, never run."""
     words: list[str] = []
     try:

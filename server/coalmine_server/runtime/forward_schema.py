@@ -1,4 +1,4 @@
-"""What a module's forward takes, against what is declared. Before anything runs."""
+"""The check of a module's forward against the declared signature, before anything runs."""
 
 from collections.abc import Sequence
 from typing import Any, Final
@@ -39,7 +39,7 @@ def _check(spec: TensorSpec, takes: str) -> None:
 
 
 def _check_answer(signature: Signature, gives: Sequence[str]) -> None:
-    """Only one way round: what is in a dict or a list shows when it is warmed."""
+    """Check declared BYTES alone: the contents of a dict or a list show in the warm-up."""
     declared = [each.name for each in signature.outputs if each.datatype == BYTES]
     if declared and not any("str" in each for each in gives):
         raise StartError(

@@ -30,7 +30,7 @@ class Program(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of the model's memory; it runs no more."""
+        """Release the model's memory; it runs no more."""
         ...
 
 

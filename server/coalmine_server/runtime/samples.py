@@ -1,4 +1,4 @@
-"""Inputs on which two forms of a module are compared, and what counts as the same answer."""
+"""The sample inputs on which two forms of a module are compared, and when they are alike."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
@@ -19,16 +19,16 @@ _ROUNDING_HALF: Final = 0.02
 _HALF: Final = ("float16", "bfloat16")
 
 Run = Callable[[Arrays], Sequence[Array]]
-Answer = tuple[Array, ...] | None  # None: the module failed
+SampleAnswer = tuple[Array, ...] | None  # None: the module failed
 
 
-def answers_of(run: Run, signature: Signature) -> list[Answer]:
-    """Return what `run` answers to the samples, which are always the same ones."""
+def answer_samples(run: Run, signature: Signature) -> list[SampleAnswer]:
+    """Run all samples, which are always the same; return the answers."""
     return [_answer(run, each) for each in _samples(signature)]
 
 
-def are_alike(one: Sequence[Answer], other: Sequence[Answer]) -> bool:
-    """Return whether two forms answer alike; never where no sample was answered."""
+def are_alike(one: Sequence[SampleAnswer], other: Sequence[SampleAnswer]) -> bool:
+    """Return whether two forms answer alike; false where no sample was answered."""
     answered = any(each is not None for each in one)
     return answered and all(_is_alike(a, b) for a, b in zip(one, other, strict=True))
 
@@ -37,14 +37,16 @@ def _samples(signature: Signature) -> Iterator[Arrays]:
     """Zeros and random values by turns: floats from the normal distribution, integers 0 and 1."""
     chance = np.random.default_rng(_SEED)
     for rows in sorted({min(each, signature.rows_max or 1) for each in _ROWS}):
-        yield tuple(_zeros(each) for each in drawn(signature, rows, chance))
-        yield drawn(signature, rows, chance)
+        yield tuple(_zeros(each) for each in random_inputs(signature, rows, chance))
+        yield random_inputs(signature, rows, chance)
     if any(spec.optional for spec in signature.inputs):
-        given = zip(signature.inputs, drawn(signature, 1, chance), strict=True)
+        given = zip(signature.inputs, random_inputs(signature, 1, chance), strict=True)
         yield tuple(None if spec.optional else each for spec, each in given)
 
 
-def drawn(signature: Signature, rows: int, chance: np.random.Generator) -> tuple[Array, ...]:
+def random_inputs(
+    signature: Signature, rows: int, chance: np.random.Generator
+) -> tuple[Array, ...]:
     """Return random inputs, the optional ones too; variable sizes are VARIABLE_SIZE.
 
     Floats are drawn from the normal distribution, integers from 0 and 1: they may be indices.
@@ -75,7 +77,7 @@ def _zeros(array: Array) -> Array:
     return np.zeros_like(array)
 
 
-def _answer(run: Run, inputs: Arrays) -> Answer:
+def _answer(run: Run, inputs: Arrays) -> SampleAnswer:
     """Return copies: an output may be the model's own memory, and a model may keep its input."""
     try:
         return tuple(each.copy() for each in run(inputs))
@@ -83,7 +85,7 @@ def _answer(run: Run, inputs: Arrays) -> Answer:
         return None
 
 
-def _is_alike(one: Answer, other: Answer) -> bool:
+def _is_alike(one: SampleAnswer, other: SampleAnswer) -> bool:
     if one is None or other is None:
         return one is other
     return all(_is_equal(a, b) for a, b in zip(one, other, strict=True))
@@ -95,10 +97,10 @@ def _is_equal(one: Array, other: Array) -> bool:
     if one.dtype.hasobject or one.dtype.kind in "iub":
         return bool(np.array_equal(one, other))
     part = _ROUNDING_HALF if one.dtype.name in _HALF else _ROUNDING
-    wide, other_wide = _widened(one), _widened(other)
+    wide, other_wide = _as_float(one), _as_float(other)
     largest = float(np.abs(wide[np.isfinite(wide)]).max(initial=0.0))
     return np.allclose(wide, other_wide, rtol=0.0, atol=part * largest, equal_nan=True)
 
 
-def _widened(array: Array) -> NDArray[np.inexact]:
+def _as_float(array: Array) -> NDArray[np.inexact]:
     return array if array.dtype.kind == "c" else array.astype(np.float64)

@@ -13,12 +13,12 @@ import torch
 
 from coalmine.errors import ModelFailed, StartError
 from coalmine.tensors import Array
-from coalmine_server.runtime.conversion import arrays_of, given, spend_one_time_warning
+from coalmine_server.runtime.conversion import arrays_of, module_input, spend_one_time_warning
 from coalmine_server.runtime.devices import CPU, device_of
 from coalmine_server.runtime.file_kind import kind_of
 from coalmine_server.runtime.forward_schema import check_schema
 from coalmine_server.runtime.program import Program
-from coalmine_server.runtime.samples import Answer, answers_of, are_alike
+from coalmine_server.runtime.samples import SampleAnswer, answer_samples, are_alike
 from coalmine_server.signature import Arrays, Signature
 
 _log = structlog.get_logger(__name__)
@@ -45,16 +45,16 @@ class TorchScript:
         does, and no two copies of its weights are held at once.
         """
         chosen = device_of(device, instance=instance, cuda_count=self._cuda_count())
-        own = _answers(_opened(data, signature, chosen, freezes=False), signature)
-        frozen = _answers(_opened(data, signature, chosen, freezes=True), signature)
+        own = _answer_samples(_open(data, signature, chosen, freezes=False), signature)
+        frozen = _answer_samples(_open(data, signature, chosen, freezes=True), signature)
         alike = are_alike(own, frozen)
         if not alike:
             _log.info("model_not_frozen", reason="its answers frozen are not those of its file")
-        return _opened(data, signature, chosen, freezes=alike)
+        return _open(data, signature, chosen, freezes=alike)
 
 
 class _Module:
-    """A module's forward alone: Python's wrappers around it stand in cycles that would keep it."""
+    """A module's forward alone: cycles in Python's wrappers around it would keep it in memory."""
 
     def __init__(self, forward: Any, signature: Signature, device: str, nbytes: int) -> None:
         self._forward = forward
@@ -69,7 +69,7 @@ class _Module:
         target = self._target
         try:
             with self._inference:
-                answer = self._forward(*[given(each, target) for each in inputs])
+                answer = self._forward(*[module_input(each, target) for each in inputs])
                 return arrays_of(answer, self._signature, inputs)
         except ModelFailed:
             raise
@@ -77,37 +77,37 @@ class _Module:
             raise ModelFailed(_cause(error)) from error
 
     def close(self) -> None:
-        """Let go of the model's memory."""
+        """Release the model's memory."""
         self._forward = None
 
 
 # ---------------------------------------------------------------- loading
 
 
-def _opened(data: bytes, signature: Signature, device: str, *, freezes: bool) -> _Module:
+def _open(data: bytes, signature: Signature, device: str, *, freezes: bool) -> _Module:
     with _quiet():
         spend_one_time_warning()
         module = _module(data, device)
         check_schema(module.forward.schema, signature)
         nbytes = _nbytes(module)
-        form = _frozen(module) if freezes else module
+        form = _freeze(module) if freezes else module
         return _Module(form.forward, signature, device, nbytes)
 
 
-def _answers(program: _Module, signature: Signature) -> list[Answer]:
-    """Return a program's answers to the samples.
+def _answer_samples(program: _Module, signature: Signature) -> list[SampleAnswer]:
+    """Run a program on the samples and close it; return its answers.
 
-    A module that draws at random has no answers to compare, so it is never alike and stays as it
-    is. One seed for both forms would be the whole process's: models that serve draw from it too.
+    A module that draws at random answers differently each time, so it stays unfrozen. A seed for
+    both forms would be the whole process's: models that serve draw from it too.
     """
-    found = answers_of(program.run, signature)
+    found = answer_samples(program.run, signature)
     program.close()
     return found
 
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence that TorchScript is deprecated, which nobody who runs a server can change."""
+    """Silence the warning that TorchScript is deprecated: an operator can't change that."""
     with _LOADING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
@@ -122,7 +122,7 @@ def _module(data: bytes, device: str) -> Any:
         raise StartError(f"not a TorchScript file: {kind}") from error
 
 
-def _frozen(module: Any) -> Any:
+def _freeze(module: Any) -> Any:
     try:
         return torch.jit.freeze(module)
     except Exception as error:  # noqa: BLE001 - torch raises plain RuntimeError; unfrozen is only slower
@@ -131,7 +131,7 @@ def _frozen(module: Any) -> Any:
 
 
 def _nbytes(module: Any) -> int:
-    """Return the memory of parameters and buffers; what several share counts once."""
+    """Return the memory of parameters and buffers; shared memory counts once."""
     held = {each.data_ptr(): each.nbytes for each in (*module.parameters(), *module.buffers())}
     return sum(held.values())
 
@@ -140,9 +140,9 @@ def _nbytes(module: Any) -> int:
 
 
 def _cause(error: Exception) -> str:
-    """Return the class and first line of what was raised.
+    """Return the class and the first line of an error.
 
-    TorchScript puts its own traceback before it, and hides the class that a script raised.
+    TorchScript puts its own traceback before the line, and hides the class that a script raised.
     """
     text = str(error).strip()
     if _POINTER in text:

@@ -1,1 +1,1 @@
-"""A request out of bytes, and an answer into bytes."""
+"""Requests read from bytes, and answers written as bytes."""

@@ -12,7 +12,7 @@ import numpy as np
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Array, Tensor, encode_outputs, to_raw
 from coalmine.varint import varint
-from coalmine_server.signature import Checked, Signature
+from coalmine_server.signature import CheckedRequest, Signature
 
 _ID: Final = pb.ModelInferResponse.ID_FIELD_NUMBER << 3 | 2
 _RAW: Final = pb.ModelInferResponse.RAW_OUTPUT_CONTENTS_FIELD_NUMBER << 3 | 2
@@ -20,8 +20,8 @@ _REMEMBERED_MAX: Final = 1024
 _SMALL_BYTES: Final = 16 * 1024
 
 
-class Answers:
-    """Writes the answers of one version. Of one thread only: it remembers what it wrote before."""
+class AnswerWriter:
+    """Writes the answers of one version, on one thread only: it caches what it wrote before."""
 
     def __init__(self, signature: Signature) -> None:
         self._signature = signature
@@ -29,13 +29,13 @@ class Answers:
         # What stands before an output's elements depends on its shape alone.
         self._described: dict[tuple[int, tuple[int, ...]], bytes] = {}
 
-    def write(self, request: Checked, outputs: Sequence[Array]) -> bytes:
-        """Return the serialised ModelInferResponse: the outputs that were asked for, raw or typed.
+    def write(self, request: CheckedRequest, outputs: Sequence[Array]) -> bytes:
+        """Return the serialised ModelInferResponse with the requested outputs, raw or typed.
 
         `outputs` are all that the signature declares, in its order, with the request's own rows.
         """
         if not request.raw:
-            return self._typed(request, outputs)
+            return self._write_typed(request, outputs)
         parts: list[Any] = [self._head]
         if request.id:
             parts += _field(_ID, request.id.encode())
@@ -45,7 +45,7 @@ class Answers:
             parts += _field(_RAW, _elements(outputs[index]))
         return b"".join(parts)
 
-    def _typed(self, request: Checked, outputs: Sequence[Array]) -> bytes:
+    def _write_typed(self, request: CheckedRequest, outputs: Sequence[Array]) -> bytes:
         response = self._empty()
         response.id = request.id
         specs = self._signature.outputs
@@ -73,9 +73,10 @@ class Answers:
 
 
 def _elements(array: Array) -> Any:
-    """Return what can be joined into a message as the array's elements: itself, where it is large.
+    """Return the array's elements as a buffer that can be joined into a message.
 
-    A small one costs less as bytes; of one whose elements lie apart, there is no other way.
+    A large array is its own buffer. A small one costs less as bytes, and one whose elements lie
+    apart has to be copied.
     """
     if array.dtype.hasobject or not array.dtype.isnative:
         return to_raw(array)

@@ -1,4 +1,4 @@
-"""The check of a request against what its model version takes. Pure."""
+"""The check of a request against the signature of its model version. Pure."""
 
 from collections.abc import Sequence
 from typing import Final
@@ -8,37 +8,37 @@ import numpy as np
 from coalmine.errors import InvalidRequest, InvalidTensor
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import BYTES, RANK_MAX, Array, Blob, from_raw, from_typed, travels_typed
-from coalmine_server.signature import Arrays, Checked, ShapeKey, Signature, TensorSpec
-from coalmine_server.wire.parameters import NOTHING, read_parameters, refuse_parameters
+from coalmine_server.signature import Arrays, CheckedRequest, ShapeKey, Signature, TensorSpec
+from coalmine_server.wire.parameters import NO_PARAMETERS, read_parameters, refuse_parameters
 from coalmine_server.wire.requests import InferRequest
 
-# An output may be asked for more than once, but each time is a step on the loop.
-_TIMES_ASKED_MAX: Final = 4
+# A request may name an output more than once, but each time is a step on the loop.
+_REPEATS_MAX: Final = 4
 
 
-def check_request(signature: Signature, request: InferRequest) -> Checked:
+def check_request(signature: Signature, request: InferRequest) -> CheckedRequest:
     """Return the request's content, read against the signature.
 
-    Raises InvalidRequest, saying what was expected, what came, and for which model; NotOffered for
-    a parameter of Triton's that would change the answer. Shapes are checked before bytes are read.
+    Raises InvalidRequest, which names what was expected, what came, and the model; NotOffered for a
+    parameter of Triton's that would change the answer. Shapes are checked before bytes are read.
     """
     message = request.message
     try:
         arrays = _inputs(signature, message, request.blobs)
     except InvalidTensor as error:
         raise InvalidTensor(f"{signature.label}: input {error}") from None
-    asked = NOTHING
+    parameters = NO_PARAMETERS
     if message.parameters:
-        asked = read_parameters(signature.label, message.parameters)
-    raw = bool(request.blobs) if asked.raw is None else asked.raw
-    return Checked(
+        parameters = read_parameters(signature.label, message.parameters)
+    raw = bool(request.blobs) if parameters.raw is None else parameters.raw
+    return CheckedRequest(
         arrays,
         _rows(signature, arrays),
         _shape_key(signature, arrays),
-        _requested(signature, message.outputs, raw=raw),
+        _output_indices(signature, message.outputs, raw=raw),
         raw,
-        asked.timeout_ns,
-        asked.priority,
+        parameters.timeout_ns,
+        parameters.priority,
         request.size,
         message.id,
     )
@@ -53,9 +53,9 @@ def _inputs(signature: Signature, message: pb.ModelInferRequest, blobs: Sequence
         )
     arrays: list[Array | None] = [None] * len(signature.inputs)
     for at, each in enumerate(given):
-        index = signature.place_of(each.name)
+        index = signature.input_index(each.name)
         if index is None or arrays[index] is not None:
-            raise InvalidTensor(_unexpected(signature, each.name))
+            raise InvalidTensor(_unexpected_input(signature, each.name))
         if each.parameters:
             refuse_parameters(signature.label, each.parameters)
         arrays[index] = _array(signature.inputs[index], each, blobs[at] if blobs else None)
@@ -67,7 +67,7 @@ def _inputs(signature: Signature, message: pb.ModelInferRequest, blobs: Sequence
 def _array(
     spec: TensorSpec, given: pb.ModelInferRequest.InferInputTensor, blob: Blob | None
 ) -> Array:
-    if len(given.shape) > RANK_MAX:  # what is compared is remembered: it has to be short
+    if len(given.shape) > RANK_MAX:  # shapes are cached: they have to be short
         raise InvalidTensor(
             f"'{spec.name}' expects {spec}, got {given.datatype} of {len(given.shape)} dimensions"
         )
@@ -84,7 +84,7 @@ def _array(
 
 
 def _text(name: str, array: Array) -> Array:
-    """Return BYTES as what a TorchScript model takes: text."""
+    """Return BYTES as text, which a TorchScript model takes."""
     texts = np.empty(array.shape, dtype=object)
     flat = texts.reshape(-1)
     for index, element in enumerate(array.reshape(-1)):
@@ -95,11 +95,11 @@ def _text(name: str, array: Array) -> Array:
     return texts
 
 
-def _unexpected(signature: Signature, name: str) -> str:
+def _unexpected_input(signature: Signature, name: str) -> str:
     names = [each.name for each in signature.inputs]
     if name in names:
         return f"'{name}' came twice"
-    return f"'{name}' is unknown, expected {_quoted(names)}"
+    return f"'{name}' is unknown, expected {_quoted_names(names)}"
 
 
 def _check_absent(signature: Signature, arrays: Sequence[Array | None]) -> None:
@@ -134,13 +134,13 @@ def _shape_key(signature: Signature, arrays: Arrays) -> ShapeKey:
     return tuple([None if each is None else each.shape[start:] for each in arrays])
 
 
-def _requested(
+def _output_indices(
     signature: Signature,
     outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor],
     *,
     raw: bool,
 ) -> tuple[int, ...]:
-    wanted = _named(signature, outputs) if outputs else signature.every_output
+    wanted = _named_outputs(signature, outputs) if outputs else signature.every_output
     if not raw:
         for spec in (signature.outputs[index] for index in wanted):
             if not travels_typed(spec.datatype):
@@ -151,11 +151,11 @@ def _requested(
     return wanted
 
 
-def _named(
+def _named_outputs(
     signature: Signature, outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]
 ) -> tuple[int, ...]:
     names = [each.name for each in signature.outputs]
-    most = _TIMES_ASKED_MAX * len(names)
+    most = _REPEATS_MAX * len(names)
     if len(outputs) > most:
         raise InvalidRequest(
             f"{signature.label}: expects at most {most} requested outputs, got {len(outputs)}"
@@ -164,7 +164,8 @@ def _named(
     for each in outputs:
         if each.name not in names:
             raise InvalidRequest(
-                f"{signature.label}: output '{each.name}' is unknown, expected {_quoted(names)}"
+                f"{signature.label}: output '{each.name}' is unknown, "
+                f"expected {_quoted_names(names)}"
             )
         if each.parameters:
             refuse_parameters(signature.label, each.parameters)
@@ -172,5 +173,5 @@ def _named(
     return tuple(wanted)
 
 
-def _quoted(names: Sequence[str]) -> str:
+def _quoted_names(names: Sequence[str]) -> str:
     return ", ".join(f"'{name}'" for name in names)

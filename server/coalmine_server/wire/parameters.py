@@ -1,4 +1,4 @@
-"""The parameters of a request that mean something here, and those that are refused. Pure."""
+"""The parameters of a request that the server obeys, and those that it refuses. Pure."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -13,19 +13,19 @@ _REFUSED_OF_TENSOR: Final = ("shared_memory_region", "classification")
 
 
 @dataclass(slots=True, eq=False)
-class RequestOptions:
-    """What a request says beside its tensors; None where it says nothing."""
+class RequestParameters:
+    """A request's settings beside its tensors; None where it has none."""
 
     timeout_ns: int | None = None
-    priority: int = 0  # 1 is highest, 0 the default: behind all that ask for one
+    priority: int = 0  # 1 is highest; 0, the default, comes after all others
     raw: bool | None = None
 
 
-NOTHING: Final = RequestOptions()
+NO_PARAMETERS: Final = RequestParameters()
 
 
-def read_parameters(label: str, parameters: Mapping[str, pb.InferParameter]) -> RequestOptions:
-    """Return what a request asks for. Raises InvalidRequest, or NotOffered for what is refused.
+def read_parameters(label: str, parameters: Mapping[str, pb.InferParameter]) -> RequestParameters:
+    """Return a request's parameters. Raises InvalidRequest, or NotOffered for a refused one.
 
     `timeout` is in microseconds on the wire; 0 is none, as in Triton.
     """
@@ -33,7 +33,7 @@ def read_parameters(label: str, parameters: Mapping[str, pb.InferParameter]) -> 
         if name in parameters:
             raise _not_offered(label, name)
     timeout_us = _integer(label, parameters, "timeout", ("int64_param",))
-    return RequestOptions(
+    return RequestParameters(
         timeout_us * 1_000 if timeout_us else None,
         _integer(label, parameters, "priority", ("uint64_param", "int64_param")) or 0,
         _value(label, parameters, "binary_data_output", ("bool_param",)),

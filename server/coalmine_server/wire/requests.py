@@ -1,4 +1,4 @@
-"""From a message's bytes to a request, its raw contents left where they are. Pure.
+"""From a message's bytes to a request, without a copy of its raw contents. Pure.
 
 protobuf copies raw contents twice: into its own memory, and again when they are read. So the bytes
 of a large message are walked here: its raw contents become views of them, and protobuf reads only
@@ -44,7 +44,7 @@ def read_infer(data: bytes) -> InferRequest | InvalidRequest:
     A deserialiser can't raise: gRPC would answer UNKNOWN. Views in `blobs` keep `data` alive, and
     may begin at any address.
     """
-    parts = _walked(data) if len(data) >= WALKED_BYTES else None
+    parts = _split_raw_contents(data) if len(data) >= WALKED_BYTES else None
     try:
         if parts is not None:
             rest, blobs = parts
@@ -58,11 +58,11 @@ def read_infer(data: bytes) -> InferRequest | InvalidRequest:
 # ---------------------------------------------------------------- the walk
 
 
-def _walked(data: bytes) -> tuple[bytes, list[memoryview]] | None:
-    """Return the message without its raw contents, and views of those; None: protobuf has to say.
+def _split_raw_contents(data: bytes) -> tuple[bytes, list[memoryview]] | None:
+    """Return the message without its raw contents, and views of those; None: protobuf decides.
 
-    Every field of a ModelInferRequest has a tag of one byte and a length. Where anything else
-    comes, or a length leads too far, nothing is decided here.
+    Every field of a ModelInferRequest has a tag of one byte and a length. Anything else, or a
+    length that leads too far, is left to protobuf.
     """
     view = memoryview(data)
     rest: list[memoryview] = []

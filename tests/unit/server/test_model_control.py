@@ -32,12 +32,12 @@ async def test_versions_are_loading_until_they_are_warm_and_then_ready(root: Pat
     assert set(rig.states().values()) == {State.LOADING}
     assert not rig.registry.is_ready
     with pytest.raises(Unavailable, match="model 'a' version 2 is LOADING, not READY"):
-        rig.find("a", "2").ready()
+        rig.find("a", "2").ready_batcher()
     async with open_rig(root) as opened:
         assert set(opened.states().values()) == {State.READY}
         assert opened.registry.is_ready
         assert all(program.runs for program in opened.runtime.programs), "ready means warm"
-        assert opened.told[-2:] == [("a", True), ("b", True)]
+        assert opened.notified[-2:] == [("a", True), ("b", True)]
 
 
 async def test_each_instance_is_a_copy_of_its_own_with_its_share_of_the_cores(root: Path) -> None:
@@ -80,7 +80,7 @@ async def test_a_lenient_start_serves_what_it_can_and_says_what_it_cannot(root: 
         with pytest.raises(Unavailable, match=r"model 'unread' can't be served: .*platform"):
             rig.find("unread")
         with pytest.raises(Unavailable, match=r"is FAILED, not READY: .*not a model"):
-            rig.find("broken").ready()
+            rig.find("broken").ready_batcher()
 
 
 # ---------------------------------------------------------------- load and replace
@@ -93,7 +93,7 @@ async def test_a_new_model_is_served_once_it_is_loaded(root: Path) -> None:
             rig.find("c")
         await rig.control.load("c")
         assert rig.states("c") == {"c/1": State.READY}
-        assert rig.told[-1] == ("c", True)
+        assert rig.notified[-1] == ("c", True)
 
 
 async def test_a_new_version_is_served_beside_those_that_go_on(root: Path) -> None:
@@ -136,7 +136,7 @@ async def test_a_broken_version_keeps_no_other_out_and_takes_none_down(root: Pat
         with pytest.raises(LoadFailed, match=r"model 'a': .*a/3/model\.pt: not a model"):
             await rig.control.load("a")
         assert rig.find("a", "1") is before
-        before.ready()
+        before.ready_batcher()
         assert rig.find("a").file.version == 4, "what loads is served"
         rows = {version: row for name, version, *row in index(rig) if name == "a"}
         assert [(key, state) for key, (state, _) in sorted(rows.items())] == [
@@ -147,8 +147,8 @@ async def test_a_broken_version_keeps_no_other_out_and_takes_none_down(root: Pat
         ]
         assert "not a model" in rows["3"][1]
         with pytest.raises(Unavailable, match=r"version 3 is FAILED, not READY: .*not a model"):
-            rig.find("a", "3").ready()
-        assert rig.told[-1] == ("a", True)
+            rig.find("a", "3").ready_batcher()
+        assert rig.notified[-1] == ("a", True)
         write(root, "a", {3: b"mended"}, versions={"latest": 2})
         await rig.control.load("a")
         assert list(rig.states("a")) == ["a/3", "a/4"], "once all serve, the policy holds"
@@ -161,7 +161,7 @@ async def test_where_nothing_of_a_change_loads_what_served_goes_on(root: Path) -
         with pytest.raises(LoadFailed, match=r"b/8/model\.pt: not a model"):
             await rig.control.load("b")
         assert rig.find("b") is before
-        before.ready()
+        before.ready_batcher()
 
 
 async def test_at_a_lenient_start_the_newest_that_loads_is_the_newest(root: Path) -> None:
@@ -170,8 +170,8 @@ async def test_at_a_lenient_start_the_newest_that_loads_is_the_newest(root: Path
         assert rig.find("a").file.version == 2
         assert rig.find("a", "old").state is State.READY
         with pytest.raises(Unavailable, match="not a model"):
-            rig.find("a", "new").ready()
-        assert ("a", True) in rig.told
+            rig.find("a", "new").ready_batcher()
+        assert ("a", True) in rig.notified
 
 
 async def test_a_label_stays_where_it_leads_until_its_new_version_serves(root: Path) -> None:
@@ -303,8 +303,8 @@ async def test_an_unloaded_model_is_unavailable_until_it_is_loaded_again(root: P
         assert rig.states("b") == {"b/7": State.GONE}
         assert ("b", "7", "UNAVAILABLE", "unloaded") in index(rig)
         with pytest.raises(Unavailable, match="is GONE, not READY: unloaded"):
-            rig.find("b").ready()
-        assert rig.told[-1] == ("b", False)
+            rig.find("b").ready_batcher()
+        assert rig.notified[-1] == ("b", False)
         assert rig.registry.is_ready, "the server answers for the others"
         await rig.control.load("b")
         assert rig.find("b").state is State.READY
@@ -355,7 +355,7 @@ async def test_what_is_not_there_can_be_neither_loaded_nor_unloaded(root: Path) 
             await rig.control.load("nobody")
         with pytest.raises(NotFound, match="model 'nobody' is unknown"):
             await rig.control.unload("nobody")
-        assert "nobody" not in dict(rig.told), "or anybody's guesses would fill the memory"
+        assert "nobody" not in dict(rig.notified), "or anybody's guesses would fill the memory"
 
 
 async def test_every_version_that_goes_is_logged_with_why(root: Path) -> None:
@@ -387,7 +387,7 @@ async def test_draining_is_neither_ready_nor_deaf_to_what_is_in_flight(root: Pat
         assert set(rig.states().values()) == {State.DRAINING}
         assert not rig.registry.is_ready
         with pytest.raises(Unavailable, match="is DRAINING"):
-            rig.find("a", "1").ready()
+            rig.find("a", "1").ready_batcher()
         assert not isinstance(await pending.future, Exception)
 
 
@@ -420,7 +420,7 @@ async def test_an_end_while_an_old_version_drains_waits_for_its_thread_too(root:
     await rig.control.open(lenient=False)
     old, stuck = rig.find("b"), rig.runtime.program_of(b"7")
     stuck.gate.clear()
-    async with rig.control.taking_changes():
+    async with rig.control.accept_changes():
         running = rig.enter(old)
         write(root, "b", {7: b"another 7"})
         loading = asyncio.ensure_future(rig.control.load("b"))

@@ -45,7 +45,7 @@ async def poller(root: Path) -> tuple[Poller, Followed]:
 
 async def test_what_has_not_changed_is_left_alone(root: Path) -> None:
     made, followed = await poller(root)
-    await made.look()
+    await made.poll_once()
     assert followed.heard == []
 
 
@@ -54,9 +54,9 @@ async def test_what_changed_is_loaded_and_what_is_gone_removed(root: Path) -> No
     write(root, "a", {2: b"2"})
     write(root, "c", {1: b"1"})
     moved(root / "b", ".b")
-    await made.look()
+    await made.poll_once()
     assert followed.heard == [("remove", "b"), ("load", "a"), ("load", "c")]
-    await made.look()
+    await made.poll_once()
     assert len(followed.heard) == 3
 
 
@@ -64,21 +64,21 @@ async def test_what_cannot_be_loaded_is_tried_again_when_its_files_change(root: 
     made, followed = await poller(root)
     followed.refuses = True
     write(root, "a", {2: b"broken"})
-    await made.look()
-    await made.look()
+    await made.poll_once()
+    await made.poll_once()
     assert followed.heard == [("load", "a")]
     write(root, "a", {2: b"mended"})
-    await made.look()
+    await made.poll_once()
     assert followed.heard == [("load", "a")] * 2
 
 
 async def test_a_repository_that_cannot_be_read_takes_nothing_down(root: Path) -> None:
     made, followed = await poller(root)
     away = moved(root, "away")
-    await made.look()
+    await made.poll_once()
     assert followed.heard == []
     moved(away, root.name)
-    await made.look()
+    await made.poll_once()
     assert followed.heard == []
 
 
@@ -89,19 +89,19 @@ async def test_a_version_is_taken_only_when_its_bytes_and_its_hash_are_there(roo
         folder = root / "a" / "2"
         folder.mkdir()
         (folder / "model.pt").write_bytes(b"ha")  # a copy under way, and no hash so far
-        await made.look()
+        await made.poll_once()
         assert served(rig) == [1]
-        await made.look()
+        await made.poll_once()
         config = (root / "a" / "config.yaml").read_text()
         write(root, "a", {2: b"half"})  # the hash of all of it …
         (folder / "model.pt").write_bytes(b"ha")  # … of which half has come
-        await made.look()
+        await made.poll_once()
         assert served(rig) == [1]
-        assert "expected sha256" in rig.registry.trouble("a")
+        assert "expected sha256" in rig.registry.failure("a")
         (folder / "model.pt").write_bytes(b"half")
-        await made.look()
+        await made.poll_once()
         assert served(rig) == [2]
-        assert rig.registry.trouble("a") == ""
+        assert rig.registry.failure("a") == ""
         assert config != (root / "a" / "config.yaml").read_text()
 
 
@@ -110,11 +110,11 @@ async def test_a_model_whose_folder_is_gone_is_unknown(root: Path) -> None:
         made = Poller(rig.repository, rig.control)
         await made.start()
         moved(root / "b", ".b")
-        await made.look()
+        await made.poll_once()
         with pytest.raises(NotFound):
             rig.find("b")
         moved(root / ".b", "b")
-        await made.look()
+        await made.poll_once()
         assert rig.find("b").state is State.READY
 
 

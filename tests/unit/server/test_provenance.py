@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as pb
-from coalmine_server.provenance import BYTES_MAX, OWN, metadata_of, read, written
+from coalmine_server.provenance import BYTES_MAX, OWN, metadata_of, provenance_bytes, read
 
 
 def put(folder: Path, data: bytes) -> Path:
@@ -21,7 +21,7 @@ def put(folder: Path, data: bytes) -> Path:
 def test_what_is_written_is_what_is_read_and_can_be_sent(
     tmp_path_factory: pytest.TempPathFactory, properties: dict[str, str]
 ) -> None:
-    folder = put(tmp_path_factory.mktemp("version"), written(properties))
+    folder = put(tmp_path_factory.mktemp("version"), provenance_bytes(properties))
     sent = pb.ModelMetadataResponse(properties=read(folder))
     assert dict(sent.properties) == properties
 
@@ -67,7 +67,7 @@ def test_a_pipe_or_folder_in_its_place_is_not_waited_for(tmp_path: Path) -> None
 
 def test_more_than_would_be_read_is_not_written() -> None:
     with pytest.raises(StartError, match=f"at most {BYTES_MAX} are read"):
-        written({"a": "b" * BYTES_MAX})
+        provenance_bytes({"a": "b" * BYTES_MAX})
 
 
 def test_metadata_is_a_key_and_whatever_stands_behind_the_first_equals_sign() -> None:
@@ -103,4 +103,4 @@ def test_other_metadata_is_refused_in_one_line(texts: list[str], why: str) -> No
 def test_the_most_metadata_that_is_taken_fits_into_the_file() -> None:
     texts = [f"{'k' * 60}{i}={'v' * 1024}" for i in range(32)]
     own = dict.fromkeys(OWN, "x" * 256)
-    assert json.loads(written({**own, **metadata_of(texts)}))
+    assert json.loads(provenance_bytes({**own, **metadata_of(texts)}))

@@ -17,16 +17,16 @@ from coalmine_server.spans import (
     LINKS_MAX,
     Metadata,
     NoSpanRecorder,
-    Recorder,
     RequestRecord,
+    RequestRecorder,
     SpanRecorder,
-    Traced,
+    TracedRequest,
 )
 
 TRACE, CALLER = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
-def record_of(traced: Traced, **fields: object) -> RequestRecord:
+def record_of(traced: TracedRequest, **fields: object) -> RequestRecord:
     made = RequestRecord(
         traced=traced,
         begun_ns=100,
@@ -57,7 +57,7 @@ class Recorded:
             rng=Random(7),
         )
 
-    def begin(self, metadata: Metadata = ()) -> Traced:
+    def begin(self, metadata: Metadata = ()) -> TracedRequest:
         traced = self.spans.begin(metadata)
         assert traced is not None
         return traced
@@ -216,6 +216,6 @@ def test_a_log_line_names_the_server_span() -> None:
 
 def test_where_nobody_reads_nothing_is_done() -> None:
     assert not NoSpanRecorder().is_on
-    nobody: Recorder = NoSpanRecorder()
+    nobody: RequestRecorder = NoSpanRecorder()
     assert nobody.begin(parent()) is None
     nobody.record(record_of(Recorded().begin()))

@@ -11,7 +11,7 @@ from coalmine.errors import CoalmineError, InvalidRequest, ModelFailed, NotOffer
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Array, Tensor, encode_inputs, to_typed
 from coalmine_server.signature import (
-    Checked,
+    CheckedRequest,
     Signature,
     TensorSpec,
     check_outputs,
@@ -38,13 +38,13 @@ UNBATCHED = Signature(
 )
 
 
-def check(signature: Signature, request: pb.ModelInferRequest) -> Checked:
+def check(signature: Signature, request: pb.ModelInferRequest) -> CheckedRequest:
     """Return what check_request does with a message that protobuf has read."""
     given = InferRequest(request, request.raw_input_contents, request.ByteSize())
     return check_request(signature, given)
 
 
-def present(checked: Checked) -> list[Array]:
+def present(checked: CheckedRequest) -> list[Array]:
     return [each for each in checked.arrays if each is not None]
 
 

@@ -39,7 +39,7 @@ async def test_one_that_hangs_and_one_that_is_broken_hold_up_nobody(root: Path) 
             assert rows["a"][0] == "UNAVAILABLE"
             assert "load and warm-up took longer than load_timeout, 0.6 s" in rows["a"][1]
             with pytest.raises(Unavailable, match="took longer than load_timeout"):
-                rig.find("a").ready()
+                rig.find("a").ready_batcher()
     events = [each["event"] for each in logs]
     assert events.count("model_load_slow") == 1
     assert events.index("model_load_slow") > events.index("model_ready")
@@ -122,7 +122,7 @@ def exposed(rig: ModelRig) -> bytes:
 async def test_a_limit_of_its_own_stands_in_the_config(root: Path) -> None:
     write(root, "a", {1: b"hangs"}, load_timeout="50ms")
     async with open_rig(root, lenient=True, limits=PATIENT) as rig:
-        await eventually(lambda: "load_timeout, 0.05 s" in rig.registry.trouble("a"))
+        await eventually(lambda: "load_timeout, 0.05 s" in rig.registry.failure("a"))
         before = rig.find("c")
         write(root, "c", {}, load_timeout="9s")
         await rig.control.load("c")
@@ -140,7 +140,7 @@ async def test_a_strict_start_ends_at_the_limit_and_names_what_hung(tmp_path: Pa
 async def test_a_model_that_hangs_at_every_load_is_loaded_no_more(root: Path) -> None:
     write(root, "g", {1: b"hangs"}, load_timeout="10ms", instances=16)
     async with open_rig(root, lenient=True, limits=PATIENT) as rig:
-        await eventually(lambda: bool(rig.registry.trouble("g")))
+        await eventually(lambda: bool(rig.registry.failure("g")))
         with pytest.raises(LoadFailed, match="16 threads of this model hang"):
             await rig.control.load("g")
         await rig.control.load("c")
@@ -152,12 +152,12 @@ async def test_the_poller_follows_others_while_one_hangs(root: Path) -> None:
         poller = Poller(rig.repository, rig.control)
         await poller.start()
         write(root, "c", {2: b"hangs"}, versions={"latest": 1})
-        await poller.look()
+        await poller.poll_once()
         assert rig.find("c").file.version == 1, "what served goes on"
         write(root, "d", {2: b"2"}, versions={"latest": 1})
-        await poller.look()
+        await poller.poll_once()
         assert rig.find("d").file.version == 2
         (root / "c").rename(root / ".c")
-        await poller.look()
+        await poller.poll_once()
         await eventually(lambda: "c" not in rig.registry.names)
         await rig.control.unload("a")

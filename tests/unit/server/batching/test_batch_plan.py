@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_server.batching.batch_plan import Line, Taken
+from coalmine_server.batching.batch_plan import BatchPlan, TakeResult
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,26 +16,28 @@ class Item:
     priority: int = 0
 
 
-def line(*items: Item, rows_max: int = 4, max_delay_ns: int = 10) -> Line[Item]:
-    made: Line[Item] = Line(rows_max=rows_max, max_delay_ns=max_delay_ns)
+def line(*items: Item, rows_max: int = 4, max_delay_ns: int = 10) -> BatchPlan[Item]:
+    made: BatchPlan[Item] = BatchPlan(rows_max=rows_max, max_delay_ns=max_delay_ns)
     for item in items:
         made.add(item)
     return made
 
 
-def take(*items: Item, now_ns: int = 0, rows_max: int = 4, max_delay_ns: int = 10) -> Taken[Item]:
+def take(
+    *items: Item, now_ns: int = 0, rows_max: int = 4, max_delay_ns: int = 10
+) -> TakeResult[Item]:
     return line(*items, rows_max=rows_max, max_delay_ns=max_delay_ns).take(now_ns)
 
 
 def test_an_empty_line_has_nothing_to_do_and_nothing_to_wait_for() -> None:
-    assert take() == Taken()
+    assert take() == TakeResult()
     assert not line()
 
 
 def test_a_request_waits_for_others_until_its_delay_is_over() -> None:
     only = Item(arrived_ns=5)
-    assert take(only, now_ns=14) == Taken(look_again_ns=15)
-    assert take(only, now_ns=15) == Taken((only,))
+    assert take(only, now_ns=14) == TakeResult(next_due_ns=15)
+    assert take(only, now_ns=15) == TakeResult((only,))
 
 
 def test_without_a_delay_whatever_waits_goes_at_once() -> None:
@@ -97,22 +99,22 @@ def test_the_group_with_the_highest_priority_goes_before_an_older_one() -> None:
 def test_a_batch_is_due_by_its_oldest_request_whatever_that_one_has_for_a_priority() -> None:
     old, urgent = Item(rows=3), Item(rows=3, priority=1, arrived_ns=9)
     waiting = line(old, urgent, rows_max=8)
-    assert waiting.take(9) == Taken(look_again_ns=10)
+    assert waiting.take(9) == TakeResult(next_due_ns=10)
     assert waiting.take(10).batch == (urgent, old)
 
 
 def test_a_request_whose_deadline_passed_is_told_before_a_batch_is_taken() -> None:
     late, fine = Item(deadline_ns=10), Item(deadline_ns=11)
     waiting = line(late, fine)
-    assert waiting.take(10) == Taken(expired=(late,))
-    assert waiting.take(10) == Taken((fine,))
+    assert waiting.take(10) == TakeResult(expired=(late,))
+    assert waiting.take(10) == TakeResult((fine,))
 
 
 def test_a_batch_that_was_full_only_by_an_expired_request_goes_on_waiting() -> None:
     late, fine = Item(rows=3, deadline_ns=5), Item(arrived_ns=2)
     waiting = line(late, fine)
     assert waiting.take(5).expired == (late,)
-    assert waiting.take(5) == Taken(look_again_ns=12)
+    assert waiting.take(5) == TakeResult(next_due_ns=12)
 
 
 def test_a_request_that_left_is_in_no_batch_and_leaves_only_once() -> None:
@@ -153,7 +155,7 @@ def in_order(items: list[Item]) -> list[Item]:
     return sorted(items, key=lambda each: (each.priority or 99, each.arrived_ns))
 
 
-def told(queue: list[Item], now_ns: int, delay_ns: int) -> Taken[Item]:
+def told(queue: list[Item], now_ns: int, delay_ns: int) -> TakeResult[Item]:
     """Return what the rules say of a queue, written as they read."""
     groups = [[each for each in queue if each.shape_key == key] for key in "abc"]
     oldest = {key: min(e.arrived_ns for e in g) for key, g in zip("abc", groups, strict=True) if g}
@@ -166,7 +168,7 @@ def told(queue: list[Item], now_ns: int, delay_ns: int) -> Taken[Item]:
         )
     ]
     if not due:
-        return Taken(look_again_ns=min(oldest.values()) + delay_ns if oldest else None)
+        return TakeResult(next_due_ns=min(oldest.values()) + delay_ns if oldest else None)
     first = min(due, key=lambda group: (group[0].priority or 99, group[0].arrived_ns))
     batch: list[Item] = []
     expired: list[Item] = []
@@ -179,7 +181,7 @@ def told(queue: list[Item], now_ns: int, delay_ns: int) -> Taken[Item]:
             batch.append(each)
             if sum(e.rows for e in batch) == 4:
                 break
-    return Taken(expired=tuple(expired)) if expired else Taken(tuple(batch))
+    return TakeResult(expired=tuple(expired)) if expired else TakeResult(tuple(batch))
 
 
 @given(st.lists(drawn, max_size=24), st.sampled_from([0, 10, 100]), st.randoms())
@@ -199,9 +201,9 @@ def test_whatever_comes_and_leaves_the_rules_hold_until_the_line_is_empty(
         assert taken == told(queue, now_ns, delay_ns)
         assert sum(each.rows for each in taken.batch) <= 4
         queue = [each for each in queue if each not in (*taken.batch, *taken.expired)]
-        if taken.look_again_ns is not None:
-            assert taken.look_again_ns > now_ns, "nothing that is due is left waiting"
-            now_ns = taken.look_again_ns
+        if taken.next_due_ns is not None:
+            assert taken.next_due_ns > now_ns, "nothing that is due is left waiting"
+            now_ns = taken.next_due_ns
         assert set(waiting) == set(queue), "nobody is forgotten, nobody comes twice"
     assert not waiting
 
@@ -211,9 +213,9 @@ def test_expired_requests_alone_leave_nothing_to_wait_for(delay_ns: int) -> None
     late = Item(deadline_ns=0)
     waiting = line(late, max_delay_ns=delay_ns)
     if delay_ns:
-        assert waiting.take(0) == Taken(look_again_ns=10), "its deadline has a watch of its own"
-    assert waiting.take(10) == Taken(expired=(late,))
-    assert waiting.take(10) == Taken()
+        assert waiting.take(0) == TakeResult(next_due_ns=10), "its deadline has a watch of its own"
+    assert waiting.take(10) == TakeResult(expired=(late,))
+    assert waiting.take(10) == TakeResult()
 
 
 @given(st.lists(drawn, max_size=24))

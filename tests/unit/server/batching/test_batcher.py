@@ -6,17 +6,17 @@ from structlog.testing import capture_logs
 
 from coalmine.errors import DeadlineSpent, ModelFailed, Overloaded, Unavailable
 from coalmine_server.batching.batcher import Batcher
-from coalmine_server.batching.request_queue import Pending, QueueLimits
+from coalmine_server.batching.request_queue import PendingRequest, QueueLimits
 from coalmine_server.figures.message import statistics_of
 from coalmine_server.figures.metrics import Metrics
-from coalmine_server.signature import Checked
+from coalmine_server.signature import CheckedRequest
 from tests.doubles.server_parts import MS, FakeTime, FakeWorker
 
 
-def request(*values: float, width: int = 1, priority: int = 0) -> Checked:
+def request(*values: float, width: int = 1, priority: int = 0) -> CheckedRequest:
     array = np.repeat(np.array(values, dtype=np.float32)[:, None], width, axis=1)
     key = ((width,),)
-    return Checked(
+    return CheckedRequest(
         (array,), len(values), key, (0,), raw=True, priority=priority, nbytes=array.nbytes
     )
 
@@ -35,14 +35,16 @@ class Bench:
             workers=self.workers,
             clock=self.time,
             timer=self.time,
-            metrics=self.metrics.of_version("m", "1"),
+            statistics=self.metrics.ensure_statistics("m", "1"),
         )
 
     @property
     def worker(self) -> FakeWorker:
         return self.workers[0]
 
-    def enter(self, *values: float, deadline_ms: int | None = None, **of_request: int) -> Pending:
+    def enter(
+        self, *values: float, deadline_ms: int | None = None, **of_request: int
+    ) -> PendingRequest:
         deadline_ns = None if deadline_ms is None else self.time.now_ns + deadline_ms * MS
         return self.batcher.enter(request(*values, **of_request), deadline_ns)
 
@@ -59,7 +61,7 @@ class Bench:
         )
 
 
-async def answer(bench: Bench, pending: Pending) -> list[float]:
+async def answer(bench: Bench, pending: PendingRequest) -> list[float]:
     answered = await bench.batcher.outcome(pending)
     values: list[float] = np.frombuffer(answered, dtype=np.float32).tolist()
     return values
@@ -336,8 +338,8 @@ async def test_a_failure_that_nobody_waits_for_is_logged_all_the_same(bench: Ben
 # ---------------------------------------------------------------- draining
 
 
-async def drained(bench: Bench) -> asyncio.Future[None]:
-    waits = asyncio.ensure_future(bench.batcher.drained())
+async def wait_drained(bench: Bench) -> asyncio.Future[None]:
+    waits = asyncio.ensure_future(bench.batcher.wait_drained())
     await asyncio.sleep(0)
     return waits
 
@@ -349,12 +351,12 @@ async def is_done(waits: asyncio.Future[None]) -> bool:
 
 
 async def test_an_idle_batcher_is_drained(bench: Bench) -> None:
-    assert await is_done(await drained(bench))
+    assert await is_done(await wait_drained(bench))
 
 
 async def test_draining_waits_for_what_runs_and_for_what_waits(bench: Bench) -> None:
     pending = [bench.enter(1.0), bench.enter(2.0)]
-    waits = await drained(bench)
+    waits = await wait_drained(bench)
     bench.worker.finish()
     assert not await is_done(waits)
     bench.worker.finish()
@@ -365,7 +367,7 @@ async def test_draining_waits_for_what_runs_and_for_what_waits(bench: Bench) -> 
 async def test_draining_ends_when_the_last_that_waits_runs_out_of_time() -> None:
     bench = Bench(max_delay_ns=50 * MS)
     late = bench.enter(1.0, deadline_ms=5)
-    waits = await drained(bench)
+    waits = await wait_drained(bench)
     assert not await is_done(waits)
     bench.time.advance(5 * MS)
     assert await is_done(waits)
@@ -376,14 +378,14 @@ async def test_draining_ends_when_the_last_that_waits_runs_out_of_time() -> None
 async def test_draining_ends_when_the_last_that_waits_is_given_up() -> None:
     bench = Bench(max_delay_ns=50 * MS)
     given_up = asyncio.ensure_future(answer(bench, bench.enter(1.0)))
-    waits = await drained(bench)
+    waits = await wait_drained(bench)
     given_up.cancel()
     assert await is_done(waits)
 
 
 async def test_draining_waits_for_a_forward_whose_caller_has_gone(bench: Bench) -> None:
     given_up = asyncio.ensure_future(answer(bench, bench.enter(1.0)))
-    waits = await drained(bench)
+    waits = await wait_drained(bench)
     given_up.cancel()
     assert not await is_done(waits)
     bench.worker.finish()
@@ -392,7 +394,7 @@ async def test_draining_waits_for_a_forward_whose_caller_has_gone(bench: Bench) 
 
 async def test_what_comes_while_it_drains_is_waited_for_too(bench: Bench) -> None:
     bench.enter(1.0)
-    waits = await drained(bench)
+    waits = await wait_drained(bench)
     bench.enter(2.0)
     bench.worker.finish()
     assert not await is_done(waits)
@@ -426,7 +428,7 @@ async def test_a_batch_counts_with_the_rows_that_succeeded(bench: Bench) -> None
     bench.enter(3.0)
     bench.worker.finish([ModelFailed("poison")])
     bench.worker.finish([b"fine", ModelFailed("poison")])
-    message = statistics_of("m", "1", bench.metrics.of_version("m", "1"), {})
+    message = statistics_of("m", "1", bench.metrics.ensure_statistics("m", "1"), {})
     assert (message.inference_count, message.execution_count) == (2, 1)
     assert [(each.batch_size, each.compute_infer.count) for each in message.batch_stats] == [(2, 1)]
     assert message.inference_stats.queue.count == 1

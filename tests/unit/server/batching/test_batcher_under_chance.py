@@ -13,7 +13,7 @@ from coalmine_server.batching.batcher import Batcher
 from coalmine_server.batching.request_queue import QueueLimits
 from coalmine_server.figures.statistics import VersionStatistics
 from coalmine_server.runtime.execution import Result
-from coalmine_server.signature import Checked
+from coalmine_server.signature import CheckedRequest
 from tests.doubles.server_parts import MS, FakeTime, FakeWorker
 
 POISON = -1.0
@@ -21,9 +21,9 @@ IF_POISON = {"INTERNAL", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
 IF_NOT = {"OK", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED"}
 
 
-def checked(value: float, rows: int, width: int, priority: int) -> Checked:
+def checked(value: float, rows: int, width: int, priority: int) -> CheckedRequest:
     array = np.full((rows, width), value, dtype=np.float32)
-    return Checked(
+    return CheckedRequest(
         (array,), rows, ((width,),), (0,), raw=True, priority=priority, nbytes=array.nbytes
     )
 
@@ -45,7 +45,7 @@ class Callers:
             workers=self.workers,
             clock=self.time,
             timer=self.time,
-            metrics=self.counted,
+            statistics=self.counted,
         )
         self.tasks: dict[asyncio.Task[str], bool] = {}  # whether it was given up
 
@@ -67,7 +67,7 @@ class Callers:
         except CoalmineError as error:
             code = error.code
         finally:
-            self.counted.answered(code, 1)
+            self.counted.count_answer(code, 1)
         assert code in (IF_POISON if value == POISON else IF_NOT)
         return code
 
@@ -94,7 +94,7 @@ class Callers:
             await asyncio.sleep(0)
 
 
-def _result(request: Checked) -> Result:
+def _result(request: CheckedRequest) -> Result:
     (array,) = request.arrays
     assert array is not None
     return ModelFailed("poison") if array[0, 0] == POISON else array.tobytes()
@@ -115,7 +115,7 @@ async def test_every_caller_that_stays_is_answered_and_the_counters_add_up(
     with capture_logs():
         await follow(callers, steps)
     add_up(callers)
-    await asyncio.wait_for(callers.batcher.drained(), 1)
+    await asyncio.wait_for(callers.batcher.wait_drained(), 1)
 
 
 async def follow(callers: Callers, steps: list[str]) -> None:

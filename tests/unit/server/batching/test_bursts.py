@@ -8,10 +8,10 @@ import pytest
 
 from coalmine.errors import DeadlineSpent, ModelFailed, Overloaded, Unavailable
 from coalmine_server.batching.batcher import Batcher
-from coalmine_server.batching.request_queue import Pending, QueueLimits
+from coalmine_server.batching.request_queue import PendingRequest, QueueLimits
 from coalmine_server.figures.message import statistics_of
 from coalmine_server.figures.statistics import VersionStatistics
-from coalmine_server.signature import Checked
+from coalmine_server.signature import CheckedRequest
 from tests.doubles.server_parts import MS, FakeTime, FakeWorker
 
 
@@ -30,16 +30,18 @@ class Alone:
             workers=self.workers,
             clock=self.time,
             timer=self.time,
-            metrics=self.counted,
+            statistics=self.counted,
         )
 
     @property
     def worker(self) -> FakeWorker:
         return self.workers[0]
 
-    def enter(self, value: float, *, deadline_ms: int | None = None, priority: int = 0) -> Pending:
+    def enter(
+        self, value: float, *, deadline_ms: int | None = None, priority: int = 0
+    ) -> PendingRequest:
         array = np.full((1, 1), value, dtype=np.float32)
-        request = Checked(
+        request = CheckedRequest(
             (array,), 1, ((1,),), (0,), raw=True, priority=priority, nbytes=array.nbytes
         )
         deadline_ns = None if deadline_ms is None else self.time.now_ns + deadline_ms * MS
@@ -52,13 +54,13 @@ class Alone:
         return [_value(batch) for each in self.workers for batch in each.batches]
 
 
-def _value(batch: Sequence[Checked]) -> float:
+def _value(batch: Sequence[CheckedRequest]) -> float:
     ((array,),) = [each.arrays for each in batch]
     assert array is not None
     return float(array[0, 0])
 
 
-async def answer(alone: Alone, pending: Pending) -> float:
+async def answer(alone: Alone, pending: PendingRequest) -> float:
     return float(np.frombuffer(await alone.batcher.outcome(pending), dtype=np.float32)[0])
 
 
@@ -161,7 +163,7 @@ async def test_a_request_that_no_worker_has_begun_can_still_expire_where_it_is_t
     with pytest.raises(DeadlineSpent):
         await answer(alone, late)
     assert alone.ran() == []
-    await alone.batcher.drained()
+    await alone.batcher.wait_drained()
 
 
 async def test_a_request_that_was_given_up_before_its_worker_woke_is_not_run(alone: Alone) -> None:
@@ -173,7 +175,7 @@ async def test_a_request_that_was_given_up_before_its_worker_woke_is_not_run(alo
         await given_up
     alone.worker.wake()
     assert alone.ran() == []
-    await alone.batcher.drained()
+    await alone.batcher.wait_drained()
 
 
 async def test_what_another_worker_took_meanwhile_leaves_a_woken_one_idle() -> None:
@@ -187,7 +189,7 @@ async def test_what_another_worker_took_meanwhile_leaves_a_woken_one_idle() -> N
     assert late.batches == []
     other.finish()
     assert await answer(alone, taken) == 1.0
-    await alone.batcher.drained()
+    await alone.batcher.wait_drained()
 
 
 async def test_two_workers_share_what_waits_one_request_at_a_time() -> None:
@@ -287,11 +289,11 @@ async def test_closing_turns_away_what_a_busy_worker_has_not_begun(alone: Alone)
 
 async def test_draining_waits_for_the_whole_burst(alone: Alone) -> None:
     last = [alone.enter(0.0), alone.enter(1.0)][1]
-    drained = asyncio.ensure_future(alone.batcher.drained())
+    wait_drained = asyncio.ensure_future(alone.batcher.wait_drained())
     alone.worker.finish()
     for _ in range(3):
         await asyncio.sleep(0)
-    assert not drained.done()
+    assert not wait_drained.done()
     alone.worker.finish()
-    await drained
+    await wait_drained
     assert await answer(alone, last) == 1.0

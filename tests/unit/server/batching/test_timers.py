@@ -57,8 +57,8 @@ def test_an_alarm_that_rang_can_be_asked_again() -> None:
 
 def test_an_alarm_that_is_off_does_not_ring() -> None:
     rung = Rung()
-    rung.alarm.off()
+    rung.alarm.turn_off()
     rung.ring_by(5)
-    rung.alarm.off()
+    rung.alarm.turn_off()
     rung.time.advance(9 * MS)
     assert rung.at_ms == []

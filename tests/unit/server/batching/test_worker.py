@@ -10,11 +10,11 @@ from coalmine.errors import ModelFailed, StartError
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Array, decode_outputs
 from coalmine_server.batching.burst import Burst
-from coalmine_server.batching.request_queue import Pending, QueueLimits, RequestQueue
+from coalmine_server.batching.request_queue import PendingRequest, QueueLimits, RequestQueue
 from coalmine_server.batching.worker import Worker
-from coalmine_server.runtime.execution import Ran
+from coalmine_server.runtime.execution import BatchRun
 from coalmine_server.runtime.program import Program
-from coalmine_server.signature import Arrays, Checked, Signature, TensorSpec
+from coalmine_server.signature import Arrays, CheckedRequest, Signature, TensorSpec
 from tests.doubles.server_parts import FakeProgram, FakeTime
 
 SPEC = TensorSpec("x", "FP32", (-1, 1))
@@ -42,19 +42,19 @@ class Bench:
         self.hear()
         return found[0]
 
-    def run(self, *batch: Checked) -> Ran:
+    def run(self, *batch: CheckedRequest) -> BatchRun:
         burst = Burst.of_batch([pending(each) for each in batch], self.time)
-        told: list[bool] = []
-        self.worker.submit(burst, told.append)
+        notify: list[bool] = []
+        self.worker.submit(burst, notify.append)
         self.hear()
-        assert told == [True]
+        assert notify == [True]
         ((_, _, ran),) = burst.collect()
         return ran
 
     def end(self) -> None:
         """Let the worker do all it has, and hear what it posted."""
         self.worker.stop()
-        assert self.worker.ended(10)
+        assert self.worker.join(10)
         while not self.posted.empty():
             self.hear()
 
@@ -62,13 +62,13 @@ class Bench:
         self.posted.get(timeout=10)()
 
 
-def pending(request: Checked) -> Pending:
+def pending(request: CheckedRequest) -> PendingRequest:
     future: Future[Any] = Future()
-    return Pending(request, 1, ((1,),), 0, 0, None, future, None)  # type: ignore[arg-type]  # no loop here
+    return PendingRequest(request, 1, ((1,),), 0, 0, None, future, None)  # type: ignore[arg-type]  # no loop here
 
 
-def asked(value: float) -> Checked:
-    return Checked((np.full((1, 1), value, "f4"),), 1, ((1,),), (0,), raw=True)
+def asked(value: float) -> CheckedRequest:
+    return CheckedRequest((np.full((1, 1), value, "f4"),), 1, ((1,),), (0,), raw=True)
 
 
 def test_a_worker_runs_its_program_until_it_is_stopped_and_then_closes_it() -> None:
@@ -81,7 +81,7 @@ def test_a_worker_runs_its_program_until_it_is_stopped_and_then_closes_it() -> N
     assert decode_outputs(pb.ModelInferResponse.FromString(answer))[0].array.tolist() == [[4]]
     assert not program.is_closed
     bench.worker.stop()
-    assert bench.worker.ended(10)
+    assert bench.worker.join(10)
     assert program.is_closed
 
 
@@ -92,7 +92,7 @@ def test_a_program_that_can_not_be_opened_is_told_and_the_thread_ends() -> None:
     bench = Bench(opening)
     failure = bench.open()
     assert isinstance(failure, StartError)
-    assert bench.worker.ended(10)
+    assert bench.worker.join(10)
 
 
 def test_what_opened_the_program_is_let_go_of_with_the_files_bytes() -> None:
@@ -151,9 +151,9 @@ def waiting_of(*values: float) -> RequestQueue:
     return waiting
 
 
-@pytest.mark.parametrize(("took_us", "told"), [(100, [True]), (600, [False, True])])
+@pytest.mark.parametrize(("took_us", "notify"), [(100, [True]), (600, [False, True])])
 def test_a_worker_tells_of_several_requests_together_but_not_later_than_a_millisecond_of_work(
-    took_us: int, told: list[bool]
+    took_us: int, notify: list[bool]
 ) -> None:
     time = FakeTime()
     takes = Takes(time, took_us * 1_000)
@@ -163,7 +163,7 @@ def test_a_worker_tells_of_several_requests_together_but_not_later_than_a_millis
     heard: list[bool] = []
     bench.worker.submit(burst, heard.append)
     bench.end()
-    assert heard == told
+    assert heard == notify
     assert len(takes.program.runs) == len(burst.collect()) == 3
 
 
@@ -203,4 +203,4 @@ def test_a_worker_that_runs_nothing_ends_at_once(started: bool) -> None:
     if started:
         bench.open()
     bench.worker.stop()
-    assert bench.worker.ended(10)
+    assert bench.worker.join(10)

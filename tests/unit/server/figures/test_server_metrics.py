@@ -25,11 +25,11 @@ def of_m1(metrics: Metrics, name: str, **labels: str) -> float | None:
 
 def test_calls_are_counted_by_code() -> None:
     metrics = Metrics()
-    version = metrics.of_version("m", "1")
-    version.answered("OK", 5)
-    version.answered("OK", 5)
-    version.answered("INTERNAL", 5)
-    metrics.unknown_model()("NOT_FOUND", 5)
+    version = metrics.ensure_statistics("m", "1")
+    version.count_answer("OK", 5)
+    version.count_answer("OK", 5)
+    version.count_answer("INTERNAL", 5)
+    metrics.unknown_counter()("NOT_FOUND", 5)
     assert of_m1(metrics, "requests_total", code="OK") == 2
     assert of_m1(metrics, "requests_total", code="INTERNAL") == 1
     assert value(metrics, "requests_total", model="", version="", code="NOT_FOUND") == 1
@@ -37,9 +37,9 @@ def test_calls_are_counted_by_code() -> None:
 
 def test_what_ran_is_shown_in_cumulative_buckets_of_seconds_and_rows() -> None:
     metrics = Metrics()
-    version = metrics.of_version("m", "1")
-    version.executed(3, [MS, 20 * MS], input_ns=MS, infer_ns=MS, output_ns=2 * MS, ended_ms=1)
-    version.executed(2000, [60_000 * MS], input_ns=0, infer_ns=0, output_ns=0, ended_ms=1)
+    version = metrics.ensure_statistics("m", "1")
+    version.count_batch(3, [MS, 20 * MS], input_ns=MS, infer_ns=MS, output_ns=2 * MS, ended_ms=1)
+    version.count_batch(2000, [60_000 * MS], input_ns=0, infer_ns=0, output_ns=0, ended_ms=1)
     queue = {le: of_m1(metrics, "queue_seconds_bucket", le=le) for le in ("0.001", "0.025", "+Inf")}
     assert queue == {"0.001": 1, "0.025": 2, "+Inf": 3}
     assert of_m1(metrics, "queue_seconds_count") == 3
@@ -78,19 +78,19 @@ def test_bytes_in_flight_are_not_shown_where_nobody_counts_them() -> None:
 
 def load(metrics: Metrics, model: str = "m", version: str = "1") -> FakeQueue:
     queue = FakeQueue(1, 10)
-    metrics.of_version(model, version)
+    metrics.ensure_statistics(model, version)
     metrics.watch_queue(model, version, queue)
-    metrics.loaded(model, version, 2.5)
-    metrics.takes_memory(model, version, "cpu", 100)
+    metrics.count_load(model, version, 2.5)
+    metrics.add_memory(model, version, "cpu", 100)
     return queue
 
 
 def test_loads_and_unloads_are_counted_by_model() -> None:
     metrics = Metrics()
     queue = load(metrics)
-    metrics.load_failed("m")
-    metrics.load_failed("m")
-    metrics.unloaded("m", "1", queue)
+    metrics.count_failed_load("m")
+    metrics.count_failed_load("m")
+    metrics.count_unload("m", "1", queue)
     assert value(metrics, "model_loads_total", model="m", result="ok") == 1
     assert value(metrics, "model_loads_total", model="m", result="failed") == 2
     assert value(metrics, "model_unloads_total", model="m") == 1
@@ -99,11 +99,11 @@ def test_loads_and_unloads_are_counted_by_model() -> None:
 def test_the_gauges_of_a_version_go_with_it_and_its_counters_stay() -> None:
     metrics = Metrics()
     queue = load(metrics)
-    metrics.of_version("m", "1").answered("OK", 5)
+    metrics.ensure_statistics("m", "1").count_answer("OK", 5)
     gauges = ("queue_rows", "queue_bytes", "model_load_seconds")
     assert [of_m1(metrics, name) for name in gauges] == [1, 10, 2.5]
     assert of_m1(metrics, "memory_bytes", device="cpu") == 100
-    metrics.unloaded("m", "1", queue)
+    metrics.count_unload("m", "1", queue)
     assert [of_m1(metrics, name) for name in gauges] == [None, None, None]
     assert of_m1(metrics, "memory_bytes", device="cpu") is None
     assert of_m1(metrics, "requests_total", code="OK") == 1
@@ -111,27 +111,27 @@ def test_the_gauges_of_a_version_go_with_it_and_its_counters_stay() -> None:
 
 def test_a_version_that_is_loaded_again_counts_on() -> None:
     metrics = Metrics()
-    metrics.unloaded("m", "1", load(metrics))
-    before = metrics.of_version("m", "1")
+    metrics.count_unload("m", "1", load(metrics))
+    before = metrics.ensure_statistics("m", "1")
     load(metrics)
-    assert metrics.of_version("m", "1") is before
+    assert metrics.ensure_statistics("m", "1") is before
 
 
 def test_the_end_of_a_version_that_was_replaced_by_itself_leaves_the_new_ones_gauges() -> None:
     metrics = Metrics()
     old, new = load(metrics), load(metrics)
-    metrics.unloaded("m", "1", old)
+    metrics.count_unload("m", "1", old)
     assert of_m1(metrics, "queue_rows") == 1
     assert metrics.memory("m", "1") == {"cpu": 100}, "the old one's is not added"
-    metrics.unloaded("m", "1", new)
+    metrics.count_unload("m", "1", new)
     assert metrics.memory("m", "1") == {}
 
 
 def test_the_memory_of_several_instances_is_added_by_device() -> None:
     metrics = Metrics()
     load(metrics)
-    metrics.takes_memory("m", "1", "cpu", 100)
-    metrics.takes_memory("m", "1", "cuda:0", 7)
+    metrics.add_memory("m", "1", "cpu", 100)
+    metrics.add_memory("m", "1", "cuda:0", 7)
     assert metrics.memory("m", "1") == {"cpu": 200, "cuda:0": 7}
 
 
@@ -139,7 +139,7 @@ def test_of_too_many_versions_the_oldest_that_is_not_served_is_dropped_and_count
     metrics = Metrics(kept_max=3)
     load(metrics, version="1")
     for version in ("2", "3", "4", "5"):
-        metrics.of_version("m", version).answered("OK", 1)
+        metrics.ensure_statistics("m", version).count_answer("OK", 1)
     shown = [value(metrics, "batch_rows_count", model="m", version=version) for version in "12345"]
     assert shown == [0, None, None, 0, 0]
     assert value(metrics, "versions_dropped_total") == 2
@@ -156,7 +156,7 @@ def test_versions_that_are_served_are_never_dropped() -> None:
 def test_model_names_over_the_limit_are_counted_together() -> None:
     metrics = Metrics(kept_max=2)
     for name in ("a", "b", "c", "d", "a"):
-        metrics.load_failed(name)
+        metrics.count_failed_load(name)
     counts = [
         value(metrics, "model_loads_total", model=name, result="failed") for name in ("a", "b", "")
     ]
@@ -180,10 +180,10 @@ def test_a_scrape_while_everything_changes_never_breaks() -> None:
     scraping.start()
     for number in range(3_000):
         queue = load(metrics, f"m{number % 7}", str(number % 90))
-        counted = metrics.of_version(f"m{number % 7}", str(number % 90))
-        counted.answered(f"CODE_{number % 50}", 1)
-        counted.executed(number, [1], input_ns=1, infer_ns=1, output_ns=1, ended_ms=1)
-        metrics.unloaded(f"m{number % 7}", str(number % 90), queue)
+        counted = metrics.ensure_statistics(f"m{number % 7}", str(number % 90))
+        counted.count_answer(f"CODE_{number % 50}", 1)
+        counted.count_batch(number, [1], input_ns=1, infer_ns=1, output_ns=1, ended_ms=1)
+        metrics.count_unload(f"m{number % 7}", str(number % 90), queue)
     is_over.set()
     scraping.join(10)
     assert errors == []

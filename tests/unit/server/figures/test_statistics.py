@@ -8,7 +8,7 @@ MS = 1_000_000
 
 
 def ran(counted: VersionStatistics, rows: int, *waited_ns: int, each_ns: int = MS) -> None:
-    counted.executed(
+    counted.count_batch(
         rows, waited_ns, input_ns=each_ns, infer_ns=2 * each_ns, output_ns=3 * each_ns, ended_ms=77
     )
 
@@ -16,7 +16,7 @@ def ran(counted: VersionStatistics, rows: int, *waited_ns: int, each_ns: int = M
 def test_every_answer_is_a_success_or_a_failure() -> None:
     counted = VersionStatistics()
     for code, took_ns in [("OK", 5), ("OK", 6), ("INTERNAL", 1), ("RESOURCE_EXHAUSTED", 2)]:
-        counted.answered(code, took_ns)
+        counted.count_answer(code, took_ns)
     stats = statistics_of("m", "1", counted, {}).inference_stats
     assert (stats.success.count, stats.success.ns) == (2, 11)
     assert (stats.fail.count, stats.fail.ns) == (2, 3)

@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from coalmine_server.fleet.metrics import FleetMetrics, Known, any_serves, metrics_of
+from coalmine_server.fleet.metrics import FleetMetrics, WorkerState, is_any_serving, metrics_of
 
 
 def text_of(requests: int) -> str:
@@ -25,7 +25,7 @@ def samples(text: str) -> dict[tuple[str, Mapping[str, str]], float]:
     }
 
 
-def shown(known: dict[int, Known], texts: dict[str, str]) -> str:
+def shown(known: dict[int, WorkerState], texts: dict[str, str]) -> str:
     def fetch(address: str) -> str:
         if address not in texts:
             raise TimeoutError("timed out")
@@ -37,7 +37,9 @@ def shown(known: dict[int, Known], texts: dict[str, str]) -> str:
 
 
 def test_every_sample_says_of_which_worker_it_is() -> None:
-    text = shown({0: Known("a", 0), 1: Known("b", 0)}, {"a": text_of(3), "b": text_of(4)})
+    text = shown(
+        {0: WorkerState("a", 0), 1: WorkerState("b", 0)}, {"a": text_of(3), "b": text_of(4)}
+    )
     assert 'requests_total{code="OK",worker="0"} 3.0' in text
     assert 'requests_total{code="OK",worker="1"} 4.0' in text
     assert 'seconds_bucket{le="1.0",worker="1"} 1.0' in text
@@ -52,14 +54,16 @@ def test_nothing_is_lost_or_made_up() -> None:
 
 
 def test_each_family_is_described_once() -> None:
-    text = shown({n: Known(str(n), 0) for n in range(3)}, {str(n): text_of(1) for n in range(3)})
+    text = shown(
+        {n: WorkerState(str(n), 0) for n in range(3)}, {str(n): text_of(1) for n in range(3)}
+    )
     assert text.count("# TYPE requests_total counter") == 1
     assert text.count("# HELP seconds Times.") == 1
 
 
 def test_one_that_does_not_answer_is_left_out_and_counted() -> None:
     with capture_logs() as logs:
-        text = shown({0: Known("a", 0), 1: Known("b", 0)}, {"a": text_of(3)})
+        text = shown({0: WorkerState("a", 0), 1: WorkerState("b", 0)}, {"a": text_of(3)})
     assert 'worker="0"' in text
     assert 'worker="1"' not in text
     assert "coalmine_server_workers_not_scraped_total 1.0" in text
@@ -68,7 +72,8 @@ def test_one_that_does_not_answer_is_left_out_and_counted() -> None:
 
 def test_one_that_is_down_is_not_asked() -> None:
     text = shown(
-        {0: Known("a", 2, recycled=1, failures=4), 1: Known(None, 3, recycled=1)}, {"a": text_of(3)}
+        {0: WorkerState("a", 2, recycled=1, failures=4), 1: WorkerState(None, 3, recycled=1)},
+        {"a": text_of(3)},
     )
     assert 'coalmine_server_workers{state="up"} 1.0' in text
     assert 'coalmine_server_workers{state="down"} 1.0' in text
@@ -79,12 +84,12 @@ def test_one_that_is_down_is_not_asked() -> None:
 
 
 def test_with_no_worker_up_there_are_still_the_supervisors_own() -> None:
-    assert 'coalmine_server_workers{state="down"} 1.0' in shown({0: Known(None, 0)}, {})
+    assert 'coalmine_server_workers{state="down"} 1.0' in shown({0: WorkerState(None, 0)}, {})
 
 
 def test_it_is_ready_while_one_worker_that_is_up_says_so() -> None:
-    known = {0: Known("a", 0), 1: Known("b", 0), 2: Known(None, 1)}
-    assert any_serves(known, lambda address: address == "b")
-    assert not any_serves(known, lambda _: False)
-    assert not any_serves({2: Known(None, 1)}, lambda _: True)
-    assert not any_serves({0: Known("127.0.0.1:1", 0)}), "nobody listens there"
+    known = {0: WorkerState("a", 0), 1: WorkerState("b", 0), 2: WorkerState(None, 1)}
+    assert is_any_serving(known, lambda address: address == "b")
+    assert not is_any_serving(known, lambda _: False)
+    assert not is_any_serving({2: WorkerState(None, 1)}, lambda _: True)
+    assert not is_any_serving({0: WorkerState("127.0.0.1:1", 0)}), "nobody listens there"

@@ -8,9 +8,15 @@ from hypothesis import strategies as st
 from coalmine.errors import StartError
 from coalmine.process import config_file
 from coalmine_server.config import ModelConfig
-from coalmine_server.packaging.declaration import Declared, edited, tensor_of, text_of, with_entry
+from coalmine_server.packaging.declaration import (
+    Declaration,
+    tensor_of,
+    text_of,
+    with_entries,
+    with_entry,
+)
 
-ONE = Declared(("x:FP32:[2]",), ("y:INT64:[]",), 8)
+ONE = Declaration(("x:FP32:[2]",), ("y:INT64:[]",), 8)
 SHA = "a" * 64
 
 
@@ -37,7 +43,9 @@ def test_other_text_is_no_tensor(text: str) -> None:
 
 
 def test_a_new_config_says_what_was_declared(tmp_path: Path) -> None:
-    declared = Declared(("x:FP32:[2,-1]", "m:BOOL:[2]:optional"), ("y:FP32:[2]",), 8, "2ms", 2, 3)
+    declared = Declaration(
+        ("x:FP32:[2,-1]", "m:BOOL:[2]:optional"), ("y:FP32:[2]",), 8, "2ms", 2, 3
+    )
     config = config_of(text_of(tmp_path / "config.yaml", declared))
     assert [each.optional for each in config.inputs] == [False, True]
     assert config.inputs[0].shape == (2, -1)
@@ -55,12 +63,12 @@ def test_a_new_model_serves_two_versions_unless_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("declared", "why"),
     [
-        (Declared(), "needs --input and --output"),
-        (Declared(("x:FP32:[2]",), ("y:FP32:[2]",)), "needs --max-batch-size"),
+        (Declaration(), "needs --input and --output"),
+        (Declaration(("x:FP32:[2]",), ("y:FP32:[2]",)), "needs --max-batch-size"),
     ],
 )
 def test_a_new_model_needs_a_whole_declaration(
-    tmp_path: Path, declared: Declared, why: str
+    tmp_path: Path, declared: Declaration, why: str
 ) -> None:
     with pytest.raises(StartError, match=why):
         text_of(tmp_path / "config.yaml", declared)
@@ -69,18 +77,18 @@ def test_a_new_model_needs_a_whole_declaration(
 @pytest.mark.parametrize(
     ("declared", "why"),
     [
-        (Declared(("x:FP64:[2]",)), "inputs: expected x:FP32:[2], got x:FP64:[2]"),
-        (Declared(("x:FP32:[2]:optional",)), "expected x:FP32:[2], got x:FP32:[2]:optional"),
-        (Declared(outputs=("y:INT64:[1]",)), "outputs: expected y:INT64:[], got y:INT64:[1]"),
-        (Declared(max_batch_size=16), "max_batch_size: expected 8, got 16"),
-        (Declared(max_delay="2ms"), "batching.max_delay: expected 0, got 2000000"),
-        (Declared(instances=2), "instances: expected 1, got 2"),
-        (Declared(max_delay="soon"), "--max-delay: expected a duration"),
-        (Declared(("x:FP31:[2]",)), "x:FP31:[2]: Value error, expected one of BOOL"),
+        (Declaration(("x:FP64:[2]",)), "inputs: expected x:FP32:[2], got x:FP64:[2]"),
+        (Declaration(("x:FP32:[2]:optional",)), "expected x:FP32:[2], got x:FP32:[2]:optional"),
+        (Declaration(outputs=("y:INT64:[1]",)), "outputs: expected y:INT64:[], got y:INT64:[1]"),
+        (Declaration(max_batch_size=16), "max_batch_size: expected 8, got 16"),
+        (Declaration(max_delay="2ms"), "batching.max_delay: expected 0, got 2000000"),
+        (Declaration(instances=2), "instances: expected 1, got 2"),
+        (Declaration(max_delay="soon"), "--max-delay: expected a duration"),
+        (Declaration(("x:FP31:[2]",)), "x:FP31:[2]: Value error, expected one of BOOL"),
     ],
 )
 def test_what_is_said_otherwise_than_the_config_is_refused(
-    tmp_path: Path, declared: Declared, why: str
+    tmp_path: Path, declared: Declaration, why: str
 ) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(text_of(path, ONE))
@@ -92,7 +100,7 @@ def test_what_is_said_otherwise_than_the_config_is_refused(
 def test_what_is_said_as_the_config_says_it_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text("# by hand\n" + text_of(path, ONE))
-    assert text_of(path, ONE) == text_of(path, Declared()) == path.read_text()
+    assert text_of(path, ONE) == text_of(path, Declaration()) == path.read_text()
 
 
 # ---------------------------------------------------------------- editing a config
@@ -105,10 +113,10 @@ BASE = (
 
 
 def test_an_entry_joins_those_that_are_there() -> None:
-    text = edited(Path("c"), f"{BASE}sha256: {{'1': {SHA}}}\n", "sha256", {"2": SHA})
+    text = with_entries(Path("c"), f"{BASE}sha256: {{'1': {SHA}}}\n", "sha256", {"2": SHA})
     assert config_of(text).sha256 == {"1": SHA, "2": SHA}
-    text = edited(Path("c"), text, "labels", {"stable": 1})
-    text = edited(Path("c"), text, "labels", {"stable": 2, "next": 2})
+    text = with_entries(Path("c"), text, "labels", {"stable": 1})
+    text = with_entries(Path("c"), text, "labels", {"stable": 2, "next": 2})
     assert config_of(text).labels == {"stable": 2, "next": 2}
 
 
@@ -116,15 +124,15 @@ def test_comments_and_order_stay() -> None:
     text = (
         f"# of the vision team\n{BASE}labels:\n  stable: 1  # since May\n# the end\ninstances: 2\n"
     )
-    after = edited(Path("c"), text, "labels", {"next": 2})
+    after = with_entries(Path("c"), text, "labels", {"next": 2})
     assert after.startswith("# of the vision team\n")
     assert after.endswith("# the end\ninstances: 2\n")
 
 
 def test_an_entry_that_is_there_already_leaves_the_text_alone() -> None:
     text = f"{BASE}labels: {{stable: 1}} # so it is\n"
-    assert edited(Path("c"), text, "labels", {"stable": 1}) == text
-    assert edited(Path("c"), text, "labels", {}) == text
+    assert with_entries(Path("c"), text, "labels", {"stable": 1}) == text
+    assert with_entries(Path("c"), text, "labels", {}) == text
 
 
 @pytest.mark.parametrize(
@@ -138,14 +146,14 @@ def test_an_entry_that_is_there_already_leaves_the_text_alone() -> None:
 def test_a_text_that_no_machine_can_edit_is_refused_and_not_spoilt(text: str) -> None:
     assert config_of(text)
     with pytest.raises(StartError, match=r"^c: 'labels' can't be edited as it is written"):
-        edited(Path("c"), text, "labels", {"stable": 1})
+        with_entries(Path("c"), text, "labels", {"stable": 1})
 
 
 def test_an_alias_is_not_mistaken_for_what_it_stands_for() -> None:
     text = f"{BASE}sha256: &a {{'1': {SHA}}}\nlabels: {{stable: 1}}\n".replace(
         "max_batch_size: 8", "max_batch_size: &rows 8"
     ).replace("stable: 1", "stable: *rows")
-    after = edited(Path("c"), text, "labels", {"next": 2})
+    after = with_entries(Path("c"), text, "labels", {"next": 2})
     assert config_of(after).labels == {"stable": 8, "next": 2}
 
 

@@ -13,8 +13,8 @@ import pytest
 import yaml
 
 from coalmine.errors import ModelFailed, StartError
-from coalmine_server.packaging.declaration import Declared
-from coalmine_server.packaging.placement import LOCK_FILE, locked
+from coalmine_server.packaging.declaration import Declaration
+from coalmine_server.packaging.placement import LOCK_FILE, lock_repository
 from coalmine_server.repository import Repository
 from tests.doubles.package_rig import DECLARED, NOTHING, Desk, FunctionRuntime
 
@@ -39,7 +39,7 @@ def served(desk: Desk) -> list[bytes]:
 
 
 def test_a_new_model_gets_a_folder_that_the_repository_reads(desk: Desk) -> None:
-    done = desk.package(3, Declared(("x:FP32:[2,-1]",), ("x:FP32:[2,-1]",), 8, "2ms", 2))
+    done = desk.package(3, Declaration(("x:FP32:[2,-1]",), ("x:FP32:[2,-1]",), 8, "2ms", 2))
     (model,) = Repository(desk.root).models()
     assert done.path == desk.root / "m" / "3" / "model.pt"
     assert done.sha256 == sha256(b"a")
@@ -221,7 +221,7 @@ def test_a_version_is_never_overwritten(desk: Desk) -> None:
 
 def test_a_signature_that_the_other_versions_do_not_have_is_refused(desk: Desk) -> None:
     desk.package(1)
-    other = Declared(("x:FP64:[2]",), ("x:FP32:[2]",), 8)
+    other = Declaration(("x:FP64:[2]",), ("x:FP32:[2]",), 8)
     assert "config.yaml: inputs: expected x:FP32:[2], got x:FP64:[2]" in desk.refusal(2, other)
 
 
@@ -239,7 +239,7 @@ def test_a_label_is_checked_as_a_config_is(desk: Desk) -> None:
 
 
 def test_a_declaration_is_checked_as_a_config_is(desk: Desk) -> None:
-    wrong = Declared(("x:FP31:[2]",), ("x:FP32:[2]",), 8)
+    wrong = Declaration(("x:FP31:[2]",), ("x:FP32:[2]",), 8)
     assert "inputs.0.datatype: expected one of BOOL" in desk.refusal(1, wrong)
 
 
@@ -335,7 +335,7 @@ def test_a_config_that_changed_under_the_trial_is_not_overwritten(desk: Desk) ->
 
 def test_who_holds_the_repository_is_waited_for_only_so_long(desk: Desk) -> None:
     desk.root.mkdir()
-    with locked(desk.root, wait_s=1):
+    with lock_repository(desk.root, wait_s=1):
         assert f"somebody else has been changing it for 0.1 s (holds {LOCK_FILE})" in desk.refusal()
 
 

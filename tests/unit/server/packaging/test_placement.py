@@ -10,11 +10,18 @@ from pathlib import Path
 import pytest
 
 from coalmine.errors import StartError
-from coalmine_server.packaging.placement import LOCK_FILE, locked, move, replace, scratch, write
+from coalmine_server.packaging.placement import (
+    LOCK_FILE,
+    lock_repository,
+    move,
+    replace,
+    scratch_folder,
+    write,
+)
 
 HOLDS = """
 import pathlib, sys
-from coalmine_server.packaging.placement import locked, scratch
+from coalmine_server.packaging.placement import lock_repository, scratch_folder
 with {block}(pathlib.Path(sys.argv[1]), wait_s=10):
     print("holds", flush=True)
     sys.stdin.read()
@@ -23,14 +30,14 @@ with {block}(pathlib.Path(sys.argv[1]), wait_s=10):
 
 @pytest.fixture
 def another(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that is inside `locked`, until it is told or killed."""
-    yield from holding("locked", tmp_path)
+    """Another process that is inside `lock_repository`, until it is stopped or killed."""
+    yield from holding("lock_repository", tmp_path)
 
 
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
-    """Another process that is inside `scratch`."""
-    yield from holding("scratch", tmp_path)
+    """Another process that is inside `scratch_folder`."""
+    yield from holding("scratch_folder", tmp_path)
 
 
 def holding(block: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
@@ -49,7 +56,7 @@ def holding(block: str, folder: Path) -> Iterator[subprocess.Popen[str]]:
 def test_one_that_is_locked_by_another_process_is_refused_after_the_wait(
     tmp_path: Path, another: subprocess.Popen[str]
 ) -> None:
-    with pytest.raises(StartError) as refused, locked(tmp_path, wait_s=0.1):
+    with pytest.raises(StartError) as refused, lock_repository(tmp_path, wait_s=0.1):
         pass
     assert str(refused.value) == (
         f"{tmp_path}: somebody else has been changing it for 0.1 s (holds {LOCK_FILE}); try again"
@@ -60,7 +67,7 @@ def test_a_killed_process_holds_the_lock_no_more(
     tmp_path: Path, another: subprocess.Popen[str]
 ) -> None:
     another.kill()
-    with locked(tmp_path, wait_s=10):
+    with lock_repository(tmp_path, wait_s=10):
         assert another.wait(10) == -signal.SIGKILL
 
 
@@ -69,7 +76,7 @@ def test_a_lock_is_free_once_the_other_lets_go(
 ) -> None:
     another.communicate()
     assert another.returncode == 0
-    with locked(tmp_path, wait_s=10):
+    with lock_repository(tmp_path, wait_s=10):
         pass
 
 
@@ -81,7 +88,7 @@ def test_a_scratch_folder_is_gone_at_the_end_whatever_the_end(tmp_path: Path) ->
     root = tmp_path / "new" / "models"
 
     def fail() -> None:
-        with scratch(root, wait_s=1) as folder:
+        with scratch_folder(root, wait_s=1) as folder:
             write(folder / "model", {"model.pt": b"m"})
             assert hidden(root) == {folder.name}
             raise OSError("full")
@@ -97,7 +104,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next(
     [left] = hidden(tmp_path)
     writer.kill()
     writer.wait()
-    with scratch(tmp_path, wait_s=10) as folder:
+    with scratch_folder(tmp_path, wait_s=10) as folder:
         assert hidden(tmp_path) == {folder.name}
         assert folder.name != left
 
@@ -106,14 +113,14 @@ def test_what_a_living_process_writes_is_left_alone(
     tmp_path: Path, writer: subprocess.Popen[str]
 ) -> None:
     [other] = hidden(tmp_path)
-    with scratch(tmp_path, wait_s=10) as folder:
+    with scratch_folder(tmp_path, wait_s=10) as folder:
         assert hidden(tmp_path) == {other, folder.name}
 
 
 def test_a_replaced_file_keeps_its_mode_and_a_new_one_is_as_others_are(tmp_path: Path) -> None:
     (tmp_path / "config.yaml").write_text("a: 1\n")
     (tmp_path / "config.yaml").chmod(0o640)
-    with scratch(tmp_path, wait_s=1) as folder:
+    with scratch_folder(tmp_path, wait_s=1) as folder:
         replace(tmp_path / "config.yaml", "a: 2\n", by_way_of=folder)
         write(folder / "model" / "1", {"model.pt": b"m"})
         move(folder / "model", tmp_path / "m")
@@ -127,7 +134,7 @@ def test_a_replaced_file_keeps_its_mode_and_a_new_one_is_as_others_are(tmp_path:
 
 def test_a_folder_that_is_there_is_not_moved_over(tmp_path: Path) -> None:
     write(tmp_path / "m" / "1", {"model.pt": b"first"})
-    with scratch(tmp_path, wait_s=1) as folder:
+    with scratch_folder(tmp_path, wait_s=1) as folder:
         write(folder / "1", {"model.pt": b"second"})
         with pytest.raises(OSError, match="not empty") as refused:
             move(folder / "1", tmp_path / "m" / "1")

@@ -8,9 +8,9 @@ from coalmine.errors import ModelFailed, StartError
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Array, decode_outputs
 from coalmine_server.config import ModelConfig
-from coalmine_server.runtime.execution import Execution, Ran, Result, open_program, warm
+from coalmine_server.runtime.execution import BatchRun, Execution, Result, open_program, warm
 from coalmine_server.runtime.program import Program
-from coalmine_server.signature import Arrays, Checked, Signature
+from coalmine_server.signature import Arrays, CheckedRequest, Signature
 from tests.doubles.server_parts import FakeProgram, FakeRuntime, FakeTime
 
 
@@ -26,14 +26,14 @@ def config(max_batch_size: int = 8, shape: str = "[2]", **more: object) -> Model
 SIGNATURE = Signature.of("m", 1, config())
 
 
-def asked(*arrays: Array | None) -> Checked:
+def asked(*arrays: Array | None) -> CheckedRequest:
     first = next(each for each in arrays if each is not None)
     rows = len(first) if first.ndim else 1
     key = tuple(None if each is None else each.shape[1:] for each in arrays)
-    return Checked(arrays, rows, key, outputs=(0,), raw=True)
+    return CheckedRequest(arrays, rows, key, outputs=(0,), raw=True)
 
 
-def rows(*values: float) -> Checked:
+def rows(*values: float) -> CheckedRequest:
     return asked(np.repeat(np.array(values, dtype="f4")[:, None], 2, axis=1))
 
 
@@ -41,7 +41,7 @@ def has_negative(inputs: object) -> bool:
     return bool(np.asarray(inputs).min() < 0)
 
 
-def ran(program: Program, *batch: Checked, signature: Signature = SIGNATURE) -> Ran:
+def ran(program: Program, *batch: CheckedRequest, signature: Signature = SIGNATURE) -> BatchRun:
     return Execution(program, signature, FakeTime()).run(batch)
 
 

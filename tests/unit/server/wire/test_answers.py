@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import DATATYPES, Array, Tensor, encode_outputs, numpy_dtype
-from coalmine_server.signature import Checked, Signature, TensorSpec
-from coalmine_server.wire.answers import Answers
+from coalmine_server.signature import CheckedRequest, Signature, TensorSpec
+from coalmine_server.wire.answers import AnswerWriter
 
 
 def signature(*datatypes: str) -> Signature:
@@ -20,11 +20,11 @@ def signature(*datatypes: str) -> Signature:
     return Signature("digits", 12, 32, (), outputs)
 
 
-def request(*outputs: int, raw: bool = True, request_id: str = "") -> Checked:
-    return Checked((), 1, (), outputs, raw, id=request_id)
+def request(*outputs: int, raw: bool = True, request_id: str = "") -> CheckedRequest:
+    return CheckedRequest((), 1, (), outputs, raw, id=request_id)
 
 
-def through_protobuf(declared: Signature, asked: Checked, arrays: list[Array]) -> Any:
+def through_protobuf(declared: Signature, asked: CheckedRequest, arrays: list[Array]) -> Any:
     """Return the same answer, made by protobuf alone."""
     response = pb.ModelInferResponse(
         model_name=declared.model, model_version=str(declared.version), id=asked.id
@@ -35,8 +35,8 @@ def through_protobuf(declared: Signature, asked: Checked, arrays: list[Array]) -
     return response
 
 
-def check_same(declared: Signature, asked: Checked, arrays: list[Array]) -> None:
-    written = Answers(declared).write(asked, arrays)
+def check_same(declared: Signature, asked: CheckedRequest, arrays: list[Array]) -> None:
+    written = AnswerWriter(declared).write(asked, arrays)
     assert pb.ModelInferResponse.FromString(written) == through_protobuf(declared, asked, arrays)
 
 
@@ -78,7 +78,7 @@ def test_any_answer_is_written_as_protobuf_would(
 
 def test_outputs_come_in_the_order_in_which_they_were_asked_for() -> None:
     declared, arrays = signature("FP32", "INT64"), [example("FP32", 1, 1), example("INT64", 1, 1)]
-    written = pb.ModelInferResponse.FromString(Answers(declared).write(request(1, 0), arrays))
+    written = pb.ModelInferResponse.FromString(AnswerWriter(declared).write(request(1, 0), arrays))
     assert [each.name for each in written.outputs] == ["y1", "y0"]
     assert [len(each) for each in written.raw_output_contents] == [8, 4]
 
@@ -97,7 +97,7 @@ def test_elements_are_written_little_endian(array: Array) -> None:
 
 def test_many_shapes_do_not_mix_and_are_not_all_remembered() -> None:
     declared = signature("FP32")
-    answers = Answers(declared)
+    answers = AnswerWriter(declared)
     for rows in [*range(1500), 3, 1499]:
         array = np.zeros((rows, 1), "f4")
         written = pb.ModelInferResponse.FromString(answers.write(request(0), [array]))
@@ -107,7 +107,7 @@ def test_many_shapes_do_not_mix_and_are_not_all_remembered() -> None:
 
 def test_a_large_output_is_copied_once_into_its_answer() -> None:
     array = np.zeros((1, 150_528), "f4")
-    answers = Answers(signature("FP32"))
+    answers = AnswerWriter(signature("FP32"))
     answers.write(request(0), [array])
     tracemalloc.start()
     written = answers.write(request(0), [array])

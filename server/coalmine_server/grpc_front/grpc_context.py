@@ -6,7 +6,7 @@ from coalmine.status import Context
 from coalmine_server.spans import Metadata
 
 
-class GrpcCaller:
+class GrpcCallContext:
     """The `Caller` of one gRPC call."""
 
     __slots__ = ("_context",)
