@@ -14,7 +14,7 @@ Requests = Iterable[pb.ModelInferRequest]
 
 
 class AnswerStream:
-    """One stream; its requests are read from the caller's iterable by gRPC's own thread."""
+    """One stream. gRPC's own thread reads its requests from the caller's iterable."""
 
     def __init__(self, requests: Requests, in_flight_max: int) -> None:
         self._requests = requests
@@ -23,7 +23,7 @@ class AnswerStream:
         self._failure: BaseException | None = None
 
     def answers(self, call: Callable[[Iterator[pb.ModelInferRequest]], Any]) -> Iterator[Answer]:
-        """Yield the answers in order. Raises CallError, and what reading the requests raised."""
+        """Yield the answers in order. Raises CallError, and what the caller's iterable raises."""
         responses = call(self._paced_requests())
         try:
             for response in responses:
@@ -41,7 +41,7 @@ class AnswerStream:
             raise self._failure
 
     def _paced_requests(self) -> Iterator[pb.ModelInferRequest]:
-        """Yield requests as there is room; gRPC hides what this raises, so it is kept."""
+        """Yield requests as there is room. gRPC hides errors of this thread, so they are kept."""
         try:
             for request in self._requests:
                 self._free.acquire()

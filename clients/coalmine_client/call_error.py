@@ -1,7 +1,7 @@
-"""A call's failure as an exception of its own class: `except NotFound`, and not a look at a code.
+"""The errors of failed calls: a class for each status, so that `except NotFound` is enough.
 
-Each is a grpc.aio.AioRpcError, so that code written for gRPC's own errors catches them all, from
-either client, and reads `code()`, `details()` and `trailing_metadata()` as before.
+Each class is a grpc.aio.AioRpcError. So code that was written for gRPC's own errors catches them
+all, from either client, and reads `code()`, `details()` and `trailing_metadata()` as before.
 """
 
 from types import MappingProxyType

@@ -50,12 +50,12 @@ RETRIES: Final = Retries()
 
 
 class Client:
-    """Calls that wait for their answer; may be shared by threads. Close it, or use it in a `with`.
+    """Calls that wait for their answer. Threads may share a client. Close it, or use a `with`.
 
     `timeout_s` and `metadata` apply to every call; None waits for ever. With `tls` the connection
-    is encrypted, and the server proves who it is. `token` is shown with every call; to another
-    machine only over TLS, or with `token_in_plaintext`. With `retries`, calls that fail with
-    UNAVAILABLE are made again; None: never. Raises StartError for wrong files.
+    is encrypted, and the server proves who it is. Every call shows `token`; to another machine
+    only over TLS, or with `token_in_plaintext`. With `retries`, the client makes calls again that
+    fail with UNAVAILABLE; None: never. Raises StartError for wrong files.
     """
 
     def __init__(
@@ -91,10 +91,10 @@ class Client:
     ) -> Answer:
         """Return the model's answer; without `outputs`, all of them.
 
-        Inputs are arrays, lists or numbers, and become the datatype that the model's metadata
-        names where no value changes by it. `metadata` is sent beside the client's own. A batch is
-        sent in parts with `split`: of that many rows, or with True of the model's limit.
-        `timeout_s` is for all of them together. Raises CallError, InvalidTensor.
+        Inputs are arrays, lists or numbers. They become the datatype that the model's metadata
+        names, if that changes no value. `metadata` is sent beside the client's own. `split` sends
+        a batch in parts of that many rows, or with True of the model's limit. `timeout_s` is for
+        all parts together. Raises CallError, InvalidTensor.
         """
         ends_s = self._ends_s(timeout_s)
         key = model, version
@@ -131,9 +131,9 @@ class Client:
     ) -> Iterator[Answer]:
         """Yield the answer to each of `batches`, in order, over one stream.
 
-        At most `in_flight` are asked and not yet answered; `batches` is read no further ahead.
+        At most `in_flight` requests wait for their answer; `batches` is read no further ahead.
         `timeout_s` is for the whole stream; None: it lasts as long as it takes. A request that
-        fails ends the stream. Nothing is made again. Raises CallError, InvalidTensor.
+        fails ends the stream. There are no retries. Raises CallError, InvalidTensor.
         """
         if in_flight < 1:
             raise ValueError(f"in_flight: expected at least 1, got {in_flight}")
@@ -199,12 +199,12 @@ class Client:
     def _model_metadata(self, key: Key, ends_s: float | None) -> pb.ModelMetadataResponse:
         request = pb.ModelMetadataRequest(name=key[0], version=key[1])
         found: pb.ModelMetadataResponse
-        found, _ = self._call_with_retries(self._stub.ModelMetadata, request, ends_s, ())
+        found, _ = self._call(self._stub.ModelMetadata, request, ends_s, ())
         return found
 
     def _rows_max(self, key: Key, ends_s: float | None) -> int:
         request = pb.ModelConfigRequest(name=key[0], version=key[1])
-        found, _ = self._call_with_retries(self._stub.ModelConfig, request, ends_s, ())
+        found, _ = self._call(self._stub.ModelConfig, request, ends_s, ())
         return int(found.config.max_batch_size)
 
     # ------------------------------------------------------------ one call, and again
@@ -213,21 +213,17 @@ class Client:
         self, request: pb.ModelInferRequest, ends_s: float | None, metadata: Metadata
     ) -> Answer:
         try:
-            response, call = self._call_with_retries(
-                self._stub.ModelInfer, request, ends_s, metadata
-            )
+            response, call = self._call(self._stub.ModelInfer, request, ends_s, metadata)
         except InvalidArgument:  # perhaps the model became another
             self._known.forget((request.model_name, request.model_version))
             raise
         return read_answer(response, call.trailing_metadata() or ())
 
     def _answer_to(self, method: Any, request: Any) -> Any:
-        return self._call_with_retries(method, request, self._ends_s(None), ())[0]
+        return self._call(method, request, self._ends_s(None), ())[0]
 
-    def _call_with_retries(
-        self, method: Any, request: Any, ends_s: float | None, metadata: Metadata
-    ) -> Any:
-        """Return response and call; makes it again as `retries` allow. Raises CallError."""
+    def _call(self, method: Any, request: Any, ends_s: float | None, metadata: Metadata) -> Any:
+        """Return response and call, with the tries that `retries` allow. Raises CallError."""
         if self._budget is not None:
             self._budget.add_call()
         attempt = 1
@@ -260,7 +256,7 @@ def _left_s(ends_s: float | None) -> float | None:
 
 
 class AsyncClient:
-    """The calls of `Client`, awaited; belongs to the loop that it was made in."""
+    """The calls of `Client`, awaited. It belongs to the loop that it was made in."""
 
     def __init__(
         self,
@@ -314,25 +310,25 @@ class AsyncClient:
 
     async def server_live(self) -> bool:
         """Return whether the process is alive."""
-        return (await self._stub.ServerLive(pb.ServerLiveRequest(), **self._call())).live
+        return (await self._stub.ServerLive(pb.ServerLiveRequest(), **self._options())).live
 
     async def server_ready(self) -> bool:
         """Return whether the server takes requests."""
-        return (await self._stub.ServerReady(pb.ServerReadyRequest(), **self._call())).ready
+        return (await self._stub.ServerReady(pb.ServerReadyRequest(), **self._options())).ready
 
     async def model_ready(self, model: str, version: str = "") -> bool:
         """Return whether the model answers; False for one that the server doesn't know."""
         asked = pb.ModelReadyRequest(name=model, version=version)
-        return (await self._stub.ModelReady(asked, **self._call())).ready
+        return (await self._stub.ModelReady(asked, **self._options())).ready
 
     async def model_metadata(self, model: str, version: str = "") -> pb.ModelMetadataResponse:
         """Return the model's versions, inputs and outputs."""
         asked = pb.ModelMetadataRequest(name=model, version=version)
-        return await self._stub.ModelMetadata(asked, **self._call())
+        return await self._stub.ModelMetadata(asked, **self._options())
 
     async def server_metadata(self) -> pb.ServerMetadataResponse:
         """Return the server's name, version and extensions."""
-        return await self._stub.ServerMetadata(pb.ServerMetadataRequest(), **self._call())
+        return await self._stub.ServerMetadata(pb.ServerMetadataRequest(), **self._options())
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
@@ -340,7 +336,7 @@ class AsyncClient:
 
     @property
     def is_connected(self) -> bool:
-        """Whether a connection stands now. Tells a refusal from a server that can't be reached."""
+        """Whether there is a connection now. So a refusal differs from an unreachable server."""
         return self._channel.get_state() is grpc.ChannelConnectivity.READY
 
     async def __aenter__(self) -> Self:
@@ -349,5 +345,5 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    def _call(self) -> dict[str, Any]:
+    def _options(self) -> dict[str, Any]:
         return {"timeout": self._timeout_s, "metadata": self._metadata}

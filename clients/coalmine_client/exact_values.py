@@ -1,7 +1,7 @@
-"""Values as the datatype that a model's metadata names, where not one of them changes. Pure.
+"""Values as the datatype that a model's metadata names, if none of them changes. Pure.
 
-An array that has a dtype is converted where each value stays what it is. Python's own numbers
-have no dtype: floats are rounded to the model's, as numpy does; ints must be held exactly.
+An array with a dtype is converted if each value stays what it is. Python's own numbers have no
+dtype: floats are rounded to the model's, as numpy does, and ints must be held exactly.
 """
 
 from typing import Any, Final

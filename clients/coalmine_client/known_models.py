@@ -1,4 +1,4 @@
-"""What was asked about models once, and is remembered: datatypes of inputs, rows of a batch."""
+"""What a client remembers of models: datatypes of inputs, rows of a batch."""
 
 import threading
 from collections.abc import Callable, Mapping

@@ -1,4 +1,4 @@
-"""When a call that found nobody is made again."""
+"""When a client makes a call again that found no server."""
 
 import random
 import threading
@@ -11,11 +11,11 @@ _SAVED_MAX: Final = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Retries:
-    """How calls that fail with UNAVAILABLE are made again, within the call's deadline.
+    """How a client makes calls again that fail with UNAVAILABLE, within the call's deadline.
 
-    At most `attempts` calls in all, after a random wait of up to `first_s`, doubled each time up
-    to `longest_s`. Over time at most `budget` further calls for each call (and ten at once), so
-    that a server in trouble isn't called several times as much.
+    There are at most `attempts` calls in all. Before each is a random wait of up to `first_s`,
+    doubled each time up to `longest_s`. Over time each call allows at most `budget` further ones
+    (and ten at once), so that a server in trouble doesn't get several times as many calls.
     """
 
     attempts: int = 4

@@ -5,7 +5,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """Where a part reads the time."""
+    """The time that a part reads."""
 
     def wall_ns(self) -> int:
         """Return nanoseconds since the epoch; may jump."""

@@ -38,7 +38,7 @@ class InvalidRequest(CoalmineError):
 
 
 class InvalidTensor(InvalidRequest):
-    """A tensor's name, datatype, shape or bytes don't fit together; says nothing of the model."""
+    """A tensor's name, datatype, shape and bytes don't fit together, whatever the model."""
 
 
 class NotFound(CoalmineError):
@@ -72,7 +72,7 @@ class DeadlineSpent(CoalmineError):
 
 
 class ModelFailed(CoalmineError):
-    """The model's forward raised, or gave what it had not declared."""
+    """The model's forward raised, or its outputs aren't as declared."""
 
     code = "INTERNAL"
 
@@ -108,13 +108,13 @@ class NotReady(CoalmineError):
 
 
 class LoadFailed(CoalmineError):
-    """A model can't be served as its folder says; it is served as it was."""
+    """A model can't be served as its folder says. The server goes on as before."""
 
     code = "FAILED_PRECONDITION"
 
 
 class PartlyDone(CoalmineError):
-    """Some workers of a server have made a change, others have not; asking again is safe."""
+    """Some workers of a server have made a change and others have not. A retry is safe."""
 
     code = "ABORTED"
 

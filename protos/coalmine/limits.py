@@ -1,4 +1,4 @@
-"""How large a message, and what comes beside it, may be on every hop that carries tensors."""
+"""The bounds of messages and metadata on every hop that carries tensors."""
 
 from typing import Final
 
@@ -17,9 +17,9 @@ MESSAGE_LIMITS: Final = message_limits(MESSAGE_BYTES_MAX)
 
 
 def bytes_while_sent(message: bytes) -> int:
-    """Return what a message takes until its reader has it: gRPC copies it, and keeps the original.
+    """Return the memory of a message until its reader has it: gRPC keeps a copy and the original.
 
-    As long as nobody reads it, that may last.
+    That lasts as long as the peer doesn't read.
     """
     return 2 * len(message)
 

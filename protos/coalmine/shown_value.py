@@ -1,4 +1,4 @@
-"""A wrong value as a line of text shows it. Pure."""
+"""Values and foreign text, made safe for one line of output. Pure."""
 
 import reprlib
 from collections.abc import Iterable
@@ -8,7 +8,7 @@ _SHOWN_CHARS_MAX: Final = 100
 
 
 def shortly(value: object) -> str:
-    """Return what `value` looks like, in 100 characters at the most; it is cut before that."""
+    """Return the repr of `value`, cut to 100 characters."""
     if isinstance(value, str):
         value = value[: _SHOWN_CHARS_MAX + 1]
     text = _REPR.repr(value)

@@ -1,4 +1,4 @@
-"""From an error to a gRPC status: the one place."""
+"""Turns errors into gRPC statuses. No other module does."""
 
 import asyncio
 import functools
@@ -29,12 +29,14 @@ def status_of(error: CoalmineError) -> grpc.StatusCode:
     return grpc.StatusCode[error.code]
 
 
-def told(error: Exception, context: Context | None = None) -> tuple[grpc.StatusCode, str]:
+def status_and_text(
+    error: Exception, context: Context | None = None
+) -> tuple[grpc.StatusCode, str]:
     """Return the status code and the text that the caller of `context` gets for `error`.
 
-    An error that is not ours becomes INTERNAL with an incident id; its text stays in the log, where
-    the id finds it beside the caller's trace, because it may hold what a caller must not read.
-    A text is cut where it is too long to arrive: it may hold what the caller sent.
+    An error that is not ours becomes INTERNAL with an incident id. Its text may hold what a caller
+    must not read, so it stays in the log, where the id stands beside the caller's trace. A text of
+    ours may hold what the caller sent, so it is cut if it is too long to arrive.
     """
     if isinstance(error, CoalmineError):
         drop_traceback(error)
@@ -47,10 +49,10 @@ def told(error: Exception, context: Context | None = None) -> tuple[grpc.StatusC
 
 
 def drop_traceback(error: Exception) -> None:
-    """Drop the way that an error has come: its frames hold the request.
+    """Drop the traceback of an error: its frames hold the request.
 
-    gRPC keeps what has ended a call, in a circle that is found only when garbage is collected: by
-    then, refused requests of 64 MiB would have filled the memory.
+    gRPC keeps the error that has ended a call, in a circle that only the garbage collector finds.
+    By then, refused requests of 64 MiB would have filled the memory.
     """
     error.__traceback__ = error.__context__ = error.__cause__ = None
 
@@ -68,7 +70,7 @@ async def abort(
     context: Context, error: Exception, trailing: Sequence[tuple[str, str | bytes]] = ()
 ) -> NoReturn:
     """End the call with the status that `error` stands for, and this trailing metadata."""
-    code, message = told(error, context)
+    code, message = status_and_text(error, context)
     await end(context, code, message, trailing)
 
 
@@ -78,9 +80,9 @@ async def end(
     message: str,
     trailing: Sequence[tuple[str, str | bytes]] = (),
 ) -> NoReturn:
-    """End the call with this status. Raises CancelledError where its caller is gone by now.
+    """End the call with this status. Raises CancelledError if its caller is gone.
 
-    gRPC can't tell anybody then, and calls that an error of its own: it is none of ours either.
+    gRPC then raises an internal error, which is no incident.
     """
     try:
         await context.abort(code, message, tuple(trailing))
@@ -92,10 +94,10 @@ async def end(
 def answering(
     method: Callable[[Servicer, Request, Context], Awaitable[Response]],
 ) -> Callable[[Servicer, Request, Context], Awaitable[Response]]:
-    """Wrap a unary method of a servicer: what it raises becomes the call's status.
+    """Wrap a method of a servicer: an exception becomes the call's status.
 
-    So does a request that is an error: a deserialiser returns it, as gRPC answers UNKNOWN to one
-    that raises.
+    So does a request that is an error. A deserialiser returns errors, because gRPC answers UNKNOWN
+    to one that raises.
     """
 
     @functools.wraps(method)

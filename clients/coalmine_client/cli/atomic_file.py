@@ -1,4 +1,4 @@
-"""Files that are written whole: by an error, what was there stays."""
+"""Files that are written whole or not at all: an error leaves what was there."""
 
 import contextlib
 from pathlib import Path
@@ -8,9 +8,9 @@ from coalmine.errors import reason_of
 
 
 def write_private(path: Path, content: bytes) -> None:
-    """Write a file that only its owner may read: it holds what callers sent, or were answered.
+    """Write a file that only its owner may read, as it holds requests or answers.
 
-    A pipe or device stays what it is, and is written to. Raises Failure.
+    A pipe or device stays what it is, and gets the content. Raises Failure.
     """
     try:
         if is_stream(path):

@@ -1,7 +1,7 @@
-"""Calls that nobody was there to take: made again for a moment, as a router may be reloading.
+"""Retries of calls that found no listener, as while a router reloads its file.
 
-Its control process then gives its place to another, and for a moment nobody listens. Only what was
-never sent is sent again: what a router may have read, it may have done.
+Its control process then gives its place to another, and for a moment nobody listens. A call is made
+again only if it was never sent: a router may have carried out whatever it has read.
 """
 
 import asyncio
@@ -31,12 +31,12 @@ Answer = TypeVar("Answer")
 
 
 def with_retries(channel: grpc.aio.Channel) -> grpc.aio.Channel:
-    """Return the channel for stubs whose calls are made again where they are refused."""
+    """Return the channel for stubs that make a refused call again."""
     return cast("grpc.aio.Channel", _RetryingChannel(channel))
 
 
 class _RetryingChannel:
-    """What a stub asks of a channel."""
+    """The part of a channel that a stub uses."""
 
     def __init__(self, channel: grpc.aio.Channel) -> None:
         self._channel = channel
@@ -72,20 +72,20 @@ async def _answers(call: Callable[[], AsyncIterable[Answer]]) -> AsyncIterator[A
 
 
 class _RetryWindow:
-    """How long refusals of one call are borne: a line is answered within three seconds."""
+    """How long one call is made again: the operator has an answer within three seconds."""
 
     def __init__(self) -> None:
         self._ends_s = time.monotonic() + min(_AGAIN_FOR_S, first_word_within_s())
 
     async def wait_or_raise(self, error: grpc.aio.AioRpcError) -> None:
-        """Return when it is time to try again. Raises `error` where it is not to be tried again."""
+        """Return when it is time for the next try. Raises `error` where there is none."""
         if not _was_refused(error) or time.monotonic() > self._ends_s:
             raise error
         await asyncio.sleep(_AGAIN_EACH_S)
 
 
 def _was_refused(error: grpc.aio.AioRpcError) -> bool:
-    """Return whether the call was never sent, as nobody listens there."""
+    """Return whether the call was never sent, because nobody listens there."""
     details = error.details() or ""
     is_unsent = error.code() is grpc.StatusCode.UNAVAILABLE and _UNSENT in details
     return is_unsent and any(words in details for words in _REFUSED)

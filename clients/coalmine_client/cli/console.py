@@ -1,4 +1,4 @@
-"""Where a verb shows what it found: a terminal, or a pipe that wants plain lines, whole."""
+"""What a verb prints: fitted to a terminal, or as plain whole lines for a pipe."""
 
 import json
 import sys
@@ -69,7 +69,7 @@ def show_json(value: Any, *, indent: int | None = 2) -> None:
 
 
 class UncutTable(Table):
-    """A table that loses no figure: where they need it, it is wider than there is room for."""
+    """A table that cuts no figure: it is wider than the terminal where the figures need it."""
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
         needed = sum(map(_width_needed, self.columns)) + _GAP * (len(self.columns) - 1)
@@ -85,7 +85,7 @@ def _width_needed(column: Column) -> int:
 
 
 class IndentedText:
-    """A text whose second and further lines, where it wraps, are indented by so many cells."""
+    """A text that wraps; its second and further lines are indented by so many cells."""
 
     def __init__(self, text: Text, indent: int) -> None:
         self._text = text
@@ -101,10 +101,10 @@ class IndentedText:
 
 
 class Fitted:
-    """As much of `content` as a terminal has rows for; the last one says how many lines are left.
+    """As much of `content` as the terminal has rows for. The last row says how much is left out.
 
-    A line that is wider than the terminal goes on in the next row: what repaints itself would lose
-    the rest. `hint` says how to see more.
+    A line that is wider than the terminal goes on in the next row: a display that repaints itself
+    would lose the rest. `hint` says how to see more.
     """
 
     def __init__(self, content: RenderableType, hint: str) -> None:
@@ -124,7 +124,7 @@ class Fitted:
 
 
 def _screen_rows(line: list[Segment], width: int) -> Iterable[list[Segment]]:
-    """Return a line as rows of so many cells at most; spaces at its end take none."""
+    """Return a line as rows of at most so many cells, without the spaces at its end."""
     needed = cell_len("".join(each.text for each in line).rstrip())
     return Segment.divide(line, [*range(width, needed, width), needed]) if needed else [[]]
 
@@ -132,8 +132,8 @@ def _screen_rows(line: list[Segment], width: int) -> Iterable[list[Segment]]:
 def table(*columns: str) -> Table:
     """Return a table without rules.
 
-    A column's name begins with `>` where it holds numbers, with `=` where it holds what must stay
-    on one line, to be copied.
+    A name that begins with `>` is a column of numbers. One that begins with `=` is a column that
+    never wraps, so that its values can be copied.
     """
     made = UncutTable(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style=FAINT)
     for column in columns:
@@ -146,7 +146,7 @@ def table(*columns: str) -> Table:
 
 
 def add_row(to: Table, *cells: Cell) -> None:
-    """Add a row, in which control characters are spelt out."""
+    """Add a row, with control characters spelt out."""
     to.add_row(*(_safe(cell) for cell in cells))
 
 
@@ -156,7 +156,7 @@ def line(*parts: Cell) -> Text:
 
 
 def indented_line(indent: int, *parts: Cell) -> RenderableType:
-    """Return one line of parts; where it wraps, what follows is indented."""
+    """Return one line of parts. Where it wraps, the further lines are indented."""
     return IndentedText(line(*parts), indent)
 
 

@@ -1,4 +1,4 @@
-"""Questions to the router's control API."""
+"""Calls to the router's control API."""
 
 import asyncio
 import getpass
@@ -58,10 +58,11 @@ class ControlClient:
     target: Target
 
     def ask(self, question: Question[Found], *, is_patient: bool = False) -> Found:
-        """Return what it answers to `question`, which may take as long as the router lives.
+        """Return the router's answer to `question`, which may take as long as the router lives.
 
-        Patient, it also waits for a router that fell silent after it had answered. Raises Failure
-        with its error, Unreachable where nobody answers, StartError for options that can't be used.
+        With `is_patient` it also waits for a router that fell silent after its first answer.
+        Raises Failure with the router's error, Unreachable where nobody answers, and StartError
+        for options that can't be used.
         """
         return asyncio.run(self._ask(question, is_patient=is_patient))
 

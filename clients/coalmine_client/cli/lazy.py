@@ -1,7 +1,7 @@
-"""Commands of packages that are imported when they are called, and not before.
+"""Commands whose packages are imported when somebody calls them, and not before.
 
-`coalmine routes` must not import a server, nor `coalmine --help` torch. So the root holds a
-stand-in with a line of help for each such command, and calls the real one in its place.
+`coalmine routes` must not import a server, nor `coalmine --help` torch. So the root has a stand-in
+with a line of help for each such command, and imports the real one when it is called.
 """
 
 from collections.abc import Mapping
@@ -31,7 +31,7 @@ _EXTRA: Final = {"server": "server", "package": "server", "router": "router", "d
 
 
 def installed_commands() -> list[EntryPoint]:
-    """Return the commands that installed packages offer, none of which is imported."""
+    """Return the commands that installed packages offer, without importing them."""
     order = list(_HELP)
     return sorted(
         entry_points(group=GROUP),

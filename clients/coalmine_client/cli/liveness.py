@@ -1,4 +1,4 @@
-"""Whether a router says anything while it is asked something that may take long."""
+"""Whether a router is alive while a call to it may take long."""
 
 import asyncio
 import os
@@ -25,7 +25,7 @@ Found = TypeVar("Found")
 
 
 class Silent(Exception):
-    """The router says nothing any more, or never did."""
+    """The router no longer answers, or never did."""
 
     def __init__(self, silent_s: float) -> None:
         super().__init__(silent_s)
@@ -35,10 +35,10 @@ class Silent(Exception):
 async def unless_silent(
     channel: grpc.aio.Channel, answer: Awaitable[Found], *, is_patient: bool
 ) -> Found:
-    """Return the answer, however long it takes a router that says that it lives.
+    """Return the answer, however long it takes, as long as the router's health check answers.
 
-    Raises Silent where it says nothing at first, or later for SILENT_AGAIN_S; patient, only until
-    it said something.
+    Raises Silent if the check gets no answer at first, or later none for SILENT_AGAIN_S. With
+    `is_patient`, only the first check counts.
     """
     async with asyncio.TaskGroup() as tasks:
         asked = tasks.create_task(_outcome(answer))
@@ -55,7 +55,7 @@ async def unless_silent(
 
 
 async def _outcome(answer: Awaitable[Found]) -> Found | Exception:
-    """Return the answer, or what it raised: it is raised again where it means something."""
+    """Return the answer, or the error that it raised, for the caller to raise."""
     try:
         return await answer
     except Exception as error:  # noqa: BLE001 - the caller's
@@ -63,7 +63,7 @@ async def _outcome(answer: Awaitable[Found]) -> Found | Exception:
 
 
 async def _silence(channel: grpc.aio.Channel, *, is_patient: bool) -> float:
-    """Return once the router has said nothing for so many seconds."""
+    """Return once the router has been silent for too long: for how many seconds."""
     silent_s = first_word_within_s()
     check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_CHECK)
     while True:
@@ -80,12 +80,12 @@ async def _silence(channel: grpc.aio.Channel, *, is_patient: bool) -> float:
 
 
 def first_word_within_s() -> float:
-    """Return how long a router is waited for that has said nothing yet."""
+    """Return how long the first answer of a router may take."""
     return max(_AT_LEAST_S, _SINCE_START_S - _age_s())
 
 
 def _age_s() -> float:
-    """Return how long ago this process was started; a guess where the system doesn't tell."""
+    """Return the age of this process; a guess where the system doesn't tell."""
     try:
         fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
         began_s = int(fields[19]) / os.sysconf("SC_CLK_TCK")

@@ -1,6 +1,6 @@
-"""Whether the callers of a route are answered, and what is wrong there. Pure: by its status alone.
+"""Whether the callers of a route get answers, and what is wrong. Pure: from its status alone.
 
-It goes by what is true now, or was within the last minute: not by counts since the start.
+The health goes by what is true now or was within the last minute, not by counts since the start.
 """
 
 from collections import defaultdict
@@ -38,7 +38,7 @@ HealthWord = Literal["SERVING", "DEGRADED", "DOWN"]
 
 @dataclass(frozen=True, slots=True)
 class RouteHealth:
-    """How a route is, and why: a line for each thing that is wrong, the worst first.
+    """The state of a route, and a line for each problem, the worst first.
 
     SERVING: nothing is wrong. DEGRADED: something is, but most requests are answered. DOWN: no
     request is, or fewer than half of them.
@@ -64,7 +64,7 @@ class RouteHealth:
 
 
 def health_of(status: pb.RouteStatus) -> RouteHealth:
-    """Return how a route is, by its status."""
+    """Return the health of a route, from its status."""
     found = _Facts.in_status(status)
     down = [] if is_new(status, status.counting_since_ns) else list(_why_down(found))
     wrong = (each for each in _wrong(found) if not any(each in worse for worse in down))
@@ -75,7 +75,7 @@ def health_of(status: pb.RouteStatus) -> RouteHealth:
 
 
 def is_new(status: pb.RouteStatus, since_ns: int) -> bool:
-    """Return whether a process is so new that what is known by it is not yet whole."""
+    """Return whether a process is so new that it can't know everything yet."""
     return since_ns > 0 and 0 <= status.at_ns - since_ns < _NEW_NS
 
 
@@ -98,14 +98,14 @@ class _Facts:
         return cls(status, {each.name: each for each in status.variants}, reach)
 
     def calls_of(self, name: str) -> list[bool]:
-        """Return of each proxy that says something of a variant whether it can call it."""
+        """Return, for each proxy that reports on a variant, whether it can call it."""
         return [each.available > 0 for _, each in self.reach.get(name, ())]
 
     def can_answer(self, name: str) -> bool:
         """Return whether a variant answers callers, as far as the router knows.
 
-        Where proxies have an address and the control process finds nobody ready, its answers tell:
-        one of the two may not reach a backend that the other does.
+        If proxies can call it and the control process finds it not ready, its recent answers
+        decide: one of the two may not reach a backend that the other does.
         """
         of, reached = self.variants.get(name), self.calls_of(name)
         if of is None or (reached and not any(reached)):
@@ -113,7 +113,7 @@ class _Facts:
         return of.ready or (bool(reached) and of.recent_requests > of.recent_errors)
 
     def failing_bp(self) -> int:
-        """Return the share of requests that nobody can answer: for stable, nobody stands in."""
+        """Return the share of requests that nobody can answer. Nothing stands in for stable."""
         if self.can_answer(STABLE):
             return 0
         variants = self.status.route.variants
@@ -187,7 +187,7 @@ def _refusals(status: pb.RouteStatus) -> Iterator[str]:
 
 
 def _late(status: pb.RouteStatus) -> Iterator[str]:
-    """Yield that proxies don't serve by the table in force, with the first of them."""
+    """Yield how many proxies don't serve by the table in force, and name the first of them."""
     late = [each for each in status.proxies if _is_late(status, each)]
     if not late:
         return
@@ -203,7 +203,7 @@ def _is_late(status: pb.RouteStatus, proxy: pb.ProxyStatus) -> bool:
 
 
 def _partly(found: _Facts, name: str) -> Iterator[str]:
-    """Yield that a proxy calls only some addresses of a variant: of the first such proxy."""
+    """Yield which proxy, the first of several, can call only some addresses of a variant."""
     for proxy_id, each in found.reach.get(name, ()):
         if 0 < each.available < each.addresses:
             why = f": {'; '.join(each.troubles)}" if each.troubles else ""

@@ -1,4 +1,4 @@
-"""What the traffic came to: shares, percentiles, accuracy, and the claims that follow. Pure."""
+"""Figures of the traffic: shares, percentiles, accuracy, and comparisons. Pure."""
 
 import math
 from collections import Counter
@@ -20,7 +20,7 @@ LOGITS_ATOL: Final = 1e-3
 
 @dataclass(frozen=True, slots=True)
 class TrafficExchange:
-    """One request and what came of it; `image` is the row of the held-out images.
+    """One request and its answer. `image` is the row of the held-out images.
 
     `variant` and `revision` are those of the trailing metadata. `logits` FP32 [10] is empty, and
     `label` -1, where `status` (a name of grpc.StatusCode) isn't OK.
@@ -49,7 +49,7 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Share:
-    """How many requests a variant was to get, and got."""
+    """How many requests a variant should have had, and had."""
 
     variant: str
     weight_bp: int
@@ -61,8 +61,8 @@ class Share:
 def shares(exchanges: Sequence[TrafficExchange], weights_bp: Mapping[str, int]) -> list[Share]:
     """Return each weighted variant's share of `exchanges`, all of one revision.
 
-    Exact means: as near as whole requests allow. A permuted block holds each share to the request,
-    so only the last, unfinished block leaves room.
+    Exact means as near as whole requests allow. Within a permuted block each share is exact, so
+    only the last, unfinished block leaves room.
     """
     got = Counter(each.variant for each in exchanges)
     total = len(exchanges)
@@ -146,9 +146,9 @@ Pair = tuple[str, str]
 def tally(
     exchanges: Iterable[TrafficExchange], phases: Iterable[Phase], heldout: HeldOut
 ) -> dict[Pair, TrafficTally]:
-    """Return, by (reference, candidate), what the router has to find in `exchanges`.
+    """Return, by (reference, candidate), what the router must find in `exchanges`.
 
-    What the candidate answers is taken from `heldout`.
+    The candidate's answers come from `heldout`.
     """
     shadows = {phase.revision: phase.shadows for phase in phases}
     compared: Counter[Pair] = Counter()
@@ -163,7 +163,7 @@ def tally(
 
 @dataclass(frozen=True, slots=True)
 class JudgedShare:
-    """The router's verdict on a candidate, by so many requests: a FAIL rests on no later ones."""
+    """The router's verdict on a candidate, and the number of requests that decided it."""
 
     candidate: str
     reference: str

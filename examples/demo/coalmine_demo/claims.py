@@ -1,4 +1,4 @@
-"""What the demo claims, and whether it came true. Pure."""
+"""The claims of the demo, and whether each is true. Pure."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -38,13 +38,13 @@ class Stage:
 
     @property
     def shares(self) -> list[Share]:
-        """What each weighted variant was to get, and got."""
+        """The share of each weighted variant, wanted and had."""
         return shares(self.exchanges, self.weights_bp)
 
 
 @dataclass(frozen=True, slots=True)
 class DemoOutcome:
-    """Everything that was seen."""
+    """All that the demo observed."""
 
     heldout: HeldOut
     phases: Sequence[Phase]
@@ -58,13 +58,13 @@ class DemoOutcome:
 
     @property
     def stages(self) -> list[Stage]:
-        """The traffic by weights, in the order of time; a shadow's change begins no stage."""
+        """The traffic by weights, in the order of time. A change of shadows begins no stage."""
         grouped = groupby(self.phases, key=lambda phase: dict(phase.weights_bp))
         return [self._stage(weights, list(phases)) for weights, phases in grouped]
 
     @property
     def expected(self) -> dict[Pair, TrafficTally]:
-        """What the router has to have counted."""
+        """The counts that the router must have."""
         return tally(self.exchanges, self.phases, self.heldout)
 
     def _stage(self, weights_bp: Mapping[str, int], phases: Sequence[Phase]) -> Stage:
@@ -183,7 +183,10 @@ def _other_verdicts_check(outcome: DemoOutcome) -> Check:
 
 
 def true_rate(heldout: HeldOut, candidate: str) -> float:
-    """Return of how many images a candidate reads another digit than stable, by local torch."""
+    """Return the share of images in which a candidate reads another digit than stable.
+
+    Local torch gives both answers.
+    """
     ours, theirs = heldout.answers["stable"].label, heldout.answers[candidate].label
     return float((ours != theirs).mean())
 

@@ -67,7 +67,7 @@ def is_exporting(environ: Mapping[str, str]) -> bool:
 
 
 def work_folder(keep: Path | None) -> Path:
-    """Return a new temporary folder, or `keep`, made where it isn't there. Raises StartError."""
+    """Return a new temporary folder, or `keep`, which is made if need be. Raises StartError."""
     if keep is None:
         return make_temporary_folder("coalmine-demo-")
     if keep.exists() and (not keep.is_dir() or any(keep.iterdir())):
@@ -92,9 +92,9 @@ async def _demo(place: Place, seed: int, pages: str) -> int:
 
 
 def environ(of: Mapping[str, str]) -> dict[str, str]:
-    """Return `of` without what would send the command line, or which spans are kept, elsewhere.
+    """Return `of` without variables that would change where the program calls or exports.
 
-    Where they go to a collector they go to files as well: the demo reads them.
+    Spans that go to a collector go to files as well: the demo reads them.
     """
     kept = {key: value for key, value in of.items() if not key.startswith(("OTEL_", "COALMINE_"))}
     if is_exporting(of):

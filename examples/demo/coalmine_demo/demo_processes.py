@@ -1,4 +1,4 @@
-"""Real processes: started, waited for until ready, and always stopped."""
+"""Starts real processes, waits until they are ready, and always stops them."""
 
 import asyncio
 import contextlib
@@ -51,7 +51,7 @@ class DemoProcesses:
         return {key: str(value) for key, value in json.loads(line).items()}
 
     async def stop(self, name: str) -> int:
-        """Ask a process to end; return its exit code, -9 where it had to be killed."""
+        """Ask a process to end; return its exit code, -9 if it had to be killed."""
         code = await _end(self._running[name])
         del self._running[name]
         return code
@@ -126,7 +126,7 @@ class DemoProcesses:
 
 
 def unless_interrupted(telling: Coroutine[Any, Any, int]) -> int:
-    """Return the exit code; after Ctrl-C or SIGTERM, once all processes are stopped."""
+    """Return the exit code. After Ctrl-C or SIGTERM, all processes are stopped before."""
 
     async def body() -> int:
         loop = asyncio.get_running_loop()
@@ -149,7 +149,7 @@ async def _first_line(output: asyncio.StreamReader | None) -> bytes:
 
 
 async def _end(process: asyncio.subprocess.Process) -> int:
-    """Return the exit code of a process that is asked to end, and killed where it does not."""
+    """Ask a process to end, and kill it if it does not in time; return its exit code."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):
             process.send_signal(signal.SIGTERM)

@@ -1,4 +1,4 @@
-"""What the router has counted, asked of its control API."""
+"""What the router has counted, read from its control API."""
 
 import asyncio
 import contextlib
@@ -48,7 +48,7 @@ class RouterControl:
         return found[0].id if found else ""
 
     async def when(self, settled: Callable[[pb.RouteStatus], bool]) -> pb.RouteStatus:
-        """Return the first status that is `settled`; after SETTLE_S, the last there was."""
+        """Return the first status that is `settled`; after SETTLE_S, the latest one."""
         asked = pb.WatchRouteRequest(route=self._route, interval_ms=_INTERVAL_MS)
         status = await self.status()
         with _raising_step_failed(), contextlib.suppress(TimeoutError):
@@ -77,7 +77,7 @@ def _raising_step_failed() -> Iterator[None]:
 
 
 def phase(status: pb.RouteStatus) -> Phase:
-    """Return the weights and shadows of a status, and the revision they came with."""
+    """Return the weights and shadows of a status, and their revision."""
     return Phase(
         revision=status.revision,
         weights_bp={each.name: each.weight_bp for each in status.route.variants if each.weight_bp},
@@ -130,7 +130,7 @@ def _by_pair(key: tuple[str, str, str]) -> tuple[str, str]:
 
 
 def is_settled(status: pb.RouteStatus, expected: dict[Pair, TrafficTally]) -> bool:
-    """Return whether every copy that was to be compared has been, or was given up."""
+    """Return whether every copy has been compared or given up."""
     wanted: Counter[str] = Counter()
     for (_, candidate), found in expected.items():
         wanted[candidate] += found.compared

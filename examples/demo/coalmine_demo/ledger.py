@@ -1,4 +1,4 @@
-"""Keeps the exchanges of the traffic, and says when there are enough of a revision."""
+"""Keeps the exchanges of the traffic. Callers can wait for enough of one revision."""
 
 import asyncio
 from collections import Counter
@@ -24,7 +24,7 @@ class Ledger:
         self._more = asyncio.Event()
 
     def record(self, exchange: TrafficExchange) -> None:
-        """Keep one more. Raises OverflowError where it would be one too many."""
+        """Keep one more. Raises OverflowError if there is no room."""
         if len(self.exchanges) >= self._exchanges_max:
             raise OverflowError(f"more than {self._exchanges_max:,} exchanges")
         self.exchanges.append(exchange)
@@ -32,9 +32,9 @@ class Ledger:
         self._more.set()
 
     async def wait_for(self, revision: int, count: int) -> None:
-        """Return when `count` requests were answered by that revision of the route table.
+        """Return once that revision of the route table has answered `count` requests.
 
-        Raises StepFailed where that takes too long.
+        Raises StepFailed if that takes too long.
         """
         try:
             async with asyncio.timeout(self._patience_s):

@@ -55,7 +55,7 @@ ENTRIES: Final = (
 
 
 def is_installed() -> bool:
-    """Return whether what training needs is there; nothing is imported."""
+    """Return whether the packages that training needs are installed, without importing them."""
     return all(find_spec(name) is not None for name in NEEDED)
 
 
@@ -121,7 +121,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
 
 
 def main() -> int:
-    """Train and package; return the exit code. A repository that is there already is left alone."""
+    """Train and package; return the exit code. A repository that is complete stays as it is."""
     end_at_signals()
     open_standard_streams()
     asked = arguments(sys.argv[1:])

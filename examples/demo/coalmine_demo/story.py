@@ -29,9 +29,9 @@ ROUTER: Final = "router"
 
 
 class Learnt(NamedTuple):
-    """What the router tells: a status, all trials, and the id of a mismatch of the broken canary's.
+    """What the router knows: a status, all trials, and the id of a mismatch of the broken canary.
 
-    The id is empty where none is kept.
+    The id is empty if none is kept.
     """
 
     status: pb.RouteStatus
@@ -41,7 +41,7 @@ class Learnt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """What was seen, what the router had learnt, and the traces it left."""
+    """What the demo observed, what the router knew, and the traces."""
 
     outcome: DemoOutcome
     learnt: Learnt
@@ -49,7 +49,7 @@ class Ending:
 
 
 class Story:
-    """What is needed to tell it: a folder, the processes in it, and where steps are shown."""
+    """The demo in its order. It needs a folder, the processes, and a place to show steps."""
 
     def __init__(self, place: Place, processes: DemoProcesses, steps: Steps) -> None:
         self._place = place
@@ -59,7 +59,7 @@ class Story:
         self._phases: list[Phase] = []
 
     async def play(self, seed: int) -> Ending:
-        """Train, serve, shift weight, count; return what was seen. Raises StepFailed."""
+        """Train, serve, shift weight, count; return the result. Raises StepFailed."""
         heldout = await self._prepare(seed)
         addresses = await self._serve()
         refusals, learnt = await self._route(heldout, addresses)
@@ -113,7 +113,7 @@ class Story:
     async def _route(
         self, heldout: HeldOut, addresses: Mapping[str, str]
     ) -> tuple[set[str], Learnt]:
-        """Let traffic flow and shift the weights in it; return the refused, and what was learnt."""
+        """Send traffic and shift the weights meanwhile; return the refused, and the evidence."""
         async with AsyncExitStack() as stack:
             control = await stack.enter_async_context(RouterControl(addresses["control"], MODEL))
             client = await stack.enter_async_context(AsyncClient(addresses["data"]))
@@ -170,7 +170,7 @@ class Story:
     async def _wait_until_compared(
         self, heldout: HeldOut, control: RouterControl
     ) -> pb.RouteStatus:
-        """Return the counts once everything answered so far is compared."""
+        """Return the counts once all answers so far have been compared."""
         expected = tally(self._ledger.exchanges, self._phases, heldout)
         return await control.when(lambda status: evidence.is_settled(status, expected))
 

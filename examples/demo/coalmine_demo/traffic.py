@@ -41,7 +41,7 @@ class Asks(Protocol):
 
 
 class Traffic:
-    """The images in turn, at a steady rate; each exchange goes to `record`."""
+    """Sends the images in turn, at a steady rate. Each exchange goes to `record`."""
 
     def __init__(
         self,
@@ -62,7 +62,8 @@ class Traffic:
     async def flow(self, stop: asyncio.Event) -> None:
         """Send until `stop` is set; return when the last answer is there.
 
-        With IN_FLIGHT_MAX requests unanswered the next one waits: a slow router is not flooded.
+        While IN_FLIGHT_MAX requests are unanswered the next one waits, so that a slow router is
+        not flooded.
         """
         async with asyncio.TaskGroup() as sending:
             due_ns = self._clock.monotonic_ns()
@@ -99,7 +100,7 @@ class Traffic:
 
 
 async def _sleep_until(stop: asyncio.Event, seconds: float) -> None:
-    """Wait `seconds`, or less when `stop` is set."""
+    """Wait for `seconds`, or until `stop` is set."""
     try:
         async with asyncio.timeout(seconds):
             await stop.wait()

@@ -1,7 +1,7 @@
 """Trains the demo's models on scikit-learn's digits: `python -m coalmine_demo.training OUT`.
 
-A process of its own, and the only file beside the server's runtime that imports torch. What it
-leaves in OUT is listed in `heldout.py`.
+It runs as a process of its own. No other file beside the server's runtime imports torch.
+`heldout.py` lists the files that it writes to OUT.
 """
 
 # mypy: disable-error-code="no-untyped-call"
@@ -124,7 +124,7 @@ def _compress(model: Digits) -> nn.Module:
 
 
 def _save_answers(out: Path, variant: str, pixels: Tensor) -> None:
-    """Ask the saved file, as the server does, one image at a time: int8 scales by the batch."""
+    """Run the saved file as the server does, image by image: int8 scales by the batch."""
     model = _quietly(lambda: torch.jit.load(out / model_file(variant)))
     with torch.inference_mode():
         answers = [model(row) for row in pixels.split(1)]
@@ -134,7 +134,7 @@ def _save_answers(out: Path, variant: str, pixels: Tensor) -> None:
 
 
 def _quietly(call: Callable[[], Any]) -> Any:
-    """Call what torch means to replace and has not: TorchScript and eager quantisation."""
+    """Call TorchScript or eager quantisation without torch's warnings of their replacement."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return call()

@@ -1,4 +1,4 @@
-"""The record of who used an operator's methods: a line in the log for each call, or try."""
+"""The audit log: a line for each call, or attempted call, of an operator's method."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -28,7 +28,7 @@ Identify = Callable[[Any], Principal]
 
 
 class AuditedServicer:
-    """A servicer whose recorded methods leave lines; the others are the servicer's own."""
+    """A servicer whose audited methods write lines. Its other methods are unchanged."""
 
     def __init__(self, servicer: Any, audit: "Audit") -> None:
         self._servicer = servicer
@@ -42,7 +42,7 @@ class AuditedServicer:
 class Audit:
     """Writes the lines of a service's `methods`, with these `fields` of their requests.
 
-    Without `identify`, callers are known by their certificates alone.
+    Without `identify`, only a certificate says who the caller is.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class Audit:
         self._clock = clock
 
     def with_audit(self, method: str, behaviour: Behaviour) -> Behaviour:
-        """Return the method, with a line for each call once it is over."""
+        """Return the method, which then writes a line at the end of each call."""
 
         async def call_and_write(request: Any, context: Context) -> Any:
             # Asked first: the token may be gone by the end.
@@ -80,16 +80,16 @@ class Audit:
         return call_and_write
 
     def write_refusal(self, method: str, context: Context, error: CoalmineError) -> None:
-        """Write a line for a recorded method's call that was turned away with its request unread.
+        """Write a line for a call that was refused before its request was read.
 
-        `method` is the full one; of others nothing is written.
+        `method` is the full name. Nothing is written for a method that isn't audited.
         """
         if method in self._full:
             name = method.rpartition("/")[2]
             self._write((error.code, str(error)), self._who(context), context, method=name)
 
     def caller_of(self, context: Context) -> str:
-        """Return who has proved to be the caller: by token, else by certificate; "" for nobody."""
+        """Return the caller's proven name, from its token or else its certificate; "": none."""
         if self._identify is None:
             return _certificate_subject(context)
         try:
@@ -108,7 +108,7 @@ class Audit:
         return self.caller_of(context) or ANONYMOUS
 
     def _request_fields(self, request: Any) -> dict[str, str | None]:
-        """Return as much of the request as a line may have; None where it is unreadable."""
+        """Return the request's fields, each as long as a line allows; None if it is unreadable."""
         return {said: _word(request, field) for said, field in self._fields.items()}
 
 
@@ -119,7 +119,7 @@ def _certificate_subject(context: Context) -> str:
 
 
 def _outcome(error: BaseException, context: Context) -> Outcome:
-    """Return what the caller is told for what its call raised."""
+    """Return the status that the caller gets for an exception of its call."""
     if isinstance(error, grpc.aio.AbortError):
         code: Any = context.code()
         return code.name, context.details()

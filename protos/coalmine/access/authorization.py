@@ -1,4 +1,4 @@
-"""Who may call which method: decided by the token that a call shows, before its message is read."""
+"""Who may call which method. The token of a call decides, before its message is read."""
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ Refused = Callable[[str, Context, CoalmineError], None]
 
 
 def roles_for(role: Role | None, service: str, *methods: str) -> dict[str, Role | None]:
-    """Return that `methods` of a service take callers of `role`."""
+    """Return the role that `methods` of a service need, by full name."""
     return {f"/{service}/{method}": role for method in methods}
 
 
@@ -42,7 +42,7 @@ STANDARD: Final[Roles] = MappingProxyType(
 
 
 class Authorization:
-    """Lets calls in by the token that they show; a method without a role takes `otherwise`."""
+    """Checks the token of each call. A method without a role of its own needs `otherwise`."""
 
     def __init__(
         self,
@@ -61,11 +61,11 @@ class Authorization:
     def by(
         cls, file: Path, roles: Roles, clock: Clock, *, otherwise: Role = Role.OPERATOR
     ) -> "Authorization":
-        """Return what lets in whom `file` names. Raises StartError."""
+        """Return the authorization of those that `file` names. Raises StartError."""
         return cls(Watched([file], lambda: read_tokens(file)), roles, clock, otherwise=otherwise)
 
     def check(self, method: str, metadata: Metadata) -> None:
-        """Return where the call may go on. Raises Unauthenticated, PermissionDenied."""
+        """Return if the call may go on. Raises Unauthenticated, PermissionDenied."""
         needed = self._roles.get(method, self._otherwise)
         if needed is None:
             return
@@ -81,7 +81,7 @@ class Authorization:
         return find(self._tokens.value, token_in(metadata), self._clock.wall_ns())
 
     async def follow(self) -> None:
-        """Take what the file says whenever it is another, until cancelled."""
+        """Read the file again whenever it changes, until cancelled."""
         await follow(self._tokens)
 
 
@@ -89,7 +89,7 @@ class Authorization:
 
 
 class AuthorizedMethods(grpc.GenericRpcHandler):
-    """Methods behind a check, made before gRPC so much as reads the request.
+    """Methods behind a check, which comes before gRPC reads the request.
 
     Handlers are added to it as to a server. Refusals carry `trailing`.
     """
@@ -137,4 +137,4 @@ class AuthorizedMethods(grpc.GenericRpcHandler):
 
 
 def ignore_refusal(_method: str, _context: Context, _error: CoalmineError) -> None:
-    """Take a refusal that nobody is told of but the caller."""
+    """Do nothing about a refusal: only the caller hears of it."""

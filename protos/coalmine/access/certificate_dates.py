@@ -1,4 +1,4 @@
-"""When certificates begin and end: said while there is time, and shown as a metric."""
+"""When certificates begin and end: a warning in time, and a metric."""
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
@@ -35,7 +35,7 @@ class CertificateFile:
 
 @dataclass(frozen=True, slots=True)
 class CertificateTimes:
-    """From when until when a file is good, and whose certificate says so."""
+    """The time in which a file is valid, and the certificate that bounds it."""
 
     path: Path
     subject: str
@@ -43,13 +43,13 @@ class CertificateTimes:
     ends: datetime
 
     def problem(self, now: datetime) -> str:
-        """Return why nobody takes it now, in a few words; "" where they do."""
+        """Return why peers refuse it now, in a few words; "" if they don't."""
         if now > self.ends:
             return f"expired on {self.ends:%Y-%m-%d}"
         return f"not valid before {self.begins:%Y-%m-%d}" if now < self.begins else ""
 
     def days_left(self, now: datetime) -> int | None:
-        """Return in how many days it ends, where that is soon; else None."""
+        """Return in how many days it ends, if that is soon; else None."""
         return (self.ends - now).days if now <= self.ends < now + _SOON else None
 
 
@@ -70,10 +70,10 @@ def files_called_with(tls: Tls | None) -> list[CertificateFile]:
 
 
 def times_of(files: Iterable[CertificateFile]) -> Iterator[CertificateTimes]:
-    """Yield the times of each file, once; one that can't be read is left to whoever needs it.
+    """Yield the times of each file, once. A file that can't be read is left to its other readers.
 
-    What is shown is good while all of its certificates are; of the authorities that are trusted,
-    the one that lasts longest counts: bundles hold old ones too.
+    A file that is shown is valid while all of its certificates are. Of trusted authorities the one
+    that lasts longest counts, because bundles also have old ones.
     """
     for file in dict.fromkeys(files):
         try:
@@ -91,7 +91,7 @@ def times_of(files: Iterable[CertificateFile]) -> Iterator[CertificateTimes]:
 
 
 class CertificateDates(Collector):
-    """Tells of the certificates of one process: at once, when a file changes, and each day.
+    """Logs the dates of a process's certificates: at once, when a file changes, and each day.
 
     The metric begins with the name of its `program`.
     """
@@ -104,13 +104,13 @@ class CertificateDates(Collector):
         self._told_ns = 0
 
     async def follow(self) -> None:
-        """Tell of them until cancelled."""
+        """Log their dates until cancelled."""
         while self._files:
             await in_thread(self.tell)
             await asyncio.sleep(_LOOK_S)
 
     def tell(self) -> None:
-        """Log what is wrong with them, or will be, unless that was said and nothing changed."""
+        """Log present and coming problems, unless they are logged and nothing has changed."""
         stamp, now_ns = stamp_of([each.path for each in self._files]), self._clock.monotonic_ns()
         if stamp == self._stamp and now_ns < self._told_ns + _TELL_AGAIN_NS:
             return

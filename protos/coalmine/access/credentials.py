@@ -1,4 +1,4 @@
-"""TLS credentials from PEM files, which are checked before anything trusts in them."""
+"""TLS credentials from PEM files. The files are checked before anything uses them."""
 
 import ssl
 from pathlib import Path
@@ -16,9 +16,9 @@ _MISMATCH: Final = "KEY_VALUES_MISMATCH"
 
 
 def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
-    """Return credentials for one listener, for which the files are read again when they change.
+    """Return credentials for one listener, which reads the files again when they change.
 
-    New connections get what the files say by then; open ones go on. Raises StartError.
+    A new connection gets the files' newest content; open ones go on. Raises StartError.
     """
     paths = [each for each in (files.cert, files.key, files.client_ca) if each is not None]
     watched = Watched(paths, lambda: _server_side(files))
@@ -81,7 +81,7 @@ def _pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
 
 
 def _place_of(key: bytes, certificates: bytes) -> int:
-    """Return which of the certificates is that of a key, counted from 1; 0 where none is."""
+    """Return the place, from 1, of the certificate that belongs to a key; 0 if none does."""
     try:
         from cryptography import x509  # noqa: PLC0415 - a caller alone does without it
         from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
@@ -93,7 +93,7 @@ def _place_of(key: bytes, certificates: bytes) -> int:
 
 
 def _certificates(path: Path) -> bytes:
-    """Return the file's content, in which there is a certificate. Raises StartError."""
+    """Return the content of a file with certificates. Raises StartError."""
     content = _bytes(path)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode())

@@ -1,4 +1,4 @@
-"""Listening for callers: with TLS or without, and a warning where that is unwise."""
+"""Listening with or without TLS, and a warning where plaintext is unwise."""
 
 from typing import Final
 
@@ -26,9 +26,9 @@ async def listen(
 ) -> str:
     """Bind `server` to `address` and return the address with its real port.
 
-    With `tls` its files are read again when they change. `tokens` says whether callers must show
-    one; `remedy`, how TLS is asked for. `shared`: other processes of ours listen there too.
-    Raises StartError.
+    With `tls`, its files are read again when they change. `tokens` says whether callers must show
+    a token, and `remedy` how TLS is switched on. `shared`: other processes of ours listen there
+    too. Raises StartError.
     """
     credentials = None if tls is None else server_credentials(tls)
     listening = await lifecycle.listen(server, address, credentials, shared=shared)
@@ -39,7 +39,7 @@ async def listen(
 
 
 def plaintext_advice(address: str, *, tls: bool, tokens: bool, remedy: str) -> str:
-    """Return what to do where others on the network can read what callers send; "": nothing."""
+    """Return advice if the network can read what callers send; "" if it can't."""
     if tls or is_here(address):
         return ""
     what = "calls and their tokens" if tokens else "anybody may call, and calls"

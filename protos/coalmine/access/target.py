@@ -1,4 +1,4 @@
-"""How a caller reaches a server: the channel, and the token that each call shows."""
+"""How a caller reaches a server: by a channel, and with the token that each call shows."""
 
 import functools
 import ipaddress
@@ -28,7 +28,7 @@ class Target:
     """Where a caller connects to, and how it is let in there.
 
     Without `tls` the connection is in plaintext. `token_file` overrules `token`. A token leaves
-    this machine by TLS, or `token_in_plaintext` because the caller knows that something else
+    this machine only over TLS. With `token_in_plaintext` the caller says that something else
     encrypts, such as a mesh.
     """
 
@@ -156,7 +156,7 @@ _BY_WORDS: Final = {
 
 
 def advice_on(error: grpc.aio.AioRpcError) -> str:
-    """Return what to do about a call that was not let in; "" where it failed by something else."""
+    """Return advice on a call that was refused; "" if it failed for another reason."""
     if error.code() is not grpc.StatusCode.UNAVAILABLE:
         return _BY_CODE.get(error.code(), "")
     details = error.details() or ""

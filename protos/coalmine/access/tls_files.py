@@ -1,4 +1,4 @@
-"""Which files TLS is made of, on both sides of a connection. What reads them: credentials.py."""
+"""The names of TLS files, on both sides of a connection. `credentials.py` reads the files."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,10 +32,10 @@ class TlsFiles:
 
 @dataclass(frozen=True, slots=True)
 class Tls:
-    """A caller's PEM files: whom it trusts, and the certificate that it shows.
+    """A caller's PEM files: the authority that it trusts, and the certificate that it shows.
 
-    Without `ca` it trusts whom gRPC trusts. `server_name` is the name in the server's certificate
-    where that isn't the address, as behind a forwarded port.
+    Without `ca` it trusts gRPC's own authorities. `server_name` is the name in the server's
+    certificate if that isn't the address, as behind a forwarded port.
     """
 
     ca: Path | None = None

@@ -1,4 +1,4 @@
-"""Tokens: who calls, and what each role may do. Only their hashes are on disk."""
+"""Tokens say who calls, and in which role. Only their hashes are on disk."""
 
 import hashlib
 import secrets
@@ -21,7 +21,7 @@ _SCHEME: Final = "bearer "
 
 
 class Role(IntEnum):
-    """What a token is for; each may do what those below it may."""
+    """What the holder of a token may do: all that the roles below may, and more."""
 
     VIEWER = 1  # sees what is served, and how it fares
     CALLER = 2  # calls models
@@ -44,7 +44,7 @@ def role_of(value: object) -> Role:
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """Who has shown a token; `expires_ns` is a time since the epoch."""
+    """The holder of a token. `expires_ns` is a time since the epoch."""
 
     name: str
     role: Role
@@ -89,7 +89,7 @@ class TokenFile(Strict):
 
 
 def read_tokens(path: Path) -> Principals:
-    """Return who shows which token, as the file says. Raises StartError."""
+    """Return the principals of a token file, by token hash. Raises StartError."""
     entries = load(path, TokenFile).tokens
     return {bytes.fromhex(each.sha256): each.principal() for each in entries}
 

@@ -1,4 +1,4 @@
-"""The options of every verb that calls, or listens: whom it trusts, what it shows, and asks for."""
+"""The options of every verb that calls or listens: TLS files and tokens."""
 
 import functools
 import inspect

@@ -1,4 +1,4 @@
-"""What a failed verb says: one line on standard error, and an exit code."""
+"""How a verb fails: with one line on standard error, and an exit code."""
 
 from typing import Any, ClassVar, NoReturn
 

@@ -1,6 +1,6 @@
-"""Options that take numbers: ASCII digits, as people write them, or a line that says so.
+"""Options that take numbers, written in ASCII digits as people write them.
 
-What Python's own int() takes is more: other scripts' digits, signs, underscores, 1e1 and 099.
+Python's own int() and float() take more: other scripts' digits, signs, underscores, 1e1 and 099.
 """
 
 from collections.abc import Callable
@@ -52,7 +52,7 @@ def duration_s(option: str, text: str) -> float:
 def _valid_text(
     text: Any, is_one: Callable[[str], bool], bounds: tuple[float, float], wanted: str
 ) -> Any:
-    """Return the text of a number that is as wanted. Raises typer.BadParameter."""
+    """Return the text if it is such a number. Raises typer.BadParameter."""
     if not isinstance(text, str):  # a default
         return text
     if not is_one(text):

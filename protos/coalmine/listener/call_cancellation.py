@@ -1,8 +1,8 @@
-"""gRPC's operations, let come to their own end: one that is cancelled half-way is never freed.
+"""Cancels gRPC calls without a leak: an operation that is cancelled half-way is never freed.
 
-gRPC keeps what it has laid out for a batch of operations until somebody takes in its result
-(grpc/grpc#43360). Where the task that waits for it is cancelled, nobody does: 1 kB stays of a unary
-call, 0.1 kB of a read, for as long as the process lives. Ended from below they give it back.
+gRPC keeps the memory of a batch of operations until somebody takes in its result (grpc/grpc#43360).
+If the task that waits for it is cancelled, nobody does. 1 kB stays of a unary call and 0.1 kB of a
+read, for as long as the process lives. An operation that gRPC itself ends gives its memory back.
 """
 
 import asyncio
@@ -19,14 +19,14 @@ _GIVEN_UP: Final = "nobody waits for it any more"
 
 
 def shield_operation(operation: Awaitable[Result]) -> "asyncio.Future[Result]":
-    """Return a future of `operation`; cancelled, it leaves the operation to the end of its call."""
+    """Return a future of `operation`. If it is cancelled, the operation ends with its call."""
     return asyncio.shield(operation)
 
 
 async def answer_to(call: Any) -> Any:
-    """Return what `await call` does, of a unary call; cancelled, it gives the call up as a whole.
+    """Return the answer of a unary call. If this is cancelled, the whole call is.
 
-    A gRPC that has other names for its own parts is waited for as usual.
+    A gRPC with other private names gets a plain `await call`.
     """
     task = getattr(call, _TASK, None)
     if task is None:
@@ -40,13 +40,13 @@ async def answer_to(call: Any) -> Any:
 
 
 def is_given_up() -> bool:
-    """Return whether it is this task that was cancelled, not a call that it waits for."""
+    """Return whether this task was cancelled, not a call that it waits for."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0
 
 
 def cancel_call(call: Any) -> None:
-    """Cancel a call, if it isn't over; what waits for its operations hears of it from gRPC."""
+    """Cancel a call that isn't over. gRPC then ends the operations that others wait for."""
     end = getattr(call, _END, None)
     if end is None:
         call.cancel()

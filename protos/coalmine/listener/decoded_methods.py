@@ -1,4 +1,4 @@
-"""In front of generated code: bytes that are no request reach its methods as an error."""
+"""Methods of generated code that get an error for bytes that are no request."""
 
 from typing import Any
 
@@ -9,9 +9,9 @@ from coalmine.listener.request_decoding import decoder_of
 
 
 class DecodedMethods:
-    """What handlers are added to as to `methods`; bytes that are no request become InvalidRequest.
+    """Takes handlers for `methods`. Bytes that are no request become InvalidRequest.
 
-    Their methods are `answering`, and look for it in a stream.
+    The methods of the handlers are `answering`. Those of streams look for the error themselves.
     """
 
     def __init__(self, methods: ReflectedMethods) -> None:

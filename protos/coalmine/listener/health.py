@@ -14,11 +14,11 @@ WATCHES_MAX: Final = 2_048
 
 
 class Health(health_aio.HealthServicer):  # type: ignore[misc]  # the library has no types
-    """The library's servicer, but for three things that it does to whoever watches.
+    """The library's servicer, with three changes for watchers.
 
-    There a watcher that goes takes the others' news with it, and one that stays holds up the end
-    of the server for the whole grace: here a watch ends by itself once the end has begun. And
-    there may be `watches_max` at a time, as `limit` has it.
+    In the library, a watcher that leaves takes the others' changes with it, and one that stays
+    delays the server's end by the whole grace period. Here a watch ends once the server's end has
+    begun. And `limit` bounds the number of watches.
     """
 
     def __init__(self, *, watches_max: int = WATCHES_MAX) -> None:
@@ -31,7 +31,7 @@ class Health(health_aio.HealthServicer):  # type: ignore[misc]  # the library ha
 
     @answering
     async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> None:
-        """Write the service's status whenever it is another, until the server ends."""
+        """Write the service's status whenever it changes, until the server ends."""
         with self.limit.admit():
             await self._watch(request, context)
 
@@ -47,12 +47,12 @@ class Health(health_aio.HealthServicer):  # type: ignore[misc]  # the library ha
             await self._wait_for_change(request.service, told)
 
     async def set(self, service: str, status: Any) -> None:
-        """Set the status of a service, and tell whoever watches it."""
+        """Set the status of a service, and wake its watchers."""
         await super().set(service, status)
         await self._tell()
 
     async def enter_graceful_shutdown(self) -> None:
-        """Serve no more, for good; whoever watches is told, and let go."""
+        """Set every service to NOT_SERVING, for good. The watches then end."""
         await super().enter_graceful_shutdown()
         await self._tell()
 
@@ -60,7 +60,7 @@ class Health(health_aio.HealthServicer):  # type: ignore[misc]  # the library ha
         return self._server_status.get(service, pb.HealthCheckResponse.SERVICE_UNKNOWN)
 
     async def _wait_for_change(self, service: str, told: Any) -> None:
-        """Return once the status is another than `told`, or the end has begun."""
+        """Return once the status differs from `told`, or the end has begun."""
         async with self._changed:
             await self._changed.wait_for(
                 lambda: self._gracefully_shutting_down or self._status(service) != told

@@ -1,6 +1,6 @@
-"""Bytes that are no request: its method gets the error that they are. Pure.
+"""Decoding of requests: malformed bytes become an error that the method gets. Pure.
 
-A deserialiser can't raise: gRPC would answer UNKNOWN, and log a traceback for each call.
+A deserialiser must not raise. gRPC would answer UNKNOWN, and log a traceback for each call.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Read = TypeVar("Read")
 def decoder_of(
     read: Callable[[bytes], Read], method: str
 ) -> Callable[[bytes], Read | InvalidRequest]:
-    """Return what reads the requests of a method: the message, or the error that it is."""
+    """Return the decoder of a method's requests. It returns the message, or the error."""
 
     def read_or_error(data: bytes) -> Read | InvalidRequest:
         try:
@@ -28,5 +28,5 @@ def decoder_of(
 
 
 def malformed_request(method: str) -> InvalidRequest:
-    """Return what the caller of `method` is told for bytes that are no request."""
+    """Return the error for bytes that are no request of `method`."""
     return InvalidRequest(f"{method}: malformed message")

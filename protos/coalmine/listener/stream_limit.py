@@ -1,4 +1,4 @@
-"""How many streams of a kind may be open at a time, at one process."""
+"""A bound on the open streams of one kind in a process."""
 
 import contextlib
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ _log = structlog.get_logger(__name__)
 
 
 class StreamLimit:
-    """At most `most` streams of a kind: `open` are there now, `turned_away` were refused."""
+    """At most `most` streams of a kind. `open` counts them, `turned_away` those refused."""
 
     def __init__(self, kind: str, most: int) -> None:
         self.kind = kind

@@ -1,4 +1,4 @@
-"""Which file of a protocol defines a symbol, and which files it needs."""
+"""An index from symbols to the protocol files that define them, and to their imports."""
 
 from collections.abc import Iterable, Iterator
 from itertools import chain

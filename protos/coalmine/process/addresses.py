@@ -1,4 +1,4 @@
-"""Addresses to listen on: reading them, and finding out early that one is taken."""
+"""Addresses to listen on: their form, and an early check that one is free."""
 
 import contextlib
 import errno
@@ -40,8 +40,8 @@ def check_target(target: str) -> None:
 def check_free(address: str) -> None:
     """Raise StartError where `address` can't be listened on.
 
-    Also where a process listens that shares its port (SO_REUSEPORT): a second server beside it
-    would silently take half of its callers.
+    This includes a port that its process shares (SO_REUSEPORT): a second server there would
+    silently take half of its callers.
     """
     reserve(address, shared=False).close()
 

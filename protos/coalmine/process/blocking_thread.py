@@ -1,4 +1,4 @@
-"""Waiting, on the loop, for what blocks a thread."""
+"""Runs a blocking call in a thread while the loop goes on."""
 
 import asyncio
 import threading

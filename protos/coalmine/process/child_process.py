@@ -1,4 +1,4 @@
-"""A process that another one starts, starts again when it dies, replaces, and ends."""
+"""A child process: its parent starts it, restarts it when it dies, replaces it and ends it."""
 
 import asyncio
 import contextlib
@@ -23,7 +23,7 @@ _FIRST_STARTS_MAX: Final = 3
 
 
 class Child:
-    """One process, kept alive until it is asked to end, and replaced on the way if wanted.
+    """One process, which is kept alive until it is asked to end, and can be replaced.
 
     `restarts` counts deaths that nobody asked for; `failures` counts processes that were to take
     its place and didn't get ready.
@@ -74,22 +74,22 @@ class Child:
             raise problem
 
     async def replace(self, command: Command | None = None, *, within_s: float) -> bool:
-        """Start another process beside this one; ready, it takes its place, and the old one ends.
+        """Start another process beside this one. Once it is ready it takes over; the old one ends.
 
-        Return whether it did. One that isn't ready `within_s`, or dies, is ended, and counted; the
-        old one stays. Both run meanwhile, so what they listen on has to be shared. With a
-        `command`, later ones are started by it too. One replacement or succession at a time.
+        Return whether it took over. A new process that isn't ready `within_s`, or dies, is ended
+        and counted, and the old one stays. Both run meanwhile, so they must share their ports. A
+        `command` is that of later processes too. One replacement or succession at a time.
         """
         new = self._next = self._make(command)
         self._tasks.create_task(new.run())
         return await self._give_place(new, command, within_s, old=self._process)
 
     async def start_successor(self, command: Command, *, within_s: float) -> bool:
-        """Start another process, which takes the place once it stands by and the old one let go.
+        """Start another process, which takes over once it stands by and the old one has let go.
 
-        For what can't serve beside another. Return whether it did. One that doesn't stand by
-        `within_s`, or dies, is ended, and counted; the old one stays. One that fails later has
-        nobody to fall back on: it is started again, as after a death, by the command of before.
+        This is for processes that can't serve beside each other. Return whether it took over. A new
+        process that doesn't stand by `within_s`, or dies, is ended and counted, and the old one
+        stays. If it fails later, it is started again by the old command, as after a death.
         """
         for each in self._all - {self._process}:  # two at a time, however often it is asked for
             await each.wait_over()
@@ -119,7 +119,7 @@ class Child:
     # ------------------------------------------------------------ keeping
 
     async def _keep_until_end(self) -> StartError | None:
-        """Keep the process until the end; return why it is given up, where it is."""
+        """Keep the process until the end; return why it was given up, if it was."""
         loop = asyncio.get_running_loop()
         backoff_s = _BACKOFF_FIRST_S
         starts = 0
@@ -138,7 +138,7 @@ class Child:
         return None
 
     async def _wait_until_dead(self) -> int:
-        """Return the exit code of the process that ends with none to take its place."""
+        """Return the exit code of the first process that ends without a successor."""
         if self._process is None or self._process.is_over:
             self._process, self._next = self._next or self._begin(), None
         while True:
@@ -164,7 +164,7 @@ class Child:
                 await self._ending.wait()
 
     def _reason_to_give_up(self, code: int, starts: int) -> StartError | None:
-        """Return why another start would be of no use, where it would be of none."""
+        """Return why another start would be of no use; None if it may be."""
         if code == EXIT_CANNOT_START:
             return StartError()  # it has said why, in the one line that is owed
         if starts == _FIRST_STARTS_MAX:
@@ -192,7 +192,7 @@ class Child:
         *,
         old: StartedProcess | None,
     ) -> bool:
-        """Give `new` the place once it is ready, and end `old`; else end `new`."""
+        """Let `new` take over once it is ready, and end `old`; else end `new`."""
         if not await new.wait_ready(within_s):
             await self._give_up(new, within_s)
             return False

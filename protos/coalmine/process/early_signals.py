@@ -1,10 +1,11 @@
-"""SIGINT and SIGTERM outside of the time in which a process serves: it ends at once and quietly.
+"""Signals before and after the time in which a process serves.
 
-Python's own way, KeyboardInterrupt, has a traceback wherever nobody expects it, and is lost in some
-imports. The system's own way ends no process that is the first of a container.
+SIGINT and SIGTERM then end the process at once and quietly. Python's own KeyboardInterrupt prints a
+traceback wherever nobody expects it, and some imports swallow it. The system's own handling doesn't
+end a process that is the first of a container.
 
-SIGHUP is remembered meanwhile, where it may mean something: a router reads its file again once it
-serves, any other process ends by it as soon as it is known to be another.
+SIGHUP is remembered meanwhile. A router reads its file again once it serves. Any other process ends
+by it, as soon as it is clear that it is no router.
 """
 
 import os
@@ -18,7 +19,7 @@ _CODES: Final = {signal.SIGINT: INTERRUPTED, signal.SIGTERM: TERMINATED}
 
 
 def end_at_signals() -> None:
-    """End at once from now on, with 130 at SIGINT and 143 at SIGTERM; one that is ignored stays so.
+    """End at once from now on: with 130 at SIGINT, with 143 at SIGTERM. An ignored one stays so.
 
     For the main thread, as long as there is nothing to tidy up.
     """
@@ -28,7 +29,7 @@ def end_at_signals() -> None:
 
 
 class EarlyHangup:
-    """The handler of SIGHUP for as long as nobody has said what it means."""
+    """The handler of SIGHUP until the process knows what the signal means."""
 
     def __init__(self) -> None:
         self.had_terminal = has_terminal()
@@ -40,13 +41,13 @@ class EarlyHangup:
 
 
 def remember_hangup() -> None:
-    """Keep SIGHUP from now on for whoever takes it up, or leaves it; ignored, it stays so."""
+    """Remember SIGHUP from now on, unless it is ignored. Later code acts on it, or leaves it."""
     if signal.getsignal(signal.SIGHUP) is signal.SIG_DFL:
         signal.signal(signal.SIGHUP, EarlyHangup())
 
 
 def leave_hangup_to_system() -> None:
-    """End by SIGHUP from now on, and now if it came, where `remember_hangup` has kept it."""
+    """End by SIGHUP from now on; at once if `remember_hangup` has remembered one."""
     early = signal.getsignal(signal.SIGHUP)
     if isinstance(early, EarlyHangup):
         signal.signal(signal.SIGHUP, signal.SIG_DFL)

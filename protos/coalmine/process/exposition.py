@@ -28,8 +28,8 @@ _Start = Callable[[str, list[tuple[str, str]]], Any]
 class Exposition:
     """The HTTP side of a process. Raises StartError where its address can't be had.
 
-    `why_not` is the reason given while it isn't ready. A caller that says nothing, or reads
-    nothing, for `idle_s` is given up.
+    `why_not` gives the reason while the process isn't ready. A caller that sends nothing, or reads
+    nothing, for `idle_s` is dropped.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ def exposing(
 
 
 class _Server(ThreadingWSGIServer):
-    """A thread a connection, `CONNECTIONS_MAX` at a time."""
+    """A server with a thread for each connection, `CONNECTIONS_MAX` at a time."""
 
     allow_reuse_address = True
     daemon_threads = True
@@ -116,14 +116,14 @@ class _Server(ThreadingWSGIServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:  # noqa: ARG002 - the library's
-        """Say what went wrong here; of callers who are slow, or gone, nothing."""
+        """Log an error of ours, and nothing about callers that are slow or gone."""
         error = sys.exception()
         if not isinstance(error, OSError):
             _log.error("http_connection_failed", exc_info=error)
 
 
 class _DualServer(_Server):
-    """Listens on IPv6; on `[::]`, both families come."""
+    """Listens on IPv6. On `[::]` it takes both families."""
 
     address_family = socket.AF_INET6
 
@@ -142,7 +142,7 @@ class _Handler(WSGIRequestHandler):
     server: _Server
 
     def setup(self) -> None:
-        """Give up a caller who is silent."""
+        """Set the time after which a silent caller is dropped."""
         super().setup()
         self.connection.settimeout(self.server.idle_s)
 

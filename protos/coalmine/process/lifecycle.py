@@ -36,7 +36,7 @@ _COLLECT_AFTER: Final = (5_000, 20, 20)
 
 
 class Stop:
-    """Asks a process to end, once; whoever serves waits for it."""
+    """The request that a process ends. Its services wait for it."""
 
     def __init__(self) -> None:
         self._event = asyncio.Event()
@@ -68,7 +68,7 @@ class Stop:
 
 
 async def unless_stopped(stop: Stop, awaited: Coroutine[Any, Any, object]) -> bool:
-    """Wait for `awaited`, but no longer than until `stop`; return whether it came first."""
+    """Wait for `awaited` or `stop`, and return whether `awaited` came first."""
     async with asyncio.TaskGroup() as tasks:
         stopping = tasks.create_task(stop.wait())
         waiting = tasks.create_task(awaited)
@@ -81,10 +81,10 @@ async def unless_stopped(stop: Stop, awaited: Coroutine[Any, Any, object]) -> bo
 def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -> int:
     """Run `main` on a new loop until it returns; return the process's exit code.
 
-    SIGTERM and SIGINT ask it to stop, a second one ends the process at once. `with_parent` asks it
-    to stop when standard input closes: whoever started this process is gone. A StartError is one
-    line on standard error (without a text, another process has said it) and exit code 2. Files that
-    it makes are for this user alone.
+    SIGTERM and SIGINT ask it to stop. A second one ends the process at once. `with_parent` asks it
+    to stop when standard input closes, because the parent is gone then. A StartError becomes one
+    line on standard error and exit code 2; one without a text was said by another process. Only
+    this user can read the files that the process makes.
     """
     signals = _StopSignals()
 
@@ -114,7 +114,7 @@ def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -
 def announce(**addresses: str) -> None:
     """Say on standard output, in one JSON line, that this process is ready, and where.
 
-    It is for whoever started us: scripts, supervisors, tests.
+    Scripts, supervisors and tests read it.
     """
     _keep_for_good()
     tell(READY, **addresses)
@@ -122,9 +122,9 @@ def announce(**addresses: str) -> None:
 
 
 async def stand_by(stop: Stop) -> bool:
-    """Tell the parent that this process can take another's place; return whether it may.
+    """Tell the parent that this process can take over; return whether it may.
 
-    It returns once that one has let go, or this one is asked to stop.
+    Returns once the other process has let go, or this one is asked to stop.
     """
     _keep_for_good()
     tell(STANDING_BY)
@@ -137,7 +137,7 @@ def yield_place() -> None:
 
 
 def _keep_for_good() -> None:
-    """Take what is there out of garbage collection: it lives as long as the process.
+    """Take all objects so far out of garbage collection: they live as long as the process.
 
     With torch loaded, a full collection stopped every request for 50 to 250 ms.
     """
@@ -186,9 +186,9 @@ async def drain(
 ) -> None:
     """Send callers away, let calls in flight finish for `grace_s` at most, then cancel them.
 
-    With a `hold`, answers are kept back while the server stops taking calls: a caller gets its
-    answer, and sends its next call over a new connection, to whoever listens there by then.
-    `refuse` is called when no new call comes in any more: for streams, which would go on.
+    `hold` holds answers while the server stops taking calls. A caller then gets its answer, and
+    sends its next call over a new connection, to whichever process listens there by then. `refuse`
+    is called once no new call can arrive. It ends streams, which would go on.
     """
     if health is not None:
         await health.enter_graceful_shutdown()

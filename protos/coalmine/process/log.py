@@ -36,10 +36,10 @@ def _shared() -> list[Any]:
 
 
 class LogHandler(logging.StreamHandler[TextIO]):
-    """Writes to standard error as it is by then; where that takes nothing, the line is lost.
+    """Writes to standard error. If that takes nothing, the line is lost.
 
     A reader that lives but no longer reads, such as a pager or a stopped terminal, would otherwise
-    stop whoever logs, thus the whole process. How many lines were lost is logged once it goes on.
+    stop the whole process. Once the reader goes on, a line says how many were lost.
     """
 
     def __init__(self) -> None:
@@ -106,8 +106,8 @@ def _pieces(text: str) -> Iterator[str]:
 def configure_logging(service: str) -> None:
     """Log to standard error: for people on a terminal, else one JSON object a line.
 
-    COALMINE_LOG_FORMAT (console, json) and COALMINE_LOG_LEVEL (debug … error) say otherwise.
-    Raises StartError for a level that there isn't.
+    COALMINE_LOG_FORMAT (console, json) and COALMINE_LOG_LEVEL (debug … error) change that.
+    Raises StartError for an unknown level.
     """
     import structlog  # noqa: PLC0415 - see above
 
@@ -135,7 +135,7 @@ def configure_logging(service: str) -> None:
 
 
 def _is_worth_a_line(record: logging.LogRecord) -> bool:
-    """Return whether a line of gRPC's is of us: callers don't fill the log by going away."""
+    """Return whether a line of gRPC's is about us. Callers that leave must not fill the log."""
     error = record.exc_info and record.exc_info[0]
     is_of_caller = error and error.__name__ == _CALLER_IS_GONE
     return not is_of_caller or logging.getLogger().isEnabledFor(logging.DEBUG)

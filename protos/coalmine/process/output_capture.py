@@ -1,9 +1,9 @@
-"""Whatever a process's libraries print, as events of its log.
+"""Turns whatever a process's libraries print into events of its log.
 
-A model prints by TorchScript's `print`, torch warns, C code writes to the descriptors: none of that
-may end up between the lines of a log, or before the JSON of an answer. So descriptors 1 and 2 are
-pipes meanwhile, and `sys.stdout` and `sys.stderr` know by the thread which model prints. What the
-process itself says goes to `standard_streams.own_stream`.
+A model prints by TorchScript's `print`, torch warns, C code writes to the descriptors. None of that
+may stand between the lines of a log, or before the JSON of an answer. So descriptors 1 and 2 are
+pipes meanwhile. `sys.stdout` and `sys.stderr` know by the thread which model prints. The process's
+own lines go to `standard_streams.own_stream`.
 """
 
 import contextlib
@@ -56,9 +56,9 @@ def capturing_output() -> Iterator[None]:
 
 @contextlib.contextmanager
 def printing_as(**words: Any) -> Iterator[None]:
-    """Say in the log who it is that prints on this thread, such as a model.
+    """Name in the log what prints on this thread, such as a model.
 
-    So too of what native code writes, as long as nobody else is within such a block.
+    The name is also that of native code's output, if no other thread is within such a block.
     """
     stream = sys.stdout
     capture = stream.capture if isinstance(stream, CapturedStream) else None
@@ -171,7 +171,7 @@ class OutputCapture:
         self._tell_rest()
 
     def _read_all(self) -> list[CapturedDescriptor]:
-        """Log what is in the pipes; return those that nobody can write to any more."""
+        """Log the content of the pipes; return those that have no writer any more."""
         with self._reading:
             for pipe in self._pipes:
                 for text in pipe.texts():

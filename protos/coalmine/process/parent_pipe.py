@@ -1,4 +1,4 @@
-"""What a process and whoever started it tell each other, by its standard output and input."""
+"""Messages between a process and its parent, over its standard output and input."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ YOUR_TURN: Final = b"your turn\n"
 
 
 def tell(event: str, **more: str) -> None:
-    """Say it in one JSON line on standard output; one who has gone stops no process."""
+    """Write an event as one JSON line to standard output, whether or not the parent lives."""
     line = json.dumps({"event": event, "pid": os.getpid(), **more})
     try:
         print(line, file=own_stream(sys.stdout), flush=True)

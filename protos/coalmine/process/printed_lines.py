@@ -1,4 +1,4 @@
-"""What is printed, as lines: how long one may be, and how many there may be. Pure."""
+"""Printed text as lines, bounded in length and in number. Pure."""
 
 from typing import Final
 
@@ -10,7 +10,7 @@ _PER_SECOND: Final = 10.0
 
 
 class LineCutter:
-    """Makes lines of what comes in pieces; keeps no more than the beginning of one."""
+    """Makes lines from pieces of text. It keeps no more than the beginning of one line."""
 
     def __init__(self) -> None:
         self._rest = ""
@@ -46,7 +46,7 @@ def shown_line(line: str) -> str:
 
 
 class LineRate:
-    """How many lines are taken: 200 at once, and 10 a second in the long run."""
+    """A bound on lines: 200 at once, and 10 a second in the long run."""
 
     def __init__(self, now_s: float) -> None:
         self._room = float(_BURST)
@@ -64,13 +64,13 @@ class LineRate:
         return True
 
     def take_dropped(self) -> int:
-        """Return how many lines were not taken, since this was asked last."""
+        """Return how many lines were not taken since the last call."""
         dropped, self._dropped = self._dropped, 0
         return dropped
 
 
 class LineRates:
-    """The rate of each that prints, by name: a flood of one takes no line from another."""
+    """A LineRate for each name that prints, so that a flood of one costs no line of another."""
 
     def __init__(self) -> None:
         self._rates: dict[str, LineRate] = {}  # at most one for each model there ever was
@@ -80,6 +80,6 @@ class LineRates:
         return self._rates.setdefault(name, LineRate(now_s)).take(now_s)
 
     def take_dropped(self) -> dict[str, int]:
-        """Return how many lines were not taken of whom, since this was asked last."""
+        """Return how many lines of each name were not taken since the last call."""
         dropped = {name: rate.take_dropped() for name, rate in self._rates.items()}
         return {name: lines for name, lines in dropped.items() if lines}

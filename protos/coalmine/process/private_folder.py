@@ -1,4 +1,4 @@
-"""Folders for this user alone: those that hold what callers sent, and temporary ones."""
+"""Folders that only this user can read: for what callers sent, and temporary ones."""
 
 import contextlib
 import os
@@ -19,15 +19,15 @@ _OTHERS: Final = 0o077
 
 
 def hide_new_files() -> int:
-    """Let nobody else open what this process makes from now on; return the mask before."""
+    """Make new files of this process private from now on; return the mask before."""
     return os.umask(_OTHERS)
 
 
 def open_private(folder: Path, patterns: Sequence[str]) -> None:
-    """Make the folder where there is none, and take from others what they may do with it.
+    """Make the folder if there is none, and take other users' rights to it.
 
-    Of its files, those that match `patterns` are tightened: others may be somebody else's. What an
-    older coalmine left open is one line in the log. Raises OSError where there can't be a folder.
+    Of its files, only those that match `patterns` become private: others may not be ours. One line
+    in the log says what an older coalmine left open. Raises OSError if there can't be a folder.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     tightened = [path.name or str(path) for path in _ours(folder, patterns) if _tighten(path)]
@@ -45,7 +45,7 @@ def _ours(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
 
 
 def _tighten(path: Path) -> bool:
-    """Return whether others could do something with `path`, and no longer can."""
+    """Take other users' rights to `path`; return whether they had any."""
     with contextlib.suppress(FileNotFoundError):  # another of our processes has removed it
         mode = path.lstat().st_mode
         if stat.S_ISLNK(mode) or not mode & _OTHERS:

@@ -1,7 +1,7 @@
-"""A worker that is old, or holds much memory, gives its place to another: one at a time.
+"""Replaces workers that are old or hold much memory, one at a time.
 
-What grows in a process that lives for months is bounded by it: among others, what gRPC for Python
-doesn't free of calls that were cancelled before anybody had read them (docs/adr/0019).
+That bounds whatever grows in a process that lives for months. One example is gRPC for Python, which
+doesn't free calls that were cancelled before anybody had read them (docs/adr/0019).
 """
 
 import asyncio
@@ -28,7 +28,7 @@ Replace = Callable[[Child], Awaitable[bool]]
 
 
 class Recycling:
-    """Looks at workers now and then. `replace` replaces one, and returns whether it did.
+    """Checks workers now and then. `replace` replaces one, and returns whether it did.
 
     `recycled` counts those that were replaced, by the name of their place.
     """
@@ -52,7 +52,7 @@ class Recycling:
         self.recycled: Counter[str] = Counter()
 
     async def run(self) -> None:
-        """Replace what is over the bounds, until cancelled; return at once where there are none."""
+        """Replace workers over the bounds, until cancelled. Without bounds, return at once."""
         while self._bounds.are_any:
             await asyncio.sleep(self._looks_each_s)
             for worker in self._workers:

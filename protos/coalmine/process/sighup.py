@@ -8,10 +8,10 @@ from coalmine.process.lifecycle import Stop
 
 
 def asked_by_hangup(stop: Stop) -> asyncio.Event:
-    """Return an event that SIGHUP sets; one from a terminal that is gone asks to stop.
+    """Return an event that SIGHUP sets. A SIGHUP of a terminal that is gone asks to stop.
 
-    One that came before, while the process was imported, counts. A process that was started by
-    nohup has no terminal to follow.
+    A SIGHUP that came before, during the imports, counts. A process that was started by nohup has
+    no terminal to follow.
     """
     asked = asyncio.Event()
     before = signal.getsignal(signal.SIGHUP)

@@ -1,4 +1,4 @@
-"""Descriptors 0 to 2: open from the start, and where a process itself writes to."""
+"""Descriptors 0 to 2: they are open from the start, and take the process's own lines."""
 
 import contextlib
 import os
@@ -9,10 +9,11 @@ _STDERR: Final = 2
 
 
 def open_standard_streams() -> None:
-    """Open what whoever started us has closed of descriptors 0 to 2, or the next file would be it.
+    """Open those of descriptors 0 to 2 that our parent has closed.
 
-    libuv ends a process in which a pipe of its own is a standard stream; what is printed would end
-    up in a socket. Python has None in the place of such a stream: that becomes a file too.
+    Otherwise the next file would get that number. libuv ends a process in which a pipe of its own
+    is a standard stream, and printed text would go into a socket. Python has None in the place of
+    such a stream: that becomes a file too.
     """
     descriptor = os.open(os.devnull, os.O_RDWR)
     while descriptor <= _STDERR:
@@ -25,21 +26,21 @@ def open_standard_streams() -> None:
 
 
 def own_stream(stream: TextIO) -> TextIO:
-    """Return where this process's own words go; not the same while `stream` is captured."""
+    """Return the stream of this process's own lines; another one while `stream` is captured."""
     own: TextIO = getattr(stream, "own", stream)
     return own
 
 
 def say_to_people(line: str) -> None:
-    """Print one line to standard error; nobody who reads it is no reason to fail otherwise."""
+    """Print one line to standard error. An error in writing is ignored."""
     with contextlib.suppress(OSError):
         print(f"coalmine: {line}", file=own_stream(sys.stderr), flush=True)
 
 
 def own_descriptor(stream: TextIO) -> int | None:
-    """Return the descriptor of a captured stream's own words; None where it isn't captured.
+    """Return the descriptor of a captured stream's own lines; None if it isn't captured.
 
-    For children, whose words are their own: they would be taken for what a model prints.
+    Children get it: in the pipe, their lines would pass for those of a model.
     """
     own = own_stream(stream)
     return None if own is stream else own.fileno()

@@ -1,7 +1,7 @@
 """One process that says when it is ready, from its start to its end.
 
-It announces itself by `lifecycle.announce`, and ends by itself when its standard input closes
-(`lifecycle.run(…, with_parent=True)`), so it never outlives whoever started it.
+It announces itself by `lifecycle.announce`. It ends by itself when its standard input closes
+(`lifecycle.run(…, with_parent=True)`), so it never outlives its parent.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ _NOT_STARTED: Final = 126
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A child: its name in the log, what it is given, and the program, `python -m PACKAGE`."""
+    """A child's name in the log, its arguments, and the program, `python -m PACKAGE`."""
 
     name: str
     arguments: Sequence[str]
@@ -35,7 +35,7 @@ class Command:
 
 
 class StartedProcess:
-    """One run of a command; `on_ready` is called when it has announced itself.
+    """One run of a command. It calls `on_ready` when the process has announced itself.
 
     `patience_s` is how long it may take to end before it is killed.
     """
@@ -70,7 +70,7 @@ class StartedProcess:
         return self._process.pid if self._process is not None else 0
 
     async def run(self) -> None:
-        """Start the process and listen to it until it ends; one that was asked to end isn't."""
+        """Start the process, unless it was asked to end, and read its events until it ends."""
         try:
             self._code = 0 if self.is_asked else await self._once()
         except OSError as error:
@@ -99,7 +99,7 @@ class StartedProcess:
         return self._stands_by.is_set() and not self.is_over
 
     def give_turn(self) -> None:
-        """Tell one that stands by that the place is free."""
+        """Tell a process that stands by that it can take over."""
         process = self._process
         if process is not None and process.stdin is not None and process.returncode is None:
             process.stdin.write(YOUR_TURN)
@@ -109,11 +109,11 @@ class StartedProcess:
         await self._has_let_go.wait()
 
     def leave(self) -> None:
-        """Note that another has its place: what becomes of it matters no more."""
+        """Note that another process has taken over: the fate of this one matters no more."""
         self._has_left.set()
 
     async def wait_left(self) -> int:
-        """Return once it has ended, or left: the exit code."""
+        """Return the exit code once it has ended, or `leave` was called."""
         await self._has_left.wait()
         return self._code
 

@@ -17,9 +17,9 @@ Stamp = tuple[tuple[int, int, int] | None, ...]
 
 
 class Watched(Generic[Value]):
-    """What some files say. Wrong ones leave what they said before, and a line in the log.
+    """A value read from files. If they become wrong, the value stays, and the log has a line.
 
-    May be looked at by several threads. Raises StartError where the files are wrong from the start.
+    Several threads may use it. Raises StartError if the files are wrong from the start.
     """
 
     def __init__(self, files: Sequence[Path], read: Callable[[], Value]) -> None:
@@ -31,7 +31,7 @@ class Watched(Generic[Value]):
         self.value = read()
 
     def look(self) -> bool:
-        """Read again if a file is another than last time; return whether there is a new value."""
+        """Read again if a file has changed; return whether there is a new value."""
         with self._looking:
             stamp = stamp_of(self.files)
             if stamp == self._stamp:
@@ -47,7 +47,7 @@ class Watched(Generic[Value]):
 
 
 async def follow(*watched: Watched[Any]) -> None:
-    """Look at each of them every second, until cancelled; those without files never change."""
+    """Check each of them every second, until cancelled."""
     changing = [each for each in watched if each.files]
     while changing:
         await asyncio.sleep(_LOOK_S)
@@ -62,7 +62,7 @@ def _log() -> Any:
 
 
 def stamp_of(files: Sequence[Path]) -> Stamp:
-    """Return what tells each file from another under its name; None for one that isn't there."""
+    """Return a stamp of each file that changes with it; None for a missing file."""
     return tuple(_stamp(each) for each in files)
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 @dataclass(frozen=True, slots=True)
 class WorkerBounds:
-    """How old a worker may become, and how much memory it may hold; 0: as it likes."""
+    """The greatest age and memory of a worker; 0: no bound."""
 
     age_s: float = 0.0
     resident_mib: int = 0

@@ -1,4 +1,4 @@
-"""A collector or a disk that takes no spans: one line when it begins, one when it is over."""
+"""Outages of the span export: one log line at the beginning, and one at the end."""
 
 import logging
 import threading
@@ -22,7 +22,7 @@ _WITHOUT_REASON: Final = "due to timeout, max retries or shutdown"
 
 
 class ExportOutage(logging.Filter):
-    """What OpenTelemetry's exporters log of each batch, told once. For one export at a time."""
+    """Logs once what OpenTelemetry's exporters log of each batch. For one export at a time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -33,12 +33,12 @@ class ExportOutage(logging.Filter):
 
     @property
     def trouble(self) -> str:
-        """What operators are told, in one line; "" where spans are exported."""
+        """The line for operators; "" while spans are exported."""
         return f"spans are not exported: {' '.join(self._trouble.split())}" if self._is_on else ""
 
     @contextmanager
     def told_here(self) -> Iterator[None]:
-        """Take what this thread's exporter says within as the reason: no line of its own."""
+        """Take this thread's log lines of the exporter as the reason, and out of the log."""
         self._thread = threading.get_ident()
         self.reason = ""
         tellers = [logging.getLogger(name) for name in _TELLERS]
@@ -51,7 +51,7 @@ class ExportOutage(logging.Filter):
                 each.removeFilter(self)
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Return whether a record goes on: those of others do."""
+        """Return whether a record goes on. Records of other threads do."""
         if record.thread != self._thread or record.levelno < logging.WARNING:
             return True
         # Warnings tell of attempts; the error, which comes last, of how all of them ended.
@@ -62,7 +62,7 @@ class ExportOutage(logging.Filter):
         return False
 
     def note(self, *, is_over: bool) -> None:
-        """Log how the last export ended, where it ended otherwise than the one before."""
+        """Log how the last export ended, if the one before ended otherwise."""
         if is_over and self._is_on:
             _log.info("spans_exported_again")
         if not is_over and not self._is_on:

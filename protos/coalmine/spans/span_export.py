@@ -1,4 +1,4 @@
-"""Finished spans on their way out: bounded, cut to what a collector takes, and counted."""
+"""The export of finished spans: bounded, cut to what a collector takes, and counted."""
 
 import os
 import threading
@@ -38,9 +38,9 @@ _LOOK_S: Final = 0.05
 
 
 class CountedSpans(SpanProcessor):
-    """A batch processor with bounds that are counted: spans over them, and those not exported.
+    """A batch processor that counts the spans that it drops or can't export. Thread-safe.
 
-    The SDK's own processor drops in silence. Thread-safe.
+    The SDK's own processor drops in silence.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class CountedSpans(SpanProcessor):
         )
 
     def on_end(self, span: ReadableSpan) -> None:
-        """Queue a finished span, or count it as dropped; one that isn't sampled is nobody's."""
+        """Queue a finished span, or count it as dropped. One that isn't sampled is ignored."""
         if not (span.context and span.context.trace_flags.sampled):
             return  # the SDK's processor would not queue it, and it would be waited for
         size = size_of(span)
@@ -99,7 +99,7 @@ class CountedSpans(SpanProcessor):
     def shutdown(self, timeout_s: float = ENDS_S) -> None:
         """Export what is queued, for `timeout_s` at most, and log how many spans are given up.
 
-        Where the collector takes nothing, two seconds are enough: it holds up no stop.
+        During an outage two seconds are the limit, so that a collector delays no stop.
         """
         began_s = time.monotonic()
         worker = threading.Thread(target=self._batches.shutdown, daemon=True)
@@ -145,7 +145,7 @@ class _CountingExporter(SpanExporter):
         self._ended.set()
 
     def _export_part(self, part: Sequence[ReadableSpan]) -> None:
-        """Export, in halves what is refused as too large: the others are none the worse for it."""
+        """Export the spans. A part that is refused as too large is halved, and tried again."""
         result = self._export_request(part)
         for wait_s in _AGAIN_AFTER_S:
             if result != "throttled" or self._ended.wait(wait_s):
@@ -197,7 +197,7 @@ def _refusal(reason: str) -> str:
 
 
 class SpanOutputs(SpanProcessor):
-    """Every way that spans of this process go: each has a queue of its own, so none waits."""
+    """All outputs of a process's spans. Each has its own queue, so that none waits for another."""
 
     def __init__(self, outputs: Sequence[CountedSpans]) -> None:
         self._outputs = outputs
@@ -225,6 +225,6 @@ class SpanOutputs(SpanProcessor):
 
 
 def outputs_for(folder: Path | None, *, at_once: bool = True) -> SpanOutputs | None:
-    """Return where the OTEL_* variables send spans; None: nobody reads them. Raises StartError."""
+    """Return the outputs that the OTEL_* variables name; None: no output. Raises StartError."""
     exporters = exporters_for(folder, at_once=at_once)
     return SpanOutputs([CountedSpans(each) for each in exporters]) if exporters else None

@@ -1,8 +1,8 @@
-"""Spans by HTTP: OpenTelemetry's exporter, which is told what a refusal says.
+"""Spans by HTTP: OpenTelemetry's exporter, with better words for a refusal.
 
-By itself it takes a redirect for success, logs no more than a status's phrase, and not even that
-where it is to come again later than it may. What ~/.netrc and REQUESTS_CA_BUNDLE say it prefers to
-the headers and certificates of its own variables.
+The exporter itself takes a redirect for success. It logs a status's phrase at most, and nothing if
+the collector's wait is longer than it may wait. It prefers ~/.netrc and REQUESTS_CA_BUNDLE to the
+headers and certificates of its own variables.
 """
 
 import logging
@@ -41,7 +41,7 @@ class _Session(requests.Session):
 
 
 def http_exporter(environ: Mapping[str, str]) -> OTLPSpanExporter:
-    """Return an exporter to the endpoint that is said; the rest it reads by itself."""
+    """Return an exporter to that endpoint. It reads its other settings by itself."""
     return OTLPSpanExporter(http_endpoint_of(environ), session=_Session())
 
 
@@ -50,7 +50,7 @@ def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
 
 
 def _check(response: requests.Response, **_: Any) -> None:
-    """Tell what is no success. Raises Refused for what isn't tried again."""
+    """Log an answer that is no success. Raises ExportRefused if a retry is of no use."""
     code = response.status_code
     if code < 300:
         return

@@ -1,7 +1,7 @@
-"""What spans are called: who is who, so that a trace reads as it stands. Pure.
+"""The names of spans, so that people can read a trace. Pure.
 
-Names are few, so Jaeger's list of operations is a menu of them. A request's own span is named after
-its method. Readers tell spans apart by their attributes, never by these names.
+Names are few, so Jaeger's list of operations is a menu of them. A request's own span has the name
+of its method. Programs tell spans apart by their attributes, never by these names.
 """
 
 from typing import Final
@@ -11,7 +11,7 @@ NAME_CHARS_MAX: Final = 128
 
 
 def span_name(text: str) -> str:
-    """Return a name as long as it may be."""
+    """Return the name, cut to the greatest length."""
     return text[:NAME_CHARS_MAX]
 
 

@@ -1,4 +1,4 @@
-"""What every span of this process has in common: whose it is, of which version, on which host."""
+"""The attributes that all spans of a process share: service, version and host."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ _ELSEWHERE: Final = (
 def resource(service: str, environ: Mapping[str, str] = os.environ) -> Resource:
     """Return the resource of this process's spans.
 
-    What OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES and detectors say comes before our own.
+    OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES and detectors overrule our own attributes.
     """
     said: dict[str, AttributeValue] = {
         **get_aggregated_resources(list(_host()), _own(service)).attributes,
@@ -55,7 +55,7 @@ def _own(service: str) -> Resource:
 
 
 def _own_ip() -> str:
-    """Return the address from which this machine calls others; one of its own where it can't."""
+    """Return the address from which this machine calls others, or else one of its own."""
     for family, address in _ELSEWHERE:
         with contextlib.suppress(OSError), socket.socket(family, socket.SOCK_DGRAM) as asking:
             asking.connect(address)

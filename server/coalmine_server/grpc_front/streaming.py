@@ -9,7 +9,7 @@ import grpc
 from coalmine.errors import InvalidRequest, Unavailable
 from coalmine.inference import inference_pb2 as pb
 from coalmine.limits import bytes_while_sent
-from coalmine.status import Context, told
+from coalmine.status import Context, status_and_text
 from coalmine.varint import varint
 from coalmine_server.calls import CallContext
 from coalmine_server.grpc_front.grpc_context import GrpcCallContext
@@ -181,7 +181,7 @@ class _ServedStream:
         try:
             return _final_response(await self._answer(request, self._call_context))
         except Exception as error:  # noqa: BLE001 - one request's failure is not the stream's
-            return _error_bytes(request.message, told(error, self._context)[1])
+            return _error_bytes(request.message, status_and_text(error, self._context)[1])
 
 
 def _draining() -> Unavailable:

@@ -1,4 +1,4 @@
-"""Many calls at once, and what is counted about them."""
+"""Many calls at once, and the counts of their outcomes."""
 
 import asyncio
 import time
@@ -70,9 +70,9 @@ async def run_bulk(
     progress: Callable[[], None],
     now_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> CallTally:
-    """Return what `repeat` calls gave, `concurrency` of them under way at any time.
+    """Return the counts of `repeat` calls, with `concurrency` of them under way at any time.
 
-    `requests` are sent in turn, from the first again after the last. Errors are counted.
+    The calls send `requests` in turn, and begin again after the last one. Errors are counted.
     """
     tally = CallTally()
     todo = islice(cycle(requests), repeat)

@@ -154,7 +154,7 @@ def _call_many_times(
 
 
 def _with_client(wanted: _Wanted, use: Callable[[AsyncClient], Awaitable[Found]]) -> Found:
-    """Return what `use` makes of a client. Raises Failure for what a call was answered with."""
+    """Return what `use` returns for a client. Raises Failure where a call fails."""
 
     async def use_client() -> Found:
         async with _client(wanted) as client:
@@ -184,7 +184,7 @@ def _client(wanted: _Wanted) -> AsyncClient:
 
 @contextmanager
 def _progress(calls: int) -> Iterator[Callable[[], None]]:
-    """Yield what to call after each call; draws a bar where standard error is a terminal."""
+    """Draw a bar where standard error is a terminal; yield the function that advances it."""
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(

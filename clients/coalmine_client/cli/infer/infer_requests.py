@@ -1,4 +1,4 @@
-"""The requests that `coalmine infer` sends: of inputs, a request or one a row, or of a file."""
+"""The requests that `coalmine infer` sends: from inputs, whole or row by row, or from a file."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -42,7 +42,7 @@ async def requests_of(
 
 
 def from_file(path: Path, asked: PlannedRequests) -> pb.ModelInferRequest:
-    """Return the file's request to the model; outputs that are asked for replace its own.
+    """Return the file's request to the model. The outputs of the options replace the file's own.
 
     Raises WrongUsage.
     """
@@ -61,7 +61,7 @@ def from_file(path: Path, asked: PlannedRequests) -> pb.ModelInferRequest:
 
 
 async def _inputs(asked: PlannedRequests, client: AsyncClient) -> dict[str, NDArray[Any]]:
-    """Return the inputs as arrays; asks the server for datatypes only where one is JSON."""
+    """Return the inputs as arrays. The server is asked for datatypes only if an input is JSON."""
     declared = {}
     if needs_datatypes(asked.inputs):
         metadata = await client.model_metadata(asked.model, asked.version)

@@ -1,8 +1,8 @@
 """A kept mismatch as files: its tensors for numpy, its request for `coalmine infer --request`.
 
-No file needs pickle or runs as a program. In the .npz, what numpy has no plain type for is stored
-as what it has: BF16 as float32, which holds each of its values; BYTES as two arrays, NAME/bytes
-with all elements one after the other and NAME/lengths in the tensor's shape.
+No file needs pickle or runs as a program. numpy has no plain type for BF16 and BYTES. The .npz
+stores BF16 as float32, which holds each of its values. It stores BYTES as two arrays: NAME/bytes
+has all elements one after the other, and NAME/lengths has the tensor's shape.
 """
 
 import io
@@ -36,7 +36,7 @@ _PLAIN_NAME: Final = re.compile(r"[\w .:\[\]()-]+")
 
 @dataclass(frozen=True, slots=True)
 class Export:
-    """What is to be written: .npz and .json, and how the request is replayed; "" is none."""
+    """The content of .npz and .json, and the command that replays the request; "": none."""
 
     arrays: Mapping[str, Array]
     request: str

@@ -1,4 +1,4 @@
-"""Waiting for a verdict, and what the program makes of it: an exit code for scripts."""
+"""Waiting for a verdict, and its exit code for scripts."""
 
 import asyncio
 import contextlib
@@ -30,7 +30,7 @@ Tell = Callable[[pb.RouteStatus], None]
 
 
 class VerdictFailed(Failure):
-    """The router's verdict is FAIL: the answer to the question, not a failure to find it."""
+    """The router's verdict is FAIL. This is the answer, not an error in getting it."""
 
     exit_code = 3
 
@@ -95,9 +95,9 @@ def _worst(verdicts: list[str]) -> str:
 def wait_for_verdict(
     control: ControlClient, route: str, candidate: str, timeout_s: float
 ) -> tuple[pb.RouteStatus, Ruling]:
-    """Return the first status with a verdict, telling of the way there on a terminal.
+    """Return the first status with a verdict. A terminal shows the progress meanwhile.
 
-    Where there is none in time, it is the last one, undecided. Raises Failure as any question does.
+    If there is none in time, the last status comes back, undecided. Raises Failure.
     """
     with _progress(candidate) as tell:
         return control.ask(
@@ -129,13 +129,13 @@ async def _watch_until_verdict(
 
 
 def _is_known(status: pb.RouteStatus) -> bool:
-    """Return whether the health holds: of a router that has just started, it gets better."""
+    """Return whether the health is meaningful: that of a router just started still improves."""
     return not health_of(status).reasons or not is_new(status, status.counting_since_ns)
 
 
 @contextlib.contextmanager
 def _progress(candidate: str) -> Iterator[Tell]:
-    """Yield what shows, on a terminal at standard error, how far the evidence is."""
+    """Yield the function that shows the progress of the evidence on a terminal."""
     if not sys.stderr.isatty():
         yield lambda _status: None
         return

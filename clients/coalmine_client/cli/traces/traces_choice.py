@@ -15,8 +15,8 @@ Wanted = Callable[[Span], bool]
 def newest(spans: Iterable[Span], limit: int, wanted: Wanted) -> list[str]:
     """Return the ids of the `limit` traces whose last wanted span began latest, the newest first.
 
-    Exact, in whatever order spans come: a trace is as new as its latest span, so one that was given
-    up for older comes back when a newer span of it does.
+    The result doesn't depend on the order of the spans. A trace is as new as its latest span, so a
+    dropped trace comes back with a newer span.
     """
     found = _Newest(limit)
     for span in spans:
@@ -39,7 +39,7 @@ def spans_by_trace(spans: Iterable[Span], trace_ids: Collection[str]) -> dict[st
 
 
 def is_any(_: Span) -> bool:
-    """Return that every span will do."""
+    """Return True: every span will do."""
     return True
 
 
