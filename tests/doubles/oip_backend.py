@@ -89,6 +89,20 @@ def answering(**outputs: Array) -> Script:
     return lambda seen: Answer(body) if seen.method == INFER else echo(seen)
 
 
+class Gate:
+    """A script that answers nobody until `open`, and then everybody with this body."""
+
+    def __init__(self, body: bytes = b"") -> None:
+        self._opened = asyncio.Event()
+        self._answer = Answer(body, until=self._opened)
+
+    def __call__(self, _seen: Seen) -> Answer:
+        return self._answer
+
+    def open(self) -> None:
+        self._opened.set()
+
+
 def failing(code: grpc.StatusCode, message: str = "") -> Script:
     """Return a script that fails every call."""
     return lambda _: Answer(code=code, message=message)

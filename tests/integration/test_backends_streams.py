@@ -7,7 +7,7 @@ import pytest
 
 from coalmine_router.table import Backend
 from tests.doubles.backends_rig import alive, table
-from tests.doubles.oip_backend import INFER, Answer, OipBackend, Seen
+from tests.doubles.oip_backend import INFER, Gate, OipBackend
 from tests.doubles.proxy_rig import ProxyRig
 from tests.doubles.split_route import REQUEST, ended, split_route, table_of
 
@@ -20,16 +20,6 @@ OPTIONS = [
 OK = grpc.StatusCode.OK
 
 
-class Gate:
-    """Answers nobody until it is opened."""
-
-    def __init__(self) -> None:
-        self.opened = asyncio.Event()
-
-    def __call__(self, _seen: Seen) -> Answer:
-        return Answer(until=self.opened)
-
-
 @pytest.mark.parametrize("health", [True, False])
 async def test_a_proxys_calls_dont_wait_for_a_backends_bound_on_streams(*, health: bool) -> None:
     gate = Gate()
@@ -39,7 +29,7 @@ async def test_a_proxys_calls_dont_wait_for_a_backends_bound_on_streams(*, healt
     ):
         calls = [proxy.infer(REQUEST) for _ in range(CALLS)]
         await backend.wait_seen(CALLS)
-        gate.opened.set()
+        gate.open()
         assert [(await ended(call)).code for call in calls] == [OK] * CALLS
 
 
@@ -58,7 +48,7 @@ async def test_copies_dont_wait_for_a_backends_bound_on_streams() -> None:
             ]
             await backend.wait_seen(CALLS)
             assert address.outstanding == CALLS
-            gate.opened.set()
+            gate.open()
         assert [each.result() for each in made] == [b""] * CALLS
         assert address.outstanding == 0
 
@@ -74,7 +64,7 @@ async def test_a_backend_with_several_connections_that_goes_is_found_again() -> 
         await backend.stop()
         codes = {(await ended(call)).code for call in calls}
         assert codes == {grpc.StatusCode.UNAVAILABLE}
-        gate.opened.set()
+        gate.open()
         await backend.start()
         await proxy.backends.wait_until_warm(10)
         async with asyncio.timeout(10):

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from coalmine_router.table import Limits, Match, Route, RouteTable, Shadow, Variant
-from tests.doubles.oip_backend import Answer, OipBackend, Seen, failing, hanging, request_body
+from tests.doubles.oip_backend import Gate, OipBackend, failing, hanging, request_body
 from tests.doubles.proxy_rig import ProxyRig
 from tests.doubles.split_route import (
     PIN_CANARY,
@@ -25,19 +25,6 @@ from tests.doubles.waiting import eventually
 OK = grpc.StatusCode.OK
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 SIZE = len(REQUEST)
-
-
-class Gate:
-    """A script that answers nobody until `open`."""
-
-    def __init__(self) -> None:
-        self._opened = asyncio.Event()
-
-    def __call__(self, seen: Seen) -> Answer:
-        return Answer(until=self._opened)
-
-    def open(self) -> None:
-        self._opened.set()
 
 
 NONE = Limits()

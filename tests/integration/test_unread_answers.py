@@ -11,7 +11,7 @@ import pytest
 from coalmine.inference import MODEL_INFER
 from coalmine_router.table import Limits
 from coalmine_server.config import Bounds
-from tests.doubles.oip_backend import Answer, OipBackend, Seen
+from tests.doubles.oip_backend import Answer, Gate, OipBackend
 from tests.doubles.proxy_rig import ProxyRig
 from tests.doubles.raw_http2 import UnreadCall, unread_call
 from tests.doubles.server_rig import infer_request, pixels, serving
@@ -30,16 +30,6 @@ NONE = Limits()
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-class Gate:
-    """Answers nobody until it is opened."""
-
-    def __init__(self) -> None:
-        self.opened = asyncio.Event()
-
-    def __call__(self, _seen: Seen) -> Answer:
-        return Answer(ANSWER.body, until=self.opened)
-
-
 @contextlib.asynccontextmanager
 async def unread_calls(address: str, count: int) -> AsyncIterator[list[UnreadCall]]:
     """Yield so many calls, each asked and not read."""
@@ -56,7 +46,7 @@ async def unread_calls(address: str, count: int) -> AsyncIterator[list[UnreadCal
 async def test_a_proxy_refuses_answers_once_unread_ones_fill_the_room_until_their_callers_go(
     route: Limits, total: Limits
 ) -> None:
-    gate = Gate()
+    gate = Gate(ANSWER.body)
     async with (
         OipBackend(gate) as backend,
         ProxyRig(
@@ -65,7 +55,7 @@ async def test_a_proxy_refuses_answers_once_unread_ones_fill_the_room_until_thei
     ):
         async with unread_calls(proxy.address, 7) as calls:
             await backend.wait_seen(7)
-            gate.opened.set()
+            gate.open()
             answered = [await each.answered() for each in calls]
             assert answered.count(True) == 3
             refused = [each for each in proxy.reports if each.turned_away]

@@ -30,7 +30,7 @@ REFUSED = Outcome(grpc.StatusCode.INVALID_ARGUMENT, "no such input", b"", (), ()
 
 
 @dataclass
-class NamedVariant:
+class NamedBackend:
     """Of a variant's endpoints, reports name the backend alone."""
 
     backend: str
@@ -41,9 +41,9 @@ class NamedAddress:
     name: str
 
 
-class NamedLanes:
+class BackendNames:
     def endpoints(self, route: str, variant: str) -> Any:
-        return NamedVariant({"stable": "blue", "canary": "green"}[variant])
+        return NamedBackend({"stable": "blue", "canary": "green"}[variant])
 
 
 def routing(match: Match = DIGITS, revision: int = 7, *, fallback: bool = False) -> Routing:
@@ -55,7 +55,7 @@ def routing(match: Match = DIGITS, revision: int = 7, *, fallback: bool = False)
     route = Route("digits", match, variants, fallback=fallback)
     table = RouteTable(revision, backends, (route,))
     before = Routing(0, {}, {}, {}, None, table.limits)
-    return routing_of(table, before, NamedLanes(), random.Random(1).random)
+    return routing_of(table, before, BackendNames(), random.Random(1).random)
 
 
 @dataclass
