@@ -18,12 +18,11 @@ from coalmine.command_line.connection_options import (
     Cert,
     Key,
     ServerName,
-    TlsCert,
-    TlsClientCa,
-    TlsKey,
     Token,
     TokenInPlaintext,
     Tokens,
+    in_place_of,
+    with_tls_options,
 )
 from coalmine.command_line.failure import VerbGroup
 from coalmine.command_line.number_options import duration_s, whole_option
@@ -144,8 +143,29 @@ def control(
     _run(body, with_parent=with_parent)
 
 
+def _control_at(
+    *,
+    ca: Ca = None,
+    cert: Cert = None,
+    key: Key = None,
+    server_name: ServerName = None,
+    token: Token = None,
+    token_file: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Holds the token; read again when it changes."),
+    ] = None,
+    token_in_plaintext: TokenInPlaintext = False,
+) -> Callable[[str], Target]:
+    """Return what makes a Target of the control process's address."""
+    tls = Tls.given(ca, cert, key, server_name)
+    return lambda address: Target(address, tls, token, token_in_plaintext, token_file)
+
+
 @router.command()
+@in_place_of("control_at", _control_at)
+@with_tls_options
 def proxy(
+    *,
     control: Annotated[
         str, typer.Option(metavar="ADDR", envvar="COALMINE_CONTROL", help="The control process.")
     ] = "127.0.0.1:9002",
@@ -159,19 +179,8 @@ def proxy(
     http: Annotated[
         str, typer.Option(metavar="ADDR", help="Where /metrics and health listen; else nowhere.")
     ] = "",
-    ca: Ca = None,
-    cert: Cert = None,
-    key: Key = None,
-    server_name: ServerName = None,
-    token: Token = None,
-    token_file: Annotated[
-        Path | None,
-        typer.Option(metavar="FILE", help="Holds the token; read again when it changes."),
-    ] = None,
-    token_in_plaintext: TokenInPlaintext = False,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_client_ca: TlsClientCa = None,
+    control_at: Callable[[str], Target],
+    tls: TlsFiles | None,
     tokens: Tokens = None,
     grace: GraceOption = "30s",
     with_parent: WithParent = False,
@@ -187,11 +196,9 @@ def proxy(
     from coalmine_router.proxy.listener import ListenerSettings
 
     def body(stop: Stop) -> Coroutine[Any, Any, None]:
-        tls = Tls.given(ca, cert, key, server_name)
-        files = TlsFiles.given(tls_cert, tls_key, tls_client_ca)
         settings = proxy_app.ProxySettings(
-            Target(control, tls, token, token_in_plaintext, token_file),
-            ListenerSettings(listen, shared_port, files, tokens),
+            control_at(control),
+            ListenerSettings(listen, shared_port, tls, tokens),
             state,
             http,
             duration_s("--grace", grace),

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, TypeVar
 import typer
 
 from coalmine.access.target import CA_VARIABLE, TOKEN_VARIABLE, Target
-from coalmine.access.tls_files import Tls
+from coalmine.access.tls_files import Tls, TlsFiles
 
 Ca = Annotated[
     Path | None,
@@ -113,6 +113,18 @@ TlsClientCa = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="Callers must show a certificate of this authority, PEM."),
 ]
+
+
+def listener_tls(
+    *, tls_cert: TlsCert = None, tls_key: TlsKey = None, tls_client_ca: TlsClientCa = None
+) -> TlsFiles | None:
+    """Return the files of a listener; None: plaintext. Raises StartError."""
+    return TlsFiles.given(tls_cert, tls_key, tls_client_ca)
+
+
+# A verb's parameter `tls`, as options.
+with_tls_options: Final = in_place_of("tls", listener_tls)
+
 Tokens = Annotated[
     Path | None,
     typer.Option(metavar="FILE", help="YAML file of who may call, with what role; see docs."),

@@ -7,7 +7,7 @@ from typing import Annotated, Final
 import typer
 
 from coalmine.access.tls_files import TlsFiles
-from coalmine.command_line.connection_options import TlsCert, TlsClientCa, TlsKey, Tokens
+from coalmine.command_line.connection_options import Tokens, in_place_of, with_tls_options
 from coalmine.command_line.failure import VerbGroup
 from coalmine.command_line.number_options import duration_s, whole_option
 from coalmine.errors import StartError
@@ -81,8 +81,26 @@ def _group() -> None:
     """Serve TorchScript models over gRPC."""
 
 
+def _bounds(
+    *,
+    max_message_mib: _Message = 64,
+    max_in_flight: _Calls = 4096,
+    max_in_flight_mib: _Bytes = 1024,
+) -> Bounds:
+    return Bounds(max_message_mib * _MIB, max_in_flight, max_in_flight_mib * _MIB)
+
+
+def _connections(*, max_connection_age: _Age = "5m", keepalive: _Keepalive = "2h") -> Connections:
+    age_s = _seconds("--max-connection-age", max_connection_age)
+    return Connections(age_s, _seconds("--keepalive", keepalive))
+
+
 @server.command()
+@with_tls_options
+@in_place_of("bounds", _bounds)
+@in_place_of("connections", _connections)
 def run(
+    *,
     model_repository: _Repository,
     listen: _Listen = "127.0.0.1:8001",
     http: _Http = "127.0.0.1:8002",
@@ -96,15 +114,10 @@ def run(
     load_timeout: _LoadTimeout = "5m",
     intra_op: _IntraOp = None,
     admin_listen: _Admin = None,
-    tls_cert: TlsCert = None,
-    tls_key: TlsKey = None,
-    tls_client_ca: TlsClientCa = None,
+    tls: TlsFiles | None,
     tokens: Tokens = None,
-    max_message_mib: _Message = 64,
-    max_in_flight: _Calls = 4096,
-    max_in_flight_mib: _Bytes = 1024,
-    max_connection_age: _Age = "5m",
-    keepalive: _Keepalive = "2h",
+    bounds: Bounds,
+    connections: Connections,
 ) -> None:
     """Serve the models of a repository until SIGTERM or Ctrl-C.
 
@@ -126,12 +139,10 @@ def run(
         worker_bounds=WorkerBounds(_seconds("--max-worker-age", max_worker_age), max_worker_mib),
         intra_op=intra_op,
         admin_listen=admin_listen,
-        tls=TlsFiles.given(tls_cert, tls_key, tls_client_ca),
+        tls=tls,
         tokens=tokens,
-        bounds=Bounds(max_message_mib * _MIB, max_in_flight, max_in_flight_mib * _MIB),
-        connections=Connections(
-            _seconds("--max-connection-age", max_connection_age), _seconds("--keepalive", keepalive)
-        ),
+        bounds=bounds,
+        connections=connections,
         loads=LoadLimits(timeout_s=_above_zero("--load-timeout", load_timeout)),
     )
     with capturing_output():
