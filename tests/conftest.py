@@ -1,10 +1,12 @@
 """What holds for all tests."""
 
 import logging
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from coalmine.process.log import LogHandler
@@ -39,3 +41,15 @@ def _log_as_before() -> Iterator[None]:
     for each in [each for each in root.handlers if isinstance(each, LogHandler)]:
         root.removeHandler(each)
         root.setLevel(level)
+    if structlog.is_configured():
+        structlog.reset_defaults()
+        _forget_loggers()
+
+
+def _forget_loggers() -> None:
+    """Have each module's logger read the configuration anew: it keeps that of its first line."""
+    kind = type(structlog.get_logger())
+    ours = [module for name, module in sys.modules.items() if name.startswith("coalmine")]
+    for each in [value for module in ours for value in vars(module).values()]:
+        if isinstance(each, kind):
+            vars(each).pop("bind", None)
