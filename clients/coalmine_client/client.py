@@ -99,7 +99,7 @@ class Client:
         ends_s = self._ends_s(timeout_s)
         key = model, version
         arrays = self._arrays(key, inputs, ends_s)
-        rows_max = self._known.rows_max(key, ends_s) if split is True else int(split)
+        rows_max = self._known.get_rows_max(key, ends_s) if split is True else int(split)
         parts = split_inputs(arrays, rows_max) if rows_max > 0 and arrays else [arrays]
         wanted = tuple(outputs)
         answers: list[Answer] = []
@@ -188,7 +188,7 @@ class Client:
     def _arrays(
         self, key: Key, inputs: Mapping[str, Any], ends_s: float | None
     ) -> dict[str, Array]:
-        datatypes = self._known.datatypes(key, ends_s)
+        datatypes = self._known.get_datatypes(key, ends_s)
         return {
             name: as_datatype(name, value, datatypes[name])
             if name in datatypes

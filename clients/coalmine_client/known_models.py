@@ -32,7 +32,7 @@ class KnownModels:
         self._rows_max: dict[Key, int] = {}
         self._lock = threading.Lock()
 
-    def datatypes(self, key: Key, ends_s: float | None) -> Mapping[str, str]:
+    def get_datatypes(self, key: Key, ends_s: float | None) -> Mapping[str, str]:
         """Return the datatype of each input; none where the server doesn't tell.
 
         `ends_s` is when the caller's time is over, in time.monotonic's seconds. Raises CallError
@@ -41,7 +41,7 @@ class KnownModels:
         known = self._datatypes.get(key)
         return self._ask_datatypes(key, ends_s) if known is None else known
 
-    def rows_max(self, key: Key, ends_s: float | None) -> int:
+    def get_rows_max(self, key: Key, ends_s: float | None) -> int:
         """Return how many rows a batch may have; 0: the model doesn't batch. Raises CallError."""
         if (known := self._rows_max.get(key)) is not None:
             return known

@@ -21,7 +21,7 @@ from coalmine.process.child_process import Command
 from coalmine.process.exposition import exposing
 from coalmine.process.lifecycle import Stop
 from coalmine.process.private_folder import temporary_folder
-from coalmine.process.sighup import asked_by_hangup
+from coalmine.process.sighup import watch_hangup
 from coalmine.process.worker_bounds import NO_BOUNDS, WorkerBounds
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.reload import Reload
@@ -56,7 +56,7 @@ class Places(NamedTuple):
 async def run(settings: RunSettings, stop: Stop) -> None:
     """Keep one control process and the proxies until `stop`. Raises StartError."""
     config = settings.config
-    asked = asked_by_hangup(stop)
+    asked = watch_hangup(stop)
     check_free(config.listen)
     # Held, not listened on: the port stays ours while proxies come and go.
     with (

@@ -145,4 +145,4 @@ class BackendFiles:
 
     def read_again(self) -> tuple[bool, bool]:
         """Read files again that changed; return whether credentials and token are new ones."""
-        return self._credentials.look(), self._token.look()
+        return self._credentials.refresh(), self._token.refresh()

@@ -108,7 +108,7 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
                 machine.keep_giving_memory_back(lambda: not plane.admission.in_flight)
             ),
         ]
-        if await lifecycle.unless_stopped(stop, _wait_until_ready(subscriber, backends)):
+        if await lifecycle.wait_unless_stopped(stop, _wait_until_ready(subscriber, backends)):
             data = await listener.open()
             figures.is_open = True
             lifecycle.announce(data=data, **({"http": http} if http else {}))

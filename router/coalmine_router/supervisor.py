@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple
 import structlog
 
 from coalmine.process.child_process import Child, Command
-from coalmine.process.lifecycle import Stop, unless_stopped
+from coalmine.process.lifecycle import Stop, wait_unless_stopped
 from coalmine.process.recycling import Recycling
 from coalmine.process.worker_bounds import NO_BOUNDS, WorkerBounds
 from coalmine_router.processes import ProcessMetrics, ProcessWatch
@@ -83,10 +83,10 @@ class Supervisor:
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch.run())
             tasks.create_task(self._control.keep())
-            if await unless_stopped(stop, self._wait_for_control()):
+            if await wait_unless_stopped(stop, self._wait_for_control()):
                 for proxy in self._proxies:
                     tasks.create_task(proxy.keep())
-                await unless_stopped(stop, self._serve_when_ready(serve))
+                await wait_unless_stopped(stop, self._serve_when_ready(serve))
             await stop.wait()
             watching.cancel()
             await self._end()

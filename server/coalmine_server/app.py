@@ -117,7 +117,7 @@ class Process:
                     unloaded=unloaded,
                     waits_for_all=member.waits_for_all,
                 )
-                if await lifecycle.unless_stopped(stop, opening):
+                if await lifecycle.wait_unless_stopped(stop, opening):
                     await self._update_health()
                     joined = member.join(control, servicer(control, own))
                     async with (
@@ -127,7 +127,7 @@ class Process:
                     ):
                         addresses = addresses or await listener.open()
                         self._ready(http=http, **addresses)
-                        await lifecycle.unless_stopped(stop, poller.run(config.poll_s))
+                        await lifecycle.wait_unless_stopped(stop, poller.run(config.poll_s))
 
     def _ready(self, **addresses: str) -> None:
         _log.info("serving", config=str(self._config))

@@ -11,7 +11,7 @@ import structlog
 from coalmine.clock import Clock
 from coalmine.errors import StartError
 from coalmine.process import machine
-from coalmine.process.blocking_thread import in_thread
+from coalmine.process.blocking_thread import run_in_thread
 from coalmine_server.batching.batcher import Batcher
 from coalmine_server.batching.request_queue import QueueLimits
 from coalmine_server.batching.timers import Timer
@@ -118,7 +118,7 @@ class Loader:
                 f"{version.file.path}: {_STUCK_MAX} threads of this model hang: it is loaded no "
                 "more until the server is started again"
             )
-        data = await in_thread(version.file.read)
+        data = await run_in_thread(version.file.read)
         await self._open(version, data)
         version.batcher = self._batcher(version)
         version.state = State.READY
@@ -175,7 +175,7 @@ class Loader:
                 _log.warning("version_cut_short", label=version.signature.label, after_s=grace_s)
         workers = version.workers
         self.end(version)
-        if not await in_thread(partial(self._join_all, workers, _THREADS_END_S)):
+        if not await run_in_thread(partial(self._join_all, workers, _THREADS_END_S)):
             _log.error("forward_never_returned", label=version.signature.label)
         machine.give_memory_back()
 

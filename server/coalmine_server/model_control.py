@@ -16,7 +16,7 @@ from coalmine.errors import (
     StartError,
     Unavailable,
 )
-from coalmine.process.blocking_thread import in_thread
+from coalmine.process.blocking_thread import run_in_thread
 from coalmine_server.figures.metrics import Metrics
 from coalmine_server.loader import Loader
 from coalmine_server.registry import Registry, ServedModel, State, Version
@@ -191,11 +191,11 @@ class ModelControl:
             raise error
 
     async def _load(self, name: str) -> None:
-        if not await in_thread(partial(self._repository.has, name)):
+        if not await run_in_thread(partial(self._repository.has, name)):
             raise NotFound(f"model '{name}' is not in the repository")
         async with self._lock(name):
             try:
-                model = await in_thread(partial(self._repository.model, name))
+                model = await run_in_thread(partial(self._repository.model, name))
                 versions = self._versions_of(model)
                 fresh = [each for each in versions if each.state is State.LOADING]
                 await self._load_and_serve(name, ServedModel.of(model, versions), fresh)

@@ -7,7 +7,7 @@ from typing import Final, Protocol
 import structlog
 
 from coalmine.errors import CoalmineError, LoadFailed, StartError
-from coalmine.process.blocking_thread import in_thread
+from coalmine.process.blocking_thread import run_in_thread
 from coalmine_server.repository import Repository, Stamp
 
 _log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ class Poller:
 
     async def start(self) -> None:
         """Take the models that are there now as known."""
-        self._known_stamps = await in_thread(self._repository.stamps)
+        self._known_stamps = await run_in_thread(self._repository.stamps)
 
     async def run(self, every_s: float) -> None:
         """Poll every `every_s` seconds, or never where that is 0, until cancelled."""
@@ -60,7 +60,7 @@ class Poller:
         alone, unless it is removed. So a load that hangs delays no other.
         """
         try:
-            found = await in_thread(self._repository.stamps)
+            found = await run_in_thread(self._repository.stamps)
         except (OSError, StartError) as error:
             self._log_unreadable(str(error))
             return

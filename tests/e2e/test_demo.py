@@ -227,7 +227,7 @@ def test_without_what_training_needs_the_demo_says_what_to_install(absent: str) 
 # ---------------------------------------------------------------- the parts that compose starts
 
 
-def module(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+def run_module(name: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     command = (sys.executable, "-m", f"coalmine_demo.{name}", *arguments)
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
@@ -236,13 +236,13 @@ def test_traffic_that_is_not_answered_is_counted_and_ends_with_1(tmp_path: Path)
     np.save(tmp_path / "pixels.npy", np.zeros((2, 64), dtype=np.float32))
     with closing(reserve("127.0.0.1:0", shared=False)) as nobody_listens:
         target = bound_address(nobody_listens)
-        done = module("traffic", "--target", target, "--data", str(tmp_path), "--count", "3")
+        done = run_module("traffic", "--target", target, "--data", str(tmp_path), "--count", "3")
     assert done.stdout == "3 requests: nobody UNAVAILABLE 3\n"
     assert (done.returncode, done.stderr) == (1, "")
 
 
 def test_traffic_without_images_says_so_in_one_line(tmp_path: Path) -> None:
-    done = module("traffic", "--data", str(tmp_path))
+    done = run_module("traffic", "--data", str(tmp_path))
     assert done.returncode == 2
     assert done.stderr.startswith(f"coalmine: {tmp_path / 'pixels.npy'}: ")
     assert done.stderr.count("\n") == 1

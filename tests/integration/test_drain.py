@@ -74,7 +74,7 @@ async def test_callers_move_to_whoever_listens_without_a_failed_call() -> None:
         async with serving(address), asyncio.timeout(30), asyncio.TaskGroup() as tasks:
             for n in range(16):
                 tasks.create_task(caller(channels[n % 4]))
-            await drain(first, None, grace_s=10, hold=service.hold)
+            await drain(first, None, grace_s=10, gate=service.hold)
             gone.set()
         for channel in channels:
             await channel.close()
@@ -98,7 +98,7 @@ async def test_with_nobody_else_new_calls_are_unavailable_and_none_is_cancelled(
         for _ in range(16):
             tasks.create_task(caller(channel))
         await eventually(lambda: ends["OK"] >= 50, 30)
-        await drain(server, None, grace_s=10, hold=service.hold)
+        await drain(server, None, grace_s=10, gate=service.hold)
     assert set(ends) == {"OK", "UNAVAILABLE"}
     assert ends["UNAVAILABLE"] == 16
 
@@ -116,5 +116,5 @@ async def test_streams_are_told_when_no_call_comes_any_more() -> None:
             super().end()
 
     async with serving("127.0.0.1:0") as (server, _, _):
-        await drain(server, None, grace_s=1, hold=Held(), refuse=lambda: order.append("refused"))
+        await drain(server, None, grace_s=1, gate=Held(), refuse=lambda: order.append("refused"))
     assert order == ["answers are held", "refused", "answers go"]

@@ -13,14 +13,14 @@ import pytest
 # Says which of the two it was.
 PROGRAM = """
 import asyncio, os, sys
-from coalmine.process.sighup import asked_by_hangup
-from coalmine.process.lifecycle import Stop, unless_stopped
+from coalmine.process.sighup import watch_hangup
+from coalmine.process.lifecycle import Stop, wait_unless_stopped
 
 async def main():
     stop = Stop()
-    asked = asked_by_hangup(stop)
+    asked = watch_hangup(stop)
     print("listening", flush=True)
-    again = await unless_stopped(stop, asked.wait())
+    again = await wait_unless_stopped(stop, asked.wait())
     print("asked" if again else stop.reason, flush=True)
 
 asyncio.run(main())

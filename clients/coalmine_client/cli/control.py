@@ -19,7 +19,7 @@ from coalmine.control.v1.control_pb2_grpc import RouteControlStub
 from coalmine.limits import MESSAGE_BYTES_MAX
 from coalmine_client.cli.call_failure import from_another, from_no_answer, from_silence, from_status
 from coalmine_client.cli.connection_retry import RECONNECTING, with_retries
-from coalmine_client.cli.liveness import Silent, unless_silent
+from coalmine_client.cli.liveness import Silent, await_unless_silent
 
 if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
@@ -71,7 +71,7 @@ class ControlClient:
         async with self.target.open_aio_channel(_OPTIONS) as channel:
             answer = question(RouteControlStub(with_retries(with_metadata(channel, metadata))))
             try:
-                return await unless_silent(channel, answer, is_patient=is_patient)
+                return await await_unless_silent(channel, answer, is_patient=is_patient)
             except Silent as silent:
                 raise from_no_answer(_WHAT, self.target.address, silent.silent_s) from None
             except grpc.aio.AioRpcError as error:

@@ -32,7 +32,7 @@ class Silent(Exception):
         self.silent_s = silent_s
 
 
-async def unless_silent(
+async def await_unless_silent(
     channel: grpc.aio.Channel, answer: Awaitable[Found], *, is_patient: bool
 ) -> Found:
     """Return the answer, however long it takes, as long as the router's health check answers.
@@ -42,7 +42,7 @@ async def unless_silent(
     """
     async with asyncio.TaskGroup() as tasks:
         asked = tasks.create_task(_outcome(answer))
-        silent = tasks.create_task(_silence(channel, is_patient=is_patient))
+        silent = tasks.create_task(_wait_for_silence(channel, is_patient=is_patient))
         await asyncio.wait({asked, silent}, return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
         silent.cancel()
@@ -62,7 +62,7 @@ async def _outcome(answer: Awaitable[Found]) -> Found | Exception:
         return error
 
 
-async def _silence(channel: grpc.aio.Channel, *, is_patient: bool) -> float:
+async def _wait_for_silence(channel: grpc.aio.Channel, *, is_patient: bool) -> float:
     """Return once the router has been silent for too long: for how many seconds."""
     silent_s = first_word_within_s()
     check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_CHECK)

@@ -16,7 +16,7 @@ from coalmine.spans.span_settings import FILES, OTLP, exporters_of
 from coalmine_demo import demo_report, evidence, models
 from coalmine_demo.claims import BROKEN, checks
 from coalmine_demo.demo_failure import StepFailed, leaves
-from coalmine_demo.demo_processes import DemoProcesses, unless_interrupted
+from coalmine_demo.demo_processes import DemoProcesses, run_unless_interrupted
 from coalmine_demo.demo_traces import pick
 from coalmine_demo.place import LOOPBACK, Place
 from coalmine_demo.story import Ending, Story
@@ -53,7 +53,7 @@ def demo(
     if not models.is_installed():
         raise StartError(models.REMEDY)
     place = Place(work_folder(keep), host)
-    raise typer.Exit(unless_interrupted(_demo(place, seed, pages_of(os.environ, jaeger_url))))
+    raise typer.Exit(run_unless_interrupted(_demo(place, seed, pages_of(os.environ, jaeger_url))))
 
 
 def pages_of(environ: Mapping[str, str], jaeger_url: str) -> str:

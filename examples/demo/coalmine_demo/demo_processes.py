@@ -64,7 +64,7 @@ class DemoProcesses:
         """Run `coalmine ARGUMENTS` to its end; return its exit code, and its output."""
         return await self._run(f"coalmine {arguments[0]}", (*PROGRAM, *arguments))
 
-    async def module(self, name: str, *arguments: str) -> str:
+    async def run_module(self, name: str, *arguments: str) -> str:
         """Run `python -m NAME ARGUMENTS` to its end; return its output. Raises StepFailed."""
         return await self._call(name, (*_PYTHON, "-m", name, *arguments))
 
@@ -125,7 +125,7 @@ class DemoProcesses:
         return self._logs / f"{name.replace(' ', '-')}.log"
 
 
-def unless_interrupted(telling: Coroutine[Any, Any, int]) -> int:
+def run_unless_interrupted(telling: Coroutine[Any, Any, int]) -> int:
     """Return the exit code. After Ctrl-C or SIGTERM, all processes are stopped before."""
 
     async def body() -> int:

@@ -39,7 +39,7 @@ class Traces:
             yield line_of(self.by_id[trace_id])
 
 
-def read(files: Iterable[Path]) -> Traces:
+def read_traces(files: Iterable[Path]) -> Traces:
     """Return the spans in `files`. Raises ValueError for a line that is not OTLP JSON."""
     by_id: defaultdict[str, list[Span]] = defaultdict(list)
     for file in files:

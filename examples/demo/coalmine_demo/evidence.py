@@ -47,7 +47,7 @@ class RouterControl:
             found = (await self._stub.ListMismatches(asked)).mismatches
         return found[0].id if found else ""
 
-    async def when(self, settled: Callable[[pb.RouteStatus], bool]) -> pb.RouteStatus:
+    async def wait_until(self, settled: Callable[[pb.RouteStatus], bool]) -> pb.RouteStatus:
         """Return the first status that is `settled`; after SETTLE_S, the latest one."""
         asked = pb.WatchRouteRequest(route=self._route, interval_ms=_INTERVAL_MS)
         status = await self.status()

@@ -14,7 +14,7 @@ from coalmine.process.early_signals import end_at_signals
 from coalmine.process.exit_codes import EXIT_CANNOT_START, EXIT_FAILED, EXIT_OK
 from coalmine.process.standard_streams import open_standard_streams
 from coalmine_demo.demo_failure import StepFailed, leaves
-from coalmine_demo.demo_processes import DemoProcesses, unless_interrupted
+from coalmine_demo.demo_processes import DemoProcesses, run_unless_interrupted
 from coalmine_demo.heldout import HeldOut, load, model_file
 
 NEEDED: Final = ("torch", "sklearn")
@@ -32,7 +32,7 @@ SIGNATURE: Final = (
 class ModelCalls(Protocol):
     """What packaging needs of the demo's processes."""
 
-    async def call(self, *arguments: str) -> str:
+    async def call(self, *parse_arguments: str) -> str:
         """Run `coalmine ARGUMENTS` to its end; return its output. Raises StepFailed."""
         ...
 
@@ -64,7 +64,7 @@ async def train(processes: DemoProcesses, training: Path, seed: int) -> HeldOut:
 
     Raises StepFailed.
     """
-    await processes.module("coalmine_demo.training", str(training), "--seed", str(seed))
+    await processes.run_module("coalmine_demo.training", str(training), "--seed", str(seed))
     return load(training)
 
 
@@ -108,7 +108,7 @@ async def _train_and_package(asked: argparse.Namespace) -> int:
     return _say(failures[0], EXIT_FAILED) if failures else EXIT_OK
 
 
-def arguments(given: Sequence[str]) -> argparse.Namespace:
+def parse_arguments(given: Sequence[str]) -> argparse.Namespace:
     """Return the arguments of the program, read. Exits where they are wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m coalmine_demo.models",
@@ -124,12 +124,12 @@ def main() -> int:
     """Train and package; return the exit code. A repository that is complete stays as it is."""
     end_at_signals()
     open_standard_streams()
-    asked = arguments(sys.argv[1:])
+    asked = parse_arguments(sys.argv[1:])
     if not is_installed():
         return _say(REMEDY, EXIT_CANNOT_START)
     if all((asked.repository / entry.model / entry.version).exists() for entry in ENTRIES):
         return EXIT_OK
-    return unless_interrupted(_train_and_package(asked))
+    return run_unless_interrupted(_train_and_package(asked))
 
 
 def _say(line: str, exit_code: int) -> int:

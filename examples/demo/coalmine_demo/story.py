@@ -15,7 +15,7 @@ from coalmine_demo.account import Phase, tally
 from coalmine_demo.claims import BROKEN, DemoOutcome, failed_candidates
 from coalmine_demo.demo_processes import DemoProcesses
 from coalmine_demo.demo_report import Steps
-from coalmine_demo.demo_traces import Traces, read
+from coalmine_demo.demo_traces import Traces, read_traces
 from coalmine_demo.evidence import RouterControl
 from coalmine_demo.heldout import IMAGES, HeldOut
 from coalmine_demo.ledger import Ledger
@@ -65,7 +65,7 @@ class Story:
         refusals, learnt = await self._route(heldout, addresses)
         codes = await self._stop()
         with self._steps.step("reading the trace files"):
-            found = read(self._place.trace_files())
+            found = read_traces(self._place.trace_files())
         outcome = DemoOutcome(
             heldout=heldout,
             phases=self._phases,
@@ -126,7 +126,7 @@ class Story:
             )
             enough = asyncio.Event()
             async with asyncio.TaskGroup() as group:
-                group.create_task(traffic.flow(enough))
+                group.create_task(traffic.send_until(enough))
                 refusals = await self._shift(heldout, control)
                 enough.set()
             status = await self._wait_until_compared(heldout, control)
@@ -172,7 +172,7 @@ class Story:
     ) -> pb.RouteStatus:
         """Return the counts once all answers so far have been compared."""
         expected = tally(self._ledger.exchanges, self._phases, heldout)
-        return await control.when(lambda status: evidence.is_settled(status, expected))
+        return await control.wait_until(lambda status: evidence.is_settled(status, expected))
 
     # ------------------------------------------------------------ after the traffic
 

@@ -59,7 +59,7 @@ class Traffic:
         self._clock = clock
         self._in_flight = asyncio.Semaphore(IN_FLIGHT_MAX)
 
-    async def flow(self, stop: asyncio.Event) -> None:
+    async def send_until(self, stop: asyncio.Event) -> None:
         """Send until `stop` is set; return when the last answer is there.
 
         While IN_FLIGHT_MAX requests are unanswered the next one waits, so that a slow router is
@@ -139,7 +139,7 @@ async def _send_all(asked: argparse.Namespace, stop: Stop, tally: _SentTally) ->
         traffic = Traffic(client, pixels, tally.record, rate_per_s=asked.rate, clock=clock)
         watching = group.create_task(_pass_on_stop(stop, tally.full))
         telling = group.create_task(_tell(tally, asked.every))
-        await traffic.flow(tally.full)
+        await traffic.send_until(tally.full)
         telling.cancel()
         watching.cancel()
 
@@ -168,7 +168,7 @@ def _say(line: str) -> None:
     sys.stdout.flush()
 
 
-def arguments(given: Sequence[str]) -> argparse.Namespace:
+def parse_arguments(given: Sequence[str]) -> argparse.Namespace:
     """Return the arguments of the program, read. Exits where they are wrong."""
     parser = argparse.ArgumentParser(
         prog="python -m coalmine_demo.traffic",
@@ -184,7 +184,7 @@ def arguments(given: Sequence[str]) -> argparse.Namespace:
 
 def main() -> int:
     """Send until stopped; return 1 where `--count` requests were not all answered."""
-    asked = arguments(sys.argv[1:])
+    asked = parse_arguments(sys.argv[1:])
     tallies: list[_SentTally] = []
 
     async def body(stop: Stop) -> None:

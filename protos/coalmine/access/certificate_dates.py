@@ -14,7 +14,7 @@ from prometheus_client.registry import Collector
 
 from coalmine.access.tls_files import Tls, TlsFiles
 from coalmine.clock import Clock
-from coalmine.process.blocking_thread import in_thread
+from coalmine.process.blocking_thread import run_in_thread
 from coalmine.process.metric_families import MetricFamilies
 from coalmine.process.watched_files import Stamp, stamp_of
 
@@ -106,7 +106,7 @@ class CertificateDates(Collector):
     async def follow(self) -> None:
         """Log their dates until cancelled."""
         while self._files:
-            await in_thread(self.tell)
+            await run_in_thread(self.tell)
             await asyncio.sleep(_LOOK_S)
 
     def tell(self) -> None:

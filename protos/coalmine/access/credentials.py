@@ -25,7 +25,7 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
 
     def fetch_configuration() -> grpc.ServerCertificateConfiguration | None:
         # gRPC asks at each new connection, on threads of its own.
-        return watched.value if watched.look() else None
+        return watched.value if watched.refresh() else None
 
     return grpc.dynamic_ssl_server_credentials(
         watched.value,

@@ -8,7 +8,7 @@ from typing import TypeVar
 Result = TypeVar("Result")
 
 
-async def in_thread(blocking: Callable[[], Result]) -> Result:
+async def run_in_thread(blocking: Callable[[], Result]) -> Result:
     """Return what `blocking` returns, or raise what it raises.
 
     On a daemon thread of its own, unlike asyncio.to_thread: a read from a mount that is dead must

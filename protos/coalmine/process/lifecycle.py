@@ -67,7 +67,7 @@ class Stop:
         return self.reason
 
 
-async def unless_stopped(stop: Stop, awaited: Coroutine[Any, Any, object]) -> bool:
+async def wait_unless_stopped(stop: Stop, awaited: Coroutine[Any, Any, object]) -> bool:
     """Wait for `awaited` or `stop`, and return whether `awaited` came first."""
     async with asyncio.TaskGroup() as tasks:
         stopping = tasks.create_task(stop.wait())
@@ -128,7 +128,7 @@ async def stand_by(stop: Stop) -> bool:
     """
     _keep_for_good()
     tell(STANDING_BY)
-    return await unless_stopped(stop, stop.its_turn.wait())
+    return await wait_unless_stopped(stop, stop.its_turn.wait())
 
 
 def yield_place() -> None:
@@ -181,19 +181,19 @@ async def drain(
     health: health_aio.HealthServicer | None,
     *,
     grace_s: float,
-    hold: AnswerGate | None = None,
+    gate: AnswerGate | None = None,
     refuse: Callable[[], None] | None = None,
 ) -> None:
     """Send callers away, let calls in flight finish for `grace_s` at most, then cancel them.
 
-    `hold` holds answers while the server stops taking calls. A caller then gets its answer, and
+    `gate` holds answers while the server stops taking calls. A caller then gets its answer, and
     sends its next call over a new connection, to whichever process listens there by then. `refuse`
     is called once no new call can arrive. It ends streams, which would go on.
     """
     if health is not None:
         await health.enter_graceful_shutdown()
-    if hold is not None:
-        hold.begin()
+    if gate is not None:
+        gate.begin()
         await asyncio.sleep(min(_HELD_S, grace_s / 4))
     async with asyncio.TaskGroup() as tasks:
         tasks.create_task(server.stop(grace_s))
@@ -201,8 +201,8 @@ async def drain(
         await asyncio.sleep(min(_CLOSING_S, grace_s / 4))
         if refuse is not None:
             refuse()
-        if hold is not None:
-            hold.end()
+        if gate is not None:
+            gate.end()
 
 
 async def set_serving(health: health_aio.HealthServicer, service: str, *, serving: bool) -> None:

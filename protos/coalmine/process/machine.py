@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final
 
-from coalmine.process.blocking_thread import in_thread
+from coalmine.process.blocking_thread import run_in_thread
 
 CGROUPS: Final = Path("/sys/fs/cgroup")
 OWN: Final = Path("/proc/self/cgroup")
@@ -53,7 +53,7 @@ async def keep_giving_memory_back(is_idle: Callable[[], bool]) -> None:
     while True:
         await asyncio.sleep(_GIVE_BACK_S)
         if is_idle():
-            await in_thread(give_memory_back)
+            await run_in_thread(give_memory_back)
 
 
 # ---------------------------------------------------------------- cores

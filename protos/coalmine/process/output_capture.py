@@ -135,7 +135,7 @@ class OutputCapture:
         with self._lock:
             key = (threading.get_ident(), name)
             cutter, _ = self._begun.pop(key, (LineCutter(), words))
-            lines = cutter.lines_with(text)
+            lines = cutter.cut(text)
             if not cutter.is_empty:
                 self._begun[key] = (cutter, words)
         for line in lines:
@@ -176,7 +176,7 @@ class OutputCapture:
             for pipe in self._pipes:
                 for text in pipe.texts():
                     words = self._only_one()
-                    for line in pipe.cutter.lines_with(text):
+                    for line in pipe.cutter.cut(text):
                         self._tell(pipe.name, line, words)
             return [pipe for pipe in self._pipes if pipe.has_ended]
 
@@ -208,9 +208,9 @@ class OutputCapture:
             begun, self._begun = self._begun, {}
             dropped = self._rates.take_dropped()
         for (_, name), (cutter, words) in begun.items():
-            self._tell(name, cutter.rest(), words)
+            self._tell(name, cutter.take_rest(), words)
         for pipe in self._pipes:
-            self._tell(pipe.name, pipe.cutter.rest(), self._only_one())
+            self._tell(pipe.name, pipe.cutter.take_rest(), self._only_one())
         for model, lines in dropped.items():
             words = {"model": model} if model else {}
             _log.warning("printed_lines_dropped", lines=lines, **words)

@@ -20,17 +20,17 @@ class LineCutter:
         """Whether no line has begun."""
         return not self._rest
 
-    def lines_with(self, text: str) -> list[str]:
+    def cut(self, text: str) -> list[str]:
         """Take `text` in; return the lines that end in it, without those that show nothing."""
         first, *others = text.split("\n")
         self._keep(first)
         lines = []
         for each in others:
-            lines.append(self.rest())
+            lines.append(self.take_rest())
             self._keep(each)
         return [line for line in lines if line]
 
-    def rest(self) -> str:
+    def take_rest(self) -> str:
         """Give up, and return, what has come of a line so far."""
         line, self._rest = self._rest.rstrip(), ""
         return line

@@ -7,7 +7,7 @@ from coalmine.process.early_signals import EarlyHangup, has_terminal
 from coalmine.process.lifecycle import Stop
 
 
-def asked_by_hangup(stop: Stop) -> asyncio.Event:
+def watch_hangup(stop: Stop) -> asyncio.Event:
     """Return an event that SIGHUP sets. A SIGHUP of a terminal that is gone asks to stop.
 
     A SIGHUP that came before, during the imports, counts. A process that was started by nohup has

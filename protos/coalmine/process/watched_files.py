@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Final, Generic, TypeVar
 
 from coalmine.errors import StartError
-from coalmine.process.blocking_thread import in_thread
+from coalmine.process.blocking_thread import run_in_thread
 
 _LOOK_S: Final = 1.0
 
@@ -30,7 +30,7 @@ class Watched(Generic[Value]):
         self._stamp = stamp_of(self.files)
         self.value = read()
 
-    def look(self) -> bool:
+    def refresh(self) -> bool:
         """Read again if a file has changed; return whether there is a new value."""
         with self._looking:
             stamp = stamp_of(self.files)
@@ -52,7 +52,7 @@ async def follow(*watched: Watched[Any]) -> None:
     while changing:
         await asyncio.sleep(_LOOK_S)
         for each in changing:
-            await in_thread(each.look)
+            await run_in_thread(each.refresh)
 
 
 def _log() -> Any:

@@ -25,7 +25,7 @@ from coalmine.spans.span_settings import (
     endpoint_of,
     exporters_of,
     is_insecure,
-    means_tls_unsaid,
+    leaves_tls_open,
     protocol_of,
 )
 
@@ -79,7 +79,7 @@ def _otlp_exporter(environ: Mapping[str, str]) -> SpanExporter:
         from coalmine.spans.span_http import http_exporter  # noqa: PLC0415 - half a second for who needs it
 
         return http_exporter(environ)
-    if means_tls_unsaid(environ):
+    if leaves_tls_open(environ):
         endpoint = endpoint_of(environ)
         without_tls = f"http://{endpoint.rpartition('://')[2].lstrip('/')}"
         _log.warning("otlp_endpoint_means_tls", endpoint=endpoint, without_tls=without_tls)

@@ -116,7 +116,7 @@ def credential_files_of(environ: Mapping[str, str]) -> CredentialFiles:
     return CredentialFiles(*(_value(environ, kind) for kind in _CREDENTIALS))
 
 
-def means_tls_unsaid(environ: Mapping[str, str]) -> bool:
+def leaves_tls_open(environ: Mapping[str, str]) -> bool:
     """Return whether neither the endpoint's scheme nor anything else says with TLS or without."""
     endpoint = endpoint_of(environ)
     is_said = endpoint.lower().startswith("https://") or is_insecure(environ)

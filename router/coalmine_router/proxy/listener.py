@@ -107,7 +107,7 @@ class DataListener:
 
     async def close(self, grace_s: float, gate: AnswerGate, refuse: Callable[[], None]) -> None:
         """Let calls in flight finish within the grace period, as `lifecycle.drain` does."""
-        await lifecycle.drain(self._server, self.health, grace_s=grace_s, hold=gate, refuse=refuse)
+        await lifecycle.drain(self._server, self.health, grace_s=grace_s, gate=gate, refuse=refuse)
 
     async def follow_tokens(self) -> None:
         """Follow the file of tokens, until cancelled."""

@@ -9,7 +9,7 @@ import structlog
 
 from coalmine.errors import CoalmineError
 from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceServicer as Servicer
-from coalmine.process.blocking_thread import in_thread
+from coalmine.process.blocking_thread import run_in_thread
 from coalmine.process.machine import cores
 from coalmine_server.extensions import ModelLoading
 from coalmine_server.fleet.load_record import LoadEntries, LoadRecord, changes_since
@@ -151,7 +151,9 @@ class FleetMember:
             yield
 
     async def _catch_up(self, control: LocalModelControl) -> None:
-        for name, entry in changes_since(self._known, await in_thread(self._record.read)).items():
+        for name, entry in changes_since(
+            self._known, await run_in_thread(self._record.read)
+        ).items():
             try:
                 await (control.unload(name) if entry.is_unloaded else control.load(name))
             except CoalmineError as error:
@@ -171,9 +173,9 @@ class RecordingFollower:
     async def load(self, name: str) -> None:
         """Make a model what its folder says."""
         await self._control.load(name)
-        known = (await in_thread(self._record.read)).get(name)
+        known = (await run_in_thread(self._record.read)).get(name)
         if known is not None and known.is_unloaded:
-            await in_thread(partial(self._record.record_change, name, is_unloaded=False))
+            await run_in_thread(partial(self._record.record_change, name, is_unloaded=False))
 
     async def remove(self, name: str) -> None:
         """Serve a model no more, and forget it."""

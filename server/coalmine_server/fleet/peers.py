@@ -14,7 +14,7 @@ from coalmine.inference import inference_pb2 as pb
 from coalmine.inference import inference_pb2_grpc as pb_grpc
 from coalmine.limits import MESSAGE_LIMITS
 from coalmine.process import lifecycle
-from coalmine.process.blocking_thread import in_thread
+from coalmine.process.blocking_thread import run_in_thread
 from coalmine_server.extensions import ModelLoading
 from coalmine_server.fleet.load_record import LoadRecord
 from coalmine_server.fleet.merge import merged_index, merged_statistics
@@ -142,7 +142,7 @@ class FleetLoading:
     async def _record_change(self, name: str, *, is_unloaded: bool) -> str:
         """Record the change; return why that failed, or ""."""
         try:
-            await in_thread(partial(self._record.record_change, name, is_unloaded=is_unloaded))
+            await run_in_thread(partial(self._record.record_change, name, is_unloaded=is_unloaded))
         except OSError as error:
             return reason_of(error)
         return ""

@@ -80,12 +80,12 @@ class Fleet:
         first, *others = self._workers
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(first.keep())
-            if await lifecycle.unless_stopped(stop, first.ready.wait()):
+            if await lifecycle.wait_unless_stopped(stop, first.ready.wait()):
                 for each in others:
                     tasks.create_task(each.keep())
-                if await lifecycle.unless_stopped(stop, _all_ready(others)):
+                if await lifecycle.wait_unless_stopped(stop, _all_ready(others)):
                     ready()
-                    await lifecycle.unless_stopped(stop, self._recycling.run())
+                    await lifecycle.wait_unless_stopped(stop, self._recycling.run())
             await stop.wait()
             async with asyncio.TaskGroup() as ending:
                 for each in self._workers:

@@ -68,7 +68,7 @@ class ServerListener:
             if self._admin is not None:
                 tasks.create_task(self._admin.stop(grace_s))
             await lifecycle.drain(
-                self._main, self._health, grace_s=grace_s, hold=gate, refuse=refuse
+                self._main, self._health, grace_s=grace_s, gate=gate, refuse=refuse
             )
 
     def _servers(self) -> list[grpc.aio.Server]:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from coalmine_demo.demo_traces import Traces, pick, read
+from coalmine_demo.demo_traces import Traces, pick, read_traces
 
 SERVER, CLIENT, INTERNAL = 2, 3, 1
 
@@ -46,7 +46,7 @@ def served(trace: str, parent: str = "b0") -> str:
 def traces_of(folder: Path, *lines: str) -> Traces:
     file = folder / "traces-000001.jsonl"
     file.write_text("\n".join(lines) + "\n")
-    return read([file])
+    return read_traces([file])
 
 
 def test_a_trace_is_whole_where_the_servers_span_hangs_below_the_routers_call(
@@ -90,7 +90,7 @@ def test_picked_traces_are_written_as_what_was_read(tmp_path: Path) -> None:
     again = tmp_path / "again.jsonl"
     again.write_text("\n".join(found.lines(["t1"])) + "\n")
     assert len(again.read_text().splitlines()) == 1
-    assert read([again]) == Traces({"t1": found.by_id["t1"]})
+    assert read_traces([again]) == Traces({"t1": found.by_id["t1"]})
 
 
 def test_a_line_without_spans_of_a_resource_is_refused(tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ class Backend:
         return Answer(model, "1", "", self._outputs, "canary", 7, ())
 
 
-async def flow(backend: Backend, count: int) -> list[TrafficExchange]:
+async def send_until(backend: Backend, count: int) -> list[TrafficExchange]:
     """Send until `count` exchanges are there."""
     seen: list[TrafficExchange] = []
     enough = asyncio.Event()
@@ -51,18 +51,18 @@ async def flow(backend: Backend, count: int) -> list[TrafficExchange]:
         if len(seen) >= count:
             enough.set()
 
-    await Traffic(backend, PIXELS, record, rate_per_s=1e6, clock=SystemClock()).flow(enough)
+    await Traffic(backend, PIXELS, record, rate_per_s=1e6, clock=SystemClock()).send_until(enough)
     return seen
 
 
 async def test_images_are_sent_in_turn_over_and_over() -> None:
     backend = Backend()
-    await flow(backend, 6)
+    await send_until(backend, 6)
     assert backend.images[:6] == [0, 1, 2, 3, 0, 1]
 
 
 async def test_an_exchange_holds_the_answer_and_who_gave_it() -> None:
-    first, *_ = await flow(Backend(), 1)
+    first, *_ = await send_until(Backend(), 1)
     assert (first.status, first.variant, first.revision, first.label) == (OK, "canary", 7, 2)
     np.testing.assert_array_equal(first.logits, logits_of(2))
     assert first.latency_ms > 0
@@ -71,7 +71,7 @@ async def test_an_exchange_holds_the_answer_and_who_gave_it() -> None:
 async def test_an_error_is_an_exchange_too_with_what_its_metadata_says() -> None:
     trailing = grpc.aio.Metadata(("x-coalmine-variant", "stable"), ("x-coalmine-revision", "3"))
     error = grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), trailing)
-    first, *_ = await flow(Backend(raises=error), 1)
+    first, *_ = await send_until(Backend(raises=error), 1)
     assert (first.status, first.variant, first.revision) == ("UNAVAILABLE", "stable", 3)
 
 
@@ -79,7 +79,7 @@ async def test_an_error_that_nobody_signed_is_of_no_variant() -> None:
     error = grpc.aio.AioRpcError(
         grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata()
     )
-    first, *_ = await flow(Backend(raises=error), 1)
+    first, *_ = await send_until(Backend(raises=error), 1)
     assert (first.status, first.variant, first.revision) == ("UNAVAILABLE", "", 0)
 
 
@@ -89,7 +89,7 @@ async def test_an_error_that_nobody_signed_is_of_no_variant() -> None:
     ids=["an output is missing", "no rows"],
 )
 async def test_an_answer_that_does_not_fit_is_malformed(outputs: dict[str, Any]) -> None:
-    first, *_ = await flow(Backend(**outputs), 1)
+    first, *_ = await send_until(Backend(**outputs), 1)
     assert first.status == MALFORMED
 
 
@@ -97,7 +97,7 @@ async def test_no_more_than_the_limit_waits_for_an_answer() -> None:
     backend = Backend()
     backend.open.clear()
     async with asyncio.TaskGroup() as group:
-        flowing = group.create_task(flow(backend, 100))
+        flowing = group.create_task(send_until(backend, 100))
         while backend.waiting < IN_FLIGHT_MAX:
             await asyncio.sleep(0)
         backend.open.set()

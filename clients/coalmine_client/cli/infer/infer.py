@@ -23,7 +23,7 @@ from coalmine.shown_value import one_line
 from coalmine_client.cli.call_failure import from_silence, from_status
 from coalmine_client.cli.console import AsJson, show, show_json
 from coalmine_client.cli.infer.bulk import CallTally, run_bulk
-from coalmine_client.cli.infer.infer_requests import PlannedRequests, requests_of
+from coalmine_client.cli.infer.infer_requests import PlannedRequests, make_requests
 from coalmine_client.cli.infer.infer_view import answer_json, answer_view, tally_json, tally_view
 from coalmine_client.cli.infer.input_options import read_headers
 from coalmine_client.client import TIMEOUT_S, Answer, AsyncClient
@@ -111,7 +111,7 @@ def infer(
 
 def _call_once(wanted: _Wanted, *, json: bool) -> None:
     async def call(client: AsyncClient) -> tuple[Answer, float]:
-        (request,) = await requests_of(wanted.requests, client, by_row=False)
+        (request,) = await make_requests(wanted.requests, client, by_row=False)
         began_ns = time.perf_counter_ns()
         answer = await client.send(request, metadata=wanted.headers)
         return answer, (time.perf_counter_ns() - began_ns) / 1e6
@@ -129,7 +129,7 @@ def _call_many_times(
     """Call again and again, and print the counts. Raises Failure where a call failed."""
 
     async def call_all(client: AsyncClient) -> CallTally:
-        requests = await requests_of(wanted.requests, client, by_row=by_row)
+        requests = await make_requests(wanted.requests, client, by_row=by_row)
         calls = repeat or len(requests)
 
         async def call(request: pb.ModelInferRequest) -> Answer:

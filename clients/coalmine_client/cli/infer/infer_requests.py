@@ -28,13 +28,13 @@ class PlannedRequests:
     outputs: Sequence[str]
 
 
-async def requests_of(
+async def make_requests(
     asked: PlannedRequests, client: AsyncClient, *, by_row: bool
 ) -> list[pb.ModelInferRequest]:
     """Return the requests. Raises WrongUsage, InvalidTensor, grpc.aio.AioRpcError."""
     if asked.file:
         return [from_file(asked.file, asked)]
-    inputs = await _inputs(asked, client)
+    inputs = await _load_inputs(asked, client)
     return [
         infer_request(asked.model, each, version=asked.version, outputs=asked.outputs)
         for each in (split_rows(inputs) if by_row else [inputs])
@@ -60,7 +60,7 @@ def from_file(path: Path, asked: PlannedRequests) -> pb.ModelInferRequest:
     return request
 
 
-async def _inputs(asked: PlannedRequests, client: AsyncClient) -> dict[str, NDArray[Any]]:
+async def _load_inputs(asked: PlannedRequests, client: AsyncClient) -> dict[str, NDArray[Any]]:
     """Return the inputs as arrays. The server is asked for datatypes only if an input is JSON."""
     declared = {}
     if needs_datatypes(asked.inputs):

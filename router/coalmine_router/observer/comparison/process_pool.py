@@ -8,7 +8,7 @@ from typing import Any, Final, Generic
 import structlog
 
 from coalmine.clock import Clock
-from coalmine.process.blocking_thread import in_thread
+from coalmine.process.blocking_thread import run_in_thread
 from coalmine_router.observer.comparison.backlog import Backlog, Job, PendingJob, Results
 from coalmine_router.observer.comparison.worker_process import CompareWorker, WorkerLost
 
@@ -121,7 +121,7 @@ class ProcessPool(Generic[Job, Results]):
     ) -> None:
         jobs: list[Any] = [each.job for each in batch]
         try:
-            answers = await in_thread(lambda: worker.ask(jobs))
+            answers = await run_in_thread(lambda: worker.ask(jobs))
             for waiting, (results, problem) in zip(batch, answers, strict=True):
                 if problem:
                     _log.error("comparison_failed", reason=problem)

@@ -14,8 +14,8 @@ from coalmine.process.printed_lines import (
 
 def cut(pieces: list[str]) -> list[str]:
     cutter = LineCutter()
-    lines = [line for piece in pieces for line in cutter.lines_with(piece)]
-    return [*lines, *filter(None, [cutter.rest()])]
+    lines = [line for piece in pieces for line in cutter.cut(piece)]
+    return [*lines, *filter(None, [cutter.take_rest()])]
 
 
 @settings(deadline=None)
@@ -28,8 +28,8 @@ def test_however_it_comes_in_pieces_the_lines_are_those_of_the_whole(pieces: lis
 def test_a_line_without_end_keeps_no_more_than_its_beginning() -> None:
     cutter = LineCutter()
     for _ in range(1000):
-        assert cutter.lines_with("x" * 1000) == []
-    (line,) = cutter.lines_with("\n")
+        assert cutter.cut("x" * 1000) == []
+    (line,) = cutter.cut("\n")
     assert len(line) == LINE_CHARS_MAX + 1, "one more, so that it shows that it was cut"
     assert shown_line(line) == "x" * LINE_CHARS_MAX + "…"
 

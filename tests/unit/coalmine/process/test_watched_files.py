@@ -29,14 +29,14 @@ def watched(file: Path) -> Watched[int]:
 def test_a_file_that_is_as_it_was_is_not_read_again(file: Path) -> None:
     reads: list[int] = []
     each = Watched([file], lambda: reads.append(1))
-    assert not each.look()
+    assert not each.refresh()
     assert reads == [1], "once, at the start"
 
 
 def test_a_changed_file_is_taken(file: Path) -> None:
     each = watched(file)
     file.write_text("22")
-    assert each.look()
+    assert each.refresh()
     assert each.value == 22
 
 
@@ -45,7 +45,7 @@ def test_a_file_that_is_replaced_by_one_of_the_same_size_is_taken(file: Path) ->
     new = file.with_name("new")
     new.write_text("2")
     new.replace(file)
-    assert each.look()
+    assert each.refresh()
     assert each.value == 2
 
 
@@ -57,8 +57,8 @@ def test_a_wrong_file_leaves_what_was_and_is_logged_once(file: Path, content: st
     else:
         file.write_text(content)
     with capture_logs() as logged:
-        assert not each.look()
-        assert not each.look()
+        assert not each.refresh()
+        assert not each.refresh()
     assert each.value == 1
     assert [line["event"] for line in logged] == ["changed_file_refused"]
     assert str(file) in logged[0]["reason"]
@@ -67,10 +67,10 @@ def test_a_wrong_file_leaves_what_was_and_is_logged_once(file: Path, content: st
 def test_a_file_that_is_mended_is_taken(file: Path) -> None:
     each = watched(file)
     file.write_text("nonsense")
-    each.look()
+    each.refresh()
     file.write_text("3")
     with capture_logs() as logged:
-        assert each.look()
+        assert each.refresh()
     assert each.value == 3
     assert logged[0]["event"] == "changed_file_taken"
 
@@ -91,7 +91,7 @@ def test_what_is_written_while_it_is_read_is_read_next_time(file: Path) -> None:
 
     each = Watched([file], read)
     assert each.value == "1"
-    assert each.look()
+    assert each.refresh()
     assert each.value == "22"
 
 

@@ -16,7 +16,7 @@ from coalmine.spans.span_settings import (
     credential_files_of,
     endpoint_of,
     exporters_of,
-    means_tls_unsaid,
+    leaves_tls_open,
     protocol_of,
 )
 
@@ -135,7 +135,7 @@ def test_the_endpoint_for_traces_comes_first() -> None:
 )
 def test_an_endpoint_without_a_scheme_means_tls(endpoint: str, insecure: str, tls: bool) -> None:
     environ = {f"{OTLP}ENDPOINT": endpoint, f"{OTLP}INSECURE": insecure}
-    assert means_tls_unsaid(environ) is tls
+    assert leaves_tls_open(environ) is tls
 
 
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:1", "grpc://127.0.0.1:1"])
