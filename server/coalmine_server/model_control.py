@@ -159,11 +159,13 @@ class ModelControl:
         Raises NotFound, or LoadFailed: then the model is served as it was before. A caller that
         goes away leaves no change half done.
         """
-        await self.carry_out(self._load(_checked(name)))
+        _check_name(name)
+        await self.carry_out(self._load(name))
 
     async def unload(self, name: str) -> None:
         """Serve a model no more, once what it has begun is answered. Raises NotFound."""
-        await self.carry_out(self._unload(_checked(name)))
+        _check_name(name)
+        await self.carry_out(self._unload(name))
 
     async def remove(self, name: str) -> None:
         """Serve a model no more, and forget it: its folder is gone."""
@@ -311,10 +313,9 @@ def _raise_first(versions: Sequence[Version]) -> None:
         raise StartError(f"{failed[0]}{more}")
 
 
-def _checked(name: str) -> str:
+def _check_name(name: str) -> None:
     if not is_name(name):
         raise InvalidRequest(f"'{name}' is not a model's name: A-Z, a-z, 0-9, . _ -, no dot first")
-    return name
 
 
 async def _run_change(change: Coroutine[Any, Any, None]) -> Exception | None:

@@ -85,13 +85,6 @@ class Repository:
         self._root = root
         self._hashed_only = hashed_only
 
-    def models(self) -> list[Model]:
-        """Return all models by name. Raises StartError for the first that is wrong."""
-        found = [self.model(name) for name in self.names()]
-        if not found:
-            raise StartError(self.nothing_there)
-        return found
-
     def names(self) -> list[str]:
         """Return the models' names, in order; also one that `model` refuses.
 
@@ -129,7 +122,7 @@ class Repository:
         with _as_start_error(self._root):
             return sorted(each.name for each in _folders(self._root) if not _may_be_model(each))
 
-    def unserved(self, model: Model) -> Iterator[tuple[str, int | None, str]]:
+    def unserved_folders(self, model: Model) -> Iterator[tuple[str, int | None, str]]:
         """Return each folder of a model that isn't served: its name, version if any, and why."""
         served = [each.version for each in model.versions]
         with _as_start_error(self._root / model.name):

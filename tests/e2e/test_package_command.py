@@ -73,7 +73,7 @@ def test_three_at_the_same_time_lose_no_version_and_no_hash(source: Path, tmp_pa
     assert codes == [0] * 3, [each.log.read_text() for each in running]
     config = yaml.safe_load((root / "digits" / "config.yaml").read_text())
     assert set(config["sha256"]) == {"1", "2", "3"}
-    [model] = Repository(root).models()
+    [model] = [Repository(root).model(name) for name in Repository(root).names()]
     assert [file.read() for file in model.versions] == [source.read_bytes()] * 3
 
 

@@ -124,9 +124,6 @@ def run(
     Example: coalmine server run --model-repository models --poll 5s
     """
     prepare()
-    # Threads of a forward that wait for each other by spinning starve the loop beside them: twice
-    # the CPU for a request to a small model. Read when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     config = ServerConfig(
         repository=model_repository,
         listen=listen,
@@ -145,9 +142,7 @@ def run(
         connections=connections,
         loads=LoadLimits(timeout_s=_above_zero("--load-timeout", load_timeout)),
     )
-    with capturing_output():
-        code = _serve(config)
-    raise typer.Exit(code)
+    raise typer.Exit(_serve(config))
 
 
 for _verb in (check, models, load, unload, token):
@@ -155,12 +150,16 @@ for _verb in (check, models, load, unload, token):
 
 
 def _serve(config: ServerConfig) -> int:
-    check_resource(os.environ)  # OpenTelemetry reads it, and logs, as soon as it is imported
-    if config.has_supervisor:
-        return supervisor.run(config)
-    from coalmine_server import app  # noqa: PLC0415 - brings torch
+    # Threads of a forward that wait for each other by spinning starve the loop beside them: twice
+    # the CPU for a request to a small model. Read when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    with capturing_output():
+        check_resource(os.environ)  # OpenTelemetry reads it, and logs, as soon as it is imported
+        if config.has_supervisor:
+            return supervisor.run(config)
+        from coalmine_server import app  # noqa: PLC0415 - brings torch
 
-    return app.run(config)
+        return app.run(config)
 
 
 # ---------------------------------------------------------------- what is asked for

@@ -80,7 +80,7 @@ def _check_model(repository: Repository, name: str, runtime: Runtime) -> list[Ve
         return [VersionCheck(name, problem=str(error))]
     unserved = [
         VersionCheck(name, version, folder=folder, unserved=why)
-        for folder, version, why in repository.unserved(model)
+        for folder, version, why in repository.unserved_folders(model)
     ]
     return unserved + [_try_version(model, file, runtime) for file in model.versions]
 

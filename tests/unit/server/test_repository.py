@@ -6,7 +6,9 @@ import pytest
 import yaml
 
 from coalmine.errors import StartError
-from coalmine_server.repository import Repository, is_name
+from coalmine_server.packaging.repository_check import check_repository
+from coalmine_server.repository import Model, Repository, is_name
+from tests.doubles.server_parts import FakeRuntime
 from tests.models import config
 
 
@@ -23,14 +25,17 @@ def model(root: Path, name: str = "digits", *versions: int, **content: object) -
     return folder
 
 
+def models(root: Path) -> list[Model]:
+    repository = Repository(root)
+    return [repository.model(name) for name in repository.names()]
+
+
 def served(root: Path) -> dict[str, list[int]]:
-    return {
-        each.name: [file.version for file in each.versions] for each in Repository(root).models()
-    }
+    return {each.name: [file.version for file in each.versions] for each in models(root)}
 
 
 def read_all(root: Path) -> list[bytes]:
-    return [file.read() for each in Repository(root).models() for file in each.versions]
+    return [file.read() for each in models(root) for file in each.versions]
 
 
 def refusal(root: Path) -> str:
@@ -74,19 +79,19 @@ def test_other_files_and_hidden_folders_are_passed_over(tmp_path: Path) -> None:
 
 def test_the_bytes_that_were_hashed_are_the_bytes_that_come_back(tmp_path: Path) -> None:
     model(tmp_path)
-    assert Repository(tmp_path).models()[0].versions[0].read() == b"digits1"
+    assert models(tmp_path)[0].versions[0].read() == b"digits1"
 
 
 def test_a_version_without_a_hash_is_served(tmp_path: Path) -> None:
     model(tmp_path, sha256={})
-    assert Repository(tmp_path).models()[0].versions[0].read() == b"digits1"
+    assert models(tmp_path)[0].versions[0].read() == b"digits1"
 
 
 def test_hashes_may_stand_under_numbers(tmp_path: Path) -> None:
     folder = model(tmp_path)
     text = (folder / "config.yaml").read_text()
     (folder / "config.yaml").write_text(text.replace("'1':", "1:"))
-    assert Repository(tmp_path).models()[0].versions[0].sha256 is not None
+    assert models(tmp_path)[0].versions[0].sha256 is not None
 
 
 def test_a_file_that_was_tampered_with_is_refused(tmp_path: Path) -> None:
@@ -115,7 +120,10 @@ def test_a_missing_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_empty_folder_is_refused(tmp_path: Path) -> None:
-    assert refusal(tmp_path) == f"model repository {tmp_path}: no NAME/config.yaml in it"
+    empty = Repository(tmp_path)
+    with pytest.raises(StartError) as refused:
+        check_repository(empty, FakeRuntime())
+    assert str(refused.value) == f"model repository {tmp_path}: no NAME/config.yaml in it"
 
 
 def test_a_model_without_a_config_is_refused(tmp_path: Path) -> None:

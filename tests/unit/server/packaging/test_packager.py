@@ -15,7 +15,7 @@ import yaml
 from coalmine.errors import ModelFailed, StartError
 from coalmine_server.packaging.declaration import Declaration
 from coalmine_server.packaging.placement import LOCK_FILE, lock_repository
-from coalmine_server.repository import Repository
+from coalmine_server.repository import Model, Repository
 from tests.doubles.package_rig import DECLARED, NOTHING, Desk, FunctionRuntime
 
 ROOT = Path(__file__).parents[4]
@@ -30,8 +30,13 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def models_of(desk: Desk) -> list[Model]:
+    repository = Repository(desk.root)
+    return [repository.model(name) for name in repository.names()]
+
+
 def served(desk: Desk) -> list[bytes]:
-    [model] = Repository(desk.root).models()
+    [model] = models_of(desk)
     return [each.read() for each in model.versions]
 
 
@@ -40,7 +45,7 @@ def served(desk: Desk) -> list[bytes]:
 
 def test_a_new_model_gets_a_folder_that_the_repository_reads(desk: Desk) -> None:
     done = desk.package(3, Declaration(("x:FP32:[2,-1]",), ("x:FP32:[2,-1]",), 8, "2ms", 2))
-    (model,) = Repository(desk.root).models()
+    (model,) = models_of(desk)
     assert done.path == desk.root / "m" / "3" / "model.pt"
     assert done.sha256 == sha256(b"a")
     assert model.versions[0].read() == b"a"
@@ -136,14 +141,14 @@ def test_comments_in_a_config_outlive_a_new_version(desk: Desk) -> None:
 def test_labels_lead_to_the_new_version_and_move_where_they_are_taken(desk: Desk) -> None:
     desk.package(1, labels=("stable", "canary"))
     desk.package(2, NOTHING, labels=("canary",))
-    [model] = Repository(desk.root).models()
+    [model] = models_of(desk)
     assert model.config.labels == {"stable": 1, "canary": 2}
 
 
 def test_the_provenance_says_what_was_packaged_and_reaches_the_repository(desk: Desk) -> None:
     desk.root.parent.joinpath("training").mkdir()
     done = desk.package(1, metadata={"run": "17"}, source_tree=desk.root.parent / "training")
-    [model] = Repository(desk.root).models()
+    [model] = models_of(desk)
     assert model.versions[0].properties == done.provenance
     assert done.provenance["model_sha256"] == done.sha256
     assert done.provenance["model_bytes"] == "1"
