@@ -88,29 +88,29 @@ class Process:
         """Serve until `stop`. Raises StartError with nothing left running."""
         config, member = self._config, self._member
         repository = Repository(config.repository, hashed_only=config.poll_s > 0)
-        control = self._control(repository)
+        control = self._build_control(repository)
         poller = Poller(repository, member.follower(control))
         await poller.start()
         unloaded = member.read_unloaded_models()
         control.read(lenient=config.is_lenient)
         ending = partial(stop.left_s, config.grace_s)
-        exporting = _exporting(config.traces, self._metrics, ending)
-        with exporting as spans, self._exposing(stop) as http:
-            calls = self._new_account(spans)
+        exporting = _export_spans(config.traces, self._metrics, ending)
+        with exporting as spans, self._expose(stop) as http:
+            calls = self._open_account(spans)
             service = InferenceService(self._registry, calls, self._gate)
-            servicer = partial(self._servicer, service)
+            servicer = partial(self._add_servicer, service)
             own = LocalOverview(self._registry, self._metrics.memory)
             access = (
                 None
                 if config.tokens is None
                 else Authorization.by(config.tokens, ROLES, self._clock)
             )
-            listener = self._listener(
+            listener = self._build_listener(
                 member.loading(control), member.overview(own), servicer, access
             )
             self._metrics.registry.register(StreamRefused("coalmine_server", *listener.limits))
             await self._update_health()
-            async with self._closing(listener, control):
+            async with self._close_at_end(listener, control):
                 addresses = await listener.open() if member.listens_early else {}
                 opening = control.open(
                     lenient=config.is_lenient,
@@ -123,18 +123,18 @@ class Process:
                     async with (
                         control.accept_changes(),
                         joined,
-                        _run_beside(calls, access, self._certificates()),
+                        _run_beside(calls, access, self._register_certificates()),
                     ):
                         addresses = addresses or await listener.open()
-                        self._ready(http=http, **addresses)
+                        self._announce_ready(http=http, **addresses)
                         await lifecycle.wait_unless_stopped(stop, poller.run(config.poll_s))
 
-    def _ready(self, **addresses: str) -> None:
+    def _announce_ready(self, **addresses: str) -> None:
         _log.info("serving", config=str(self._config))
         self._announce(**addresses)
 
     @contextlib.asynccontextmanager
-    async def _closing(
+    async def _close_at_end(
         self, listener: ServerListener, control: ModelControl
     ) -> AsyncIterator[None]:
         try:
@@ -161,7 +161,7 @@ class Process:
             await lifecycle.set_serving(self._health, name, serving=self._registry.is_ready)
 
     @contextlib.contextmanager
-    def _exposing(self, stop: Stop) -> Iterator[str]:
+    def _expose(self, stop: Stop) -> Iterator[str]:
         """Yield the address of /metrics and health over HTTP, which answers until the end."""
 
         def is_ready() -> bool:
@@ -172,7 +172,7 @@ class Process:
 
     # ------------------------------------------------------------ parts
 
-    def _control(self, repository: Repository) -> ModelControl:
+    def _build_control(self, repository: Repository) -> ModelControl:
         loader = Loader(
             runtime=TorchScript(),
             clock=self._clock,
@@ -191,7 +191,7 @@ class Process:
             grace_s=self._config.grace_s,
         )
 
-    def _new_account(self, spans: RequestRecorder) -> CallAccount:
+    def _open_account(self, spans: RequestRecorder) -> CallAccount:
         calls = CallAccount(
             clock=self._clock,
             spans=spans,
@@ -201,7 +201,7 @@ class Process:
         self._metrics.watch_in_flight(lambda: calls.in_flight, lambda: calls.in_flight_bytes)
         return calls
 
-    def _servicer(
+    def _add_servicer(
         self, service: InferenceService, loading: ModelLoading, overview: Overview
     ) -> Servicer:
         """Return a new servicer, which is drained with all others."""
@@ -209,12 +209,12 @@ class Process:
         self._servicers.append(servicer)
         return servicer
 
-    def _certificates(self) -> CertificateDates:
+    def _register_certificates(self) -> CertificateDates:
         dates = CertificateDates(files_shown(self._config.tls), "coalmine_server", self._clock)
         self._metrics.registry.register(dates)
         return dates
 
-    def _listener(
+    def _build_listener(
         self,
         loading: ModelLoading,
         overview: Overview,
@@ -253,7 +253,7 @@ async def _run_beside(
 
 
 @contextlib.contextmanager
-def _exporting(
+def _export_spans(
     traces: Path | None, metrics: Metrics, ending_s: Callable[[], float]
 ) -> Iterator[RequestRecorder]:
     """Yield the recorder of requests; at the end, export what is left in the time that is left."""

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Final
 
@@ -72,7 +72,7 @@ class Loader:
         try:
             async with asyncio.timeout(None) as limit:
                 self._loading[version] = limit
-                async with self._load_slot(version, limit):
+                async with self._take_slot(version, limit):
                     await self._make_ready(version)
         except TimeoutError:
             self._fail(version, version.reason or self._timeout_reason(version))
@@ -86,11 +86,13 @@ class Loader:
         finally:
             self._loading.pop(version, None)
 
-    async def load_all(self, versions: Sequence[Version]) -> AsyncGenerator[None, None]:
-        """Load versions, the newest first, and yield once all are done, or whenever some are.
+    async def load_all(
+        self, versions: Sequence[Version], when_loaded: Callable[[], Awaitable[None]]
+    ) -> None:
+        """Load versions, the newest first, and await `when_loaded` once all or some are done.
 
-        The first yield comes when all are done, or after `slow_s`: so versions that load fast
-        appear together. A version that failed is FAILED and says why; nothing is raised.
+        The first time comes when all are done, or after `slow_s`: so versions that load fast
+        appear together. A version that failed is FAILED and says why; nothing is raised for it.
         """
         loading = {asyncio.create_task(self.load(each)) for each in reversed(versions)}
         try:
@@ -99,7 +101,7 @@ class Loader:
             while loading:
                 done, loading = await asyncio.wait(loading, timeout=timeout_s, return_when=until)
                 _expect_start_errors(done)
-                yield
+                await when_loaded()
                 timeout_s, until = None, asyncio.FIRST_COMPLETED
         finally:
             await _cancel_all(loading)
@@ -113,34 +115,34 @@ class Loader:
 
     async def _make_ready(self, version: Version) -> None:
         began_ns = self._clock.monotonic_ns()
-        if self._stuck_of(version.file.model) >= _STUCK_MAX:
+        if self._stuck_count(version.file.model) >= _STUCK_MAX:
             raise StartError(
                 f"{version.file.path}: {_STUCK_MAX} threads of this model hang: it is loaded no "
                 "more until the server is started again"
             )
         data = await run_in_thread(version.file.read)
         await self._open(version, data)
-        version.batcher = self._batcher(version)
+        version.batcher = self._build_batcher(version)
         version.state = State.READY
         seconds = (self._clock.monotonic_ns() - began_ns) / 1e9
         self._metrics.count_load(version.file.model, str(version.file.version), seconds)
         _log.info("model_ready", label=version.signature.label, seconds=round(seconds, 3))
 
     @contextlib.asynccontextmanager
-    async def _load_slot(self, version: Version, limit: asyncio.Timeout) -> AsyncIterator[None]:
+    async def _take_slot(self, version: Version, limit: asyncio.Timeout) -> AsyncIterator[None]:
         """Wait for a slot. Then the limit of the load begins. A slow load gives its slot back."""
         await self._slots.acquire()
         loop = asyncio.get_running_loop()
         held = contextlib.ExitStack()
         held.callback(self._slots.release)
 
-        def tell_slow() -> None:
+        def log_slow() -> None:
             after_s, limit_s = self.limits.slow_s, self._limit_s(version)
             label = version.signature.label
             _log.warning("model_load_slow", label=label, after_s=after_s, load_timeout_s=limit_s)
             held.close()  # others need not wait for it any longer
 
-        slow = loop.call_later(self.limits.slow_s, tell_slow)
+        slow = loop.call_later(self.limits.slow_s, log_slow)
         if not version.reason:  # given up before it began
             limit.reschedule(loop.time() + self._limit_s(version))
         try:
@@ -212,7 +214,7 @@ class Loader:
         names = [name for each, name in list(self._leaving.items()) if not each.join(0)]
         return {name: names.count(name) for name in names}
 
-    def _stuck_of(self, model: str) -> int:
+    def _stuck_count(self, model: str) -> int:
         return self._stuck_threads().get(model, 0)
 
     def _join_all(self, workers: Sequence[Worker], timeout_s: float) -> bool:
@@ -226,7 +228,7 @@ class Loader:
 
     async def _open(self, version: Version, data: bytes) -> None:
         version.workers = [
-            self._worker(version, partial(self._open_program, version, data, instance))
+            self._build_worker(version, partial(self._open_program, version, data, instance))
             for instance in range(version.config.instances)
         ]
         for opened in [_start_worker(worker) for worker in version.workers]:
@@ -249,7 +251,7 @@ class Loader:
             instance=instance,
         )
 
-    def _worker(self, version: Version, opening: partial[Program]) -> Worker:
+    def _build_worker(self, version: Version, opening: partial[Program]) -> Worker:
         return Worker(
             signature=version.signature,
             open_program=opening,
@@ -257,7 +259,7 @@ class Loader:
             post=asyncio.get_running_loop().call_soon_threadsafe,
         )
 
-    def _batcher(self, version: Version) -> Batcher:
+    def _build_batcher(self, version: Version) -> Batcher:
         batcher = Batcher(
             label=version.signature.label,
             limits=QueueLimits.of(version.config),

@@ -114,9 +114,11 @@ class ModelControl:
     async def _open(self, name: str) -> None:
         async with self._lock(name):
             served_model = self._registry.served_model(name)
-            async with contextlib.aclosing(self._loader.load_all(served_model.versions)) as loading:
-                async for _ in loading:
-                    _raise_first(served_model.versions)
+
+            async def check() -> None:
+                _raise_first(served_model.versions)
+
+            await self._loader.load_all(served_model.versions, check)
             self._registry.put(name, served_model.as_replacement_of(None))
 
     async def _open_leniently(self, name: str) -> None:
@@ -193,7 +195,7 @@ class ModelControl:
             raise error
 
     async def _load(self, name: str) -> None:
-        if not await run_in_thread(partial(self._repository.has, name)):
+        if not await run_in_thread(partial(self._repository.has_model, name)):
             raise NotFound(f"model '{name}' is not in the repository")
         async with self._lock(name):
             try:
@@ -219,9 +221,7 @@ class ModelControl:
             self._registry.announce(name, fresh)
         else:
             self._registry.put(name, served_model)
-        async with contextlib.aclosing(self._loader.load_all(fresh)) as loading:
-            async for _ in loading:
-                await self._serve(name, served_model)
+        await self._loader.load_all(fresh, partial(self._serve, name, served_model))
         await self._serve(name, served_model)
         _raise_first(served_model.versions)
 

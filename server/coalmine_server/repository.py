@@ -93,9 +93,13 @@ class Repository:
         with _as_start_error(self._root):
             if not self._root.is_dir():
                 raise StartError(f"model repository {self._root}: not a folder")
-            return sorted(self._names())
+            folders = {each: _may_be_model(each) for each in _folders(self._root)}
+        for folder, may_be_model in folders.items():
+            if not may_be_model:
+                _log.warning("folder_ignored", folder=str(folder))  # such as lost+found
+        return sorted(each.name for each, may_be_model in folders.items() if may_be_model)
 
-    def has(self, name: str) -> bool:
+    def has_model(self, name: str) -> bool:
         """Return whether there is a folder for such a model."""
         return (self._root / name).is_dir()
 
@@ -154,13 +158,6 @@ class Repository:
         for version in versions_in(folder):
             if str(version) in config.sha256 or not self._hashed_only:
                 yield version
-
-    def _names(self) -> Iterator[str]:
-        for entry in _folders(self._root):
-            if _may_be_model(entry):
-                yield entry.name
-            else:
-                _log.warning("folder_ignored", folder=str(entry))  # such as lost+found
 
     def _file(self, name: str, version: int, config: ModelConfig) -> VersionFile:
         path = self._check_contained(self._root / name / str(version) / MODEL_FILE)

@@ -74,11 +74,11 @@ def load(
 
     Example: coalmine server load digits
     """
-    with _waiting(f"loading {model} …"):
+    with _show_waiting(f"loading {model} …"):
         call_server(
             server, "RepositoryModelLoad", pb.RepositoryModelLoadRequest(model_name=model), timeout
         )
-    _done(f"{model} is loaded")
+    _print_done(f"{model} is loaded")
 
 
 @_with_server
@@ -92,21 +92,21 @@ def unload(
 
     Example: coalmine server unload digits
     """
-    with _waiting(f"unloading {model} …"):
+    with _show_waiting(f"unloading {model} …"):
         call_server(
             server,
             "RepositoryModelUnload",
             pb.RepositoryModelUnloadRequest(model_name=model),
             timeout,
         )
-    _done(f"{model} is unloaded")
+    _print_done(f"{model} is unloaded")
 
 
 # ---------------------------------------------------------------- what the verbs share
 
 
 @contextlib.contextmanager
-def _waiting(what: str) -> Iterator[None]:
+def _show_waiting(what: str) -> Iterator[None]:
     """Show on a terminal that the verb goes on."""
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -116,7 +116,7 @@ def _waiting(what: str) -> Iterator[None]:
         yield
 
 
-def _done(line: str) -> None:
+def _print_done(line: str) -> None:
     Console(soft_wrap=True).print(Text(plain_line(line)))
 
 

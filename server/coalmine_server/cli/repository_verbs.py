@@ -154,7 +154,7 @@ def check(
         print(json.dumps([each.row() for each in checks], indent=2))  # noqa: T201 - the answer
     else:
         _print(checks)
-    _end(checks)
+    _exit_on_problems(checks)
 
 
 def _check_all(repository: Path) -> list[VersionCheck]:
@@ -184,7 +184,7 @@ def _cell(text: str) -> Text:
     return Text(plain(text))
 
 
-def _end(checks: Sequence[VersionCheck]) -> None:
+def _exit_on_problems(checks: Sequence[VersionCheck]) -> None:
     """Say each warning and each problem; a problem is a failure."""
     for each in checks:
         for warning in each.warnings:

@@ -87,18 +87,18 @@ class FleetMetrics(Collector):
     def collect(self) -> Iterator[Metric]:
         """Return the workers' metrics, then those of the supervisor."""
         workers = self._workers()
-        yield from metrics_of(self._texts(workers))
+        yield from metrics_of(self._fetch_all(workers))
         yield from self._own(workers)
 
-    def _texts(self, workers: Mapping[int, WorkerState]) -> dict[int, str]:
+    def _fetch_all(self, workers: Mapping[int, WorkerState]) -> dict[int, str]:
         up = {index: each.http for index, each in workers.items() if each.http is not None}
         if not up:
             return {}
         with ThreadPoolExecutor(len(up)) as pool:
-            texts = dict(zip(up, pool.map(self._text, up, up.values()), strict=True))
+            texts = dict(zip(up, pool.map(self._fetch_one, up, up.values()), strict=True))
         return {index: text for index, text in texts.items() if text is not None}
 
-    def _text(self, index: int, address: str) -> str | None:
+    def _fetch_one(self, index: int, address: str) -> str | None:
         try:
             return self._fetch(address)
         except OSError as error:

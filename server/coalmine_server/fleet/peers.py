@@ -51,20 +51,22 @@ class PeerWorkers:
     def __init__(self, slot: WorkerSlot) -> None:
         self._slot = slot
 
-    async def ask(self, ask: PeerMethod[Answer]) -> dict[int, Answer | grpc.aio.AioRpcError]:
+    async def call_all(
+        self, method: PeerMethod[Answer]
+    ) -> dict[int, Answer | grpc.aio.AioRpcError]:
         """Call a method of each worker; return its answer or its error, by worker."""
         async with asyncio.TaskGroup() as tasks:
             tasks_by_worker = {
-                index: tasks.create_task(_answer(self._slot.socket(index), ask))
+                index: tasks.create_task(_call_peer(self._slot.socket(index), method))
                 for index in self._slot.others()
             }
         return {index: task.result() for index, task in tasks_by_worker.items()}
 
 
-async def _answer(socket: str, ask: PeerMethod[Answer]) -> Answer | grpc.aio.AioRpcError:
+async def _call_peer(socket: str, method: PeerMethod[Answer]) -> Answer | grpc.aio.AioRpcError:
     async with grpc.aio.insecure_channel(socket, options=_CHANNEL) as channel:
         try:
-            return await ask(pb_grpc.GRPCInferenceServiceStub(channel))
+            return await method(pb_grpc.GRPCInferenceServiceStub(channel))
         except grpc.aio.AioRpcError as error:
             return error
 
@@ -100,7 +102,7 @@ class FleetLoading:
         """Make a model what its folder says. Raises NotFound, LoadFailed or PartlyDone."""
         request = pb.RepositoryModelLoadRequest(model_name=name)
         await self._here.carry_out(
-            self._change(
+            self._change_everywhere(
                 name,
                 self._here.load,
                 lambda peer: peer.RepositoryModelLoad(request, timeout=_CHANGE_S),
@@ -112,7 +114,7 @@ class FleetLoading:
         """Serve a model no more. Raises NotFound or PartlyDone."""
         request = pb.RepositoryModelUnloadRequest(model_name=name)
         await self._here.carry_out(
-            self._change(
+            self._change_everywhere(
                 name,
                 self._here.unload,
                 lambda peer: peer.RepositoryModelUnload(request, timeout=_CHANGE_S),
@@ -120,7 +122,7 @@ class FleetLoading:
             )
         )
 
-    async def _change(
+    async def _change_everywhere(
         self,
         name: str,
         here: Callable[[str], Awaitable[None]],
@@ -132,7 +134,7 @@ class FleetLoading:
             await here(name)
             # Before the others change: a worker that starts just now reads it.
             unrecorded = await self._record_change(name, is_unloaded=is_unloaded)
-            self._check(name, await self._peers.ask(there))
+            self._check(name, await self._peers.call_all(there))
             if unrecorded:
                 raise PartlyDone(
                     f"model '{name}': changed in every worker, but one that starts later won't "
@@ -181,7 +183,7 @@ class FleetOverview:
         """Return every version; it is READY where it is in every worker."""
         request = pb.RepositoryIndexRequest()
         own = await self._own.index()
-        answers = await self._answers_of_peers(
+        answers = await self._call_peers(
             lambda peer: peer.RepositoryIndex(request, timeout=_READ_S)
         )
         rows = {self._index: own, **{index: each.models for index, each in answers.items()}}
@@ -191,13 +193,13 @@ class FleetOverview:
         """Return the sums over all workers. Raises NotFound where this one knows no such model."""
         request = pb.ModelStatisticsRequest(name=name, version=version)
         own = await self._own.statistics(name, version)
-        answers = await self._answers_of_peers(
+        answers = await self._call_peers(
             lambda peer: peer.ModelStatistics(request, timeout=_READ_S)
         )
         return merged_statistics([own, *(each.model_stats for each in answers.values())])
 
-    async def _answers_of_peers(self, ask: PeerMethod[Any]) -> dict[int, Any]:
-        answers = await self._peers.ask(ask)
+    async def _call_peers(self, method: PeerMethod[Any]) -> dict[int, Any]:
+        answers = await self._peers.call_all(method)
         for index, answer in answers.items():
             if isinstance(answer, grpc.aio.AioRpcError):
                 _log.warning("worker_did_not_answer", peer=index, reason=answer.details())

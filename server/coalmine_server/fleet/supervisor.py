@@ -69,9 +69,9 @@ class Fleet:
             # Held, not listened on: the ports stay ours while workers come and go.
             listen = held.enter_context(_reserve_port(config.listen))
             admin = config.admin_listen and held.enter_context(_reserve_port(config.admin_listen))
-            http = held.enter_context(self._exposing(stop))
-            folder = held.enter_context(_sockets_folder())
-            self._workers += self._new_workers(listen, admin, folder)
+            http = held.enter_context(self._expose(stop))
+            folder = held.enter_context(_make_sockets_folder())
+            self._workers += self._build_workers(listen, admin, folder)
             addresses = {"grpc": listen, **({"admin": admin} if admin else {}), "http": http}
             await self._keep(stop, lambda: self._announce(**addresses))
 
@@ -95,14 +95,14 @@ class Fleet:
         # It loads all models before it is ready.
         return await worker.replace(within_s=max(_STARTS_S, 2 * self._config.loads.timeout_s))
 
-    def _new_workers(self, listen: str, admin: str | None, folder: Path) -> list[Child]:
+    def _build_workers(self, listen: str, admin: str | None, folder: Path) -> list[Child]:
         config = dataclasses.replace(self._config, listen=listen, admin_listen=admin)
         cores = max(1, self._cores // config.workers)
         slots = [WorkerSlot(n, config.workers, cores, folder) for n in range(config.workers)]
         patience_s = self._config.grace_s + _ENDS_S
-        return [Child(self._command(config, slot), patience_s) for slot in slots]
+        return [Child(self._write_command(config, slot), patience_s) for slot in slots]
 
-    def _command(self, config: ServerConfig, slot: WorkerSlot) -> Command:
+    def _write_command(self, config: ServerConfig, slot: WorkerSlot) -> Command:
         """Return how a worker is started: by a file with its own part of the configuration."""
         name = f"worker-{slot.index}"
         own = dataclasses.replace(
@@ -115,7 +115,7 @@ class Fleet:
         return Command(name, (str(write_worker_start(WorkerStart(own, slot))),), self._program)
 
     @contextlib.contextmanager
-    def _exposing(self, stop: Stop) -> Iterator[str]:
+    def _expose(self, stop: Stop) -> Iterator[str]:
         """Yield the address of /metrics and health over HTTP, which answers until the end."""
         registry = CollectorRegistry()
         registry.register(FleetMetrics(self._worker_states))
@@ -160,7 +160,7 @@ def _reserve_port(address: str) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _sockets_folder() -> Iterator[Path]:
+def _make_sockets_folder() -> Iterator[Path]:
     """Yield a folder that nobody else can look into, gone afterwards. Raises StartError."""
     with temporary_folder("coalmine-") as folder:
         if len(os.fsencode(folder)) > _SOCKET_PATH_MAX:

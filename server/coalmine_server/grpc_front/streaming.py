@@ -62,7 +62,7 @@ class StreamCalls:
     async def serve(self, requests: Requests, context: Context) -> None:
         """Answer until the caller has no more. Raises Unavailable where draining cut it short."""
         if self._is_draining:
-            raise _draining()
+            raise _draining_error()
         stream = _ServedStream(
             self._answer,
             self._track_bytes,
@@ -82,7 +82,7 @@ class StreamCalls:
         """Read no more requests; those that were read are answered before the streams end."""
         self._is_draining = True
         for each in self._open:
-            each.cut()
+            each.stop_reading()
 
 
 class _ServedStream:
@@ -126,9 +126,9 @@ class _ServedStream:
         if self._is_gone:
             raise asyncio.CancelledError  # as gRPC itself does: there is no status to send either
         if self._reading.cancelled():
-            raise _draining()
+            raise _draining_error()
 
-    def cut(self) -> None:
+    def stop_reading(self) -> None:
         """Read no more."""
         if self._reading is not None:
             self._reading.cancel()
@@ -138,7 +138,7 @@ class _ServedStream:
         self._track_unsent(-self._unsent_bytes)
 
     def _give_up(self) -> None:
-        self.cut()
+        self.stop_reading()
         while not self._running.empty():
             response = self._running.get_nowait()
             if response is not None:
@@ -147,7 +147,7 @@ class _ServedStream:
     async def _read(self, group: asyncio.TaskGroup) -> None:
         await self._wait_for_room()
         async for request in self._requests:
-            self._running.put_nowait(group.create_task(self._unsent_response_to(request)))
+            self._running.put_nowait(group.create_task(self._respond_and_count(request)))
             await self._wait_for_room()
 
     async def _wait_for_room(self) -> None:
@@ -170,12 +170,12 @@ class _ServedStream:
         self._unsent_bytes += size
         self._track_bytes(size)
 
-    async def _unsent_response_to(self, request: InferRequest | InvalidRequest) -> bytes:
-        response = await self._response_to(request)
+    async def _respond_and_count(self, request: InferRequest | InvalidRequest) -> bytes:
+        response = await self._respond(request)
         self._track_unsent(len(response))
         return response
 
-    async def _response_to(self, request: InferRequest | InvalidRequest) -> bytes:
+    async def _respond(self, request: InferRequest | InvalidRequest) -> bytes:
         if isinstance(request, InvalidRequest):  # bytes that are no message; the next may be one
             return _error_bytes(pb.ModelInferRequest(), str(request))
         try:
@@ -184,7 +184,7 @@ class _ServedStream:
             return _error_bytes(request.message, status_and_text(error, self._context)[1])
 
 
-def _draining() -> Unavailable:
+def _draining_error() -> Unavailable:
     return Unavailable("the server is draining: a stream takes no more requests")
 
 

@@ -53,7 +53,7 @@ def text_of(path: Path, declared: Declaration) -> str:
     Raises StartError where the declaration is incomplete, or contradicts the config.
     """
     if not path.exists():
-        return _new(declared)
+        return _new_text(declared)
     _check_agreement(path, config_file.load(path, ModelConfig), declared)
     return path.read_text(encoding="utf-8")
 
@@ -111,7 +111,7 @@ def with_entry(text: str, key: str, value: Mapping[str, object]) -> str:
     return f"{text.rstrip()}\n{key}: {entry.strip()}\n"
 
 
-def _new(declared: Declaration) -> str:
+def _new_text(declared: Declaration) -> str:
     if not declared.inputs or not declared.outputs:
         raise StartError("a new model needs --input and --output, as NAME:DATATYPE:[SIZES]")
     if declared.max_batch_size is None:

@@ -105,7 +105,7 @@ class Packager:
         with printing_as(model=order.name, version=order.version):
             tried = self._try(order, config, data)
         properties = {
-            **self._origin(order),
+            **self._find_origin(order),
             **_properties_of(tried, data, sha256),
             **order.metadata,
         }
@@ -143,7 +143,7 @@ class Packager:
             )
         return tried
 
-    def _origin(self, order: PackageOrder) -> dict[str, str]:
+    def _find_origin(self, order: PackageOrder) -> dict[str, str]:
         if order.source_tree is not None:
             self._progress(f"reading {order.source_tree}")
         return origin.origin_of(

@@ -24,7 +24,7 @@ SampleAnswer = tuple[Array, ...] | None  # None: the module failed
 
 def answer_samples(run: Run, signature: Signature) -> list[SampleAnswer]:
     """Run all samples, which are always the same; return the answers."""
-    return [_answer(run, each) for each in _samples(signature)]
+    return [_run_sample(run, each) for each in _samples(signature)]
 
 
 def are_alike(one: Sequence[SampleAnswer], other: Sequence[SampleAnswer]) -> bool:
@@ -77,7 +77,7 @@ def _zeros(array: Array) -> Array:
     return np.zeros_like(array)
 
 
-def _answer(run: Run, inputs: Arrays) -> SampleAnswer:
+def _run_sample(run: Run, inputs: Arrays) -> SampleAnswer:
     """Return copies: an output may be the model's own memory, and a model may keep its input."""
     try:
         return tuple(each.copy() for each in run(inputs))

@@ -85,9 +85,9 @@ class _Module:
 
 
 def _open(data: bytes, signature: Signature, device: str, *, freezes: bool) -> _Module:
-    with _quiet():
+    with _without_warnings():
         spend_one_time_warning()
-        module = _module(data, device)
+        module = _load_module(data, device)
         check_schema(module.forward.schema, signature)
         nbytes = _nbytes(module)
         form = _freeze(module) if freezes else module
@@ -106,14 +106,14 @@ def _answer_samples(program: _Module, signature: Signature) -> list[SampleAnswer
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _without_warnings() -> Iterator[None]:
     """Silence the warning that TorchScript is deprecated: an operator can't change that."""
     with _LOADING, warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
 
 
-def _module(data: bytes, device: str) -> Any:
+def _load_module(data: bytes, device: str) -> Any:
     try:
         load: Any = torch.jit.load  # untyped in torch
         return load(io.BytesIO(data), map_location=device).eval()
