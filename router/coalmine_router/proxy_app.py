@@ -68,11 +68,11 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
     rng = random.Random(os.urandom(16))  # noqa: S311 - shares and span ids, no secrets
     backends = Backends(clock=clock, rng=rng, resolver=Resolver())
     reporter = Reporter(Outbox(proxy_id), clock)
+    # A token is this port's own: a backend has no use for it, and might keep it.
     plane = DataPlane(
         report=reporter.offer,
         sampler=_sampler(),
         rng=rng,
-        # It is this port's own: a backend has no use for it, and might keep it.
         drop_authorization=settings.listener.tokens is not None,
     )
 
@@ -80,8 +80,7 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
         backends.follow(table)
         plane.route_by(routing_of(table, plane.routing, backends, rng.random))
 
-    saved = _table_file(settings.state)
-    subscriber = Subscriber(proxy_id, saved, swap, backends, clock)
+    subscriber = Subscriber(proxy_id, _table_file(settings.state), swap, backends, clock)
     routes = OfferedMethods(plane, subscriber.serving.is_set)
     listener = DataListener(settings.listener, routes, clock)
     link = ControlLink(settings.control)
@@ -93,21 +92,16 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
         _exposing(settings.http, figures, (certificates, turned_away), stop) as http,
         asyncio.TaskGroup() as tasks,
     ):
-        background = [
-            tasks.create_task(backends.run()),
-            tasks.create_task(
-                subscriber.run(lambda states: TableFeedStub(link.channel()).Follow(states))
-            ),
-            tasks.create_task(
-                reporter.run(link.wait_until_connected, lambda: open_stream(link.channel()))
-            ),
-            tasks.create_task(link.follow_files()),
-            tasks.create_task(listener.follow_tokens()),
-            tasks.create_task(certificates.follow()),
-            tasks.create_task(
-                machine.keep_giving_memory_back(lambda: not plane.admission.in_flight)
-            ),
-        ]
+        coroutines = (
+            backends.run(),
+            subscriber.run(lambda states: TableFeedStub(link.channel()).Follow(states)),
+            reporter.run(link.wait_until_connected, lambda: open_stream(link.channel())),
+            link.follow_files(),
+            listener.follow_tokens(),
+            certificates.follow(),
+            machine.keep_giving_memory_back(lambda: not plane.admission.in_flight),
+        )
+        background = [tasks.create_task(each) for each in coroutines]
         if await lifecycle.wait_unless_stopped(stop, _wait_until_ready(subscriber, backends)):
             data = await listener.open()
             figures.is_open = True
