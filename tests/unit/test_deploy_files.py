@@ -116,7 +116,7 @@ def test_a_module_that_compose_starts_takes_the_arguments_it_is_given(
 ) -> None:
     python, flag, module = SERVICES[service]["entrypoint"]
     assert (python, flag) == ("python", "-m")
-    assert import_module(module).arguments(SERVICES[service]["command"])
+    assert import_module(module).parse_arguments(SERVICES[service]["command"])
 
 
 def test_what_models_writes_is_where_server_and_traffic_look() -> None:
