@@ -225,13 +225,11 @@ class Process:
         config = self._config
         if not config.allow_load:
             loading = LoadingRefused("it needs --allow-load")
-        if config.admin_listen is None:
-            main = servicer(loading, overview)
-            return ServerListener(
-                config, self._health, main, None, access=access, clock=self._clock
-            )
-        elsewhere = LoadingRefused(f"it is at the admin listener, {config.admin_listen}")
-        main, admin = servicer(elsewhere, overview), servicer(loading, overview)
+        admin = None
+        if config.admin_listen is not None:
+            admin = servicer(loading, overview)
+            loading = LoadingRefused(f"it is at the admin listener, {config.admin_listen}")
+        main = servicer(loading, overview)
         return ServerListener(config, self._health, main, admin, access=access, clock=self._clock)
 
 

@@ -55,7 +55,7 @@ def metadata_of(texts: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def provenance_bytes(properties: Mapping[str, str]) -> bytes:
+def dump(properties: Mapping[str, str]) -> bytes:
     """Return the file's content. Raises StartError where it would be too large to be read."""
     data = json.dumps(properties, indent=2, ensure_ascii=False).encode(errors="replace") + b"\n"
     if len(data) > BYTES_MAX:
@@ -63,7 +63,7 @@ def provenance_bytes(properties: Mapping[str, str]) -> bytes:
     return data
 
 
-def read(folder: Path) -> Mapping[str, str]:
+def load(folder: Path) -> Mapping[str, str]:
     """Return the properties in a version's folder; none where there is no file.
 
     A broken file is logged and gives none: a good model is served all the same.

@@ -54,7 +54,7 @@ class VersionFile:
         Raises StartError where they can't be read or are not those of the config.
         """
         with _as_start_error(self.path):
-            data = _check_regular(self.path).read_bytes()
+            data = _check_file(self.path).read_bytes()
         found = hashlib.sha256(data).hexdigest()
         if self.sha256 is None:
             _log.warning("model_without_sha256", model=self.model, version=self.version)
@@ -136,16 +136,12 @@ class Repository:
             if version is None:
                 yield name, None, "its name is not a version, a positive integer"
             elif version not in served:
-                yield (
-                    name,
-                    version,
-                    f"'versions' in {CONFIG_FILE} serves only {_numbers_text(served)}",
-                )
+                yield name, version, f"'versions' in {CONFIG_FILE} serves only {_numbers(served)}"
 
     def _model(self, name: str) -> Model:
-        folder = self._check_contained(self._root / name)
+        folder = self._check_inside(self._root / name)
         config = config_file.load(
-            _check_regular(self._check_contained(folder / CONFIG_FILE)), ModelConfig
+            _check_file(self._check_inside(folder / CONFIG_FILE)), ModelConfig
         )
         there = sorted(self._present_versions(folder, config))
         if not there:
@@ -160,11 +156,11 @@ class Repository:
                 yield version
 
     def _file(self, name: str, version: int, config: ModelConfig) -> VersionFile:
-        path = self._check_contained(self._root / name / str(version) / MODEL_FILE)
+        path = self._check_inside(self._root / name / str(version) / MODEL_FILE)
         sha256 = config.sha256.get(str(version))
-        return VersionFile(name, version, path, sha256, provenance.read(path.parent))
+        return VersionFile(name, version, path, sha256, provenance.load(path.parent))
 
-    def _check_contained(self, path: Path) -> Path:
+    def _check_inside(self, path: Path) -> Path:
         """Return `path`. Raises StartError where its links lead out of the repository."""
         place = real_path(path)
         if not place.is_relative_to(real_path(self._root)):
@@ -192,7 +188,7 @@ def _may_be_model(folder: Path) -> bool:
     return is_name(folder.name) or (folder / CONFIG_FILE).exists()
 
 
-def _check_regular(path: Path) -> Path:
+def _check_file(path: Path) -> Path:
     """Return `path`. Raises StartError for a FIFO: to open it could wait, and a stop for that."""
     if path.is_fifo():
         raise StartError(f"{path}: not a regular file")
@@ -224,7 +220,7 @@ def served_versions(folder: Path, config: ModelConfig, there: Sequence[int]) -> 
         if number not in served:
             raise StartError(
                 f"{folder / CONFIG_FILE}: labels.{label}: leads to version {number}, but "
-                f"'versions' serves only {_numbers_text(served)}"
+                f"'versions' serves only {_numbers(served)}"
             )
     return served
 
@@ -237,11 +233,11 @@ def _versions_by_policy(folder: Path, policy: VersionPolicy, there: Sequence[int
         if missing:
             raise StartError(
                 f"{folder / CONFIG_FILE}: versions.only: there is no version {missing[0]}, "
-                f"only {_numbers_text(there)}"
+                f"only {_numbers(there)}"
             )
         return sorted(set(policy.only))
     return list(there[-(policy.latest or 1) :])
 
 
-def _numbers_text(versions: Sequence[int]) -> str:
+def _numbers(versions: Sequence[int]) -> str:
     return ", ".join(map(str, versions))

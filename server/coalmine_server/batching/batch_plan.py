@@ -88,9 +88,7 @@ class _Group(Generic[R]):
             yield from self.by_priority[rank].values()
 
     def oldest_ns(self) -> int:
-        return min(
-            next(iter(requests.values())).arrived_ns for requests in self.by_priority.values()
-        )
+        return min(next(iter(each.values())).arrived_ns for each in self.by_priority.values())
 
     def order_key(self) -> tuple[int, int]:
         """Return the rank and arrival of the first request, which order it among groups."""

@@ -146,24 +146,18 @@ class Metrics:
         self.registry.register(_ReadAtScrape(lambda: families.spans(totals())))
 
     def _collect(self) -> Iterator[Metric]:
+        live = list(self._live.items())
+        loads = list(self._loads.items())
         yield from families.requests(list(self._versions.items()))
         yield from families.queues(
-            [
-                (key, live.queue.queue_rows, live.queue.queue_bytes)
-                for key, live in self._live_versions()
-            ]
+            [(key, each.queue.queue_rows, each.queue.queue_bytes) for key, each in live]
         )
-        yield families.load_seconds(
-            [(key, live.load_seconds) for key, live in self._live_versions()]
-        )
-        yield families.memory([(key, self.memory(*key)) for key, _ in self._live_versions()])
+        yield families.load_seconds([(key, each.load_seconds) for key, each in live])
+        yield families.memory([(key, each.memory.copy()) for key, each in live])
         yield from families.loads(
-            [(name, each.ok, each.failed, each.unloads) for name, each in list(self._loads.items())]
+            [(name, each.ok, each.failed, each.unloads) for name, each in loads]
         )
         yield families.versions_dropped(self._dropped)
-
-    def _live_versions(self) -> list[tuple[Key, LiveVersion]]:
-        return list(self._live.items())
 
 
 class _ReadAtScrape(Collector):

@@ -27,7 +27,7 @@ from coalmine_server.poll import RepositoryFollower
 _log = structlog.get_logger(__name__)
 
 
-class LocalModelControl(LocalLoading, RepositoryFollower, Protocol):
+class LocalControl(LocalLoading, RepositoryFollower, Protocol):
     """Changes the models of this process alone."""
 
 
@@ -56,11 +56,11 @@ class FleetMembership(Protocol):
         """Read which models stay unloaded at the start."""
         ...
 
-    def loading(self, control: LocalModelControl) -> ModelLoading:
+    def loading(self, control: LocalControl) -> ModelLoading:
         """Return where callers load and unload models."""
         ...
 
-    def follower(self, control: LocalModelControl) -> RepositoryFollower:
+    def follower(self, control: LocalControl) -> RepositoryFollower:
         """Return where changes on the disk go."""
         ...
 
@@ -68,9 +68,7 @@ class FleetMembership(Protocol):
         """Return where the index and the statistics come from."""
         ...
 
-    def join(
-        self, control: LocalModelControl, servicer: Servicer
-    ) -> AbstractAsyncContextManager[None]:
+    def join(self, control: LocalControl, servicer: Servicer) -> AbstractAsyncContextManager[None]:
         """Be one of the workers within this block, in the state of the others.
 
         `servicer` answers their calls, for this process alone.
@@ -91,11 +89,11 @@ class SoleProcess:
         """Return none: a new start serves all models."""
         return ()
 
-    def loading(self, control: LocalModelControl) -> ModelLoading:
+    def loading(self, control: LocalControl) -> ModelLoading:
         """Return `control`."""
         return control
 
-    def follower(self, control: LocalModelControl) -> RepositoryFollower:
+    def follower(self, control: LocalControl) -> RepositoryFollower:
         """Return `control`."""
         return control
 
@@ -104,7 +102,7 @@ class SoleProcess:
         return own
 
     @asynccontextmanager
-    async def join(self, control: LocalModelControl, servicer: Servicer) -> AsyncIterator[None]:  # noqa: ARG002 - nobody asks
+    async def join(self, control: LocalControl, servicer: Servicer) -> AsyncIterator[None]:  # noqa: ARG002 - nobody asks
         """Yield at once."""
         yield
 
@@ -131,11 +129,11 @@ class FleetMember:
         self._known = self._record.read()
         return {name for name, entry in self._known.items() if entry.is_unloaded}
 
-    def loading(self, control: LocalModelControl) -> ModelLoading:
+    def loading(self, control: LocalControl) -> ModelLoading:
         """Return what loads and unloads in all workers."""
         return FleetLoading(control, self._peers, self._record, self._slot.index)
 
-    def follower(self, control: LocalModelControl) -> RepositoryFollower:
+    def follower(self, control: LocalControl) -> RepositoryFollower:
         """Return what changes this worker, and records changes for workers that start later."""
         return RecordingFollower(control, self._record)
 
@@ -144,13 +142,13 @@ class FleetMember:
         return FleetOverview(own, self._peers, self._slot.index)
 
     @asynccontextmanager
-    async def join(self, control: LocalModelControl, servicer: Servicer) -> AsyncIterator[None]:
+    async def join(self, control: LocalControl, servicer: Servicer) -> AsyncIterator[None]:
         """Answer the others, and make the changes that they made while this one started."""
         async with answer_peers(self._slot, servicer):
             await self._catch_up(control)
             yield
 
-    async def _catch_up(self, control: LocalModelControl) -> None:
+    async def _catch_up(self, control: LocalControl) -> None:
         for name, entry in changes_since(
             self._known, await run_in_thread(self._record.read)
         ).items():

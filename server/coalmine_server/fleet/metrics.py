@@ -20,6 +20,10 @@ _log = structlog.get_logger(__name__)
 WORKER: Final = "worker"
 _ANSWER_S: Final = 1.0
 _FAMILIES: Final = MetricFamilies("coalmine_server")
+_RESTARTED: Final = "Workers that died and were started again"
+_RECYCLED: Final = "Workers that gave their place to another, for their age or memory"
+_NOT_REPLACED: Final = "Workers that were to take another's place, and did not get ready"
+_NOT_SCRAPED: Final = "Workers that did not answer in time when /metrics was read"
 
 
 class WorkerState(NamedTuple):
@@ -34,6 +38,7 @@ class WorkerState(NamedTuple):
     failures: int = 0
 
 
+WorkerStates = Mapping[int, WorkerState]
 FetchMetrics = Callable[[str], str]
 
 
@@ -50,9 +55,7 @@ def is_serving(address: str) -> bool:
         return False
 
 
-def is_any_serving(
-    workers: Mapping[int, WorkerState], is_serving: Callable[[str], bool] = is_serving
-) -> bool:
+def is_any_serving(workers: WorkerStates, is_serving: Callable[[str], bool] = is_serving) -> bool:
     """Return whether at least one worker that is up says that callers may come."""
     up = [each.http for each in workers.values() if each.http is not None]
     if not up:
@@ -75,12 +78,10 @@ class FleetMetrics(Collector):
     """Asks all workers at each scrape; one that does not answer is left out."""
 
     def __init__(
-        self,
-        workers: Callable[[], Mapping[int, WorkerState]],
-        fetch_metrics: FetchMetrics = fetch_metrics,
+        self, workers: Callable[[], WorkerStates], fetch: FetchMetrics = fetch_metrics
     ) -> None:
         self._workers = workers
-        self._fetch = fetch_metrics
+        self._fetch = fetch
         self._unanswered = 0
         self._counting = threading.Lock()  # scrapes come in threads of their own
 
@@ -90,7 +91,7 @@ class FleetMetrics(Collector):
         yield from metrics_of(self._fetch_all(workers))
         yield from self._own(workers)
 
-    def _fetch_all(self, workers: Mapping[int, WorkerState]) -> dict[int, str]:
+    def _fetch_all(self, workers: WorkerStates) -> dict[int, str]:
         up = {index: each.http for index, each in workers.items() if each.http is not None}
         if not up:
             return {}
@@ -107,32 +108,20 @@ class FleetMetrics(Collector):
                 self._unanswered += 1
             return None
 
-    def _own(self, workers: Mapping[int, WorkerState]) -> Iterator[Metric]:
+    def _own(self, workers: WorkerStates) -> Iterator[Metric]:
         by_state = _FAMILIES.gauge("workers", "Workers by state", "state")
         up = sum(each.http is not None for each in workers.values())
         by_state.add_metric(["up"], up)
         by_state.add_metric(["down"], len(workers) - up)
         yield by_state
-        yield _FAMILIES.single_counter(
-            "worker_restarts",
-            "Workers that died and were started again",
-            sum(each.restarts for each in workers.values()),
-        )
-        yield _FAMILIES.single_counter(
-            "workers_recycled",
-            "Workers that gave their place to another, for their age or memory",
-            sum(each.recycled for each in workers.values()),
-        )
-        yield _FAMILIES.single_counter(
-            "worker_replacements_failed",
-            "Workers that were to take another's place, and did not get ready",
-            sum(each.failures for each in workers.values()),
-        )
-        yield _FAMILIES.single_counter(
-            "workers_not_scraped",
-            "Workers that did not answer in time when /metrics was read",
-            self._unanswered,
-        )
+        known = workers.values()
+        for name, text, count in (
+            ("worker_restarts", _RESTARTED, sum(each.restarts for each in known)),
+            ("workers_recycled", _RECYCLED, sum(each.recycled for each in known)),
+            ("worker_replacements_failed", _NOT_REPLACED, sum(each.failures for each in known)),
+            ("workers_not_scraped", _NOT_SCRAPED, self._unanswered),
+        ):
+            yield _FAMILIES.single_counter(name, text, count)
 
 
 def metrics_of(texts: Mapping[int, str]) -> list[Metric]:

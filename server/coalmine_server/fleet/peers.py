@@ -4,10 +4,12 @@ import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from functools import partial
+from operator import methodcaller
 from typing import Any, Final, Protocol, TypeVar
 
 import grpc
 import structlog
+from google.protobuf.message import Message
 
 from coalmine.errors import PartlyDone, reason_of
 from coalmine.inference import inference_pb2 as pb
@@ -101,26 +103,16 @@ class FleetLoading:
     async def load(self, name: str) -> None:
         """Make a model what its folder says. Raises NotFound, LoadFailed or PartlyDone."""
         request = pb.RepositoryModelLoadRequest(model_name=name)
-        await self._here.carry_out(
-            self._change_everywhere(
-                name,
-                self._here.load,
-                lambda peer: peer.RepositoryModelLoad(request, timeout=_CHANGE_S),
-                is_unloaded=False,
-            )
-        )
+        there = methodcaller("RepositoryModelLoad", request, timeout=_CHANGE_S)
+        change = self._change_everywhere(name, self._here.load, there, is_unloaded=False)
+        await self._here.carry_out(change)
 
     async def unload(self, name: str) -> None:
         """Serve a model no more. Raises NotFound or PartlyDone."""
         request = pb.RepositoryModelUnloadRequest(model_name=name)
-        await self._here.carry_out(
-            self._change_everywhere(
-                name,
-                self._here.unload,
-                lambda peer: peer.RepositoryModelUnload(request, timeout=_CHANGE_S),
-                is_unloaded=True,
-            )
-        )
+        there = methodcaller("RepositoryModelUnload", request, timeout=_CHANGE_S)
+        change = self._change_everywhere(name, self._here.unload, there, is_unloaded=True)
+        await self._here.carry_out(change)
 
     async def _change_everywhere(
         self,
@@ -183,9 +175,7 @@ class FleetOverview:
         """Return every version; it is READY where it is in every worker."""
         request = pb.RepositoryIndexRequest()
         own = await self._own.index()
-        answers = await self._call_peers(
-            lambda peer: peer.RepositoryIndex(request, timeout=_READ_S)
-        )
+        answers = await self._call_peers("RepositoryIndex", request)
         rows = {self._index: own, **{index: each.models for index, each in answers.items()}}
         return merged_index(dict(sorted(rows.items())))
 
@@ -193,18 +183,16 @@ class FleetOverview:
         """Return the sums over all workers. Raises NotFound where this one knows no such model."""
         request = pb.ModelStatisticsRequest(name=name, version=version)
         own = await self._own.statistics(name, version)
-        answers = await self._call_peers(
-            lambda peer: peer.ModelStatistics(request, timeout=_READ_S)
-        )
+        answers = await self._call_peers("ModelStatistics", request)
         return merged_statistics([own, *(each.model_stats for each in answers.values())])
 
-    async def _call_peers(self, method: PeerMethod[Any]) -> dict[int, Any]:
-        answers = await self._peers.call_all(method)
-        for index, answer in answers.items():
+    async def _call_peers(self, method: str, request: Message) -> dict[int, Any]:
+        """Return the answers of the peers that answer, by worker."""
+        found = {}
+        call = methodcaller(method, request, timeout=_READ_S)
+        for index, answer in (await self._peers.call_all(call)).items():
             if isinstance(answer, grpc.aio.AioRpcError):
                 _log.warning("worker_did_not_answer", peer=index, reason=answer.details())
-        return {
-            index: answer
-            for index, answer in answers.items()
-            if not isinstance(answer, grpc.aio.AioRpcError)
-        }
+            else:
+                found[index] = answer
+        return found

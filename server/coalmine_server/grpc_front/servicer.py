@@ -1,6 +1,6 @@
 """The protocol's twelve methods over gRPC: each calls a service, and its error becomes a status."""
-# The names and arguments of the methods are the protocol's.
-# ruff: noqa: ARG002
+# The names and arguments of the methods are the protocol's, and the services describe them.
+# ruff: noqa: ARG002, D102
 
 from functools import partial
 from typing import Any
@@ -30,42 +30,33 @@ class Servicer(pb_grpc.GRPCInferenceServiceServicer):
         """Read no more requests of streams; those that were read are answered."""
         self._streams.drain()
 
-    # ------------------------------------------------------------ health and metadata
-
     @answering
     async def ServerLive(self, request: pb.ServerLiveRequest, context: Context) -> Any:
-        """Return that the process lives."""
         return pb.ServerLiveResponse(live=True)
 
     @answering
     async def ServerReady(self, request: pb.ServerReadyRequest, context: Context) -> Any:
-        """Return whether callers may come."""
         return pb.ServerReadyResponse(ready=self._service.is_ready)
 
     @answering
     async def ModelReady(self, request: pb.ModelReadyRequest, context: Context) -> Any:
-        """Return whether one model is READY."""
         is_ready = self._service.is_model_ready(request.name, request.version)
         return pb.ModelReadyResponse(ready=is_ready)
 
     @answering
     async def ServerMetadata(self, request: pb.ServerMetadataRequest, context: Context) -> Any:
-        """Return the server's name, version and extensions."""
         return self._service.server_metadata()
 
     @answering
     async def ModelMetadata(self, request: pb.ModelMetadataRequest, context: Context) -> Any:
-        """Return a model's versions, inputs and outputs."""
         return self._service.model_metadata(request.name, request.version)
 
     # ------------------------------------------------------------ inference
 
     def _infer(self, request: InferRequest, context: Context) -> Any:
-        """Return what is awaited for the answer to a call of its own."""
         return self._service.infer(request, GrpcCallContext(context))
 
     async def _stream(self, requests: Requests, context: Context) -> None:
-        """Answer each request of a stream as ModelInfer does; the responses keep its order."""
         await self._streams.serve(requests, context)
 
     # Not of the generated types: handlers.py reads the requests, and answers are bytes.
@@ -76,19 +67,16 @@ class Servicer(pb_grpc.GRPCInferenceServiceServicer):
 
     @answering
     async def ModelConfig(self, request: pb.ModelConfigRequest, context: Context) -> Any:
-        """Return a model's config in Triton's words."""
         return self._extensions.model_config(request.name, request.version)
 
     @answering
     async def RepositoryIndex(self, request: pb.RepositoryIndexRequest, context: Context) -> Any:
-        """Return every version that is served, was or is to be, its state and why."""
         return await self._extensions.index(request)
 
     @answering
     async def RepositoryModelLoad(
         self, request: pb.RepositoryModelLoadRequest, context: Context
     ) -> Any:
-        """Load a model, or what has changed of it; return once it serves."""
         await self._extensions.load(request)
         return pb.RepositoryModelLoadResponse()
 
@@ -96,11 +84,9 @@ class Servicer(pb_grpc.GRPCInferenceServiceServicer):
     async def RepositoryModelUnload(
         self, request: pb.RepositoryModelUnloadRequest, context: Context
     ) -> Any:
-        """Unload a model; return once what it had begun is answered, and its memory is back."""
         await self._extensions.unload(request)
         return pb.RepositoryModelUnloadResponse()
 
     @answering
     async def ModelStatistics(self, request: pb.ModelStatisticsRequest, context: Context) -> Any:
-        """Return what was counted of one version, of all of a model's, or of all there are."""
         return await self._extensions.statistics(request.name, request.version)

@@ -141,9 +141,7 @@ def _check_agreement(path: Path, config: ModelConfig, declared: Declaration) -> 
     }
     for key, (there, given) in said.items():
         if given is not None and given != there:
-            raise StartError(
-                f"{path}: {key}: expected {_value_text(there)}, got {_value_text(given)}"
-            )
+            raise StartError(f"{path}: {key}: expected {_words(there)}, got {_words(given)}")
 
 
 def _tensors(texts: Sequence[str]) -> tuple[TensorConfig, ...] | None:
@@ -160,12 +158,12 @@ def _delay_ns(text: str | None) -> int | None:
         raise StartError(f"--max-delay: {error}") from None
 
 
-def _value_text(value: object) -> str:
+def _words(value: object) -> str:
     if isinstance(value, tuple):
-        return ", ".join(map(_tensor_text, value))
+        return ", ".join(map(_tensor_words, value))
     return str(value)
 
 
-def _tensor_text(tensor: TensorConfig) -> str:
+def _tensor_words(tensor: TensorConfig) -> str:
     optional = ":optional" if tensor.optional else ""
     return f"{tensor.name}:{tensor.datatype}:{list(tensor.shape)}{optional}"

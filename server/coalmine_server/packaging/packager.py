@@ -104,15 +104,8 @@ class Packager:
         config = _parse_config(order, _config_text(order, sha256))
         with printing_as(model=order.name, version=order.version):
             tried = self._try(order, config, data)
-        properties = {
-            **self._find_origin(order),
-            **_properties_of(tried, data, sha256),
-            **order.metadata,
-        }
-        files = {
-            MODEL_FILE: data,
-            provenance.PROVENANCE_FILE: provenance.provenance_bytes(properties),
-        }
+        properties = {**self._origin_of(order), **_facts_of(tried, data, sha256), **order.metadata}
+        files = {MODEL_FILE: data, provenance.PROVENANCE_FILE: provenance.dump(properties)}
         self._progress(f"writing {order.place}")
         lost = _versions_lost(order, config)
         try:
@@ -143,7 +136,7 @@ class Packager:
             )
         return tried
 
-    def _find_origin(self, order: PackageOrder) -> dict[str, str]:
+    def _origin_of(self, order: PackageOrder) -> dict[str, str]:
         if order.source_tree is not None:
             self._progress(f"reading {order.source_tree}")
         return origin.origin_of(
@@ -279,7 +272,7 @@ def _warm_the_rest(program: Program, signature: Signature, config: ModelConfig) 
     warm(program, signature, sizes, config.warmup.runs)
 
 
-def _properties_of(tried: try_run.TryResult, data: bytes, sha256: str) -> dict[str, str]:
+def _facts_of(tried: try_run.TryResult, data: bytes, sha256: str) -> dict[str, str]:
     found = {"model_sha256": sha256, "model_bytes": str(len(data))}
     return {**found, "row_mixing": tried.mixing} if tried.mixing else found
 

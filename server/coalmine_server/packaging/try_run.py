@@ -51,13 +51,13 @@ def try_random(program: Program, signature: Signature) -> TryResult:
     Raises StartError where the answers are not as declared. A model that fails on such values may
     still be a good one: that is a warning.
     """
-    chance = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(_SEED)
     try:
         for rows in sorted({1, signature.rows_max or 1}):
-            _run(program, signature, random_inputs(signature, rows, chance), rows)
-        _run_without_optional(program, signature, chance)
+            _run(program, signature, random_inputs(signature, rows, rng), rows)
+        _run_without_optional(program, signature, rng)
         if signature.rows_max > 1:
-            return _compare_rows(program, signature, chance)
+            return _compare_rows(program, signature, rng)
     except ModelFailed as error:
         return TryResult((f"failed on random values: {error}; only zeros were tried",))
     return TryResult()
@@ -76,12 +76,10 @@ def _run(
     return [each.copy() for each in outputs]
 
 
-def _run_without_optional(
-    program: Program, signature: Signature, chance: np.random.Generator
-) -> None:
+def _run_without_optional(program: Program, signature: Signature, rng: np.random.Generator) -> None:
     if not any(spec.optional for spec in signature.inputs):
         return
-    inputs = zip(signature.inputs, random_inputs(signature, 1, chance), strict=True)
+    inputs = zip(signature.inputs, random_inputs(signature, 1, rng), strict=True)
     given = [None if spec.optional else each for spec, each in inputs]
     _run(program, signature, given, 1)
 
@@ -89,9 +87,9 @@ def _run_without_optional(
 # ---------------------------------------------------------------- rows, together and alone
 
 
-def _compare_rows(program: Program, signature: Signature, chance: np.random.Generator) -> TryResult:
+def _compare_rows(program: Program, signature: Signature, rng: np.random.Generator) -> TryResult:
     rows = min(_ROWS, signature.rows_max)
-    inputs = random_inputs(signature, rows, chance)
+    inputs = random_inputs(signature, rows, rng)
     together = _run(program, signature, inputs, rows)
     alone = [
         _run(program, signature, [each[row : row + 1] for each in inputs], 1) for row in range(rows)

@@ -16,9 +16,7 @@ _BFLOAT16: Final = np.dtype(ml_dtypes.bfloat16)
 _COPIED_BYTES: Final = 4096
 
 
-def module_input(
-    array: Array | None, device: torch.device | None
-) -> torch.Tensor | list[str] | None:
+def as_input(array: Array | None, device: torch.device | None) -> torch.Tensor | list[str] | None:
     """Return an array as a module takes it: a tensor, strings, or None where it is absent.
 
     `device` is None for the CPU. There a large array isn't copied, unless it is unaligned: raw

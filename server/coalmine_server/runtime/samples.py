@@ -35,25 +35,23 @@ def are_alike(one: Sequence[SampleAnswer], other: Sequence[SampleAnswer]) -> boo
 
 def _samples(signature: Signature) -> Iterator[Arrays]:
     """Zeros and random values by turns: floats from the normal distribution, integers 0 and 1."""
-    chance = np.random.default_rng(_SEED)
+    rng = np.random.default_rng(_SEED)
     for rows in sorted({min(each, signature.rows_max or 1) for each in _ROWS}):
-        yield tuple(_zeros(each) for each in random_inputs(signature, rows, chance))
-        yield random_inputs(signature, rows, chance)
+        yield tuple(_zeros(each) for each in random_inputs(signature, rows, rng))
+        yield random_inputs(signature, rows, rng)
     if any(spec.optional for spec in signature.inputs):
-        given = zip(signature.inputs, random_inputs(signature, 1, chance), strict=True)
+        given = zip(signature.inputs, random_inputs(signature, 1, rng), strict=True)
         yield tuple(None if spec.optional else each for spec, each in given)
 
 
-def random_inputs(
-    signature: Signature, rows: int, chance: np.random.Generator
-) -> tuple[Array, ...]:
+def random_inputs(signature: Signature, rows: int, rng: np.random.Generator) -> tuple[Array, ...]:
     """Return random inputs, the optional ones too; variable sizes are VARIABLE_SIZE.
 
     Floats are drawn from the normal distribution, integers from 0 and 1: they may be indices.
     """
     lead = (rows,) if signature.batched else ()
     return tuple(
-        _values(spec, (*lead, *_sizes(spec.shape[signature.batched :])), chance)
+        _values(spec, (*lead, *_sizes(spec.shape[signature.batched :])), rng)
         for spec in signature.inputs
     )
 
@@ -62,12 +60,12 @@ def _sizes(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(VARIABLE_SIZE if size < 0 else size for size in shape)
 
 
-def _values(spec: TensorSpec, shape: tuple[int, ...], chance: np.random.Generator) -> Array:
+def _values(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     if spec.datatype == BYTES:
-        return chance.integers(0, 2, shape).astype(str).astype(object)
+        return rng.integers(0, 2, shape).astype(str).astype(object)
     dtype = numpy_dtype(spec.datatype)
     whole = dtype.kind in "iub"
-    values = chance.integers(0, 2, shape) if whole else chance.standard_normal(shape)
+    values = rng.integers(0, 2, shape) if whole else rng.standard_normal(shape)
     return np.asarray(values).astype(dtype)
 
 

@@ -13,7 +13,7 @@ import torch
 
 from coalmine.errors import ModelFailed, StartError
 from coalmine.tensors import Array
-from coalmine_server.runtime.conversion import arrays_of, module_input, spend_one_time_warning
+from coalmine_server.runtime.conversion import arrays_of, as_input, spend_one_time_warning
 from coalmine_server.runtime.devices import CPU, device_of
 from coalmine_server.runtime.file_kind import kind_of
 from coalmine_server.runtime.forward_schema import check_schema
@@ -69,7 +69,7 @@ class _Module:
         target = self._target
         try:
             with self._inference:
-                answer = self._forward(*[module_input(each, target) for each in inputs])
+                answer = self._forward(*[as_input(each, target) for each in inputs])
                 return arrays_of(answer, self._signature, inputs)
         except ModelFailed:
             raise

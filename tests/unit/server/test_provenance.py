@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as pb
-from coalmine_server.provenance import BYTES_MAX, OWN, metadata_of, provenance_bytes, read
+from coalmine_server.provenance import BYTES_MAX, OWN, dump, load, metadata_of
 
 
 def put(folder: Path, data: bytes) -> Path:
@@ -21,14 +21,14 @@ def put(folder: Path, data: bytes) -> Path:
 def test_what_is_written_is_what_is_read_and_can_be_sent(
     tmp_path_factory: pytest.TempPathFactory, properties: dict[str, str]
 ) -> None:
-    folder = put(tmp_path_factory.mktemp("version"), provenance_bytes(properties))
-    sent = pb.ModelMetadataResponse(properties=read(folder))
+    folder = put(tmp_path_factory.mktemp("version"), dump(properties))
+    sent = pb.ModelMetadataResponse(properties=load(folder))
     assert dict(sent.properties) == properties
 
 
 def test_a_version_without_the_file_says_nothing_and_logs_nothing(tmp_path: Path) -> None:
     with capture_logs() as logs:
-        assert read(tmp_path) == {}
+        assert load(tmp_path) == {}
     assert logs == []
 
 
@@ -49,7 +49,7 @@ def test_a_version_without_the_file_says_nothing_and_logs_nothing(tmp_path: Path
 )
 def test_a_broken_file_is_logged_and_says_nothing(tmp_path: Path, data: bytes, reason: str) -> None:
     with capture_logs() as logs:
-        assert read(put(tmp_path, data)) == {}
+        assert load(put(tmp_path, data)) == {}
     [line] = logs
     assert line["event"] == "provenance_unreadable"
     assert line["path"] == str(tmp_path / "provenance.json")
@@ -61,13 +61,13 @@ def test_a_pipe_or_folder_in_its_place_is_not_waited_for(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "a" / "provenance.json")
     (tmp_path / "b" / "provenance.json").mkdir(parents=True)
     with capture_logs() as logs:
-        assert read(tmp_path / "a") == read(tmp_path / "b") == {}
+        assert load(tmp_path / "a") == load(tmp_path / "b") == {}
     assert [each["event"] for each in logs] == ["provenance_unreadable"] * 2
 
 
 def test_more_than_would_be_read_is_not_written() -> None:
     with pytest.raises(StartError, match=f"at most {BYTES_MAX} are read"):
-        provenance_bytes({"a": "b" * BYTES_MAX})
+        dump({"a": "b" * BYTES_MAX})
 
 
 def test_metadata_is_a_key_and_whatever_stands_behind_the_first_equals_sign() -> None:
@@ -103,4 +103,4 @@ def test_other_metadata_is_refused_in_one_line(texts: list[str], why: str) -> No
 def test_the_most_metadata_that_is_taken_fits_into_the_file() -> None:
     texts = [f"{'k' * 60}{i}={'v' * 1024}" for i in range(32)]
     own = dict.fromkeys(OWN, "x" * 256)
-    assert json.loads(provenance_bytes({**own, **metadata_of(texts)}))
+    assert json.loads(dump({**own, **metadata_of(texts)}))
