@@ -216,7 +216,7 @@ def _offers(
     """Return what operators are offered, and what proxies are."""
 
     def operators(methods: ReflectedMethods) -> None:
-        plane.add_to(methods, observer.learned, listener.audit)
+        plane.add_to(methods, observer.queries, listener.audit)
 
     def proxies(methods: ReflectedMethods) -> None:
         plane.add_feed_to(methods)

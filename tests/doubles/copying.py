@@ -12,11 +12,11 @@ from coalmine.clock import Clock, SystemClock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.backends.registry import Backends
 from coalmine_router.config.file import RouterConfig
-from coalmine_router.observer.copies.copy_limits import EJECTION, CopyLimits, configured
+from coalmine_router.observer.copies.copy_limits import EJECTION, CopyLimits, settings_by_copy
 from coalmine_router.observer.copies.copy_sender import CopySender
 from coalmine_router.observer.copies.reach import CopyReach
 from coalmine_router.observer.observed_request import Copy, CopyCall, ObservedRequest, copies_of
-from coalmine_router.observer.totals import LaneKey, LaneTotals
+from coalmine_router.observer.totals import CopyCounts, CopyQueueKey
 from coalmine_router.table import RouteTable
 from tests.doubles.backends_rig import reaching
 from tests.doubles.reports import router_config, settings
@@ -97,10 +97,10 @@ class Copying:
         """How they ended."""
         return [call.answer.code for call in self.calls]
 
-    def totals(self, variant: str = "canary", role: str = "shadow") -> LaneTotals:
+    def totals(self, variant: str = "canary", role: str = "shadow") -> CopyCounts:
         """Return the counts of a queue; of none, where it never was."""
         found = dict(self.copies.totals())
-        return found.get(LaneKey("digits", role, variant), LaneTotals())
+        return found.get(CopyQueueKey("digits", role, variant), CopyCounts())
 
     def dropped(self, variant: str = "canary", role: str = "shadow") -> dict[str, int]:
         """Return what was given up, by reason."""
@@ -156,7 +156,7 @@ async def copying(
         await backends.wait_until_warm(10.0)
         copies = CopySender(
             reach=CopyReach(backends, moment),
-            settings=configured(settings(config)),
+            settings=settings_by_copy(settings(config)),
             clock=moment,
             rng=rng or random.Random(7),
             limits=limits,

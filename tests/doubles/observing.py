@@ -57,7 +57,7 @@ class Observing:
         route = self.config.table().route("digits")
         names = [variant.name for variant in route.variants]
         status = pb.RouteStatus(variants=[pb.VariantStatus(name=name) for name in names])
-        self.plane.learned.describe(route, status)
+        self.plane.queries.describe(route, status)
         return status
 
     def compared(self) -> int:
@@ -76,7 +76,7 @@ class Observing:
     async def mismatches(self, output: str = "", **wanted: Any) -> list[pb.Mismatch]:
         """Return the kept mismatches of the route, without bodies."""
         asked = pb.ListMismatchesRequest(route="digits", output=output, **wanted)
-        return await self.plane.learned.mismatches(asked)
+        return await self.plane.queries.mismatches(asked)
 
     def metric(self, name: str, **labels: str) -> float | None:
         """Return the value of a series; None where there is none."""

@@ -159,7 +159,7 @@ async def test_spans_are_in_trouble_as_long_as_some_are_lost(
         spans.lost = 3
         assert rig.status().troubles == [told]
         for minute in (1, 2):
-            rig.plane.learned.note_counts(SystemClock().monotonic_ns() + minute * 60 * 10**9)
+            rig.plane.queries.note_counts(SystemClock().monotonic_ns() + minute * 60 * 10**9)
         assert rig.status().troubles == []
 
 
@@ -174,7 +174,7 @@ async def test_what_went_wrong_within_the_last_minute_is_told_apart(tmp_path: Pa
         await rig.send_batch(dropping)
         first = rig.status()
         for minute in (1, 2):
-            rig.plane.learned.note_counts(SystemClock().monotonic_ns() + minute * 60 * 10**9)
+            rig.plane.queries.note_counts(SystemClock().monotonic_ns() + minute * 60 * 10**9)
         later = rig.status()
     (stable, canary) = first.variants
     assert (stable.recent_requests, stable.recent_errors) == (13, 5)

@@ -34,10 +34,10 @@ async def test_a_difference_is_counted_by_pair_and_output_and_kept_with_its_bodi
             await rig.send(sent)
             status = await rig.settled(1)
             (record,) = await rig.mismatches("logits")
-            whole = await rig.plane.learned.mismatch("digits", record.id)
+            whole = await rig.plane.queries.mismatch("digits", record.id)
             assert await rig.mismatches("label") == []
             with pytest.raises(NotFound, match="no kept mismatch"):
-                await rig.plane.learned.mismatch("digits", "no-such")
+                await rig.plane.queries.mismatch("digits", "no-such")
             pair = {"route": "digits", "reference": "stable", "candidate": "canary"}
             assert rig.metric("comparisons_total", **pair, outcome="mismatch") == 1
             both = [

@@ -58,7 +58,7 @@ async def test_a_verdict_outlives_a_restart_and_ends_with_the_version_that_it_is
 
             candidate.version, candidate.off = "3", 0.0
             mended = await send(rig)
-            listed = await rig.plane.learned.trials("digits", "", 0)
+            listed = await rig.plane.queries.trials("digits", "", 0)
             assert rig.metric("verdict", **PAIR) == 0
             assert rig.metric("trial", **PAIR) == 2
     assert mended.verdict == "inconclusive"
@@ -117,5 +117,5 @@ async def test_a_variant_that_is_gone_is_no_longer_judged_and_stays_in_history(
         without = router_config(stable=UNUSED, canary=UNUSED)
         async with observing(without, tmp_path) as rig:
             assert rig.status().verdict == ""
-            (ended,) = await rig.plane.learned.trials("digits", "int8", 0)
+            (ended,) = await rig.plane.queries.trials("digits", "int8", 0)
     assert (ended.trial.ended_ns > 0, ended.verdict.verdict) == (True, "fail")

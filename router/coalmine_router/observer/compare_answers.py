@@ -12,11 +12,12 @@ from coalmine_router.codes import OK
 from coalmine_router.observer.comparison.job import ComparisonJob, JobResults
 from coalmine_router.observer.comparison.result import ComparedAnswer, Comparison
 from coalmine_router.observer.comparison.statuses import is_charged
+from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.evidence_intake import EvidenceIntake
 from coalmine_router.observer.examples.records import mismatch_record
 from coalmine_router.observer.examples.redaction import redacted_comparison
 from coalmine_router.observer.observed_request import ObservedRequest, PairResult, PendingEvidence
-from coalmine_router.observer.pairs import Planned, addresses_of, answers_of, pairs_of
+from coalmine_router.observer.pairs import PlannedPair, addresses_of, answers_of, pairs_of
 from coalmine_router.observer.route_settings import UNSET, RouteSettings
 from coalmine_router.observer.warned import WarningCounts
 
@@ -43,7 +44,8 @@ class _Compared(NamedTuple):
     observed: ObservedRequest
     settings: RouteSettings
     answers: Sequence[ComparedAnswer]
-    planned: Sequence[Planned]
+    addresses: Sequence[str]
+    planned: Sequence[PlannedPair]
     results: JobResults
     started_ns: int
     took_ns: int
@@ -90,28 +92,40 @@ class AnswerComparer:
             return
         took_ns = self._clock.monotonic_ns() - began_ns
         self._warned.note(observed.report.route, results.warnings, settings.capture)
-        compared = _Compared(observed, settings, answers, planned, results, started_ns, took_ns)
+        addresses = addresses_of(observed)
+        compared = _Compared(
+            observed, settings, answers, addresses, planned, results, started_ns, took_ns
+        )
         observed.found = [
             self._take_in(compared, plan, comparison)
             for plan, comparison in zip(planned, results.comparisons, strict=True)
         ]
 
-    def _take_in(self, compared: _Compared, plan: Planned, comparison: Comparison) -> PairResult:
+    def _take_in(
+        self, compared: _Compared, plan: PlannedPair, comparison: Comparison
+    ) -> PairResult:
         """Note what is to be learnt of a pair; return what may be told of it."""
         span_id = (self._rng.getrandbits(64) or 1).to_bytes(8, "big")
-        found, route = _result(compared, plan, comparison, span_id), compared.observed.route
-        # Who answered may be of a table that is no longer in force.
-        is_known = route is not None and {plan.reference, plan.candidate} <= route.by_name.keys()
-        if route is not None and is_known and plan.role != "noise":
-            trial = self._evidence.open_trial(route, found)
-            found = replace(found, trial=trial.number)
+        trial = self._open_trial(compared, plan)
+        found = _result(compared, plan, comparison, span_id, trial.number if trial else 0)
+        if trial is not None:
             failed = _failures(compared, plan)
             compared.observed.lessons.append(PendingEvidence(found, trial, *failed))
             if comparison.outcome == "mismatch":
                 self._keep(compared, found, plan)
-        return replace(found, comparison=redacted_comparison(comparison, compared.settings.capture))
+        told = redacted_comparison(comparison, compared.settings.capture)
+        return found if told is comparison else replace(found, comparison=told)
 
-    def _keep(self, compared: _Compared, found: PairResult, plan: Planned) -> None:
+    def _open_trial(self, compared: _Compared, plan: PlannedPair) -> Trial | None:
+        """Return the trial of a pair; None where it is no evidence."""
+        route, sides = compared.observed.route, (plan.reference, plan.candidate)
+        # Who answered may be of a table that is no longer in force.
+        if plan.role == "noise" or route is None or not route.by_name.keys() >= {*sides}:
+            return None
+        reference, candidate = (compared.results.versions[place] for place in plan.places)
+        return self._evidence.open_trial(route, sides, (reference, candidate))
+
+    def _keep(self, compared: _Compared, found: PairResult, plan: PlannedPair) -> None:
         reference, candidate = (compared.answers[place] for place in plan.places)
         self._examples.offer(
             mismatch_record(
@@ -127,9 +141,9 @@ class AnswerComparer:
 
 
 def _result(
-    compared: _Compared, plan: Planned, comparison: Comparison, span_id: bytes
+    compared: _Compared, plan: PlannedPair, comparison: Comparison, span_id: bytes, trial: int
 ) -> PairResult:
-    versions, addresses = compared.results.versions, addresses_of(compared.observed)
+    versions, addresses = compared.results.versions, compared.addresses
     reference, candidate = plan.places
     return PairResult(
         role=plan.role,
@@ -145,10 +159,11 @@ def _result(
         candidate_version=versions[candidate],
         reference_address=addresses[reference],
         candidate_address=addresses[candidate],
+        trial=trial,
     )
 
 
-def _failures(compared: _Compared, plan: Planned) -> tuple[bool | None, bool | None]:
+def _failures(compared: _Compared, plan: PlannedPair) -> tuple[bool | None, bool | None]:
     """Return whether the candidate failed, and the reference when it was asked a second time."""
     reference, candidate = (compared.answers[place] for place in plan.places)
     # Of what the candidate answered itself, there are copies only where it did not fail.

@@ -22,19 +22,21 @@ def count(report: pb.Report, table: RouteTable, traffic: TrafficCounts) -> None:
     """
     route = table.by_route.get(report.route)
     if report.turned_away:
-        traffic.turned_away(route.name if route else "", report.turned_away)
-    traffic.answered(
-        *_known(route, report.variant),
+        traffic.count_refusal(route.name if route else "", report.turned_away)
+    traffic.count_answer(
+        *_names_of(route, report.variant),
         code=code_name(report.status_code),
         duration_ns=_took_ns(report),
     )
-    for attempt in _failed_before(report):
-        traffic.failed(*_known(route, attempt.variant), code=code_name(attempt.status_code))
+    for attempt in _failed_attempts(report):
+        traffic.count_failure(
+            *_names_of(route, attempt.variant), code=code_name(attempt.status_code)
+        )
     if report.chosen:
-        traffic.fell_back(*_known(route, report.chosen), reason=_why(report))
+        traffic.count_fallback(*_names_of(route, report.chosen), reason=_fallback_reason(report))
     assigned = report.chosen or report.variant
     if assigned and is_by_split(report):
-        traffic.assigned_by_split(*_known(route, assigned))
+        traffic.count_assignment(*_names_of(route, assigned))
 
 
 def _took_ns(report: pb.Report) -> int:
@@ -44,7 +46,7 @@ def _took_ns(report: pb.Report) -> int:
     return report.duration_ns
 
 
-def _known(route: Route | None, variant: str) -> tuple[str, str]:
+def _names_of(route: Route | None, variant: str) -> tuple[str, str]:
     """Return the names to count under; those of a route without the variant where there is none.
 
     Names that the table doesn't have would let whoever sends them grow the counts.
@@ -54,7 +56,7 @@ def _known(route: Route | None, variant: str) -> tuple[str, str]:
     return route.name, variant
 
 
-def _failed_before(report: pb.Report) -> Iterator[pb.Attempt]:
+def _failed_attempts(report: pb.Report) -> Iterator[pb.Attempt]:
     """Return the calls that failed and did not decide what the caller was answered."""
     last = len(report.attempts) - 1
     return (
@@ -64,7 +66,7 @@ def _failed_before(report: pb.Report) -> Iterator[pb.Attempt]:
     )
 
 
-def _why(report: pb.Report) -> str:
+def _fallback_reason(report: pb.Report) -> str:
     own = (attempt for attempt in report.attempts if attempt.variant == report.chosen)
     first = next(own, None)
     return code_name(first.status_code) if first else NOT_READY

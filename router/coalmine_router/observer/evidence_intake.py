@@ -1,7 +1,6 @@
 """From what was compared, and how the split went, to evidence and verdicts."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Final
 
 from coalmine.clock import Clock
@@ -60,9 +59,10 @@ class EvidenceIntake:
             if event.candidate not in route.by_name:
                 continue  # of a table that is no longer in force
             pair = Pair(route.name, STABLE, event.candidate)
-            trial = self._open_trial(route, pair, None)
             # By this process's clock: those of proxies may differ.
             now_ns = self._clock.wall_ns()
+            key = self._key(route, pair)  # such events don't tell versions
+            trial = self._trials.current(pair, key, now_ns)
             is_over = _add_event(trial.evidence, event, now_ns, settings.gates.spells)
             cohorts = self._add_to_cohort(pair, event, report.started_ns, route.timeout_ns)
             for cohort in cohorts:
@@ -86,9 +86,13 @@ class EvidenceIntake:
             )
         return self._cohorts.take_complete(pair, now_ns, timeout_ns)
 
-    def open_trial(self, route: Route, found: PairResult) -> Trial:
-        """Return the trial that a comparison belongs to, which may begin with it."""
-        return self._open_trial(route, Pair(route.name, found.reference, found.candidate), found)
+    def open_trial(self, route: Route, sides: tuple[str, str], versions: tuple[str, str]) -> Trial:
+        """Return the trial that a comparison belongs to, which may begin with it.
+
+        `sides` are the reference and the candidate, `versions` those of their answers.
+        """
+        pair = Pair(route.name, *sides)
+        return self._trials.of(pair, self._key(route, pair, *versions), self._clock.wall_ns())
 
     def add_comparisons(self, observed: ObservedRequest) -> list[VerdictChange]:
         """Learn from what was found of a request; return the verdicts that this changed.
@@ -109,15 +113,11 @@ class EvidenceIntake:
             changes += self._judge(trial, trace_id, found.span_id, found.started_ns)
         return changes
 
-    def _open_trial(self, route: Route, pair: Pair, found: PairResult | None) -> Trial:
+    def _key(self, route: Route, pair: Pair, reference: str = "", candidate: str = "") -> TrialKey:
         settings = self._routes.get(route.name, UNSET)
         sides = route.by_name[pair.reference], route.by_name[pair.candidate]
-        key = TrialKey(settings.goes_by, "; ".join(map(_definition, sides)))
-        if found is None:
-            return self._trials.current(pair, key, self._clock.wall_ns())
-        versions = found.reference_version, found.candidate_version
-        key = replace(key, reference_version=versions[0], candidate_version=versions[1])
-        return self._trials.of(pair, key, self._clock.wall_ns())
+        definition = "; ".join(map(_definition, sides))
+        return TrialKey(settings.goes_by, definition, reference, candidate)
 
     def _judge(
         self, trial: Trial, trace_id: bytes, span_id: bytes, began_ns: int

@@ -55,7 +55,7 @@ class ReportIntake(pb_grpc.ReportsServicer):
         async with self._streams.open():
             while isinstance(batch := await context.read(), pb.ReportBatch):
                 _check(batch)
-                if self._totals.tell(batch):
+                if self._totals.add_batch(batch):
                     await self._take(batch.reports)
                 await write(context, pb.ReportAck(number=batch.number))
             if isinstance(batch, InvalidRequest):  # what its bytes were read as

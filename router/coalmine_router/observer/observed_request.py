@@ -1,7 +1,7 @@
 """One request with what was answered, its copies, and what was found by comparing them."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Final, Literal, Self
 
 from coalmine.control.v1 import control_pb2 as pb
@@ -27,7 +27,7 @@ class Copy:
     variant: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class CopyCall:
     """A copy's way to its variant, and what came back."""
 
@@ -130,11 +130,12 @@ class ObservedRequest:
         """How long the slowest of its answers took."""
         return max(self.report.duration_ns, *(call.duration_ns for call in self.calls), 0)
 
-    def let_go(self) -> None:
+    def drop_bodies(self) -> None:
         """Let go of the bodies: what is still to be told of it needs none."""
         self._caller_id = self.request_id()
         self.request = self.response = b""
-        self.calls = [replace(each, answer=replace(each.answer, body=b"")) for each in self.calls]
+        for call in self.calls:
+            call.answer = ComparedAnswer(b"", call.answer.code, call.answer.message)
 
     def request_id(self) -> str:
         """Return the id that the caller gave the request; empty where it can't be known."""

@@ -87,10 +87,8 @@ class Observer:
             observed.turn = self._order(observed).announce()
         else:
             self._spans.write_request(observed, self._settings(observed))
-        if copies is not None or observed.changes:
-            self._begin(observed, copies)
-
-    def _begin(self, observed: ObservedRequest, copies: "asyncio.Future[None] | None") -> None:
+        if copies is None and not observed.changes:
+            return  # most have nothing to wait for, and cost no task
         self._followed[observed] = None
         self._idle.clear()
         if self._tasks is not None:
@@ -123,7 +121,7 @@ class Observer:
         turn, observed.turn = observed.turn, None
         assert turn is not None  # noqa: S101 - whoever waited for copies has one
         self._copies.count_compared(observed)
-        observed.let_go()
+        observed.drop_bodies()
         due = self._order(observed).mark_ready(turn, observed)
         for each in due:
             try:
@@ -155,7 +153,10 @@ class Observer:
     def _order(self, observed: ObservedRequest) -> InOrder[ObservedRequest]:
         """Return the order of a route; those of names that the table doesn't have share one."""
         name = observed.route.name if observed.route is not None else ""
-        return self._orders.setdefault(name, InOrder())
+        order = self._orders.get(name)
+        if order is None:
+            order = self._orders[name] = InOrder()
+        return order
 
     def _settings(self, observed: ObservedRequest) -> RouteSettings:
         return self._routes.get(observed.report.route, UNSET)

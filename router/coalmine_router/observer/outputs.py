@@ -45,8 +45,8 @@ class OutputsCheck:
         known = self._read()
         new = {
             route: settings
-            for route, settings in _asked(table, routes)
-            if known.get(route.name) != _by(route, settings)
+            for route, settings in _routes_with_named_outputs(table, routes)
+            if known.get(route.name) != _basis_of(route, settings)
         }
         async with asyncio.TaskGroup() as tasks:
             asked = [tasks.create_task(self._outputs(route)) for route in new]
@@ -54,7 +54,7 @@ class OutputsCheck:
             names = told.result()
             if names is not None:
                 _check(route, settings, names)
-                known[route.name] = _by(route, settings)
+                known[route.name] = _basis_of(route, settings)
         self._write(known)
 
     async def _outputs(self, route: Route) -> list[str] | None:
@@ -69,16 +69,18 @@ class OutputsCheck:
 
     async def _ask(self, route: Route, request: bytes) -> oip.ModelMetadataResponse | None:
         """Return what an address of stable says; None: it can't be had."""
-        lane = self._backends.find(route.name, STABLE)
-        if lane is None:
+        endpoints = self._backends.find(route.name, STABLE)
+        if endpoints is None:
             return None
-        await self._backends.wait_until(lambda: lane.is_ready or lane.is_settled, _DEADLINE_S)
-        address = lane.pick()
+        await self._backends.wait_until(
+            lambda: endpoints.is_ready or endpoints.is_settled, _DEADLINE_S
+        )
+        address = endpoints.pick()
         if address is None:
             return None
         try:
             answer = await address.call(
-                _MODEL_METADATA, request, metadata=lane.token_metadata, timeout_s=_DEADLINE_S
+                _MODEL_METADATA, request, metadata=endpoints.token_metadata, timeout_s=_DEADLINE_S
             )
             return oip.ModelMetadataResponse.FromString(answer or b"")
         except (grpc.aio.AioRpcError, DecodeError):
@@ -98,7 +100,7 @@ class OutputsCheck:
             _log.warning("outputs_not_noted", file=str(self._noted), error=str(error))
 
 
-def _asked(
+def _routes_with_named_outputs(
     table: RouteTable, routes: Mapping[str, RouteSettings]
 ) -> Iterator[tuple[Route, RouteSettings]]:
     """Return the routes of one model whose rules name outputs."""
@@ -108,7 +110,7 @@ def _asked(
             yield route, settings
 
 
-def _by(route: Route, settings: RouteSettings) -> str:
+def _basis_of(route: Route, settings: RouteSettings) -> str:
     """Return what the answer depends on: not on weights, which others change."""
     stable = route.stable
     return f"{settings.goes_by} {stable.backend} {stable.model} {stable.version}"

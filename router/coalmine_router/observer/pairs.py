@@ -13,7 +13,7 @@ _GIVEN = 0
 
 
 @dataclass(frozen=True, slots=True)
-class Planned:
+class PlannedPair:
     """Two answers by their places: 0 is the one that the caller got, copies follow."""
 
     role: Role
@@ -38,7 +38,7 @@ def addresses_of(observed: ObservedRequest) -> tuple[str, ...]:
     return given, *(call.address for call in observed.calls)
 
 
-def pairs_of(observed: ObservedRequest) -> list[Planned]:
+def pairs_of(observed: ObservedRequest) -> list[PlannedPair]:
     """Return what is compared; noise, if there is any, comes first.
 
     A shadow is compared with who answered. An audit is stable against the other side, whichever of
@@ -50,16 +50,16 @@ def pairs_of(observed: ObservedRequest) -> list[Planned]:
     return [_beside_noise(pair) if has_noise else pair for pair in found]
 
 
-def _pairs(observed: ObservedRequest) -> Iterator[Planned]:
+def _pairs(observed: ObservedRequest) -> Iterator[PlannedPair]:
     answered = observed.report.variant
     for place, call in enumerate(observed.calls, 1):
         role, variant = call.copy.role, call.copy.variant
         if role == "audit" and variant == STABLE:
-            yield Planned(role, STABLE, answered, (place, _GIVEN))
+            yield PlannedPair(role, STABLE, answered, (place, _GIVEN))
         else:
-            yield Planned(role, answered, variant, (_GIVEN, place))
+            yield PlannedPair(role, answered, variant, (_GIVEN, place))
 
 
-def _beside_noise(pair: Planned) -> Planned:
+def _beside_noise(pair: PlannedPair) -> PlannedPair:
     is_beside = pair.role != "noise" and pair.places[0] == _GIVEN
-    return Planned(pair.role, pair.reference, pair.candidate, pair.places, has_noise=is_beside)
+    return PlannedPair(pair.role, pair.reference, pair.candidate, pair.places, has_noise=is_beside)

@@ -21,7 +21,7 @@ from coalmine_router.observer.comparison.comparer import Comparer, ComparerLimit
 from coalmine_router.observer.comparison.job import ComparisonJob, JobResults, results_of
 from coalmine_router.observer.comparison.loop_load import pool_size
 from coalmine_router.observer.comparison.worker_process import WorkerProcess
-from coalmine_router.observer.copies.copy_limits import CopyLimits, configured
+from coalmine_router.observer.copies.copy_limits import CopyLimits, settings_by_copy
 from coalmine_router.observer.copies.copy_sender import CopySender
 from coalmine_router.observer.copies.reach import CopyReach
 from coalmine_router.observer.evidence.pair import Pair
@@ -85,20 +85,20 @@ class ObserverPlane:
             given.folder / EXAMPLES_FILE, routes=given.routes, clock=given.clock
         )
         # Who does it.
-        self._comparing = self._comparing_here_and_elsewhere()
+        self._comparing = self._make_comparer()
         self._evidence = EvidenceIntake(
             self._trials, self._tally, self._routes, given.clock, given.backends.ready_addresses
         )
-        self._teller = SpanWriter(given.spans, given.resource, given.rng, given.clock)
-        self._copies = self._copy_sender()
-        self._observer = self._observes()
+        self._spans = SpanWriter(given.spans, given.resource, given.rng, given.clock)
+        self._copies = self._make_copy_sender()
+        self._observer = self._make_observer()
         self._intake = ReportIntake(self._reports, self._observer.observe)
         # Who tells of it.
-        self.learned = self._tells_operators()
-        given.registry.register(self._traffic_metrics())
-        given.registry.register(self._evidence_metrics())
+        self.queries = self._make_queries()
+        given.registry.register(self._make_traffic_metrics())
+        given.registry.register(self._make_evidence_metrics())
 
-    def _comparing_here_and_elsewhere(self) -> Comparer[ComparisonJob, JobResults]:
+    def _make_comparer(self) -> Comparer[ComparisonJob, JobResults]:
         return Comparer(
             run=results_of,
             start=partial(WorkerProcess, results_of),
@@ -108,7 +108,7 @@ class ObserverPlane:
             limits=self._given.pool_limits,
         )
 
-    def _observes(self) -> Observer:
+    def _make_observer(self) -> Observer:
         given = self._given
         comparer = AnswerComparer(
             compares=self._comparing,
@@ -127,20 +127,20 @@ class ObserverPlane:
             comparer=comparer,
             evidence=self._evidence,
             store=self._store,
-            spans=self._teller,
+            spans=self._spans,
         )
 
-    def _copy_sender(self) -> CopySender:
+    def _make_copy_sender(self) -> CopySender:
         given = self._given
         return CopySender(
             reach=CopyReach(given.backends, given.clock),
-            settings=configured(given.routes),
+            settings=settings_by_copy(given.routes),
             clock=given.clock,
             rng=given.rng,
             limits=given.copy_limits,
         )
 
-    def _tells_operators(self) -> ObserverQueries:
+    def _make_queries(self) -> ObserverQueries:
         return ObserverQueries(
             since_ns=self._given.clock.wall_ns(),
             routes=self._routes,
@@ -156,18 +156,18 @@ class ObserverPlane:
             now_ns=self._given.clock.monotonic_ns(),
         )
 
-    def _traffic_metrics(self) -> RouterMetrics:
+    def _make_traffic_metrics(self) -> RouterMetrics:
         return RouterMetrics(
             traffic=self._traffic,
             reports=self._reports,
             streams_turned_away=lambda: self._intake.turned_away,
             lanes=self._copies.totals,
             spans=self._given.spans.totals,
-            refusals_left_out=lambda: self._teller.refusals_left_out,
+            refusals_left_out=lambda: self._spans.refusals_left_out,
             mismatches=self._examples.totals,
         )
 
-    def _evidence_metrics(self) -> EvidenceMetrics:
+    def _make_evidence_metrics(self) -> EvidenceMetrics:
         return EvidenceMetrics(
             tally=self._tally,
             trials=self._trials,
@@ -182,7 +182,7 @@ class ObserverPlane:
 
     async def open(self) -> None:
         """Take up the evidence of before."""
-        await self._store.load(partial(_has, self._given.tables()))
+        await self._store.load(partial(_has_pair, self._given.tables()))
 
     def servicer(self) -> pb_grpc.ReportsServicer:
         """Return the service that proxies send their reports to."""
@@ -200,7 +200,7 @@ class ObserverPlane:
     async def _note_counts(self) -> None:
         while True:
             await asyncio.sleep(INTERVAL_S)
-            self.learned.note_counts(self._given.clock.monotonic_ns())
+            self.queries.note_counts(self._given.clock.monotonic_ns())
 
     def end_streams(self) -> None:
         """End the proxies' streams, so that a graceful stop needn't wait for them."""
@@ -225,7 +225,7 @@ async def check_rules(
     await OutputsCheck(backends, folder / _OUTPUTS_FILE).run(table, settings)
 
 
-def _has(table: RouteTable, pair: Pair) -> bool:
+def _has_pair(table: RouteTable, pair: Pair) -> bool:
     """Return whether a table has both sides of a pair."""
     route = table.by_route.get(pair.route)
     return route is not None and {pair.reference, pair.candidate} <= route.by_name.keys()

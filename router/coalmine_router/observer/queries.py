@@ -65,7 +65,7 @@ class ObserverQueries:
         status.reports.CopyFrom(report_counts(self._reports))
         for variant in status.variants:
             fill_traffic(variant, self._traffic.variant(route.name, variant.name))
-        self._tell_recent(route.name, status)
+        self._add_recent(route.name, status)
         status.turned_away.update(self._traffic.refusals_of(route.name))
         current = [each for each in self._trials.currents(route.name) if _is_of(route, each)]
         fill_trials(status, current, self._gates(route.name), self._ready)
@@ -95,7 +95,7 @@ class ObserverQueries:
         """Remember the counts of now: what grows from here on is recent for a minute."""
         self._recent.note(now_ns)
 
-    def _tell_recent(self, route: str, status: pb.RouteStatus) -> None:
+    def _add_recent(self, route: str, status: pb.RouteStatus) -> None:
         growth = self._recent.growth
         for variant in status.variants:
             traffic, key = self._traffic.variant(route, variant.name), (route, variant.name)

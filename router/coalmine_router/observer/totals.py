@@ -16,7 +16,7 @@ REASON_CHARS_MAX: Final = 128
 _TOTAL_MAX: Final = 2**63 - 1
 
 
-class LaneKey(NamedTuple):
+class CopyQueueKey(NamedTuple):
     """Whose copies: of a route, in a role, to a variant; names that no table has are ""."""
 
     route: str
@@ -25,7 +25,7 @@ class LaneKey(NamedTuple):
 
 
 @dataclass(slots=True)
-class LaneTotals:
+class CopyCounts:
     """Copies drawn for one variant in one role, and what became of each.
 
     offered = dropped + waiting + under_way + sent; sent = timed_out + failed + answered. Of those
@@ -54,7 +54,7 @@ class LaneTotals:
         """Count one that was given up; proxies name reasons of their own, within a bound."""
         self.dropped[bounded_reason(self.dropped, reason)] += 1
 
-    def add(self, other: "LaneTotals") -> None:
+    def add(self, other: "CopyCounts") -> None:
         """Count what another has counted as well."""
         for name in _COUNTS:
             setattr(self, name, getattr(self, name) + getattr(other, name))
@@ -62,11 +62,11 @@ class LaneTotals:
             self.dropped[bounded_reason(self.dropped, reason)] += count
 
 
-_COUNTS: Final = tuple(each.name for each in fields(LaneTotals) if each.type is int)
+_COUNTS: Final = tuple(each.name for each in fields(CopyCounts) if each.type is int)
 
 
 @dataclass(slots=True)
-class _Told:
+class _ProxyTotals:
     """What one proxy has said of itself so far."""
 
     offered: int = 0
@@ -86,22 +86,22 @@ class ReportTotals:
         self.received = 0
         self.unreadable = 0
         self.dropped: Counter[str] = Counter()
-        self._proxies: OrderedDict[str, _Told] = OrderedDict()
+        self._proxies: OrderedDict[str, _ProxyTotals] = OrderedDict()
 
-    def tell(self, batch: pb.ReportBatch) -> bool:
+    def add_batch(self, batch: pb.ReportBatch) -> bool:
         """Add what is new in a batch's totals; return whether its reports are new.
 
         They aren't in a batch that came before: a proxy sends again what wasn't acknowledged.
         What a proxy sent before it was first heard of went to a control process that is gone.
         """
-        told = self._told(batch)
+        told = self._proxy_of(batch)
         if batch.number <= told.number:
             return False
         told.number = batch.number
         self._add(told, batch)
         return True
 
-    def _add(self, told: _Told, batch: pb.ReportBatch) -> None:
+    def _add(self, told: _ProxyTotals, batch: pb.ReportBatch) -> None:
         more = max(0, batch.offered_total - told.offered)
         self.offered = min(self.offered + more, _TOTAL_MAX)
         told.offered = max(told.offered, batch.offered_total)
@@ -113,8 +113,8 @@ class ReportTotals:
                 self.dropped[own] = min(self.dropped[own] + total - before, _TOTAL_MAX)
                 told.dropped[reason] = total
 
-    def _told(self, batch: pb.ReportBatch) -> _Told:
-        found = self._proxies.setdefault(batch.proxy_id, _Told(offered=batch.sent_total))
+    def _proxy_of(self, batch: pb.ReportBatch) -> _ProxyTotals:
+        found = self._proxies.setdefault(batch.proxy_id, _ProxyTotals(offered=batch.sent_total))
         self._proxies.move_to_end(batch.proxy_id)
         if len(self._proxies) > PROXIES_MAX:
             self._proxies.popitem(last=False)

@@ -94,27 +94,27 @@ class TrafficCounts:
         self._variants: dict[tuple[str, str], VariantTraffic] = {}
         self._turned_away: dict[str, Counter[str]] = {}
 
-    def answered(self, route: str, variant: str, *, code: str, duration_ns: int) -> None:
+    def count_answer(self, route: str, variant: str, *, code: str, duration_ns: int) -> None:
         """Count one request that a variant answered; "" is a route or variant that isn't known."""
-        found = self._found(route, variant)
+        found = self._counts_of(route, variant)
         found.by_code[code] += 1
         found.latencies.add(duration_ns)
 
-    def assigned_by_split(self, route: str, variant: str) -> None:
+    def count_assignment(self, route: str, variant: str) -> None:
         """Count one request that the split assigned to a variant."""
-        self._found(route, variant).by_split += 1
+        self._counts_of(route, variant).by_split += 1
 
-    def failed(self, route: str, variant: str, *, code: str) -> None:
+    def count_failure(self, route: str, variant: str, *, code: str) -> None:
         """Charge a variant with a call that failed, and was tried again."""
-        found = self._found(route, variant)
+        found = self._counts_of(route, variant)
         found.by_code[code] += 1
         found.charged[code] += 1
 
-    def fell_back(self, route: str, variant: str, *, reason: str) -> None:
+    def count_fallback(self, route: str, variant: str, *, reason: str) -> None:
         """Count a request that was assigned to a variant, and that another answered."""
-        self._found(route, variant).fallbacks[reason] += 1
+        self._counts_of(route, variant).fallbacks[reason] += 1
 
-    def turned_away(self, route: str, reason: str) -> None:
+    def count_refusal(self, route: str, reason: str) -> None:
         """Count a request that the router refused; proxies name reasons, within a bound."""
         counts = self._turned_away.setdefault(route, Counter())
         counts[bounded_reason(counts, reason)] += 1
@@ -135,7 +135,7 @@ class TrafficCounts:
         """Return what was turned away of one route, by reason."""
         return dict(self._turned_away.get(route, {}))
 
-    def _found(self, route: str, variant: str) -> VariantTraffic:
+    def _counts_of(self, route: str, variant: str) -> VariantTraffic:
         found = self._variants.get((route, variant))
         if found is None:
             found = self._variants[route, variant] = VariantTraffic()

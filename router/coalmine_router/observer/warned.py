@@ -29,7 +29,7 @@ class WarningCounts:
                 if len(self._counts) >= _KEYS_MAX:
                     key = _OTHER
                 else:
-                    said = {"output": each.output, "told": _told(each, capture)}
+                    said = {"output": each.output, "told": _text_of(each, capture)}
                     known = {name: text for name, text in said.items() if text}
                     _log.warning("comparing", route=route, warning=each.kind, **known)
             self._counts[key] += 1
@@ -42,7 +42,7 @@ class WarningCounts:
         return dict(totals)
 
 
-def _told(warned: RuleWarning, capture: Capture) -> str:
+def _text_of(warned: RuleWarning, capture: Capture) -> str:
     """Return what may be logged; a rule that fails quotes what it fails at."""
     if capture == "full" or warned.kind != "rule_failed":
         return warned.text

@@ -1,4 +1,4 @@
-"""The calls of one lane, to whichever of its variant's addresses has the least to do."""
+"""The calls of one queue, to whichever of its variant's addresses has the least to do."""
 
 import random
 from dataclasses import dataclass
@@ -48,7 +48,7 @@ class _Made:
 
 
 class CopyCaller:
-    """Sends the copies of one lane."""
+    """Calls a variant with the copies of one queue."""
 
     def __init__(self, *, clock: Clock, rng: random.Random, answer_bytes_max: int) -> None:
         self._clock = clock
@@ -57,36 +57,52 @@ class CopyCaller:
         self._trouble = ""
 
     async def call(
-        self, queued: Queued, lane: VariantEndpoints, timeout_ns: int
+        self, queued: Queued, endpoints: VariantEndpoints, timeout_ns: int
     ) -> CopyCall | None:
         """Return how a copy was answered; None where it could not be sent.
 
         One that a closing connection never looked at is sent once more, elsewhere if possible.
         """
         until_ns = self._clock.monotonic_ns() + timeout_ns
-        address = lane.pick()
+        address = endpoints.pick()
         if address is None:
             return None
-        made = await self._make(queued, lane, address, timeout_ns)
+        made = await self._make(queued, endpoints, address, timeout_ns)
         if made is not None and made.is_untouched:
             await address.wait_while_closing()
             left_ns = until_ns - self._clock.monotonic_ns()
             if left_ns > 0:
-                made = await self._make(queued, lane, lane.pick_other(address) or address, left_ns)
+                made = await self._make(
+                    queued, endpoints, endpoints.pick_other(address) or address, left_ns
+                )
         return made.call if made is not None else None
 
     async def _make(
-        self, queued: Queued, lane: VariantEndpoints, address: Address, timeout_ns: int
+        self, queued: Queued, endpoints: VariantEndpoints, address: Address, timeout_ns: int
     ) -> _Made | None:
+        observed, variant = queued.observed, queued.variant
         span_id = (self._rng.getrandbits(64) or 1).to_bytes(8, "big")  # all zero is no id
         started_ns, began_ns = self._clock.wall_ns(), self._clock.monotonic_ns()
-        end = await self._end(queued, lane, address, span_id, timeout_ns)
-        if end is None:
+        try:
+            body = await address.call(
+                f"/{observed.report.method}",
+                observed.request + wire.override(variant.model, variant.version),
+                metadata=_metadata_of(queued, endpoints, span_id),
+                timeout_s=timeout_ns / 10**9,
+            )
+            end = _End(self._answer_of(body))
+        except grpc.aio.AioRpcError as error:
+            end = _end_of(error)
+        except grpc.aio.InternalError:  # whose text is another one each time
+            self._log_once(queued, _REFUSED)
             return None
-        _judge(lane, address, end)
+        except (ValueError, TypeError) as error:  # metadata of a wrong type
+            self._log_once(queued, str(error))
+            return None
+        _judge(endpoints, address, end)
         call = CopyCall(
             copy=queued.copy,
-            backend=lane.backend,
+            backend=endpoints.backend,
             address=address.name,
             span_id=span_id,
             started_ns=started_ns,
@@ -95,33 +111,7 @@ class CopyCaller:
         )
         return _Made(call, end.is_untouched)
 
-    async def _end(
-        self,
-        queued: Queued,
-        lane: VariantEndpoints,
-        address: Address,
-        span_id: bytes,
-        timeout_ns: int,
-    ) -> _End | None:
-        override = wire.override(queued.variant.model, queued.variant.version)
-        try:
-            body = await address.call(
-                f"/{queued.observed.report.method}",
-                queued.observed.request + override,
-                metadata=_sendable(queued, lane, span_id),
-                timeout_s=timeout_ns / 10**9,
-            )
-        except grpc.aio.AioRpcError as error:
-            return _failed(error)
-        except grpc.aio.InternalError:  # whose text is another one each time
-            self._note(queued, _REFUSED)
-            return None
-        except (ValueError, TypeError) as error:  # metadata of a wrong type
-            self._note(queued, str(error))
-            return None
-        return _End(self._bounded(body))
-
-    def _bounded(self, body: bytes | None) -> ComparedAnswer:
+    def _answer_of(self, body: bytes | None) -> ComparedAnswer:
         if body is None:  # what gRPC makes of an OK without an answer
             return ComparedAnswer(code=_INTERNAL, message="it said OK and sent no answer")
         most = self._answer_bytes_max
@@ -130,8 +120,8 @@ class CopyCaller:
         told = f"an answer of {len(body)} bytes; of copies, at most {most} are taken"
         return ComparedAnswer(code=_TOO_LARGE, message=told)
 
-    def _note(self, queued: Queued, trouble: str) -> None:
-        # Thousands of copies may meet the same trouble: it is told once.
+    def _log_once(self, queued: Queued, trouble: str) -> None:
+        # Thousands of copies may meet the same trouble.
         if trouble != self._trouble:
             self._trouble = trouble
             _log.error(
@@ -143,17 +133,17 @@ class CopyCaller:
             )
 
 
-def _judge(lane: VariantEndpoints, address: Address, end: _End) -> None:
-    """Tell the lane, which judges its addresses by it."""
+def _judge(endpoints: VariantEndpoints, address: Address, end: _End) -> None:
+    """Tell the endpoints, which eject an address by it."""
     if end.is_untouched:
         return
     if end.speaks_against_it:
-        lane.note_failure(address)
+        endpoints.note_failure(address)
     else:
-        lane.note_answer(address)
+        endpoints.note_answer(address)
 
 
-def _failed(error: grpc.aio.AioRpcError) -> _End:
+def _end_of(error: grpc.aio.AioRpcError) -> _End:
     """Return what became of a call; what can't be read is charged to who sent it."""
     code, text, said = error.code().name, error.details() or "", error.trailing_metadata() or ()
     own = own_text(code, text, said)
@@ -164,19 +154,16 @@ def _failed(error: grpc.aio.AioRpcError) -> _End:
     return _End(answer, unreadable or code in _FAILED, is_untouched(code, text, said))
 
 
-def _sendable(queued: Queued, lane: VariantEndpoints, span_id: bytes) -> list[Pair]:
-    """Return what the copy is sent with. Raises ValueError where gRPC would refuse it."""
-    metadata = _metadata(queued.observed.report, span_id)
+def _metadata_of(queued: Queued, endpoints: VariantEndpoints, span_id: bytes) -> list[Pair]:
+    """Return the metadata of a copy. Raises ValueError where gRPC would refuse it."""
+    report = queued.observed.report
+    # The copy's span is the parent of the backend's.
+    parent = trace_context.header(report.trace_id, span_id, sampled=report.sampled)
+    metadata = [(each.key, _value(each)) for each in report.metadata]
+    metadata.append((trace_context.TRACEPARENT, parent))
     if unsendable_key(metadata):  # gRPC itself would print three lines for each
         raise ValueError(_REFUSED)
-    return with_token(metadata, lane.token_metadata)
-
-
-def _metadata(report: pb.Report, span_id: bytes) -> list[Pair]:
-    """Return what the caller sent, with the copy's span as the parent of the backend's."""
-    parent = trace_context.header(report.trace_id, span_id, sampled=report.sampled)
-    passed = [(each.key, _value(each)) for each in report.metadata]
-    return [*passed, (trace_context.TRACEPARENT, parent)]
+    return with_token(metadata, endpoints.token_metadata)
 
 
 def _value(pair: pb.Metadata) -> str | bytes:

@@ -9,7 +9,7 @@ from coalmine_router.config.copies_section import CopiesConfig
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.observed_request import Copy
 
-Settings = Callable[[str, Copy], CopiesConfig]
+CopySettings = Callable[[str, Copy], CopiesConfig]
 
 # Of a copy that only an operator's command has switched on; the table says how much is drawn.
 _UNSAID: Final = CopiesConfig(share=0)
@@ -19,9 +19,9 @@ EJECTION: Final = EjectionRules(first_ns=10**9, longest_ns=30 * 10**9)
 
 @dataclass(frozen=True, slots=True)
 class CopyLimits:
-    """Of each lane: how many copies wait, how long, and their bytes with those under way.
+    """Of each queue: how many copies wait, how long, and their bytes with those under way.
 
-    `room_bytes_max` is of all lanes together.
+    `room_bytes_max` is of all queues together.
     """
 
     queue_copies_max: int = 1_024
@@ -33,7 +33,7 @@ class CopyLimits:
     answer_bytes_max: int = 16 * 1024 * 1024
 
 
-def configured(routes: Mapping[str, RouteConfig]) -> Settings:
+def settings_by_copy(routes: Mapping[str, RouteConfig]) -> CopySettings:
     """Return how the file's routes are looked up: by the route's name and the copy."""
 
     def settings(route: str, copy: Copy) -> CopiesConfig:

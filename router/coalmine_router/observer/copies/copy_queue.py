@@ -7,7 +7,7 @@ from coalmine_router.codes import OK
 from coalmine_router.observer.copies.copy_limits import CopyLimits
 from coalmine_router.observer.copies.rate import CallRate
 from coalmine_router.observer.observed_request import Copy, ObservedRequest
-from coalmine_router.observer.totals import LaneKey, LaneTotals
+from coalmine_router.observer.totals import CopyCounts, CopyQueueKey
 from coalmine_router.table import Route, RouteTable, Variant
 
 
@@ -25,7 +25,7 @@ class Queued:
 class CopyQueue:
     """A bounded queue with its counts; whoever takes from it says how it ended."""
 
-    def __init__(self, key: LaneKey, totals: LaneTotals, limits: CopyLimits) -> None:
+    def __init__(self, key: CopyQueueKey, totals: CopyCounts, limits: CopyLimits) -> None:
         self.key = key
         self.workers = 0
         self._totals = totals
@@ -109,8 +109,8 @@ class CopyQueue:
         self._held_bytes -= queued.observed.size_bytes
 
 
-def is_wanted(key: LaneKey, table: RouteTable) -> bool:
-    """Return whether a table has copies drawn for a lane."""
+def is_wanted(key: CopyQueueKey, table: RouteTable) -> bool:
+    """Return whether a table has copies drawn for a queue."""
     route = table.by_route.get(key.route)
     if route is None or key.variant not in route.by_name:
         return False

@@ -1,9 +1,8 @@
-"""Sends copies: bounded and counted for each lane, so that one that hangs disturbs nobody."""
+"""Sends copies from bounded queues, one a variant and role: one that hangs disturbs nobody."""
 
 import asyncio
 import random
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Final
 
 import structlog
@@ -11,7 +10,7 @@ import structlog
 from coalmine.clock import Clock
 from coalmine_router.observer.comparison.result import ComparedAnswer
 from coalmine_router.observer.copies.call import CopyCaller
-from coalmine_router.observer.copies.copy_limits import CopyLimits, Settings
+from coalmine_router.observer.copies.copy_limits import CopyLimits, CopySettings
 from coalmine_router.observer.copies.copy_queue import CopyQueue, Queued, is_wanted
 from coalmine_router.observer.copies.copy_totals import CopyTotals
 from coalmine_router.observer.copies.reach import CopyReach
@@ -23,7 +22,7 @@ from coalmine_router.observer.observed_request import (
     ObservedRequest,
     copies_of,
 )
-from coalmine_router.observer.totals import LaneKey, LaneTotals
+from coalmine_router.observer.totals import CopyCounts, CopyQueueKey
 from coalmine_router.table import Route, RouteTable
 
 _log = structlog.get_logger(__name__)
@@ -44,7 +43,7 @@ class CopySender:
         self,
         *,
         reach: CopyReach,
-        settings: Settings,
+        settings: CopySettings,
         clock: Clock,
         rng: random.Random,
         limits: CopyLimits | None = None,
@@ -56,7 +55,7 @@ class CopySender:
         self._limits = limits or CopyLimits()
         self._room = Room(self._limits.room_bytes_max)
         self._totals = CopyTotals()
-        self._queues: dict[LaneKey, CopyQueue] = {}
+        self._queues: dict[CopyQueueKey, CopyQueue] = {}
         self._callers: dict[CopyQueue, CopyCaller] = {}
         self._ended: dict[ObservedRequest, asyncio.Future[None]] = {}
         self._table: RouteTable | None = None
@@ -84,14 +83,14 @@ class CopySender:
         """Return once no copy waits or is under way."""
         await self._idle.wait()
 
-    def totals(self) -> Iterator[tuple[LaneKey, LaneTotals]]:
+    def totals(self) -> Iterator[tuple[CopyQueueKey, CopyCounts]]:
         """Return the counts of all queues that ever were; those of unknown names under ""."""
         return self._totals.entries()
 
     def count_compared(self, observed: ObservedRequest) -> None:
         """Count the calls of a request as compared, or as uncompared where nothing was found."""
         for call in observed.calls:
-            key = LaneKey(observed.report.route, call.copy.role, call.copy.variant)
+            key = CopyQueueKey(observed.report.route, call.copy.role, call.copy.variant)
             if observed.found:
                 self._totals.of(key).compared += 1
             else:
@@ -126,7 +125,7 @@ class CopySender:
         if route is None or copy.variant not in route.by_name:
             self._totals.count_unknown(copy.role)
             return False
-        queue = self._open_queue(LaneKey(route.name, copy.role, copy.variant))
+        queue = self._open_queue(CopyQueueKey(route.name, copy.role, copy.variant))
         now_ns = self._clock.monotonic_ns()
         reason = refusal(observed.report, observed.request, route) or self._full(queue, observed)
         if reason:
@@ -150,7 +149,7 @@ class CopySender:
 
     # ------------------------------------------------------------ queues and their workers
 
-    def _open_queue(self, key: LaneKey) -> CopyQueue:
+    def _open_queue(self, key: CopyQueueKey) -> CopyQueue:
         queue = self._queues.get(key)
         if queue is None:
             queue = self._queues[key] = CopyQueue(key, self._totals.begin(key), self._limits)
@@ -176,9 +175,18 @@ class CopySender:
             self._tasks.create_task(self._work(queue))
 
     async def _work(self, queue: CopyQueue) -> None:
+        """Call whom the queue is for with each copy in it; note what comes of each."""
         try:
             while not queue.is_empty:
-                await self._serve(queue, queue.take())
+                queued = queue.take()
+                came: CopyCall | str = "stopping"
+                try:
+                    came = await self._call(queue, queued)
+                except Exception:  # noqa: BLE001 - one odd copy must not end the others
+                    _log.exception("copy_failed", lane=queue.key)
+                    came = "not_sent"
+                finally:
+                    self._end(queue, queued, came)
         finally:
             queue.workers -= 1
             self._workers -= 1
@@ -186,31 +194,19 @@ class CopySender:
             if not self._workers:
                 self._idle.set()
 
-    async def _serve(self, queue: CopyQueue, queued: Queued) -> None:
-        """Call whom a copy is for, unless it has to be given up; note what came of it."""
-        came: CopyCall | str = "stopping"
-        try:
-            if queue.has_expired(queued, self._clock.monotonic_ns()):
-                came = "expired"
-            else:
-                came = await self._call(queue, queued)
-        except Exception:  # noqa: BLE001 - one odd copy must not end the others
-            _log.exception("copy_failed", lane=queue.key)
-            came = "not_sent"
-        finally:
-            self._end(queue, queued, came)
-
     async def _call(self, queue: CopyQueue, queued: Queued) -> CopyCall | str:
         """Return how a copy was answered, or why it was not sent."""
-        way = await self._reach.wait(queue.key.route, queue.key.variant)
-        queue.note_circuit(way if isinstance(way, str) else "")
-        if isinstance(way, str):
-            return way
+        if queue.has_expired(queued, self._clock.monotonic_ns()):
+            return "expired"
+        endpoints = await self._reach.wait(queue.key.route, queue.key.variant)
+        queue.note_circuit(endpoints if isinstance(endpoints, str) else "")
+        if isinstance(endpoints, str):
+            return endpoints
         settings = self._settings(queue.key.route, queued.copy)
         if not queue.take_rate(self._clock.monotonic_ns(), settings.max_rps):
             return "max_rps"
         timeout_ns = min(queued.route.timeout_ns, settings.timeout)
-        return await self._callers[queue].call(queued, way, timeout_ns) or "not_sent"
+        return await self._callers[queue].call(queued, endpoints, timeout_ns) or "not_sent"
 
     def _end(self, queue: CopyQueue, queued: Queued, came: CopyCall | str) -> None:
         """Note what came of a copy: its call, or why it was given up."""
@@ -220,7 +216,7 @@ class CopySender:
         else:
             # An answer may find no room to wait for those of the other copies.
             if not self._room.keep(id(observed), len(came.answer.body)):
-                came = replace(came, answer=_NO_ROOM)
+                came.answer = _NO_ROOM
             queue.count_sent(queued, came.answer.code)
             observed.calls.append(came)
         self._room.leave(id(observed))

@@ -20,34 +20,34 @@ class CopyReach:
 
     def refusal(self, route: str, variant: str) -> str:
         """Return why no copy can be sent there, now or in a moment; "": it can."""
-        lane = self._backends.find(route, variant)
-        if lane is None or lane.is_ready:
+        endpoints = self._backends.find(route, variant)
+        if endpoints is None or endpoints.is_ready:
             return ""
-        if lane.ready:
+        if endpoints.ready:
             return "circuit_open"
-        return "" if self._left_ns(lane) > 0 else "no_address"
+        return "" if self._left_ns(endpoints) > 0 else "no_address"
 
     async def wait(self, route: str, variant: str) -> VariantEndpoints | str:
-        """Return the lane, once an address of it can be called, or why none is."""
+        """Return the endpoints, once an address of it can be called, or why none is."""
         while not (refused := self.refusal(route, variant)):
-            lane = self._backends.find(route, variant)
-            if lane is not None and lane.is_ready:
-                return lane
-            if lane is not None:
-                lane.hurry()
-            if not await self._comes(route, variant, lane):
+            endpoints = self._backends.find(route, variant)
+            if endpoints is not None and endpoints.is_ready:
+                return endpoints
+            if endpoints is not None:
+                endpoints.hurry()
+            if not await self._comes(route, variant, endpoints):
                 return self.refusal(route, variant) or "no_address"
         return refused
 
-    async def _comes(self, route: str, variant: str, lane: VariantEndpoints | None) -> bool:
-        """Return whether something else is to be said of a lane, within the moment."""
-        left_ns = self._left_ns(lane) if lane is not None else self._moment_ns
+    async def _comes(self, route: str, variant: str, endpoints: VariantEndpoints | None) -> bool:
+        """Return whether something else is to be said of a variant, within the moment."""
+        left_ns = self._left_ns(endpoints) if endpoints is not None else self._moment_ns
 
         def is_other() -> bool:
             now = self._backends.find(route, variant)
-            return now is not lane or (now is not None and bool(now.is_ready or now.ready))
+            return now is not endpoints or (now is not None and bool(now.is_ready or now.ready))
 
         return await self._backends.wait_until(is_other, left_ns / 1e9)
 
-    def _left_ns(self, lane: VariantEndpoints) -> int:
-        return lane.lost_ns + self._moment_ns - self._clock.monotonic_ns()
+    def _left_ns(self, endpoints: VariantEndpoints) -> int:
+        return endpoints.lost_ns + self._moment_ns - self._clock.monotonic_ns()

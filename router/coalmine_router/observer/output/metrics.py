@@ -11,11 +11,11 @@ from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from coalmine.process.metric_families import MetricFamilies, buckets
-from coalmine_router.observer.totals import LaneKey, LaneTotals, ReportTotals
+from coalmine_router.observer.totals import CopyCounts, CopyQueueKey, ReportTotals
 from coalmine_router.observer.traffic_counts import BOUNDS_NS, Latencies, TrafficCounts
 
 Totals = Callable[[], Mapping[str, int]]
-QueueTotals = Callable[[], Iterable[tuple[LaneKey, LaneTotals]]]
+QueueTotals = Callable[[], Iterable[tuple[CopyQueueKey, CopyCounts]]]
 
 _FAMILIES: Final = MetricFamilies("coalmine_router")
 _ROUTE: Final = ("route", "variant")

@@ -8,7 +8,7 @@ from coalmine_router.observer.evidence.address_evidence import AsksReady, none_k
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.output.trial_status import trial_counts
-from coalmine_router.observer.totals import LaneKey, LaneTotals, ReportTotals
+from coalmine_router.observer.totals import CopyCounts, CopyQueueKey, ReportTotals
 from coalmine_router.observer.traffic_counts import VariantTraffic
 from coalmine_router.table import STABLE
 
@@ -58,7 +58,7 @@ def report_counts(totals: ReportTotals) -> pb.ReportCounts:
     )
 
 
-def copy_counts(key: LaneKey, totals: LaneTotals) -> pb.ShadowCounts:
+def copy_counts(key: CopyQueueKey, totals: CopyCounts) -> pb.ShadowCounts:
     """Return the fates of the copies for one variant, in one role."""
     return pb.ShadowCounts(
         variant=key.variant,

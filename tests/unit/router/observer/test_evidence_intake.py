@@ -52,9 +52,7 @@ class EvidenceIntakeRig:
     ) -> list[VerdictChange]:
         """Learn from a comparison; `failed`: who did, the candidate and the reference."""
         made = of or observed_request(what)
-        made.lessons.append(
-            PendingEvidence(what, self.evidence.open_trial(self.route, what), *failed)
-        )
+        made.lessons.append(PendingEvidence(what, self.trial_of(what), *failed))
         return self.evidence.add_comparisons(made)
 
     def compared_later(self, what: PairResult, *failed: bool | None) -> list[VerdictChange]:
@@ -73,6 +71,11 @@ class EvidenceIntakeRig:
         """Report one more request of stable's, when all before it have ended."""
         self.clock.now_ns += 300 * 10**9
         return self.assigned(split("stable"))
+
+    def trial_of(self, what: PairResult) -> Trial:
+        """Return the trial that a comparison belongs to, which may begin with it."""
+        versions = what.reference_version, what.candidate_version
+        return self.evidence.open_trial(self.route, (what.reference, what.candidate), versions)
 
     @property
     def trial(self) -> Trial:
@@ -129,7 +132,7 @@ def test_another_version_of_the_candidate_begins_another_trial() -> None:
 def test_an_exchange_whose_turn_comes_after_its_trial_ended_counts_for_that_one() -> None:
     rig = EvidenceIntakeRig()
     late = observed_request(what := pair_result(mismatch()))
-    first = rig.evidence.open_trial(rig.route, what)
+    first = rig.trial_of(what)
     late.lessons.append(PendingEvidence(what, first))
     rig.compared(pair_result(MATCH, candidate_version="3"))
     rig.trials.take_changed()

@@ -3,7 +3,7 @@
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.comparison.result import ComparedAnswer
 from coalmine_router.observer.observed_request import Copy, CopyCall, ObservedRequest, Role
-from coalmine_router.observer.pairs import Planned, answers_of, pairs_of
+from coalmine_router.observer.pairs import PlannedPair, answers_of, pairs_of
 
 
 def observed_request(answered: str, *copies: tuple[Role, str]) -> ObservedRequest:
@@ -18,16 +18,16 @@ def observed_request(answered: str, *copies: tuple[Role, str]) -> ObservedReques
 
 def test_a_shadow_is_compared_with_who_answered() -> None:
     assert pairs_of(observed_request("canary", ("shadow", "int8"))) == [
-        Planned("shadow", "canary", "int8", (0, 1))
+        PlannedPair("shadow", "canary", "int8", (0, 1))
     ]
 
 
 def test_an_audit_has_stable_for_its_reference_whoever_the_caller_got() -> None:
     assert pairs_of(observed_request("stable", ("audit", "canary"))) == [
-        Planned("audit", "stable", "canary", (0, 1))
+        PlannedPair("audit", "stable", "canary", (0, 1))
     ]
     assert pairs_of(observed_request("canary", ("audit", "stable"))) == [
-        Planned("audit", "stable", "canary", (1, 0))
+        PlannedPair("audit", "stable", "canary", (1, 0))
     ]
 
 
@@ -36,9 +36,9 @@ def test_noise_comes_first_and_goes_beside_all_that_stable_is_compared_with() ->
         observed_request("stable", ("shadow", "int8"), ("audit", "canary"), ("noise", "stable"))
     )
     assert found == [
-        Planned("noise", "stable", "stable", (0, 3)),
-        Planned("shadow", "stable", "int8", (0, 1), has_noise=True),
-        Planned("audit", "stable", "canary", (0, 2), has_noise=True),
+        PlannedPair("noise", "stable", "stable", (0, 3)),
+        PlannedPair("shadow", "stable", "int8", (0, 1), has_noise=True),
+        PlannedPair("audit", "stable", "canary", (0, 2), has_noise=True),
     ]
 
 

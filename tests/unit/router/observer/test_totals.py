@@ -10,7 +10,7 @@ from coalmine_router.observer.totals import (
     OTHER,
     PROXIES_MAX,
     REASONS_MAX,
-    LaneTotals,
+    CopyCounts,
     ReportTotals,
 )
 
@@ -20,7 +20,7 @@ _numbers = itertools.count(1)
 def told(
     totals: ReportTotals, proxy: str, offered: int, *, number: int = 0, **dropped: int
 ) -> bool:
-    return totals.tell(
+    return totals.add_batch(
         pb.ReportBatch(
             proxy_id=proxy,
             offered_total=offered,
@@ -77,7 +77,7 @@ def test_the_proxies_remembered_are_bounded_and_the_silent_one_goes_first() -> N
 
 
 def test_reasons_over_the_bound_are_counted_together() -> None:
-    totals, copies = ReportTotals(), LaneTotals()
+    totals, copies = ReportTotals(), CopyCounts()
     told(totals, "a", 0, **{f"r{each}": 1 for each in range(100)})
     for each in range(100):
         told(totals, str(each), 0, **{f"s{each}": 1})
@@ -107,7 +107,7 @@ def test_what_went_to_the_control_process_before_is_not_counted_again() -> None:
             sent_total=sent,
             dropped_total={"connection_lost": 20},
         )
-        totals.tell(batch)
+        totals.add_batch(batch)
     assert totals.offered == 60 + 40 + 20
     assert totals.dropped == {"connection_lost": 20}
 

@@ -20,10 +20,10 @@ def latencies(*durations_ns: int) -> Latencies:
 
 def test_requests_are_counted_by_variant_status_and_split() -> None:
     traffic = TrafficCounts()
-    traffic.answered("digits", "canary", code="OK", duration_ns=10**6)
-    traffic.assigned_by_split("digits", "canary")
-    traffic.answered("digits", "canary", code="INTERNAL", duration_ns=10**6)
-    traffic.answered("digits", "stable", code="OK", duration_ns=10**6)
+    traffic.count_answer("digits", "canary", code="OK", duration_ns=10**6)
+    traffic.count_assignment("digits", "canary")
+    traffic.count_answer("digits", "canary", code="INTERNAL", duration_ns=10**6)
+    traffic.count_answer("digits", "stable", code="OK", duration_ns=10**6)
     canary = traffic.variant("digits", "canary")
     assert (canary.requests, canary.by_split) == (2, 1)
     assert dict(canary.by_code) == {"OK": 1, "INTERNAL": 1}
@@ -32,9 +32,9 @@ def test_requests_are_counted_by_variant_status_and_split() -> None:
 
 def test_a_charged_failure_is_a_request_of_the_variant_and_no_latency_of_it() -> None:
     traffic = TrafficCounts()
-    traffic.failed("digits", "canary", code="UNAVAILABLE")
-    traffic.fell_back("digits", "canary", reason="UNAVAILABLE")
-    traffic.fell_back("digits", "canary", reason="not_ready")
+    traffic.count_failure("digits", "canary", code="UNAVAILABLE")
+    traffic.count_fallback("digits", "canary", reason="UNAVAILABLE")
+    traffic.count_fallback("digits", "canary", reason="not_ready")
     canary = traffic.variant("digits", "canary")
     assert (canary.requests, dict(canary.by_code)) == (1, {"UNAVAILABLE": 1})
     assert dict(canary.charged) == {"UNAVAILABLE": 1}
@@ -45,8 +45,8 @@ def test_a_charged_failure_is_a_request_of_the_variant_and_no_latency_of_it() ->
 def test_what_is_turned_away_is_counted_by_route_and_the_reasons_are_bounded() -> None:
     traffic = TrafficCounts()
     for number in range(100):
-        traffic.turned_away("digits", f"r{number}")
-    traffic.turned_away("", "no_route")
+        traffic.count_refusal("digits", f"r{number}")
+    traffic.count_refusal("", "no_route")
     assert sum(traffic.refusals_of("digits").values()) == 100
     assert len(traffic.refusals_of("digits")) == REASONS_MAX
     assert dict(traffic.refusals())[""] == {"no_route": 1}

@@ -7,12 +7,12 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from coalmine_router.observer.copies.copy_limits import CopyLimits
 from coalmine_router.observer.copies.copy_queue import CopyQueue, Queued, is_wanted
 from coalmine_router.observer.observed_request import Copy
-from coalmine_router.observer.totals import LaneKey, LaneTotals
+from coalmine_router.observer.totals import CopyCounts, CopyQueueKey
 from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Variant
 from tests.doubles.copying import observed_of
 
 SECOND_NS = 10**9
-KEY = LaneKey("digits", "shadow", "canary")
+KEY = CopyQueueKey("digits", "shadow", "canary")
 CANARY = Variant("canary", "green")
 ROUTE = Route("digits", Match("digits"), (Variant("stable", "blue", weight_bp=10_000), CANARY))
 LIMITS = CopyLimits(queue_copies_max=4, bytes_max=1_000, wait_ns_max=5 * SECOND_NS)
@@ -22,8 +22,8 @@ def queued(size: int = 10, offered_ns: int = 0) -> Queued:
     return Queued(observed_of(size), Copy("shadow", "canary"), ROUTE, CANARY, offered_ns)
 
 
-def copy_queue(totals: LaneTotals | None = None) -> CopyQueue:
-    return CopyQueue(KEY, totals or LaneTotals(), LIMITS)
+def copy_queue(totals: CopyCounts | None = None) -> CopyQueue:
+    return CopyQueue(KEY, totals or CopyCounts(), LIMITS)
 
 
 def test_it_is_bounded_in_copies_and_in_bytes() -> None:
@@ -55,7 +55,7 @@ def test_a_copy_that_waited_too_long_has_expired() -> None:
 
 
 def test_the_circuit_is_open_while_all_addresses_are_out() -> None:
-    totals = LaneTotals()
+    totals = CopyCounts()
     one = copy_queue(totals)
     states = []
     for refused in ("", "no_address", "circuit_open", ""):
@@ -78,15 +78,15 @@ def test_queues_are_wanted_as_long_as_the_table_draws_for_them() -> None:
         each
         for each in (
             KEY,
-            LaneKey("digits", "audit", "canary"),
-            LaneKey("digits", "noise", "stable"),
-            LaneKey("digits", "shadow", "stable"),
-            LaneKey("digits", "audit", "gone"),
-            LaneKey("gone", "shadow", "canary"),
+            CopyQueueKey("digits", "audit", "canary"),
+            CopyQueueKey("digits", "noise", "stable"),
+            CopyQueueKey("digits", "shadow", "stable"),
+            CopyQueueKey("digits", "audit", "gone"),
+            CopyQueueKey("gone", "shadow", "canary"),
         )
         if is_wanted(each, table)
     ]
-    assert wanted == [KEY, LaneKey("digits", "audit", "canary")]
+    assert wanted == [KEY, CopyQueueKey("digits", "audit", "canary")]
 
 
 class Steps(RuleBasedStateMachine):
@@ -94,7 +94,7 @@ class Steps(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.totals = LaneTotals()
+        self.totals = CopyCounts()
         self.queue = copy_queue(self.totals)
         self.now_ns = 0
         self.offers = 0

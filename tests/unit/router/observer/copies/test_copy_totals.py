@@ -1,11 +1,11 @@
 """What was counted of queues, also once they are gone."""
 
 from coalmine_router.observer.copies.copy_totals import CopyTotals
-from coalmine_router.observer.totals import LaneKey, LaneTotals
+from coalmine_router.observer.totals import CopyCounts, CopyQueueKey
 
 
-def key(name: str) -> LaneKey:
-    return LaneKey("digits", "shadow", name)
+def key(name: str) -> CopyQueueKey:
+    return CopyQueueKey("digits", "shadow", name)
 
 
 def test_a_queue_that_comes_back_counts_on() -> None:
@@ -24,9 +24,9 @@ def test_queues_long_gone_are_added_up_and_none_of_their_counts_is_lost() -> Non
         totals.drop("queue_full")
         ledger.end(key(str(number)))
     entries = dict(ledger.entries())
-    assert set(entries) == {key("8"), key("9"), LaneKey("", "shadow", "")}
+    assert set(entries) == {key("8"), key("9"), CopyQueueKey("", "shadow", "")}
     assert sum(each.offered for each in entries.values()) == 20
-    assert entries[LaneKey("", "shadow", "")].dropped == {"queue_full": 8}
+    assert entries[CopyQueueKey("", "shadow", "")].dropped == {"queue_full": 8}
 
 
 def test_a_comparison_of_a_queue_long_gone_is_counted_with_its_role() -> None:
@@ -46,7 +46,7 @@ def test_a_queue_that_is_gone_has_no_open_circuit() -> None:
 
 
 def test_adding_counts_leaves_out_none() -> None:
-    one, other = LaneTotals(), LaneTotals(1, 2, 3, 4, 5, 6, 7, 8)
+    one, other = CopyCounts(), CopyCounts(1, 2, 3, 4, 5, 6, 7, 8)
     other.drop("stopping")
     one.add(other)
     one.add(other)

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from coalmine_router.observer.output.metrics import RouterMetrics
-from coalmine_router.observer.totals import LaneKey, LaneTotals, ReportTotals
+from coalmine_router.observer.totals import CopyCounts, CopyQueueKey, ReportTotals
 from coalmine_router.observer.traffic_counts import TrafficCounts
 from tests.doubles.metrics_text import Exposed, exposed, series
 
@@ -12,7 +12,7 @@ def told(
     *,
     traffic: TrafficCounts | None = None,
     reports: ReportTotals | None = None,
-    lanes: dict[LaneKey, LaneTotals] | None = None,
+    lanes: dict[CopyQueueKey, CopyCounts] | None = None,
     **results: dict[str, int],
 ) -> Exposed:
     return exposed(
@@ -41,7 +41,7 @@ def test_a_router_that_has_seen_nothing_says_so() -> None:
 def test_durations_come_as_a_histogram_in_seconds() -> None:
     traffic = TrafficCounts()
     for duration_ns in (900_000, 1_000_000, 1_000_001, 2 * 10**11):
-        traffic.answered("digits", "stable", code="OK", duration_ns=duration_ns)
+        traffic.count_answer("digits", "stable", code="OK", duration_ns=duration_ns)
     found = told(traffic=traffic)
     key = {"route": "digits", "variant": "stable"}
     buckets = {
@@ -56,9 +56,9 @@ def test_durations_come_as_a_histogram_in_seconds() -> None:
 
 def test_fallbacks_and_refusals_are_told_with_their_reasons() -> None:
     traffic = TrafficCounts()
-    traffic.failed("digits", "canary", code="UNAVAILABLE")
-    traffic.fell_back("digits", "canary", reason="UNAVAILABLE")
-    traffic.turned_away("digits", "in_flight")
+    traffic.count_failure("digits", "canary", code="UNAVAILABLE")
+    traffic.count_fallback("digits", "canary", reason="UNAVAILABLE")
+    traffic.count_refusal("digits", "in_flight")
     found = told(traffic=traffic)
     key = {"route": "digits", "variant": "canary"}
     assert found[series("fallbacks_total", **key, reason="UNAVAILABLE")] == 1
@@ -81,7 +81,7 @@ def test_what_was_given_up_is_told_with_its_reason() -> None:
 
 
 def test_the_copies_of_each_queue_add_up() -> None:
-    totals = LaneTotals(
+    totals = CopyCounts(
         offered=20,
         waiting=2,
         under_way=1,
@@ -94,7 +94,9 @@ def test_the_copies_of_each_queue_add_up() -> None:
         circuit="open",
     )
     key = {"route": "digits", "role": "audit", "variant": "canary"}
-    found = told(lanes={LaneKey(**key): totals, LaneKey("digits", "noise", "stable"): LaneTotals()})
+    found = told(
+        lanes={CopyQueueKey(**key): totals, CopyQueueKey("digits", "noise", "stable"): CopyCounts()}
+    )
 
     def value(name: str, **labels: str) -> float:
         return found[series(f"shadows_{name}", **key, **labels)]

@@ -20,7 +20,7 @@ from coalmine_router.observer.output.route_status import (
     route_verdict,
 )
 from coalmine_router.observer.output.trial_status import trial_counts
-from coalmine_router.observer.totals import LaneKey, LaneTotals
+from coalmine_router.observer.totals import CopyCounts, CopyQueueKey
 from tests.doubles.evidence import FAIL, KEY, PAIR, TRACE_ID, a_comparison, a_trial
 
 GATES = GateSettings()
@@ -173,8 +173,8 @@ def test_a_segment_is_judged_alone_with_a_share_of_alpha() -> None:
 
 
 def test_the_copies_of_a_queue_are_told_to_the_last_one() -> None:
-    totals = LaneTotals(9, 1, 1, 1, 1, 2, 3, 1, Counter(queue_full=3), "half_open")
-    found = copy_counts(LaneKey("digits", "audit", "canary"), totals)
+    totals = CopyCounts(9, 1, 1, 1, 1, 2, 3, 1, Counter(queue_full=3), "half_open")
+    found = copy_counts(CopyQueueKey("digits", "audit", "canary"), totals)
     assert (found.variant, found.role, found.circuit) == ("canary", "audit", "half_open")
     dropped = sum(found.dropped.values())
     assert found.offered == dropped + found.waiting + found.under_way + found.sent
