@@ -1,13 +1,14 @@
-"""Print the way of a report to its verdict: `python -m tools.report_way`.
+"""The way of a report to its verdict: `python -m tools.report_way` prints it.
 
 A real observer is handed a report that tips a verdict, and a profiler notes how it gets there: the
-router's functions that are on the stack as the report comes to a station. The stations are those of
-docs/adr/0009: it is counted, its copies are queued, the answers are compared, its turn comes, the
-evidence is judged, the verdict is saved and told. The call of the copy is a way of its own.
+router's functions that are on the stack as the report comes to a station, or is handed over to a
+task or a callback. The stations are those of docs/adr/0009: it is counted, its copies are queued,
+the answers are compared, its turn comes, the evidence is judged, the verdict is saved and told. The
+call of the copy is a way of its own.
 
 A function counts once. What is nested in a function (a lambda, a comprehension) is a part of it.
-The second number counts `comparison/` and `evidence/` as one function in one file each: their inside
-is mathematics and a database, not the way.
+The second figure counts `comparison/` and `evidence/` as one function in one file each: their
+inside is mathematics and a database. The last line counts all that is entered, helpers included.
 """
 
 import asyncio
@@ -28,18 +29,21 @@ from tests.doubles.waiting import eventually
 
 ROOT = Path(coalmine_router.__file__).parent
 STATIONS = {
-    "observer/counting.py": {"count"},
-    "observer/copies/copy_sender.py": {"CopySender.send"},
-    "backends/address.py": {"Address.call"},
-    "observer/comparison/job.py": {"run"},
-    "observer/order.py": {"InOrder.mark_ready"},
-    "observer/evidence/gates/all_gates.py": {"verdict_after"},
-    "observer/evidence/store.py": {"EvidenceStore.save"},
-    "observer/output/span_writer.py": {"SpanWriter.write_request", "SpanWriter.write_verdict"},
+    ("observer/counting.py", "count"),
+    ("observer/copies/copy_sender.py", "CopySender.send"),
+    ("observer/comparison/job.py", "results_of"),
+    ("observer/order.py", "InOrder.mark_ready"),
+    ("observer/evidence/gates/all_gates.py", "verdict_after"),
+    ("observer/evidence/store.py", "EvidenceStore.save"),
+    ("observer/output/span_writer.py", "SpanWriter.write_request"),
+    ("observer/output/span_writer.py", "SpanWriter.write_verdict"),
 }
-LAST = "SpanWriter.write_verdict"
-# Whoever has this on the stack is at the copy's call.
-CALLS_COPIES = "CopySender._work"
+LAST = ("observer/output/span_writer.py", "SpanWriter.write_verdict")
+COPY_CALL = ("backends/address.py", "Address.call")
+# Whatever these hand over goes on elsewhere; queues of copies begin workers, which are the copy's.
+HAND_OVERS = {"create_task", "add_done_callback", "set_result"}
+COPY_WORKER_BEGINS = ("observer/copies/copy_sender.py", "CopySender._employ")
+SUMMED_UP_TEXT = "comparison/ and evidence/ as one each"
 SUMMED_UP = ("observer/comparison", "observer/evidence")
 # So many requests decide nothing: the next one tips the verdict.
 BEFORE = 9
@@ -56,18 +60,31 @@ class ReportWay:
         self.entered: dict[Function, None] = {}
         self.is_over = False
 
-    def note(self, frame: FrameType, event: str, _argument: object) -> None:
-        """Note that a function is entered: a profiler calls this."""
-        if event != "call" or not (entered := _function(frame)):
-            return
+    def note(self, frame: FrameType, event: str, argument: object) -> None:
+        """Note that a function is entered, or hands something over: a profiler calls this."""
+        if event == "c_call":
+            if getattr(argument, "__name__", "") in HAND_OVERS:
+                self._note_hand_over(frame)
+        elif event == "call":
+            entered = _function(frame)
+            if entered is not None:
+                self._note_entered(frame, entered)
+            elif frame.f_code.co_name in HAND_OVERS and frame.f_back is not None:
+                self._note_hand_over(frame.f_back)
+
+    def _note_hand_over(self, frame: FrameType) -> None:
+        giver = _function(frame)
+        if giver is not None and giver[0].startswith("observer/"):
+            way = self.of_copy if giver == COPY_WORKER_BEGINS else self.of_report
+            way.update(_on_stack(frame))
+
+    def _note_entered(self, frame: FrameType, entered: Function) -> None:
         self.entered[entered] = None
-        file, name = entered
-        if name not in STATIONS.get(file, ()):
-            return
-        stack = [*reversed(list(_on_stack(frame)))]
-        is_copy = any(name == CALLS_COPIES for _, name in stack)
-        (self.of_copy if is_copy else self.of_report).update(dict.fromkeys(stack))
-        self.is_over |= name == LAST
+        if entered in STATIONS:
+            self.of_report.update(_on_stack(frame))
+        elif entered == COPY_CALL:
+            self.of_copy.update(_on_stack(frame))
+        self.is_over |= entered == LAST
 
 
 def _function(frame: FrameType) -> Function | None:
@@ -77,15 +94,18 @@ def _function(frame: FrameType) -> Function | None:
     return str(Path(file).relative_to(ROOT)), frame.f_code.co_qualname.partition(".<locals>")[0]
 
 
-def _on_stack(frame: FrameType | None) -> Iterator[Function]:
+def _on_stack(frame: FrameType | None) -> dict[Function, None]:
+    """Return the router's functions on the stack, the outermost first."""
+    inner_first: list[Function] = []
     while frame is not None:
-        if function := _function(frame):
-            yield function
+        function = _function(frame)
+        if function is not None:
+            inner_first.append(function)
         frame = frame.f_back
+    return dict.fromkeys(reversed(inner_first))
 
 
-async def _tipped() -> ReportWay:
-    """Return the way of the report that tips a verdict."""
+async def _trace_tipping_report() -> ReportWay:
     way = ReportWay()
     with tempfile.TemporaryDirectory() as folder:
         async with OipBackend(answering(logits=LOGITS + 0.5)) as candidate:
@@ -93,11 +113,11 @@ async def _tipped() -> ReportWay:
             async with observing(config, Path(folder)) as rig:
                 await rig.send(*(shadowed() for _ in range(BEFORE)))
                 await rig.plane.wait_until_idle()
-                await _follow(rig, shadowed(), way)
+                await _trace(rig, shadowed(), way)
     return way
 
 
-async def _follow(rig: Observing, report: pb.Report, way: ReportWay) -> None:
+async def _trace(rig: Observing, report: pb.Report, way: ReportWay) -> None:
     threading.setprofile(way.note)
     sys.setprofile(way.note)
     try:
@@ -109,31 +129,37 @@ async def _follow(rig: Observing, report: pb.Report, way: ReportWay) -> None:
 
 
 def _print(title: str, functions: Iterable[Function]) -> None:
-    print(f"{title}: {_counts(functions)}")
-    for file in dict.fromkeys(file for file, _ in functions):
+    by_file: dict[str, list[str]] = {}
+    for file, name in functions:
+        by_file.setdefault(file, []).append(name)
+    print(f"{title}: {_count(functions)}; {_count(_sum_up(functions))} with {SUMMED_UP_TEXT}")
+    for file, names in by_file.items():
         print(f"  {file}")
-        for name in (name for other, name in functions if other == file):
+        for name in names:
             print(f"    {name}")
 
 
-def _counts(functions: Iterable[Function]) -> str:
-    def counts(of: set[Function]) -> str:
-        return f"{len(of)} functions in {len({file for file, _ in of})} files"
-
-    summed = {_summed_up(each) for each in functions}
-    return f"{counts(set(functions))}; {counts(summed)} with comparison/ and evidence/ as one each"
+def _count(functions: Iterable[Function]) -> str:
+    unique = set(functions)
+    return f"{len(unique)} functions in {len({file for file, _ in unique})} files"
 
 
-def _summed_up(function: Function) -> Function:
-    rooms = (room for room in SUMMED_UP if function[0].startswith(f"{room}/"))
-    return next(((room, "") for room in rooms), function)
+def _sum_up(functions: Iterable[Function]) -> Iterator[Function]:
+    for file, name in functions:
+        rooms = (room for room in SUMMED_UP if file.startswith(f"{room}/"))
+        room = next(rooms, None)
+        yield (room, "") if room else (file, name)
 
 
 def main() -> None:
-    way = asyncio.run(_tipped())
+    way = asyncio.run(_trace_tipping_report())
+    missed = STATIONS - way.entered.keys()
+    if missed:
+        raise SystemExit(f"a report comes to no such function any more: {sorted(missed)}")
     _print("the way of a report", way.of_report)
     _print("the call of its copy", way.of_copy)
-    print(f"entered at all, on the way and beside it: {_counts(way.entered)}")
+    entered = way.entered
+    print(f"entered at all: {_count(entered)}; {_count(_sum_up(entered))} with {SUMMED_UP_TEXT}")
 
 
 if __name__ == "__main__":
