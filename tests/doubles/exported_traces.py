@@ -142,7 +142,7 @@ def export(folder: Path) -> dict[str, str]:
     """Write all traces to `folder`/router and `folder`/server; return what is told, by trace id."""
     made = requests()
     names = {each.report.trace_id.hex(): name for name, each in made.items()}
-    failure = change(made["tipped"].found[0], made["tipped"].report.trace_id)
+    failure = change(made["tipped"].results[0], made["tipped"].report.trace_id)
     verdicts = {
         "failure": failure,
         "failure of int8": replace(failure, candidate="int8"),

@@ -122,7 +122,7 @@ def observed_request(
     made.calls.extend(
         [copy_call(each.candidate, each.role) for each in what] if calls is None else calls
     )
-    made.found.extend(what)
+    made.results.extend(what)
     return made
 
 

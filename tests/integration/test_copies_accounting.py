@@ -38,7 +38,7 @@ async def offered(rig: Copying, dying: BackendProcess) -> None:
             dying.process.kill()
         if rig.answered and number % 3 == 0:
             observed, call = rig.answered[number % len(rig.answered)]
-            rig.copies.count_compared(replace(observed, calls=[call], found=[pair_result()]))
+            rig.copies.count_compared(replace(observed, calls=[call], results=[pair_result()]))
         await asyncio.sleep(0.001)
         rig.check()
 

@@ -96,7 +96,7 @@ class AnswerComparer:
         compared = _Compared(
             observed, settings, answers, addresses, planned, results, started_ns, took_ns
         )
-        observed.found = [
+        observed.results = [
             self._take_in(compared, plan, comparison)
             for plan, comparison in zip(planned, results.comparisons, strict=True)
         ]
@@ -107,14 +107,14 @@ class AnswerComparer:
         """Note what is to be learnt of a pair; return what may be told of it."""
         span_id = (self._rng.getrandbits(64) or 1).to_bytes(8, "big")
         trial = self._open_trial(compared, plan)
-        found = _result(compared, plan, comparison, span_id, trial.number if trial else 0)
+        result = _result(compared, plan, comparison, span_id, trial.number if trial else 0)
         if trial is not None:
             failed = _failures(compared, plan)
-            compared.observed.lessons.append(PendingEvidence(found, trial, *failed))
+            compared.observed.pending.append(PendingEvidence(result, trial, *failed))
             if comparison.outcome == "mismatch":
-                self._keep(compared, found, plan)
+                self._keep(compared, result, plan)
         told = redacted_comparison(comparison, compared.settings.capture)
-        return found if told is comparison else replace(found, comparison=told)
+        return result if told is comparison else replace(result, comparison=told)
 
     def _open_trial(self, compared: _Compared, plan: PlannedPair) -> Trial | None:
         """Return the trial of a pair; None where it is no evidence."""
@@ -125,13 +125,13 @@ class AnswerComparer:
         reference, candidate = (compared.results.versions[place] for place in plan.places)
         return self._evidence.open_trial(route, sides, (reference, candidate))
 
-    def _keep(self, compared: _Compared, found: PairResult, plan: PlannedPair) -> None:
+    def _keep(self, compared: _Compared, result: PairResult, plan: PlannedPair) -> None:
         reference, candidate = (compared.answers[place] for place in plan.places)
         self._examples.offer(
             mismatch_record(
                 f"{self._rng.getrandbits(64):016x}",
                 compared.observed,
-                found,
+                result,
                 reference=reference,
                 candidate=candidate,
                 settings=compared.settings,

@@ -101,16 +101,16 @@ class EvidenceIntake:
         that one may look at any time has no other order.
         """
         changes: list[VerdictChange] = []
-        for lesson in observed.lessons:
-            found, trial = lesson.found, lesson.trial
-            self._tally.add(trial.pair, found.comparison)
-            trial.evidence.add(found.comparison, observed.segment)
-            _add_noise(trial, found, observed)
-            _add_failure(trial, lesson, observed)
-            _add_addresses(trial, lesson)
+        for pending in observed.pending:
+            result, trial = pending.result, pending.trial
+            self._tally.add(trial.pair, result.comparison)
+            trial.evidence.add(result.comparison, observed.segment)
+            _add_noise(trial, result, observed)
+            _add_failure(trial, pending, observed)
+            _add_addresses(trial, pending)
             self._trials.still_changed([trial])
             trace_id = observed.report.trace_id
-            changes += self._judge(trial, trace_id, found.span_id, found.started_ns)
+            changes += self._judge(trial, trace_id, result.span_id, result.started_ns)
         return changes
 
     def _key(self, route: Route, pair: Pair, reference: str = "", candidate: str = "") -> TrialKey:
@@ -169,39 +169,39 @@ def _add_event(evidence: Evidence, event: SplitEvent, now_ns: int, terms: SpellT
     return any(closed)
 
 
-def _add_noise(trial: Trial, found: PairResult, observed: ObservedRequest) -> None:
-    if found.noise is None:
+def _add_noise(trial: Trial, result: PairResult, observed: ObservedRequest) -> None:
+    if result.noise is None:
         return
-    differences = trial.evidence.add_noise(found.comparison, found.noise)
+    differences = trial.evidence.add_noise(result.comparison, result.noise)
     if differences:
-        means = trial.differing.add(differences, at_ns=found.started_ns, took_ns=observed.took_ns)
+        means = trial.differing.add(differences, at_ns=result.started_ns, took_ns=observed.took_ns)
         if means:
             trial.evidence.add_moment(means)
 
 
-def _add_failure(trial: Trial, lesson: PendingEvidence, observed: ObservedRequest) -> None:
-    if lesson.failed is None:
+def _add_failure(trial: Trial, pending: PendingEvidence, observed: ObservedRequest) -> None:
+    if pending.failed is None:
         return
-    trial.evidence.failures.add(float(lesson.failed))
-    if lesson.reference_failed is None:
+    trial.evidence.failures.add(float(pending.failed))
+    if pending.reference_failed is None:
         return
-    more = {WHOLE: float(lesson.failed) - float(lesson.reference_failed)}
-    at_ns, took_ns = lesson.found.started_ns, observed.took_ns
+    more = {WHOLE: float(pending.failed) - float(pending.reference_failed)}
+    at_ns, took_ns = pending.result.started_ns, observed.took_ns
     for mean in trial.failing.add(more, at_ns=at_ns, took_ns=took_ns).values():
         trial.evidence.failed_more.add(mean)
 
 
-def _add_addresses(trial: Trial, lesson: PendingEvidence) -> None:
-    found, evidence = lesson.found, trial.evidence
-    has_failed = bool(lesson.failed)
-    if not (found.comparison.is_judged or has_failed):
+def _add_addresses(trial: Trial, pending: PendingEvidence) -> None:
+    result, evidence = pending.result, trial.evidence
+    has_failed = bool(pending.failed)
+    if not (result.comparison.is_judged or has_failed):
         return
-    share, at_ns = 1.0 if has_failed else found.comparison.share, found.started_ns
+    share, at_ns = 1.0 if has_failed else result.comparison.share, result.started_ns
     evidence.reference_addresses.add(
-        found.reference_address, share, at_ns=at_ns, has_failed=has_failed
+        result.reference_address, share, at_ns=at_ns, has_failed=has_failed
     )
     evidence.candidate_addresses.add(
-        found.candidate_address, share, at_ns=at_ns, has_failed=has_failed
+        result.candidate_address, share, at_ns=at_ns, has_failed=has_failed
     )
 
 

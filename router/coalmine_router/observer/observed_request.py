@@ -71,7 +71,7 @@ class PendingEvidence:
     None where that is not known.
     """
 
-    found: PairResult
+    result: PairResult
     trial: Trial
     failed: bool | None = None
     reference_failed: bool | None = None
@@ -91,9 +91,9 @@ class ObservedRequest:
     response: bytes
     waiting: int
     calls: list[CopyCall] = field(default_factory=list)
-    # As it may be told; lessons have it as it was found.
-    found: list[PairResult] = field(default_factory=list)
-    lessons: list[PendingEvidence] = field(default_factory=list)
+    # As they may be told; pending evidence has them as they were found.
+    results: list[PairResult] = field(default_factory=list)
+    pending: list[PendingEvidence] = field(default_factory=list)
     # Its place in the route's order, until it is ready.
     turn: "Turn[ObservedRequest] | None" = None
     route: Route | None = None

@@ -22,7 +22,7 @@ class WarningCounts:
         self._counts: Counter[tuple[str, str, str]] = Counter()
 
     def note(self, route: str, warnings: Iterable[RuleWarning], capture: Capture) -> None:
-        """Count the warnings of one exchange; log those that are new, as `capture` allows."""
+        """Count the warnings of one request; log those that are new, as `capture` allows."""
         for each in warnings:
             key: tuple[str, str, str] = (route, each.kind, each.output)
             if key not in self._counts:

@@ -91,7 +91,7 @@ class CopySender:
         """Count the calls of a request as compared, or as uncompared where nothing was found."""
         for call in observed.calls:
             key = CopyQueueKey(observed.report.route, call.copy.role, call.copy.variant)
-            if observed.found:
+            if observed.results:
                 self._totals.of(key).compared += 1
             else:
                 self._totals.of(key).uncompared += 1

@@ -27,7 +27,7 @@ SHAPES_MAX: Final = 64
 
 def mismatch_record(
     record_id: str,
-    exchange: ObservedRequest,
+    observed: ObservedRequest,
     found: PairResult,
     *,
     reference: ComparedAnswer,
@@ -45,10 +45,10 @@ def mismatch_record(
     record = pb.Mismatch(
         id=record_id,
         at_ns=found.started_ns,
-        route=exchange.report.route,
+        route=observed.report.route,
         reference=found.reference,
         candidate=found.candidate,
-        trace_id=exchange.report.trace_id,
+        trace_id=observed.report.trace_id,
         differences=[difference_message(each) for each in comparison.differences],
         role=found.role,
         kind=comparison.kind,
@@ -63,11 +63,11 @@ def mismatch_record(
         trial=found.trial,
     )
     if capture != "none":
-        record.request_id = short_text(exchange.request_id())
-        record.note = short_text(_note_of(exchange))
-        _add_shapes(record, exchange, reference, candidate)
+        record.request_id = short_text(observed.request_id())
+        record.note = short_text(_note_of(observed))
+        _add_shapes(record, observed, reference, candidate)
     if capture == "full":
-        _bodies_of(exchange, reference, candidate, settings.kept).add_to(record)
+        _bodies_of(observed, reference, candidate, settings.kept).add_to(record)
     return record
 
 
@@ -96,9 +96,9 @@ def short_text(text: str) -> str:
     return text if len(text) <= TEXT_MAX else f"{text[: TEXT_MAX - 1]}…"
 
 
-def _note_of(exchange: ObservedRequest) -> str:
+def _note_of(observed: ObservedRequest) -> str:
     """Return the caller's first note on its request; "" where there is none."""
-    notes = (each.value for each in exchange.report.metadata if each.key == NOTE)
+    notes = (each.value for each in observed.report.metadata if each.key == NOTE)
     return next(notes, b"").decode(errors="replace")
 
 
@@ -123,15 +123,15 @@ class _Bodies:
 
 
 def _bodies_of(
-    exchange: ObservedRequest,
+    observed: ObservedRequest,
     reference: ComparedAnswer,
     candidate: ComparedAnswer,
     kept: KeptConfig,
 ) -> _Bodies:
-    if _is_inference(exchange):
-        request, dropped = request_without(exchange.request, kept.drop_inputs)
+    if _is_inference(observed):
+        request, dropped = request_without(observed.request, kept.drop_inputs)
     else:  # another service's request has no inputs to drop singly
-        request, dropped = b"" if kept.drop_inputs else exchange.request, kept.drop_inputs
+        request, dropped = b"" if kept.drop_inputs else observed.request, kept.drop_inputs
     return _Bodies(request, reference.body, candidate.body, dropped, kept.body_bytes_max)
 
 
@@ -149,19 +149,19 @@ class _TensorForm(Protocol):
 
 def _add_shapes(
     record: pb.Mismatch,
-    exchange: ObservedRequest,
+    observed: ObservedRequest,
     reference: ComparedAnswer,
     candidate: ComparedAnswer,
 ) -> None:
-    if not _is_inference(exchange):
+    if not _is_inference(observed):
         return
-    record.shapes.extend(_shapes("request", _inputs(exchange.request)))
+    record.shapes.extend(_shapes("request", _inputs(observed.request)))
     record.shapes.extend(_shapes("reference", _outputs(reference.body)))
     record.shapes.extend(_shapes("candidate", _outputs(candidate.body)))
 
 
-def _is_inference(exchange: ObservedRequest) -> bool:
-    return exchange.report.method == MODEL_INFER
+def _is_inference(observed: ObservedRequest) -> bool:
+    return observed.report.method == MODEL_INFER
 
 
 def _inputs(body: bytes) -> Sequence[_TensorForm]:

@@ -51,7 +51,7 @@ class _IdAndTime(NamedTuple):
 
 
 def request_spans(
-    exchange: ObservedRequest,
+    observed: ObservedRequest,
     resource: Resource,
     *,
     segment: str | None = None,
@@ -64,18 +64,18 @@ def request_spans(
     the id of the span that a verdict's own span links to. Without `has_messages` the texts of
     errors are left out: a backend may quote the request.
     """
-    trace = _Trace(exchange, resource, segment or "", verdicts, has_messages=has_messages)
+    trace = _Trace(observed, resource, segment or "", verdicts, has_messages=has_messages)
     spans = [trace.server()]
-    spans += [trace.attempt(place) for place in range(len(exchange.report.attempts))]
-    spans += [trace.copy(call) for call in exchange.calls]
-    spans += [trace.comparison(found) for found in exchange.found]
+    spans += [trace.attempt(place) for place in range(len(observed.report.attempts))]
+    spans += [trace.copy(call) for call in observed.calls]
+    spans += [trace.comparison(result) for result in observed.results]
     return spans
 
 
 class _Trace:
     def __init__(
         self,
-        exchange: ObservedRequest,
+        observed: ObservedRequest,
         resource: Resource,
         segment: str,
         verdicts: Mapping[bytes, str],
@@ -83,8 +83,8 @@ class _Trace:
         has_messages: bool,
     ) -> None:
         self._has_messages = has_messages
-        self._exchange = exchange
-        self._report = exchange.report
+        self._observed = observed
+        self._report = observed.report
         self._resource = resource
         # Searches find the request's span and those of its comparisons by it.
         self._segment = values.non_empty(
@@ -105,9 +105,9 @@ class _Trace:
             {
                 **values.rpc(report.method, code),
                 t.DURATION_MS: report.duration_ns / 1e6,
-                **values.assignment(report, self._exchange.request_id()),
+                **values.assignment(report, self._observed.request_id()),
                 **self._segment,
-                **values.candidates(self._exchange.found),
+                **values.candidates(self._observed.results),
             },
             parent=report.parent_span_id,
             status=self._status(code, report.status_message),

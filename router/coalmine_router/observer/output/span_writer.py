@@ -67,9 +67,9 @@ class SpanWriter:
         """How many requests without a route left no trace."""
         return self._refusals.left_out
 
-    def write_request(self, exchange: ObservedRequest, settings: RouteSettings) -> None:
+    def write_request(self, observed: ObservedRequest, settings: RouteSettings) -> None:
         """Write the spans of a finished request, if its trace is kept."""
-        report = exchange.report
+        report = observed.report
         if not report.route and not self._refusals.admit(self._clock.monotonic_ns()):
             return
         if is_kept(
@@ -78,14 +78,14 @@ class SpanWriter:
             is_ok=not any((report.status_code, *(each.status_code for each in report.attempts))),
             duration_ns=report.duration_ns,
             slow_over_ns=settings.slow_over_ns,
-            found=exchange.found,
-            tipped=bool(exchange.changes),
+            found=observed.results,
+            tipped=bool(observed.changes),
         ):
             spans = request_spans(
-                exchange,
+                observed,
                 self._resource,
-                segment=exchange.segment,
-                verdicts=verdicts_by_span(exchange.changes),
+                segment=observed.segment,
+                verdicts=verdicts_by_span(observed.changes),
                 has_messages=settings.capture == "full",
             )
             for span in spans:

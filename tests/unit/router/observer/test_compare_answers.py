@@ -83,14 +83,14 @@ class AnswerComparisonRig:
         made.route, made.segment = self.route, segment
         await self.comparer.compare(made)
         assert self.evidence.add_comparisons(made) == []
-        return made.found
+        return made.results
 
     async def noted(self, *calls: Copied, **fields: Any) -> list[PendingEvidence]:
         """Return what is to be learnt from a request that stable answered, and its copies."""
         made = observed_request(answer(STABLE), *calls, **fields)
         made.route = self.route
         await self.comparer.compare(made)
-        return made.lessons
+        return made.pending
 
     def trial(self, candidate: str = "canary") -> Trial:
         (found,) = [each for each in self.trials.currents() if each.pair.candidate == candidate]
@@ -192,17 +192,17 @@ async def test_noise_is_not_beside_a_pair_of_which_stable_is_no_side() -> None:
 
 async def test_what_was_found_is_no_evidence_before_its_turn() -> None:
     rig = AnswerComparisonRig()
-    (lesson,) = await rig.noted(SHADOW)
-    assert lesson.trial is rig.trial()
-    assert (lesson.found.trial, lesson.found.comparison.outcome) == (1, "mismatch")
+    (pending,) = await rig.noted(SHADOW)
+    assert pending.trial is rig.trial()
+    assert (pending.result.trial, pending.result.comparison.outcome) == (1, "mismatch")
     assert rig.trial().evidence == Evidence()
     assert [each.trial for each in rig.examples] == [1], "it is kept at once"
 
 
 async def test_below_full_a_lesson_is_of_what_was_found() -> None:
     rig = AnswerComparisonRig(kept={"capture": "none"})
-    (lesson,) = await rig.noted(SHADOW)
-    assert lesson.found.comparison.differences[0].worst[0].expected == "0.7"
+    (pending,) = await rig.noted(SHADOW)
+    assert pending.result.comparison.differences[0].worst[0].expected == "0.7"
 
 
 @pytest.mark.parametrize(
@@ -220,28 +220,28 @@ async def test_of_what_the_reference_answered_only_the_models_own_failures_are_c
     code: str, failed: bool | None
 ) -> None:
     came = ComparedAnswer(answer(STABLE) if code == "OK" else b"", code)
-    (lesson,) = await AnswerComparisonRig().noted(("shadow", "canary", came))
-    assert (lesson.failed, lesson.reference_failed) == (failed, None)
-    (lesson,) = await AnswerComparisonRig(noise=100).noted(
+    (pending,) = await AnswerComparisonRig().noted(("shadow", "canary", came))
+    assert (pending.failed, pending.reference_failed) == (failed, None)
+    (pending,) = await AnswerComparisonRig(noise=100).noted(
         ("noise", "stable", came), ("shadow", "canary", answer(STABLE))
     )
-    assert (lesson.failed, lesson.reference_failed) == (False, failed)
+    assert (pending.failed, pending.reference_failed) == (False, failed)
 
 
 @pytest.mark.parametrize("code", ["OK", "INTERNAL", "INVALID_ARGUMENT"])
 async def test_where_the_reference_failed_nobody_knows_whether_the_candidate_would_have(
     code: str,
 ) -> None:
-    (lesson,) = await AnswerComparisonRig().noted(
+    (pending,) = await AnswerComparisonRig().noted(
         ("shadow", "canary", ComparedAnswer(b"", code)), status_code=3
     )
-    assert lesson.failed is None
+    assert pending.failed is None
 
 
 async def test_of_what_the_canary_answered_itself_a_copy_says_nothing_of_its_failures() -> None:
     audit: Copied = ("audit", "stable", answer(STABLE))
-    (lesson,) = await AnswerComparisonRig().noted(audit, variant="canary")
-    assert (lesson.found.comparison.outcome, lesson.failed) == ("match", None)
+    (pending,) = await AnswerComparisonRig().noted(audit, variant="canary")
+    assert (pending.result.comparison.outcome, pending.failed) == ("match", None)
 
 
 # ---------------------------------------------------------------- examples, and what is told

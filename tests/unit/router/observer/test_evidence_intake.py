@@ -52,7 +52,7 @@ class EvidenceIntakeRig:
     ) -> list[VerdictChange]:
         """Learn from a comparison; `failed`: who did, the candidate and the reference."""
         made = of or observed_request(what)
-        made.lessons.append(PendingEvidence(what, self.trial_of(what), *failed))
+        made.pending.append(PendingEvidence(what, self.trial_of(what), *failed))
         return self.evidence.add_comparisons(made)
 
     def compared_later(self, what: PairResult, *failed: bool | None) -> list[VerdictChange]:
@@ -133,7 +133,7 @@ def test_an_exchange_whose_turn_comes_after_its_trial_ended_counts_for_that_one(
     rig = EvidenceIntakeRig()
     late = observed_request(what := pair_result(mismatch()))
     first = rig.trial_of(what)
-    late.lessons.append(PendingEvidence(what, first))
+    late.pending.append(PendingEvidence(what, first))
     rig.compared(pair_result(MATCH, candidate_version="3"))
     rig.trials.take_changed()
     assert rig.evidence.add_comparisons(late) == []

@@ -62,7 +62,7 @@ class HandCopies:
             self._ended[observed].set_result(None)
 
     def count_compared(self, observed: ObservedRequest) -> None:
-        word = "compared" if observed.found else "uncompared"
+        word = "compared" if observed.results else "uncompared"
         self.counted += [f"{word} {each.copy.variant}" for each in observed.calls]
 
     async def run(self) -> None:
@@ -101,7 +101,7 @@ class ObserverRig:
     async def compare(self, observed: ObservedRequest) -> None:
         self.calls.append(list(observed.calls))
         self.then(observed)
-        observed.found = [pair_result(mismatch())]
+        observed.results = [pair_result(mismatch())]
 
     async def save(self) -> bool:
         self.done.append("saving")
@@ -111,7 +111,7 @@ class ObserverRig:
 
     def write_request(self, observed: ObservedRequest, _settings: RouteSettings) -> None:
         self.tell(observed)
-        self.done.append(f"told {len(observed.found)}")
+        self.done.append(f"told {len(observed.results)}")
 
     def write_verdict(self, change: VerdictChange) -> None:
         self.done.append(f"verdict {change.verdict.verdict}")
