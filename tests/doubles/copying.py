@@ -124,6 +124,12 @@ class Copying:
         """Return once so many copies were answered or given up."""
         await eventually(lambda: len(self.answered) + self._given_up >= copies)
 
+    async def all_ended(self) -> None:
+        """Return once what is awaited of each request is done."""
+        for each in self.sent:
+            if each.ended is not None:
+                await each.ended
+
     @property
     def _given_up(self) -> int:
         return sum(each.given_up for each in self.sent)

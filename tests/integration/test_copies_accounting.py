@@ -59,7 +59,7 @@ async def test_every_copy_of_every_shadow_is_accounted_for_at_every_step() -> No
             )
             async with copying(config, limits=LIMITS) as rig:
                 await offered(rig, dying)
-                await rig.copies.wait_until_idle()
+                await rig.all_ended()
                 rig.check()
                 totals = {name: rig.totals(name) for name in SHADOWS}
                 for each in totals.values():

@@ -250,29 +250,29 @@ async def test_a_request_that_nobody_waits_for_any_more_does_no_harm_to_the_next
         copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig,
     ):
         rig.offer(shadowed(), shadowed("gone"), shadowed())
-        (first, _, last) = (each.ended for each in rig.sent)
+        (first, gone, last) = (each.ended for each in rig.sent)
         assert first is not None
-        first.cancel()
-        await rig.copies.wait_until_idle()
+        assert gone is None
         assert last is not None
+        first.cancel()
         await last
+        await rig.ended(3)
         assert (len(rig.answered), len(rig.given_up)) == (2, 1)
 
 
-async def test_it_is_settled_once_the_last_copy_has_come_to_its_end() -> None:
+async def test_what_is_awaited_is_done_once_the_last_copy_has_come_to_its_end() -> None:
     released = asyncio.Event()
     async with (
         OipBackend(lambda _: Answer(RESPONSE, until=released)) as shadow,
         copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig,
     ):
-        await rig.copies.wait_until_idle()
         rig.offer(shadowed())
         await shadow.wait_seen(1)
-        settled = asyncio.ensure_future(rig.copies.wait_until_idle())
-        await asyncio.sleep(0)
-        assert not settled.done()
+        (sent,) = rig.sent
+        assert sent.ended is not None
+        assert not sent.ended.done()
         released.set()
-        await asyncio.wait_for(settled, 10)
+        await asyncio.wait_for(sent.ended, 10)
         assert len(rig.answered) == 1
 
 
@@ -281,7 +281,7 @@ async def test_before_it_runs_and_after_it_has_stopped_copies_are_given_up() -> 
         async with copying(copied_config(stable=UNUSED, canary=shadow.address)) as rig:
             kept: Copying = rig
         kept.offer(shadowed())
-        await kept.copies.wait_until_idle()
+        assert kept.sent[0].ended is None
         kept.check()
         assert shadow.seen == []
     assert kept.dropped() == {"stopping": 1}

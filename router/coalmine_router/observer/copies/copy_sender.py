@@ -60,9 +60,6 @@ class CopySender:
         self._ended: dict[ObservedRequest, asyncio.Future[None]] = {}
         self._table: RouteTable | None = None
         self._tasks: asyncio.TaskGroup | None = None
-        self._workers = 0
-        self._idle = asyncio.Event()
-        self._idle.set()
 
     async def run(self) -> None:
         """Serve until cancelled; then give up what waits and what is under way."""
@@ -77,11 +74,6 @@ class CopySender:
             for queue in list(self._queues.values()):
                 while not queue.is_empty:
                     self._end(queue, queue.take(), "stopping")
-            self._idle.set()  # workers that never began don't say that they are gone
-
-    async def wait_until_idle(self) -> None:
-        """Return once no copy waits or is under way."""
-        await self._idle.wait()
 
     def totals(self) -> Iterator[tuple[CopyQueueKey, CopyCounts]]:
         """Return the counts of all queues that ever were; those of unknown names under ""."""
@@ -170,8 +162,6 @@ class CopySender:
     def _employ(self, queue: CopyQueue, workers_max: int) -> None:
         if self._tasks is not None and queue.workers < workers_max:
             queue.workers += 1
-            self._workers += 1
-            self._idle.clear()
             self._tasks.create_task(self._work(queue))
 
     async def _work(self, queue: CopyQueue) -> None:
@@ -189,10 +179,7 @@ class CopySender:
                     self._end(queue, queued, came)
         finally:
             queue.workers -= 1
-            self._workers -= 1
             self._let_go(queue)
-            if not self._workers:
-                self._idle.set()
 
     async def _call(self, queue: CopyQueue, queued: Queued) -> CopyCall | str:
         """Return how a copy was answered, or why it was not sent."""
