@@ -225,18 +225,18 @@ class ModelControl:
         await self._serve(name, served_model)
         _raise_first(served_model.versions)
 
-    async def _serve(self, name: str, asked: ServedModel) -> None:
+    async def _serve(self, name: str, wanted: ServedModel) -> None:
         """Serve the READY versions of a model, and retire those that it no longer serves."""
         before = self._registry.served_model(name) if name in self._registry.names else None
-        served_model = asked.as_replacement_of(before)
+        served_model = wanted.as_replacement_of(before)
         self._registry.put(name, served_model)
-        self._registry.announce(name, [each for each in asked.versions if not each.is_ready])
+        self._registry.announce(name, [each for each in wanted.versions if not each.is_ready])
         await self._notify(name)
-        for version in asked.versions:
-            version.config = asked.config
+        for version in wanted.versions:
+            version.config = wanted.config
         served = () if before is None else before.versions
         gone = [each for each in served if each.is_ready and each not in served_model.versions]
-        await self._retire(gone, lambda version: _why_gone(version, asked))
+        await self._retire(gone, lambda version: _why_gone(version, wanted))
 
     async def _unload(self, name: str) -> None:
         self._registry.served_model(name)  # or NotFound, before there is a lock for it
@@ -298,8 +298,8 @@ def _is_ready(version: Version) -> bool:
     return version.is_ready
 
 
-def _why_gone(version: Version, asked: ServedModel) -> str:
-    numbers = [each.file.version for each in asked.versions]
+def _why_gone(version: Version, wanted: ServedModel) -> str:
+    numbers = [each.file.version for each in wanted.versions]
     if version.file.version in numbers:
         return "replaced: its file or its settings are others"
     return f"'versions' in config.yaml serves only {', '.join(map(str, numbers))} of what is there"
