@@ -40,10 +40,10 @@ class Decided(NamedTuple):
 
 def decide(draws: Draws, runs: int, looks: int, bets: MeanBets | None = None) -> Decided:
     """Return when runs were decided; each is looked at after each of `looks` observations."""
-    rng, bets = np.random.default_rng(_SEED), bets or MeanBets(_LIMIT, runs)
+    rng, bets = np.random.default_rng(_SEED), bets or MeanBets.of(runs)
     decided = Decided(np.full(runs, np.inf), np.full(runs, np.inf))
     for number in range(1, looks + 1):
-        bets.observe(*draws(rng, number, runs))
+        bets.observe(_LIMIT, *draws(rng, number, runs))
         for when, log_e in zip(decided, (bets.log_fail(), bets.log_pass()), strict=True):
             when[(log_e >= _NEEDED) & np.isinf(when)] = number
     return decided
@@ -89,12 +89,12 @@ def crowds(every_s: float, share: float = 0.08, per_s: float = 50.0) -> Draws:
 
 def healthy_before(windows: int, runs: int) -> MeanBets:
     """Return runs that each have seen so many windows without a mismatch."""
-    one, all_ = MeanBets(_LIMIT, 1), MeanBets(_LIMIT, runs)
+    one, all_ = MeanBets.of(1), MeanBets.of(runs)
     for _ in range(windows):
-        one.observe(0.0)
+        one.observe(_LIMIT, 0.0)
     for source, target in ((one.above, all_.above), (one.below, all_.below)):
-        _copy(source, target)
-    all_.largest[:] = one.largest
+        _copy(source.wealth, target.wealth)
+        target.largest = np.broadcast_to(source.largest, (runs,)).copy()
     return all_
 
 

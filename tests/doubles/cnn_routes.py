@@ -100,6 +100,10 @@ def entry(name: str, route: Route) -> dict[str, Any]:
         "shadows": {each: dict(everything) for each in route.models if each != "stable"},
         "noise": dict(everything) if route.noise else 0,
         "compare": dict(route.compare),
-        "gates": {"max_mismatch_rate": route.allowed},
+        "gates": {
+            "max_mismatch_rate": route.allowed,
+            "per": "request",
+            "min_duration": "0s",
+        },
         "kept": {"newest": 5, "worst": 5},
     }

@@ -3,7 +3,9 @@
 from typing import Literal
 
 from coalmine_router.observer.comparison.result import Comparison, OutputResult
+from coalmine_router.observer.evidence.betting.mean_bets import Limit
 from coalmine_router.observer.evidence.betting.spells import SpellTerms
+from coalmine_router.observer.evidence.betting.windows import WindowTerms
 from coalmine_router.observer.evidence.counts import Evidence
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.trial import Trial, TrialKey
@@ -34,11 +36,19 @@ def a_comparison(mismatching: int = 1, *, rows: int = 4, output: str = "scores")
     )
 
 
+def add_request(evidence: Evidence, comparison: Comparison, rate: float = 0.01) -> None:
+    """Count a request, which is a window of its own."""
+    evidence.add(comparison)
+    evidence.windows.add(comparison.share, "", 1, WindowTerms(Limit(rate)))
+
+
 def add_with_noise(
     evidence: Evidence, comparison: Comparison, noise: Comparison, segment: str | None = None
 ) -> None:
     """Count a request that the reference answered twice, in a moment of its own."""
     evidence.add(comparison, segment)
+    if comparison.is_judged:
+        evidence.windows.add(comparison.share, segment or "", 1, WindowTerms(Limit(0.01)))
     differences = evidence.add_noise(comparison, noise)
     if differences:
         evidence.add_moment(differences)
@@ -54,6 +64,7 @@ def an_evidence(times: int = 1, output: str = "scores") -> Evidence:
         evidence.add(Comparison("error", "status"), segment="acme")
         evidence.failures.add(1.0)
         evidence.failed_more.add(0.5)
+        evidence.windows.add(number / 4, "acme", number + 1, WindowTerms(Limit(0.01)))
         evidence.assigned.add((100, 9_900), is_candidate=True)
         evidence.assigned.add((100 + times, 9_900), is_candidate=False)
         for spells in (evidence.errors, evidence.refusals, evidence.slow):

@@ -201,7 +201,7 @@ def _running(plan: Plan, folder: Path, collector: CollectorProcess) -> Iterator[
             },
             shadows={CANDIDATE: 100},
             # Far from what is planted: the verdict is PASS, whatever comes first.
-            gates={"max_mismatch_rate": 0.1},
+            gates={"max_mismatch_rate": 0.1, "per": "request", "min_duration": "0s"},
         )
         environment = {**_EXPORTER, "OTEL_EXPORTER_OTLP_ENDPOINT": collector.endpoint}
         with router(file, environment=environment) as running:

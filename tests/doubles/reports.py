@@ -19,6 +19,7 @@ _numbers = itertools.count(1)
 
 def router_config(*, route: dict[str, Any] | None = None, **backends: str) -> RouterConfig:
     """Return a router with the route `digits`: stable, canary and int8, one backend for each."""
+    given = route or {}
     variants = {name: {"backend": name} for name in backends}
     variants["canary"] |= {"model": "digits-next", "version": "2"}
     return RouterConfig.model_validate(
@@ -29,7 +30,8 @@ def router_config(*, route: dict[str, Any] | None = None, **backends: str) -> Ro
                     "name": "digits",
                     "match": {"model": "digits"},
                     "variants": variants,
-                    **(route or {}),
+                    **given,
+                    "gates": {"per": "request", "min_duration": "0s", **given.get("gates", {})},
                 }
             ],
         }

@@ -58,7 +58,12 @@ def judged_canary(folder: Path, stable: str, canary: str, max_mismatch_rate: flo
             "canary": {"backend": "green", "version": "2"},
         },
         shadows={"canary": 100},
-        gates={"max_mismatch_rate": max_mismatch_rate, "min_pairs": 10},
+        gates={
+            "max_mismatch_rate": max_mismatch_rate,
+            "min_pairs": 10,
+            "per": "request",
+            "min_duration": "0s",
+        },
     )
     text = yaml.safe_load(file.read_text())
     text["backends"]["green"] = {"targets": [canary]}

@@ -70,7 +70,9 @@ def serving_pods() -> Iterator[dict[str, FakeInference]]:
 
 
 @pytest.fixture
-def pods(tmp_path: Path) -> Iterator[Pods]:
+def pods(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Pods]:
+    """A router whose route allows 5 % mismatches, or what a test says."""
+    allowed = getattr(request, "param", 0.05)
     with (
         DnsServer() as dns,
         serving(FakeInference()) as stable,
@@ -78,7 +80,7 @@ def pods(tmp_path: Path) -> Iterator[Pods]:
     ):
         dns.answer(NAME, HOSTS)
         port = next(iter(by_address)).rpartition(":")[2]
-        file = judged_canary(tmp_path, stable, dns.target(NAME, int(port)), 0.05)
+        file = judged_canary(tmp_path, stable, dns.target(NAME, int(port)), allowed)
         with router(file) as running, caller_of(running) as caller:
             yield Pods(by_address, running, tmp_path, caller.infer)
 
@@ -110,7 +112,9 @@ def test_one_wrong_pod_of_three_fails_the_canary_and_is_named(pods: Pods) -> Non
     assert {each["candidate_address"] for each in kept} == {wrong}
 
 
+# What a pod leaves unanswered counts against a PASS: here, a third of the copies may.
 @pytest.mark.timeout(120)
+@pytest.mark.parametrize("pods", [0.5], indirect=True)
 def test_no_pass_is_given_while_a_ready_pod_was_not_compared(pods: Pods) -> None:
     unseen = list(pods.by_address)[2]
     pods.by_address[unseen].errors = repeat(BUSY)

@@ -1,6 +1,6 @@
 """The section `gates` of a route: what a verdict depends on."""
 
-from typing import Annotated, Final
+from typing import Annotated, Final, Literal
 
 from pydantic import Field
 
@@ -22,6 +22,8 @@ class GatesConfig(Strict):
 
     Without `max_mismatch_rate`, comparisons are counted and never judged. A PASS needs each ready
     address to have been compared within `addresses_within` of traffic.
+    The mean over a window of `per` is one observation; `request` where requests are independent. A
+    PASS also needs `min_duration` of comparisons.
     Events of the split that hang together are one incident, of `spell` at most. A candidate may
     have `allowed_ratio` times stable's.
     """
@@ -32,5 +34,7 @@ class GatesConfig(Strict):
     error_rate: bool = True
     slow: SlowGate | None = None
     addresses_within: Annotated[Duration, Field(gt=0)] = _TEN_MINUTES_NS
+    per: Annotated[Duration, Field(ge=10**8, le=3600 * 10**9)] | Literal["request"] = 10**9
+    min_duration: Annotated[Duration, Field(ge=0)] = _TEN_MINUTES_NS
     spell: Annotated[Duration, Field(ge=10**9, le=600 * 10**9)] = _HALF_A_MINUTE_NS
     allowed_ratio: Annotated[float, Field(ge=1, le=100)] = 1.0

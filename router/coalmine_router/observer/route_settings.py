@@ -52,6 +52,7 @@ def _goes_by(rules: str, gates: GateSettings, slow_over_ns: int | None, segment_
     told = (
         *(rules, gates.max_mismatch_rate, gates.alpha, gates.min_pairs, gates.error_rate),
         *(gates.has_noise, slow_over_ns, segment_key),
+        *(gates.per_ns, gates.min_duration_ns),
         *(() if gates.spells == SpellTerms() else (gates.spells,)),
     )
     return hashlib.blake2b(repr(told).encode(), digest_size=16).hexdigest()

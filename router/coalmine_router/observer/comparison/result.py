@@ -118,6 +118,11 @@ class Comparison:
         return self.outcome in {"match", "mismatch"}
 
     @property
+    def is_unanswered(self) -> bool:
+        """Whether the reference answered, and the candidate had no answer."""
+        return self.outcome == "error"
+
+    @property
     def share(self) -> float:
         """The share of the rows that differ, 0 to 1; a mismatch as a whole is 1."""
         if self.rows:

@@ -18,6 +18,9 @@ NOT_CHARGED: Final = frozenset(
     {OK, "UNAVAILABLE", "CANCELLED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
 )
 
+# The reference itself wasn't ready. That says nothing of the request, or of who answered it.
+_NOT_READY: Final = frozenset({"NOT_FOUND", "UNIMPLEMENTED", "UNAVAILABLE", "FAILED_PRECONDITION"})
+
 
 def is_charged(candidate: ComparedAnswer) -> bool:
     """Return whether an answer is a failure that counts against its model."""
@@ -35,14 +38,17 @@ def status_comparison(reference: ComparedAnswer, candidate: ComparedAnswer) -> C
     | refused it  | answered, or failed so    | mismatch          |
     |             | that it is charged        |                   |
     | refused it  | failed otherwise          | skipped           |
-    | failed      | whatever                  | skipped           |
+    | failed, or  | whatever                  | skipped           |
+    | wasn't ready|                           |                   |
 
     "Refused it" is a status such as INVALID_ARGUMENT, which the request itself causes. A candidate
-    that answers such a request accepts other requests than the reference does.
+    that answers such a request accepts other requests than the reference does. "Wasn't ready" is a
+    status such as NOT_FOUND: whoever answers while the reference is unloaded is not charged.
     """
     if reference.code == OK:
         return None if candidate.code == OK else _status_difference("error", reference, candidate)
-    if reference.code == candidate.code or reference.code not in REFUSALS:
+    is_refused = reference.code in REFUSALS and reference.code not in _NOT_READY
+    if reference.code == candidate.code or not is_refused:
         return Comparison("skipped", "status")
     if candidate.code == OK or is_charged(candidate):
         return _status_difference("mismatch", reference, candidate)

@@ -12,6 +12,7 @@ from typing import Final
 from coalmine_router.observer.comparison.result import Comparison, Outcome, OutputResult
 from coalmine_router.observer.evidence.address_evidence import VariantAddresses
 from coalmine_router.observer.evidence.betting.spells import SpellEvidence
+from coalmine_router.observer.evidence.betting.windows import WindowedMean
 from coalmine_router.observer.evidence.differences import Differences
 
 OTHER: Final = "(other)"
@@ -151,6 +152,8 @@ class Evidence:
     rows_mismatch: int = 0
     # Of whole comparisons: a row mismatches where any output of it does.
     shares: Shares = field(default_factory=Shares)
+    # The same by windows, with requests that the candidate never answered.
+    windows: WindowedMean = field(default_factory=WindowedMean)
     # Of requests whose reference answered: whether the candidate failed by its own fault.
     failures: Shares = field(default_factory=Shares)
     outputs: dict[str, OutputEvidence] = field(default_factory=dict)

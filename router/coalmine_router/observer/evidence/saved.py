@@ -12,6 +12,7 @@ from typing import Any, Final, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from coalmine_router.observer.evidence.betting.spells import SpellEvidence
+from coalmine_router.observer.evidence.betting.windows import WindowedMean
 from coalmine_router.observer.evidence.counts import Evidence
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.trial import Trial, TrialKey
@@ -122,7 +123,7 @@ def merged_evidence(one: Evidence, other: Evidence) -> Evidence:
 
 
 def _merged_values(one: Any, other: Any) -> Any:
-    if isinstance(one, SpellEvidence):
+    if isinstance(one, SpellEvidence | WindowedMean):
         both = deepcopy(one)
         both.add_all(other)
         return both

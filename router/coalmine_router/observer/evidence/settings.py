@@ -28,6 +28,9 @@ class GateSettings:
     has_noise: bool = False
     # In how much of the trial's traffic each ready address must have been compared.
     addresses_within_ns: int = 600 * 10**9
+    # The unit of evidence on predictions, and how long it must have been gathered for a PASS.
+    per_ns: int = 0
+    min_duration_ns: int = 0
     # Of errors, refusals and slow requests of the split.
     spells: SpellTerms = field(default_factory=SpellTerms)
 
@@ -47,5 +50,7 @@ def gate_settings(config: GatesConfig, *, has_noise: bool) -> GateSettings:
         slow=config.slow is not None,
         has_noise=has_noise,
         addresses_within_ns=config.addresses_within,
+        per_ns=0 if config.per == "request" else config.per,
+        min_duration_ns=config.min_duration,
         spells=SpellTerms(config.spell, config.allowed_ratio),
     )

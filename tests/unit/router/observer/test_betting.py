@@ -19,17 +19,17 @@ shares = st.floats(0.0, 1.0)
 
 
 def bets_after(observations: list[float], limit: Limit = LIMIT) -> MeanBets:
-    bets = MeanBets(limit)
+    bets = MeanBets()
     for each in observations:
-        bets.observe(each)
+        bets.observe(limit, each)
     return bets
 
 
 def requests_until(log_of: str, rate: float, runs: int, most: int) -> float:
     """Return the median number of windows after which so many runs have decided."""
-    rng, bets, decided = np.random.default_rng(7), MeanBets(LIMIT, runs), np.full(runs, np.inf)
+    rng, bets, decided = np.random.default_rng(7), MeanBets.of(runs), np.full(runs, np.inf)
     for number in range(1, most + 1):
-        bets.observe((rng.random(runs) < rate).astype(np.float64))
+        bets.observe(LIMIT, (rng.random(runs) < rate).astype(np.float64))
         decided[(getattr(bets, log_of)() >= NEEDED) & np.isinf(decided)] = number
     return float(np.median(decided))
 
@@ -38,7 +38,7 @@ def requests_until(log_of: str, rate: float, runs: int, most: int) -> float:
 
 
 def test_who_has_seen_nothing_has_won_nothing() -> None:
-    bets = MeanBets(LIMIT)
+    bets = MeanBets()
     assert bets.log_fail() == pytest.approx(0.0)
     assert bets.log_pass() == pytest.approx(0.0)
 
@@ -64,10 +64,10 @@ def test_a_clean_candidate_passes_and_a_wrong_one_fails_in_so_many_windows() -> 
 
 
 def test_at_the_limit_few_are_ever_decided() -> None:
-    rng, bets = np.random.default_rng(11), MeanBets(LIMIT, 300)
+    rng, bets = np.random.default_rng(11), MeanBets.of(300)
     failed, passed = np.zeros(300, bool), np.zeros(300, bool)
     for _ in range(1_000):
-        bets.observe((rng.random(300) < LIMIT.value).astype(np.float64))
+        bets.observe(LIMIT, (rng.random(300) < LIMIT.value).astype(np.float64))
         failed |= bets.log_fail() >= NEEDED
         passed |= bets.log_pass() >= NEEDED
     assert failed.mean() <= 0.05
@@ -77,15 +77,15 @@ def test_at_the_limit_few_are_ever_decided() -> None:
 def test_a_model_that_breaks_after_long_health_is_found_soon() -> None:
     bets = bets_after([0.0] * 5_000)
     while bets.log_fail() < NEEDED:
-        bets.observe(1.0)
-    assert bets.observed <= 5_007
+        bets.observe(LIMIT, 1.0)
+    assert bets.above.wealth.observed <= 5_007
 
 
 def test_a_pass_needs_the_crowded_windows_as_well_as_the_quiet_ones() -> None:
     """Wrong in crowded windows alone, one in 400: few windows, yet a fifth of all requests."""
-    bets = MeanBets(LIMIT)
+    bets = MeanBets()
     for number in range(2_000):
-        bets.observe(*((1.0, 100.0) if number % 400 == 399 else (0.0, 1.0)))
+        bets.observe(LIMIT, *((1.0, 100.0) if number % 400 == 399 else (0.0, 1.0)))
     assert bets.log_pass() < NEEDED
     plain = bets_after([float(number % 400 == 399) for number in range(2_000)])
     assert plain.log_pass() >= NEEDED
@@ -95,11 +95,11 @@ def test_a_pass_needs_the_crowded_windows_as_well_as_the_quiet_ones() -> None:
 def test_what_two_observers_saw_adds_up(one: list[float], other: list[float]) -> None:
     both, added = bets_after(one + other), bets_after(one)
     added.add(bets_after(other))
-    assert added.observed == both.observed
+    assert added.below.wealth.observed == both.below.wealth.observed
     assert added.log_pass() == pytest.approx(both.log_pass())
     # Of the later begins, the weights are those that each observer gave them.
     assert np.isfinite(added.log_fail())
-    assert added.above.log_from_first() == pytest.approx(both.above.log_from_first())
+    assert added.above.wealth.log_from_first() == pytest.approx(both.above.wealth.log_from_first())
 
 
 @given(st.lists(shares, min_size=1, max_size=40))

@@ -119,6 +119,28 @@ def test_a_comparison_adds_up_in_the_trial_of_its_pair() -> None:
     assert (rig.trial.key.reference_version, rig.trial.key.candidate_version) == ("1", "2")
 
 
+def test_a_copy_that_comes_back_unanswered_counts_against_a_pass_alone() -> None:
+    rig = EvidenceIntakeRig()
+    rig.compared(pair_result(MATCH))
+    rig.compared(pair_result(failed()))
+    windows = rig.trial.evidence.windows
+    assert (windows.windows, windows.unanswered) == (2, 1)
+    assert windows.bets.above.wealth.observed == 1
+    assert ", 1 of 2 copies unanswered" in rig.trial.verdict.gate("mismatch").reason
+
+
+def test_a_pass_waits_until_comparisons_have_gone_on_for_long_enough() -> None:
+    rig = EvidenceIntakeRig(gates={"per": "1s", "min_duration": "10m", "error_rate": False})
+    for _ in range(500):
+        rig.compared_later(pair_result(MATCH))
+    assert rig.trial.verdict.verdict == "inconclusive"
+    assert rig.trial.verdict.reason == (
+        "0 % of 500 requests mismatch, allowed 1 %; comparisons go on for 499s of 10m"
+    )
+    changes = [each for _ in range(120) for each in rig.compared_later(pair_result(MATCH))]
+    assert [each.verdict.verdict for each in changes] == ["pass"]
+
+
 def test_another_version_of_the_candidate_begins_another_trial() -> None:
     rig = EvidenceIntakeRig()
     rig.compared(pair_result(mismatch()))

@@ -11,6 +11,7 @@ before it. A candidate that is wrong in crowded moments alone, or in quiet ones 
 limit by one of them. FAIL is by the mean of both, PASS needs both.
 """
 
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple, Self
 
@@ -50,46 +51,74 @@ def stakes_of(limit: Limit) -> Stakes:
     return Stakes(above, (1.0 - left) / room_above)
 
 
-class MeanBets:
-    """What observations have shown of a mean beside a limit. It adds up over observers.
+@dataclass(slots=True)
+class SizedBets:
+    """The bets of one direction: plain ones, and those that take less of small windows.
 
-    Arrays of several independent means can be judged at once: `shape` is theirs.
+    `largest` is the size of the largest window so far. Shapes: that of the means judged.
     """
 
-    def __init__(self, limit: Limit, *shape: int) -> None:
-        self.limit = limit
-        self.above = Wealth.of(*shape, _PLAIN_AND_SIZED, _BETS)
-        self.below = Wealth.of(*shape, _PLAIN_AND_SIZED, _BETS)
-        self.largest = np.zeros(shape)
+    wealth: Wealth
+    largest: Floats
 
-    @property
-    def observed(self) -> int:
-        """How many windows were observed."""
-        return self.above.observed
+    @classmethod
+    def of(cls, *shape: int) -> Self:
+        """Return the bets on means of this shape; () is one mean."""
+        return cls(Wealth.of(*shape, _PLAIN_AND_SIZED, _BETS), np.zeros(shape))
 
-    def observe(self, mean: Floats | float, size: Floats | float = 1.0) -> None:
-        """Take the mean over one window of so many requests. Shapes: that of the means judged."""
+    def observe(self, stakes: Floats, gain: Floats | float, size: Floats | float) -> None:
+        """Take one window: each bet is multiplied by 1 + its stake times `gain`."""
         before = np.where(self.largest, self.largest, size)
-        share = np.minimum(size, before) / before
+        part = np.minimum(size, before) / before
         self.largest = np.maximum(self.largest, size)
-        of_stake = np.stack([np.ones_like(share), share], axis=-1)[..., None]
-        over = of_stake * np.asarray(mean - self.limit.value)[..., None, None]
-        stakes = stakes_of(self.limit)
-        self.above.observe(np.log1p(stakes.above * over))
-        self.below.observe(np.log1p(-stakes.below * over))
+        of_stake = np.stack([np.ones_like(part), part], axis=-1)[..., None]
+        self.wealth.observe(np.log1p(stakes * of_stake * np.asarray(gain)[..., None, None]))
+
+    def add(self, other: Self) -> None:
+        """Take in what was observed elsewhere."""
+        self.wealth.add(other.wealth)
+        self.largest = np.maximum(self.largest, other.largest)
+
+
+@dataclass(slots=True)
+class MeanBets:
+    """What windows have shown of a mean beside a limit, always the same one.
+
+    It adds up over observers. Several independent means can be judged at once.
+    """
+
+    above: SizedBets = field(default_factory=SizedBets.of)
+    below: SizedBets = field(default_factory=SizedBets.of)
+
+    @classmethod
+    def of(cls, *shape: int) -> Self:
+        """Return the bets on means of this shape; () is one mean."""
+        return cls(SizedBets.of(*shape), SizedBets.of(*shape))
+
+    def observe(self, limit: Limit, mean: Floats | float, size: Floats | float = 1.0) -> None:
+        """Take the mean over one window of so many requests. Shapes: that of the means judged."""
+        self.observe_above(limit, mean, size)
+        self.observe_below(limit, mean, size)
+
+    def observe_above(self, limit: Limit, mean: Floats | float, size: Floats | float) -> None:
+        """Bet on a window against "the mean is at most the limit" alone."""
+        self.above.observe(stakes_of(limit).above, mean - limit.value, size)
+
+    def observe_below(self, limit: Limit, mean: Floats | float, size: Floats | float) -> None:
+        """Bet on a window against "the mean is at least the limit" alone."""
+        self.below.observe(stakes_of(limit).below, limit.value - mean, size)
 
     def log_fail(self) -> Floats:
         """Return ln e against "the mean is at most the limit", whenever it came to be more."""
-        plain, sized = np.moveaxis(self.above.log_from_any(), -1, 0)
+        plain, sized = np.moveaxis(self.above.wealth.log_from_any(), -1, 0)
         return np.asarray(np.logaddexp(plain, sized) - _LOG_2)
 
     def log_pass(self) -> Floats:
-        """Return ln e against "the mean is at least the limit", by either mean."""
-        bet = self.below.log_from_first().min(axis=-1) + np.log1p(-_HELD_BACK)
+        """Return ln e against "the mean is at least the limit", by plain and by sized bets."""
+        bet = self.below.wealth.log_from_first().min(axis=-1) + np.log1p(-_HELD_BACK)
         return np.asarray(np.logaddexp(bet, np.log(_HELD_BACK)))
 
     def add(self, other: Self) -> None:
         """Take in what was observed elsewhere, against the same limit."""
         self.above.add(other.above)
         self.below.add(other.below)
-        self.largest = np.maximum(self.largest, other.largest)

@@ -20,12 +20,11 @@ def _floats(numbers: Any) -> NDArray[np.float64]:
     return np.array(numbers, dtype=np.float64)
 
 
-def _numbers(floats: NDArray[np.float64]) -> list[Any]:
-    numbers: list[Any] = floats.tolist()
-    return numbers
+def _numbers(floats: NDArray[np.float64]) -> Any:
+    return floats.tolist()
 
 
-# As JSON, lists of numbers.
+# As JSON, numbers or lists of them.
 Floats = Annotated[NDArray[np.float64], PlainValidator(_floats), PlainSerializer(_numbers)]
 
 # The logarithm of a weight that no wealth ever makes up for; with infinity, sums need care.
@@ -88,6 +87,11 @@ class Wealth:
 
         Both are e-processes, so their mean is one.
         """
+        if not other.observed:
+            return
+        if not self.observed:
+            self.first, self.later, self.observed = other.first, other.later, other.observed
+            return
         after, before = self.later + other.first, other.later + self.first
         self.first = self.first + other.first
         self.later = np.logaddexp(after, before) - np.log(2.0)

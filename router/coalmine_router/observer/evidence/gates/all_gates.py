@@ -15,6 +15,7 @@ from coalmine_router.observer.evidence.counts import SEGMENTS_MAX, Evidence, Sha
 from coalmine_router.observer.evidence.gates.addresses_gate import addresses_gate
 from coalmine_router.observer.evidence.gates.mismatch_gate import mismatch_gate
 from coalmine_router.observer.evidence.gates.traffic_gates import errors_gate, slow_gate, split_gate
+from coalmine_router.observer.evidence.gates.wording import duration_text
 from coalmine_router.observer.evidence.mixture import log_evidence
 from coalmine_router.observer.evidence.settings import GateSettings, gate_settings
 from coalmine_router.observer.evidence.verdict import NO_VERDICT, Gate, GateName, Verdict, Word
@@ -141,6 +142,10 @@ def _open_reason(found: tuple[Gate, ...], evidence: Evidence, gates: GateSetting
         return _nothing_compared(evidence)
     if requests < gates.min_pairs:
         return f"{found[0].reason}; at least {gates.min_pairs:,} requests must be compared"
+    lasted_ns, needed_ns = evidence.windows.lasted_ns, gates.min_duration_ns
+    if found[0].log_pass >= gates.log_needed and lasted_ns < needed_ns:
+        seconds = duration_text(lasted_ns // 10**9 * 10**9)
+        return f"{found[0].reason}; comparisons go on for {seconds} of {duration_text(needed_ns)}"
     still_open = (each for each in found if each.finding == "open" and each.gate in _NEEDED)
     told = [each.reason for each in still_open if each.reason]
     return f"not decided yet: {'; '.join(told) or _NO_COPIES}"

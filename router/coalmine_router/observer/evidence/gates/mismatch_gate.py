@@ -34,20 +34,29 @@ FAIL_REQUESTS_MIN: Final = 10
 
 def mismatch_gate(evidence: Evidence, rate: float, settings: GateSettings, before: Gate) -> Gate:
     """Return the gate after a look at it; `before` itself where nothing new was compared."""
-    observed = evidence.shares.requests
-    if observed == before.observed:
-        return before
     if settings.has_noise:
         return _beyond_noise(evidence, rate, settings, before)
-    weights = log_evidence(evidence.shares.mismatch, evidence.shares.match, rate)
-    log_fail = _once_enough(float(weights.above), observed)
-    look = Look(log_fail, float(weights.below), observed, observed >= settings.min_pairs)
+    windows, requests = evidence.windows, evidence.shares.requests
+    if windows.windows == before.observed:
+        return before
+    look = Look(
+        _once_enough(float(windows.bets.log_fail()), requests),
+        float(windows.bets.log_pass()),
+        windows.windows,
+        has_enough(evidence, settings),
+    )
     return evaluate_gate(
         before,
         look,
         settings.log_needed,
         lambda finding: _reason(evidence, rate, settings, finding),
     )
+
+
+def has_enough(evidence: Evidence, settings: GateSettings) -> bool:
+    """Return whether requests enough were compared for a PASS, and for long enough."""
+    is_long = evidence.windows.lasted_ns >= settings.min_duration_ns
+    return is_long and evidence.shares.requests >= settings.min_pairs
 
 
 def _once_enough(log_fail: float, observed: int) -> float:
@@ -57,6 +66,9 @@ def _once_enough(log_fail: float, observed: int) -> float:
 def _reason(evidence: Evidence, rate: float, settings: GateSettings, finding: Finding) -> str:
     shares = evidence.shares
     said = f"{percent(shares.mean)} of {shares.requests:,} requests mismatch"
+    if unanswered := evidence.windows.unanswered:
+        sent = shares.requests + unanswered
+        said = f"{said}, {unanswered:,} of {sent:,} copies unanswered"
     if finding == "open":
         return f"{said}, allowed {percent(rate)}"
     interval = within(rate_of(shares, settings.alpha))
@@ -87,13 +99,15 @@ def _worst(evidence: Evidence) -> str:
 
 
 def _beyond_noise(evidence: Evidence, rate: float, settings: GateSettings, before: Gate) -> Gate:
+    observed = evidence.shares.requests
+    if observed == before.observed:
+        return before
     outputs = {**evidence.outputs, "": evidence.whole}
     counts = np.array([_thirds(each, evidence.moments) for each in outputs.values()])
     fails, passes = log_above(counts, rate), _passes(evidence, outputs, counts, rate)
     worst, nearest = (list(outputs)[int(place)] for place in (fails.argmax(), passes.argmin()))
-    observed = evidence.shares.requests
     log_fail = _once_enough(log_mean_exp(fails), observed)
-    look = Look(log_fail, float(passes.min()), observed, observed >= settings.min_pairs)
+    look = Look(log_fail, float(passes.min()), observed, has_enough(evidence, settings))
 
     def told(finding: Finding) -> str:
         # As long as nothing is decided, of the output on which the likelier word hangs.

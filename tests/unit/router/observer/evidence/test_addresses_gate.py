@@ -13,7 +13,7 @@ from coalmine_router.observer.evidence.gates.addresses_gate import addresses_gat
 from coalmine_router.observer.evidence.gates.all_gates import verdict_after
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.verdict import NO_VERDICT, Gate, Verdict
-from tests.doubles.evidence import a_comparison
+from tests.doubles.evidence import a_comparison, add_request
 
 A, B, C = "10.0.0.1:8001", "10.0.0.2:8001", "10.0.0.3:8001"
 PODS = (A, B, C)
@@ -38,7 +38,7 @@ class AddressesGateRig:
     ) -> None:
         self.now_ns += 10**9
         comparison = a_comparison(4 if is_wrong else 0)
-        self.evidence.add(comparison)
+        add_request(self.evidence, comparison)
         self.evidence.failures.add(0.0)
         for side, name in (
             (self.evidence.candidate_addresses, address),

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from coalmine_router.config.gates_section import GatesConfig
 from coalmine_router.observer.comparison.result import Comparison, OutputResult
+from coalmine_router.observer.evidence.betting.spells import SpellTerms
 from coalmine_router.observer.evidence.counts import SEGMENTS_MAX, Evidence, SegmentEvidence, Shares
 from coalmine_router.observer.evidence.gates.all_gates import (
     GateSettings,
@@ -20,8 +21,11 @@ from coalmine_router.observer.evidence.gates.all_gates import (
 )
 from coalmine_router.observer.evidence.saved import merged_evidence
 from coalmine_router.observer.evidence.verdict import NO_VERDICT, Gate, Verdict
+from tests.doubles.evidence import add_request
 
 ONE_PERCENT = GateSettings()
+# With the file's defaults.
+OF_FILE = GateSettings(per_ns=10**9, min_duration_ns=600 * 10**9)
 TRACE = b"t" * 16
 
 
@@ -34,10 +38,12 @@ def a_comparison(is_match: bool, output: str = "scores") -> Comparison:
     return Comparison("match" if is_match else "mismatch", "", (), bad, results, 1, bad)
 
 
-def compared(matches: int, mismatches: int = 0, failures: int = 0) -> Evidence:
+def compared(
+    matches: int, mismatches: int = 0, failures: int = 0, *, rate: float = 0.01
+) -> Evidence:
     evidence = Evidence()
     for is_match in [True] * matches + [False] * mismatches:
-        evidence.add(a_comparison(is_match))
+        add_request(evidence, a_comparison(is_match), rate)
         evidence.failures.add(0.0)
     for _ in range(failures):
         evidence.add(Comparison("error", "status"))
@@ -59,6 +65,9 @@ def gate_of(verdict: Verdict, name: str) -> Gate:
 
 
 def test_449_matches_pass_and_448_do_not() -> None:
+    """After 341 matches the predictions pass; that its failures are few takes 449 requests."""
+    assert gate_of(verdict_of(compared(340)), "mismatch").finding == "open"
+    assert gate_of(verdict_of(compared(341)), "mismatch").finding == "pass"
     assert verdict_of(compared(448)).verdict == "inconclusive"
     found = verdict_of(compared(449))
     assert (found.verdict, found.at_ns, found.trace_id) == ("pass", 7, TRACE)
@@ -83,9 +92,9 @@ def test_the_first_comparisons_are_inconclusive_and_say_how_many_are_needed() ->
 
 def test_fewer_than_the_least_number_never_pass_and_may_fail() -> None:
     gates = GateSettings(max_mismatch_rate=0.4)
-    assert verdict_of(compared(49), gates).verdict == "inconclusive"
-    assert verdict_of(compared(50), gates).verdict == "pass"
-    assert verdict_of(compared(0, 10), gates).verdict == "fail"
+    assert verdict_of(compared(49, rate=0.4), gates).verdict == "inconclusive"
+    assert verdict_of(compared(50, rate=0.4), gates).verdict == "pass"
+    assert verdict_of(compared(0, 10, rate=0.4), gates).verdict == "fail"
 
 
 def test_a_mismatch_that_comes_first_fails_nothing_alone() -> None:
@@ -117,7 +126,7 @@ def test_what_could_not_be_compared_is_told_as_it_grows() -> None:
 def test_what_passes_but_for_failures_that_nobody_can_know_says_so() -> None:
     evidence = Evidence()
     for _ in range(600):
-        evidence.add(a_comparison(True))
+        add_request(evidence, a_comparison(True))
     assert verdict_of(evidence).reason == (
         "not decided yet: no copy of a request to the candidate has shown yet whether it fails"
     )
@@ -150,16 +159,22 @@ def test_settings_are_those_of_the_file() -> None:
     config = GatesConfig.model_validate(
         {"max_mismatch_rate": 0.02, "alpha": 0.1, "min_pairs": 9, "slow": {"over": "1s"}}
     )
-    assert gate_settings(config, has_noise=True) == GateSettings(0.02, 0.1, 9, True, True, True)
+    assert gate_settings(config, has_noise=True) == replace(
+        OF_FILE, max_mismatch_rate=0.02, alpha=0.1, min_pairs=9, slow=True, has_noise=True
+    )
     within = GatesConfig.model_validate({"addresses_within": "10s"})
-    assert gate_settings(within, has_noise=False) == GateSettings(addresses_within_ns=10**10)
+    assert gate_settings(within, has_noise=False) == replace(OF_FILE, addresses_within_ns=10**10)
+    alone = GatesConfig.model_validate({"per": "request", "min_duration": "0s"})
+    assert gate_settings(alone, has_noise=False) == GateSettings()
+    spells = GatesConfig.model_validate({"spell": "2s", "allowed_ratio": 1.5})
+    assert gate_settings(spells, has_noise=False).spells == SpellTerms(2 * 10**9, 1.5)
 
 
 @pytest.mark.parametrize("within", ["0s", "10", 10, "-1m", None])
 def test_a_time_that_is_none_is_refused(within: object) -> None:
     with pytest.raises(ValidationError, match="addresses_within"):
         GatesConfig.model_validate({"addresses_within": within})
-    assert gate_settings(GatesConfig(), has_noise=False) == ONE_PERCENT
+    assert gate_settings(GatesConfig(), has_noise=False) == OF_FILE
 
 
 # ---------------------------------------------------------------- over time
@@ -203,16 +218,16 @@ def test_fail_is_final() -> None:
 
 def test_a_pass_rests_on_evidence_that_was_there_when_it_was_told() -> None:
     gates = GateSettings(max_mismatch_rate=0.1, min_pairs=100)
-    early = verdict_of(compared(60), gates)
+    early = verdict_of(compared(60, rate=0.1), gates)
     assert gate_of(early, "mismatch").log_pass > gates.log_needed
-    later = verdict_of(compared(94, 6), gates, early)
+    later = verdict_of(compared(94, 6, rate=0.1), gates, early)
     assert (later.verdict, gate_of(later, "mismatch").finding) == ("inconclusive", "open")
     assert gate_of(later, "mismatch").log_pass < gates.log_needed
 
 
 def test_the_greatest_evidence_counts() -> None:
     first = verdict_of(compared(40, 2))
-    second = verdict_of(compared(400, 2), before=first)
+    second = verdict_of(compared(2_000, 2), before=first)
     assert gate_of(second, "mismatch").log_fail == gate_of(first, "mismatch").log_fail
     assert gate_of(second, "mismatch").log_pass > gate_of(first, "mismatch").log_pass
 
@@ -254,7 +269,7 @@ def test_evidence_of_two_routers_is_judged_as_that_of_one(
     one, halves = Evidence(), (Evidence(), Evidence())
     for is_first, is_match, has_noise in seen:
         for evidence in (one, halves[is_first]):
-            evidence.add(a_comparison(is_match))
+            add_request(evidence, a_comparison(is_match))
             evidence.failures.add(float(not is_match))
             if has_noise:
                 noise = a_comparison(is_match=True)
@@ -267,7 +282,8 @@ def test_evidence_of_two_routers_is_judged_as_that_of_one(
         whole, both = verdict_of(one, gates), verdict_of(merged_evidence(*halves), gates)
         assert (both.verdict, both.reason) == (whole.verdict, whole.reason)
         for ours, theirs in zip(both.gates, whole.gates, strict=True):
-            assert ours.log_fail == pytest.approx(theirs.log_fail)
+            # What began later is weighted by each router for itself.
+            assert ours.log_fail == pytest.approx(theirs.log_fail, abs=math.log(4))
             assert ours.log_pass == pytest.approx(theirs.log_pass)
 
 
@@ -293,7 +309,7 @@ def test_a_sound_candidate_seldom_fails_judged_after_every_comparison() -> None:
     for _ in range(40):
         evidence, verdict = Evidence(), NO_VERDICT
         for _ in range(250):
-            evidence.add(a_comparison(chance.random() >= 0.1))
+            add_request(evidence, a_comparison(chance.random() >= 0.1), 0.1)
             evidence.failures.add(0.0)
             verdict = verdict_of(evidence, GateSettings(max_mismatch_rate=0.1), verdict)
         fails += verdict.verdict == "fail"

@@ -11,7 +11,7 @@ from coalmine_router.observer.evidence.counts import Evidence
 from coalmine_router.observer.evidence.gates.mismatch_gate import mismatch_gate
 from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.verdict import Gate
-from tests.doubles.evidence import add_with_noise
+from tests.doubles.evidence import add_request, add_with_noise
 
 NOISY = GateSettings(has_noise=True)
 UNSEEN = Gate("mismatch")
@@ -127,7 +127,7 @@ def test_answers_that_can_not_be_read_fail_with_noise_too() -> None:
 def test_answers_that_can_not_be_read_are_named_without_noise() -> None:
     evidence = Evidence()
     for _ in range(20):
-        evidence.add(Comparison("mismatch", "malformed"))
+        add_request(evidence, Comparison("mismatch", "malformed"))
     found = gate_of(evidence, replace(NOISY, has_noise=False))
     assert found.reason.endswith("; its answers can't be compared with the reference's at all")
 

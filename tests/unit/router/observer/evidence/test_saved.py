@@ -3,7 +3,7 @@
 import json
 import math
 from copy import deepcopy
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine_router.observer.evidence.betting.spells import SpellEvidence
+from coalmine_router.observer.evidence.betting.windows import WindowedMean
 from coalmine_router.observer.evidence.counts import Evidence, OutputEvidence
 from coalmine_router.observer.evidence.saved import Unreadable, from_text, merged_evidence, to_text
 from coalmine_router.observer.evidence.trial import Trial
@@ -133,4 +134,8 @@ def test_what_two_saw_is_what_one_would_have_seen(one: list[int], other: list[in
             add_with_noise(evidence, a_comparison(each), noise, f"tenant-{each}")
         return evidence
 
-    assert merged_evidence(seen(one), seen(other)) == seen([*one, *other])
+    both, whole = merged_evidence(seen(one), seen(other)), seen([*one, *other])
+    assert both.windows.windows == whole.windows.windows
+    assert both.windows.bets.log_pass() == pytest.approx(float(whole.windows.bets.log_pass()))
+    nothing = WindowedMean()
+    assert replace(both, windows=nothing) == replace(whole, windows=nothing)
