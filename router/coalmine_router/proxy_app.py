@@ -40,8 +40,8 @@ from coalmine_router.proxy.reporter import Reporter, open_stream
 from coalmine_router.proxy.routing import routing_of
 from coalmine_router.proxy.service import DataPlane
 from coalmine_router.proxy.subscriber import Subscriber
-from coalmine_router.saved_table import FILE
-from coalmine_router.state_folder import check_place, open_state
+from coalmine_router.state.saved_table import FILE
+from coalmine_router.state.state_folder import check_place, open_state
 from coalmine_router.table import RouteTable
 
 _log = structlog.get_logger(__name__)

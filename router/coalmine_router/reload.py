@@ -13,7 +13,7 @@ from coalmine.process.child_process import Command
 from coalmine.process.text_file import content_of
 from coalmine_router.config.file import RouterConfig, parse
 from coalmine_router.files import check_files
-from coalmine_router.state_folder import open_state
+from coalmine_router.state.state_folder import open_state
 
 _log = structlog.get_logger(__name__)
 

@@ -18,8 +18,8 @@ from coalmine_router.control.keeper import StateKeeper
 from coalmine_router.control.plan import Wish, WishedWeights, plan
 from coalmine_router.control.route_history import Change
 from coalmine_router.control.state_file import FILE, LAYOUT, StateUnusable
-from coalmine_router.saved_table import FILE as TABLE_FILE
 from coalmine_router.snapshot import table_message
+from coalmine_router.state.saved_table import FILE as TABLE_FILE
 from coalmine_router.table import Backend, Match, Route, RouteTable, Variant
 from tests.doubles.waiting import eventually
 

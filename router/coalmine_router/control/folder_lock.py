@@ -7,8 +7,8 @@ from typing import Final
 
 from coalmine.errors import StartError, reason_of
 from coalmine_router.control.state_file import StateUnusable
-from coalmine_router.sqlite_file import identity
-from coalmine_router.state_folder import check_place, open_state
+from coalmine_router.state.sqlite_file import identity
+from coalmine_router.state.state_folder import check_place, open_state
 
 _FILE: Final = "control.lock"
 

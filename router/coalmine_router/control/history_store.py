@@ -16,7 +16,7 @@ from coalmine_router.control.state_file import (
     StateUnusable,
     state_error_of,
 )
-from coalmine_router.sqlite_file import SqliteFile
+from coalmine_router.state.sqlite_file import SqliteFile
 
 _log = structlog.get_logger(__name__)
 

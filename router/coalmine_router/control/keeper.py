@@ -23,11 +23,11 @@ from coalmine_router.control.history_store import Store
 from coalmine_router.control.resume import Resumed, Served, resume, says_otherwise, take_up
 from coalmine_router.control.route_history import Change
 from coalmine_router.control.state_file import FILE, StateDamaged, StateUnusable
-from coalmine_router.disk_outage import DiskOutage
-from coalmine_router.saved_table import FILE as TABLE_FILE
-from coalmine_router.saved_table import SavedTable
 from coalmine_router.snapshot import table_from, table_message
-from coalmine_router.sqlite_file import set_aside
+from coalmine_router.state.disk_outage import DiskOutage
+from coalmine_router.state.saved_table import FILE as TABLE_FILE
+from coalmine_router.state.saved_table import SavedTable
+from coalmine_router.state.sqlite_file import set_aside
 from coalmine_router.table import RouteTable
 
 _log = structlog.get_logger(__name__)

@@ -21,7 +21,7 @@ from coalmine_router.control.keeper import StateKeeper
 from coalmine_router.control.metrics import ControlMetrics
 from coalmine_router.control.readiness import ReadinessCheck
 from coalmine_router.control.readiness_cache import ReadinessCache
-from coalmine_router.control.service import ObserverQueries, RouteControl, unknown_caller
+from coalmine_router.control.service import ObserverView, RouteControl, unknown_caller
 from coalmine_router.open_streams import OpenStreams
 from coalmine_router.table import RouteTable
 
@@ -90,7 +90,7 @@ class ControlPlane:
         return self._state.is_usable
 
     def add_to(
-        self, methods: ReflectedMethods, queries: ObserverQueries, audit: Audit | None = None
+        self, methods: ReflectedMethods, queries: ObserverView, audit: Audit | None = None
     ) -> None:
         """Let a server answer RouteControl, with what the observer has learned.
 

@@ -37,7 +37,7 @@ _Context = grpc.aio.ServicerContext[Any, Any]
 CallerOf = Callable[[_Context], str]
 
 
-class ObserverQueries(Protocol):
+class ObserverView(Protocol):
     """What the observer knows."""
 
     def describe(self, route: Route, status: pb.RouteStatus) -> None:
@@ -71,7 +71,7 @@ class RouteControl(RouteControlServicer):
         feed: TableFeed,
         readiness: ReadinessCache,
         state: StateKeeper,
-        queries: ObserverQueries,
+        queries: ObserverView,
         watchers: OpenStreams,
         known: CallerOf,
         clock: Clock,

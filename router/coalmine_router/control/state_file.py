@@ -4,7 +4,7 @@ import sqlite3
 from typing import Final
 
 from coalmine.errors import Unavailable, reason_of
-from coalmine_router.sqlite_file import Layout, is_damage, statements
+from coalmine_router.state.sqlite_file import Layout, is_damage, statements
 
 FILE: Final = "control.db"
 COLUMNS: Final = "revision, route, at_ns, actor, reason, action, before, after, definition"

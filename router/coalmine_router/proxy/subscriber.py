@@ -12,9 +12,9 @@ from coalmine.access.target import advice_on
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import CoalmineError, reason_of
-from coalmine_router.disk_outage import DiskOutage
-from coalmine_router.saved_table import SavedTable
 from coalmine_router.snapshot import table_from
+from coalmine_router.state.disk_outage import DiskOutage
+from coalmine_router.state.saved_table import SavedTable
 from coalmine_router.table import RouteTable
 
 _log = structlog.get_logger(__name__)

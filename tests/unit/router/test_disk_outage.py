@@ -5,7 +5,7 @@ from pathlib import Path
 
 from structlog.testing import capture_logs
 
-from coalmine_router.disk_outage import DiskOutage
+from coalmine_router.state.disk_outage import DiskOutage
 
 FULL = sqlite3.OperationalError("database or disk\nis full")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coalmine_router.sqlite_file import (
+from coalmine_router.state.sqlite_file import (
     DamagedFile,
     Layout,
     SqliteFile,

@@ -13,12 +13,12 @@ import structlog
 
 from coalmine.clock import Clock
 from coalmine.errors import Unavailable
-from coalmine_router.disk_outage import DiskOutage
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.saved import Unreadable, from_text, to_text
 from coalmine_router.observer.evidence.trial import Trial
 from coalmine_router.observer.evidence.trial_file import FAILURES, Row, StoreLimits, TrialFile
 from coalmine_router.observer.evidence.trials import Trials
+from coalmine_router.state.disk_outage import DiskOutage
 
 _log = structlog.get_logger(__name__)
 

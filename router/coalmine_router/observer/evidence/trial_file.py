@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.saved import Unreadable
-from coalmine_router.sqlite_file import DamagedFile, Layout, SqliteFile, statements
+from coalmine_router.state.sqlite_file import DamagedFile, Layout, SqliteFile, statements
 
 FILE: Final = "evidence.db"
 

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.examples.severity import write_rank
-from coalmine_router.sqlite_file import Layout, statements
+from coalmine_router.state.sqlite_file import Layout, statements
 
 _JOURNAL_BYTES: Final = 4 * 1024 * 1024
 

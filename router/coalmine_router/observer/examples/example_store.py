@@ -17,7 +17,6 @@ import structlog
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.errors import NotFound, Unavailable
-from coalmine_router.disk_outage import DiskOutage
 from coalmine_router.observer.examples import example_queries, reservoir
 from coalmine_router.observer.examples.example_schema import layout
 from coalmine_router.observer.examples.reservoir import NumberedRecord, Routes
@@ -26,7 +25,8 @@ from coalmine_router.observer.examples.waiting_examples import (
     WaitingExamples,
     WaitingLimits,
 )
-from coalmine_router.sqlite_file import SqliteFile, transaction
+from coalmine_router.state.disk_outage import DiskOutage
+from coalmine_router.state.sqlite_file import SqliteFile, transaction
 
 _log = structlog.get_logger(__name__)
 

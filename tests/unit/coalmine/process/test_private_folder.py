@@ -11,7 +11,7 @@ from structlog.testing import capture_logs
 
 from coalmine.process.private_folder import open_private
 from coalmine.spans.span_exporter import exporters_for
-from coalmine_router.state_folder import open_state
+from coalmine_router.state.state_folder import open_state
 
 
 def mode(path: Path) -> int:

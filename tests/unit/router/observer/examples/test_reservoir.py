@@ -13,7 +13,7 @@ from coalmine_router.observer.examples import reservoir
 from coalmine_router.observer.examples.example_schema import layout
 from coalmine_router.observer.examples.reservoir import NumberedRecord
 from coalmine_router.observer.examples.waiting_examples import WaitingExamples, WaitingLimits
-from coalmine_router.sqlite_file import open_database, transaction
+from coalmine_router.state.sqlite_file import open_database, transaction
 
 # kind, rows that differ, largest difference, rule, how bad by the rule's own measure
 Came = tuple[str, int, float, str, float | None]
