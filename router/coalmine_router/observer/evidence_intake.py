@@ -66,7 +66,7 @@ class EvidenceIntake:
             key = self._key(route, pair)  # such events don't tell versions
             trial = self._trials.current(pair, key, now_ns)
             is_over = _add_event(trial.evidence, event, now_ns, settings.gates.spells)
-            cohorts = self._add_to_cohort(pair, event, report.started_ns, route.timeout_ns)
+            cohorts = self._add_to_cohort(pair, event, report.started_ns, now_ns, route.timeout_ns)
             for cohort in cohorts:
                 trial.evidence.assigned.add_all(cohort)
             # Fewer looks never make a verdict less sound.
@@ -76,10 +76,9 @@ class EvidenceIntake:
         return changes
 
     def _add_to_cohort(
-        self, pair: Pair, event: SplitEvent, began_ns: int, timeout_ns: int
+        self, pair: Pair, event: SplitEvent, began_ns: int, now_ns: int, timeout_ns: int
     ) -> list[Events]:
         """Take in who was assigned a request; return those that can be counted by now."""
-        now_ns = self._clock.wall_ns()
         if not event.is_stream:
             self._cohorts.add(
                 *(pair, event.weights_bp),
@@ -129,8 +128,8 @@ class EvidenceIntake:
 
     def _key(self, route: Route, pair: Pair, reference: str = "", candidate: str = "") -> TrialKey:
         settings = self._routes.get(route.name, UNSET)
-        sides = route.by_name[pair.reference], route.by_name[pair.candidate]
-        definition = "; ".join(map(_definition, sides))
+        one, other = route.by_name[pair.reference], route.by_name[pair.candidate]
+        definition = f"{_definition(one)}; {_definition(other)}"
         return TrialKey(settings.goes_by, definition, reference, candidate)
 
     def _judge(
