@@ -129,6 +129,17 @@ def test_a_copy_that_comes_back_unanswered_counts_against_a_pass_alone() -> None
     assert ", 1 of 2 copies unanswered" in rig.trial.verdict.gate("mismatch").reason
 
 
+def test_requests_of_a_window_that_goes_on_are_told_and_decide_nothing() -> None:
+    rig = EvidenceIntakeRig(gates={"per": "1s"})
+    for _ in range(30):
+        assert rig.compared(pair_result(mismatch())) == []
+    verdict = rig.trial.verdict
+    assert verdict.verdict == "inconclusive"
+    assert verdict.reason == (
+        "100 % of 30 requests mismatch, allowed 1 %; at least 50 requests must be compared"
+    )
+
+
 def test_a_pass_waits_until_comparisons_have_gone_on_for_long_enough() -> None:
     rig = EvidenceIntakeRig(gates={"per": "1s", "min_duration": "10m", "error_rate": False})
     for _ in range(500):

@@ -8,6 +8,7 @@ An output that an answer doesn't have counts as no different in that request, so
 those of requests, and a rare output holds up no verdict.
 """
 
+from dataclasses import replace
 from math import log
 from typing import Any, Final
 
@@ -38,7 +39,7 @@ def mismatch_gate(evidence: Evidence, rate: float, settings: GateSettings, befor
         return _beyond_noise(evidence, rate, settings, before)
     windows, requests = evidence.windows, evidence.shares.requests
     if windows.windows == before.observed:
-        return before
+        return _with_present_reason(evidence, rate, settings, before)
     look = Look(
         _once_enough(float(windows.bets.log_fail()), requests),
         float(windows.bets.log_pass()),
@@ -51,6 +52,16 @@ def mismatch_gate(evidence: Evidence, rate: float, settings: GateSettings, befor
         settings.log_needed,
         lambda finding: _reason(evidence, rate, settings, finding),
     )
+
+
+def _with_present_reason(
+    evidence: Evidence, rate: float, settings: GateSettings, before: Gate
+) -> Gate:
+    """Return an open gate with the figures of now; `before` itself where they are the same."""
+    if before.finding != "open" or not evidence.shares.requests:
+        return before
+    reason = _reason(evidence, rate, settings, "open")
+    return before if reason == before.reason else replace(before, reason=reason)
 
 
 def has_enough(evidence: Evidence, settings: GateSettings) -> bool:
