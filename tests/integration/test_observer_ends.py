@@ -114,8 +114,8 @@ async def test_errors_and_shares_of_the_split_bear_a_verdict_without_a_single_co
         made.attempts[0].variant = variant
         made.split_bp.update({"stable": 5_000, "canary": 5_000})
         reports.append(made)
-    # Errors are judged by spells of half a minute. Here each look at the clock takes half a second.
-    clock = HandClock(epoch_ns=time.time_ns(), step_ns=500_000_000)
+    # Errors are judged by spells of half a minute. Here each look at the clock takes a second.
+    clock = HandClock(epoch_ns=time.time_ns(), step_ns=1_000_000_000)
     async with observing(config, tmp_path, spans=watching, clock=clock) as rig:
         await rig.send(*reports)
         await rig.plane.wait_until_idle()
