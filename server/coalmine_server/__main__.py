@@ -17,20 +17,20 @@ def main(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m coalmine_server")
     parser.add_argument("start", type=Path)
     parser.add_argument("--with-parent", action="store_true", required=True)
-    return _serve(parser.parse_args(arguments).start)
+    return _run_worker(parser.parse_args(arguments).start)
 
 
-def _serve(file: Path) -> int:
+def _run_worker(file: Path) -> int:
     # Not before signals are seen to.
     from structlog.contextvars import bind_contextvars  # noqa: PLC0415
 
     from coalmine.process.output_capture import capturing_output  # noqa: PLC0415
-    from coalmine_server.cli.starting import prepare  # noqa: PLC0415
+    from coalmine_server.cli.starting import start_logging_and_check_torch  # noqa: PLC0415
     from coalmine_server.fleet.worker_slot import read_worker_start  # noqa: PLC0415
 
     supervisor = os.getppid()
     start = read_worker_start(file)
-    prepare()
+    start_logging_and_check_torch()
     bind_contextvars(worker=start.slot.index)
     with capturing_output():
         from coalmine_server import app  # noqa: PLC0415 - brings torch

@@ -89,14 +89,14 @@ class Process:
         config, member = self._config, self._member
         repository = Repository(config.repository, hashed_only=config.poll_s > 0)
         control = self._build_control(repository)
-        poller = Poller(repository, member.follower(control))
+        poller = Poller(repository, member.follower_of(control))
         await poller.start()
         unloaded = member.read_unloaded_models()
         control.read(lenient=config.is_lenient)
         ending = partial(stop.left_s, config.grace_s)
         exporting = _export_spans(config.traces, self._metrics, ending)
-        with exporting as spans, self._expose(stop) as http:
-            calls = self._open_account(spans)
+        with exporting as spans, self._serve_metrics(stop) as http:
+            calls = self._open_call_account(spans)
             service = InferenceService(self._registry, calls, self._gate)
             servicer = partial(self._add_servicer, service)
             own = LocalOverview(self._registry, self._metrics.memory)
@@ -106,7 +106,7 @@ class Process:
                 else Authorization.by(config.tokens, ROLES, self._clock)
             )
             listener = self._build_listener(
-                member.loading(control), member.overview(own), servicer, access
+                member.loading_of(control), member.overview_with(own), servicer, access
             )
             self._metrics.registry.register(StreamRefused("coalmine_server", *listener.limits))
             await self._update_health()
@@ -123,7 +123,7 @@ class Process:
                     async with (
                         control.accept_changes(),
                         joined,
-                        _run_beside(calls, access, self._register_certificates()),
+                        _run_background_tasks(calls, access, self._register_certificates()),
                     ):
                         addresses = addresses or await listener.open()
                         self._announce_ready(http=http, **addresses)
@@ -141,13 +141,13 @@ class Process:
             yield
         finally:
             began_ns = self._clock.monotonic_ns()
-            await listener.close(self._gate, self._refuse)
+            await listener.close(self._gate, self._refuse_new_calls)
             self.is_stuck = not control.close(timeout_s=_THREADS_END_S)
             if self.is_stuck:
                 waited_s = (self._clock.monotonic_ns() - began_ns) / 1e9
                 _log.error("forward_never_returned", waited_s=round(waited_s, 1))
 
-    def _refuse(self) -> None:
+    def _refuse_new_calls(self) -> None:
         self._registry.drain()
         for each in self._servicers:
             each.drain()
@@ -161,7 +161,7 @@ class Process:
             await lifecycle.set_serving(self._health, name, serving=self._registry.is_ready)
 
     @contextlib.contextmanager
-    def _expose(self, stop: Stop) -> Iterator[str]:
+    def _serve_metrics(self, stop: Stop) -> Iterator[str]:
         """Yield the address of /metrics and health over HTTP, which answers until the end."""
 
         def is_ready() -> bool:
@@ -191,7 +191,7 @@ class Process:
             grace_s=self._config.grace_s,
         )
 
-    def _open_account(self, spans: RequestRecorder) -> CallAccount:
+    def _open_call_account(self, spans: RequestRecorder) -> CallAccount:
         calls = CallAccount(
             clock=self._clock,
             spans=spans,
@@ -234,7 +234,7 @@ class Process:
 
 
 @contextlib.asynccontextmanager
-async def _run_beside(
+async def _run_background_tasks(
     calls: CallAccount, access: Authorization | None, certificates: CertificateDates
 ) -> AsyncIterator[None]:
     """Until the block ends, give memory back and follow the files of tokens and certificates."""

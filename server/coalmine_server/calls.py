@@ -33,7 +33,7 @@ class CallContext(Protocol):
         """Return how long the caller still waits; None: for ever."""
         ...
 
-    def when_read(self, callback: Callable[[], None]) -> None:
+    def call_when_read(self, callback: Callable[[], None]) -> None:
         """Call back once the caller has its answer, or is gone."""
         ...
 
@@ -100,9 +100,9 @@ class CallAccount:
         most = self._bounds
         if self.in_flight > most.calls_in_flight:
             raise Overloaded(f"{most.calls_in_flight} calls are in flight, the most there may be")
-        self._check_bytes(self.in_flight_bytes)
+        self._check_bytes_in_flight(self.in_flight_bytes)
 
-    def _check_bytes(self, size: int) -> None:
+    def _check_bytes_in_flight(self, size: int) -> None:
         most = self._bounds.bytes_in_flight
         if size > most:
             raise Overloaded(
@@ -118,16 +118,16 @@ class CallAccount:
         """Count an answer and its request until the caller has read the answer or is gone."""
         size = request.size + bytes_while_sent(answer)
         self.track_bytes(size)
-        context.when_read(lambda: self.track_bytes(-size))
+        context.call_when_read(lambda: self.track_bytes(-size))
 
-    def check_answer(self, version: Version, answer: bytes) -> None:
+    def check_answer_size(self, version: Version, answer: bytes) -> None:
         """Raise Overloaded for an answer over the limit of a message: gRPC would end a stream.
 
         The same holds where the answer doesn't fit beside others that nobody has read. Its size is
         unknown before it is there, so an answer without others beside it always fits.
         """
         if self._unread_bytes:
-            self._check_bytes(self.in_flight_bytes + bytes_while_sent(answer))
+            self._check_bytes_in_flight(self.in_flight_bytes + bytes_while_sent(answer))
         most = self._bounds.message_bytes - _AROUND_BYTES
         if len(answer) > most:
             raise Overloaded(
@@ -140,7 +140,7 @@ class CallAccount:
         self.in_flight -= 1
         self.in_flight_bytes -= call.request.size
         now_ns = self._clock.monotonic_ns()
-        code, text = ("OK", "") if error is None else _status_of(error, call, now_ns)
+        code, text = ("OK", "") if error is None else _code_and_text(error, call, now_ns)
         call.count_answer(code, now_ns - call.begun_ns)
         if isinstance(error, ModelFailed):
             _log_failure(error, call)
@@ -170,7 +170,7 @@ class CallAccount:
         return record
 
 
-def _status_of(error: BaseException, call: Call, now_ns: int) -> tuple[str, str]:
+def _code_and_text(error: BaseException, call: Call, now_ns: int) -> tuple[str, str]:
     """Return the code and text that the caller gets for `error`."""
     if isinstance(error, CoalmineError):
         return error.code, str(error)

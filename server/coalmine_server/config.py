@@ -24,13 +24,13 @@ _Positive = Annotated[int, Field(ge=1)]
 _Version = Annotated[int, Field(ge=1, le=VERSION_MAX)]
 
 
-def _datatype(value: str) -> str:
+def _check_datatype(value: str) -> str:
     if value not in DATATYPES:
         raise ValueError(f"expected one of {', '.join(DATATYPES)}, got {shortly(value)}")
     return value
 
 
-def _size(value: int) -> int:
+def _check_size(value: int) -> int:
     if value < 1 and value != -1:
         raise ValueError(f"expected a size above 0, or -1 for a variable one, got {value}")
     return value
@@ -49,8 +49,8 @@ class TensorConfig(Strict):
     """
 
     name: Annotated[str, Field(min_length=1)]
-    datatype: Annotated[str, AfterValidator(_datatype)]
-    shape: tuple[Annotated[int, AfterValidator(_size)], ...]
+    datatype: Annotated[str, AfterValidator(_check_datatype)]
+    shape: tuple[Annotated[int, AfterValidator(_check_size)], ...]
     optional: bool = False
 
 
@@ -70,7 +70,7 @@ class VersionPolicy(Strict):
     only: Annotated[tuple[_Version, ...], Field(min_length=1)] | None = None
 
     @model_validator(mode="after")
-    def _one_choice(self) -> Self:
+    def _check_one_choice(self) -> Self:
         if len(self.model_fields_set) != 1:
             raise ValueError("expected one of latest: N, all: true, only: [N, …]")
         return self
@@ -106,7 +106,7 @@ class ModelConfig(Strict):
     sha256: Annotated[dict[_VersionKey, _Sha256], BeforeValidator(_with_text_keys)] = {}  # noqa: RUF012 - pydantic copies defaults
 
     @model_validator(mode="after")
-    def _names_are_unique(self) -> Self:
+    def _check_names_are_unique(self) -> Self:
         for side in (self.inputs, self.outputs):
             names = [each.name for each in side]
             twice = {name for name in names if names.count(name) > 1}
@@ -115,7 +115,7 @@ class ModelConfig(Strict):
         return self
 
     @model_validator(mode="after")
-    def _some_input_has_to_come(self) -> Self:
+    def _check_some_input_is_required(self) -> Self:
         if all(each.optional for each in self.inputs):
             raise ValueError("inputs: expected at least one that is not optional")
         optional = [each.name for each in self.outputs if each.optional]
@@ -124,7 +124,7 @@ class ModelConfig(Strict):
         return self
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> Self:
+    def _check_sizes_fit(self) -> Self:
         over = [size for size in self.warmup.batch_sizes or () if size > self.rows_max]
         if over:
             raise ValueError(f"warmup.batch_sizes: {over[0]} is over the limit of {self.rows_max}")

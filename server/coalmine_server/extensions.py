@@ -50,11 +50,11 @@ class Extensions:
     def model_config(self, name: str, version: str) -> pb.ModelConfigResponse:
         """Return a model's config in Triton's words."""
         found = self._served.find(name, version)
-        return pb.ModelConfigResponse(config=_config(name, found.config))
+        return pb.ModelConfigResponse(config=_config_message(name, found.config))
 
     async def index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:
         """Return every version that is served, was or is to be, its state and why."""
-        _check_repository(request.repository_name)
+        _refuse_repository_name(request.repository_name)
         rows = await self._overview.index()
         return pb.RepositoryIndexResponse(
             models=[each for each in rows if each.state == "READY" or not request.ready]
@@ -62,14 +62,14 @@ class Extensions:
 
     async def load(self, request: pb.RepositoryModelLoadRequest) -> None:
         """Load a model, or what has changed of it; return once it serves."""
-        _check_repository(request.repository_name)
+        _refuse_repository_name(request.repository_name)
         for name in request.parameters:
             raise NotOffered(f"parameter '{name}' is not offered: a model is what its folder says")
         await self._loading.load(request.model_name)
 
     async def unload(self, request: pb.RepositoryModelUnloadRequest) -> None:
         """Unload a model; return once what it had begun is answered, and its memory is back."""
-        _check_repository(request.repository_name)
+        _refuse_repository_name(request.repository_name)
         for name in request.parameters:
             if name != _DEPENDENTS:  # tritonclient always sends it; nothing depends on a model here
                 raise NotOffered(f"parameter '{name}' is not offered")
@@ -83,14 +83,14 @@ class Extensions:
         return pb.ModelStatisticsResponse(model_stats=rows)
 
 
-def _config(name: str, config: ModelConfig) -> pb.ModelConfig:
+def _config_message(name: str, config: ModelConfig) -> pb.ModelConfig:
     found = pb.ModelConfig(
         name=name,
         platform=PLATFORM,
-        version_policy=_policy(config.versions),
+        version_policy=_policy_message(config.versions),
         max_batch_size=config.max_batch_size,
-        input=[_input(each) for each in config.inputs],
-        output=[_output(each) for each in config.outputs],
+        input=[_input_message(each) for each in config.inputs],
+        output=[_output_message(each) for each in config.outputs],
         backend="pytorch",
     )
     if config.max_batch_size:
@@ -98,7 +98,7 @@ def _config(name: str, config: ModelConfig) -> pb.ModelConfig:
     return found
 
 
-def _policy(policy: VersionPolicy) -> pb.ModelVersionPolicy:
+def _policy_message(policy: VersionPolicy) -> pb.ModelVersionPolicy:
     if policy.all:
         return pb.ModelVersionPolicy(all=pb.ModelVersionPolicy.All())
     if policy.only is not None:
@@ -108,19 +108,19 @@ def _policy(policy: VersionPolicy) -> pb.ModelVersionPolicy:
     )
 
 
-def _input(tensor: TensorConfig) -> pb.ModelInput:
-    return pb.ModelInput(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape)
+def _input_message(tensor: TensorConfig) -> pb.ModelInput:
+    return pb.ModelInput(name=tensor.name, data_type=_data_type_value(tensor), dims=tensor.shape)
 
 
-def _output(tensor: TensorConfig) -> pb.ModelOutput:
-    return pb.ModelOutput(name=tensor.name, data_type=_data_type(tensor), dims=tensor.shape)
+def _output_message(tensor: TensorConfig) -> pb.ModelOutput:
+    return pb.ModelOutput(name=tensor.name, data_type=_data_type_value(tensor), dims=tensor.shape)
 
 
-def _data_type(tensor: TensorConfig) -> "pb.DataType.ValueType":  # only the stubs have it
+def _data_type_value(tensor: TensorConfig) -> "pb.DataType.ValueType":  # only the stubs have it
     name = "STRING" if tensor.datatype == BYTES else tensor.datatype
     return pb.DataType.Value(f"TYPE_{name}")
 
 
-def _check_repository(name: str) -> None:
+def _refuse_repository_name(name: str) -> None:
     if name:
         raise NotOffered("repository_name is not offered: there is one repository")

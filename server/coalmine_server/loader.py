@@ -56,7 +56,7 @@ class Loader:
         self._loading: dict[Version, asyncio.Timeout] = {}
         self._retiring: set[Version] = set()
         self._leaving: dict[Worker, str] = {}  # threads that are to end, with their model
-        metrics.watch_stuck(self._stuck_threads)
+        metrics.watch_stuck_threads(self._stuck_threads)
 
     def new_version(self, model: Model, file: VersionFile) -> Version:
         """Return a version that is LOADING."""

@@ -95,9 +95,9 @@ class InferenceService:
         batcher = version.ready_batcher()
         checked = check_request(version.signature, call.request)
         call.shorten_deadline(checked.timeout_ns)
-        call.pending = batcher.enter(checked, call.deadline_ns, call.traced)
-        answer = await batcher.outcome(call.pending)
-        self.calls.check_answer(version, answer)
+        call.pending = batcher.enqueue(checked, call.deadline_ns, call.traced)
+        answer = await batcher.wait_for_answer(call.pending)
+        self.calls.check_answer_size(version, answer)
         return answer
 
 

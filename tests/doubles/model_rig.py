@@ -89,7 +89,7 @@ class ModelRig:
         encode_inputs(message, [Tensor("x", "FP32", np.full((1, 2), value, "f4"))])
         request = read_infer(message.SerializeToString())
         assert isinstance(request, InferRequest)
-        return version.ready_batcher().enter(check_request(version.signature, request), None)
+        return version.ready_batcher().enqueue(check_request(version.signature, request), None)
 
 
 @asynccontextmanager

@@ -64,8 +64,8 @@ class Worker:
         self.control = Control()
         self.known = Known()
         self.member = FleetMember(WorkerSlot(index, workers, cores=1, folder=folder))
-        self.loading = self.member.loading(self.control)
-        self.overview = self.member.overview(self.known)
+        self.loading = self.member.loading_of(self.control)
+        self.overview = self.member.overview_with(self.known)
 
     @asynccontextmanager
     async def join(self) -> AsyncIterator[None]:

@@ -127,4 +127,4 @@ def test_orders_survive_the_way_through_a_file(tmp_path: Path) -> None:
 def test_a_slot_knows_the_others_and_where_they_listen() -> None:
     slot = WorkerSlot(1, 3, 2, Path("/run/x"))
     assert slot.peers == (0, 2)
-    assert slot.socket(2) == "unix:/run/x/2.sock"
+    assert slot.socket_address(2) == "unix:/run/x/2.sock"

@@ -127,7 +127,7 @@ async def test_a_model_that_comes_back_by_the_disk_is_unloaded_no_more(folder: P
 def test_who_has_lost_its_slot_knows_of_its_successor(folder: Path) -> None:
     slot = WorkerSlot(1, 3, 1, folder)
     assert slot.others() == (0, 2), "nobody has it yet"
-    slot.take()
+    slot.take_over()
     assert slot.others() == (0, 2)
     fresh = folder / "fresh"
     fresh.symlink_to(folder / "1-another.sock")  # as a process does that takes it
@@ -137,16 +137,16 @@ def test_who_has_lost_its_slot_knows_of_its_successor(folder: Path) -> None:
 
 def test_a_slot_is_held_while_another_process_that_lives_has_it(folder: Path) -> None:
     slot = WorkerSlot(1, 3, 1, folder)
-    assert not slot.is_taken(), "nobody has it yet"
-    slot.take()
-    assert not slot.is_taken(), "it is ours"
+    assert not slot.is_taken_by_another(), "nobody has it yet"
+    slot.take_over()
+    assert not slot.is_taken_by_another(), "it is ours"
     with subprocess.Popen(["/bin/cat"], stdin=subprocess.PIPE) as other:
         (folder / "1.sock").unlink()
         (folder / "1.sock").symlink_to(folder / f"1-{other.pid}.sock")
-        assert slot.is_taken()
+        assert slot.is_taken_by_another()
         assert other.stdin is not None
         other.stdin.close()
-    assert not slot.is_taken(), "it has died"
+    assert not slot.is_taken_by_another(), "it has died"
 
 
 async def test_a_change_reaches_who_has_taken_the_slot_of_whom_it_was_asked(folder: Path) -> None:

@@ -79,7 +79,7 @@ class _Group(Generic[R]):
         self.rows -= request.rows
         return True
 
-    def in_order(self) -> Iterator[R]:
+    def requests_in_order(self) -> Iterator[R]:
         if len(self.by_priority) == 1:  # the usual case: nobody asks for a priority
             for requests in self.by_priority.values():
                 yield from requests.values()
@@ -114,11 +114,11 @@ class BatchPlan(Generic[R]):
 
     def __iter__(self) -> Iterator[R]:
         for group in self._groups.values():
-            yield from group.in_order()
+            yield from group.requests_in_order()
 
     def add(self, request: R) -> bool:
         """Add a request; return whether its group now fills a batch."""
-        key = self._key(request)
+        key = self._group_key(request)
         group = self._groups.get(key)
         if group is None:
             group = self._groups[key] = _Group()
@@ -127,7 +127,7 @@ class BatchPlan(Generic[R]):
 
     def remove(self, request: R) -> bool:
         """Remove a request; return whether it was there."""
-        key = self._key(request)
+        key = self._group_key(request)
         group = self._groups.get(key)
         if group is None or not group.remove(request):
             return False
@@ -137,10 +137,10 @@ class BatchPlan(Generic[R]):
 
     def take(self, now_ns: int) -> TakeResult[R]:
         """Take the batch that an idle worker runs, or the expired requests before it."""
-        group, next_due_ns = self._due(now_ns)
+        group, next_due_ns = self._due_group(now_ns)
         if group is None:
             return TakeResult(next_due_ns=next_due_ns)
-        batch, expired = self._batch_of(group, now_ns)
+        batch, expired = self._batch_and_expired(group, now_ns)
         for request in expired or batch:
             self.remove(request)
         # Without the expired the group may no longer be due.
@@ -153,16 +153,16 @@ class BatchPlan(Generic[R]):
         run.
         """
         for group in self._groups.values():
-            request = next(group.in_order())
+            request = next(group.requests_in_order())
             if request.deadline_ns is None or request.deadline_ns > now_ns:
                 self.remove(request)
                 return request
         return None
 
-    def _key(self, request: R) -> Hashable:
+    def _group_key(self, request: R) -> Hashable:
         return None if self._rows_max == 1 else request.shape_key
 
-    def _due(self, now_ns: int) -> tuple[_Group[R] | None, int | None]:
+    def _due_group(self, now_ns: int) -> tuple[_Group[R] | None, int | None]:
         """Return the group to take from, or else when the first group is due."""
         due = [
             group
@@ -176,12 +176,12 @@ class BatchPlan(Generic[R]):
         oldest_ns = min((group.oldest_ns() for group in self._groups.values()), default=None)
         return None, None if oldest_ns is None else oldest_ns + self._max_delay_ns
 
-    def _batch_of(self, group: _Group[R], now_ns: int) -> tuple[list[R], list[R]]:
+    def _batch_and_expired(self, group: _Group[R], now_ns: int) -> tuple[list[R], list[R]]:
         """Return the requests of a group that fit into one batch, and those that expired before."""
         batch: list[R] = []
         expired: list[R] = []
         rows = 0
-        for request in group.in_order():
+        for request in group.requests_in_order():
             if request.deadline_ns is not None and request.deadline_ns <= now_ns:
                 expired.append(request)
                 continue

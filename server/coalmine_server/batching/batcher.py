@@ -59,7 +59,7 @@ class Batcher:
         self._waiting = RequestQueue(label, limits)
         self._due = Alarm(timer, self._dispatch)
         self._expiry = Alarm(timer, self._expire_due)
-        self._collect_alarm = Alarm(timer, self._collect_all)
+        self._collect_alarm = Alarm(timer, self._collect_all_bursts)
         self._is_unbatched = limits.rows_max == 1  # each request, in its batch
         self._emptied = asyncio.Event()
         self._is_closed = False
@@ -74,7 +74,7 @@ class Batcher:
         """How much memory the inputs take that wait."""
         return self._waiting.bytes
 
-    def enter(
+    def enqueue(
         self, request: CheckedRequest, deadline_ns: int | None, traced: TracedRequest | None = None
     ) -> PendingRequest:
         """Queue a request, and start what is now due. Raises Overloaded or Unavailable."""
@@ -95,12 +95,12 @@ class Batcher:
         if deadline_ns is not None and deadline_ns <= now_ns:
             self._expire(pending)
         elif self._can_run_at_once(pending):
-            self._start((pending,))
+            self._start_batch((pending,))
         else:
-            self._queue(pending)
+            self._admit_to_queue(pending)
         return pending
 
-    async def outcome(self, pending: PendingRequest) -> bytes:
+    async def wait_for_answer(self, pending: PendingRequest) -> bytes:
         """Return the serialised answer. Raises ModelFailed, DeadlineSpent or Unavailable.
 
         Cancelled, a request that waits is dropped; one that runs is left to run for its batch.
@@ -142,7 +142,7 @@ class Batcher:
         is_due = not limits.max_delay_ns or pending.rows == limits.rows_max
         return bool(self._idle) and is_due and not self._waiting and not self._is_unbatched
 
-    def _queue(self, pending: PendingRequest) -> None:
+    def _admit_to_queue(self, pending: PendingRequest) -> None:
         fills_batch = self._waiting.admit(pending, unoccupied=self._unoccupied_workers())
         if pending.deadline_ns is not None:
             self._expiry.ring_by(pending.deadline_ns)
@@ -179,7 +179,7 @@ class Batcher:
     def _dispatch(self) -> None:
         while self._idle and self._waiting:
             if self._is_unbatched:
-                self._submit(Burst.of_waiting(self._waiting, self._clock))
+                self._submit_to_idle_worker(Burst.of_waiting(self._waiting, self._clock))
                 return  # it may be all that one worker needs to be woken for
             taken = self._waiting.take(self._clock.monotonic_ns())
             for pending in taken.expired:
@@ -187,16 +187,16 @@ class Batcher:
             # One that was cancelled a moment ago may not have been taken out of the queue yet.
             wanted = [each for each in taken.batch if not each.future.done()]
             if wanted:
-                self._start(wanted)
+                self._start_batch(wanted)
             if taken.next_due_ns is not None:
                 self._due.ring_by(taken.next_due_ns)
                 return
         self._signal_if_empty()
 
-    def _start(self, requests: Sequence[PendingRequest]) -> None:
-        self._submit(Burst.of_batch(requests, self._clock))
+    def _start_batch(self, requests: Sequence[PendingRequest]) -> None:
+        self._submit_to_idle_worker(Burst.of_batch(requests, self._clock))
 
-    def _submit(self, burst: Burst) -> None:
+    def _submit_to_idle_worker(self, burst: Burst) -> None:
         worker = self._idle.pop()
         self._bursts.add(burst)
         if self._is_unbatched:
@@ -204,7 +204,7 @@ class Batcher:
         worker.submit(burst, partial(self._on_progress, worker, burst))
 
     def _on_progress(self, worker: BurstRunner, burst: Burst, is_over: bool) -> None:  # noqa: FBT001 - a callback's
-        self._collect(burst)
+        self._collect_batches(burst)
         if is_over:
             self._bursts.discard(burst)
             self._idle.append(worker)
@@ -215,15 +215,15 @@ class Batcher:
             burst.notified_ns = self._clock.monotonic_ns()
             self._collect_alarm.ring_by(burst.notified_ns + _COLLECT_WITHIN_NS)
 
-    def _collect_all(self) -> None:
+    def _collect_all_bursts(self) -> None:
         """Collect answers while their worker is in a forward that takes long, and can't notify."""
         now_ns = self._clock.monotonic_ns()
         for burst in self._bursts:
-            self._collect(burst)
+            self._collect_batches(burst)
             if burst.notified_ns + _COLLECT_WITHIN_NS > now_ns:
                 self._collect_alarm.ring_by(burst.notified_ns + _COLLECT_WITHIN_NS)
 
-    def _collect(self, burst: Burst) -> None:
+    def _collect_batches(self, burst: Burst) -> None:
         for batch, requests, ran in burst.collect():
             self._conclude(batch, requests, ran)
 
@@ -233,15 +233,15 @@ class Batcher:
         waited_ns: list[int] = []
         for pending, result in zip(requests, ran.results, strict=True):
             if isinstance(result, Exception):
-                self._log_unheard(pending, result)
+                self._log_failure_if_abandoned(pending, result)
             else:
                 rows += pending.rows
                 waited_ns.append(ran.started_ns - pending.arrived_ns)
             _settle(pending.future, result)
         if rows:
-            self._count(rows, waited_ns, ran)
+            self._count_batch(rows, waited_ns, ran)
 
-    def _count(self, rows: int, waited_ns: Sequence[int], ran: BatchRun) -> None:
+    def _count_batch(self, rows: int, waited_ns: Sequence[int], ran: BatchRun) -> None:
         self._statistics.count_batch(
             rows,
             waited_ns,
@@ -251,7 +251,7 @@ class Batcher:
             ended_ms=self._clock.wall_ns() // 1_000_000,
         )
 
-    def _log_unheard(self, pending: PendingRequest, error: Exception) -> None:
+    def _log_failure_if_abandoned(self, pending: PendingRequest, error: Exception) -> None:
         if pending.future.done():  # its caller is gone, so no call logs it with its trace
             _log.warning("model_failed", label=self._label, exc_info=error.__cause__)
 

@@ -38,7 +38,7 @@ class Burst:
     @classmethod
     def of_waiting(cls, waiting: RequestQueue, clock: Clock) -> Self:
         """Return a burst of waiting requests, each alone, until no more wait."""
-        return cls(partial(_take_one, waiting, clock), clock)
+        return cls(partial(_take_uncancelled, waiting, clock), clock)
 
     def take_batch(self) -> Sequence[CheckedRequest]:
         """Take the requests to run now; none at the end. Called on the worker's thread."""
@@ -61,7 +61,7 @@ class Burst:
         return found
 
 
-def _take_one(waiting: RequestQueue, clock: Clock) -> Sequence[PendingRequest]:
+def _take_uncancelled(waiting: RequestQueue, clock: Clock) -> Sequence[PendingRequest]:
     while (pending := waiting.take_one(clock.monotonic_ns())) is not None:
         if not pending.future.done():  # else it was cancelled a moment ago
             return (pending,)

@@ -107,7 +107,7 @@ class RequestQueue:
         with self._lock:
             if not self._plan.remove(pending):
                 return False
-            self._release(pending)
+            self._subtract_size(pending)
             return True
 
     def remove_all(self) -> list[PendingRequest]:
@@ -116,7 +116,7 @@ class RequestQueue:
             found = list(self._plan)
             for pending in found:
                 self._plan.remove(pending)
-                self._release(pending)
+                self._subtract_size(pending)
             return found
 
     def take(self, now_ns: int) -> TakeResult[PendingRequest]:
@@ -124,7 +124,7 @@ class RequestQueue:
         with self._lock:
             taken = self._plan.take(now_ns)
             for pending in taken.batch or taken.expired:
-                self._release(pending)
+                self._subtract_size(pending)
             return taken
 
     def take_one(self, now_ns: int) -> PendingRequest | None:
@@ -132,7 +132,7 @@ class RequestQueue:
         with self._lock:
             pending = self._plan.take_one(now_ns)
             if pending is not None:
-                self._release(pending)
+                self._subtract_size(pending)
             return pending
 
     def remove_expired(self, now_ns: int) -> tuple[list[PendingRequest], int | None]:
@@ -144,20 +144,20 @@ class RequestQueue:
             expired = [each for deadline_ns, each in dated if deadline_ns <= now_ns]
             for pending in expired:
                 self._plan.remove(pending)
-                self._release(pending)
+                self._subtract_size(pending)
         later = [deadline_ns for deadline_ns, _ in dated if deadline_ns > now_ns]
         return expired, min(later, default=None)
 
-    def _release(self, pending: PendingRequest) -> None:
+    def _subtract_size(self, pending: PendingRequest) -> None:
         self.rows -= pending.rows
         self.bytes -= pending.request.nbytes
 
     def _check_room(self, rows: int, size: int) -> None:
         limits = self._limits
         if rows > limits.queue_rows_max:
-            raise self._full(f"{self.rows} rows wait, at most {limits.queue_rows_max} may")
+            raise self._full_error(f"{self.rows} rows wait, at most {limits.queue_rows_max} may")
         if size > limits.queue_bytes_max:
-            raise self._full(f"{self.bytes} bytes wait, at most {limits.queue_bytes_max} may")
+            raise self._full_error(f"{self.bytes} bytes wait, at most {limits.queue_bytes_max} may")
 
-    def _full(self, why: str) -> Overloaded:
+    def _full_error(self, why: str) -> Overloaded:
         return Overloaded(f"{self._label}: the queue is full, {why}")

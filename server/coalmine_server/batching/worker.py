@@ -93,9 +93,9 @@ class Worker:
 
     def _work(self, opened: Callable[[Exception | None], None], words: Mapping[str, Any]) -> None:
         with printing_as(**words):
-            self._open_and_serve(opened)
+            self._open_and_run_jobs(opened)
 
-    def _open_and_serve(self, opened: Callable[[Exception | None], None]) -> None:
+    def _open_and_run_jobs(self, opened: Callable[[Exception | None], None]) -> None:
         try:
             program = self._opening.pop()()  # gone with it are the file's bytes
         except Exception as error:  # noqa: BLE001 - handed to the loop
@@ -104,19 +104,19 @@ class Worker:
         self.nbytes, self.device = program.nbytes, program.device
         self._post_callback(lambda: opened(None))
         try:
-            self._serve(Execution(program, self._signature, self._clock))
+            self._run_jobs(Execution(program, self._signature, self._clock))
         finally:
             program.close()
 
-    def _serve(self, execution: Execution) -> None:
+    def _run_jobs(self, execution: Execution) -> None:
         last, before = 0, 0
         while (job := self._jobs.get()) is not None:
             if max(last, before) >= _COMPANY_MIN:
                 self._sleep(_LINGER_S)
-            last, before = self._run(execution, job), last
+            last, before = self._run_burst(execution, job), last
             del job  # or it would keep a batch's memory until the next one comes
 
-    def _run(self, execution: Execution, job: _Job) -> int:
+    def _run_burst(self, execution: Execution, job: _Job) -> int:
         """Run a burst, and return how many batches that was."""
         burst, untold_since_ns, runs = job.burst, self._clock.monotonic_ns(), 0
         batch = burst.take_batch()

@@ -14,7 +14,7 @@ from coalmine.access.target import SERVER_VARIABLE, Target
 from coalmine.command_line.connection_options import TargetMaker, in_place_of, with_target_options
 from coalmine.command_line.number_options import decimal_option
 from coalmine.inference import inference_pb2 as pb
-from coalmine_server.cli.server_call import call_server, plain_line
+from coalmine_server.cli.server_call import call_server, printable_line
 
 _HERE: Final = "127.0.0.1:8001"
 _READ_S: Final = 10.0
@@ -36,13 +36,13 @@ _Json = Annotated[bool, typer.Option("--json", help="Print JSON, in a form that 
 
 
 @with_target_options
-def _server(
+def _server_target(
     *, address: _Address = _HERE, address_before: _Before = None, target_at: TargetMaker
 ) -> Target:
     return target_at(address_before or address)
 
 
-_with_server: Final = in_place_of("server", _server)
+_with_server: Final = in_place_of("server", _server_target)
 
 
 @_with_server
@@ -58,9 +58,9 @@ def models(
     """
     rows = call_server(server, "RepositoryIndex", pb.RepositoryIndexRequest(), timeout).models
     if as_json:
-        print(json.dumps([_row(each) for each in rows], indent=2))  # noqa: T201 - the answer
+        print(json.dumps([_json_row(each) for each in rows], indent=2))  # noqa: T201 - the answer
     else:
-        _print(rows)
+        _print_table(rows)
 
 
 @_with_server
@@ -112,15 +112,15 @@ def _show_waiting(what: str) -> Iterator[None]:
     if not console.is_terminal:
         yield
         return
-    with console.status(Text(plain_line(what))):
+    with console.status(Text(printable_line(what))):
         yield
 
 
 def _print_done(line: str) -> None:
-    Console(soft_wrap=True).print(Text(plain_line(line)))
+    Console(soft_wrap=True).print(Text(printable_line(line)))
 
 
-def _row(each: pb.RepositoryIndexResponse.ModelIndex) -> dict[str, str]:
+def _json_row(each: pb.RepositoryIndexResponse.ModelIndex) -> dict[str, str]:
     return {
         "model": each.name,
         "version": each.version,
@@ -129,7 +129,7 @@ def _row(each: pb.RepositoryIndexResponse.ModelIndex) -> dict[str, str]:
     }
 
 
-def _print(rows: Sequence[pb.RepositoryIndexResponse.ModelIndex]) -> None:
+def _print_table(rows: Sequence[pb.RepositoryIndexResponse.ModelIndex]) -> None:
     table = Table("model", "version", "state", "reason", box=None, pad_edge=False)
     for each in rows:
         state = Text(each.state, _STYLES.get(each.state, "yellow"))
@@ -145,4 +145,4 @@ def _print(rows: Sequence[pb.RepositoryIndexResponse.ModelIndex]) -> None:
 
 def _cell(text: str) -> Text:
     """Return text from a server as plain text."""
-    return Text(plain_line(text))
+    return Text(printable_line(text))

@@ -17,8 +17,8 @@ from coalmine.process.exit_codes import EXIT_CANNOT_START
 from coalmine.process.output_capture import capturing_output
 from coalmine.process.standard_streams import own_stream, say_to_people
 from coalmine_server import provenance
-from coalmine_server.cli.server_call import plain
-from coalmine_server.cli.starting import end_on_interrupt, prepare
+from coalmine_server.cli.server_call import printable_text
+from coalmine_server.cli.starting import end_on_interrupt, start_logging_and_check_torch
 from coalmine_server.packaging.declaration import Declaration
 from coalmine_server.packaging.packager import PackagedVersion, PackageOrder, Packager
 from coalmine_server.packaging.repository_check import VersionCheck, check_repository
@@ -93,7 +93,7 @@ def package(
     Example: coalmine package digits.pt --repository models --name digits --version 1
     --input pixels:FP32:[64] --output logits:FP32:[10]
     """
-    prepare()
+    start_logging_and_check_torch()
     end_on_interrupt()
     order = PackageOrder(
         source=source,
@@ -109,11 +109,11 @@ def package(
         allow_row_mixing=allow_row_mixing,
         drop=drop,
     )
-    done = _package(order)
-    _report(order, done, as_json=as_json)
+    done = _package_showing_progress(order)
+    _print_packaged(order, done, as_json=as_json)
 
 
-def _package(order: PackageOrder) -> PackagedVersion:
+def _package_showing_progress(order: PackageOrder) -> PackagedVersion:
     with capturing_output():
         from coalmine_server.runtime.torchscript import TorchScript  # noqa: PLC0415 - is torch
 
@@ -124,7 +124,7 @@ def _package(order: PackageOrder) -> PackagedVersion:
             return packager.package(order)
 
 
-def _report(order: PackageOrder, done: PackagedVersion, *, as_json: bool) -> None:
+def _print_packaged(order: PackageOrder, done: PackagedVersion, *, as_json: bool) -> None:
     for each in done.warnings:
         say_to_people(f"warning: {order.name} version {order.version}: {each}")
     if as_json:
@@ -146,15 +146,15 @@ def check(
 
     Example: coalmine server check models
     """
-    prepare()
+    start_logging_and_check_torch()
     end_on_interrupt()
     with capturing_output():
         checks = _check_all(repository)
     if as_json:
         print(json.dumps([each.row() for each in checks], indent=2))  # noqa: T201 - the answer
     else:
-        _print(checks)
-    _exit_on_problems(checks)
+        _print_table(checks)
+    _say_problems_and_exit(checks)
 
 
 def _check_all(repository: Path) -> list[VersionCheck]:
@@ -163,17 +163,17 @@ def _check_all(repository: Path) -> list[VersionCheck]:
     return check_repository(Repository(repository), TorchScript())
 
 
-def _print(checks: Sequence[VersionCheck]) -> None:
+def _print_table(checks: Sequence[VersionCheck]) -> None:
     table = Table("model", "version", "labels", "inputs", "outputs", "sha256", "from", "result")
     for each in checks:
         cells = (each.inputs, each.outputs, each.sha256, each.origin)
         number = each.folder if each.version is None else str(each.version)
         first = (each.model, number, ", ".join(each.labels))
-        table.add_row(*map(_cell, (*first, *cells)), _result(each))
+        table.add_row(*map(_cell, (*first, *cells)), _result_cell(each))
     Console().print(table)
 
 
-def _result(found: VersionCheck) -> Text:
+def _result_cell(found: VersionCheck) -> Text:
     if found.unserved:
         return Text("not served", "yellow")
     return Text("ready", "green") if found.is_good else Text("refused", "red")
@@ -181,10 +181,10 @@ def _result(found: VersionCheck) -> Text:
 
 def _cell(text: str) -> Text:
     """Return text from a file as plain text."""
-    return Text(plain(text))
+    return Text(printable_text(text))
 
 
-def _exit_on_problems(checks: Sequence[VersionCheck]) -> None:
+def _say_problems_and_exit(checks: Sequence[VersionCheck]) -> None:
     """Say each warning and each problem; a problem is a failure."""
     for each in checks:
         for warning in each.warnings:

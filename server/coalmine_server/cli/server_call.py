@@ -16,21 +16,21 @@ _NOT_ANSWERED: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EX
 
 def call_server(target: Target, method: str, request: Message, timeout_s: float) -> Any:
     """Return the answer. Raises Failure, or StartError for options that can't be used."""
-    return asyncio.run(_call(target, method, request, timeout_s))
+    return asyncio.run(_call_method(target, method, request, timeout_s))
 
 
-async def _call(target: Target, method: str, request: Message, timeout_s: float) -> Any:
+async def _call_method(target: Target, method: str, request: Message, timeout_s: float) -> Any:
     metadata = target.token_metadata()
     async with target.open_aio_channel(MESSAGE_LIMITS) as channel:
         call = getattr(GRPCInferenceServiceStub(channel), method)
         try:
             return await call(request, timeout=timeout_s, metadata=metadata)
         except grpc.aio.AioRpcError as error:
-            raise Failure(_why(error, channel, target.address)) from None
+            raise Failure(_failure_text(error, channel, target.address)) from None
 
 
-def _why(error: grpc.aio.AioRpcError, channel: grpc.aio.Channel, address: str) -> str:
-    details = plain_line(error.details() or "no details")
+def _failure_text(error: grpc.aio.AioRpcError, channel: grpc.aio.Channel, address: str) -> str:
+    details = printable_line(error.details() or "no details")
     # A server that answers UNAVAILABLE is connected.
     connected = channel.get_state() is grpc.ChannelConnectivity.READY
     if error.code() in _NOT_ANSWERED and not connected:
@@ -38,11 +38,11 @@ def _why(error: grpc.aio.AioRpcError, channel: grpc.aio.Channel, address: str) -
     return f"{details} ({error.code().name})"
 
 
-def plain_line(text: str) -> str:
+def printable_line(text: str) -> str:
     """Return `text` without line breaks, and without what a terminal would obey."""
-    return plain(" ".join(text.split()))
+    return printable_text(" ".join(text.split()))
 
 
-def plain(text: str) -> str:
+def printable_text(text: str) -> str:
     """Return `text` without what a terminal would obey."""
     return "".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text)

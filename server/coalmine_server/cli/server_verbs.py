@@ -16,7 +16,7 @@ from coalmine.process.worker_bounds import WorkerBounds
 from coalmine.spans.span_settings import check_resource
 from coalmine_server.cli.operator_verbs import load, models, unload
 from coalmine_server.cli.repository_verbs import check, package
-from coalmine_server.cli.starting import prepare
+from coalmine_server.cli.starting import start_logging_and_check_torch
 from coalmine_server.cli.token_verb import token
 from coalmine_server.config import Bounds, Connections, LoadLimits, ServerConfig
 from coalmine_server.fleet import supervisor
@@ -77,7 +77,7 @@ _Keepalive = Annotated[str, typer.Option(help="Idle connections are pinged this 
 
 
 @server.callback()
-def _group() -> None:
+def _server_group() -> None:
     """Serve TorchScript models over gRPC."""
 
 
@@ -91,8 +91,8 @@ def _bounds(
 
 
 def _connections(*, max_connection_age: _Age = "5m", keepalive: _Keepalive = "2h") -> Connections:
-    age_s = _seconds("--max-connection-age", max_connection_age)
-    return Connections(age_s, _seconds("--keepalive", keepalive))
+    age_s = _seconds_of("--max-connection-age", max_connection_age)
+    return Connections(age_s, _seconds_of("--keepalive", keepalive))
 
 
 @server.command()
@@ -123,33 +123,33 @@ def run(
 
     Example: coalmine server run --model-repository models --poll 5s
     """
-    prepare()
+    start_logging_and_check_torch()
     config = ServerConfig(
         repository=model_repository,
         listen=listen,
         http=http,
-        grace_s=_seconds("--grace", grace),
+        grace_s=_seconds_of("--grace", grace),
         traces=traces,
         allow_load=allow_load,
-        poll_s=_seconds("--poll", poll),
+        poll_s=_seconds_of("--poll", poll),
         workers=workers,
-        worker_bounds=WorkerBounds(_seconds("--max-worker-age", max_worker_age), max_worker_mib),
+        worker_bounds=WorkerBounds(_seconds_of("--max-worker-age", max_worker_age), max_worker_mib),
         intra_op=intra_op,
         admin_listen=admin_listen,
         tls=tls,
         tokens=tokens,
         bounds=bounds,
         connections=connections,
-        loads=LoadLimits(timeout_s=_above_zero("--load-timeout", load_timeout)),
+        loads=LoadLimits(timeout_s=_seconds_above_zero("--load-timeout", load_timeout)),
     )
-    raise typer.Exit(_serve(config))
+    raise typer.Exit(_run_server(config))
 
 
 for _verb in (check, models, load, unload, token):
     server.command()(_verb)
 
 
-def _serve(config: ServerConfig) -> int:
+def _run_server(config: ServerConfig) -> int:
     # Threads of a forward that wait for each other by spinning starve the loop beside them: twice
     # the CPU for a request to a small model. Read when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
@@ -165,14 +165,14 @@ def _serve(config: ServerConfig) -> int:
 # ---------------------------------------------------------------- what is asked for
 
 
-def _above_zero(option: str, text: str) -> float:
-    seconds = _seconds(option, text)
+def _seconds_above_zero(option: str, text: str) -> float:
+    seconds = _seconds_of(option, text)
     if not seconds:
         raise StartError(f"{option}: expected more than 0s")
     return seconds
 
 
-def _seconds(option: str, text: str) -> float:
+def _seconds_of(option: str, text: str) -> float:
     seconds = duration_s(option, text)
     if seconds > _SECONDS_MAX:
         raise StartError(f"{option}: expected at most {_SECONDS_MAX // 3600}h, got {text}")

@@ -13,7 +13,7 @@ _FIRST_PROCESS: Final = 1
 _NO_TORCH: Final = "torch is not installed; pip install 'coalmine[server]'"
 
 
-def prepare() -> None:
+def start_logging_and_check_torch() -> None:
     """Log to standard error. Raises StartError, also where torch is missing."""
     configure_logging(telemetry.SERVER_SERVICE)
     if importlib.util.find_spec("torch") is None:

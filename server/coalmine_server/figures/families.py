@@ -19,7 +19,7 @@ _VERSION: Final = ("model", "version")
 _ROWS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
-def requests(versions: Iterable[tuple[Key, VersionStatistics]]) -> Iterator[Metric]:
+def request_metrics(versions: Iterable[tuple[Key, VersionStatistics]]) -> Iterator[Metric]:
     """Return the counters of each version; model and version are empty where unknown."""
     codes = _FAMILIES.counter("requests", "ModelInfer calls by status code.", *_VERSION, "code")
     queue = _FAMILIES.histogram(
@@ -33,13 +33,13 @@ def requests(versions: Iterable[tuple[Key, VersionStatistics]]) -> Iterator[Metr
         if key == ("", ""):
             continue
         computed = counted.by_size.copy()
-        queue.add_metric(key, _seconds(counted.queue_buckets), counted.queue_ns / 1e9)
-        compute.add_metric(key, _seconds(counted.compute_buckets), _total_ns(computed) / 1e9)
+        queue.add_metric(key, _time_buckets(counted.queue_buckets), counted.queue_ns / 1e9)
+        compute.add_metric(key, _time_buckets(counted.compute_buckets), _total_ns(computed) / 1e9)
         rows.add_metric(key, _rows(computed), sum(n * each.count for n, each in computed.items()))
     yield from (codes, queue, compute, rows)
 
 
-def queues(waiting: Iterable[tuple[Key, int, int]]) -> Iterator[Metric]:
+def queue_metrics(waiting: Iterable[tuple[Key, int, int]]) -> Iterator[Metric]:
     """Return the rows and bytes that wait for each version that is served."""
     rows = _FAMILIES.gauge("queue_rows", "Rows that wait.", *_VERSION)
     size = _FAMILIES.gauge("queue_bytes", "Bytes of the inputs that wait.", *_VERSION)
@@ -49,7 +49,7 @@ def queues(waiting: Iterable[tuple[Key, int, int]]) -> Iterator[Metric]:
     yield from (rows, size)
 
 
-def load_seconds(took: Iterable[tuple[Key, float]]) -> Metric:
+def load_seconds_metric(took: Iterable[tuple[Key, float]]) -> Metric:
     """Return how long each version that is served took to load."""
     family = _FAMILIES.gauge(
         "model_load_seconds", "Time the last load took, warm-up included.", *_VERSION
@@ -59,7 +59,7 @@ def load_seconds(took: Iterable[tuple[Key, float]]) -> Metric:
     return family
 
 
-def memory(used: Iterable[tuple[Key, Mapping[str, int]]]) -> Metric:
+def memory_metric(used: Iterable[tuple[Key, Mapping[str, int]]]) -> Metric:
     """Return the memory of each version that is served, by device."""
     family = _FAMILIES.gauge("memory_bytes", "Memory of a version's weights.", *_VERSION, "device")
     for key, devices in used:
@@ -68,7 +68,7 @@ def memory(used: Iterable[tuple[Key, Mapping[str, int]]]) -> Metric:
     return family
 
 
-def loads(models: Iterable[tuple[str, int, int, int]]) -> Iterator[Metric]:
+def load_metrics(models: Iterable[tuple[str, int, int, int]]) -> Iterator[Metric]:
     """Return loads that succeeded, loads that failed, and unloads, by model."""
     loaded = _FAMILIES.counter("model_loads", "Versions loaded.", "model", "result")
     unloaded = _FAMILIES.counter("model_unloads", "Versions unloaded.", "model")
@@ -79,7 +79,7 @@ def loads(models: Iterable[tuple[str, int, int, int]]) -> Iterator[Metric]:
     yield from (loaded, unloaded)
 
 
-def versions_dropped(count: int) -> Metric:
+def versions_dropped_metric(count: int) -> Metric:
     """Return how many versions' counters were given up for room."""
     text = "Unloaded versions whose counters were given up."
     return _FAMILIES.single_counter("versions_dropped", text, count)
@@ -94,7 +94,7 @@ def in_flight(calls: int, size: int | None) -> Iterator[Metric]:
         yield _FAMILIES.single_gauge("in_flight_bytes", text, size)
 
 
-def stuck_threads(threads: Mapping[str, int]) -> Iterator[Metric]:
+def stuck_metrics(threads: Mapping[str, int]) -> Iterator[Metric]:
     """Return how many threads of each model go on after their end."""
     family = _FAMILIES.gauge("stuck_threads", "Threads that were told to end and go on.", "model")
     for model, count in threads.items():
@@ -102,7 +102,7 @@ def stuck_threads(threads: Mapping[str, int]) -> Iterator[Metric]:
     yield family
 
 
-def spans(totals: Mapping[str, int]) -> Iterator[Metric]:
+def span_metrics(totals: Mapping[str, int]) -> Iterator[Metric]:
     """Return the fates of finished spans."""
     text = "Finished spans, by what became of them."
     yield _FAMILIES.counter_by("result", "spans", text, totals)
@@ -111,7 +111,7 @@ def spans(totals: Mapping[str, int]) -> Iterator[Metric]:
 # ---------------------------------------------------------------- buckets
 
 
-def _seconds(counts: Sequence[int]) -> list[tuple[str, float]]:
+def _time_buckets(counts: Sequence[int]) -> list[tuple[str, float]]:
     return buckets([bound / 1e9 for bound in BOUNDS_NS], counts)
 
 

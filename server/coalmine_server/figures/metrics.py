@@ -66,7 +66,7 @@ class Metrics:
         self._loads: dict[str, LoadCounts] = {}
         self._dropped = 0
         self.registry = CollectorRegistry()
-        self.registry.register(_ReadAtScrape(self._collect))
+        self.registry.register(_ReadAtScrape(self._all_metrics))
 
     # ------------------------------------------------------------ requests
 
@@ -74,7 +74,7 @@ class Metrics:
         """Return the counters of one version, made where there are none: a reload keeps them."""
         key = (model, version)
         if key not in self._versions:
-            self._drop_oldest()
+            self._drop_oldest_if_full()
             self._versions[key] = VersionStatistics()
         return self._versions[key]
 
@@ -82,7 +82,7 @@ class Metrics:
         """Return what counts a call for an unknown version, by code and nanoseconds."""
         return self._versions[_UNKNOWN].count_answer
 
-    def _drop_oldest(self) -> None:
+    def _drop_oldest_if_full(self) -> None:
         if len(self._versions) <= self._kept_max:
             return
         gone = (key for key in self._versions if key not in self._live and key != _UNKNOWN)
@@ -109,24 +109,24 @@ class Metrics:
 
     def count_load(self, model: str, version: str, seconds: float) -> None:
         """Count a load that succeeded, of a version whose queue is watched."""
-        self._ensure_loads(model).ok += 1
+        self._ensure_load_counts(model).ok += 1
         self._live[model, version].load_seconds = seconds
 
     def count_failed_load(self, model: str) -> None:
         """Count a load that failed."""
-        self._ensure_loads(model).failed += 1
+        self._ensure_load_counts(model).failed += 1
 
     def count_unload(self, model: str, version: str, queue: QueueSize) -> None:
         """Count an unload, and drop the version's gauges; its counters stay.
 
         The gauges stay too where the same version has been loaded again, with another queue.
         """
-        self._ensure_loads(model).unloads += 1
+        self._ensure_load_counts(model).unloads += 1
         live = self._live.get((model, version))
         if live is not None and live.queue is queue:
             del self._live[model, version]
 
-    def _ensure_loads(self, model: str) -> LoadCounts:
+    def _ensure_load_counts(self, model: str) -> LoadCounts:
         if model not in self._loads and len(self._loads) >= self._kept_max:
             model = ""  # all further ones together: a caller may ask for any name
         return self._loads.setdefault(model, LoadCounts())
@@ -137,27 +137,27 @@ class Metrics:
         """Read the calls in flight, and the bytes of their requests, at each scrape."""
         self.registry.register(_ReadAtScrape(lambda: families.in_flight(calls(), size and size())))
 
-    def watch_stuck(self, stuck_threads: Callable[[], Mapping[str, int]]) -> None:
+    def watch_stuck_threads(self, stuck_threads: Callable[[], Mapping[str, int]]) -> None:
         """Read at each scrape how many threads of each model go on after their end."""
-        self.registry.register(_ReadAtScrape(lambda: families.stuck_threads(stuck_threads())))
+        self.registry.register(_ReadAtScrape(lambda: families.stuck_metrics(stuck_threads())))
 
     def watch_spans(self, totals: Callable[[], Mapping[str, int]]) -> None:
         """Read the fates of finished spans at each scrape."""
-        self.registry.register(_ReadAtScrape(lambda: families.spans(totals())))
+        self.registry.register(_ReadAtScrape(lambda: families.span_metrics(totals())))
 
-    def _collect(self) -> Iterator[Metric]:
+    def _all_metrics(self) -> Iterator[Metric]:
         live = list(self._live.items())
         loads = list(self._loads.items())
-        yield from families.requests(list(self._versions.items()))
-        yield from families.queues(
+        yield from families.request_metrics(list(self._versions.items()))
+        yield from families.queue_metrics(
             [(key, each.queue.queue_rows, each.queue.queue_bytes) for key, each in live]
         )
-        yield families.load_seconds([(key, each.load_seconds) for key, each in live])
-        yield families.memory([(key, each.memory.copy()) for key, each in live])
-        yield from families.loads(
+        yield families.load_seconds_metric([(key, each.load_seconds) for key, each in live])
+        yield families.memory_metric([(key, each.memory.copy()) for key, each in live])
+        yield from families.load_metrics(
             [(name, each.ok, each.failed, each.unloads) for name, each in loads]
         )
-        yield families.versions_dropped(self._dropped)
+        yield families.versions_dropped_metric(self._dropped)
 
 
 class _ReadAtScrape(Collector):

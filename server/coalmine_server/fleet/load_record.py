@@ -50,7 +50,7 @@ class LoadRecord:
             fcntl.flock(lock, fcntl.LOCK_EX)
             entries = self.read()
             number = 1 + max((each.number for each in entries.values()), default=0)
-            self._replace({**entries, name: LoadEntry(number, is_unloaded)})
+            self._write_entries({**entries, name: LoadEntry(number, is_unloaded)})
 
     @asynccontextmanager
     async def take_turn(self, *, wait_s: float) -> AsyncIterator[None]:
@@ -58,14 +58,14 @@ class LoadRecord:
         with (self._folder / _TURN).open("a") as lock:
             try:
                 async with asyncio.timeout(wait_s):
-                    while not _is_mine(lock):  # noqa: ASYNC110 - another process lets go of it
+                    while not _try_lock(lock):  # noqa: ASYNC110 - another process lets go of it
                         await asyncio.sleep(_POLL_S)
             except TimeoutError:
                 why = f"another change has been under way for {wait_s:g} s"
                 raise Overloaded(why) from None
             yield
 
-    def _replace(self, entries: LoadEntries) -> None:
+    def _write_entries(self, entries: LoadEntries) -> None:
         fresh = self._folder / f"{_FILE}.new"
         fresh.write_text(json.dumps(entries), encoding="utf-8")
         fresh.replace(self._folder / _FILE)
@@ -77,7 +77,7 @@ def changes_since(before: LoadEntries, now: LoadEntries) -> dict[str, LoadEntry]
     return dict(sorted(fresh.items(), key=lambda each: each[1].number))
 
 
-def _is_mine(lock: IO[str]) -> bool:
+def _try_lock(lock: IO[str]) -> bool:
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

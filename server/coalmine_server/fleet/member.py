@@ -56,15 +56,15 @@ class FleetMembership(Protocol):
         """Read which models stay unloaded at the start."""
         ...
 
-    def loading(self, control: LocalControl) -> ModelLoading:
+    def loading_of(self, control: LocalControl) -> ModelLoading:
         """Return where callers load and unload models."""
         ...
 
-    def follower(self, control: LocalControl) -> RepositoryFollower:
+    def follower_of(self, control: LocalControl) -> RepositoryFollower:
         """Return where changes on the disk go."""
         ...
 
-    def overview(self, own: Overview) -> Overview:
+    def overview_with(self, own: Overview) -> Overview:
         """Return where the index and the statistics come from."""
         ...
 
@@ -89,15 +89,15 @@ class SoleProcess:
         """Return none: a new start serves all models."""
         return ()
 
-    def loading(self, control: LocalControl) -> ModelLoading:
+    def loading_of(self, control: LocalControl) -> ModelLoading:
         """Return `control`."""
         return control
 
-    def follower(self, control: LocalControl) -> RepositoryFollower:
+    def follower_of(self, control: LocalControl) -> RepositoryFollower:
         """Return `control`."""
         return control
 
-    def overview(self, own: Overview) -> Overview:
+    def overview_with(self, own: Overview) -> Overview:
         """Return `own`."""
         return own
 
@@ -122,22 +122,22 @@ class FleetMember:
     @property
     def waits_for_all(self) -> bool:
         """Whether it replaces a worker that serves."""
-        return self._slot.is_taken()
+        return self._slot.is_taken_by_another()
 
     def read_unloaded_models(self) -> Collection[str]:
         """Read which models were unloaded by RPC; `join` catches up with later changes."""
         self._known = self._record.read()
         return {name for name, entry in self._known.items() if entry.is_unloaded}
 
-    def loading(self, control: LocalControl) -> ModelLoading:
+    def loading_of(self, control: LocalControl) -> ModelLoading:
         """Return what loads and unloads in all workers."""
         return FleetLoading(control, self._peers, self._record, self._slot.index)
 
-    def follower(self, control: LocalControl) -> RepositoryFollower:
+    def follower_of(self, control: LocalControl) -> RepositoryFollower:
         """Return what changes this worker, and records changes for workers that start later."""
         return RecordingFollower(control, self._record)
 
-    def overview(self, own: Overview) -> Overview:
+    def overview_with(self, own: Overview) -> Overview:
         """Return the overview of all workers."""
         return FleetOverview(own, self._peers, self._slot.index)
 
@@ -145,10 +145,10 @@ class FleetMember:
     async def join(self, control: LocalControl, servicer: Servicer) -> AsyncIterator[None]:
         """Answer the others, and make the changes that they made while this one started."""
         async with answer_peers(self._slot, servicer):
-            await self._catch_up(control)
+            await self._follow_missed_changes(control)
             yield
 
-    async def _catch_up(self, control: LocalControl) -> None:
+    async def _follow_missed_changes(self, control: LocalControl) -> None:
         for name, entry in changes_since(
             self._known, await run_in_thread(self._record.read)
         ).items():

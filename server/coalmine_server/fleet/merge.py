@@ -22,25 +22,25 @@ def merged_index(rows: Mapping[int, Sequence[Row]]) -> list[Row]:
     }
     keys = dict.fromkeys(key for its in by_worker.values() for key in its)
     return [
-        _one_row(key, {worker: its.get(key) for worker, its in by_worker.items()}) for key in keys
+        _fleet_row(key, {worker: its.get(key) for worker, its in by_worker.items()}) for key in keys
     ]
 
 
-def _one_row(key: tuple[str, str], rows: Mapping[int, Row | None]) -> Row:
-    said = [(worker, _state(row), row.reason if row else "") for worker, row in rows.items()]
+def _fleet_row(key: tuple[str, str], rows: Mapping[int, Row | None]) -> Row:
+    said = [(worker, _state_of(row), row.reason if row else "") for worker, row in rows.items()]
     if len({(state, reason) for _, state, reason in said}) == 1:
         _, state, reason = said[0]
         return Row(name=key[0], version=key[1], state=state, reason=reason)
-    worker, state, reason = _worst(said)
+    worker, state, reason = _worst_state(said)
     text = reason or ("is not known there" if rows[worker] is None else state)
     return Row(name=key[0], version=key[1], state=state, reason=f"worker {worker}: {text}")
 
 
-def _state(row: Row | None) -> str:
+def _state_of(row: Row | None) -> str:
     return _UNAVAILABLE if row is None else row.state
 
 
-def _worst(said: Iterable[tuple[int, str, str]]) -> tuple[int, str, str]:
+def _worst_state(said: Iterable[tuple[int, str, str]]) -> tuple[int, str, str]:
     """Return the first that isn't READY; where all are, the first with a reason."""
     return min(said, key=lambda each: (each[1] == _READY, not each[2]))
 
@@ -56,7 +56,7 @@ def merged_statistics(
     for its in statistics:
         for each in its:
             total = merged.setdefault((each.name, each.version), pb.ModelStatistics())
-            _add(total, each)
+            _add_statistics(total, each)
     for total in merged.values():
         ordered = sorted(total.batch_stats, key=lambda size: size.batch_size)
         del total.batch_stats[:]
@@ -64,16 +64,16 @@ def merged_statistics(
     return list(merged.values())
 
 
-def _add(total: pb.ModelStatistics, more: pb.ModelStatistics) -> None:
+def _add_statistics(total: pb.ModelStatistics, more: pb.ModelStatistics) -> None:
     total.name, total.version = more.name, more.version
     total.last_inference = max(total.last_inference, more.last_inference)
     total.inference_count += more.inference_count
     total.execution_count += more.execution_count
     _add_durations(total.inference_stats, more.inference_stats)
     for size in more.batch_stats:
-        _add_durations(_same(total.batch_stats, batch_size=size.batch_size), size)
-    for memory in more.memory_usage:
-        _same(total.memory_usage, type=memory.type, id=memory.id).byte_size += memory.byte_size
+        _add_durations(_ensure_row(total.batch_stats, batch_size=size.batch_size), size)
+    for used in more.memory_usage:
+        _ensure_row(total.memory_usage, type=used.type, id=used.id).byte_size += used.byte_size
 
 
 def _add_durations(total: Any, more: Any) -> None:
@@ -84,7 +84,7 @@ def _add_durations(total: Any, more: Any) -> None:
             sum_of.ns += duration.ns
 
 
-def _same(rows: Any, **key: object) -> Any:
+def _ensure_row(rows: Any, **key: object) -> Any:
     """Return the row with this key, a new one where there is none."""
     for row in rows:
         if all(getattr(row, name) == value for name, value in key.items()):

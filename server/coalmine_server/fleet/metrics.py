@@ -44,18 +44,18 @@ FetchMetrics = Callable[[str], str]
 
 def fetch_metrics(address: str) -> str:
     """Return the text of a worker's /metrics. Raises OSError without an answer for a second."""
-    return _get(address, "/metrics")[1].decode()
+    return _http_get(address, "/metrics")[1].decode()
 
 
-def is_serving(address: str) -> bool:
+def ask_serving(address: str) -> bool:
     """Return whether a worker's /readyz says that callers may come."""
     try:
-        return _get(address, "/readyz")[0] == HTTPStatus.OK
+        return _http_get(address, "/readyz")[0] == HTTPStatus.OK
     except OSError:
         return False
 
 
-def is_any_serving(workers: WorkerStates, is_serving: Callable[[str], bool] = is_serving) -> bool:
+def ask_any_serving(workers: WorkerStates, is_serving: Callable[[str], bool] = ask_serving) -> bool:
     """Return whether at least one worker that is up says that callers may come."""
     up = [each.http for each in workers.values() if each.http is not None]
     if not up:
@@ -64,7 +64,7 @@ def is_any_serving(workers: WorkerStates, is_serving: Callable[[str], bool] = is
         return any(pool.map(is_serving, up))
 
 
-def _get(address: str, path: str) -> tuple[int, bytes]:
+def _http_get(address: str, path: str) -> tuple[int, bytes]:
     with contextlib.closing(HTTPConnection(address, timeout=_ANSWER_S)) as connection:
         try:
             connection.request("GET", path)
@@ -89,7 +89,7 @@ class FleetMetrics(Collector):
         """Return the workers' metrics, then those of the supervisor."""
         workers = self._workers()
         yield from metrics_of(self._fetch_all(workers))
-        yield from self._own(workers)
+        yield from self._worker_metrics(workers)
 
     def _fetch_all(self, workers: WorkerStates) -> dict[int, str]:
         up = {index: each.http for index, each in workers.items() if each.http is not None}
@@ -108,7 +108,7 @@ class FleetMetrics(Collector):
                 self._unanswered += 1
             return None
 
-    def _own(self, workers: WorkerStates) -> Iterator[Metric]:
+    def _worker_metrics(self, workers: WorkerStates) -> Iterator[Metric]:
         by_state = _FAMILIES.gauge("workers", "Workers by state", "state")
         up = sum(each.http is not None for each in workers.values())
         by_state.add_metric(["up"], up)

@@ -59,7 +59,7 @@ class PeerWorkers:
         """Call a method of each worker; return its answer or its error, by worker."""
         async with asyncio.TaskGroup() as tasks:
             tasks_by_worker = {
-                index: tasks.create_task(_call_peer(self._slot.socket(index), method))
+                index: tasks.create_task(_call_peer(self._slot.socket_address(index), method))
                 for index in self._slot.others()
             }
         return {index: task.result() for index, task in tasks_by_worker.items()}
@@ -80,9 +80,9 @@ async def answer_peers(
     """Answer the other workers within this block."""
     server = grpc.aio.server(options=MESSAGE_LIMITS)
     pb_grpc.add_GRPCInferenceServiceServicer_to_server(servicer, server)
-    lifecycle.bind(server, slot.own_socket)
+    lifecycle.bind(server, slot.own_socket_address)
     await server.start()
-    slot.take()
+    slot.take_over()
     try:
         yield
     finally:
@@ -126,7 +126,7 @@ class FleetLoading:
             await here(name)
             # Before the others change: a worker that starts just now reads it.
             unrecorded = await self._record_change(name, is_unloaded=is_unloaded)
-            self._check(name, await self._peers.call_all(there))
+            self._require_all_changed(name, await self._peers.call_all(there))
             if unrecorded:
                 raise PartlyDone(
                     f"model '{name}': changed in every worker, but one that starts later won't "
@@ -141,7 +141,7 @@ class FleetLoading:
             return reason_of(error)
         return ""
 
-    def _check(self, name: str, answers: Mapping[int, Any]) -> None:
+    def _require_all_changed(self, name: str, answers: Mapping[int, Any]) -> None:
         """Raise PartlyDone where a worker that is up has not made the change."""
         failed = {}
         for index, answer in answers.items():
@@ -153,10 +153,10 @@ class FleetLoading:
                 failed[index] = answer.details() or answer.code().name
         if failed:
             done = {self._index, *answers} - set(failed)
-            raise PartlyDone(partly_done(name, sorted(done), failed))
+            raise PartlyDone(partly_done_text(name, sorted(done), failed))
 
 
-def partly_done(name: str, done: Sequence[int], failed: Mapping[int, str]) -> str:
+def partly_done_text(name: str, done: Sequence[int], failed: Mapping[int, str]) -> str:
     """Return which workers made a change, and why others didn't."""
     there = ", ".join(str(each) for each in done)
     why = "; ".join(f"worker {index}: {text}" for index, text in sorted(failed.items()))

@@ -25,7 +25,7 @@ from coalmine.process.machine import cores
 from coalmine.process.private_folder import open_private, temporary_folder
 from coalmine.process.recycling import Recycling
 from coalmine_server.config import ServerConfig
-from coalmine_server.fleet.metrics import FleetMetrics, WorkerState, is_any_serving
+from coalmine_server.fleet.metrics import FleetMetrics, WorkerState, ask_any_serving
 from coalmine_server.fleet.worker_slot import WorkerSlot, WorkerStart, write_worker_start
 
 PROGRAM: Final = (sys.executable, "-m", "coalmine_server")
@@ -58,24 +58,24 @@ class Fleet:
         self._announce = announce
         self._program = program
         self._workers: list[Child] = []
-        self._recycling = Recycling(config.worker_bounds, self._workers, self._replace)
+        self._recycling = Recycling(config.worker_bounds, self._workers, self._replace_worker)
 
     async def serve(self, stop: Stop) -> None:
         """Keep the workers until `stop`. Raises StartError where one can't start."""
         config = self._config
         if config.traces is not None:
-            _open_traces(config.traces)
+            _make_trace_folder(config.traces)
         with contextlib.ExitStack() as held:
             # Held, not listened on: the ports stay ours while workers come and go.
             listen = held.enter_context(_reserve_port(config.listen))
             admin = config.admin_listen and held.enter_context(_reserve_port(config.admin_listen))
-            http = held.enter_context(self._expose(stop))
+            http = held.enter_context(self._serve_metrics(stop))
             folder = held.enter_context(_make_sockets_folder())
             self._workers += self._build_workers(listen, admin, folder)
             addresses = {"grpc": listen, **({"admin": admin} if admin else {}), "http": http}
-            await self._keep(stop, lambda: self._announce(**addresses))
+            await self._keep_workers(stop, lambda: self._announce(**addresses))
 
-    async def _keep(self, stop: Stop, ready: Callable[[], None]) -> None:
+    async def _keep_workers(self, stop: Stop, ready: Callable[[], None]) -> None:
         """Run the first worker, the others once it is ready: what is wrong is said once."""
         first, *others = self._workers
         async with asyncio.TaskGroup() as tasks:
@@ -83,7 +83,7 @@ class Fleet:
             if await lifecycle.wait_unless_stopped(stop, first.ready.wait()):
                 for each in others:
                     tasks.create_task(each.keep())
-                if await lifecycle.wait_unless_stopped(stop, _all_ready(others)):
+                if await lifecycle.wait_unless_stopped(stop, _wait_all_ready(others)):
                     ready()
                     await lifecycle.wait_unless_stopped(stop, self._recycling.run())
             await stop.wait()
@@ -91,7 +91,7 @@ class Fleet:
                 for each in self._workers:
                     ending.create_task(each.end())
 
-    async def _replace(self, worker: Child) -> bool:
+    async def _replace_worker(self, worker: Child) -> bool:
         # It loads all models before it is ready.
         return await worker.replace(within_s=max(_STARTS_S, 2 * self._config.loads.timeout_s))
 
@@ -115,14 +115,14 @@ class Fleet:
         return Command(name, (str(write_worker_start(WorkerStart(own, slot))),), self._program)
 
     @contextlib.contextmanager
-    def _expose(self, stop: Stop) -> Iterator[str]:
+    def _serve_metrics(self, stop: Stop) -> Iterator[str]:
         """Yield the address of /metrics and health over HTTP, which answers until the end."""
         registry = CollectorRegistry()
         registry.register(FleetMetrics(self._worker_states))
         with exposing(
             self._config.http,
             registry,
-            lambda: not stop.asked and is_any_serving(self._worker_states()),
+            lambda: not stop.asked and ask_any_serving(self._worker_states()),
         ) as http:
             yield http
 
@@ -138,12 +138,12 @@ class Fleet:
         }
 
 
-async def _all_ready(workers: Sequence[Child]) -> None:
+async def _wait_all_ready(workers: Sequence[Child]) -> None:
     for each in workers:
         await each.ready.wait()
 
 
-def _open_traces(folder: Path) -> None:
+def _make_trace_folder(folder: Path) -> None:
     """Make the folder in which each worker has its own. Raises StartError."""
     try:
         open_private(folder, ["traces-*.jsonl"])

@@ -30,38 +30,38 @@ class WorkerSlot:
     def others(self) -> tuple[int, ...]:
         """Return the other workers, and this slot too where another process has taken it by now."""
         with contextlib.suppress(OSError):
-            if self._link(self.index).readlink() != self._own_file:
+            if self._link_path(self.index).readlink() != self._own_socket_file:
                 return (*self.peers, self.index)
         return self.peers
 
-    def socket(self, index: int) -> str:
+    def socket_address(self, index: int) -> str:
         """Return where a worker listens for the others."""
-        return f"unix:{self._link(index)}"
+        return f"unix:{self._link_path(index)}"
 
     @property
-    def own_socket(self) -> str:
+    def own_socket_address(self) -> str:
         """Where this very process listens for them."""
-        return f"unix:{self._own_file}"
+        return f"unix:{self._own_socket_file}"
 
-    def is_taken(self) -> bool:
+    def is_taken_by_another(self) -> bool:
         """Return whether another living process has the slot, which the caller is to replace."""
         with contextlib.suppress(OSError, ValueError):
-            pid = int(self._link(self.index).readlink().stem.rpartition("-")[2])
+            pid = int(self._link_path(self.index).readlink().stem.rpartition("-")[2])
             return pid != os.getpid() and Path(f"/proc/{pid}").exists()
         return False
 
-    def take(self) -> None:
+    def take_over(self) -> None:
         """Have the others call this process, and no longer the one that had the slot before."""
-        fresh = self._own_file.with_suffix(".new")
+        fresh = self._own_socket_file.with_suffix(".new")
         fresh.unlink(missing_ok=True)
-        fresh.symlink_to(self._own_file)
-        fresh.replace(self._link(self.index))
+        fresh.symlink_to(self._own_socket_file)
+        fresh.replace(self._link_path(self.index))
 
-    def _link(self, index: int) -> Path:
+    def _link_path(self, index: int) -> Path:
         return self.folder / f"{index}.sock"
 
     @property
-    def _own_file(self) -> Path:
+    def _own_socket_file(self) -> Path:
         # gRPC removes the file of a socket when it ends: each process has its own.
         return self.folder / f"{self.index}-{os.getpid()}.sock"
 

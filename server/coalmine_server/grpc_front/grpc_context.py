@@ -22,6 +22,6 @@ class GrpcCallContext:
         """Return the seconds that gRPC gives the call; None: no deadline."""
         return self._context.time_remaining()
 
-    def when_read(self, callback: Callable[[], None]) -> None:
+    def call_when_read(self, callback: Callable[[], None]) -> None:
         """Call back once gRPC is done with the call."""
         self._context.add_done_callback(lambda _: callback())  # type: ignore[arg-type]  # the stubs' fault

@@ -19,25 +19,25 @@ from coalmine_server.wire.requests import read_infer
 _INFER: Final = pb.ModelInferRequest.DESCRIPTOR.full_name
 
 
-def handlers(servicer: Any) -> grpc.GenericRpcHandler:
+def generic_handler_of(servicer: Any) -> grpc.GenericRpcHandler:
     """Return the handlers of a servicer's methods, which are `answering`.
 
     A request that can't be read reaches its method as an error, in a stream too. ModelInfer and
     ModelStreamInfer get an InferRequest. An answer may be a message or its bytes.
     """
     service = pb.DESCRIPTOR.services_by_name[SERVICE.rpartition(".")[2]]
-    found = {each.name: _handler(each, getattr(servicer, each.name)) for each in service.methods}
+    found = {each.name: _handler_of(each, getattr(servicer, each.name)) for each in service.methods}
     return grpc.method_handlers_generic_handler(SERVICE, found)
 
 
-def _handler(method: MethodDescriptor, behaviour: Any) -> "grpc.RpcMethodHandler[Any, Any]":
-    read = _reader(method)
+def _handler_of(method: MethodDescriptor, behaviour: Any) -> "grpc.RpcMethodHandler[Any, Any]":
+    read = _request_decoder(method)
     if method.client_streaming:
         return grpc.stream_stream_rpc_method_handler(behaviour, read, _serialise)
     return grpc.unary_unary_rpc_method_handler(behaviour, read, _serialise)
 
 
-def _reader(method: MethodDescriptor) -> Callable[[bytes], Any]:
+def _request_decoder(method: MethodDescriptor) -> Callable[[bytes], Any]:
     if method.input_type.full_name == _INFER:
         return read_infer
     return decoder_of(getattr(pb, method.input_type.name).FromString, f"{SERVICE}/{method.name}")

@@ -19,8 +19,8 @@ from coalmine.listener.reflection import reflect, reflection_limit
 from coalmine.process import lifecycle
 from coalmine.process.answer_gate import AnswerGate
 from coalmine_server.config import ServerConfig
-from coalmine_server.grpc_front.handlers import handlers
-from coalmine_server.grpc_front.method_access import audit_of
+from coalmine_server.grpc_front.handlers import generic_handler_of
+from coalmine_server.grpc_front.method_access import audit_of_changes
 from coalmine_server.grpc_front.servicer import Servicer
 
 _PING_TIMEOUT_MS: Final = 20_000
@@ -44,9 +44,9 @@ class ServerListener:
         self._reflections = reflection_limit()
         self.limits = (health.limit, self._reflections)
         self._access = access
-        self._audit = audit_of(None if access is None else access.principal, clock)
-        self._main = self._server_of(main)
-        self._admin = None if admin is None else self._server_of(admin)
+        self._audit = audit_of_changes(None if access is None else access.principal, clock)
+        self._main = self._build_server(main)
+        self._admin = None if admin is None else self._build_server(admin)
 
     async def open(self) -> dict[str, str]:
         """Listen and answer; return the listeners' addresses by name. Raises StartError."""
@@ -74,13 +74,13 @@ class ServerListener:
     def _servers(self) -> list[grpc.aio.Server]:
         return [self._main] if self._admin is None else [self._main, self._admin]
 
-    def _server_of(self, servicer: Servicer) -> grpc.aio.Server:
+    def _build_server(self, servicer: Servicer) -> grpc.aio.Server:
         server = grpc.aio.server(options=options_of(self._config))
         access, audit = self._access, self._audit
         methods = (
             server if access is None else AuthorizedMethods(server, access, audit.write_refusal)
         )
-        methods.add_generic_rpc_handlers((handlers(AuditedServicer(servicer, audit)),))
+        methods.add_generic_rpc_handlers((generic_handler_of(AuditedServicer(servicer, audit)),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, DecodedMethods(methods))
         reflect(methods, (SERVICE,), (inference_pb2,), self._reflections)
         return server

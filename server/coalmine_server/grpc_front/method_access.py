@@ -26,6 +26,6 @@ ROLES: Final[Roles] = MappingProxyType(
 )
 
 
-def audit_of(identify: Identify | None, clock: Clock) -> Audit:
+def audit_of_changes(identify: Identify | None, clock: Clock) -> Audit:
     """Return what records the calls that change something, with the model that each names."""
     return Audit(SERVICE, CHANGING, fields={"model": "model_name"}, identify=identify, clock=clock)

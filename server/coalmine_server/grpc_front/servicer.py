@@ -53,15 +53,15 @@ class Servicer(pb_grpc.GRPCInferenceServiceServicer):
 
     # ------------------------------------------------------------ inference
 
-    def _infer(self, request: InferRequest, context: Context) -> Any:
+    def _answer_infer(self, request: InferRequest, context: Context) -> Any:
         return self._service.infer(request, GrpcCallContext(context))
 
-    async def _stream(self, requests: Requests, context: Context) -> None:
+    async def _serve_stream(self, requests: Requests, context: Context) -> None:
         await self._streams.serve(requests, context)
 
     # Not of the generated types: handlers.py reads the requests, and answers are bytes.
-    ModelInfer: Any = answering(_infer)
-    ModelStreamInfer: Any = answering(_stream)
+    ModelInfer: Any = answering(_answer_infer)
+    ModelStreamInfer: Any = answering(_serve_stream)
 
     # ------------------------------------------------------------ extensions
 

@@ -75,7 +75,7 @@ class StreamCalls:
         try:
             await stream.run()
         finally:
-            stream.drop_answers()
+            stream.uncount_unsent()
             self._open.discard(stream)
 
     def drain(self) -> None:
@@ -116,13 +116,13 @@ class _ServedStream:
     async def run(self) -> None:
         """Answer every request that is read."""
         async with asyncio.TaskGroup() as group:
-            self._reading = group.create_task(self._read(group))
+            self._reading = group.create_task(self._read_requests(group))
             self._reading.add_done_callback(lambda _: self._running.put_nowait(None))
             try:
-                await self._write()
+                await self._write_answers()
             except grpc.aio.InternalError:  # the caller is gone
                 self._is_gone = True
-                self._give_up()
+                self._cancel_running()
         if self._is_gone:
             raise asyncio.CancelledError  # as gRPC itself does: there is no status to send either
         if self._reading.cancelled():
@@ -133,18 +133,18 @@ class _ServedStream:
         if self._reading is not None:
             self._reading.cancel()
 
-    def drop_answers(self) -> None:
+    def uncount_unsent(self) -> None:
         """Count no more answers for a caller who is gone."""
         self._track_unsent(-self._unsent_bytes)
 
-    def _give_up(self) -> None:
+    def _cancel_running(self) -> None:
         self.stop_reading()
         while not self._running.empty():
             response = self._running.get_nowait()
             if response is not None:
                 response.cancel()
 
-    async def _read(self, group: asyncio.TaskGroup) -> None:
+    async def _read_requests(self, group: asyncio.TaskGroup) -> None:
         await self._wait_for_room()
         async for request in self._requests:
             self._running.put_nowait(group.create_task(self._respond_and_count(request)))
@@ -157,7 +157,7 @@ class _ServedStream:
             self._sent.clear()
             await self._sent.wait()
 
-    async def _write(self) -> None:
+    async def _write_answers(self) -> None:
         while (response := await self._running.get()) is not None:
             answer = await response
             self._track_unsent(len(answer))  # gRPC's copy

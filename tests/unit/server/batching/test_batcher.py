@@ -46,7 +46,7 @@ class Bench:
         self, *values: float, deadline_ms: int | None = None, **of_request: int
     ) -> PendingRequest:
         deadline_ns = None if deadline_ms is None else self.time.now_ns + deadline_ms * MS
-        return self.batcher.enter(request(*values, **of_request), deadline_ns)
+        return self.batcher.enqueue(request(*values, **of_request), deadline_ns)
 
     @property
     def running(self) -> list[float]:
@@ -62,7 +62,7 @@ class Bench:
 
 
 async def answer(bench: Bench, pending: PendingRequest) -> list[float]:
-    answered = await bench.batcher.outcome(pending)
+    answered = await bench.batcher.wait_for_answer(pending)
     values: list[float] = np.frombuffer(answered, dtype=np.float32).tolist()
     return values
 

@@ -60,7 +60,7 @@ class Callers:
         deadline_ns = deadline_ms and self.time.now_ns + deadline_ms * MS
         code = "CANCELLED"
         try:
-            answer = await self.batcher.outcome(self.batcher.enter(request, deadline_ns))
+            answer = await self.batcher.wait_for_answer(self.batcher.enqueue(request, deadline_ns))
             assert request.arrays[0] is not None
             assert answer == request.arrays[0].tobytes(), "somebody else's rows"
             code = "OK"

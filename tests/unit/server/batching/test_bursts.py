@@ -45,7 +45,7 @@ class Alone:
             (array,), 1, ((1,),), (0,), raw=True, priority=priority, nbytes=array.nbytes
         )
         deadline_ns = None if deadline_ms is None else self.time.now_ns + deadline_ms * MS
-        return self.batcher.enter(request, deadline_ns)
+        return self.batcher.enqueue(request, deadline_ns)
 
     def running(self) -> list[float | None]:
         return [None if each.running is None else _value(each.running) for each in self.workers]
@@ -61,7 +61,7 @@ def _value(batch: Sequence[CheckedRequest]) -> float:
 
 
 async def answer(alone: Alone, pending: PendingRequest) -> float:
-    return float(np.frombuffer(await alone.batcher.outcome(pending), dtype=np.float32)[0])
+    return float(np.frombuffer(await alone.batcher.wait_for_answer(pending), dtype=np.float32)[0])
 
 
 @pytest.fixture

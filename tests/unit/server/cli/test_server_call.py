@@ -2,7 +2,7 @@
 
 import pytest
 
-from coalmine_server.cli.server_call import plain_line
+from coalmine_server.cli.server_call import printable_line
 
 
 @pytest.mark.parametrize(
@@ -16,4 +16,4 @@ from coalmine_server.cli.server_call import plain_line
     ],
 )
 def test_what_a_terminal_would_obey_is_replaced(said: str, shown: str) -> None:
-    assert plain_line(said) == shown
+    assert printable_line(said) == shown

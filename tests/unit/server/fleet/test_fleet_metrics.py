@@ -6,7 +6,7 @@ from prometheus_client import CollectorRegistry, Counter, Histogram, generate_la
 from prometheus_client.parser import text_string_to_metric_families
 from structlog.testing import capture_logs
 
-from coalmine_server.fleet.metrics import FleetMetrics, WorkerState, is_any_serving, metrics_of
+from coalmine_server.fleet.metrics import FleetMetrics, WorkerState, ask_any_serving, metrics_of
 
 
 def text_of(requests: int) -> str:
@@ -89,7 +89,7 @@ def test_with_no_worker_up_there_are_still_the_supervisors_own() -> None:
 
 def test_it_is_ready_while_one_worker_that_is_up_says_so() -> None:
     known = {0: WorkerState("a", 0), 1: WorkerState("b", 0), 2: WorkerState(None, 1)}
-    assert is_any_serving(known, lambda address: address == "b")
-    assert not is_any_serving(known, lambda _: False)
-    assert not is_any_serving({2: WorkerState(None, 1)}, lambda _: True)
-    assert not is_any_serving({0: WorkerState("127.0.0.1:1", 0)}), "nobody listens there"
+    assert ask_any_serving(known, lambda address: address == "b")
+    assert not ask_any_serving(known, lambda _: False)
+    assert not ask_any_serving({2: WorkerState(None, 1)}, lambda _: True)
+    assert not ask_any_serving({0: WorkerState("127.0.0.1:1", 0)}), "nobody listens there"

@@ -12,7 +12,7 @@ from coalmine.access.tokens import Role, digest
 from coalmine.clock import SystemClock
 from coalmine.errors import PermissionDenied, Unauthenticated
 from coalmine.inference import inference_pb2
-from coalmine_server.grpc_front.method_access import CHANGING, ROLES, audit_of
+from coalmine_server.grpc_front.method_access import CHANGING, ROLES, audit_of_changes
 
 SERVICE = "/inference.GRPCInferenceService"
 TOKENS = {"viewer": "v" * 40, "caller": "c" * 40, "proxy": "p" * 40, "operator": "o" * 40}
@@ -97,7 +97,7 @@ def test_every_method_that_is_offered_has_a_role() -> None:
 def test_what_changes_things_is_for_operators_and_is_recorded() -> None:
     changing = {f"{SERVICE}/{method}" for method in CHANGING}
     assert {method for method, role in ROLES.items() if role is Role.OPERATOR} == changing
-    assert audit_of(None, SystemClock()).methods == set(CHANGING)
+    assert audit_of_changes(None, SystemClock()).methods == set(CHANGING)
 
 
 def test_a_refusal_says_who_is_what_and_what_is_needed(access: Authorization) -> None:
