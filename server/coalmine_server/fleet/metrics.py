@@ -55,13 +55,13 @@ def ask_serving(address: str) -> bool:
         return False
 
 
-def ask_any_serving(workers: WorkerStates, is_serving: Callable[[str], bool] = ask_serving) -> bool:
+def ask_any_serving(workers: WorkerStates, ask: Callable[[str], bool] = ask_serving) -> bool:
     """Return whether at least one worker that is up says that callers may come."""
     up = [each.http for each in workers.values() if each.http is not None]
     if not up:
         return False
     with ThreadPoolExecutor(len(up)) as pool:
-        return any(pool.map(is_serving, up))
+        return any(pool.map(ask, up))
 
 
 def _http_get(address: str, path: str) -> tuple[int, bytes]:
