@@ -66,7 +66,7 @@ async def run(settings: RunSettings, stop: Stop) -> None:
         places = Places(
             bound_address(data_port),
             _with_real_port(config.control.listen),
-            _socket(folder),
+            _socket_target(folder),
         )
         control = _control_command(settings, settings.config_file, places)
         supervisor = Supervisor(
@@ -75,12 +75,12 @@ async def run(settings: RunSettings, stop: Stop) -> None:
             settings.grace,
             proxy_bounds=settings.proxy_bounds,
         )
-        with _exposing(config.http, supervisor, stop) as http:
-            await supervisor.run(stop, _serving(settings, places, supervisor, asked, http))
+        with _exposing_metrics(config.http, supervisor, stop) as http:
+            await supervisor.run(stop, _serve_callback(settings, places, supervisor, asked, http))
 
 
 @contextlib.contextmanager
-def _exposing(address: str, supervisor: Supervisor, stop: Stop) -> Iterator[str]:
+def _exposing_metrics(address: str, supervisor: Supervisor, stop: Stop) -> Iterator[str]:
     """Yield where /metrics and health answer, whatever becomes of the processes."""
     registry = CollectorRegistry()
     registry.register(supervisor.metrics())
@@ -92,7 +92,7 @@ def _exposing(address: str, supervisor: Supervisor, stop: Stop) -> Iterator[str]
         yield http
 
 
-def _serving(
+def _serve_callback(
     settings: RunSettings,
     places: Places,
     supervisor: Supervisor,
@@ -112,14 +112,14 @@ def _serving(
         roll=supervisor.roll,
     )
 
-    async def serve() -> None:
+    async def announce_and_reload() -> None:
         # Not earlier: the state folder is another router's until our control process has it.
         if reload.keep_copy():
             supervisor.control_later(control)
         lifecycle.announce(data=places.data, control=places.control, http=http)
         await reload.run(asked)
 
-    return serve
+    return announce_and_reload
 
 
 def _with_real_port(address: str) -> str:
@@ -132,7 +132,7 @@ def _with_real_port(address: str) -> str:
 def _socket_folder(state: Path) -> Iterator[Path]:
     """Yield where a socket can be made: in the state folder, unless its disk is in trouble."""
     try:
-        _try_socket(state)
+        _try_to_bind_socket(state)
     except OSError as error:
         with contextlib.ExitStack() as stack:
             folder = state
@@ -144,26 +144,26 @@ def _socket_folder(state: Path) -> Iterator[Path]:
     yield state
 
 
-def _try_socket(state: Path) -> None:
+def _try_to_bind_socket(state: Path) -> None:
     """Raise OSError where the state folder takes no socket because of its disk."""
     trial = state / f"control.sock.{os.getpid()}"
     if not state.exists():  # it is for the control process to make
         above = next(each for each in state.resolve().parents if each.exists())
         if os.statvfs(above).f_flag & os.ST_RDONLY:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
-    elif state.is_dir() and len(_path_of(trial)) <= _SOCKET_PATH_MAX:
+    elif state.is_dir() and len(_absolute_path_bytes(trial)) <= _SOCKET_PATH_MAX:
         with contextlib.closing(socket.socket(socket.AF_UNIX)) as tried:
-            tried.bind(_path_of(trial))
+            tried.bind(_absolute_path_bytes(trial))
         trial.unlink()
 
 
-def _socket(folder: Path) -> str:
+def _socket_target(folder: Path) -> str:
     """Return a Unix socket's target in a folder; "" where the path is too long for one."""
-    path = _path_of(folder / "control.sock")
+    path = _absolute_path_bytes(folder / "control.sock")
     return f"unix:{quote(path)}" if len(path) <= _SOCKET_PATH_MAX else ""
 
 
-def _path_of(file: Path) -> bytes:
+def _absolute_path_bytes(file: Path) -> bytes:
     return os.fsencode(file.parent.resolve() / file.name)
 
 

@@ -90,13 +90,13 @@ def open_channel(
         options.append(("grpc.default_authority", authority))
     if backend.tls is None:
         return grpc.aio.insecure_channel(target, options=options)
-    read = credentials or channel_credentials(_tls(backend.tls))
+    read = credentials or channel_credentials(_tls_with_paths(backend.tls))
     return grpc.aio.secure_channel(target, read, options=options)
 
 
 def credentials_of(backend: Backend) -> grpc.ChannelCredentials | None:
     """Return what a backend's TLS files say; None: plaintext. Raises StartError."""
-    return None if backend.tls is None else channel_credentials(_tls(backend.tls))
+    return None if backend.tls is None else channel_credentials(_tls_with_paths(backend.tls))
 
 
 def tls_files(backend: Backend) -> list[Path]:
@@ -116,10 +116,10 @@ def token_of(backend: Backend) -> TokenMetadata:
 
 def tls_of(backend: Backend) -> Tls | None:
     """Return the files by which a backend is called; None: plaintext."""
-    return None if backend.tls is None else _tls(backend.tls)
+    return None if backend.tls is None else _tls_with_paths(backend.tls)
 
 
-def _tls(tls: BackendTls) -> Tls:
+def _tls_with_paths(tls: BackendTls) -> Tls:
     ca, cert, key = (Path(each) if each else None for each in (tls.ca, tls.cert, tls.key))
     return Tls(ca, cert, key, tls.server_name or None)
 

@@ -53,7 +53,7 @@ router = typer.Typer(
 
 
 @router.callback()
-def _group(context: typer.Context) -> None:
+def _set_up_command(context: typer.Context) -> None:
     if context.invoked_subcommand != "run":
         leave_hangup_to_system()
 
@@ -90,7 +90,7 @@ def run(
     from coalmine_router.config.file import parse
     from coalmine_router.supervisor import Grace
 
-    def body(stop: Stop) -> Coroutine[Any, Any, None]:
+    def start_router(stop: Stop) -> Coroutine[Any, Any, None]:
         shares = Grace.of(duration_s("--grace", grace))
         text = content_of(config)
         bounds = WorkerBounds(duration_s("--max-worker-age", max_worker_age), max_worker_mib)
@@ -98,7 +98,7 @@ def run(
         settings = app.RunSettings(config, text, checked_config, workers, shares, bounds)
         return app.run(settings, stop)
 
-    _run(body, with_parent=False)
+    _run(start_router, with_parent=False)
 
 
 @router.command()
@@ -131,19 +131,19 @@ def control(
     from coalmine_router import control_app
     from coalmine_router.config.file import read
 
-    def body(stop: Stop) -> Coroutine[Any, Any, None]:
+    def start_control(stop: Stop) -> Coroutine[Any, Any, None]:
         settings = control_app.ControlSettings(
-            config=_config_at(read(config), listen, http, state),
+            config=_config_with_places(read(config), listen, http, state),
             socket=socket,
             grace_s=duration_s("--grace", grace),
             stands_by=stand_by,
         )
         return control_app.control(settings, stop)
 
-    _run(body, with_parent=with_parent)
+    _run(start_control, with_parent=with_parent)
 
 
-def _control_at(
+def _control_target_maker(
     *,
     ca: Ca = None,
     cert: Cert = None,
@@ -162,7 +162,7 @@ def _control_at(
 
 
 @router.command()
-@in_place_of("control_at", _control_at)
+@in_place_of("control_at", _control_target_maker)
 @with_tls_options
 def proxy(
     *,
@@ -195,7 +195,7 @@ def proxy(
     from coalmine_router import proxy_app
     from coalmine_router.proxy.listener import ListenerSettings
 
-    def body(stop: Stop) -> Coroutine[Any, Any, None]:
+    def start_proxy(stop: Stop) -> Coroutine[Any, Any, None]:
         settings = proxy_app.ProxySettings(
             control_at(control),
             ListenerSettings(listen, shared_port, tls, tokens),
@@ -205,7 +205,7 @@ def proxy(
         )
         return proxy_app.proxy(settings, stop)
 
-    _run(body, with_parent=with_parent)
+    _run(start_proxy, with_parent=with_parent)
 
 
 @router.command()
@@ -231,7 +231,7 @@ def check(
 
     config = read(file)
     check_files(config)
-    saved = saved_splits(state) if state else _own_splits(config)
+    saved = saved_splits(state) if state else _read_saved_splits(config)
     lines = list(split_lines(config.table(), saved))
     typer.echo(f"{file}: good: {len(config.backends)} backends, {len(config.routes)} routes")
     for line in lines:
@@ -244,7 +244,7 @@ def check(
         raise typer.Exit(EXIT_FAILED)
 
 
-def _own_splits(config: "RouterConfig") -> "Saved":
+def _read_saved_splits(config: "RouterConfig") -> "Saved":
     """Return what the file's own state folder has; none where that isn't there."""
     from coalmine_router.weights_check import saved_splits
 
@@ -263,7 +263,7 @@ def _run(body: Callable[[Stop], Coroutine[Any, Any, None]], *, with_parent: bool
     raise typer.Exit(code)
 
 
-def _config_at(
+def _config_with_places(
     config: "RouterConfig", listen: str, http: str, state: Path | None
 ) -> "RouterConfig":
     """Return the configuration with other addresses and state folder, where there are any."""

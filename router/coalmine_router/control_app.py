@@ -65,28 +65,28 @@ async def control(settings: ControlSettings, stop: Stop) -> None:
     listener = ControlListener(config.control, settings.socket, SystemClock())
     registry.register(StreamRefused("coalmine_router_control", *listener.limits))
     async with contextlib.AsyncExitStack() as stack:
-        http = stack.enter_context(_exposing(config.http, registry, stop))
-        backends = await stack.enter_async_context(_backends())
+        http = stack.enter_context(_exposing_metrics(config.http, registry, stop))
+        backends = await stack.enter_async_context(_running_backends())
         if settings.stands_by and not await _stand_by(config, table, backends, stop):
             return
         check_free(config.control.listen)
-        spans = await stack.enter_async_context(_spans(settings, stop))
+        spans = await stack.enter_async_context(_opened_span_sink(settings, stop))
         stack.callback(lifecycle.yield_place)
-        plane = await stack.enter_async_context(_plane(config, table, backends, registry))
+        plane = await stack.enter_async_context(_opened_plane(config, table, backends, registry))
         observer = await stack.enter_async_context(
-            _observer(settings, plane, backends, registry, spans)
+            _running_observer(settings, plane, backends, registry, spans)
         )
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
-        offers = _offers(plane, observer, listener)
+        offers = _offers_of(plane, observer, listener)
         address = await listener.open(*offers, needs_socket=plane.is_usable)
         background = [tasks.create_task(plane.run()), tasks.create_task(observer.run())]
         background.append(tasks.create_task(listener.follow_tokens()))
-        background.append(tasks.create_task(_certificates(config, registry).follow()))
+        background.append(tasks.create_task(_register_certificates(config, registry).follow()))
         background.append(tasks.create_task(machine.keep_giving_memory_back(lambda: True)))
         background.append(tasks.create_task(listener.follow_socket()))
         lifecycle.announce(control=address, http=http)
         await stop.wait()
-        await _finish(plane, observer, listener, settings.grace_s)
+        await _finish_calls(plane, observer, listener, settings.grace_s)
         for task in background:
             task.cancel()
 
@@ -103,7 +103,7 @@ async def _stand_by(
     return await lifecycle.stand_by(stop)
 
 
-async def _finish(
+async def _finish_calls(
     plane: ControlPlane, observer: ObserverPlane, listener: ControlListener, grace_s: float
 ) -> None:
     """Learn from what came in, while operators are answered yet; then take no more calls."""
@@ -115,7 +115,7 @@ async def _finish(
     await listener.close(grace_s)
 
 
-def _certificates(config: RouterConfig, registry: CollectorRegistry) -> CertificateDates:
+def _register_certificates(config: RouterConfig, registry: CollectorRegistry) -> CertificateDates:
     """Return what tells when the control port's certificates end, and those of the backends."""
     dates = CertificateDates(certificate_files(config), "coalmine_router", SystemClock())
     registry.register(dates)
@@ -123,13 +123,13 @@ def _certificates(config: RouterConfig, registry: CollectorRegistry) -> Certific
 
 
 @contextlib.contextmanager
-def _exposing(address: str, registry: CollectorRegistry, stop: Stop) -> Iterator[str]:
+def _exposing_metrics(address: str, registry: CollectorRegistry, stop: Stop) -> Iterator[str]:
     with exposing(address, registry, lambda: not stop.asked) as http:
         yield http
 
 
 @contextlib.asynccontextmanager
-async def _backends() -> AsyncIterator[Backends]:
+async def _running_backends() -> AsyncIterator[Backends]:
     """Yield the backends of whatever table is in force, connected until the end."""
     backends = Backends(
         clock=SystemClock(),
@@ -144,7 +144,7 @@ async def _backends() -> AsyncIterator[Backends]:
 
 
 @contextlib.asynccontextmanager
-async def _plane(
+async def _opened_plane(
     config: RouterConfig, table: RouteTable, backends: Backends, registry: CollectorRegistry
 ) -> AsyncIterator[ControlPlane]:
     plane = await ControlPlane.open(
@@ -157,7 +157,7 @@ async def _plane(
 
 
 @contextlib.asynccontextmanager
-async def _spans(settings: ControlSettings, stop: Stop) -> AsyncIterator[SpanSink]:
+async def _opened_span_sink(settings: ControlSettings, stop: Stop) -> AsyncIterator[SpanSink]:
     """Yield where spans go; at the end those that wait are exported, with what is left of grace."""
     spans = outputs_for(settings.config.control.state / "traces", at_once=False)
     try:
@@ -170,7 +170,7 @@ async def _spans(settings: ControlSettings, stop: Stop) -> AsyncIterator[SpanSin
 
 
 @contextlib.asynccontextmanager
-async def _observer(
+async def _running_observer(
     settings: ControlSettings,
     plane: ControlPlane,
     backends: Backends,
@@ -210,17 +210,17 @@ async def _check_rules(plane: ControlPlane, config: RouterConfig, backends: Back
         _log.error("rules_name_no_output", error=str(error))
 
 
-def _offers(
+def _offers_of(
     plane: ControlPlane, observer: ObserverPlane, listener: ControlListener
 ) -> tuple[Offer, Offer]:
     """Return what operators are offered, and what proxies are."""
 
-    def operators(methods: ReflectedMethods) -> None:
+    def offer_to_operators(methods: ReflectedMethods) -> None:
         plane.add_to(methods, observer.queries, listener.audit)
 
-    def proxies(methods: ReflectedMethods) -> None:
+    def offer_to_proxies(methods: ReflectedMethods) -> None:
         plane.add_feed_to(methods)
         server = cast("grpc.aio.Server", methods)
         control_pb2_grpc.add_ReportsServicer_to_server(observer.servicer(), server)
 
-    return operators, proxies
+    return offer_to_operators, offer_to_proxies

@@ -16,13 +16,13 @@ from coalmine_router.config.file import RouterConfig, TlsConfig
 
 def certificate_files(config: RouterConfig) -> list[CertificateFile]:
     """Return the certificate files that a configuration names, those of the backends too."""
-    files = [each for listener in (config, config.control) for each in _shown(listener.tls)]
+    files = [each for listener in (config, config.control) for each in _shown_files(listener.tls)]
     for backend in config.reached_backends():
         files += files_called_with(tls_of(backend))
     return files
 
 
-def _shown(tls: TlsConfig | None) -> list[CertificateFile]:
+def _shown_files(tls: TlsConfig | None) -> list[CertificateFile]:
     return files_shown(None if tls is None else tls.files())
 
 
@@ -35,13 +35,13 @@ def certificate_problems(config: RouterConfig, now: datetime) -> list[str]:
 def certificate_warnings(config: RouterConfig, now: datetime) -> list[str]:
     """Return a line for each file whose certificate is good now, and ends soon."""
     return [
-        f"{each.path}: ends in less than {_days(days + 1)}, on {each.ends:%Y-%m-%d}"
+        f"{each.path}: ends in less than {_days_text(days + 1)}, on {each.ends:%Y-%m-%d}"
         for each in times_of(certificate_files(config))
         if not each.problem(now) and (days := each.days_left(now)) is not None
     ]
 
 
-def _days(count: int) -> str:
+def _days_text(count: int) -> str:
     return "a day" if count == 1 else f"{count} days"
 
 

@@ -38,7 +38,7 @@ class OpenStreams:
         self._scopes.add(scope)
         try:
             async with scope:
-                yield lambda: _leave(scope)
+                yield lambda: _end_scope(scope)
         except TimeoutError:
             if not scope.expired():
                 raise
@@ -49,7 +49,7 @@ class OpenStreams:
         """End all that are open, and let no other open."""
         self._is_ended = True
         for scope in self._scopes:
-            _leave(scope)
+            _end_scope(scope)
 
     def _admit(self) -> None:
         if self._is_ended:
@@ -75,6 +75,6 @@ async def write(context: Context, message: object) -> None:
         raise
 
 
-def _leave(scope: asyncio.Timeout) -> None:
+def _end_scope(scope: asyncio.Timeout) -> None:
     if not scope.expired():
         scope.reschedule(asyncio.get_running_loop().time())

@@ -48,12 +48,12 @@ class ProcessMetrics(Collector):
         """Return what the processes show, then how they are."""
         up = [(child, str(child.announced["http"])) for child in self._all if child.is_up]
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
-            pages = list(pool.map(lambda each: self._page(*each), up))
+            pages = list(pool.map(lambda each: self._scrape(*each), up))
         labels = [self._label(child) for child, _ in up]
         yield from merged_families(zip(labels, pages, strict=True))
         yield from self._own_families()
 
-    def _page(self, child: Child, address: str) -> list[Metric]:
+    def _scrape(self, child: Child, address: str) -> list[Metric]:
         try:
             return list(text_string_to_metric_families(_fetch_metrics(address)))
         except (OSError, HTTPException, ValueError) as error:
@@ -130,9 +130,9 @@ class ProcessWatch:
         """Watch until cancelled."""
         async with asyncio.TaskGroup() as tasks:
             for child in self._children:
-                tasks.create_task(self._watch(child))
+                tasks.create_task(self._watch_child(child))
 
-    async def _watch(self, child: Child) -> None:
+    async def _watch_child(self, child: Child) -> None:
         heard_s, heard_pid = _now_s(), 0
         while True:
             await asyncio.sleep(self._each_s)
@@ -142,15 +142,15 @@ class ProcessWatch:
                 heard_s, heard_pid = _now_s(), pid
             if not child.is_up:
                 continue
-            status = await _status(str(child.announced["http"]))
+            status = await _ask_readiness_status(str(child.announced["http"]))
             if status:
                 heard_s = _now_s()
-            self._note(pid, status)
+            self._note_readiness(pid, status)
             if _now_s() - heard_s > self._hangs_s and child.pid == pid:
                 _log.error("process_hangs", process=child.name, pid=pid, silent_s=self._hangs_s)
                 child.kill()
 
-    def _note(self, pid: int, status: int) -> None:
+    def _note_readiness(self, pid: int, status: int) -> None:
         if status == 200:
             self._unready.pop(pid, None)
         else:
@@ -163,7 +163,7 @@ def _fetch_metrics(address: str) -> str:
         return connection.getresponse().read().decode()
 
 
-async def _status(address: str) -> int:
+async def _ask_readiness_status(address: str) -> int:
     """Return the status code of a process's /readyz; 0 where it doesn't answer in time."""
     try:
         async with asyncio.timeout(_ANSWER_S):

@@ -71,16 +71,16 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
     # A token is this port's own: a backend has no use for it, and might keep it.
     plane = DataPlane(
         report=reporter.offer,
-        sampler=_sampler(),
+        sampler=_sampler_from_environment(),
         rng=rng,
         drop_authorization=settings.listener.tokens is not None,
     )
 
-    def swap(table: RouteTable) -> None:
+    def swap_table(table: RouteTable) -> None:
         backends.follow(table)
         plane.route_by(routing_of(table, plane.routing, backends, rng.random))
 
-    subscriber = Subscriber(proxy_id, _table_file(settings.state), swap, backends, clock)
+    subscriber = Subscriber(proxy_id, _make_table_path(settings.state), swap_table, backends, clock)
     routes = OfferedMethods(plane, subscriber.serving.is_set)
     listener = DataListener(settings.listener, routes, clock)
     link = ControlLink(settings.control)
@@ -89,7 +89,7 @@ async def proxy(settings: ProxySettings, stop: Stop) -> None:
     certificates = CertificateDates(_certificates(settings), "coalmine_router", clock)
     turned_away = StreamRefused("coalmine_router_proxy", *listener.limits)
     async with (
-        _exposing(settings.http, figures, (certificates, turned_away), stop) as http,
+        _exposing_metrics(settings.http, figures, (certificates, turned_away), stop) as http,
         asyncio.TaskGroup() as tasks,
     ):
         coroutines = (
@@ -139,7 +139,7 @@ class ProxyFigures(Collector):
 
 
 @contextlib.asynccontextmanager
-async def _exposing(
+async def _exposing_metrics(
     address: str, figures: ProxyFigures, beside: Sequence[Collector], stop: Stop
 ) -> AsyncIterator[str]:
     """Yield where /metrics and health answer until the end; "" where there is no address."""
@@ -171,14 +171,14 @@ async def _wait_until_ready(subscriber: Subscriber, backends: Backends) -> None:
     await backends.wait_until_warm(_WARM_S)
 
 
-def _sampler() -> HeadSampler:
+def _sampler_from_environment() -> HeadSampler:
     try:
         return sampler_from(os.environ)
     except ValueError as error:
         raise StartError(str(error)) from None
 
 
-def _table_file(state: Path) -> Path:
+def _make_table_path(state: Path) -> Path:
     try:
         open_state(state)
     except OSError as error:

@@ -53,7 +53,7 @@ class Reload:
     def keep_copy(self) -> bool:
         """Write the copy; return whether that was possible."""
         try:
-            self._write(self._text)
+            self._replace_copy(self._text)
         except OSError as error:
             _log.error("config_not_copied", file=str(self._in_force), reason=reason_of(error))
             return False
@@ -78,7 +78,7 @@ class Reload:
         """Write the copy where it was and is no more; a disk that takes none is tried later."""
         if self._was_copied and not self._in_force.exists():
             with contextlib.suppress(OSError):
-                self._write(self._text)
+                self._replace_copy(self._text)
                 _log.warning("config_copied_again", file=str(self._in_force))
 
     async def reload_once(self) -> None:
@@ -108,7 +108,7 @@ class Reload:
                 self.keep_copy()
             return True
         try:
-            self._write(text)
+            self._replace_copy(text)
         except OSError as error:
             _log_refusal(f"{self._in_force}: {reason_of(error)}")
             return False
@@ -120,7 +120,7 @@ class Reload:
         _log.info("config_taken", file=str(self._file))
         return True
 
-    def _write(self, text: str) -> None:
+    def _replace_copy(self, text: str) -> None:
         draft = self._in_force.with_name(f"{self._in_force.name}.new")
         open_state(draft.parent)
         draft.write_text(text, encoding="utf-8")
@@ -130,7 +130,7 @@ class Reload:
 
 def moved_places(before: RouterConfig, after: RouterConfig) -> Mapping[str, tuple[str, str]]:
     """Return what can't change while the router runs, by its key: as it is, and as is wanted."""
-    was, wanted = _places(before), _places(after)
+    was, wanted = _fixed_places(before), _fixed_places(after)
     return {key: (was[key], wanted[key]) for key in was if was[key] != wanted[key]}
 
 
@@ -142,7 +142,7 @@ def at_places_of(before: RouterConfig, after: RouterConfig) -> RouterConfig:
     return after.model_copy(update=fields)
 
 
-def _places(config: RouterConfig) -> dict[str, str]:
+def _fixed_places(config: RouterConfig) -> dict[str, str]:
     return {
         "listen": config.listen,
         "control.listen": config.control.listen,

@@ -82,11 +82,11 @@ def _route_from(message: pb.Route) -> Route:
         shadows=tuple(Shadow(each.variant, each.share_bp) for each in message.shadows),
         sticky=Sticky(message.sticky_metadata, message.sticky_parameter, message.sticky_id),
         limits=_limits_from(message.limits),
-        **{name: _frozen(getattr(message, name)) for name in _ROUTE_OPTIONS},
+        **{name: _frozen_value(getattr(message, name)) for name in _ROUTE_OPTIONS},
     )
 
 
-def _frozen(value: Any) -> Any:
+def _frozen_value(value: Any) -> Any:
     """Return a field's value; the items of a repeated one as a tuple."""
     return value if isinstance(value, str | int) else tuple(value)
 

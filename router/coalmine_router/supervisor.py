@@ -73,7 +73,7 @@ class Supervisor:
         self._control_first_s = control_first_s
         # One replacement of a process at a time.
         self._replacing = asyncio.Lock()
-        self._recycling = Recycling(proxy_bounds, self._proxies, self._replace)
+        self._recycling = Recycling(proxy_bounds, self._proxies, self._replace_proxy)
 
     async def run(self, stop: Stop, serve: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Keep the processes until `stop`. Raises StartError where one can't start.
@@ -89,7 +89,7 @@ class Supervisor:
                 await wait_unless_stopped(stop, self._serve_when_ready(serve))
             await stop.wait()
             watching.cancel()
-            await self._end()
+            await self._end_processes()
 
     def control_later(self, control: Command) -> None:
         """Start the control process by this command when it has to be started again."""
@@ -110,13 +110,13 @@ class Supervisor:
         replaced = 0
         for proxy, wanted in zip(self._proxies, proxies, strict=True):
             old = proxy.pid
-            replaced += await self._replace(proxy, wanted)
+            replaced += await self._replace_proxy(proxy, wanted)
             if proxy.pid != old:
                 _log.info("worker_replaced", process=proxy.name, old=old, new=proxy.pid)
         _log.info("workers_rolled", replaced=replaced, of=len(self._proxies))
         return replaced == len(self._proxies)
 
-    async def _replace(self, proxy: Child, wanted: Command | None = None) -> bool:
+    async def _replace_proxy(self, proxy: Child, wanted: Command | None = None) -> bool:
         async with self._replacing:
             return await proxy.replace(wanted, within_s=self._ready_within_s)
 
@@ -145,7 +145,7 @@ class Supervisor:
         """Return why no proxy takes calls now; "" where one does."""
         return self._watch.why_not()
 
-    async def _end(self) -> None:
+    async def _end_processes(self) -> None:
         """End the proxies, then the control process: it still takes in their last reports."""
         async with asyncio.TaskGroup() as tasks:
             for proxy in self._proxies:

@@ -120,7 +120,7 @@ class Route:
     stateful: bool = False
 
     def __post_init__(self) -> None:
-        _check(self)
+        _check_route(self)
 
     @cached_property
     def by_name(self) -> Mapping[str, Variant]:
@@ -239,7 +239,7 @@ class RouteTable:
 # ---------------------------------------------------------------- what must hold
 
 
-def _check(route: Route) -> None:
+def _check_route(route: Route) -> None:
     where = f"route '{route.name}'"
     _check_match(where, route.match)
     _check_unique(f"{where}: variant", [variant.name for variant in route.variants])
@@ -277,10 +277,10 @@ def _check_copies(where: str, route: Route) -> None:
     for name, share_bp in {"audit": route.audit_bp, "noise": route.noise_bp}.items():
         if not 0 <= share_bp <= WHOLE_BP:
             raise InvalidRequest(f"{where}: {name} lies outside 0 to 100%")
-    _check_copied(where, route)
+    _check_may_copy(where, route)
 
 
-def _check_copied(where: str, route: Route) -> None:
+def _check_may_copy(where: str, route: Route) -> None:
     if route.copy_methods and not route.match.service:
         raise InvalidRequest(f"{where}: copy_methods are another service's; of models, it is infer")
     if not route.copies:

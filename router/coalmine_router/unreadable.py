@@ -88,14 +88,14 @@ def fitting(text: str, metadata: Sequence[Pair]) -> tuple[str, list[Pair]]:
             kept.append(pair)
     left_out = len(metadata) - len(kept)
     mark = f" … [{left_out} metadata left out by the router]" if left_out else ""
-    return _cut(text, ROOM_BYTES - weight(kept) - _MARK_BYTES) + mark, kept
+    return _cut_text(text, ROOM_BYTES - weight(kept) - _MARK_BYTES) + mark, kept
 
 
 def _value_bytes(key: str, value: str | bytes) -> int:
     return (len(value) + 2) // 3 * 4 if key.endswith("-bin") else len(value)
 
 
-def _cut(text: str, room: int) -> str:
+def _cut_text(text: str, room: int) -> str:
     """Return the text within `room` bytes as it travels, before the mark that it was cut."""
     if _encoded_bytes(text) <= room:
         return text

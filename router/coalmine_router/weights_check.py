@@ -45,20 +45,20 @@ def split_lines(configured: RouteTable, saved: Saved) -> Iterator[str]:
     except CoalmineError as error:
         raise StartError(f"the saved weights don't fit: {error}") from None
     for route in configured.routes:
-        yield f"{route.name}: {route.match}: {_shares(route)}"
+        yield f"{route.name}: {route.match}: {_shares_text(route)}"
         if route.name not in saved:
             continue
         now = in_force[route.name]
-        is_same = _split(now) == _split(route)
-        yield f"{' ' * len(route.name)}  in force: {'the same' if is_same else _shares(now)}"
+        is_same = _split_of(now) == _split_of(route)
+        yield f"{' ' * len(route.name)}  in force: {'the same' if is_same else _shares_text(now)}"
 
 
-def _split(route: Route) -> tuple[dict[str, int], dict[str, int]]:
+def _split_of(route: Route) -> tuple[dict[str, int], dict[str, int]]:
     shadows = {name: share for name, share in route.shadows_bp.items() if share}
     return dict(route.weights_bp), shadows
 
 
-def _shares(route: Route) -> str:
-    weights, shadows = _split(route)
+def _shares_text(route: Route) -> str:
+    weights, shadows = _split_of(route)
     shares = [f"{name} {percent(weight)}" for name, weight in weights.items()]
     return ", ".join(shares + [f"shadow {name} {percent(each)}" for name, each in shadows.items()])

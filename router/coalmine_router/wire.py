@@ -80,18 +80,18 @@ def parameter(request: bytes, name: str) -> str | None:
     """
     key = name.encode()
     for entry in reversed(_fields(request, (_PARAMETERS,), 0, len(request))):
-        value = _value_of(request, entry, key)
+        value = _parameter_of(request, entry, key)
         if value is not None:
-            return _choice(value)
+            return _parameter_text(value)
     return None
 
 
 def override(model: str, version: str) -> bytes:
     """Return what, appended to a request, sets its name and version; "" keeps what it has."""
-    return _field(_MODEL_NAME, model) + _field(_MODEL_VERSION, version)
+    return _text_field(_MODEL_NAME, model) + _text_field(_MODEL_VERSION, version)
 
 
-def _field(tag: int, value: str) -> bytes:
+def _text_field(tag: int, value: str) -> bytes:
     data = value.encode()
     return bytes([tag]) + varint(len(data)) + data if data else b""
 
@@ -104,13 +104,13 @@ def _fields(
     for _ in range(most + 1):
         if at == end:
             return found
-        tag, at = (data[at], at + 1) if data[at] < 0x80 else _varint(data, at)
+        tag, at = (data[at], at + 1) if data[at] < 0x80 else _read_varint(data, at)
         # Most are short: a length of one byte, read in place.
         if tag & 7 == _LENGTH and at < end and data[at] < 0x80:
             begin = at + 1
             at = begin + data[at]
         else:
-            begin, at = _extent(data, tag & 7, at)
+            begin, at = _value_range(data, tag & 7, at)
         if at > end or tag < 8:
             raise InvalidRequest("malformed request: a field is cut off")
         if tag in wanted:
@@ -120,10 +120,10 @@ def _fields(
 
 def _last_text(data: bytes, tag: int, what: str) -> str:
     found = _fields(data, (tag,), 0, len(data))
-    return _text(data[found[-1][1] : found[-1][2]], what) if found else ""
+    return _decoded_text(data[found[-1][1] : found[-1][2]], what) if found else ""
 
 
-def _value_of(request: bytes, entry: Field, key: bytes) -> bytes | None:
+def _parameter_of(request: bytes, entry: Field, key: bytes) -> bytes | None:
     """Return the InferParameter of an entry, or None where the entry is another key's.
 
     What stands there twice is one message, protobuf says: its parts, one after the other.
@@ -135,29 +135,29 @@ def _value_of(request: bytes, entry: Field, key: bytes) -> bytes | None:
     return b"".join(request[begin:end] for tag, begin, end in found if tag == _VALUE)
 
 
-def _choice(value: bytes) -> str | None:
+def _parameter_text(value: bytes) -> str | None:
     """Return the choice of an InferParameter as text; of several on the wire, the last."""
     chosen = _fields(value, _CHOICES, 0, len(value), _ENTRY_FIELDS_MAX)
     if not chosen:
         return None
     tag, begin, end = chosen[-1]
     if tag == _STRING:
-        return _text(value[begin:end], "a parameter") or None
+        return _decoded_text(value[begin:end], "a parameter") or None
     if tag == _DOUBLE:
         return repr(unpack_from("<d", value, begin)[0])
-    number = _varint(value, begin)[0] & _UINT64_MAX
+    number = _read_varint(value, begin)[0] & _UINT64_MAX
     if tag == _BOOL:
         return "true" if number else "false"
     return str(number - 2**64 if tag == _INT64 and number >= 2**63 else number)
 
 
-def _extent(data: bytes, kind: int, at: int) -> tuple[int, int]:
+def _value_range(data: bytes, kind: int, at: int) -> tuple[int, int]:
     """Return where the value of a field begins and ends."""
     if kind == _LENGTH:
-        length, at = _varint(data, at)
+        length, at = _read_varint(data, at)
         return at, at + length
     if kind == _VARINT:
-        return at, _varint(data, at)[1]
+        return at, _read_varint(data, at)[1]
     if kind == _FIXED64:
         return at, at + 8
     if kind == _FIXED32:
@@ -165,7 +165,7 @@ def _extent(data: bytes, kind: int, at: int) -> tuple[int, int]:
     raise InvalidRequest(f"malformed request: wire type {kind}")
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _read_varint(data: bytes, at: int) -> tuple[int, int]:
     """Return the value at `at` and where it ends."""
     try:
         byte = data[at]
@@ -183,7 +183,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
     raise InvalidRequest("malformed request: a number is longer than ten bytes")
 
 
-def _text(data: bytes, what: str) -> str:
+def _decoded_text(data: bytes, what: str) -> str:
     try:
         return data.decode()
     except UnicodeDecodeError:

@@ -11,7 +11,7 @@ from coalmine.clock import SystemClock
 from coalmine.errors import StartError
 from coalmine.listener.reflection import ReflectedMethods
 from coalmine.process.lifecycle import bind
-from coalmine_router.app import _socket, _socket_folder
+from coalmine_router.app import _socket_folder, _socket_target
 from coalmine_router.config.file import ControlConfig
 from coalmine_router.control.listener import ControlListener
 
@@ -21,10 +21,10 @@ async def test_a_state_folder_may_have_any_name(name: str, tmp_path: Path) -> No
     state = tmp_path / name
     state.mkdir()
     server = grpc.aio.server()
-    bind(server, _socket(state))
+    bind(server, _socket_target(state))
     await server.start()
     assert (state / "control.sock").exists()
-    async with grpc.aio.insecure_channel(_socket(state)) as channel, asyncio.timeout(5):
+    async with grpc.aio.insecure_channel(_socket_target(state)) as channel, asyncio.timeout(5):
         await channel.channel_ready()
     await server.stop(None)
 
@@ -49,14 +49,16 @@ async def test_a_socket_that_can_wait_is_made_once_that_is_possible(tmp_path: Pa
     (tmp_path / "control.sock").mkdir()
     config = ControlConfig(listen="127.0.0.1:0", state=tmp_path)
     with pytest.raises(StartError, match=r"control\.sock"):
-        await ControlListener(config, _socket(tmp_path), SystemClock()).open(nothing, nothing)
-    listener = ControlListener(config, _socket(tmp_path), SystemClock())
+        await ControlListener(config, _socket_target(tmp_path), SystemClock()).open(
+            nothing, nothing
+        )
+    listener = ControlListener(config, _socket_target(tmp_path), SystemClock())
     address = await listener.open(nothing, nothing, needs_socket=False)
     following = asyncio.create_task(listener.follow_socket())
     async with grpc.aio.insecure_channel(address) as channel, asyncio.timeout(5):
         await channel.channel_ready()
     (tmp_path / "control.sock").rmdir()
-    async with grpc.aio.insecure_channel(_socket(tmp_path)) as channel, asyncio.timeout(20):
+    async with grpc.aio.insecure_channel(_socket_target(tmp_path)) as channel, asyncio.timeout(20):
         await channel.channel_ready()
     assert (tmp_path / "control.sock").stat().st_mode & 0o077 == 0
     following.cancel()
@@ -69,13 +71,13 @@ async def test_a_socket_whose_folder_was_removed_is_made_again_for_who_comes_lat
     state = tmp_path / "state folder"
     state.mkdir()
     listener = ControlListener(
-        ControlConfig(listen="127.0.0.1:0", state=state), _socket(state), SystemClock()
+        ControlConfig(listen="127.0.0.1:0", state=state), _socket_target(state), SystemClock()
     )
     await listener.open(nothing, nothing)
     following = asyncio.create_task(listener.follow_socket())
     shutil.rmtree(state)
     state.mkdir()
-    async with grpc.aio.insecure_channel(_socket(state)) as channel, asyncio.timeout(20):
+    async with grpc.aio.insecure_channel(_socket_target(state)) as channel, asyncio.timeout(20):
         await channel.channel_ready()
     following.cancel()
     await listener.close(1)

@@ -76,7 +76,7 @@ class Address:
         call = self._unaries.get(method)
         if call is None:
             call = self.channel.unary_unary(method)
-            _remember(self._unaries, method, call)
+            _remember_call(self._unaries, method, call)
         return call
 
     def stream(self, method: str) -> RawStreamCall:
@@ -84,7 +84,7 @@ class Address:
         call = self._streams.get(method)
         if call is None:
             call = self.channel.stream_stream(method)
-            _remember(self._streams, method, call)
+            _remember_call(self._streams, method, call)
         return call
 
     async def call(
@@ -184,7 +184,7 @@ class Address:
         _log.warning("address_unavailable", backend=self.backend, address=self.name, why=why)
 
 
-def _remember(calls: dict[str, Call], method: str, call: Call) -> None:
+def _remember_call(calls: dict[str, Call], method: str, call: Call) -> None:
     if len(calls) >= _METHODS_MAX:
         del calls[next(iter(calls))]  # the oldest; a later call makes it again
     calls[method] = call

@@ -91,7 +91,7 @@ class AddressSet:
 
     def remove_leavers(self) -> list[Address]:
         """Remove the addresses that may leave now, and return them."""
-        gone = [each for each in self.leaving if self._may_go(each)]
+        gone = [each for each in self.leaving if self._may_be_removed(each)]
         self.leaving = [each for each in self.leaving if each not in gone]
         return gone
 
@@ -104,7 +104,7 @@ class AddressSet:
 
     # ------------------------------------------------------------ how
 
-    def _may_go(self, address: Address) -> bool:
+    def _may_be_removed(self, address: Address) -> bool:
         if not address.state.is_available:
             return True
         instead = self.wanted.get(address.name)
@@ -114,13 +114,13 @@ class AddressSet:
         return any(each.state.is_available for each in others) or self.is_settled
 
     def _refresh(self) -> None:
-        endpoints = self._within_bound(self._endpoints())
+        endpoints = self._limit_endpoints(self._endpoints())
         for name, address in list(self.wanted.items()):
             if endpoints.get(name) != address.endpoint:
                 self.leaving.append(self.wanted.pop(name))
         for name, endpoint in endpoints.items():
             if name not in self.wanted:
-                self.wanted[name] = self._open(endpoint)
+                self.wanted[name] = self._open_address(endpoint)
 
     def _endpoints(self) -> Iterable[Endpoint]:
         for each in self._access.stands_for:
@@ -129,7 +129,7 @@ class AddressSet:
             else:
                 yield from (each.endpoint(ip) for ip in self._found.get(each, ()))
 
-    def _within_bound(self, endpoints: Iterable[Endpoint]) -> dict[str, Endpoint]:
+    def _limit_endpoints(self, endpoints: Iterable[Endpoint]) -> dict[str, Endpoint]:
         """Return the endpoints by name. An endpoint in several targets is one.
 
         Over the bound, the first by name stay. DNS answers in any order, and proxies and control
@@ -147,7 +147,7 @@ class AddressSet:
         names = sorted(by_name)[:ADDRESSES_MAX] if left_out else by_name
         return {name: by_name[name] for name in names}
 
-    def _open(self, endpoint: Endpoint) -> Address:
+    def _open_address(self, endpoint: Endpoint) -> Address:
         backend = self._access.backend.name
         _log.info("address_found", backend=backend, address=endpoint.name)
         return Address(backend, endpoint, self._access.open(endpoint), self._on_change)

@@ -63,14 +63,14 @@ class DnsWatch:
             return f"no answer within {patience_s:g} s"
         except HalfAnswered as half:
             self._known = half.beside(self._known)
-            self._note_half(str(half))
+            self._note_half_answer(str(half))
         except LookupFailed as error:
             return str(error)
         else:
             self._half = ""
         return self._known
 
-    def _note_half(self, why: str) -> None:
+    def _note_half_answer(self, why: str) -> None:
         if why != self._half:
             _log.warning("lookup_half_answered", name=str(self._lookup), why=why)
         self._half = why

@@ -62,8 +62,8 @@ class EndpointPool:
         self._dns_watches: dict[Lookup, tuple[DnsWatch, asyncio.Task[None]]] = {}
         self._gone: list[Address] = []
         self._is_retired = asyncio.Event()
-        self._addresses = AddressSet(access, self._note_change)
-        self._review()
+        self._addresses = AddressSet(access, self._note_state_change)
+        self._update_watches()
 
     # ------------------------------------------------------------ what is known
 
@@ -108,7 +108,7 @@ class EndpointPool:
         """Use another definition of the backend, under the same name."""
         self.access = access
         self._addresses.become(access)
-        self._review()
+        self._update_watches()
 
     def hurry(self) -> None:
         """Look up its names soon."""
@@ -120,7 +120,7 @@ class EndpointPool:
         self._is_retired.set()
         for address in self._addresses.remove_all():
             self._remove(address)
-        self._review()
+        self._update_watches()
 
     async def run(self) -> None:
         """Keep the addresses connected, until cancelled or retired."""
@@ -130,7 +130,7 @@ class EndpointPool:
                 watching = tasks.create_task(self._watch_files())
                 for address in self._gone:
                     tasks.create_task(self._close_when_idle(address))
-                self._review()
+                self._update_watches()
                 await self._is_retired.wait()
                 for each in (watching, *(task for _, task in self._dns_watches.values())):
                     each.cancel()
@@ -144,7 +144,7 @@ class EndpointPool:
 
     # ------------------------------------------------------------ how
 
-    def _review(self) -> None:
+    def _update_watches(self) -> None:
         """Bring watches, lookups and choosers into line with the addresses and their states."""
         for address in self._addresses.remove_leavers():
             self._remove(address)
@@ -191,13 +191,13 @@ class EndpointPool:
     def _take_lookup(self, lookup: Lookup, found: list[str] | str) -> None:
         if not self._is_retired.is_set():
             self._addresses.take_lookup(lookup, found)
-            self._review()
+            self._update_watches()
 
-    def _note_change(self) -> None:
+    def _note_state_change(self) -> None:
         """Note that an address's state has changed. A lost address may have moved."""
         if not all(each.state.is_connected for each in self.known):
             self.hurry()
-        self._review()
+        self._update_watches()
 
     def _remove(self, address: Address) -> None:
         address.retire()
@@ -230,4 +230,4 @@ class EndpointPool:
             if is_new and access is self.access:
                 self._addresses.renew()
             if is_new or shows_new:
-                self._review()
+                self._update_watches()

@@ -73,7 +73,7 @@ class HealthWatch:
     async def _note_unreachable(self) -> None:
         """Note why there is no connection: gRPC tells the reason only to a call."""
         try:
-            await self._check()
+            await self._call_health_check()
         except grpc.aio.AioRpcError as error:
             why = why_unreachable(error.details() or "", _DETAILS_MAX)
             if self._address.is_out_of_reach():
@@ -83,7 +83,7 @@ class HealthWatch:
         """Watch and probe until the connection is lost."""
         async with asyncio.TaskGroup() as tasks:
             self._speaks = asyncio.Event()
-            parts = (self._watch(), self._watch_models(), self._probe())
+            parts = (self._watch_health(), self._watch_models(), self._probe_forever())
             beside = [tasks.create_task(each) for each in parts]
             await self._channel.wait_for_state_change(_READY)
             for each in beside:
@@ -96,23 +96,23 @@ class HealthWatch:
 
     # ------------------------------------------------------------ its health reports
 
-    async def _watch(self) -> None:
+    async def _watch_health(self) -> None:
         """Note each report of its health, as long as it sends them."""
         again_s = self._intervals.watch_again_s
         while True:
             try:
                 async for word in self._watches(_ANYTHING, metadata=self._token_metadata()):
                     again_s = self._intervals.watch_again_s
-                    self._note_word(serving=status_of(word) != pb.HealthCheckResponse.NOT_SERVING)
+                    self._note_report(serving=status_of(word) != pb.HealthCheckResponse.NOT_SERVING)
             except grpc.aio.AioRpcError as error:
                 if error.code() is not grpc.StatusCode.UNAVAILABLE:
                     self._note_other_answer()
                 if error.code() is grpc.StatusCode.UNIMPLEMENTED:
                     return
-            await asyncio.sleep(self._jitter(again_s))
+            await asyncio.sleep(self._with_jitter(again_s))
             again_s = min(2 * again_s, self._intervals.watch_again_max_s)
 
-    def _note_word(self, *, serving: bool) -> None:
+    def _note_report(self, *, serving: bool) -> None:
         self._speaks.set()
         self._address.set_state(self._address.state.after_word(serving=serving))
 
@@ -123,33 +123,33 @@ class HealthWatch:
 
     # ------------------------------------------------------------ whether it answers
 
-    async def _probe(self) -> None:
+    async def _probe_forever(self) -> None:
         """Probe the address at intervals, and after a doubt.
 
         A stopped peer keeps its connection. So does a peer whose machine is gone.
         """
         while True:
-            await self._wait_for_occasion()
+            await self._wait_until_probe_is_due()
             self._doubt.clear()
-            answered = await self._is_alive()
+            answered = await self._send_probe()
             self._address.set_state(self._address.state.after_probe(answered=answered))
 
-    async def _wait_for_occasion(self) -> None:
+    async def _wait_until_probe_is_due(self) -> None:
         """Wait until it is time for a probe."""
         intervals, state = self._intervals, self._address.state
-        await asyncio.sleep(self._jitter(intervals.probe_pause_s))
+        await asyncio.sleep(self._with_jitter(intervals.probe_pause_s))
         if state.is_heard and state.is_answering:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(
-                    self._jitter(intervals.probe_every_s - intervals.probe_pause_s)
+                    self._with_jitter(intervals.probe_every_s - intervals.probe_pause_s)
                 ):
                     await self._doubt.wait()
 
-    async def _is_alive(self) -> bool:
+    async def _send_probe(self) -> bool:
         """Return whether the address answers a probe at all."""
         for _ in range(_TRIES):
             try:
-                await self._check()
+                await self._call_health_check()
             except grpc.aio.AioRpcError as error:
                 if self._is_silence(error):
                     continue
@@ -162,10 +162,10 @@ class HealthWatch:
             return True
         return self._address.is_out_of_reach()
 
-    async def _check(self) -> None:
+    async def _call_health_check(self) -> None:
         await self._checks(
             _ANYTHING, timeout=self._intervals.probe_deadline_s, metadata=self._token_metadata()
         )
 
-    def _jitter(self, seconds: float) -> float:
+    def _with_jitter(self, seconds: float) -> float:
         return seconds * (0.8 + 0.4 * self._rng.random())

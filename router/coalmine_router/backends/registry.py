@@ -62,7 +62,7 @@ class Backends:
 
         Where a backend's targets or files are wrong, it changes nothing and raises InvalidRequest.
         """
-        accesses = self._accesses(table)
+        accesses = self._changed_accesses(table)
         for name in self._pools.keys() - table.by_backend.keys():
             self._retire(self._pools.pop(name))
         for name, access in accesses.items():
@@ -78,16 +78,16 @@ class Backends:
         """Return the endpoints of a variant; None: the table that was last followed has none."""
         return self._endpoints.get((route, variant))
 
-    def _accesses(self, table: RouteTable) -> Mapping[str, BackendAccess]:
+    def _changed_accesses(self, table: RouteTable) -> Mapping[str, BackendAccess]:
         """Return the access to the backends that are new or have changed."""
         found = {}
         for backend in table.backends:
             pool = self._pools.get(backend.name)
             if pool is None or pool.access.backend != backend:
-                found[backend.name] = self._access(backend)
+                found[backend.name] = self._make_access(backend)
         return found
 
-    def _access(self, backend: Backend) -> BackendAccess:
+    def _make_access(self, backend: Backend) -> BackendAccess:
         try:
             access = BackendAccess(backend, self._open_channel, is_lenient=self._is_lenient)
         except StartError as error:
@@ -172,14 +172,14 @@ class Backends:
     async def _readmit_ejected(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(self._until_next_s()):
+                async with asyncio.timeout(self._seconds_to_readmission()):
                     await self._ejection.wait()
             self._ejection.clear()
             for endpoints in self._endpoints.values():
                 endpoints.readmit()
             self._changes.tell()
 
-    def _until_next_s(self) -> float | None:
+    def _seconds_to_readmission(self) -> float | None:
         due = [
             endpoints.next_ns
             for endpoints in self._endpoints.values()

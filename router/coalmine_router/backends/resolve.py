@@ -80,17 +80,17 @@ class SystemNames:
 
     async def addresses(self, host: str) -> list[str]:
         """Return the host's IP addresses. Raises LookupFailed."""
-        found = await asyncio.shield(self._under_way.get(host) or self._begin(host))
+        found = await asyncio.shield(self._under_way.get(host) or self._begin_lookup(host))
         if isinstance(found, str):
             raise LookupFailed(found)
         return found
 
-    def _begin(self, host: str) -> "asyncio.Future[list[str] | str]":
+    def _begin_lookup(self, host: str) -> "asyncio.Future[list[str] | str]":
         if len(self._under_way) >= _THREADS_MAX:
             raise LookupFailed(f"{_THREADS_MAX} names are being looked up already")
         loop = asyncio.get_running_loop()
         thread = self._thread(
-            target=self._ask, args=(host, loop), name=f"lookup-{host}", daemon=True
+            target=self._look_up_in_thread, args=(host, loop), name=f"lookup-{host}", daemon=True
         )
         try:
             thread.start()
@@ -99,14 +99,14 @@ class SystemNames:
         answer = self._under_way[host] = loop.create_future()
         return answer
 
-    def _ask(self, host: str, loop: asyncio.AbstractEventLoop) -> None:
+    def _look_up_in_thread(self, host: str, loop: asyncio.AbstractEventLoop) -> None:
         found = self._system_addresses(host)
         try:
-            loop.call_soon_threadsafe(self._answer, host, found)
+            loop.call_soon_threadsafe(self._deliver_answer, host, found)
         except RuntimeError:
             return  # the loop has ended meanwhile, and no task waits
 
-    def _answer(self, host: str, found: list[str] | str) -> None:
+    def _deliver_answer(self, host: str, found: list[str] | str) -> None:
         answer = self._under_way.pop(host)
         if not answer.done():
             answer.set_result(found)
@@ -140,7 +140,7 @@ async def ask_server(lookup: Lookup) -> list[str]:
     """
     resolver = _resolver(lookup.server)
     async with asyncio.TaskGroup() as tasks:
-        asked = [tasks.create_task(_records(resolver, lookup.host, version)) for version in (4, 6)]
+        asked = [tasks.create_task(_resolve(resolver, lookup.host, version)) for version in (4, 6)]
     said = [each.result() for each in asked]
     found = [ip for each in said for ip in each.found]
     why = "; ".join(dict.fromkeys(each.why for each in said if each.why))
@@ -162,7 +162,7 @@ def _resolver(server: str) -> dns.asyncresolver.Resolver:
     return resolver
 
 
-async def _records(resolver: dns.asyncresolver.Resolver, host: str, version: int) -> _ServerAnswer:
+async def _resolve(resolver: dns.asyncresolver.Resolver, host: str, version: int) -> _ServerAnswer:
     kind = "AAAA" if version == 6 else "A"
     try:
         answer = await resolver.resolve(host, kind, search=False, lifetime=_LIFETIME_S)

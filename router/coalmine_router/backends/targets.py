@@ -34,7 +34,7 @@ class Lookup:
 
     def endpoint(self, ip: str) -> Endpoint:
         """Return the endpoint at one of the name's addresses."""
-        found = _endpoint(ip, self.port)
+        found = _ip_endpoint(ip, self.port)
         return Endpoint(found.target, found.name, _host_port(self.host, self.port))
 
 
@@ -44,7 +44,7 @@ def parse_target(target: str) -> list[Endpoint | Lookup]:
     if colon and scheme in {"unix", "unix-abstract"}:
         return [Endpoint(target, target)]
     if colon and scheme in {"ipv4", "ipv6"}:
-        return [_endpoint(*split_address(each)) for each in rest.lstrip("/").split(",")]
+        return [_ip_endpoint(*split_address(each)) for each in rest.lstrip("/").split(",")]
     if colon and scheme == "dns":
         server, _, address = rest.removeprefix("//").rpartition("/")
         return [_parse_address(address, server if rest.startswith("//") else "")]
@@ -62,10 +62,10 @@ def server_of(authority: str) -> tuple[str, int]:
 
 def _parse_address(address: str, server: str) -> Endpoint | Lookup:
     host, port = split_address(address)
-    return _endpoint(host, port) if _version(host) else Lookup(host, port, server)
+    return _ip_endpoint(host, port) if _ip_version(host) else Lookup(host, port, server)
 
 
-def _endpoint(ip: str, port: int) -> Endpoint:
+def _ip_endpoint(ip: str, port: int) -> Endpoint:
     name = _host_port(ip, port)
     return Endpoint(f"{'ipv6' if ':' in ip else 'ipv4'}:{name}", name)
 
@@ -74,7 +74,7 @@ def _host_port(host: str, port: int) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _version(host: str) -> int:
+def _ip_version(host: str) -> int:
     try:
         return ipaddress.ip_address(host).version
     except ValueError:

@@ -108,7 +108,7 @@ class VariantEndpoints:
         address.doubt()
         of = len(self._pool.available) if address.state.is_available else 0
         out_ns = self._ejections.note_failure(
-            address.name, self._clock.monotonic_ns(), most=self._out_most(of)
+            address.name, self._clock.monotonic_ns(), most=self._ejected_max(of)
         )
         if out_ns:
             out_s = round(out_ns / 1e9, 1)
@@ -141,13 +141,13 @@ class VariantEndpoints:
     def renew(self) -> None:
         """Choose among the pool's addresses of now."""
         self.token_metadata = self._pool.token_metadata
-        available = tuple(each for each in self._pool.available if not self._refuses(each))
+        available = tuple(each for each in self._pool.available if not self._refuses_model(each))
         self.ready = available
         self.ready_names = tuple(dict.fromkeys(each.name for each in available))
         if self._marks:
             self._ejections.keep({each.name for each in self._pool.known})
             names = [each.name for each in available]
-            out = excluded_names(self._ejections.out, names, most=self._out_most(len(names)))
+            out = excluded_names(self._ejections.out, names, most=self._ejected_max(len(names)))
             available = tuple(each for each in available if each.name not in out)
         self._available = available
         self._only = available[0] if len(available) == 1 else None
@@ -161,10 +161,10 @@ class VariantEndpoints:
             self.model = model
             self.renew()
 
-    def _refuses(self, address: Address) -> bool:
+    def _refuses_model(self, address: Address) -> bool:
         return self.model in address.unserved
 
-    def _out_most(self, of: int) -> int:
+    def _ejected_max(self, of: int) -> int:
         """Return how many of `of` addresses may be ejected: all, where there is a stand-in."""
         return of if self._has_stand_in else of // 2
 
@@ -197,7 +197,7 @@ class VariantEndpoints:
     def all_troubles(self, well: Collection[Address]) -> list[str]:
         """Return the reasons why addresses get no calls. Those that are `well` have none."""
         out = [each for each in self._pool.wanted if each not in well]
-        return [*self._pool.troubles, *(f"{each.name}: {self._trouble(each)}" for each in out)]
+        return [*self._pool.troubles, *(f"{each.name}: {self._trouble_of(each)}" for each in out)]
 
     @property
     def trouble(self) -> str:
@@ -205,10 +205,10 @@ class VariantEndpoints:
         reasons = "; ".join(self.troubles) or "no address is known yet"
         return f"backend '{self.backend}': {reasons}"
 
-    def _trouble(self, address: Address) -> str:
+    def _trouble_of(self, address: Address) -> str:
         if address.state.trouble:
             return address.state.trouble
-        if self._refuses(address):
+        if self._refuses_model(address):
             return f"says NOT_SERVING of model '{self.model}'"
         return "is out for a while: calls to it kept failing"
 

@@ -142,7 +142,7 @@ def _rule(value: Any) -> BuiltInRule | OwnRule:
         return value
     name = value.get("rule") if isinstance(value, dict) else None
     if isinstance(name, str) and name not in _BUILT_IN_NAMES:
-        return _own_rule(name).model_validate(value)
+        return _find_own_rule(name).model_validate(value)
     return _built_in.validate_python(value)
 
 
@@ -196,7 +196,7 @@ def _digest_fields(rule: BuiltInRule | OwnRule) -> dict[str, Any]:
 # ---------------------------------------------------------------- rules of installed packages
 
 
-def _own_rule(name: str) -> type[OwnRule]:
+def _find_own_rule(name: str) -> type[OwnRule]:
     installed = {each.name: each for each in entry_points(group=RULES_GROUP)}
     if name not in installed:
         names = ", ".join([*_BUILT_IN_NAMES, *sorted(set(installed) - set(_BUILT_IN_NAMES))])

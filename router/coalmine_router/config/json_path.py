@@ -26,14 +26,14 @@ def steps(path: str) -> tuple[Step, ...]:
         step = _STEP.match(path, at)
         if step is None:
             break
-        found.append(_step(step))
+        found.append(_step_of_match(step))
         at = step.end()
     if not path.startswith("$") or at != len(path) or not found:
         raise ValueError(f"expected a path such as $.meta.ts or $.items[*].id, got {path!r:.100}")
     return tuple(found)
 
 
-def _step(found: re.Match[str]) -> Step:
+def _step_of_match(found: re.Match[str]) -> Step:
     if found["any"]:
         return None
     if found["place"]:
@@ -41,9 +41,9 @@ def _step(found: re.Match[str]) -> Step:
     return found["key"] or found["quoted"] or ""
 
 
-def _json_path(path: str) -> str:
+def _checked_json_path(path: str) -> str:
     steps(path)
     return path
 
 
-JsonPath = Annotated[str, StringConstraints(max_length=256), AfterValidator(_json_path)]
+JsonPath = Annotated[str, StringConstraints(max_length=256), AfterValidator(_checked_json_path)]

@@ -14,7 +14,7 @@ from coalmine_router.metadata import OWN, travels_on
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", max_length=128)]
 
 
-def _service_name(name: str) -> str:
+def _checked_service_name(name: str) -> str:
     if name == SERVICE or name.startswith(("grpc.health.", "grpc.reflection.")):
         raise ValueError(f"'{name}' is answered by the router itself, never by a route")
     return name
@@ -24,7 +24,7 @@ def _service_name(name: str) -> str:
 ServiceName = Annotated[
     str,
     StringConstraints(pattern=r"^[A-Za-z0-9_.]+$", max_length=256),
-    AfterValidator(_service_name),
+    AfterValidator(_checked_service_name),
 ]
 MethodName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_]+$", max_length=128)]
 
@@ -33,7 +33,7 @@ _SCHEMES: Final = ("dns:", "ipv4:", "ipv6:", "unix:")
 _TARGET_CHARS_MAX: Final = 256
 
 
-def _metadata_key(key: str) -> str:
+def _checked_metadata_key(key: str) -> str:
     if not travels_on(key):
         raise ValueError(f"'{key}' is gRPC's own: it says nothing of the caller")
     if key == TRACEPARENT or key.startswith(OWN):
@@ -46,11 +46,11 @@ def _metadata_key(key: str) -> str:
 MetadataKey = Annotated[
     str,
     StringConstraints(pattern=r"^[a-z0-9._-]+$", max_length=128),
-    AfterValidator(_metadata_key),
+    AfterValidator(_checked_metadata_key),
 ]
 
 
-def _target(target: str) -> str:
+def _checked_target(target: str) -> str:
     """Return a gRPC target: host:port, dns:///host:port, dns://server/host:port, or a path.
 
     Raises ValueError for anything else.
@@ -79,7 +79,7 @@ def _has_host_and_port(target: str) -> bool:
     return bool(host) and port != 0 and not {" ", "/"} & set(host)
 
 
-Target = Annotated[str, AfterValidator(_target)]
+Target = Annotated[str, AfterValidator(_checked_target)]
 
 
 def path_text(path: Path | None) -> str:

@@ -77,9 +77,9 @@ class Conductor:
         while True:
             # Backends are asked before the turn: a dead one must not hold up anybody's abort.
             unknown = plan(self._current.table, wish).gaining - ready
-            await self._require_ready(wish.route, unknown)
+            await self._ask_and_require_ready(wish.route, unknown)
             ready |= unknown
-            table = await self._in_turn(wish, ready)
+            table = await self._queue_and_wait(wish, ready)
             if table is not None:
                 return table
 
@@ -87,20 +87,20 @@ class Conductor:
         """Commit changes, in the order they come, until cancelled."""
         try:
             while True:
-                await self._take(await self._turns.get())
+                await self._run_turn(await self._turns.get())
         finally:
             self._is_stopped = True
             while not self._turns.empty():
-                _fail(self._turns.get_nowait(), _stopping_error())
+                _fail_turn(self._turns.get_nowait(), _stopping_error())
 
-    async def _require_ready(self, route: str, variants: frozenset[str]) -> None:
+    async def _ask_and_require_ready(self, route: str, variants: frozenset[str]) -> None:
         table = self._current.table
         for variant in sorted(variants):
             found = await self._check.ask(table, route, variant, patient=True)
             if not found.ready:
                 raise NotReady(f"route '{route}': variant '{variant}' is not ready: {found.reason}")
 
-    async def _in_turn(self, wish: Wish, ready: frozenset[str]) -> RouteTable | None:
+    async def _queue_and_wait(self, wish: Wish, ready: frozenset[str]) -> RouteTable | None:
         if self._is_stopped:
             raise _stopping_error()
         turn = _Turn(wish, ready, asyncio.get_running_loop().create_future())
@@ -113,16 +113,16 @@ class Conductor:
             ) from None
         return await turn.answer
 
-    async def _take(self, turn: _Turn) -> None:
+    async def _run_turn(self, turn: _Turn) -> None:
         if turn.answer.done():  # the caller is gone, nothing has been done yet
             return
         try:
             table = await self._commit(turn)
         except asyncio.CancelledError:
-            _fail(turn, _stopping_error("; the history tells whether the change was made"))
+            _fail_turn(turn, _stopping_error("; the history tells whether the change was made"))
             raise
         except Exception as error:  # noqa: BLE001 - it is the caller's, and must not end the loop
-            _fail(turn, error)
+            _fail_turn(turn, error)
         else:
             if not turn.answer.done():
                 turn.answer.set_result(table)
@@ -139,7 +139,7 @@ class Conductor:
         return made.after
 
 
-def _fail(turn: _Turn, error: Exception) -> None:
+def _fail_turn(turn: _Turn, error: Exception) -> None:
     if not turn.answer.done():
         turn.answer.set_exception(error)
 

@@ -83,7 +83,7 @@ class TableFeed(TableFeedServicer):
             follower = _Follower(self._clock.wall_ns(), end)
             self._followers.add(follower)
             try:
-                await self._serve(follower, context)
+                await self._serve_follower(follower, context)
             finally:
                 self._followers.discard(follower)
                 self._answers.tell()
@@ -148,16 +148,16 @@ class TableFeed(TableFeedServicer):
         # A copy, in one step: metrics are read from another thread.
         return [each for each in tuple(self._followers) if each.proxy_id]
 
-    async def _serve(self, follower: _Follower, context: _Context) -> None:
+    async def _serve_follower(self, follower: _Follower, context: _Context) -> None:
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._hear(follower, context))
-            group.create_task(self._push(follower, context))
+            group.create_task(self._read_states(follower, context))
+            group.create_task(self._push_tables(follower, context))
 
-    async def _push(self, follower: _Follower, context: _Context) -> None:
+    async def _push_tables(self, follower: _Follower, context: _Context) -> None:
         try:
             while True:
                 table = self._current.table
-                if not await self._keeps_its_own(follower):
+                if not await self._find_out_if_keeps_table(follower):
                     table = self._current.table
                     follower.sent = table.revision
                     await write(context, self._message_of(table))
@@ -165,7 +165,7 @@ class TableFeed(TableFeedServicer):
         except grpc.aio.BaseError:  # the proxy went away meanwhile
             follower.end()
 
-    async def _keeps_its_own(self, follower: _Follower) -> bool:
+    async def _find_out_if_keeps_table(self, follower: _Follower) -> bool:
         """Return whether a proxy has a table that is better than the provisional one."""
         if self._current.is_provisional:
             await follower.known.wait()
@@ -176,10 +176,10 @@ class TableFeed(TableFeedServicer):
             self._sent_table, self._message = table, table_message(table)
         return self._message
 
-    async def _hear(self, follower: _Follower, context: _Context) -> None:
+    async def _read_states(self, follower: _Follower, context: _Context) -> None:
         while isinstance(state := await context.read(), pb.ProxyState):
             try:
-                self._note(follower, state)
+                self._note_state(follower, state)
             except InvalidRequest as error:
                 follower.wrong.append(error)
                 break
@@ -188,13 +188,13 @@ class TableFeed(TableFeedServicer):
             follower.wrong.append(state)
         follower.end()
 
-    def _note(self, follower: _Follower, state: pb.ProxyState) -> None:
+    def _note_state(self, follower: _Follower, state: pb.ProxyState) -> None:
         if not 0 < len(state.proxy_id) <= _ID_MAX:
             raise InvalidRequest(f"proxy_id: expected 1 to {_ID_MAX} characters")
         if follower.proxy_id not in {"", state.proxy_id}:
             raise InvalidRequest(f"proxy '{follower.proxy_id}' now calls itself another")
         if not follower.proxy_id:
-            self._replace_older(state.proxy_id)
+            self._end_older_stream(state.proxy_id)
         follower.proxy_id = state.proxy_id
         follower.revision = state.revision
         follower.known.set()
@@ -203,16 +203,16 @@ class TableFeed(TableFeedServicer):
         follower.refused = state.refused[:_REFUSED_MAX]
         follower.trouble = state.trouble[:_TROUBLE_MAX]
         follower.refused_to = min(state.refused_revision, follower.sent) if state.refused else 0
-        follower.reach = _reach(state, self._current.table)
+        follower.reach = _known_reach(state, self._current.table)
 
-    def _replace_older(self, proxy_id: str) -> None:
+    def _end_older_stream(self, proxy_id: str) -> None:
         """End the stream that this proxy had before: its connection broke without a word."""
         for other in [each for each in self._named_followers() if each.proxy_id == proxy_id]:
             self._followers.discard(other)
             other.end()
 
 
-def _reach(state: pb.ProxyState, table: RouteTable) -> dict[tuple[str, str], pb.VariantReach]:
+def _known_reach(state: pb.ProxyState, table: RouteTable) -> dict[tuple[str, str], pb.VariantReach]:
     """Return what a proxy says of the variants that the table has; of each once, and in short."""
     known = {(route.name, variant) for route in table.routes for variant in route.by_name}
     return {

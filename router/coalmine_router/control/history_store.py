@@ -66,7 +66,7 @@ class Store:
         Raises StateUnusable where the disk won't take them.
         """
         try:
-            await self._file.in_thread(lambda: self._append(changes))
+            await self._file.in_thread(lambda: self._insert(changes))
         except (sqlite3.Error, OSError) as error:
             why = state_error_of(error)
             _log.error("change_not_written", file=str(self._file.path), error=str(why))
@@ -74,9 +74,9 @@ class Store:
 
     async def newest(self) -> dict[str, Change]:
         """Return each route's newest change, by name. Raises StateDamaged for unreadable ones."""
-        rows = await self._rows(_NEWEST)
+        rows = await self._query_rows(_NEWEST)
         try:
-            return {row[1]: _change(row) for row in rows}
+            return {row[1]: _change_of(row) for row in rows}
         except _UnknownAction as error:
             raise StateUnusable(f"{error}, maybe of a newer coalmine: it stays as it is") from None
         except ValueError as error:
@@ -84,7 +84,7 @@ class Store:
 
     async def history(self, route: str, limit: int) -> list[Change]:
         """Return a route's changes, newest first, at most `limit`. Raises StateUnusable."""
-        return [_change(row) for row in await self._rows(_OF_ROUTE, route, limit)]
+        return [_change_of(row) for row in await self._query_rows(_OF_ROUTE, route, limit)]
 
     def is_gone(self) -> bool:
         """Return whether the file that was opened is no longer at its path."""
@@ -94,19 +94,19 @@ class Store:
         """Close the file."""
         await self._file.end()
 
-    async def _rows(self, query: str, *given: object) -> list[Any]:
+    async def _query_rows(self, query: str, *given: object) -> list[Any]:
         file = self._file
         try:
             return await file.in_thread(lambda: file.open().execute(query, given).fetchall())
         except (sqlite3.Error, OSError) as error:
             raise state_error_of(error) from None
 
-    def _append(self, changes: Sequence[Change]) -> None:
+    def _insert(self, changes: Sequence[Change]) -> None:
         with self._file.writing() as connection:
-            connection.executemany(_INSERT, [_row(change) for change in changes])
+            connection.executemany(_INSERT, [_row_of(change) for change in changes])
 
 
-def _row(change: Change) -> _Row:
+def _row_of(change: Change) -> _Row:
     return (
         change.revision,
         change.route,
@@ -120,7 +120,7 @@ def _row(change: Change) -> _Row:
     )
 
 
-def _change(row: _Row) -> Change:
+def _change_of(row: _Row) -> Change:
     revision, route, at_ns, actor, reason, action, before, after, definition = row
     if action not in {"configured", "weights", "shadow"}:
         raise _UnknownAction(f"revision {revision} has the unknown action '{action}'")
@@ -139,4 +139,4 @@ def _change(row: _Row) -> Change:
 
 def newest_in(connection: sqlite3.Connection) -> list[Change]:
     """Return each route's newest change. Raises sqlite3.Error, ValueError."""
-    return [_change(row) for row in connection.execute(_NEWEST)]
+    return [_change_of(row) for row in connection.execute(_NEWEST)]

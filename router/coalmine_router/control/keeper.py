@@ -71,7 +71,7 @@ class StateKeeper:
         """
         keeper = cls(folder, configured, clock, again_s=again_s)
         try:
-            await keeper._begin(await keeper._read_saved_table())
+            await keeper._set_first_table(await keeper._read_saved_table())
         except BaseException:
             await keeper.close()
             raise
@@ -94,7 +94,7 @@ class StateKeeper:
         if self._store is not None and self._store.is_gone():
             await self._drop_store(StateUnusable("the file was removed"))
         if self._store is None:
-            await self._heal()
+            await self._use_disk_again()
         if self._store is None:
             raise StateUnusable(self._outage.trouble)
 
@@ -117,7 +117,7 @@ class StateKeeper:
     async def run(self) -> None:
         """Use the disk again once that is possible, and save each table, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._try_again())
+            group.create_task(self._retry_forever())
             group.create_task(self._save_tables())
 
     async def close(self) -> None:
@@ -133,25 +133,25 @@ class StateKeeper:
         self._on_disk = await asyncio.to_thread(self._saved.read)
         return None if self._on_disk is None else Served(table_from(self._on_disk))
 
-    async def _begin(self, served: Served | None) -> None:
+    async def _set_first_table(self, served: Served | None) -> None:
         try:
-            table = await self._take_up(served)
+            table = await self._open_and_resume(served)
         except StateUnusable as error:
-            found = served or Served(_by_the_file(self._configured), is_provisional=True)
+            found = served or Served(_first_table(self._configured), is_provisional=True)
             self.current = CurrentTable(found.table, is_provisional=found.is_provisional)
-            self._note(error)
+            self._note_outage(error)
         else:
             self.current = CurrentTable(table)
 
-    async def _heal(self) -> None:
+    async def _use_disk_again(self) -> None:
         """Use the disk again, if it lets itself be used."""
         async with self._opening:
             if self._store is not None:
                 return
             try:
-                table = await self._take_up(self._served_now())
+                table = await self._open_and_resume(self._served_now())
             except (StateUnusable, StartError) as error:
-                self._note(error)
+                self._note_outage(error)
             else:
                 self._outage.note_over()
                 self.current.swap(table)
@@ -159,7 +159,7 @@ class StateKeeper:
     def _served_now(self) -> Served:
         return Served(self.current.table, self.current.is_provisional)
 
-    async def _take_up(self, served: Served | None) -> RouteTable:
+    async def _open_and_resume(self, served: Served | None) -> RouteTable:
         """Return the table to go on with, once the history has it.
 
         Raises StateUnusable, StartError.
@@ -167,7 +167,7 @@ class StateKeeper:
         self._lock.take()
         store, newest = await self._open_store()
         try:
-            resumed = self._resume(newest, served)
+            resumed = self._resumed_state(newest, served)
             await store.append(resumed.changes)
         except BaseException:
             await store.close()
@@ -177,7 +177,7 @@ class StateKeeper:
             _log.info("configured", route=change.route, revision=change.revision, why=change.reason)
         return resumed.table
 
-    def _resume(self, newest: Mapping[str, Change], served: Served | None) -> Resumed:
+    def _resumed_state(self, newest: Mapping[str, Change], served: Served | None) -> Resumed:
         lost = self._lost
         if lost and (served is None or served.is_provisional):
             lost += "; no table was saved: begun by the file"
@@ -206,18 +206,18 @@ class StateKeeper:
 
     async def _drop_store(self, why: StateUnusable) -> None:
         store, self._store = self._store, None
-        self._note(why)
+        self._note_outage(why)
         if store is not None:
             async with self._opening:  # the next one is opened once this one has let go of the file
                 await store.close()
 
-    def _note(self, why: Exception) -> None:
-        meanwhile = f"serves by {_words_of(self._served_now())}"
+    def _note_outage(self, why: Exception) -> None:
+        meanwhile = f"serves by {_source_text(self._served_now())}"
         if says_otherwise(self._configured, self.current.table):
             meanwhile += "; the configuration file says otherwise, and has to wait"
         self._outage.note(why, meanwhile=meanwhile)
 
-    async def _try_again(self) -> None:
+    async def _retry_forever(self) -> None:
         while True:
             await asyncio.sleep(self._again_s)
             with contextlib.suppress(StateUnusable):
@@ -246,12 +246,12 @@ class StateKeeper:
         return True
 
 
-def _by_the_file(configured: RouteTable) -> RouteTable:
+def _first_table(configured: RouteTable) -> RouteTable:
     """Return the table of a first start. Raises InvalidRequest."""
     return resume(configured, {}, 0, 0).table
 
 
-def _words_of(served: Served) -> str:
+def _source_text(served: Served) -> str:
     if served.is_provisional:
         return "the configuration file: no table was saved"
     return f"the last table that was saved, revision {served.table.revision}"
@@ -260,7 +260,7 @@ def _words_of(served: Served) -> str:
 def _move_aside(path: Path, why: str) -> str:
     """Set a damaged history aside; return what became of it. Raises StateUnusable."""
     now = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
-    names = _names(f"{path.name}.damaged-{now}")
+    names = _numbered_names(f"{path.name}.damaged-{now}")
     name = next(each for each in names if not path.with_name(each).exists())
     try:
         set_aside(path, name)
@@ -270,6 +270,6 @@ def _move_aside(path: Path, why: str) -> str:
     return f"the history was {why}, and is set aside as {name}"
 
 
-def _names(first: str) -> Iterator[str]:
+def _numbered_names(first: str) -> Iterator[str]:
     yield first
     yield from (f"{first}.{number}" for number in count(2))

@@ -94,7 +94,7 @@ class ControlListener:
         A socket that can't be made and isn't needed at once is made by `follow_socket`.
         """
         config = self._config
-        server = self._server(guarded=True, offers=(operators, proxies, self._reflect))
+        server = self._make_server(guarded=True, offers=(operators, proxies, self._add_reflection))
         address = await listen(
             server,
             config.listen,
@@ -131,13 +131,13 @@ class ControlListener:
 
     def _lacks_socket(self) -> bool:
         try:
-            return bool(self._socket) and not _file_of(self._socket).is_socket()
+            return bool(self._socket) and not _socket_file(self._socket).is_socket()
         except OSError:  # a disk in trouble tells nothing
             return False
 
     async def _open_socket(self) -> None:
         if self._socket:
-            beside = self._server(guarded=False, offers=(self._proxies,))
+            beside = self._make_server(guarded=False, offers=(self._proxies,))
             with _private_files():
                 lifecycle.bind(beside, self._socket)
             await beside.start()
@@ -157,11 +157,11 @@ class ControlListener:
                 tasks.create_task(each.stop(grace_s))
             await lifecycle.drain(main, self.health, grace_s=grace_s)
 
-    def _reflect(self, methods: ReflectedMethods) -> None:
+    def _add_reflection(self, methods: ReflectedMethods) -> None:
         services = (ROUTE_CONTROL, _FEED, _REPORTS)
         reflect(methods, services, (control_pb2,), self._reflections)
 
-    def _server(self, *, guarded: bool, offers: Sequence[Offer]) -> grpc.aio.Server:
+    def _make_server(self, *, guarded: bool, offers: Sequence[Offer]) -> grpc.aio.Server:
         server = grpc.aio.server(options=list(CONTROL_SERVER_OPTIONS))
         methods: Any = server
         if guarded and self._access is not None:
@@ -185,7 +185,7 @@ def guard_advice(config: ControlConfig) -> str:
     return "anybody who reaches it may change the weights: give control.tokens"
 
 
-def _file_of(socket: str) -> Path:
+def _socket_file(socket: str) -> Path:
     return Path(unquote(socket.removeprefix("unix:")))
 
 

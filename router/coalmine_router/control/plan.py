@@ -91,10 +91,10 @@ def plan(table: RouteTable, wish: Wish) -> Plan:
         )
     after = wish.edit.route_after(before)
     next_table = table if after == before else table.replacing(after)
-    return Plan(wish, table, next_table, _gaining(before, after))
+    return Plan(wish, table, next_table, _gaining_variants(before, after))
 
 
-def _gaining(before: Route, after: Route) -> frozenset[str]:
+def _gaining_variants(before: Route, after: Route) -> frozenset[str]:
     # Stable's weight is the remainder: were it checked, a broken stable could forbid an abort.
     weights = {
         name

@@ -117,12 +117,12 @@ class ControlPlane:
     async def run(self) -> None:
         """Carry out changes and keep readiness fresh, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._reach_backends())
+            group.create_task(self._follow_table())
             group.create_task(self._conductor.run())
             group.create_task(self._readiness.run())
             group.create_task(self._state.run())
 
-    async def _reach_backends(self) -> None:
+    async def _follow_table(self) -> None:
         """Let the backends follow the table in force."""
         while True:
             self._backends_table = await self._current.wait_for_other(self._backends_table)

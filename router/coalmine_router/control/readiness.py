@@ -68,7 +68,7 @@ class ReadinessCheck:
         if endpoints is None:
             return Readiness(ready=False, reason=f"backend '{wanted.backend}' is not known yet")
         model = wanted.model or table.route(route).match.model
-        question = _of_model(model, wanted.version) if model else _HEALTH
+        question = _model_question(model, wanted.version) if model else _HEALTH
         asking = _Asking(self._backends, endpoints, question, self._deadline_s)
         await asking.run_for(self._deadline_s, patient=patient)
         if asking.has_missed_some():  # they came just as the time ran out
@@ -76,7 +76,7 @@ class ReadinessCheck:
         return asking.readiness()
 
 
-def _may_change(endpoints: VariantEndpoints, *, patient: bool) -> bool:
+def _may_become_ready(endpoints: VariantEndpoints, *, patient: bool) -> bool:
     """Return whether an address may come to be ready soon that isn't now."""
     return not endpoints.is_settled or (patient and (endpoints.has_names or not endpoints.ready))
 
@@ -129,9 +129,9 @@ class _Asking:
         """Ask, for so long at most."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(within_s):
-                await self._run(patient=patient)
+                await self._ask_until_over(patient=patient)
 
-    async def _run(self, *, patient: bool) -> None:
+    async def _ask_until_over(self, *, patient: bool) -> None:
         """Return once one can answer: the others aren't waited for; or none is left to ask."""
         self._under_way = 0
         async with asyncio.TaskGroup() as group:
@@ -139,8 +139,8 @@ class _Asking:
             while True:
                 self._change.clear()
                 new = [each for each in self._endpoints.ready if each not in self._why_not]
-                tasks += [group.create_task(self._answer(each)) for each in new]
-                self._begin(new)
+                tasks += [group.create_task(self._ask_in_turn(each)) for each in new]
+                self._note_asked(new)
                 if self._is_over(patient=patient):
                     break
                 if patient:
@@ -149,7 +149,7 @@ class _Asking:
             for task in tasks:
                 task.cancel()
 
-    def _begin(self, new: Sequence[Address]) -> None:
+    def _note_asked(self, new: Sequence[Address]) -> None:
         self._under_way += len(new)
         for each in new:
             silent = f"{each.name} is unreachable: DEADLINE_EXCEEDED: it does not answer"
@@ -158,20 +158,20 @@ class _Asking:
     def _is_over(self, *, patient: bool) -> bool:
         if "" in self._why_not.values():
             return True
-        return not self._under_way and not _may_change(self._endpoints, patient=patient)
+        return not self._under_way and not _may_become_ready(self._endpoints, patient=patient)
 
     async def _watch_reach(self) -> None:
         while True:
             await self._backends.wait_for_reach()
             self._change.set()
 
-    async def _answer(self, address: Address) -> None:
+    async def _ask_in_turn(self, address: Address) -> None:
         async with self._turns:
-            self._why_not[address] = await self._ask(address)
+            self._why_not[address] = await self._ask_why_not(address)
         self._under_way -= 1
         self._change.set()
 
-    async def _ask(self, address: Address) -> str:
+    async def _ask_why_not(self, address: Address) -> str:
         """Return why this address can't answer; "" where it can."""
         question, where = self._question, address.name
         try:
@@ -188,15 +188,15 @@ class _Asking:
             if question.is_there_without and error.code() is grpc.StatusCode.UNIMPLEMENTED:
                 return ""
             verb = "is unreachable" if error.code() in _UNREACHABLE else "can't say"
-            return f"{where} {verb}: {error.code().name}: {_details(error)}"
+            return f"{where} {verb}: {error.code().name}: {_short_details(error)}"
         return f"{why} on {where}" if why else ""
 
 
-def _details(error: grpc.aio.AioRpcError) -> str:
+def _short_details(error: grpc.aio.AioRpcError) -> str:
     return why_unreachable(error.details() or "", _DETAILS_MAX)
 
 
-def _of_model(name: str, version: str) -> _Question:
+def _model_question(name: str, version: str) -> _Question:
     named = f"model '{name}'" + (f" version {version}" if version else "")
     request = oip.ModelReadyRequest(name=name, version=version).SerializeToString()
 

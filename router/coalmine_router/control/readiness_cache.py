@@ -50,9 +50,9 @@ class ReadinessCache:
         async with asyncio.TaskGroup() as group:
             for route in table.routes:
                 for variant in route.variants:
-                    group.create_task(self._ask(table, route.name, variant.name, turns))
+                    group.create_task(self._refresh_variant(table, route.name, variant.name, turns))
 
-    async def _ask(
+    async def _refresh_variant(
         self, table: RouteTable, route: str, variant: str, turns: asyncio.Semaphore
     ) -> None:
         async with turns:

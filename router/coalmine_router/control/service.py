@@ -101,7 +101,7 @@ class RouteControl(RouteControlServicer):
     @answering
     async def GetRoute(self, request: pb.GetRouteRequest, _context: _Context) -> pb.RouteStatus:
         """Return one route, and what is known of it now."""
-        return self._status(self._current.table, checked.name("route", request.route))
+        return self._route_status(self._current.table, checked.name("route", request.route))
 
     @answering
     async def WatchRoute(  # type: ignore[override]  # writes by itself: not a generator
@@ -113,7 +113,7 @@ class RouteControl(RouteControlServicer):
         async with self._watchers.open():
             while True:
                 table = self._current.table
-                await write(context, self._status(table, route))
+                await write(context, self._route_status(table, route))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(interval_s):
                         await self._current.wait_for_other(table)
@@ -205,12 +205,12 @@ class RouteControl(RouteControlServicer):
         return Wish(
             route=checked.name("route", request.route),
             edit=edit,
-            actor=checked.actor(said, self._known(context)) or _peer(context),
+            actor=checked.actor(said, self._known(context)) or _peer_address(context),
             reason=checked.text("reason", request.reason, checked.REASON_MAX),
             expect_revision=request.expect_revision,
         )
 
-    def _status(self, table: RouteTable, name: str) -> pb.RouteStatus:
+    def _route_status(self, table: RouteTable, name: str) -> pb.RouteStatus:
         route = table.route(name)
         status = pb.RouteStatus(
             route=route_message(route),
@@ -231,7 +231,7 @@ def unknown_caller(_context: _Context) -> str:
     return ""
 
 
-def _peer(context: _Context) -> str:
+def _peer_address(context: _Context) -> str:
     """Return the caller's address, for the history of those who don't say who they are."""
     peer = unquote(context.peer())
     return peer.removeprefix("ipv4:").removeprefix("ipv6:")[: checked.NAME_MAX] or "unknown"

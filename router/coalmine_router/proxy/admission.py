@@ -19,7 +19,7 @@ class NotReached(Unavailable):
     """The router knows no address of the backend."""
 
 
-def reason_of(error: CoalmineError) -> str:
+def turned_away_reason(error: CoalmineError) -> str:
     """Return why a request was turned away, as counts name it; "" where the request was wrong."""
     if isinstance(error, TurnedAway):
         return error.reason
@@ -48,7 +48,7 @@ class Admission:
             most = f"{limits.in_flight_max} requests are in flight, the most allowed"
             raise TurnedAway("in_flight", f"{self.of}: {most}")
         if limits.bytes_max and self.bytes + size > limits.bytes_max:
-            raise TurnedAway("bytes", f"{self._full()}; this one has {size}")
+            raise TurnedAway("bytes", f"{self._full_text()}; this one has {size}")
         self.in_flight += 1
         self.bytes += size
 
@@ -64,14 +64,14 @@ class Admission:
         """
         most = self.limits.bytes_max
         if most and self.unread_bytes and self.bytes + size > most:
-            raise TurnedAway("bytes", f"{self._full()}; this message takes {size}")
+            raise TurnedAway("bytes", f"{self._full_text()}; this message takes {size}")
 
     def count_unread(self, size: int) -> None:
         """Count `size` more bytes, or fewer, that their receiver has yet to read."""
         self.bytes += size
         self.unread_bytes += size
 
-    def _full(self) -> str:
+    def _full_text(self) -> str:
         usage = f"requests and unread answers in flight hold {self.bytes} bytes"
         return f"{self.of}: {usage}, {self.limits.bytes_max} are allowed"
 
@@ -89,13 +89,13 @@ class UnreadMessage:
             each.check_message(size)
         self._size = size + beside
         self._admissions = admissions
-        self._count(self._size)
+        self._count_unread(self._size)
 
     def release(self, _context: object = None) -> None:
         """Stop counting it: it was read, or its reader is gone."""
-        self._count(-self._size)
+        self._count_unread(-self._size)
 
-    def _count(self, size: int) -> None:
+    def _count_unread(self, size: int) -> None:
         for each in self._admissions:
             each.count_unread(size)
 

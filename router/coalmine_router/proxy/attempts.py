@@ -20,7 +20,7 @@ def start_first_attempt(exchange: Exchange, routed: RoutedRoute, address: Addres
     bound = exchange.bound_variant()
     timeout_s = exchange.timeout_s
     if routed.route.fallback:
-        timeout_s = _first_timeout_s(exchange, routed, bound)
+        timeout_s = _take_first_timeout_s(exchange, routed, bound)
     now_ns = time.perf_counter_ns()
     attempt = Attempt(bound, address, exchange.trace.call_span_id, now_ns, timeout_s)
     exchange.add_attempt(attempt)
@@ -35,7 +35,7 @@ def start_second_attempt(
     rng: random.Random,
 ) -> Attempt | None:
     """Begin an attempt after a failed one, and return it; None: the failure stands."""
-    found = _place_elsewhere(exchange, routed, failed, outcome)
+    found = _choose_second_place(exchange, routed, failed, outcome)
     if found is None:
         return None
     if found.bound is not failed.bound:
@@ -47,7 +47,7 @@ def start_second_attempt(
     return attempt
 
 
-def _first_timeout_s(exchange: Exchange, routed: RoutedRoute, bound: BoundVariant) -> float:
+def _take_first_timeout_s(exchange: Exchange, routed: RoutedRoute, bound: BoundVariant) -> float:
     """Return the time for the first attempt: half of it, where stable could use the other half."""
     now_s = exchange.began_ns // 10**9
     routed.budget.count(now_s)
@@ -61,7 +61,7 @@ class _Place(NamedTuple):
     address: Address
 
 
-def _place_elsewhere(
+def _choose_second_place(
     exchange: Exchange, routed: RoutedRoute, failed: Attempt, outcome: Outcome
 ) -> _Place | None:
     # A status of the model's own is an answer. So is the beginning of an answer.
@@ -69,22 +69,22 @@ def _place_elsewhere(
     if not is_silent or outcome.initial or exchange.left_s() <= 0:
         return None
     if not outcome.is_untouched:
-        return _within_budget(exchange, routed, failed, outcome)
+        return _take_stable_within_budget(exchange, routed, failed, outcome)
     # The backend closed the connection, and said that it never looked at the call.
     other = failed.bound.endpoints.pick_other(failed.address)
     if other is None and failed.address.is_out_of_reach():
-        found = _within_budget(exchange, routed, failed, outcome)
+        found = _take_stable_within_budget(exchange, routed, failed, outcome)
         if found is not None:
             return found
     return _Place(failed.bound, other or failed.address)
 
 
-def _within_budget(
+def _take_stable_within_budget(
     exchange: Exchange, routed: RoutedRoute, failed: Attempt, outcome: Outcome
 ) -> _Place | None:
     if not routed.route.fallback or exchange.is_pinned:
         return None
-    address = _stable_address(routed, failed, outcome)
+    address = _pick_stable_address(routed, failed, outcome)
     if routed.refuses(routed.stable, exchange.version):
         return None
     if address is None or not routed.budget.take(time.perf_counter_ns() // 10**9):
@@ -92,7 +92,7 @@ def _within_budget(
     return _Place(routed.stable, address)
 
 
-def _stable_address(routed: RoutedRoute, failed: Attempt, outcome: Outcome) -> Address | None:
+def _pick_stable_address(routed: RoutedRoute, failed: Attempt, outcome: Outcome) -> Address | None:
     endpoints = routed.stable.endpoints
     if failed.bound is not routed.stable:
         return endpoints.pick() or endpoints.pick_any()

@@ -23,13 +23,13 @@ class RetryBudget:
     def count(self, second: int) -> None:
         """Count a request."""
         if second != self._second:
-            self._turn(second)
+            self._forget_old_counts(second)
         self._requests[second % _SECONDS] += 1
 
     def has_left(self, second: int) -> bool:
         """Return whether another second attempt is allowed now."""
         if second != self._second:
-            self._turn(second)
+            self._forget_old_counts(second)
         return sum(self._retries) < max(_LEAST, sum(self._requests) // _ONE_IN)
 
     def take(self, second: int) -> bool:
@@ -39,7 +39,7 @@ class RetryBudget:
         self._retries[second % _SECONDS] += 1
         return True
 
-    def _turn(self, second: int) -> None:
+    def _forget_old_counts(self, second: int) -> None:
         """Forget counts that are ten seconds old by now."""
         for gone in range(max(self._second + 1, second - _SECONDS + 1), second + 1):
             self._requests[gone % _SECONDS] = self._retries[gone % _SECONDS] = 0

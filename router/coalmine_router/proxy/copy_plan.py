@@ -48,7 +48,7 @@ class CopyDraw:
         ]
         widths = [edge - below for below, edge in zip([0, *edges], edges, strict=False)]
         self._block = Block(widths, chance)
-        self._others = [each.name for each in route.variants if _is_other(each)]
+        self._others = [each.name for each in route.variants if _is_weighted_candidate(each)]
         self._other = Block([1] * len(self._others), chance) if self._others else None
 
     def draw(self, answering: Variant, *, is_split: bool) -> CopyPlan:
@@ -74,5 +74,5 @@ class CopyDraw:
         return self._others[self._other.draw()] if self._other else ""
 
 
-def _is_other(variant: Variant) -> bool:
+def _is_weighted_candidate(variant: Variant) -> bool:
     return variant.name != STABLE and variant.weight_bp > 0

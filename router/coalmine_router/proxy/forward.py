@@ -61,7 +61,7 @@ class Outcome:
     @property
     def number(self) -> int:
         """The status code as it travels."""
-        return _number(self.code)
+        return _code_number(self.code)
 
 
 @dataclass(slots=True)
@@ -85,7 +85,7 @@ class Attempt:
             endpoints.note_answer(self.address)
             return
         charged = _INTERNAL if outcome.is_unreadable else outcome.code
-        self.code, self.message = _number(charged), outcome.message
+        self.code, self.message = _code_number(charged), outcome.message
         if outcome.is_untouched:
             return
         if outcome.code is _UNAVAILABLE or outcome.is_unreadable or self._is_silence(outcome.code):
@@ -141,7 +141,7 @@ async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metad
 def _answer_outcome(attempt: Attempt, response: object, *beside: Iterable[Pair] | None) -> Outcome:
     """Return the outcome of a call with status OK. gRPC also lets an OK without an answer pass."""
     if not isinstance(response, bytes):
-        return _own_outcome(_INTERNAL, f"{_where(attempt)} said OK and sent no answer")
+        return _own_outcome(_INTERNAL, f"{_place_text(attempt)} said OK and sent no answer")
     initial, trailing = (answer_metadata(each) if each else () for each in beside)
     if initial or trailing:
         refused = too_much_beside(attempt, initial, trailing)
@@ -156,14 +156,14 @@ def too_much_beside(attempt: Attempt, *beside: Metadata) -> Outcome | None:
     if most <= ROOM_BYTES:
         return None
     return _unreadable_outcome(
-        f"{_where(attempt)} sent {most} bytes of metadata with its answer, over {ROOM_BYTES}"
+        f"{_place_text(attempt)} sent {most} bytes of metadata with its answer, over {ROOM_BYTES}"
     )
 
 
 def failure(attempt: Attempt, error: grpc.aio.AioRpcError) -> Outcome:
     """Return the outcome of an error, be it the backend's or one on the way to it."""
     code, detail = error.code(), error.details() or ""
-    where, said = _where(attempt), error.trailing_metadata() or ()
+    where, said = _place_text(attempt), error.trailing_metadata() or ()
     if code is _UNAVAILABLE and "GOAWAY" in detail:
         outcome = _own_outcome(code, f"{where} was closing the connection: {detail}")
         outcome.is_untouched = is_untouched(code.name, detail, said)
@@ -175,28 +175,28 @@ def failure(attempt: Attempt, error: grpc.aio.AioRpcError) -> Outcome:
         # The backend gave up the call. A caller's cancellation would have ended this task too.
         return _own_outcome(_UNAVAILABLE, f"{where} ended the call: {detail}")
     if code is _DEADLINE:
-        if not said and _is_past(attempt):
+        if not said and _is_past_deadline(attempt):
             return _own_outcome(code, f"{where} did not answer in {attempt.timeout_s:.3g} s")
     elif own := own_text(code.name, detail, said):
         outcome = _own_outcome(code, f"{where}: {own.removeprefix('CLIENT: ')}")
         outcome.is_unreadable = is_unreadable(code.name, own)
         return outcome
-    return _backends_error(code, detail, error)
+    return _backend_outcome(code, detail, error)
 
 
-def _backends_error(code: grpc.StatusCode, detail: str, error: grpc.aio.AioRpcError) -> Outcome:
+def _backend_outcome(code: grpc.StatusCode, detail: str, error: grpc.aio.AioRpcError) -> Outcome:
     """Return the backend's own error, as far as a caller can take it."""
-    trailing = _with_details(answer_metadata(error.trailing_metadata()), error)
+    trailing = _with_status_details(answer_metadata(error.trailing_metadata()), error)
     text, kept = fitting(detail, trailing)
     initial = answer_metadata(error.initial_metadata())
     return Outcome(code, text, b"", initial if weight(initial) <= ROOM_BYTES else (), kept)
 
 
-def _where(attempt: Attempt) -> str:
+def _place_text(attempt: Attempt) -> str:
     return f"variant '{attempt.bound.variant.name}': backend '{attempt.bound.endpoints.backend}'"
 
 
-def _number(code: grpc.StatusCode) -> int:
+def _code_number(code: grpc.StatusCode) -> int:
     number: int = code.value[0]
     return number
 
@@ -222,11 +222,11 @@ def unsendable_outcome(metadata: Metadata) -> Outcome | None:
     return _own_outcome(grpc.StatusCode.INVALID_ARGUMENT, why)
 
 
-def _is_past(attempt: Attempt) -> bool:
+def _is_past_deadline(attempt: Attempt) -> bool:
     return time.perf_counter_ns() - attempt.began_ns >= attempt.timeout_s * 0.99e9
 
 
-def _with_details(trailing: list[Pair], error: grpc.aio.AioRpcError) -> list[Pair]:
+def _with_status_details(trailing: list[Pair], error: grpc.aio.AioRpcError) -> list[Pair]:
     """Add grpc-status-details-bin, the one grpc-* key that callers read."""
     key = "grpc-status-details-bin"
     return trailing + [pair for pair in error.trailing_metadata() if pair[0] == key]

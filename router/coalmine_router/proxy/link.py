@@ -29,11 +29,11 @@ class ControlLink:
         if target.address.startswith("unix:"):
             target = Target(target.address)
         self._target = target
-        self._credentials = Watched(_files(target.tls), self._read_credentials)
+        self._credentials = Watched(_tls_files(target.tls), self._read_credentials)
         token_files = [] if target.token_file is None else [target.token_file]
         self._metadata = Watched(token_files, target.token_metadata)
         self._opened_with = self._credentials.value
-        self._channel = self._open()
+        self._channel = self._open_channel()
 
     def channel(self) -> grpc.aio.Channel:
         """Return the channel for the next stream, with the newest files and the token."""
@@ -61,10 +61,10 @@ class ControlLink:
         """
         if self._credentials.value is not self._opened_with:
             self._opened_with = self._credentials.value
-            self._channel = self._open()
+            self._channel = self._open_channel()
         return self._channel
 
-    def _open(self) -> grpc.aio.Channel:
+    def _open_channel(self) -> grpc.aio.Channel:
         return self._target.open_aio_channel(CONTROL_OPTIONS, credentials=self._opened_with)
 
     def _read_credentials(self) -> grpc.ChannelCredentials | None:
@@ -72,7 +72,7 @@ class ControlLink:
         return None if tls is None else channel_credentials(tls)
 
 
-def _files(tls: Tls | None) -> list[Path]:
+def _tls_files(tls: Tls | None) -> list[Path]:
     if tls is None:
         return []
     return [each for each in (tls.ca, tls.cert, tls.key) if each is not None]

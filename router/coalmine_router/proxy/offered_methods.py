@@ -35,44 +35,44 @@ class OfferedMethods(grpc.GenericRpcHandler):
 
     def __init__(self, plane: DataPlane, ready: Callable[[], bool]) -> None:
         self._plane = plane
-        self._methods = {f"/{SERVICE}/{name}": each for name, each in _methods(plane, ready)}
+        self._methods = {f"/{SERVICE}/{name}": each for name, each in _named_handlers(plane, ready)}
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> MaybeHandler:
         """Return the handler of the call. With None, gRPC answers UNIMPLEMENTED."""
         method = handler_call_details.method
         found = self._methods.get(method)
-        return found if found is not None else self._of_a_route(method.removeprefix("/"))
+        return found if found is not None else self._route_handler(method.removeprefix("/"))
 
-    def _of_a_route(self, method: str) -> MaybeHandler:
+    def _route_handler(self, method: str) -> MaybeHandler:
         routed = self._plane.routing.of_method(method)
         if routed is None:
             return None
         answer = functools.partial(self._plane.call, routed, method)
-        return grpc.unary_unary_rpc_method_handler(_ending_with_status(answer))
+        return grpc.unary_unary_rpc_method_handler(_with_errors_as_status(answer))
 
 
-def _methods(plane: DataPlane, ready: Callable[[], bool]) -> list[tuple[str, Handler]]:
+def _named_handlers(plane: DataPlane, ready: Callable[[], bool]) -> list[tuple[str, Handler]]:
     unary = grpc.unary_unary_rpc_method_handler
     asked: list[tuple[str, Handler]] = [
-        (name, unary(_ending_with_status(functools.partial(plane.ask, f"{SERVICE}/{name}"))))
+        (name, unary(_with_errors_as_status(functools.partial(plane.ask, f"{SERVICE}/{name}"))))
         for name in _ASKED
     ]
     return [
         *asked,
-        ("ModelInfer", unary(_ending_with_status(plane.infer))),
-        ("ModelReady", unary(_ending_with_status(_model_ready(plane)))),
-        ("ModelStreamInfer", _stream(StreamService(plane))),
-        ("ServerLive", unary(_always(oip.ServerLiveResponse(live=True)))),
-        ("ServerReady", unary(_server_ready(ready))),
-        ("ServerMetadata", unary(_always(_metadata()))),
-        *((name, unary(_refusal(name, why))) for name, why in _ELSEWHERE.items()),
+        ("ModelInfer", unary(_with_errors_as_status(plane.infer))),
+        ("ModelReady", unary(_with_errors_as_status(_model_ready_answer(plane)))),
+        ("ModelStreamInfer", _stream_handler(StreamService(plane))),
+        ("ServerLive", unary(_fixed_answer(oip.ServerLiveResponse(live=True)))),
+        ("ServerReady", unary(_server_ready_answer(ready))),
+        ("ServerMetadata", unary(_fixed_answer(_server_metadata()))),
+        *((name, unary(_refusing_answer(name, why))) for name, why in _ELSEWHERE.items()),
     ]
 
 
-def _ending_with_status(answer: Answer) -> Answer:
+def _with_errors_as_status(answer: Answer) -> Answer:
     """Return `answer` with its errors as statuses: gRPC shows callers any other's text."""
 
-    async def answer_or_end(request: bytes, context: Context) -> bytes:
+    async def answer_with_status(request: bytes, context: Context) -> bytes:
         try:
             return await answer(request, context)
         except grpc.aio.AbortError as aborted:
@@ -82,11 +82,11 @@ def _ending_with_status(answer: Answer) -> Answer:
         except Exception as error:  # noqa: BLE001 - the edge: everything becomes a status here
             await abort(context, error, (FROM_ROUTER,))
 
-    return answer_or_end
+    return answer_with_status
 
 
-def _stream(streams: StreamService) -> Handler:
-    async def answer_or_end(requests: object, context: Context) -> None:
+def _stream_handler(streams: StreamService) -> Handler:
+    async def serve_with_status(requests: object, context: Context) -> None:
         try:
             await streams.serve(requests, context)
         except grpc.aio.AbortError as aborted:
@@ -95,40 +95,40 @@ def _stream(streams: StreamService) -> Handler:
         except Exception as error:  # noqa: BLE001 - as above
             await abort(context, error, (FROM_ROUTER,))
 
-    return grpc.stream_stream_rpc_method_handler(answer_or_end)
+    return grpc.stream_stream_rpc_method_handler(serve_with_status)
 
 
-def _model_ready(plane: DataPlane) -> Answer:
-    async def answer(request: bytes, context: Context) -> bytes:
+def _model_ready_answer(plane: DataPlane) -> Answer:
+    async def answer_model_ready(request: bytes, context: Context) -> bytes:
         if not plane.knows(request):
             return oip.ModelReadyResponse(ready=False).SerializeToString()
         return await plane.ask(f"{SERVICE}/ModelReady", request, context)
 
-    return answer
+    return answer_model_ready
 
 
-def _server_ready(ready: Callable[[], bool]) -> Any:
-    async def answer(_request: bytes, _context: Context) -> bytes:
+def _server_ready_answer(ready: Callable[[], bool]) -> Any:
+    async def answer_server_ready(_request: bytes, _context: Context) -> bytes:
         return oip.ServerReadyResponse(ready=ready()).SerializeToString()
 
-    return answer
+    return answer_server_ready
 
 
-def _always(message: oip.ServerLiveResponse | oip.ServerMetadataResponse) -> Any:
+def _fixed_answer(message: oip.ServerLiveResponse | oip.ServerMetadataResponse) -> Any:
     data = message.SerializeToString()
 
-    async def answer(_request: bytes, _context: Context) -> bytes:
+    async def answer_always_the_same(_request: bytes, _context: Context) -> bytes:
         return data
 
-    return answer
+    return answer_always_the_same
 
 
-def _refusal(name: str, why: str) -> Any:
-    async def answer(_request: bytes, context: Context) -> NoReturn:
+def _refusing_answer(name: str, why: str) -> Any:
+    async def refuse_call(_request: bytes, context: Context) -> NoReturn:
         await abort(context, NotOffered(f"{name} is not offered here: {why}"), (FROM_ROUTER,))
 
-    return answer
+    return refuse_call
 
 
-def _metadata() -> oip.ServerMetadataResponse:
+def _server_metadata() -> oip.ServerMetadataResponse:
     return oip.ServerMetadataResponse(name="coalmine-router", version=version("coalmine"))

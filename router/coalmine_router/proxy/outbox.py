@@ -83,7 +83,7 @@ class Outbox:
         while self._marks and self._marks[0][0] <= now_s - AGE_S_MAX:
             _, come_in = self._marks.popleft()
             while self._left < come_in:
-                self._kept_bytes -= len(self._pop()) + _EACH_BYTES
+                self._kept_bytes -= len(self._pop_report()) + _EACH_BYTES
                 self.dropped["expired"] += 1
 
     # ------------------------------------------------------------ batches
@@ -105,10 +105,10 @@ class Outbox:
     def take(self) -> OutboxBatch:
         """Take the oldest waiting reports as the next batch, and keep it until acknowledged."""
         self._number += 1
-        parts = [self._head()]
+        parts = [self._batch_head()]
         taken, before = 0, self._sent
         while self.waiting and taken < BATCH_BYTES:
-            report = self._pop()
+            report = self._pop_report()
             taken += len(report) + _EACH_BYTES
             self._sent += 1
             parts += (_REPORTS_TAG, varint(len(report)), report)
@@ -143,13 +143,13 @@ class Outbox:
         self._window_bytes -= size
         self._kept_bytes -= size
 
-    def _pop(self) -> bytes:
+    def _pop_report(self) -> bytes:
         self._left += 1
         bodies = self._bodies.popleft()
         report = self.waiting.popleft()
         return report + bodies if bodies else report
 
-    def _head(self) -> bytes:
+    def _batch_head(self) -> bytes:
         return pb.ReportBatch(
             proxy_id=self._proxy_id,
             offered_total=self._offered,

@@ -75,20 +75,20 @@ def report_of(exchange: Exchange, outcome: Outcome, ended_ns: int) -> bytes:
         *(_ASKED, exchange.request_bytes, _GIVEN, len(outcome.response)),
     )
     parts = [facts, _assignment_fields(exchange)]
-    parts += [_attempt(exchange, each) for each in exchange.attempts]
+    parts += [_attempt_field(exchange, each) for each in exchange.attempts]
     routed = exchange.routed
     if routed is not None and routed.route.fallback:
-        parts.append(_timeout(exchange.timeout_s))
+        parts.append(_timeout_field(exchange.timeout_s))
     if not outcome.is_ok:
-        parts.append(_text("status_message", outcome.message[:_MESSAGE_CHARS_MAX]))
+        parts.append(_text_field("status_message", outcome.message[:_MESSAGE_CHARS_MAX]))
         if outcome.here:
-            parts.append(_flag("origin_router"))
+            parts.append(_true_field("origin_router"))
     if trace.parent is not None:
         parts += (_PARENT, trace.parent.span_id)
     if exchange.caller.tracestate:
-        parts.append(_text("tracestate", exchange.caller.tracestate))
+        parts.append(_text_field("tracestate", exchange.caller.tracestate))
     if exchange.copies.are_any:
-        parts += _copies(exchange, outcome)
+        parts += _copy_fields(exchange, outcome)
     return b"".join(parts)
 
 
@@ -98,20 +98,20 @@ def bodies_of(exchange: Exchange, outcome: Outcome) -> bytes:
         return b""
     return b"".join(
         (
-            _bytes("request_body", exchange.request),
-            _bytes("response_body", outcome.response),
-            *(_bytes("metadata", _pair(pair)) for pair in exchange.caller.metadata),
+            _bytes_field("request_body", exchange.request),
+            _bytes_field("response_body", outcome.response),
+            *(_bytes_field("metadata", _pair_bytes(pair)) for pair in exchange.caller.metadata),
         )
     )
 
 
-def _copies(exchange: Exchange, outcome: Outcome) -> Iterator[bytes]:
+def _copy_fields(exchange: Exchange, outcome: Outcome) -> Iterator[bytes]:
     shadows, audit, noise = exchange.copies
-    yield from (_text("shadows", each) for each in shadows)
-    yield _text("audit", audit)
+    yield from (_text_field("shadows", each) for each in shadows)
+    yield _text_field("audit", audit)
     if noise:
-        yield _flag("noise")
-    yield _text("uncopied", why_uncopied(exchange, outcome))
+        yield _true_field("noise")
+    yield _text_field("uncopied", why_uncopied(exchange, outcome))
 
 
 def why_uncopied(exchange: Exchange, outcome: Outcome) -> str:
@@ -136,7 +136,7 @@ def _assignment_fields(exchange: Exchange) -> bytes:
     known = bound.assigned_fields
     fields = known.get(key)
     if fields is None:
-        fields = _remember(known, key, _new_assignment_fields(exchange))
+        fields = _remember_fields(known, key, _new_assignment_fields(exchange))
     return fields
 
 
@@ -161,14 +161,14 @@ def _new_assignment_fields(exchange: Exchange) -> bytes:
     return report.SerializeToString()
 
 
-def _timeout(timeout_s: float) -> bytes:
+def _timeout_field(timeout_s: float) -> bytes:
     # A caller's deadline may be over, or further away than 64 bits of nanoseconds.
     if not 0.0 < timeout_s < inf:
         return b""
     return _TIMEOUT_FACTS(_TIMEOUT, int(min(timeout_s, TIMEOUT_S_MAX) * 1e9))
 
 
-def _attempt(exchange: Exchange, attempt: Attempt) -> bytes:
+def _attempt_field(exchange: Exchange, attempt: Attempt) -> bytes:
     facts = _CALL_FACTS.pack(
         *(_CALL_SPAN, attempt.span_id),
         *(_CALL_STARTED, exchange.wall_ns + attempt.began_ns - exchange.began_ns),
@@ -177,20 +177,20 @@ def _attempt(exchange: Exchange, attempt: Attempt) -> bytes:
     known = attempt.bound.attempt_fields
     fields = known.get(attempt.address.name)
     if fields is None:
-        fields = _remember(known, attempt.address.name, _where(attempt))
+        fields = _remember_fields(known, attempt.address.name, _attempt_head(attempt))
     if not attempt.message:
         return fields + facts
     said = pb.Attempt(status_message=attempt.message[:_MESSAGE_CHARS_MAX]).SerializeToString()
-    return _bytes("attempts", _where_fields(attempt) + facts + said)
+    return _bytes_field("attempts", _place_fields(attempt) + facts + said)
 
 
-def _where(attempt: Attempt) -> bytes:
+def _attempt_head(attempt: Attempt) -> bytes:
     """Return an attempt's tag, its length without a message, and its first fields."""
-    fields = _where_fields(attempt)
+    fields = _place_fields(attempt)
     return _CALL + varint(len(fields) + _CALL_FACTS.size) + fields
 
 
-def _where_fields(attempt: Attempt) -> bytes:
+def _place_fields(attempt: Attempt) -> bytes:
     return pb.Attempt(
         variant=attempt.bound.variant.name,
         backend=attempt.bound.endpoints.backend,
@@ -198,7 +198,7 @@ def _where_fields(attempt: Attempt) -> bytes:
     ).SerializeToString()
 
 
-def _remember(known: dict[Key, bytes], key: Key, fields: bytes) -> bytes:
+def _remember_fields(known: dict[Key, bytes], key: Key, fields: bytes) -> bytes:
     if len(known) >= _REMEMBERED_MAX:
         known.clear()
     known[key] = fields
@@ -208,19 +208,19 @@ def _remember(known: dict[Key, bytes], key: Key, fields: bytes) -> bytes:
 # ---------------------------------------------------------------- fields
 
 
-def _pair(pair: Pair) -> bytes:
+def _pair_bytes(pair: Pair) -> bytes:
     key, value = pair
     data = value.encode() if isinstance(value, str) else value
     return pb.Metadata(key=key, value=data).SerializeToString()
 
 
-def _bytes(name: str, data: bytes) -> bytes:
+def _bytes_field(name: str, data: bytes) -> bytes:
     return _tag(_REPORT[name], _LENGTH) + varint(len(data)) + data
 
 
-def _text(name: str, text: str) -> bytes:
-    return _bytes(name, text.encode(errors="replace")) if text else b""
+def _text_field(name: str, text: str) -> bytes:
+    return _bytes_field(name, text.encode(errors="replace")) if text else b""
 
 
-def _flag(name: str) -> bytes:
+def _true_field(name: str) -> bytes:
     return _tag(_REPORT[name], _VARINT) + b"\x01"

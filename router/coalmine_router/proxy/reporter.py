@@ -62,16 +62,16 @@ class Reporter:
         It sends nothing before there is a connection.
         """
         # Not in a task group: gRPC ends a call whose write is cancelled, and loses the rest.
-        sending = asyncio.ensure_future(self._run(wait_until_connected, send))
+        sending = asyncio.ensure_future(self._send_until_ended(wait_until_connected, send))
         try:
             await asyncio.shield(sending)
         except asyncio.CancelledError:
-            await self._finish(sending)
+            await self._send_rest(sending)
             raise
 
-    async def _run(self, wait_until_connected: WaitsForConnection, send: Send) -> None:
+    async def _send_until_ended(self, wait_until_connected: WaitsForConnection, send: Send) -> None:
         async with asyncio.TaskGroup() as tasks:
-            ticking = tasks.create_task(self._tick())
+            ticking = tasks.create_task(self._drop_old_forever())
             while not (self._is_ending and self._outbox.is_empty):
                 await wait_until_connected()
                 await self._run_stream(send())
@@ -79,7 +79,7 @@ class Reporter:
                     await asyncio.sleep(_RETRY_S)
             ticking.cancel()
 
-    async def _finish(self, sending: asyncio.Future[None]) -> None:
+    async def _send_rest(self, sending: asyncio.Future[None]) -> None:
         """Send the rest, for a moment at most: the process is ending."""
         if self._outbox.is_empty:
             sending.cancel()
@@ -95,7 +95,7 @@ class Reporter:
         """Send batches and take acknowledgements, until the stream ends or breaks."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                sending = tasks.create_task(self._send(call))
+                sending = tasks.create_task(self._send_batches(call))
                 async for ack in call:
                     self._outbox.acknowledge(ack.number)
                     self._acknowledged.set()
@@ -106,7 +106,7 @@ class Reporter:
         finally:
             call.cancel()
 
-    async def _send(self, call: ReportStream) -> None:
+    async def _send_batches(self, call: ReportStream) -> None:
         for batch in self._outbox.unacknowledged_batches():
             await call.write(batch.data)
         while self._outbox.waiting or not self._is_ending:
@@ -125,7 +125,7 @@ class Reporter:
 
     # ------------------------------------------------------------ age
 
-    async def _tick(self) -> None:
+    async def _drop_old_forever(self) -> None:
         while True:
             dropped = self._outbox.dropped.total()
             await asyncio.sleep(self._tick_s)

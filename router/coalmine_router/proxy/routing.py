@@ -50,7 +50,7 @@ class BoundVariant:
         """Return the trailing metadata for a caller that named `version`; "": none."""
         if not self.replaces(version):
             return self.stamp
-        return (*self.stamp, (REQUESTED_VERSION_KEY, _sendable(version)))
+        return (*self.stamp, (REQUESTED_VERSION_KEY, _sendable_text(version)))
 
 
 @dataclass(slots=True)
@@ -130,13 +130,13 @@ def routing_of(
         table.revision,
         {each.route.name: each for each in routed},
         {each.route.match.model: each for each in routed if each.route.match.model},
-        {_method(each.route): each for each in routed if each.route.match.service},
+        {_method_pattern(each.route): each for each in routed if each.route.match.service},
         next((each for each in routed if each.route.match.is_default), None),
         table.limits,
     )
 
 
-def _method(route: Route) -> str:
+def _method_pattern(route: Route) -> str:
     return f"{route.match.service}/{route.match.method or _ANY_METHOD}"
 
 
@@ -167,6 +167,6 @@ def _routed_route(
     )
 
 
-def _sendable(text: str) -> str:
+def _sendable_text(text: str) -> str:
     """Return a caller's text, as metadata can carry it."""
     return "".join(each if " " <= each <= "~" else "?" for each in text[:_NAME_CHARS_MAX])

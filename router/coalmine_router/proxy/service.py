@@ -14,7 +14,7 @@ from coalmine_router import wire
 from coalmine_router.backends.address import Address
 from coalmine_router.metadata import Pair, with_token
 from coalmine_router.proxy import attempts
-from coalmine_router.proxy.admission import Admission, TurnedAway, UnreadMessage, reason_of
+from coalmine_router.proxy.admission import Admission, TurnedAway, UnreadMessage, turned_away_reason
 from coalmine_router.proxy.caller import Caller, caller_of
 from coalmine_router.proxy.choice import assign_variant, pick_address
 from coalmine_router.proxy.endings import ENDING, Context, caller_gone, end, internal_error, refusal
@@ -31,7 +31,7 @@ TakesReport = Callable[[bytes, bytes], None]
 class DataPlane:
     """Answers the calls that the current routing matches.
 
-    Of a request, in order: `begin`, `match`, `assign`, `_answer`, `report`, `_reply`.
+    Of a request, in order: `begin`, `match`, `assign`, `_answer_exchange`, `report`, `_reply`.
     """
 
     def __init__(
@@ -69,7 +69,7 @@ class DataPlane:
             address = self.assign(exchange, routed, context)
         except CoalmineError as error:
             return await self.turn_away(exchange, error, context)
-        return await self._answer(exchange, routed, address, context)
+        return await self._answer_exchange(exchange, routed, address, context)
 
     async def call(
         self, routed: RoutedRoute, method: str, request: bytes, context: Context
@@ -77,15 +77,15 @@ class DataPlane:
         """Answer a unary call of another service, whose method a route matches."""
         exchange = self.begin(method, request, context)
         try:
-            self._check_living()
+            self._require_serving()
             address = self.assign(exchange, routed, context)
         except CoalmineError as error:
             return await self.turn_away(exchange, error, context)
-        return await self._answer(exchange, routed, address, context)
+        return await self._answer_exchange(exchange, routed, address, context)
 
     async def ask(self, method: str, request: bytes, context: Context) -> bytes:
         """Pass a question about a model to the pinned variant, else to stable."""
-        caller = self._caller(context)
+        caller = self._caller_of(context)
         try:
             bound, address, timeout_s = self._pick_for_question(caller, request, context)
             stamp = bound.stamp_for(wire.model_version(request))
@@ -110,13 +110,13 @@ class DataPlane:
     def begin(self, method: str, request: bytes, context: Context) -> Exchange:
         """Begin the exchange of a request that has just come."""
         wall_ns, began_ns = time.time_ns(), time.perf_counter_ns()
-        caller = self._caller(context)
+        caller = self._caller_of(context)
         trace = begin_trace(caller, self._sampler, self._rng)
         return Exchange(method, request, caller, trace, wall_ns=wall_ns, began_ns=began_ns)
 
     def match(self, exchange: Exchange, request: bytes) -> RoutedRoute:
         """Return the route of the model that a request names. Raises NotFound, InvalidRequest."""
-        self._check_living()
+        self._require_serving()
         name = wire.model_name(request)
         if name not in self.routing.by_model:  # otherwise its route has the model
             exchange.model = name
@@ -127,7 +127,7 @@ class DataPlane:
 
         Raises TurnedAway, Unavailable, and the errors of a wrong pin.
         """
-        exchange.timeout_s = _time_s(routed, context)
+        exchange.timeout_s = _timeout_s(routed, context)
         exchange.routed = routed
         size = exchange.request_bytes
         exchange.version = routed.version_of(exchange.request)
@@ -148,12 +148,12 @@ class DataPlane:
         routed.admission.release(exchange.request_bytes)
         self.admission.release(exchange.request_bytes)
 
-    def _caller(self, context: Context) -> Caller:
+    def _caller_of(self, context: Context) -> Caller:
         return caller_of(
             context.invocation_metadata() or (), drop_authorization=self._drop_authorization
         )
 
-    def _check_living(self) -> None:
+    def _require_serving(self) -> None:
         if self.ending.is_set():
             raise Unavailable(ENDING)
         if self.routing is NOTHING_ROUTED:
@@ -162,17 +162,17 @@ class DataPlane:
     def _pick_for_question(
         self, caller: Caller, request: bytes, context: Context
     ) -> tuple[BoundVariant, Address, float]:
-        self._check_living()
+        self._require_serving()
         routed = self.routing.of_model(wire.model_name(request))
         bound = routed.stable
         if caller.pin is not None:
             bound = routed.variants[routed.assigner.pinned_variant(caller.pin).name]
         routed.check_version(bound, routed.version_of(request))
-        return bound, pick_address(bound), _time_s(routed, context)
+        return bound, pick_address(bound), _timeout_s(routed, context)
 
     # ------------------------------------------------------------ the call, and after it
 
-    async def _answer(
+    async def _answer_exchange(
         self, exchange: Exchange, routed: RoutedRoute, address: Address, context: Context
     ) -> bytes:
         try:
@@ -253,7 +253,7 @@ class DataPlane:
 
     async def turn_away(self, exchange: Exchange, error: CoalmineError, context: Context) -> bytes:
         """Refuse a request in the router's own name."""
-        exchange.turned_away = reason_of(error)
+        exchange.turned_away = turned_away_reason(error)
         outcome = refusal(error)
         self.report(exchange, outcome)
         return await self._reply(context, outcome, ())
@@ -270,7 +270,7 @@ class DataPlane:
         return outcome.response
 
 
-def _time_s(routed: RoutedRoute, context: Context) -> float:
+def _timeout_s(routed: RoutedRoute, context: Context) -> float:
     """Return the seconds for a request: the caller's deadline, else the route's timeout."""
     remaining = context.time_remaining()
     return routed.timeout_s if remaining is None else remaining

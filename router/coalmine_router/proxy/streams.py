@@ -13,7 +13,7 @@ from coalmine.listener.call_cancellation import cancel_call, is_given_up, shield
 from coalmine_router import wire
 from coalmine_router.backends.address import Address
 from coalmine_router.metadata import answer_metadata
-from coalmine_router.proxy.admission import Admission, TurnedAway, UnreadMessage, reason_of
+from coalmine_router.proxy.admission import Admission, TurnedAway, UnreadMessage, turned_away_reason
 from coalmine_router.proxy.endings import ENDING, Context, end, refusal
 from coalmine_router.proxy.exchange import Exchange
 from coalmine_router.proxy.forward import (
@@ -42,7 +42,7 @@ class StreamService:
         """Pass a stream's messages both ways until either side ends it."""
         plane = self._plane
         try:
-            first = await self._read_first(context)
+            first = await self._read_first_request(context)
         except TurnedAway as error:
             await end(context, refusal(error), ())
         if not isinstance(first, bytes):
@@ -57,7 +57,7 @@ class StreamService:
             await plane.turn_away(exchange, error, context)
             return
         try:
-            await self._pass(exchange, address, context)
+            await self._relay_stream(exchange, address, context)
         except asyncio.CancelledError:
             plane.report_given_up(exchange, context)
             raise
@@ -67,7 +67,7 @@ class StreamService:
         finally:
             plane.release(exchange, routed)
 
-    async def _read_first(self, context: Context) -> object:
+    async def _read_first_request(self, context: Context) -> object:
         """Return the first request; no bytes where there is none, or the process is ending.
 
         Raises TurnedAway where too many streams have sent none.
@@ -77,13 +77,13 @@ class StreamService:
         try:
             async with asyncio.TaskGroup() as tasks:
                 over = tasks.create_task(self._plane.ending.wait())
-                first = await _read(context, over)
+                first = await _read_request(context, over)
                 over.cancel()
         finally:
             self._silent.release(0)
         return first
 
-    async def _pass(self, exchange: Exchange, address: Address, context: Context) -> None:
+    async def _relay_stream(self, exchange: Exchange, address: Address, context: Context) -> None:
         bound = exchange.bound_variant()
         # The route's timeout is for one answer. A stream lasts as long as its caller wants.
         remaining = context.time_remaining()
@@ -140,8 +140,8 @@ class _RoutedStream:
         try:
             async with asyncio.TaskGroup() as tasks:
                 over = tasks.create_task(self._ending.wait())
-                up = tasks.create_task(self._pass_up(call, over))
-                outcome = await self._pass_down(call)
+                up = tasks.create_task(self._pass_requests(call, over))
+                outcome = await self._pass_answers(call)
                 up.cancel()
                 over.cancel()
         except* TurnedAway as wrong:
@@ -156,7 +156,7 @@ class _RoutedStream:
             # The caller is gone, so there is no receiver for messages or a status.
             raise asyncio.CancelledError from None
         if self._refusal is not None:
-            self._exchange.turned_away = reason_of(self._refusal)
+            self._exchange.turned_away = turned_away_reason(self._refusal)
             return refusal(self._refusal)
         return outcome or await self._final_outcome(call)
 
@@ -171,31 +171,31 @@ class _RoutedStream:
 
     # ------------------------------------------------------------ from the caller
 
-    async def _pass_up(self, call: RawStream, over: "asyncio.Task[bool]") -> None:
+    async def _pass_requests(self, call: RawStream, over: "asyncio.Task[bool]") -> None:
         """Pass on requests. gRPC holds the caller back while the backend reads none."""
         try:
-            await self._pass_on(call, over)
+            await self._write_requests(call, over)
         except (InvalidRequest, NotFound, TurnedAway) as error:
             self._refusal = error
-            await self._answer_the_rest(call)
+            await self._wait_for_last_answers(call)
 
-    async def _pass_on(self, call: RawStream, over: "asyncio.Task[bool]") -> None:
+    async def _write_requests(self, call: RawStream, over: "asyncio.Task[bool]") -> None:
         request: object = self._exchange.request
-        # If the call ends before its time, `_pass_down` gets the error.
+        # If the call ends before its time, `_pass_answers` gets the error.
         with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
             while isinstance(request, bytes):
                 with self._count_unread(request):
-                    await call.write(self._bind(request))
+                    await call.write(self._bind_to_route(request))
                 self._has_asked = True
-                request = await _read(self._context, over)
+                request = await _read_request(self._context, over)
                 # The requests sent by then get their answers.
                 self._was_cut = request is None
             await call.done_writing()
 
-    async def _answer_the_rest(self, call: RawStream) -> None:
+    async def _wait_for_last_answers(self, call: RawStream) -> None:
         """Let the backend answer the requests sent so far, for the route's timeout at most.
 
-        `_pass_down` passes the answers on. The stream cancels this after the last.
+        `_pass_answers` passes the answers on. The stream cancels this after the last.
         """
         if self._has_asked:
             with contextlib.suppress(grpc.aio.AioRpcError, asyncio.InvalidStateError):
@@ -203,7 +203,7 @@ class _RoutedStream:
             await asyncio.sleep(self._routed.route.timeout_ns / 1e9)
         call.cancel()
 
-    def _bind(self, request: bytes) -> bytes:
+    def _bind_to_route(self, request: bytes) -> bytes:
         routed = self._routed
         name = wire.model_name(request)
         model = routed.route.match.model or self._exchange.model
@@ -218,7 +218,7 @@ class _RoutedStream:
 
     # ------------------------------------------------------------ from the backend
 
-    async def _pass_down(self, call: RawStream) -> Outcome | None:
+    async def _pass_answers(self, call: RawStream) -> Outcome | None:
         """Pass back answers until the last. Return the outcome if the router cut it off."""
         try:
             initial = answer_metadata(await call.initial_metadata())
@@ -228,35 +228,35 @@ class _RoutedStream:
             if initial:
                 await self._context.send_initial_metadata(tuple(initial))
             while isinstance(answer := await shield_operation(call.read()), bytes):
-                await self._pass_back(answer)
+                await self._pass_answer(answer)
         except asyncio.CancelledError:
             if is_given_up():
                 raise
             return removed_outcome(self._attempt)
         return None
 
-    async def _pass_back(self, answer: bytes) -> None:
+    async def _pass_answer(self, answer: bytes) -> None:
         """Write an answer. It counts until gRPC has written it, also after the stream has ended.
 
         Raises TurnedAway where unread answers have reached the limit.
         """
         unread = self._count_unread(answer)
 
-        def release(written: "asyncio.Task[None]") -> None:
+        def release_unread(written: "asyncio.Task[None]") -> None:
             unread.release()
             if not written.cancelled():
                 written.exception()  # no other task awaits it once the stream has ended
 
         # Not in a task group: gRPC goes on writing when no task waits for it.
         writing = asyncio.ensure_future(self._context.write(answer))
-        writing.add_done_callback(release)
+        writing.add_done_callback(release_unread)
         await asyncio.shield(writing)
 
     def _count_unread(self, message: bytes) -> UnreadMessage:
         return UnreadMessage(bytes_while_sent(message), self._admissions)
 
 
-async def _read(context: Context, over: "asyncio.Task[bool]") -> object:
+async def _read_request(context: Context, over: "asyncio.Task[bool]") -> object:
     """Return the caller's next message, or gRPC's mark of the end; None once `over` is done."""
     reading: asyncio.Future[object] = shield_operation(context.read())
     try:

@@ -92,7 +92,7 @@ class Subscriber:
             return False
         self._refused_table = message  # until it is in force
         try:
-            self._take(table_from(message))
+            self._use_table(table_from(message))
         except CoalmineError as error:
             _log.warning("saved_table_unusable", file=str(self._saved.path), error=str(error))
             return False
@@ -103,11 +103,11 @@ class Subscriber:
     async def run(self, follow: Follow) -> None:
         """Follow until cancelled. Begin another stream after a broken one."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._follow_ever(follow))
+            tasks.create_task(self._follow_forever(follow))
             tasks.create_task(self._send_reach())
-            tasks.create_task(self._try_again())
+            tasks.create_task(self._retry_forever())
 
-    async def _follow_ever(self, follow: Follow) -> None:
+    async def _follow_forever(self, follow: Follow) -> None:
         while True:
             try:
                 await self._follow(follow)
@@ -133,26 +133,26 @@ class Subscriber:
         states = self._states = asyncio.Queue(maxsize=1)
         self._send_state()
         try:
-            async for message in follow(_states_of(states)):
+            async for message in follow(_queued_states(states)):
                 self._receive(message)
         finally:
-            _put(states, None)
+            _replace_queued(states, None)
 
     def _receive(self, message: pb.RouteTable) -> None:
         self._is_lost, self._advice = False, ""
         self._saved_since_ns = None
-        self._take_up(message)
+        self._use_or_refuse(message)
 
-    def _take_up(self, message: pb.RouteTable) -> None:
+    def _use_or_refuse(self, message: pb.RouteTable) -> None:
         try:
-            self._take(table_from(message))
+            self._use_table(table_from(message))
         except CoalmineError as error:
-            self._refuse(message, str(error))
+            self._note_refusal(message, str(error))
             return
         self._send_state()
-        self._save(message)
+        self._save_table(message)
 
-    def _refuse(self, message: pb.RouteTable, why: str) -> None:
+    def _note_refusal(self, message: pb.RouteTable, why: str) -> None:
         refused = f"revision {message.revision}: {why}"
         if refused != self._refused:
             _log.error("table_refused", revision=message.revision, error=why)
@@ -160,16 +160,16 @@ class Subscriber:
         self._refused_table = message
         self._send_state()
 
-    async def _try_again(self) -> None:
+    async def _retry_forever(self) -> None:
         """Try a refused or unsaved table again at intervals: no other may come for months."""
         while True:
             await asyncio.sleep(self._again_s)
             if self._refused_table is not None:
-                self._take_up(self._refused_table)
+                self._use_or_refuse(self._refused_table)
             if self._unsaved is not None:
-                self._save(self._unsaved)
+                self._save_table(self._unsaved)
 
-    def _take(self, table: RouteTable) -> None:
+    def _use_table(self, table: RouteTable) -> None:
         self._swap(table)
         self._revision = table.revision
         self._refused, self._refused_revision = "", 0
@@ -187,7 +187,7 @@ class Subscriber:
 
     def _send_state(self) -> None:
         self._reach_said = self._reach.reach()
-        _put(
+        _replace_queued(
             self._states,
             pb.ProxyState(
                 proxy_id=self._proxy_id,
@@ -195,16 +195,16 @@ class Subscriber:
                 refused=self._refused,
                 refused_revision=self._refused_revision,
                 reach=self._reach_said,
-                saved_ns=self._saved_ns(),
+                saved_ns=self._saved_age_ns(),
                 trouble=self._outage.trouble,
             ),
         )
 
-    def _saved_ns(self) -> int:
+    def _saved_age_ns(self) -> int:
         since_ns = self._saved_since_ns
         return 0 if since_ns is None else self._clock.monotonic_ns() - since_ns
 
-    def _save(self, message: pb.RouteTable) -> None:
+    def _save_table(self, message: pb.RouteTable) -> None:
         before = self._outage.trouble
         try:
             self._saved.write(message)
@@ -218,12 +218,12 @@ class Subscriber:
             self._send_state()
 
 
-async def _states_of(states: States) -> AsyncIterator[pb.ProxyState]:
+async def _queued_states(states: States) -> AsyncIterator[pb.ProxyState]:
     while (state := await states.get()) is not None:
         yield state
 
 
-def _put(states: States, state: pb.ProxyState | None) -> None:
+def _replace_queued(states: States, state: pb.ProxyState | None) -> None:
     if states.full():
         states.get_nowait()
     states.put_nowait(state)

@@ -31,7 +31,7 @@ class DiskOutage:
     def note(self, error: object, *, meanwhile: str = "") -> None:
         """Note that it failed, and log that where it went well before: once an outage."""
         said = reason_of(error) if isinstance(error, OSError) else " ".join(str(error).split())
-        said += _on_the_disk(self._path.parent, said)
+        said += _disk_reason(self._path.parent, said)
         was, self._reason = self._reason, f"{said}; {meanwhile}" if meanwhile else said
         if not was:
             _log.error(self._began, path=str(self._path), error=self._reason)
@@ -43,7 +43,7 @@ class DiskOutage:
             _log.info(self._ended, path=str(self._path))
 
 
-def _on_the_disk(folder: Path, said: str) -> str:
+def _disk_reason(folder: Path, said: str) -> str:
     """Return what the disk itself says, where that explains more: SQLite has "disk I/O error"."""
     try:
         found = os.statvfs(folder)

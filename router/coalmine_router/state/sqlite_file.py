@@ -61,11 +61,11 @@ class Layout:
 def statements(text: str) -> Migration:
     """Return the migration that runs these statements, each ended by a semicolon."""
 
-    def run(connection: sqlite3.Connection) -> None:
+    def run_statements(connection: sqlite3.Connection) -> None:
         for statement in filter(str.strip, text.split(";")):
             connection.execute(statement)
 
-    return run
+    return run_statements
 
 
 class SqliteFile:
@@ -190,9 +190,9 @@ def _prepare(connection: sqlite3.Connection, layout: Layout) -> None:
     for pragma in (f"synchronous = {layout.synchronous}", *layout.pragmas):
         connection.execute(f"PRAGMA {pragma}")
     # Else nothing is to be written: the file may be locked.
-    if layout.is_proved or _version(connection) != layout.version:
+    if layout.is_proved or _version_in(connection) != layout.version:
         with transaction(connection):
-            for migration in layout.migrations[_version(connection) :]:
+            for migration in layout.migrations[_version_in(connection) :]:
                 migration(connection)
             connection.execute(f"PRAGMA user_version = {layout.version}")
     try:
@@ -219,10 +219,10 @@ def _version_on_disk(path: Path) -> int:
     if not _has_log(path):
         return int.from_bytes(header[_VERSION_AT])
     with contextlib.closing(_open_read_only(path)) as connection:
-        return _version(connection)
+        return _version_in(connection)
 
 
-def _version(connection: sqlite3.Connection) -> int:
+def _version_in(connection: sqlite3.Connection) -> int:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     return int(version)
 

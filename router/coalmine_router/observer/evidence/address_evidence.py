@@ -79,8 +79,8 @@ class VariantAddresses:
         """Count an answer of which `share` is wrong; an address that isn't known counts nowhere."""
         if not address:
             return
-        own = self._of(address[:_NAME_CHARS_MAX])
-        self._set_against_the_rest(own, share)
+        own = self._get_or_add(address[:_NAME_CHARS_MAX])
+        self._compare_with_rest(own, share)
         own.compared += 1
         own.failed += has_failed
         own.mismatch += bool(share) and not has_failed
@@ -107,16 +107,16 @@ class VariantAddresses:
         return [
             name
             for name in addresses
-            if (own := known.get(name)) is not None and self._worse_by(own) >= _IN_DOUBT
+            if (own := known.get(name)) is not None and self._share_above_others(own) >= _IN_DOUBT
         ]
 
-    def _worse_by(self, own: AddressEvidence) -> float:
+    def _share_above_others(self, own: AddressEvidence) -> float:
         others = self.compared - own.compared
         if not own.compared or not others:
             return 0.0
         return own.wrong / own.compared - (self.wrong - own.wrong) / others
 
-    def _of(self, address: str) -> AddressEvidence:
+    def _get_or_add(self, address: str) -> AddressEvidence:
         own = self.by_name.get(address)
         if own is None:
             if len(self.by_name) >= ADDRESSES_MAX:
@@ -129,7 +129,7 @@ class VariantAddresses:
     def _seen_ns(self, address: str) -> int:
         return self.by_name[address].max_seen_ns
 
-    def _set_against_the_rest(self, own: AddressEvidence, share: float) -> None:
+    def _compare_with_rest(self, own: AddressEvidence, share: float) -> None:
         compared, wrong = self.compared - own.compared, self.wrong - own.wrong
         since = compared - own.rest_compared
         if since > 0:

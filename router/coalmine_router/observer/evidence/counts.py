@@ -180,7 +180,7 @@ class Evidence:
         if comparison.kind:
             self.kinds[comparison.kind] += 1
         if segment is not None:
-            self._segment(segment).add(comparison)
+            self._segment_evidence(segment).add(comparison)
         if comparison.is_judged:
             self._add_judged(comparison)
 
@@ -193,12 +193,12 @@ class Evidence:
             return {}
         self.noise_pairs += 1
         itself = {
-            result.output: result.share for result in (_whole(noise), *_judged_outputs(noise))
+            result.output: result.share for result in (_as_output(noise), *_judged_outputs(noise))
         }
         differences: dict[str, float] = {}
-        for result in (_whole(comparison), *_judged_outputs(comparison)):
+        for result in (_as_output(comparison), *_judged_outputs(comparison)):
             share = itself.get(result.output, 0.0)
-            self._part(result.output).noise.add(share)
+            self._whole_or_output(result.output).noise.add(share)
             differences[result.output] = result.share - share
         return differences
 
@@ -206,25 +206,25 @@ class Evidence:
         """Count the mean differences of a moment's requests, by output."""
         self.moments += 1
         for name, mean in means.items():
-            self._part(name).beyond_noise.add(mean)
+            self._whole_or_output(name).beyond_noise.add(mean)
 
     def _add_judged(self, comparison: Comparison) -> None:
         self.rows += comparison.rows
         self.rows_mismatch += comparison.rows_mismatch
         self.shares.add(comparison.share)
-        self.whole.add(_whole(comparison))
+        self.whole.add(_as_output(comparison))
         for result in _judged_outputs(comparison):
-            self._output(result.output).add(result)
+            self._output_evidence(result.output).add(result)
 
-    def _part(self, name: str) -> OutputEvidence:
-        return self.whole if name == WHOLE else self._output(name)
+    def _whole_or_output(self, name: str) -> OutputEvidence:
+        return self.whole if name == WHOLE else self._output_evidence(name)
 
-    def _output(self, name: str) -> OutputEvidence:
+    def _output_evidence(self, name: str) -> OutputEvidence:
         # One place is kept for those that no longer fit.
         known = name in self.outputs or len(self.outputs) < OUTPUTS_MAX - 1
         return self.outputs.setdefault(name if known else OTHER, OutputEvidence())
 
-    def _segment(self, name: str) -> SegmentEvidence:
+    def _segment_evidence(self, name: str) -> SegmentEvidence:
         known = name in self.segments or len(self.segments) < SEGMENTS_MAX - 1
         return self.segments.setdefault(name if known else OTHER, SegmentEvidence())
 
@@ -233,7 +233,7 @@ def _judged_outputs(comparison: Comparison) -> Iterator[OutputResult]:
     return (each for each in comparison.outputs if each.outcome in {"match", "mismatch"})
 
 
-def _whole(comparison: Comparison) -> OutputResult:
+def _as_output(comparison: Comparison) -> OutputResult:
     """Return whether the answer could be read, as if it were an output."""
     if comparison.outputs:
         return OutputResult(WHOLE, "match")

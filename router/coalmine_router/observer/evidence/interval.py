@@ -49,7 +49,7 @@ def rate_of(shares: Shares, alpha: float) -> Rate:
 def rates_of(shares: Sequence[Shares], alpha: float) -> list[Rate]:
     """Return the mean share of each, in [0, 1]. 0 < alpha <= 0.5."""
     sums = np.array([(of.mismatch, of.match) for of in shares]).reshape(-1, 2)
-    low, high = _ends((_nearly_above, _above), sums, alpha)
+    low, high = _both_ends((_curve_nearly_above, _curve_above), sums, alpha)
     ends = zip(shares, expit(low).tolist(), expit(high).tolist(), strict=True)
     return [_rate(of, *found) if of.requests else Rate(0.0, 0.0, 1.0, 0) for of, *found in ends]
 
@@ -63,7 +63,7 @@ def differences_of(differences: Sequence[Differences], alpha: float) -> list[Rat
     """Return the mean difference of each, in [-1, 1]. 0 < alpha <= 0.5."""
     sums = np.array([(of.worse, of.same, of.better) for of in differences]).reshape(-1, 3)
     # The log odds of a difference are those of half of what it lies above -1.
-    low, high = (np.tanh(odds / 2.0) for odds in _ends((_above_paired,), sums, alpha))
+    low, high = (np.tanh(odds / 2.0) for odds in _both_ends((_paired_curve,), sums, alpha))
     ends = zip(differences, low.tolist(), high.tolist(), strict=True)
     return [_rate(of, *found) if of.requests else Rate(0.0, -1.0, 1.0, 0) for of, *found in ends]
 
@@ -75,7 +75,7 @@ def _rate(of: Shares | Differences, low: float, high: float) -> Rate:
 # ---------------------------------------------------------------- where the evidence is enough
 
 
-def _ends(curves: Sequence[_Curve], sums: _Floats, alpha: float) -> tuple[_Floats, _Floats]:
+def _both_ends(curves: Sequence[_Curve], sums: _Floats, alpha: float) -> tuple[_Floats, _Floats]:
     """Return the log odds of both ends, infinite where no bound is rejected.
 
     Each of `curves` begins where the one before it ended; the last one is exact.
@@ -85,12 +85,12 @@ def _ends(curves: Sequence[_Curve], sums: _Floats, alpha: float) -> tuple[_Float
     rejects = curves[0](both, odds)[0] >= needed
     odds[~rejects] = -np.inf
     for curve in curves:
-        odds[rejects] = _fallen(curve, both[rejects], odds[rejects], needed)
+        odds[rejects] = _odds_where_fallen(curve, both[rejects], odds[rejects], needed)
     low, mirrored = np.split(odds, 2)
     return low, -mirrored
 
 
-def _fallen(curve: _Curve, sums: _Floats, odds: _Floats, needed: float) -> _Floats:
+def _odds_where_fallen(curve: _Curve, sums: _Floats, odds: _Floats, needed: float) -> _Floats:
     """Return where `curve` has fallen to `needed`, beginning at `odds`."""
     for _ in range(_STEPS_MAX):
         log_e, slope = curve(sums, odds)
@@ -103,33 +103,33 @@ def _fallen(curve: _Curve, sums: _Floats, odds: _Floats, needed: float) -> _Floa
 # ---------------------------------------------------------------- the evidence at many bounds
 
 
-def _above(sums: _Floats, odds: _Floats) -> tuple[_Floats, _Floats]:
+def _curve_above(sums: _Floats, odds: _Floats) -> tuple[_Floats, _Floats]:
     """Return what `mixture.log_evidence` says against "the mean is at most"."""
     ones, zeros = sums.T
     rate = expit(odds)
-    without, slope = _without_tail(sums, odds)
+    without, slope = _curve_without_tail(sums, odds)
     log_e = without + np.log(betaincc(ones + 1.0, zeros + 1.0, rate))
     return log_e, slope - rate * np.exp(-log_e)
 
 
-def _nearly_above(sums: _Floats, odds: _Floats) -> tuple[_Floats, _Floats]:
-    """Return about as much as `_above` without its tail, which takes ten times as long.
+def _curve_nearly_above(sums: _Floats, odds: _Floats) -> tuple[_Floats, _Floats]:
+    """Return about as much as `_curve_above` without its tail, which takes ten times as long.
 
     At an end, the tail is nearly 1. Without it the least is 1 at most, and what is needed more than
     0.69: half less comes near the end, and is always reached.
     """
-    without, slope = _without_tail(sums, odds)
+    without, slope = _curve_without_tail(sums, odds)
     return without - 0.5, slope
 
 
-def _without_tail(sums: _Floats, odds: _Floats) -> tuple[_Floats, _Floats]:
+def _curve_without_tail(sums: _Floats, odds: _Floats) -> tuple[_Floats, _Floats]:
     ones, zeros = sums.T
     whole = betaln(ones + 1.0, zeros + 1.0)
     log_e = whole - ones * log_expit(odds) - (zeros + 1.0) * log_expit(-odds)
     return log_e, (ones + zeros + 1.0) * expit(odds) - ones
 
 
-def _above_paired(sums: _Floats, odds: _Floats) -> tuple[_Floats, _Floats]:
+def _paired_curve(sums: _Floats, odds: _Floats) -> tuple[_Floats, _Floats]:
     """Return what `paired.log_above` does: of (n, 3) sums, over all its stakes."""
     worse, same, better = sums.T[..., None]
     against = STAKES * np.exp(-odds)[:, None]

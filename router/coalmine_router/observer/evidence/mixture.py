@@ -43,12 +43,12 @@ def log_evidence(ones: ArrayLike, zeros: ArrayLike, rate: float) -> Weights:
     """
     a, b = np.add(_A, ones), np.add(_B, zeros)
     below, above = log_tails(a, b, rate)
-    prior_below, prior_above, log_rate, log_rest = _constants(rate)
+    prior_below, prior_above, log_rate, log_rest = _tails_and_logs(rate)
     spread = betaln(a, b) - _LOG_WHOLE - np.multiply(ones, log_rate) - np.multiply(zeros, log_rest)
     return Weights(spread + above - prior_above, spread + below - prior_below)
 
 
 @lru_cache(maxsize=1_024)
-def _constants(rate: float) -> tuple[float, float, float, float]:
+def _tails_and_logs(rate: float) -> tuple[float, float, float, float]:
     below, above = log_tails(_A, _B, rate)
     return float(below), float(above), math.log(rate), math.log1p(-rate)

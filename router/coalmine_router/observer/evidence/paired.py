@@ -28,7 +28,7 @@ def log_above(counts: _Floats, bound: float) -> _Floats:
 
     `counts`: (…, 3), how many d are 1, 0 and -1; the last axis goes. -1 < bound < 1.
     """
-    logs = counts @ _gains(bound)
+    logs = counts @ _log_gains(bound)
     greatest = logs.max(axis=-1)
     mean = np.exp(logs - greatest[..., None]).mean(axis=-1)
     return np.asarray(greatest + np.log(mean))
@@ -40,7 +40,7 @@ def log_below(counts: _Floats, bound: float) -> _Floats:
 
 
 @lru_cache(maxsize=1_024)
-def _gains(bound: float) -> _Floats:
+def _log_gains(bound: float) -> _Floats:
     """Return ln(1 + s (d - m)/(1 + m)) for d = 1, 0, -1, by stake: (3, stakes)."""
     odds = (np.array([1.0, 0.0, -1.0]) - bound) / (1.0 + bound)
     return np.log1p(np.outer(odds, STAKES))

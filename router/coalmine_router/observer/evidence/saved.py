@@ -41,22 +41,22 @@ class _Saved(BaseModel):
 
     @field_validator("evidence", mode="before")
     @classmethod
-    def _with_weights(cls, value: Any) -> Any:
+    def _convert_weights(cls, value: Any) -> Any:
         if isinstance(value, dict):
             for name, each in value.items():
                 if isinstance(each, dict) and isinstance(each.get("by_weights"), dict):
-                    each["by_weights"] = _by_weights(each["by_weights"])
+                    each["by_weights"] = _with_weight_keys(each["by_weights"])
                     if name != "assigned":
-                        value[name] = _counts_alone(each["by_weights"])
+                        value[name] = _event_sums(each["by_weights"])
         return value
 
 
-def _by_weights(texts: dict[str, Any]) -> dict[tuple[str, ...], Any]:
+def _with_weight_keys(texts: dict[str, Any]) -> dict[tuple[str, ...], Any]:
     # JSON has texts for keys: of a pair of weights, "100,9900".
     return {tuple(key.split(",")): count for key, count in texts.items()}
 
 
-def _counts_alone(by_weights: dict[tuple[str, ...], Any]) -> dict[str, Any]:
+def _event_sums(by_weights: dict[tuple[str, ...], Any]) -> dict[str, Any]:
     """Return events that an older program has saved by weights: what they showed is left out."""
     sums = [
         (number, own, number * int(weights[0]) / max(1, sum(map(int, weights))))
@@ -131,7 +131,7 @@ def _merged_values(one: Any, other: Any) -> Any:
         made: Callable[..., Any] = type(one)
         return made(
             **{
-                each.name: _way(each.name)(getattr(one, each.name), getattr(other, each.name))
+                each.name: _merger(each.name)(getattr(one, each.name), getattr(other, each.name))
                 for each in fields(one)
             }
         )
@@ -154,5 +154,5 @@ def _merged_dict(one: dict[Any, Any], other: dict[Any, Any]) -> dict[Any, Any]:
     return made
 
 
-def _way(name: str) -> Callable[[Any, Any], Any]:
+def _merger(name: str) -> Callable[[Any, Any], Any]:
     return max if name.startswith("max_") else _merged_values

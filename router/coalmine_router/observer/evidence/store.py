@@ -62,8 +62,8 @@ class EvidenceStore:
         try:
             await self._load(self._trials.restore)
         except FAILURES as error:
-            self._note_failing(error)
-            await self._read_only(known)
+            self._note_failure(error)
+            await self._load_read_only(known)
 
     async def _load(self, restore: Restore) -> None:
         now_ns = self._clock.wall_ns()
@@ -75,15 +75,15 @@ class EvidenceStore:
             _log.warning("evidence_begins_anew", path=str(self._path), error=str(error))
             self._file.begin_anew()
         else:
-            restore(_readable(rows), numbered, now_ns)
+            restore(_readable_trials(rows), numbered, now_ns)
         self._is_loaded = True
 
-    async def _read_only(self, known: Callable[[Pair], bool]) -> None:
+    async def _load_read_only(self, known: Callable[[Pair], bool]) -> None:
         try:
             rows, numbered = await self._file.in_thread(lambda: self._file.read(known))
         except FAILURES:  # for the same reason, as a rule
             return
-        self._trials.restore(_readable(rows), numbered, self._clock.wall_ns())
+        self._trials.restore(_readable_trials(rows), numbered, self._clock.wall_ns())
         self._is_loaded = True
 
     async def run(self) -> None:
@@ -124,7 +124,7 @@ class EvidenceStore:
             each for each in self._trials.open(route) if candidate in {"", each.pair.candidate}
         )
         newest_first = sorted(
-            [*opened, *_readable(rows)], key=lambda each: (-each.began_ns, -each.number)
+            [*opened, *_readable_trials(rows)], key=lambda each: (-each.began_ns, -each.number)
         )
         return newest_first[:limit]
 
@@ -148,12 +148,12 @@ class EvidenceStore:
             try:
                 await self._load(self._trials.restore_late)
             except FAILURES as error:
-                self._note_failing(error)
+                self._note_failure(error)
 
     async def _save_rows(self, taken: Sequence[Trial]) -> bool:
         rows, verdicts = [], []
         for trial in taken:
-            rows.append(_row(trial))
+            rows.append(_row_of(trial))
             verdicts.append(trial.verdict)
             # Each is whole; between them, others have their turn.
             await asyncio.sleep(0)
@@ -168,7 +168,7 @@ class EvidenceStore:
         try:
             await self._file.in_thread(lambda: self._file.write(rows))
         except FAILURES as error:
-            self._note_failing(error)
+            self._note_failure(error)
             return False
         self._outage.note_over()
         return True
@@ -179,7 +179,7 @@ class EvidenceStore:
         except FAILURES as error:
             raise Unavailable(f"trials can't be read: {error}") from None
 
-    def _note_failing(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> None:
         self.saves_failed += 1
         self._outage.note(error)
         if isinstance(error, Unreadable):  # damaged since: what memory has goes into a new one
@@ -187,11 +187,11 @@ class EvidenceStore:
             self._trials.still_changed(self._trials.open())
 
 
-def _row(trial: Trial) -> Row:
+def _row_of(trial: Trial) -> Row:
     return Row(trial.pair, trial.number, trial.began_ns, trial.ended_ns, to_text(trial))
 
 
-def _readable(rows: Iterable[Row]) -> Iterator[Trial]:
+def _readable_trials(rows: Iterable[Row]) -> Iterator[Trial]:
     for pair, number, began_ns, ended_ns, saved in rows:
         try:
             yield from_text(saved, pair, number, began_ns=began_ns, ended_ns=ended_ns)

@@ -26,15 +26,15 @@ def log_tails(a: ArrayLike, b: ArrayLike, x: float) -> tuple[Any, Any]:
     the Digital Library of Mathematical Functions.
     """
     log_x, log_rest = math.log(x), math.log1p(-x)
-    return _logs(a, b, log_x, log_rest, betainc(a, b, x)), _logs(
+    return _logs_of_tail(a, b, log_x, log_rest, betainc(a, b, x)), _logs_of_tail(
         b, a, log_rest, log_x, betaincc(a, b, x)
     )
 
 
-def _logs(a: ArrayLike, b: ArrayLike, log_x: float, log_rest: float, tail: Any) -> Any:
+def _logs_of_tail(a: ArrayLike, b: ArrayLike, log_x: float, log_rest: float, tail: Any) -> Any:
     """Return ln of `tail`, which is I_x(a, b) as numbers; of one number, a number."""
     if isinstance(tail, float):
-        return _log(float(a), float(b), log_x, log_rest, tail)  # type: ignore[arg-type]
+        return _log_of_tail(float(a), float(b), log_x, log_rest, tail)  # type: ignore[arg-type]
     found = np.log(np.maximum(tail, _TINY))
     whole = np.broadcast_arrays(np.asarray(a, float), np.asarray(b, float))
     for place in map(tuple, np.argwhere(tail < _TINY)):
@@ -42,7 +42,7 @@ def _logs(a: ArrayLike, b: ArrayLike, log_x: float, log_rest: float, tail: Any) 
     return found
 
 
-def _log(a: float, b: float, log_x: float, log_rest: float, tail: float) -> float:
+def _log_of_tail(a: float, b: float, log_x: float, log_rest: float, tail: float) -> float:
     return math.log(tail) if tail >= _TINY else log_far_tail(a, b, log_x, log_rest)
 
 
@@ -52,14 +52,14 @@ def log_far_tail(a: float, b: float, log_x: float, log_rest: float) -> float:
     `log_x` and `log_rest` are ln x and ln (1 - x).
     """
     front = a * log_x + b * log_rest - math.log(a) - float(betaln(a, b))
-    return front - math.log(_fraction(a, b, math.exp(log_x)))
+    return front - math.log(_continued_fraction(a, b, math.exp(log_x)))
 
 
-def _fraction(a: float, b: float, x: float) -> float:
+def _continued_fraction(a: float, b: float, x: float) -> float:
     """Return 1 + d1/(1 + d2/(1 + ...)), by Lentz's method."""
     value, c, d = 1.0, 1.0, 0.0
     for term in range(1, _TERMS_MAX):
-        step = _term(a, b, x, term)
+        step = _fraction_term(a, b, x, term)
         d = 1.0 / _off_zero(1.0 + step * d)
         c = _off_zero(1.0 + step / c)
         value *= c * d
@@ -68,7 +68,7 @@ def _fraction(a: float, b: float, x: float) -> float:
     return value
 
 
-def _term(a: float, b: float, x: float, term: int) -> float:
+def _fraction_term(a: float, b: float, x: float, term: int) -> float:
     m = term // 2
     if term % 2:
         return -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1))

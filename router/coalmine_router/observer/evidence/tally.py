@@ -30,9 +30,9 @@ class PairTally:
             self.kinds[comparison.kind] += 1
         for result in comparison.outputs:
             if result.outcome != "ignored":
-                self._output(result)[result.outcome] += 1
+                self._output_counts(result)[result.outcome] += 1
 
-    def _output(self, result: OutputResult) -> Counter[str]:
+    def _output_counts(self, result: OutputResult) -> Counter[str]:
         # One place is kept for those that no longer fit.
         known = result.output in self.outputs or len(self.outputs) < OUTPUTS_MAX - 1
         return self.outputs.setdefault(result.output if known else OTHER, Counter())

@@ -60,13 +60,13 @@ class Trials:
         key = key.with_bounded_versions()
         found = self._pairs.get(pair)
         if found is None:
-            return self._changes(self._first(pair, key, now_ns))
-        trial = _belongs(found, key)
+            return self._mark_changed(self._begin_first(pair, key, now_ns))
+        trial = _trial_of_key(found, key)
         if trial is None:
-            trial = self._begin(found, pair, key, now_ns)
+            trial = self._begin_next(found, pair, key, now_ns)
         else:
             self._note_comparison(found, trial, key)
-        return self._changes(trial)
+        return self._mark_changed(trial)
 
     def current(self, pair: Pair, key: TrialKey, now_ns: int) -> Trial:
         """Return the trial that an event of the split belongs to: the current one.
@@ -75,17 +75,17 @@ class Trials:
         """
         found = self._pairs.get(pair)
         if found is None:
-            return self._changes(self._first(pair, key, now_ns))
+            return self._mark_changed(self._begin_first(pair, key, now_ns))
         if found.current.key.has_settings_of(key):
-            return self._changes(found.current)
-        trial = _belongs(found, key)
+            return self._mark_changed(found.current)
+        trial = _trial_of_key(found, key)
         if trial is None:
-            trial = self._begin(found, pair, key, now_ns)
+            trial = self._begin_next(found, pair, key, now_ns)
         else:
-            _turn_to(found, trial)
-        return self._changes(trial)
+            _make_current(found, trial)
+        return self._mark_changed(trial)
 
-    def _first(self, pair: Pair, key: TrialKey, now_ns: int) -> Trial:
+    def _begin_first(self, pair: Pair, key: TrialKey, now_ns: int) -> Trial:
         if len(self._pairs) >= self._limits.pairs:
             self.left_out += 1
             return Trial(pair, key, 0, now_ns, "first")
@@ -94,12 +94,12 @@ class Trials:
         self._pairs[pair] = _OfPair(trial, [trial], numbered=numbered, turns=1)
         return trial
 
-    def _begin(self, found: _OfPair, pair: Pair, key: TrialKey, now_ns: int) -> Trial:
+    def _begin_next(self, found: _OfPair, pair: Pair, key: TrialKey, now_ns: int) -> Trial:
         why = key.why_not(found.current.key)
         found.numbered += 1
         trial = Trial(pair, key, found.numbered, now_ns, why)
-        self._add(found, trial, now_ns)
-        _turn_to(found, trial)
+        self._add_open(found, trial, now_ns)
+        _make_current(found, trial)
         return trial
 
     def _note_comparison(self, found: _OfPair, trial: Trial, key: TrialKey) -> None:
@@ -114,19 +114,19 @@ class Trials:
         # Settings are this process's own, so those of the current one are gone for good.
         gone = not found.current.key.has_settings_of(key)
         if gone or since >= self._limits.resumed_after:
-            _turn_to(found, trial)
+            _make_current(found, trial)
 
-    def _add(self, found: _OfPair, trial: Trial, now_ns: int) -> None:
+    def _add_open(self, found: _OfPair, trial: Trial, now_ns: int) -> None:
         if len(found.open) >= self._limits.open_of_pair:
-            self._end(found, now_ns)
+            self._end_oldest(found, now_ns)
         found.open.append(trial)
 
-    def _end(self, found: _OfPair, now_ns: int) -> None:
+    def _end_oldest(self, found: _OfPair, now_ns: int) -> None:
         trial = next(each for each in found.open if each is not found.current)
         found.open.remove(trial)
         found.since.pop(trial.number, None)
         trial.ended_ns = now_ns
-        self._changes(trial)
+        self._mark_changed(trial)
         ended = [name for name, each in self._changed.items() if each.ended_ns]
         for name in ended[: -self._limits.ended_waiting]:
             del self._changed[name]
@@ -157,7 +157,7 @@ class Trials:
     def still_changed(self, trials: Iterable[Trial]) -> None:
         """Note that these were taken, and not kept."""
         for trial in trials:
-            self._changes(trial)
+            self._mark_changed(trial)
 
     def restore(self, trials: Iterable[Trial], numbered: dict[Pair, int], now_ns: int) -> None:
         """Go on with trials that were open; of other pairs, only numbers go on: after `numbered`.
@@ -168,7 +168,7 @@ class Trials:
         for trial in sorted(trials, key=lambda each: each.turn):
             found = self._pairs.get(trial.pair)
             if found is not None:
-                self._add(found, trial, now_ns)
+                self._add_open(found, trial, now_ns)
                 found.current, found.turns = trial, trial.turn
             elif len(self._pairs) < self._limits.pairs:
                 last = self._numbered.pop(trial.pair, trial.number)
@@ -197,13 +197,13 @@ class Trials:
         others = {pair: number for pair, number in numbered.items() if pair not in begun}
         self.restore([each for each in known if each.pair not in begun], others, now_ns)
 
-    def _changes(self, trial: Trial) -> Trial:
+    def _mark_changed(self, trial: Trial) -> Trial:
         if trial.number:
             self._changed[trial.pair, trial.number] = trial
         return trial
 
 
-def _belongs(found: _OfPair, key: TrialKey) -> Trial | None:
+def _trial_of_key(found: _OfPair, key: TrialKey) -> Trial | None:
     """Return the trial of `key`; where versions are not known, the latest that may be it."""
     if found.current.key == key:
         return found.current
@@ -226,7 +226,7 @@ def _move_to_end(found: _OfPair, trial: Trial) -> None:
     found.open.append(trial)
 
 
-def _turn_to(found: _OfPair, trial: Trial) -> None:
+def _make_current(found: _OfPair, trial: Trial) -> None:
     found.turns += 1
     trial.turn = found.turns
     found.current = trial

@@ -37,10 +37,10 @@ def comparison_values(found: PairResult) -> Values:
         t.COMPARE_ROWS_MISMATCH: compared.rows_mismatch or None,
         t.COMPARE_OUTPUTS_DIFFERING: compared.outputs_differing or None,
     }
-    return non_empty(fields) | _distance(compared) | _differing_outputs(compared)
+    return non_empty(fields) | _distance_values(compared) | _differing_outputs(compared)
 
 
-def _distance(found: Comparison) -> Values:
+def _distance_values(found: Comparison) -> Values:
     """Return how far the values differ, where values were compared."""
     distance = found.max_abs_diff
     compared = found.outcome == "match" or found.kind in {"nan", "value"}
@@ -79,7 +79,7 @@ def difference_values(found: Difference) -> Values:
         {
             t.DIFFERENCE_NAME: found.output,
             t.DIFFERENCE_KIND: found.kind,
-            t.DIFFERENCE_INDEX: _comma_list([_index(each) for each in worst]),
+            t.DIFFERENCE_INDEX: _comma_list([_index_text(each) for each in worst]),
             t.DIFFERENCE_EXPECTED: _comma_list([each.expected for each in worst]),
             t.DIFFERENCE_ACTUAL: _comma_list([each.actual for each in worst]),
             t.DIFFERENCE_ROWS: found.rows or None,
@@ -91,7 +91,7 @@ def difference_values(found: Difference) -> Values:
     )
 
 
-def _index(element: Element) -> str:
+def _index_text(element: Element) -> str:
     return str(list(element.index)) if element.index else ""
 
 

@@ -52,14 +52,14 @@ class EvidenceMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Yield all metrics."""
-        yield from self._pairs()
-        yield from self._outputs()
-        yield from self._verdicts()
-        yield from self._keeping_up()
+        yield from self._pair_metrics()
+        yield from self._output_metrics()
+        yield from self._verdict_metrics()
+        yield from self._backlog_metrics()
         yield self._warning_counts()
-        yield from self._saving()
+        yield from self._saving_metrics()
 
-    def _pairs(self) -> Iterator[Metric]:
+    def _pair_metrics(self) -> Iterator[Metric]:
         pairs = _FAMILIES.counter("comparisons", "Answers compared", *_PAIR, "outcome")
         kinds = _FAMILIES.counter(
             "comparison_kinds", "Comparisons that didn't match", *_PAIR, "kind"
@@ -72,7 +72,7 @@ class EvidenceMetrics(Collector):
         yield pairs
         yield kinds
 
-    def _outputs(self) -> Iterator[Metric]:
+    def _output_metrics(self) -> Iterator[Metric]:
         outputs = _FAMILIES.counter(
             "output_comparisons", "Outputs compared", *_PAIR, "output", "outcome"
         )
@@ -83,7 +83,7 @@ class EvidenceMetrics(Collector):
                     outputs.add_metric([*pair, name, outcome], count)
         yield outputs
 
-    def _verdicts(self) -> Iterator[Metric]:
+    def _verdict_metrics(self) -> Iterator[Metric]:
         verdict = _FAMILIES.gauge("verdict", "1: pass; 0: inconclusive; -1: fail", *_PAIR)
         share = _FAMILIES.gauge(
             "mismatch_ratio", "Of a request's rows, in the mean; this trial", *_PAIR
@@ -98,7 +98,7 @@ class EvidenceMetrics(Collector):
         yield share
         yield number
 
-    def _keeping_up(self) -> Iterator[Metric]:
+    def _backlog_metrics(self) -> Iterator[Metric]:
         now = self._comparing()
         yield _FAMILIES.single_gauge(
             "comparing_ratio", "Of exchanges, how many are compared", now.share_bp / 1e4
@@ -123,7 +123,7 @@ class EvidenceMetrics(Collector):
             family.add_metric(key, count)
         return family
 
-    def _saving(self) -> Iterator[Metric]:
+    def _saving_metrics(self) -> Iterator[Metric]:
         saves, trials = self._saves, self._trials
         yield _FAMILIES.single_gauge(
             "evidence_not_saved", "Trials that the disk didn't take", saves.not_saved

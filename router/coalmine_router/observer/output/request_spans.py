@@ -115,7 +115,7 @@ class _Trace:
 
     def attempt(self, place: int) -> ReadableSpan:
         attempt = self._report.attempts[place]
-        return self._call(
+        return self._call_span(
             _attempt_name(self._report, place),
             _IdAndTime(attempt.span_id, attempt.started_ns, attempt.duration_ns),
             values.peer("primary", attempt.variant, attempt.backend, attempt.address),
@@ -124,7 +124,7 @@ class _Trace:
         )
 
     def copy(self, call: CopyCall) -> ReadableSpan:
-        return self._call(
+        return self._call_span(
             call_name(call.copy.role, call.copy.variant),
             _IdAndTime(call.span_id, call.started_ns, call.duration_ns),
             values.peer(call.copy.role, call.copy.variant, call.backend, call.address),
@@ -142,10 +142,10 @@ class _Trace:
             {**route, **self._segment, **compare_values.comparison_values(found)},
             parent=self._report.span_id,
             status=_compare_status(found.comparison),
-            events=_events(found.comparison, took.ended_ns),
+            events=_difference_events(found.comparison, took.ended_ns),
         )
 
-    def _call(
+    def _call_span(
         self,
         name: str,
         took: _IdAndTime,
@@ -224,7 +224,7 @@ def _compare_status(found: Comparison) -> Status:
     return Status(StatusCode.UNSET)
 
 
-def _events(comparison: Comparison, at_ns: int) -> list[Event]:
+def _difference_events(comparison: Comparison, at_ns: int) -> list[Event]:
     return [
         Event(
             t.DIFFERENCE_EVENT, values.capped_values(compare_values.difference_values(each)), at_ns

@@ -48,18 +48,18 @@ def trial_counts(
         rows=evidence.rows,
         rows_mismatch=evidence.rows_mismatch,
         mismatch_rate=_rates([evidence.shares], gates.alpha)[0],
-        outputs=_outputs(evidence.outputs, gates.alpha),
-        segments=_segments(trial, gates),
+        outputs=_output_messages(evidence.outputs, gates.alpha),
+        segments=_segment_messages(trial, gates),
         noise_pairs=evidence.noise_pairs,
-        trial=_trial(trial),
-        verdict=_verdict(trial.told),
-        reference_addresses=_addresses(sides[0], ready.reference, odd.reference),
-        candidate_addresses=_addresses(sides[1], ready.candidate, odd.candidate),
+        trial=_trial_message(trial),
+        verdict=_verdict_message(trial.told),
+        reference_addresses=_address_messages(sides[0], ready.reference, odd.reference),
+        candidate_addresses=_address_messages(sides[1], ready.candidate, odd.candidate),
         addresses_let_go=sum(side.let_go for side in sides),
     )
 
 
-def _addresses(
+def _address_messages(
     side: VariantAddresses, ready: Sequence[str], odd: Container[str]
 ) -> Iterator[pb.AddressCounts]:
     """Yield the ready addresses in their order, then others that were compared."""
@@ -76,7 +76,7 @@ def _addresses(
         )
 
 
-def _trial(trial: Trial) -> pb.Trial:
+def _trial_message(trial: Trial) -> pb.Trial:
     return pb.Trial(
         number=trial.number,
         reference_version=trial.key.reference_version,
@@ -87,17 +87,17 @@ def _trial(trial: Trial) -> pb.Trial:
     )
 
 
-def _verdict(verdict: Verdict) -> pb.Verdict:
+def _verdict_message(verdict: Verdict) -> pb.Verdict:
     return pb.Verdict(
         verdict=verdict.verdict,
         reason=verdict.reason,
         at_ns=verdict.at_ns,
         trace_id=verdict.trace_id,
-        gates=[_gate(gate) for gate in verdict.gates],
+        gates=[_gate_message(gate) for gate in verdict.gates],
     )
 
 
-def _gate(gate: Gate) -> pb.Gate:
+def _gate_message(gate: Gate) -> pb.Gate:
     return pb.Gate(
         gate=gate.gate,
         finding=gate.finding,
@@ -110,15 +110,15 @@ def _gate(gate: Gate) -> pb.Gate:
     )
 
 
-def _outputs(outputs: Mapping[str, OutputEvidence], alpha: float) -> list[pb.OutputCounts]:
+def _output_messages(outputs: Mapping[str, OutputEvidence], alpha: float) -> list[pb.OutputCounts]:
     found = list(outputs.values())
     raw = _rates([of.raw for of in found], alpha)
     noise = _rates([of.noise for of in found], alpha)
     beyond = _differences([of.beyond_noise for of in found], alpha)
-    return list(map(_output, outputs, found, raw, noise, beyond))
+    return list(map(_output_message, outputs, found, raw, noise, beyond))
 
 
-def _output(
+def _output_message(
     name: str,
     of: OutputEvidence,
     raw: pb.Rate | None,
@@ -139,23 +139,23 @@ def _output(
     )
 
 
-def _segments(trial: Trial, gates: GateSettings) -> list[pb.Segment]:
+def _segment_messages(trial: Trial, gates: GateSettings) -> list[pb.Segment]:
     segments, verdicts = trial.evidence.segments, segment_verdicts(trial.evidence, gates)
     rates = _rates([of.shares for of in segments.values()], gates.alpha / SEGMENTS_MAX)
     return [
-        _segment(name, of, rate, verdicts.get(name, ""))
+        _segment_message(name, of, rate, verdicts.get(name, ""))
         for (name, of), rate in zip(segments.items(), rates, strict=True)
     ]
 
 
-def _segment(name: str, of: SegmentEvidence, rate: pb.Rate | None, verdict: str) -> pb.Segment:
+def _segment_message(name: str, of: SegmentEvidence, rate: pb.Rate | None, word: str) -> pb.Segment:
     return pb.Segment(
         name=name,
         match=of.outcomes["match"],
         mismatch=of.outcomes["mismatch"],
         error=of.outcomes["error"],
         mismatch_rate=rate,
-        verdict=verdict,
+        verdict=word,
     )
 
 
@@ -184,10 +184,10 @@ def _differences_of(
 
 
 def _rate_messages(sums: Sequence[_Sums], rates: Mapping[_Sums, Rate]) -> list[pb.Rate | None]:
-    return [_rate(rates[of]) for of in sums]
+    return [_rate_message(rates[of]) for of in sums]
 
 
-def _rate(rate: Rate) -> pb.Rate | None:
+def _rate_message(rate: Rate) -> pb.Rate | None:
     if not rate.requests:
         return None
     return pb.Rate(value=rate.value, low=rate.low, high=rate.high, requests=rate.requests)

@@ -57,9 +57,9 @@ def verdict_span(
         context=context,
         resource=resource,
         attributes=capped_values(
-            {**_subject(change), **_findings(change), **_figures(change.figures)}
+            {**_subject_values(change), **_finding_values(change), **_figure_values(change.figures)}
         ),
-        events=[_event(gate, change.at_ns) for gate in change.verdict.gates],
+        events=[_gate_event(gate, change.at_ns) for gate in change.verdict.gates],
         links=_links(change),
         kind=SpanKind.INTERNAL,
         status=_status(change.verdict),
@@ -69,7 +69,7 @@ def verdict_span(
     )
 
 
-def _subject(change: VerdictChange) -> Values:
+def _subject_values(change: VerdictChange) -> Values:
     return non_empty(
         {
             t.ROUTE: change.route,
@@ -82,7 +82,7 @@ def _subject(change: VerdictChange) -> Values:
     )
 
 
-def _findings(change: VerdictChange) -> Values:
+def _finding_values(change: VerdictChange) -> Values:
     verdict = change.verdict
     decides = _DECIDES.get(verdict.verdict)
     gates: dict[str, Value | None] = {
@@ -102,7 +102,7 @@ def _findings(change: VerdictChange) -> Values:
     )
 
 
-def _figures(figures: Figures) -> Values:
+def _figure_values(figures: Figures) -> Values:
     return non_empty(
         {
             t.VERDICT_MATCH: figures.match,
@@ -117,7 +117,7 @@ def _figures(figures: Figures) -> Values:
     )
 
 
-def _event(gate: Gate, at_ns: int) -> Event:
+def _gate_event(gate: Gate, at_ns: int) -> Event:
     fields: dict[str, Value | None] = {
         "gate": gate.gate,
         "finding": gate.finding,

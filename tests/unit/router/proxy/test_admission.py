@@ -10,7 +10,7 @@ from coalmine_router.proxy.admission import (
     NotReached,
     TurnedAway,
     UnreadMessage,
-    reason_of,
+    turned_away_reason,
 )
 from coalmine_router.table import Limits
 
@@ -106,10 +106,10 @@ def test_being_turned_away_is_overload_and_never_looks_like_a_broken_backend() -
 
 
 def test_counts_know_why_a_request_was_turned_away_but_not_of_wrong_ones() -> None:
-    assert reason_of(TurnedAway("bytes", "too many")) == "bytes"
-    assert reason_of(NotReached("nobody there")) == "not_ready"
+    assert turned_away_reason(TurnedAway("bytes", "too many")) == "bytes"
+    assert turned_away_reason(NotReached("nobody there")) == "not_ready"
     for error in (NotFound("no route"), InvalidRequest("wrong"), Unavailable("ending")):
-        assert reason_of(error) == ""
+        assert turned_away_reason(error) == ""
 
 
 @given(

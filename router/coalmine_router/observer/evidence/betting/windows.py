@@ -79,10 +79,10 @@ class WindowedMean:
     def _close_windows(self, now_ns: int, terms: WindowTerms) -> None:
         if self.open and not -_BACK_NS < now_ns - self.opened_ns < terms.per_ns:
             for each in self.open.values():
-                self._observe(each, terms.limit)
+                self._bet_on_window(each, terms.limit)
             self.open.clear()
 
-    def _observe(self, window: Window, limit: Limit) -> None:
+    def _bet_on_window(self, window: Window, limit: Limit) -> None:
         if window.compared:
             mean = window.total / window.compared
             self.bets.observe_above(limit, mean, float(window.compared))

@@ -53,11 +53,11 @@ def addresses_gate(
     odd = standing_out(evidence, ready, settings, before)
     unseen = evidence.candidate_addresses.unseen(ready.candidate, settings.addresses_within_ns)
     in_doubt = evidence.candidate_addresses.in_doubt(ready.candidate)
-    waits = (_told_unseen(ready.candidate, unseen, settings), _told_in_doubt(evidence, in_doubt))
+    waits = (_unseen_text(ready.candidate, unseen, settings), _in_doubt_text(evidence, in_doubt))
     found = Gate(
         before.gate,
         "open" if unseen or in_doubt or not evidence.shares.requests else "pass",
-        "; ".join(filter(None, waits)) or _told_seen(ready.candidate),
+        "; ".join(filter(None, waits)) or _seen_text(ready.candidate),
         observed=evidence.candidate_addresses.compared,
         at_ns=before.at_ns,
     )
@@ -65,7 +65,7 @@ def addresses_gate(
         found = replace(
             found,
             finding="alarm",
-            reason="; ".join(_told_odd(evidence, odd)),
+            reason="; ".join(_odd_texts(evidence, odd)),
             log_fail=max((*odd.candidate.values(), *odd.reference.values())),
             log_needed=_log_needed(evidence, settings, UNDECIDED),
         )
@@ -82,8 +82,8 @@ def standing_out(
     """
     needed = _log_needed(evidence, settings, before)
     return StandingOut(
-        _over(evidence.reference_addresses, ready.reference, settings, needed),
-        _over(evidence.candidate_addresses, ready.candidate, settings, needed),
+        _log_evidence_over(evidence.reference_addresses, ready.reference, settings, needed),
+        _log_evidence_over(evidence.candidate_addresses, ready.candidate, settings, needed),
     )
 
 
@@ -92,7 +92,7 @@ def _log_needed(evidence: Evidence, settings: GateSettings, before: Gate) -> flo
     return log(max(1, number)) + (0.0 if before.finding == "alarm" else settings.log_needed)
 
 
-def _over(
+def _log_evidence_over(
     side: VariantAddresses, ready: Sequence[str], settings: GateSettings, needed: float
 ) -> Mapping[str, float]:
     """Return ln e against "no more often wrong than the others, but for what is allowed".
@@ -123,51 +123,51 @@ def _suspects(
 # ---------------------------------------------------------------- in words
 
 
-def _told_unseen(ready: Sequence[str], unseen: Sequence[str], settings: GateSettings) -> str:
+def _unseen_text(ready: Sequence[str], unseen: Sequence[str], settings: GateSettings) -> str:
     if not unseen:
         return ""
     within = duration_text(settings.addresses_within_ns)
     some = f"{len(unseen):,} of {len(ready):,} ready addresses"
-    return f"{some} not compared within {within} of traffic: {_names(unseen)}"
+    return f"{some} not compared within {within} of traffic: {_names_text(unseen)}"
 
 
-def _told_in_doubt(evidence: Evidence, names: Sequence[str]) -> str:
+def _in_doubt_text(evidence: Evidence, names: Sequence[str]) -> str:
     if not names:
         return ""
-    said = _wrong_at(evidence.candidate_addresses, names)
+    said = _wrong_text(evidence.candidate_addresses, names)
     return f"too few to say whether its addresses agree: {said} requests"
 
 
-def _told_seen(ready: Sequence[str]) -> str:
+def _seen_text(ready: Sequence[str]) -> str:
     return f"all {len(ready):,} ready addresses were compared" if len(ready) > 1 else ""
 
 
-def _told_odd(evidence: Evidence, odd: StandingOut) -> Iterator[str]:
+def _odd_texts(evidence: Evidence, odd: StandingOut) -> Iterator[str]:
     if odd.candidate:
-        yield f"its addresses disagree: {_told_side(evidence.candidate_addresses, odd.candidate)}"
+        yield f"its addresses disagree: {_side_text(evidence.candidate_addresses, odd.candidate)}"
     if odd.reference:
-        told = _told_side(evidence.reference_addresses, odd.reference)
+        told = _side_text(evidence.reference_addresses, odd.reference)
         yield f"the reference's addresses disagree: {told}"
 
 
-def _told_side(side: VariantAddresses, odd: Mapping[str, float]) -> str:
+def _side_text(side: VariantAddresses, odd: Mapping[str, float]) -> str:
     others = [each for name, each in side.by_name.items() if name not in odd]
     wrong = sum(each.mismatch + each.failed for each in others)
     compared = sum(each.compared for each in others)
-    said = _wrong_at(side, odd)
+    said = _wrong_text(side, odd)
     return f"{said} requests, the other {len(others):,} in {wrong:,} of {compared:,}"
 
 
-def _wrong_at(side: VariantAddresses, names: Iterable[str]) -> str:
-    return _names([f"{name} is wrong in {_share(side, name)}" for name in names])
+def _wrong_text(side: VariantAddresses, names: Iterable[str]) -> str:
+    return _names_text([f"{name} is wrong in {_wrong_share_text(side, name)}" for name in names])
 
 
-def _share(side: VariantAddresses, name: str) -> str:
+def _wrong_share_text(side: VariantAddresses, name: str) -> str:
     own = side.by_name[name]
     return f"{own.mismatch + own.failed:,} of {own.compared:,}"
 
 
-def _names(names: Sequence[str]) -> str:
+def _names_text(names: Sequence[str]) -> str:
     more = len(names) - _NAMED_MAX
     said = ", ".join(names[:_NAMED_MAX])
     return f"{said} and {more:,} more" if more > 0 else said

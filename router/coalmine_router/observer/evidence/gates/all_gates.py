@@ -58,7 +58,7 @@ def verdict_after(
     if len(found) == len(before.gates) and all(map(_is_same, found, before.gates)):
         # What failed or was skipped is seen by no gate, as long as nothing was compared.
         return before if evidence.shares.requests else _with_present_reason(before, evidence, gates)
-    word = _word(found, gates, before.verdict)
+    word = _verdict_word(found, gates, before.verdict)
     reason = _reason(word, found, evidence, gates)
     if word == before.verdict:
         return Verdict(word, reason, found, before.at_ns, before.trace_id)
@@ -85,7 +85,7 @@ def _with_odd_address(
         return before
     others = (each for each in before.gates if each.gate != "addresses")
     found = (*others, replace(gate, at_ns=at_ns))
-    return replace(before, gates=found, reason=_against(found))
+    return replace(before, gates=found, reason=_reasons_against(found))
 
 
 def _evaluate_gates(
@@ -108,7 +108,7 @@ def _with_time(gate: Gate, before: Gate, at_ns: int) -> Gate:
     return gate if gate.finding == before.finding else replace(gate, at_ns=at_ns)
 
 
-def _word(found: tuple[Gate, ...], gates: GateSettings, before: Word) -> Word:
+def _verdict_word(found: tuple[Gate, ...], gates: GateSettings, before: Word) -> Word:
     findings = {gate.gate: gate.finding for gate in found}
     if "fail" in findings.values():
         return "fail"
@@ -123,14 +123,14 @@ def _word(found: tuple[Gate, ...], gates: GateSettings, before: Word) -> Word:
 
 
 def _reason(word: Word, found: tuple[Gate, ...], evidence: Evidence, gates: GateSettings) -> str:
-    if against := _against(found):
+    if against := _reasons_against(found):
         return against
     if word == "pass":
         return "; ".join(filter(None, (each.reason for each in found if each.finding == "pass")))
     return _open_reason(found, evidence, gates)
 
 
-def _against(found: tuple[Gate, ...]) -> str:
+def _reasons_against(found: tuple[Gate, ...]) -> str:
     return "; ".join(each.reason for each in found if each.finding in {"fail", "alarm"})
 
 
@@ -139,7 +139,7 @@ def _open_reason(found: tuple[Gate, ...], evidence: Evidence, gates: GateSetting
     if gates.max_mismatch_rate is None:
         return "predictions are not judged: the route has no max_mismatch_rate"
     if not requests:
-        return _nothing_compared(evidence)
+        return _why_nothing_compared(evidence)
     if requests < gates.min_pairs:
         return f"{found[0].reason}; at least {gates.min_pairs:,} requests must be compared"
     lasted_ns, needed_ns = evidence.windows.lasted_ns, gates.min_duration_ns
@@ -151,7 +151,7 @@ def _open_reason(found: tuple[Gate, ...], evidence: Evidence, gates: GateSetting
     return f"not decided yet: {'; '.join(told) or _NO_COPIES}"
 
 
-def _nothing_compared(evidence: Evidence) -> str:
+def _why_nothing_compared(evidence: Evidence) -> str:
     seen = [(evidence.outcomes[outcome], words) for outcome, words in _UNCOMPARED.items()]
     told = [f"{number:,} {words}" for number, words in seen if number]
     return f"no two answers to compare: {', '.join(told)}" if told else NO_VERDICT.reason
@@ -171,11 +171,11 @@ def segment_verdicts(evidence: Evidence, gates: GateSettings) -> dict[str, Word]
         return dict.fromkeys(evidence.segments, "inconclusive")
     needed = log(SEGMENTS_MAX / gates.alpha)
     return {
-        name: _segment(each.shares, rate, needed, gates) for name, each in evidence.segments.items()
+        name: _word_of(each.shares, rate, needed, gates) for name, each in evidence.segments.items()
     }
 
 
-def _segment(shares: Shares, rate: float, needed: float, gates: GateSettings) -> Word:
+def _word_of(shares: Shares, rate: float, needed: float, gates: GateSettings) -> Word:
     weights = log_evidence(shares.mismatch, shares.match, rate)
     if weights.above >= needed and not gates.has_noise:
         return "fail"

@@ -36,12 +36,12 @@ FAIL_REQUESTS_MIN: Final = 10
 def mismatch_gate(evidence: Evidence, rate: float, settings: GateSettings, before: Gate) -> Gate:
     """Return the gate after a look at it; `before` itself where nothing new was compared."""
     if settings.has_noise:
-        return _beyond_noise(evidence, rate, settings, before)
+        return _noise_gate(evidence, rate, settings, before)
     windows, requests = evidence.windows, evidence.shares.requests
     if windows.windows == before.observed:
         return _with_present_reason(evidence, rate, settings, before)
     look = Look(
-        _once_enough(float(windows.bets.log_fail()), requests),
+        _zero_until_enough(float(windows.bets.log_fail()), requests),
         float(windows.bets.log_pass()),
         windows.windows,
         has_enough(evidence, settings),
@@ -70,7 +70,7 @@ def has_enough(evidence: Evidence, settings: GateSettings) -> bool:
     return is_long and evidence.shares.requests >= settings.min_pairs
 
 
-def _once_enough(log_fail: float, observed: int) -> float:
+def _zero_until_enough(log_fail: float, observed: int) -> float:
     return log_fail if observed >= FAIL_REQUESTS_MIN else 0.0
 
 
@@ -85,11 +85,11 @@ def _reason(evidence: Evidence, rate: float, settings: GateSettings, finding: Fi
     interval = within(rate_of(shares, settings.alpha))
     worst = ""
     if finding == "fail":
-        worst = _worst(evidence) + _only_address(evidence.candidate_addresses)
+        worst = _worst_output_text(evidence) + _only_address_text(evidence.candidate_addresses)
     return f"{said} {interval}, allowed {percent(rate)}{worst}"
 
 
-def _only_address(addresses: VariantAddresses) -> str:
+def _only_address_text(addresses: VariantAddresses) -> str:
     """Return where all mismatches come from, where that is one of several addresses."""
     wrong = [name for name, each in addresses.by_name.items() if each.mismatch]
     if len(wrong) != 1 or addresses.known == 1 or addresses.let_go:
@@ -97,7 +97,7 @@ def _only_address(addresses: VariantAddresses) -> str:
     return f"; all of them at {wrong[0]}, one of {addresses.known:,} addresses"
 
 
-def _worst(evidence: Evidence) -> str:
+def _worst_output_text(evidence: Evidence) -> str:
     sums = {name: each.raw.mismatch for name, each in evidence.outputs.items()}
     sums[""] = evidence.whole.raw.mismatch
     name = max(sums, key=lambda each: sums[each])
@@ -109,29 +109,29 @@ def _worst(evidence: Evidence) -> str:
 # ---------------------------------------------------------------- with noise
 
 
-def _beyond_noise(evidence: Evidence, rate: float, settings: GateSettings, before: Gate) -> Gate:
+def _noise_gate(evidence: Evidence, rate: float, settings: GateSettings, before: Gate) -> Gate:
     observed = evidence.shares.requests
     if observed == before.observed:
         return before
     outputs = {**evidence.outputs, "": evidence.whole}
-    counts = np.array([_thirds(each, evidence.moments) for each in outputs.values()])
-    fails, passes = log_above(counts, rate), _passes(evidence, outputs, counts, rate)
+    counts = np.array([_difference_counts(each, evidence.moments) for each in outputs.values()])
+    fails, passes = log_above(counts, rate), _log_passes(evidence, outputs, counts, rate)
     worst, nearest = (list(outputs)[int(place)] for place in (fails.argmax(), passes.argmin()))
-    log_fail = _once_enough(log_mean_exp(fails), observed)
+    log_fail = _zero_until_enough(log_mean_exp(fails), observed)
     look = Look(log_fail, float(passes.min()), observed, has_enough(evidence, settings))
 
-    def told(finding: Finding) -> str:
+    def reason_for(finding: Finding) -> str:
         # As long as nothing is decided, of the output on which the likelier word hangs.
         is_bad = finding == "fail" or (
             finding == "open" and look.log_fail > max(0.0, look.log_pass)
         )
         name = worst if is_bad else nearest
-        return _told_beyond(name or _WHOLE, outputs[name], rate, settings, finding)
+        return _beyond_noise_reason(name or _WHOLE, outputs[name], rate, settings, finding)
 
-    return evaluate_gate(before, look, settings.log_needed, told)
+    return evaluate_gate(before, look, settings.log_needed, reason_for)
 
 
-def _thirds(output: OutputEvidence, moments: int) -> tuple[float, float, float]:
+def _difference_counts(output: OutputEvidence, moments: int) -> tuple[float, float, float]:
     """Return how many differences are 1, 0 and -1, over all moments with noise."""
     found = output.beyond_noise
     # Of outputs that are counted together there may be more than moments.
@@ -139,7 +139,7 @@ def _thirds(output: OutputEvidence, moments: int) -> tuple[float, float, float]:
     return found.worse, same, found.better
 
 
-def _passes(
+def _log_passes(
     evidence: Evidence,
     outputs: dict[str, OutputEvidence],
     counts: NDArray[np.float64],
@@ -158,14 +158,14 @@ def _passes(
     return np.asarray(both)
 
 
-def _told_beyond(
+def _beyond_noise_reason(
     name: str, output: OutputEvidence, rate: float, settings: GateSettings, finding: Finding
 ) -> str:
     raw, noise, allowed = output.raw, output.noise, f"allowed {percent(rate)} more"
     if finding == "fail":
         return (
             f"{name} mismatches {percent(output.beyond_noise.mean)} more often than the reference "
-            f"against itself {_interval(output.beyond_noise, settings.alpha)}, in "
+            f"against itself {_interval_text(output.beyond_noise, settings.alpha)}, in "
             f"{noise.requests:,} requests of {output.beyond_noise.requests:,} moments; {allowed}"
         )
     said = (
@@ -175,5 +175,5 @@ def _told_beyond(
     return f"no output is over its noise; nearest: {said}" if finding == "pass" else said
 
 
-def _interval(differences: Differences, alpha: float) -> str:
+def _interval_text(differences: Differences, alpha: float) -> str:
     return within(difference_of(differences, alpha))

@@ -36,19 +36,19 @@ def errors_gate(evidence: Evidence, settings: GateSettings, before: Gate) -> Gat
     if observed == before.observed:
         return before
     by_errors, by_refusals = errors.log_fail(), refusals.log_fail()
-    by_split, of_copies = _mean(by_errors, by_refusals), _of_copies(evidence, settings)
+    by_split, of_copies = _log_mean(by_errors, by_refusals), _of_copies(evidence, settings)
     may_pass = settings.max_mismatch_rate is not None and failures.requests >= settings.min_pairs
-    look = Look(_mean(by_split, of_copies.above), of_copies.below, observed, may_pass)
+    look = Look(_log_mean(by_split, of_copies.above), of_copies.below, observed, may_pass)
     is_of_copies = of_copies.above > by_split
 
-    def told(finding: Finding) -> str:
+    def reason_for(finding: Finding) -> str:
         if finding == "fail" and not is_of_copies:
             if by_refusals > by_errors:
-                return _told_events(refusals, "refusals", finding)
-            return _told_events(errors, "errors", finding)
-        return _told_failures(evidence, settings, finding)
+                return _events_text(refusals, "refusals", finding)
+            return _events_text(errors, "errors", finding)
+        return _failures_text(evidence, settings, finding)
 
-    return evaluate_gate(before, look, settings.log_needed, told)
+    return evaluate_gate(before, look, settings.log_needed, reason_for)
 
 
 def _of_copies(evidence: Evidence, settings: GateSettings) -> Weights:
@@ -62,23 +62,23 @@ def _of_copies(evidence: Evidence, settings: GateSettings) -> Weights:
     found = log_evidence(failures.mismatch, failures.match, rate)
     above, below = float(found.above), float(found.below)
     if settings.has_noise:
-        above, below = _beyond_noise(evidence.failed_more, rate, below)
+        above, below = _weights_beyond_noise(evidence.failed_more, rate, below)
     # Less than it is can be taken at any time; more, as 0 in the place of what is below, never.
     most = inf if evidence.shares.requests >= settings.min_pairs else 0.0
     return Weights(min(above, most), min(below, most))
 
 
-def _beyond_noise(more: Differences, rate: float, below: float) -> tuple[float, float]:
+def _weights_beyond_noise(more: Differences, rate: float, below: float) -> tuple[float, float]:
     """Return the evidence where the reference, asked twice, fails at times by itself.
 
     Who fails less often than is allowed does so beyond the reference's own failures too: half of
     the stake for a PASS is on `below`, the evidence on that.
     """
     counts = np.array([more.worse, more.same, more.better])
-    return float(log_above(counts, rate)), _mean(below, float(log_below(counts, rate)))
+    return float(log_above(counts, rate)), _log_mean(below, float(log_below(counts, rate)))
 
 
-def _mean(one: float, other: float) -> float:
+def _log_mean(one: float, other: float) -> float:
     """Return the logarithm of the mean of two e-values: valid, whatever they have in common."""
     greatest, least = max(one, other), min(one, other)
     return greatest - _LOG_2 + log1p(exp(least - greatest))
@@ -94,7 +94,7 @@ def slow_gate(evidence: Evidence, settings: GateSettings, before: Gate) -> Gate:
         before,
         look,
         settings.log_needed,
-        lambda finding: _told_events(events, "slow requests", finding),
+        lambda finding: _events_text(events, "slow requests", finding),
     )
 
 
@@ -109,11 +109,11 @@ def split_gate(evidence: Evidence, before: Gate) -> Gate:
         return before
     look = Look(log_off_split(events), 0.0, total, against="alarm")
     return evaluate_gate(
-        before, look, _SPLIT_NEEDED, lambda finding: _told_events(events, "requests", finding)
+        before, look, _SPLIT_NEEDED, lambda finding: _events_text(events, "requests", finding)
     )
 
 
-def _told_events(events: Events | SpellEvidence, what: str, finding: Finding) -> str:
+def _events_text(events: Events | SpellEvidence, what: str, finding: Finding) -> str:
     said = f"{events.of_candidate:,} of {events.total:,} {what} were the candidate's"
     if finding == "open":
         return said
@@ -123,10 +123,10 @@ def _told_events(events: Events | SpellEvidence, what: str, finding: Finding) ->
     return by_weight
 
 
-def _told_failures(evidence: Evidence, settings: GateSettings, finding: Finding) -> str:
+def _failures_text(evidence: Evidence, settings: GateSettings, finding: Finding) -> str:
     failures, rate = evidence.failures, settings.max_mismatch_rate
     if not failures.requests or rate is None:
-        return _told_events(evidence.errors, "errors", "open")
+        return _events_text(evidence.errors, "errors", "open")
     said = f"{percent(failures.mean)} of {failures.requests:,} copied requests failed"
     if settings.has_noise:
         more = percent(evidence.failed_more.mean)

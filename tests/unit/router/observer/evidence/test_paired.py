@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine_router.observer.evidence.differences import Differences
-from coalmine_router.observer.evidence.paired import STAKES, _gains, log_above, log_below
+from coalmine_router.observer.evidence.paired import STAKES, _log_gains, log_above, log_below
 from tests.doubles.sequential_runs import first, mixed
 
 NEEDED = math.log(20)
@@ -28,7 +28,7 @@ def looked(worse: float, better: float, runs: int, looks: int, seed: int) -> tup
     """Return ln e against "at most 1 %" and "at least 1 %" after each look, of seeded runs."""
     drawn = np.random.default_rng(seed).random((runs, looks))
     places = np.where(drawn < worse, 0, np.where(drawn < worse + better, 2, 1))
-    return mixed(_gains(0.01), places), mixed(_gains(-0.01)[::-1], places)
+    return mixed(_log_gains(0.01), places), mixed(_log_gains(-0.01)[::-1], places)
 
 
 @pytest.mark.parametrize("better", [0.0, 0.05, 0.3])
