@@ -90,9 +90,9 @@ class Process:
         repository = Repository(config.repository, hashed_only=config.poll_s > 0)
         control = self._build_control(repository)
         poller = Poller(repository, member.follower_of(control))
-        await poller.start()
+        await poller.note_known_stamps()
         unloaded = member.read_unloaded_models()
-        control.read(lenient=config.is_lenient)
+        control.register_models(lenient=config.is_lenient)
         ending = partial(stop.left_s, config.grace_s)
         exporting = _export_spans(config.traces, self._metrics, ending)
         with exporting as spans, self._serve_metrics(stop) as http:

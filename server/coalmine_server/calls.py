@@ -194,5 +194,5 @@ def _add_times(record: RequestRecord, pending: PendingRequest, offset_ns: int) -
 
 def _log_failure(error: ModelFailed, call: Call) -> None:
     traced = call.traced
-    ids = traced.ids() if traced else trace_ids(call.context.metadata())
+    ids = traced.log_ids() if traced else trace_ids(call.context.metadata())
     _log.warning("model_failed", reason=str(error), exc_info=error.__cause__, **ids)

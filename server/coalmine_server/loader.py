@@ -75,13 +75,13 @@ class Loader:
                 async with self._take_slot(version, limit):
                     await self._make_ready(version)
         except TimeoutError:
-            self._fail(version, version.reason or self._timeout_reason(version))
+            self._stop_as_failed(version, version.reason or self._timeout_reason(version))
             raise StartError(version.reason) from None
         except StartError as error:
-            self._fail(version, str(error))
+            self._stop_as_failed(version, str(error))
             raise
         except BaseException:
-            self._stop(version)
+            self._stop_workers(version)
             raise
         finally:
             self._loading.pop(version, None)
@@ -100,7 +100,7 @@ class Loader:
             until = asyncio.ALL_COMPLETED
             while loading:
                 done, loading = await asyncio.wait(loading, timeout=timeout_s, return_when=until)
-                _expect_start_errors(done)
+                _raise_unexpected(done)
                 await when_loaded()
                 timeout_s, until = None, asyncio.FIRST_COMPLETED
         finally:
@@ -121,7 +121,7 @@ class Loader:
                 "more until the server is started again"
             )
         data = await run_in_thread(version.file.read)
-        await self._open(version, data)
+        await self._open_workers(version, data)
         version.batcher = self._build_batcher(version)
         version.state = State.READY
         seconds = (self._clock.monotonic_ns() - began_ns) / 1e9
@@ -137,30 +137,30 @@ class Loader:
         held.callback(self._slots.release)
 
         def log_slow() -> None:
-            after_s, limit_s = self.limits.slow_s, self._limit_s(version)
+            after_s, limit_s = self.limits.slow_s, self._time_limit_s(version)
             label = version.signature.label
             _log.warning("model_load_slow", label=label, after_s=after_s, load_timeout_s=limit_s)
             held.close()  # others need not wait for it any longer
 
         slow = loop.call_later(self.limits.slow_s, log_slow)
         if not version.reason:  # given up before it began
-            limit.reschedule(loop.time() + self._limit_s(version))
+            limit.reschedule(loop.time() + self._time_limit_s(version))
         try:
             yield
         finally:
             slow.cancel()
             held.close()
 
-    def _limit_s(self, version: Version) -> float:
+    def _time_limit_s(self, version: Version) -> float:
         own_ns = version.config.load_timeout
         return self.limits.timeout_s if own_ns is None else own_ns / 1e9
 
     def _timeout_reason(self, version: Version) -> str:
-        limit_s = self._limit_s(version)
+        limit_s = self._time_limit_s(version)
         return f"{version.file.path}: load and warm-up took longer than load_timeout, {limit_s:g} s"
 
-    def _fail(self, version: Version, reason: str) -> None:
-        self._stop(version)
+    def _stop_as_failed(self, version: Version, reason: str) -> None:
+        self._stop_workers(version)
         version.state, version.reason = State.FAILED, reason
 
     async def retire(self, version: Version, reason: str, *, grace_s: float) -> None:
@@ -189,7 +189,7 @@ class Loader:
             self._metrics.count_unload(
                 version.file.model, str(version.file.version), version.batcher
             )
-        self._stop(version)
+        self._stop_workers(version)
         version.batcher = None
         self._retiring.discard(version)
 
@@ -202,7 +202,7 @@ class Loader:
             self.end(version)
         return self._join_all(list(self._leaving), timeout_s)
 
-    def _stop(self, version: Version) -> None:
+    def _stop_workers(self, version: Version) -> None:
         for worker in version.workers:
             worker.stop()
         self._leaving = {each: name for each, name in self._leaving.items() if not each.join(0)}
@@ -226,7 +226,7 @@ class Loader:
 
     # ------------------------------------------------------------ parts of a version
 
-    async def _open(self, version: Version, data: bytes) -> None:
+    async def _open_workers(self, version: Version, data: bytes) -> None:
         version.workers = [
             self._build_worker(version, partial(self._open_program, version, data, instance))
             for instance in range(version.config.instances)
@@ -279,15 +279,15 @@ def _start_worker(worker: Worker) -> asyncio.Future[Exception | None]:
     """Start the worker; its future is None once it is warm, or else the reason why it can't run."""
     opened: asyncio.Future[Exception | None] = asyncio.get_running_loop().create_future()
 
-    def settle(failure: Exception | None) -> None:
+    def resolve(failure: Exception | None) -> None:
         if not opened.done():
             opened.set_result(failure)
 
-    worker.start(settle)
+    worker.start(resolve)
     return opened
 
 
-def _expect_start_errors(done: Iterable[asyncio.Task[None]]) -> None:
+def _raise_unexpected(done: Iterable[asyncio.Task[None]]) -> None:
     """Raise what a load raised, except a StartError: its version keeps that."""
     for each in done:
         error = each.exception()

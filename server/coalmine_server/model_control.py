@@ -58,7 +58,7 @@ class ModelControl:
 
     # ------------------------------------------------------------ the start and the end
 
-    def read(self, *, lenient: bool) -> None:
+    def register_models(self, *, lenient: bool) -> None:
         """Register every model as LOADING. Raises StartError for the first that is wrong.
 
         `lenient`: a bad model is kept with the reason, and none at all is no error.
@@ -73,7 +73,7 @@ class ModelControl:
                     raise
                 self._record_failure(name, error)
         if not lenient and not self._registry.names:
-            raise StartError(self._repository.nothing_there)
+            raise StartError(self._repository.empty_error_text)
 
     async def open(
         self, *, lenient: bool, unloaded: Collection[str] = (), waits_for_all: bool = False
@@ -84,12 +84,12 @@ class ModelControl:
         FAILED, or slow; what is slow goes on loading, unless all are waited for.
         """
         for name in self._registry.names:
-            await self._notify(name)
+            await self._notify_of_model(name)
         for name in unloaded:
             if name in self._registry.names:
                 await self._unload(name)
         names = [each for each in self._registry.names if each not in unloaded]
-        opening = self._open_leniently if lenient else self._open
+        opening = self._open_model_leniently if lenient else self._open_model
         self._opening = [asyncio.create_task(opening(each)) for each in names]
         try:
             is_patient = waits_for_all or not lenient
@@ -99,7 +99,7 @@ class ModelControl:
             raise
         self._registry.is_open = True
         for name in self._registry.names:
-            await self._notify(name)
+            await self._notify_of_model(name)
 
     async def _wait_opened(self, *, timeout_s: float | None) -> None:
         """Wait until all is loaded, `timeout_s` at most; raise the first error."""
@@ -111,24 +111,24 @@ class ModelControl:
         for each in [task for task in self._opening if task in done]:
             each.result()
 
-    async def _open(self, name: str) -> None:
-        async with self._lock(name):
+    async def _open_model(self, name: str) -> None:
+        async with self._lock_of(name):
             served_model = self._registry.served_model(name)
 
-            async def check() -> None:
-                _raise_first(served_model.versions)
+            async def raise_if_failed() -> None:
+                _raise_first_failure(served_model.versions)
 
-            await self._loader.load_all(served_model.versions, check)
+            await self._loader.load_all(served_model.versions, raise_if_failed)
             self._registry.put(name, served_model.as_replacement_of(None))
 
-    async def _open_leniently(self, name: str) -> None:
-        async with self._lock(name):
+    async def _open_model_leniently(self, name: str) -> None:
+        async with self._lock_of(name):
             try:
                 served_model = self._registry.served_model(name)
                 await self._load_and_serve(name, served_model, served_model.versions)
             except StartError as error:
                 self._record_failure(name, error)
-            await self._notify(name)
+            await self._notify_of_model(name)
 
     async def _give_up_opening(self) -> None:
         for task in self._opening:
@@ -184,7 +184,7 @@ class ModelControl:
         if len(self._running) >= _CHANGES_MAX:
             change.close()
             raise Overloaded(f"{_CHANGES_MAX} changes are under way, the most there may be")
-        task = self._tasks.create_task(_run_change(change))
+        task = self._tasks.create_task(_run_catching(change))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
         await asyncio.wait({task})  # a caller that goes away ends the wait, not the change
@@ -197,7 +197,7 @@ class ModelControl:
     async def _load(self, name: str) -> None:
         if not await run_in_thread(partial(self._repository.has_model, name)):
             raise NotFound(f"model '{name}' is not in the repository")
-        async with self._lock(name):
+        async with self._lock_of(name):
             try:
                 model = await run_in_thread(partial(self._repository.model, name))
                 versions = self._versions_of(model)
@@ -207,7 +207,7 @@ class ModelControl:
                 self._record_failure(name, error)
                 raise LoadFailed(f"model '{name}': {error}") from None
             finally:
-                await self._notify(name)
+                await self._notify_of_model(name)
 
     async def _load_and_serve(
         self, name: str, served_model: ServedModel, fresh: Sequence[Version]
@@ -218,40 +218,40 @@ class ModelControl:
         that are replaced go. Raises StartError with why one failed.
         """
         if any(map(_is_ready, self._served_versions(name))):
-            self._registry.announce(name, fresh)
+            self._registry.set_incoming(name, fresh)
         else:
             self._registry.put(name, served_model)
-        await self._loader.load_all(fresh, partial(self._serve, name, served_model))
-        await self._serve(name, served_model)
-        _raise_first(served_model.versions)
+        await self._loader.load_all(fresh, partial(self._serve_ready, name, served_model))
+        await self._serve_ready(name, served_model)
+        _raise_first_failure(served_model.versions)
 
-    async def _serve(self, name: str, wanted: ServedModel) -> None:
+    async def _serve_ready(self, name: str, wanted: ServedModel) -> None:
         """Serve the READY versions of a model, and retire those that it no longer serves."""
         before = self._registry.served_model(name) if name in self._registry.names else None
         served_model = wanted.as_replacement_of(before)
         self._registry.put(name, served_model)
-        self._registry.announce(name, [each for each in wanted.versions if not each.is_ready])
-        await self._notify(name)
+        self._registry.set_incoming(name, [each for each in wanted.versions if not each.is_ready])
+        await self._notify_of_model(name)
         for version in wanted.versions:
             version.config = wanted.config
         served = () if before is None else before.versions
         gone = [each for each in served if each.is_ready and each not in served_model.versions]
-        await self._retire(gone, lambda version: _why_gone(version, wanted))
+        await self._retire(gone, lambda version: _retire_reason(version, wanted))
 
     async def _unload(self, name: str) -> None:
         self._registry.served_model(name)  # or NotFound, before there is a lock for it
-        self._give_up(name, "unloaded")
-        async with self._lock(name):
+        self._give_up_loads(name, "unloaded")
+        async with self._lock_of(name):
             await self._take_down(name, "unloaded")
 
     async def _remove(self, name: str) -> None:
-        self._give_up(name, "removed from the repository")
-        async with self._lock(name):
+        self._give_up_loads(name, "removed from the repository")
+        async with self._lock_of(name):
             if name in self._registry.names:  # not where it could never be served
                 await self._take_down(name, "removed from the repository")
             self._registry.forget(name)
 
-    def _give_up(self, name: str, reason: str) -> None:
+    def _give_up_loads(self, name: str, reason: str) -> None:
         """End the loads of a model that are under way: one of them may hang."""
         for each in (*self._served_versions(name), *self._registry.incoming(name)):
             self._loader.give_up(each, reason)
@@ -261,15 +261,15 @@ class ModelControl:
         await self._retire(versions, lambda _: reason)
         for each in versions:
             each.reason = reason
-        self._registry.announce(name, ())
-        await self._notify(name)
+        self._registry.set_incoming(name, ())
+        await self._notify_of_model(name)
 
     async def _retire(self, versions: Sequence[Version], why: Callable[[Version], str]) -> None:
         async with asyncio.TaskGroup() as tasks:
             for each in versions:
                 tasks.create_task(self._loader.retire(each, why(each), grace_s=self._grace_s))
 
-    async def _notify(self, name: str) -> None:
+    async def _notify_of_model(self, name: str) -> None:
         await self._notify_serving(name, self._registry.serves(name))
 
     # ------------------------------------------------------------ versions and their states
@@ -289,7 +289,7 @@ class ModelControl:
         self._metrics.count_failed_load(name)
         _log.error("load_failed", model=name, reason=str(error))
 
-    def _lock(self, name: str) -> asyncio.Lock:
+    def _lock_of(self, name: str) -> asyncio.Lock:
         """Return the lock of a model that is served or in the repository."""
         return self._locks.setdefault(name, asyncio.Lock())
 
@@ -298,14 +298,14 @@ def _is_ready(version: Version) -> bool:
     return version.is_ready
 
 
-def _why_gone(version: Version, wanted: ServedModel) -> str:
+def _retire_reason(version: Version, wanted: ServedModel) -> str:
     numbers = [each.file.version for each in wanted.versions]
     if version.file.version in numbers:
         return "replaced: its file or its settings are others"
     return f"'versions' in config.yaml serves only {', '.join(map(str, numbers))} of what is there"
 
 
-def _raise_first(versions: Sequence[Version]) -> None:
+def _raise_first_failure(versions: Sequence[Version]) -> None:
     """Raise StartError with why the first of the FAILED ones failed, and how many more did."""
     failed = [each.reason for each in versions if each.state is State.FAILED]
     if failed:
@@ -318,7 +318,7 @@ def _check_name(name: str) -> None:
         raise InvalidRequest(f"'{name}' is not a model's name: A-Z, a-z, 0-9, . _ -, no dot first")
 
 
-async def _run_change(change: Coroutine[Any, Any, None]) -> Exception | None:
+async def _run_catching(change: Coroutine[Any, Any, None]) -> Exception | None:
     """Make a change and return what it raised: raised here, that would end all other changes."""
     try:
         await change

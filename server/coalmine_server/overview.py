@@ -73,13 +73,13 @@ def index_of(registry: Registry) -> list[Row]:
             name=version.file.model,
             version=str(version.file.version),
             state=_STATES[version.state],
-            reason=version.reason or registry.failure(version.file.model),
+            reason=version.reason or registry.failure_reason(version.file.model),
         )
         for name in registry.names
         for version in (*registry.served_model(name).versions, *registry.incoming(name))
     ]
     unread = (
-        Row(name=name, state="UNAVAILABLE", reason=registry.failure(name))
+        Row(name=name, state="UNAVAILABLE", reason=registry.failure_reason(name))
         for name in registry.failed_names
     )
     return [*rows, *unread]

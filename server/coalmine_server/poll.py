@@ -38,7 +38,7 @@ class Poller:
         self._unreadable = ""
         self._running: dict[str, asyncio.Task[None]] = {}
 
-    async def start(self) -> None:
+    async def note_known_stamps(self) -> None:
         """Take the models that are there now as known."""
         self._known_stamps = await run_in_thread(self._repository.stamps)
 
@@ -67,23 +67,23 @@ class Poller:
         self._unreadable = ""
         for name in [each for each in self._known_stamps if each not in found]:
             del self._known_stamps[name]
-            self._start(name, self._follower.remove(name))
+            self._start_change(name, self._follower.remove(name))
         for name, stamp in found.items():
             if self._known_stamps.get(name) != stamp and self._has_room_for(name):
                 self._known_stamps[name] = stamp
-                self._start(name, self._follower.load(name))
+                self._start_change(name, self._follower.load(name))
         if self._running:
             await asyncio.wait(self._running.values(), timeout=_WAIT_S)
 
     def _has_room_for(self, name: str) -> bool:
         return name not in self._running and len(self._running) < _AT_ONCE_MAX
 
-    def _start(self, name: str, change: Awaitable[None]) -> None:
-        task = asyncio.create_task(self._follow(change))
+    def _start_change(self, name: str, change: Awaitable[None]) -> None:
+        task = asyncio.create_task(self._follow_change(change))
         self._running[name] = task
-        task.add_done_callback(lambda ended: self._forget(name, ended))
+        task.add_done_callback(lambda ended: self._forget_change(name, ended))
 
-    def _forget(self, name: str, ended: asyncio.Task[None]) -> None:
+    def _forget_change(self, name: str, ended: asyncio.Task[None]) -> None:
         if self._running.get(name) is ended:  # not where a removal came after it
             del self._running[name]
 
@@ -93,7 +93,7 @@ class Poller:
             _log.warning("repository_unreadable", reason=reason)
         self._unreadable = reason
 
-    async def _follow(self, change: Awaitable[None]) -> None:
+    async def _follow_change(self, change: Awaitable[None]) -> None:
         try:
             await change
         except LoadFailed:

@@ -63,22 +63,22 @@ def dump(properties: Mapping[str, str]) -> bytes:
     return data
 
 
-def load(folder: Path) -> Mapping[str, str]:
+def load_properties(folder: Path) -> Mapping[str, str]:
     """Return the properties in a version's folder; none where there is no file.
 
     A broken file is logged and gives none: a good model is served all the same.
     """
     path = folder / PROVENANCE_FILE
     try:
-        return _properties(_bytes_of(path))
+        return _parsed_properties(_file_bytes(path))
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
-        _log.warning("provenance_unreadable", path=str(path), reason=_line(error))
+        _log.warning("provenance_unreadable", path=str(path), reason=_error_line(error))
         return {}
 
 
-def _bytes_of(path: Path) -> bytes:
+def _file_bytes(path: Path) -> bytes:
     # Opening a FIFO would wait for its writer.
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
     with open(handle, "rb") as file:  # noqa: PTH123 - over a descriptor
@@ -87,7 +87,7 @@ def _bytes_of(path: Path) -> bytes:
         return file.read(BYTES_MAX + 1)
 
 
-def _properties(data: bytes) -> Mapping[str, str]:
+def _parsed_properties(data: bytes) -> Mapping[str, str]:
     if len(data) > BYTES_MAX:
         raise ValueError(f"over {BYTES_MAX} bytes")
     content: Any = json.loads(data.decode())
@@ -98,6 +98,6 @@ def _properties(data: bytes) -> Mapping[str, str]:
     return content
 
 
-def _line(error: Exception) -> str:
+def _error_line(error: Exception) -> str:
     text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
     return text.splitlines()[0]

@@ -66,10 +66,10 @@ class Version:
         if self.state is not State.READY or self.file.sha256 is None:
             return False
         same_bytes = self.file.sha256 == model.config.sha256.get(str(self.file.version))
-        return same_bytes and _settings(self.config) == _settings(model.config)
+        return same_bytes and _model_settings(self.config) == _model_settings(model.config)
 
 
-def _settings(config: ModelConfig) -> ModelConfig:
+def _model_settings(config: ModelConfig) -> ModelConfig:
     return config.model_copy(update=_OF_THE_MODEL)
 
 
@@ -92,7 +92,7 @@ class ServedModel:
         """
         numbers = {str(each.file.version): each for each in versions}
         labels = {label: numbers[str(number)] for label, number in model.config.labels.items()}
-        return cls(model.config, tuple(versions), _keys(versions, labels))
+        return cls(model.config, tuple(versions), _versions_by_key(versions, labels))
 
     def as_replacement_of(self, before: "ServedModel | None") -> "ServedModel":
         """Return the model as it can be served now, in the place of `before`.
@@ -114,10 +114,10 @@ class ServedModel:
             number = asked.file.version
             led = old if old is not None and old in versions else served.get(number, asked)
             labels[label] = ready.get(number, led)
-        return ServedModel(self.config, tuple(versions), _keys(versions, labels))
+        return ServedModel(self.config, tuple(versions), _versions_by_key(versions, labels))
 
 
-def _keys(versions: Sequence[Version], labels: dict[str, Version]) -> dict[str, Version]:
+def _versions_by_key(versions: Sequence[Version], labels: dict[str, Version]) -> dict[str, Version]:
     ready = [each for each in versions if each.is_ready]
     numbers = {str(each.file.version): each for each in versions}
     return {**numbers, **labels, _DEFAULT: (ready or versions)[-1]}
@@ -172,13 +172,13 @@ class Registry:
         Raises NotFound.
         """
         by_key = self.served_model(name).by_key
-        found = by_key.get(version) or self._to_come(name, version)
+        found = by_key.get(version) or self._incoming_version(name, version)
         if found is None:
             served = ", ".join(key for key in by_key if key != _DEFAULT)
             raise NotFound(f"model '{name}' has no version '{version}', only {served}")
         return found
 
-    def _to_come(self, name: str, version: str) -> Version | None:
+    def _incoming_version(self, name: str, version: str) -> Version | None:
         """Return a version that loads or failed to, beside those that serve."""
         found = [each for each in self.incoming(name) if str(each.file.version) == version]
         return found[0] if found else None
@@ -202,7 +202,7 @@ class Registry:
         served_model = self._served.get(name)
         return served_model is not None and served_model.by_key[_DEFAULT].state is State.READY
 
-    def failure(self, name: str) -> str:
+    def failure_reason(self, name: str) -> str:
         """Return why the last change of a model failed; empty where it did not."""
         return self._failures.get(name, "")
 
@@ -214,7 +214,7 @@ class Registry:
         self._incoming.pop(name, None)
         self._failures.pop(name, None)
 
-    def announce(self, name: str, versions: Sequence[Version]) -> None:
+    def set_incoming(self, name: str, versions: Sequence[Version]) -> None:
         """Show versions that are LOADING or FAILED, beside what is served."""
         served = self._served[name].versions if name in self._served else ()
         self._incoming[name] = tuple(each for each in versions if each not in served)
@@ -228,7 +228,7 @@ class Registry:
                 version.state, version.reason = State.FAILED, reason
         numbers = {each.file.version for each in served}
         others = [each for each in self.incoming(name) if each.file.version not in numbers]
-        self.announce(name, others)  # one row a version: what serves under a number has that row
+        self.set_incoming(name, others)  # one row a version: what serves under a number has it
 
     def forget(self, name: str) -> None:
         """Know a model no more."""

@@ -53,8 +53,8 @@ class VersionFile:
 
         Raises StartError where they can't be read or are not those of the config.
         """
-        with _as_start_error(self.path):
-            data = _check_file(self.path).read_bytes()
+        with _raising_start_error(self.path):
+            data = _check_not_fifo(self.path).read_bytes()
         found = hashlib.sha256(data).hexdigest()
         if self.sha256 is None:
             _log.warning("model_without_sha256", model=self.model, version=self.version)
@@ -90,10 +90,10 @@ class Repository:
 
         Raises StartError where the folder isn't one.
         """
-        with _as_start_error(self._root):
+        with _raising_start_error(self._root):
             if not self._root.is_dir():
                 raise StartError(f"model repository {self._root}: not a folder")
-            folders = {each: _may_be_model(each) for each in _folders(self._root)}
+            folders = {each: _may_be_model(each) for each in _folders_in(self._root)}
         for folder, may_be_model in folders.items():
             if not may_be_model:
                 _log.warning("folder_ignored", folder=str(folder))  # such as lost+found
@@ -104,13 +104,13 @@ class Repository:
         return (self._root / name).is_dir()
 
     @property
-    def nothing_there(self) -> str:
+    def empty_error_text(self) -> str:
         """The error of a repository without a model."""
         return f"model repository {self._root}: no NAME/{CONFIG_FILE} in it"
 
     def stamps(self) -> dict[str, Stamp]:
         """Return each model's stamp, which changes with any of its files. Raises StartError."""
-        return {name: tuple(_stamp(self._root / name)) for name in self.names()}
+        return {name: tuple(_file_stamps(self._root / name)) for name in self.names()}
 
     def model(self, name: str) -> Model:
         """Return one model. Raises StartError."""
@@ -118,19 +118,19 @@ class Repository:
             raise StartError(
                 f"{self._root / name}: a model's name is made of A-Z, a-z, 0-9, . _ and -"
             )
-        with _as_start_error(self._root / name):  # such as a folder that goes away meanwhile
-            return self._model(name)
+        with _raising_start_error(self._root / name):  # such as a folder that goes away meanwhile
+            return self._read_model(name)
 
     def ignored_folders(self) -> list[str]:
         """Return the folders, in order, that can't be models. Raises StartError."""
-        with _as_start_error(self._root):
-            return sorted(each.name for each in _folders(self._root) if not _may_be_model(each))
+        with _raising_start_error(self._root):
+            return sorted(each.name for each in _folders_in(self._root) if not _may_be_model(each))
 
     def unserved_folders(self, model: Model) -> Iterator[tuple[str, int | None, str]]:
         """Return each folder of a model that isn't served: its name, version if any, and why."""
         served = [each.version for each in model.versions]
-        with _as_start_error(self._root / model.name):
-            names = sorted(each.name for each in _folders(self._root / model.name))
+        with _raising_start_error(self._root / model.name):
+            names = sorted(each.name for each in _folders_in(self._root / model.name))
         for name in names:
             version = int(name) if _VERSION.fullmatch(name) else None
             if version is None:
@@ -138,27 +138,27 @@ class Repository:
             elif version not in served:
                 yield name, version, f"'versions' in {CONFIG_FILE} serves only {_numbers(served)}"
 
-    def _model(self, name: str) -> Model:
+    def _read_model(self, name: str) -> Model:
         folder = self._check_inside(self._root / name)
         config = config_file.load(
-            _check_file(self._check_inside(folder / CONFIG_FILE)), ModelConfig
+            _check_not_fifo(self._check_inside(folder / CONFIG_FILE)), ModelConfig
         )
         there = sorted(self._present_versions(folder, config))
         if not there:
             hashed = " with a sha256" if self._hashed_only else ""
             raise StartError(f"{folder}: no VERSION/{MODEL_FILE}{hashed} in it")
         served = served_versions(folder, config, there)
-        return Model(name, config, tuple(self._file(name, each, config) for each in served))
+        return Model(name, config, tuple(self._version_file(name, each, config) for each in served))
 
     def _present_versions(self, folder: Path, config: ModelConfig) -> Iterator[int]:
         for version in versions_in(folder):
             if str(version) in config.sha256 or not self._hashed_only:
                 yield version
 
-    def _file(self, name: str, version: int, config: ModelConfig) -> VersionFile:
+    def _version_file(self, name: str, version: int, config: ModelConfig) -> VersionFile:
         path = self._check_inside(self._root / name / str(version) / MODEL_FILE)
         sha256 = config.sha256.get(str(version))
-        return VersionFile(name, version, path, sha256, provenance.load(path.parent))
+        return VersionFile(name, version, path, sha256, provenance.load_properties(path.parent))
 
     def _check_inside(self, path: Path) -> Path:
         """Return `path`. Raises StartError where its links lead out of the repository."""
@@ -169,7 +169,7 @@ class Repository:
 
 
 @contextlib.contextmanager
-def _as_start_error(path: Path) -> Iterator[None]:
+def _raising_start_error(path: Path) -> Iterator[None]:
     """Turn an OSError of a path, or of what is in it, into a StartError of one line."""
     try:
         yield
@@ -177,7 +177,7 @@ def _as_start_error(path: Path) -> Iterator[None]:
         raise StartError(f"{error.filename or path}: {reason_of(error)}") from None
 
 
-def _folders(place: Path) -> Iterator[Path]:
+def _folders_in(place: Path) -> Iterator[Path]:
     """Return the folders in a place, but for hidden ones."""
     for entry in place.iterdir():
         if not entry.name.startswith(".") and entry.is_dir():
@@ -188,14 +188,14 @@ def _may_be_model(folder: Path) -> bool:
     return is_name(folder.name) or (folder / CONFIG_FILE).exists()
 
 
-def _check_file(path: Path) -> Path:
+def _check_not_fifo(path: Path) -> Path:
     """Return `path`. Raises StartError for a FIFO: to open it could wait, and a stop for that."""
     if path.is_fifo():
         raise StartError(f"{path}: not a regular file")
     return path
 
 
-def _stamp(folder: Path) -> Iterator[tuple[str, int, int, int]]:
+def _file_stamps(folder: Path) -> Iterator[tuple[str, int, int, int]]:
     files = (folder / CONFIG_FILE, *sorted(folder.glob(f"*/{MODEL_FILE}")))
     for file in files:
         with contextlib.suppress(OSError):  # its load will say why; the other models go on

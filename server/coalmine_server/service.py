@@ -59,8 +59,8 @@ class InferenceService:
             name=name,
             versions=[str(each.file.version) for each in named],
             platform=PLATFORM,
-            inputs=[_metadata(each) for each in found.signature.inputs],
-            outputs=[_metadata(each) for each in found.signature.outputs],
+            inputs=[_tensor_metadata(each) for each in found.signature.inputs],
+            outputs=[_tensor_metadata(each) for each in found.signature.outputs],
             properties=found.file.properties,
         )
 
@@ -101,7 +101,7 @@ class InferenceService:
         return answer
 
 
-def _metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
+def _tensor_metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
     return pb.ModelMetadataResponse.TensorMetadata(
         name=spec.name, datatype=spec.datatype, shape=spec.shape
     )

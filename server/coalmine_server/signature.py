@@ -28,11 +28,11 @@ class TensorSpec:
 
     def takes(self, datatype: str, shape: Shape) -> bool:
         """Return whether a tensor fits."""
-        return datatype == self.datatype and _fits(self.shape, shape)
+        return datatype == self.datatype and _shape_fits(self.shape, shape)
 
-    def is_given_by(self, array: Array) -> bool:
+    def takes_array(self, array: Array) -> bool:
         """Return whether an array fits."""
-        return array.dtype == numpy_dtype(self.datatype) and _fits(self.shape, array.shape)
+        return array.dtype == numpy_dtype(self.datatype) and _shape_fits(self.shape, array.shape)
 
     def __str__(self) -> str:
         return f"{self.datatype} {list(self.shape)}"
@@ -40,7 +40,7 @@ class TensorSpec:
 
 # Remembered: callers send few shapes, and to compare them costs more than to look it up.
 @functools.lru_cache(maxsize=4096)
-def _fits(expected: Shape, shape: Shape) -> bool:
+def _shape_fits(expected: Shape, shape: Shape) -> bool:
     return len(expected) == len(shape) and all(
         size in (given, _VARIABLE) for size, given in zip(expected, shape, strict=True)
     )
@@ -91,8 +91,8 @@ class Signature:
             model,
             version,
             rows_max,
-            tuple(_spec(each, batched=rows_max > 0) for each in config.inputs),
-            tuple(_spec(each, batched=rows_max > 0) for each in config.outputs),
+            tuple(_tensor_spec(each, batched=rows_max > 0) for each in config.inputs),
+            tuple(_tensor_spec(each, batched=rows_max > 0) for each in config.outputs),
         )
 
     @property
@@ -110,7 +110,7 @@ class Signature:
         return self._input_at.get(name)
 
 
-def _spec(config: TensorConfig, *, batched: bool) -> TensorSpec:
+def _tensor_spec(config: TensorConfig, *, batched: bool) -> TensorSpec:
     shape = (_VARIABLE, *config.shape) if batched else config.shape
     return TensorSpec(config.name, config.datatype, shape, config.optional)
 
@@ -126,7 +126,7 @@ def check_outputs(signature: Signature, arrays: Sequence[Array], rows: int) -> N
             f"the model gave {len(arrays)}"
         )
     for spec, array in zip(signature.outputs, arrays, strict=True):
-        if spec.is_given_by(array) and (not signature.batched or len(array) == rows):
+        if spec.takes_array(array) and (not signature.batched or len(array) == rows):
             continue
         expected = (rows, *spec.shape[1:]) if signature.batched else spec.shape
         raise ModelFailed(

@@ -61,7 +61,7 @@ class TracedRequest:
         """The SERVER span's own."""
         return self.link.context
 
-    def ids(self) -> dict[str, str]:
+    def log_ids(self) -> dict[str, str]:
         """Return what a log line says of it."""
         return {
             "trace_id": f"{self.context.trace_id:032x}",
@@ -142,14 +142,14 @@ class SpanRecorder:
         """
         headers = {key: value for key, value in metadata if key in (TRACEPARENT, TRACESTATE)}
         parent = parse(str(headers.get(TRACEPARENT, ""))) if headers else None
-        trace_id = parent.trace_id if parent else self._id(128).to_bytes(16, "big")
+        trace_id = parent.trace_id if parent else self._random_id(128).to_bytes(16, "big")
         if not self._sampler.is_sampled(trace_id, parent):
             return None
-        remote = None if parent is None else _remote(parent, str(headers.get(TRACESTATE, "")))
+        remote = None if parent is None else _span_context(parent, str(headers.get(TRACESTATE, "")))
         state = remote.trace_state if remote is not None else None
         context = SpanContext(
             int.from_bytes(trace_id, "big"),
-            self._id(64),
+            self._random_id(64),
             is_remote=False,
             trace_flags=_SAMPLED,
             trace_state=state,
@@ -174,8 +174,8 @@ class SpanRecorder:
             context=traced.context,
             parent=traced.parent,
             resource=self._resource,
-            attributes=_attributes(request),
-            events=_events(request),
+            attributes=_span_attributes(request),
+            events=_span_events(request),
             kind=SpanKind.SERVER,
             status=status,
             start_time=request.begun_ns,
@@ -213,7 +213,7 @@ class SpanRecorder:
             name,
             context=SpanContext(
                 parent.trace_id,
-                self._id(64),
+                self._random_id(64),
                 is_remote=False,
                 trace_flags=_SAMPLED,
                 trace_state=parent.trace_state,
@@ -229,11 +229,11 @@ class SpanRecorder:
             instrumentation_scope=_SCOPE,
         )
 
-    def _id(self, bits: int) -> int:
+    def _random_id(self, bits: int) -> int:
         return self._rng.getrandbits(bits) or 1  # 0 is no id
 
 
-def _remote(parent: Parent, tracestate: str) -> SpanContext:
+def _span_context(parent: Parent, tracestate: str) -> SpanContext:
     return SpanContext(
         trace_id=int.from_bytes(parent.trace_id, "big"),
         span_id=int.from_bytes(parent.span_id, "big"),
@@ -243,7 +243,7 @@ def _remote(parent: Parent, tracestate: str) -> SpanContext:
     )
 
 
-def _attributes(request: RequestRecord) -> Attributes:
+def _span_attributes(request: RequestRecord) -> Attributes:
     attributes: Attributes = {
         telemetry.RPC_SYSTEM: "grpc",
         telemetry.RPC_METHOD: request.method,
@@ -257,6 +257,6 @@ def _attributes(request: RequestRecord) -> Attributes:
     return {name: value for name, value in attributes.items() if value}
 
 
-def _events(request: RequestRecord) -> list[Event]:
+def _span_events(request: RequestRecord) -> list[Event]:
     moments = ((QUEUE, request.queued_ns), (COMPUTE, request.started_ns))
     return [Event(name, timestamp=at_ns) for name, at_ns in moments if at_ns]

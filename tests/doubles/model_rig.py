@@ -96,7 +96,7 @@ class ModelRig:
 async def open_rig(root: Path, *, lenient: bool = False, **options: Any) -> AsyncIterator[ModelRig]:
     """Yield a rig whose models are loaded; every thread has to end with it."""
     rig = ModelRig(root, **options)
-    rig.control.read(lenient=lenient)
+    rig.control.register_models(lenient=lenient)
     try:
         await rig.control.open(lenient=lenient)
         async with rig.control.accept_changes():

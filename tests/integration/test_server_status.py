@@ -85,7 +85,7 @@ async def test_an_unknown_model_or_version_is_not_found(
 async def test_a_model_that_is_loading_is_unavailable(tmp_path: Path) -> None:
     write_model(tmp_path, "digits", {2: Linear()})
     rig = ModelRig(tmp_path)
-    rig.control.read(lenient=False)  # and nothing is loaded so far
+    rig.control.register_models(lenient=False)  # and nothing is loaded so far
     async with answering(rig) as channel:
         stub = pb_grpc.GRPCInferenceServiceStub(channel)
         error = await refusal(stub.ModelInfer(infer_request("digits", pixels())))

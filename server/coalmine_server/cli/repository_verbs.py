@@ -151,7 +151,7 @@ def check(
     with capturing_output():
         checks = _check_all(repository)
     if as_json:
-        print(json.dumps([each.row() for each in checks], indent=2))  # noqa: T201 - the answer
+        print(json.dumps([each.json_row() for each in checks], indent=2))  # noqa: T201 - the answer
     else:
         _print_table(checks)
     _say_problems_and_exit(checks)
@@ -176,7 +176,7 @@ def _print_table(checks: Sequence[VersionCheck]) -> None:
 def _result_cell(found: VersionCheck) -> Text:
     if found.unserved:
         return Text("not served", "yellow")
-    return Text("ready", "green") if found.is_good else Text("refused", "red")
+    return Text("ready", "green") if found.is_servable else Text("refused", "red")
 
 
 def _cell(text: str) -> Text:
@@ -191,7 +191,7 @@ def _say_problems_and_exit(checks: Sequence[VersionCheck]) -> None:
             say_to_people(f"warning: {each.label}: {warning}")
         if each.unserved:
             say_to_people(f"warning: {each.label}: not served: {each.unserved}")
-    problems = [each.problem for each in checks if not each.is_good]
+    problems = [each.problem for each in checks if not each.is_servable]
     for problem in problems:
         say_to_people(problem)
     if problems:

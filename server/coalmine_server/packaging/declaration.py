@@ -34,7 +34,7 @@ class Declaration:
     latest: int | None = None
 
 
-def tensor_of(text: str) -> dict[str, Any]:
+def tensor_entry(text: str) -> dict[str, Any]:
     """Return the entry of a config.yaml for NAME:DATATYPE:[SIZES], perhaps with :optional.
 
     Raises StartError.
@@ -47,18 +47,18 @@ def tensor_of(text: str) -> dict[str, Any]:
     return {**entry, "optional": True} if found[4] else entry
 
 
-def text_of(path: Path, declared: Declaration) -> str:
+def config_text_of(path: Path, declared: Declaration) -> str:
     """Return the text of the config at `path`; of a new one where there is none.
 
     Raises StartError where the declaration is incomplete, or contradicts the config.
     """
     if not path.exists():
-        return _new_text(declared)
+        return _new_config_text(declared)
     _check_agreement(path, config_file.load(path, ModelConfig), declared)
     return path.read_text(encoding="utf-8")
 
 
-def with_entries(path: Path, text: str, key: str, added: Mapping[str, object]) -> str:
+def text_with_entries(path: Path, text: str, key: str, added: Mapping[str, object]) -> str:
     """Return a config's text with `added` among the entries of `key`; the rest stays.
 
     Raises StartError where the entries are wrong, or the text can't be edited.
@@ -67,14 +67,14 @@ def with_entries(path: Path, text: str, key: str, added: Mapping[str, object]) -
     entries = {**before, **added}
     if entries == before:
         return text
-    after = with_entry(text, key, entries)
-    if _content(after) != {**_content(text), key: entries}:
+    after = text_with_entry(text, key, entries)
+    if _yaml_content(after) != {**_yaml_content(text), key: entries}:
         raise StartError(f"{path}: '{key}' can't be edited as it is written; write it as a block")
     config_file.parse(after, ModelConfig, path=path)
     return after
 
 
-def with_latest(path: Path, text: str, latest: int | None) -> str:
+def text_with_latest(path: Path, text: str, latest: int | None) -> str:
     """Return a config's text that serves the `latest` newest versions; None: the text as it is.
 
     Raises StartError where the text can't be edited.
@@ -82,8 +82,8 @@ def with_latest(path: Path, text: str, latest: int | None) -> str:
     if latest is None or config_file.parse(text, ModelConfig, path=path).versions.latest == latest:
         return text
     entry = {"latest": latest}
-    after = with_entry(text, "versions", entry)
-    if _content(after) != {**_content(text), "versions": entry}:
+    after = text_with_entry(text, "versions", entry)
+    if _yaml_content(after) != {**_yaml_content(text), "versions": entry}:
         raise StartError(
             f"{path}: 'versions' can't be edited as it is written; write it as a block"
         )
@@ -91,14 +91,14 @@ def with_latest(path: Path, text: str, latest: int | None) -> str:
     return after
 
 
-def _content(text: str) -> dict[str, Any]:
+def _yaml_content(text: str) -> dict[str, Any]:
     try:
         return dict(yaml.safe_load(text))
     except yaml.YAMLError:
         return {}
 
 
-def with_entry(text: str, key: str, value: Mapping[str, object]) -> str:
+def text_with_entry(text: str, key: str, value: Mapping[str, object]) -> str:
     """Return a YAML mapping's text with another `key`; the rest, comments too, stays."""
     entry = yaml.safe_dump(dict(value), default_flow_style=True, sort_keys=False, width=10_000)
     root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -111,7 +111,7 @@ def with_entry(text: str, key: str, value: Mapping[str, object]) -> str:
     return f"{text.rstrip()}\n{key}: {entry.strip()}\n"
 
 
-def _new_text(declared: Declaration) -> str:
+def _new_config_text(declared: Declaration) -> str:
     if not declared.inputs or not declared.outputs:
         raise StartError("a new model needs --input and --output, as NAME:DATATYPE:[SIZES]")
     if declared.max_batch_size is None:
@@ -119,8 +119,8 @@ def _new_text(declared: Declaration) -> str:
     content: dict[str, Any] = {
         "platform": PLATFORM,
         "max_batch_size": declared.max_batch_size,
-        "inputs": [tensor_of(each) for each in declared.inputs],
-        "outputs": [tensor_of(each) for each in declared.outputs],
+        "inputs": [tensor_entry(each) for each in declared.inputs],
+        "outputs": [tensor_entry(each) for each in declared.outputs],
     }
     if declared.max_delay is not None:
         content["batching"] = {"max_delay": declared.max_delay}
@@ -133,20 +133,20 @@ def _new_text(declared: Declaration) -> str:
 def _check_agreement(path: Path, config: ModelConfig, declared: Declaration) -> None:
     """Raise StartError where the declaration contradicts the config, which all versions share."""
     said: dict[str, tuple[object, object]] = {
-        "inputs": (config.inputs, _tensors(declared.inputs)),
-        "outputs": (config.outputs, _tensors(declared.outputs)),
+        "inputs": (config.inputs, _tensor_configs(declared.inputs)),
+        "outputs": (config.outputs, _tensor_configs(declared.outputs)),
         "max_batch_size": (config.max_batch_size, declared.max_batch_size),
         "batching.max_delay": (config.batching.max_delay, _delay_ns(declared.max_delay)),
         "instances": (config.instances, declared.instances),
     }
     for key, (there, given) in said.items():
         if given is not None and given != there:
-            raise StartError(f"{path}: {key}: expected {_words(there)}, got {_words(given)}")
+            raise StartError(f"{path}: {key}: expected {_as_text(there)}, got {_as_text(given)}")
 
 
-def _tensors(texts: Sequence[str]) -> tuple[TensorConfig, ...] | None:
+def _tensor_configs(texts: Sequence[str]) -> tuple[TensorConfig, ...] | None:
     try:
-        return tuple(TensorConfig(**tensor_of(each)) for each in texts) or None
+        return tuple(TensorConfig(**tensor_entry(each)) for each in texts) or None
     except ValidationError as error:
         raise StartError(f"{', '.join(texts)}: {error.errors()[0]['msg']}") from None
 
@@ -158,12 +158,12 @@ def _delay_ns(text: str | None) -> int | None:
         raise StartError(f"--max-delay: {error}") from None
 
 
-def _words(value: object) -> str:
+def _as_text(value: object) -> str:
     if isinstance(value, tuple):
-        return ", ".join(map(_tensor_words, value))
+        return ", ".join(map(_tensor_text, value))
     return str(value)
 
 
-def _tensor_words(tensor: TensorConfig) -> str:
+def _tensor_text(tensor: TensorConfig) -> str:
     optional = ":optional" if tensor.optional else ""
     return f"{tensor.name}:{tensor.datatype}:{list(tensor.shape)}{optional}"

@@ -81,7 +81,7 @@ def tree_sha256(folder: Path) -> str:
     """
     digest = hashlib.sha256()
     try:
-        for path in sorted(_files(folder), key=os.fsencode):
+        for path in sorted(_source_files(folder), key=os.fsencode):
             with (folder / path).open("rb") as file:
                 found = hashlib.file_digest(file, "sha256").hexdigest()
             digest.update(f"{found}  ./".encode() + os.fsencode(path) + b"\n")
@@ -90,7 +90,7 @@ def tree_sha256(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def _files(folder: Path) -> Iterator[str]:
+def _source_files(folder: Path) -> Iterator[str]:
     count = 0
     for place, folders, files in os.walk(folder, onerror=_raise):
         folders[:] = [each for each in folders if each not in _LEFT_OUT]

@@ -22,7 +22,7 @@ from coalmine_server.repository import (
     served_versions,
     versions_in,
 )
-from coalmine_server.runtime.execution import open_program, warm
+from coalmine_server.runtime.execution import open_program, warm_up
 from coalmine_server.runtime.program import Program, Runtime
 from coalmine_server.signature import Signature
 
@@ -52,7 +52,7 @@ class PackageOrder:
         return self.repository / self.name
 
     @property
-    def place(self) -> Path:
+    def version_folder(self) -> Path:
         """The version's place."""
         return self.folder / str(self.version)
 
@@ -99,31 +99,31 @@ class Packager:
         """
         _check_place(order)
         self._progress(f"reading {order.source}")
-        data = _bytes_of(order.source)
+        data = _source_bytes(order.source)
         sha256 = hashlib.sha256(data).hexdigest()
         config = _parse_config(order, _config_text(order, sha256))
         with printing_as(model=order.name, version=order.version):
-            tried = self._try(order, config, data)
-        properties = {**self._origin_of(order), **_facts_of(tried, data, sha256), **order.metadata}
+            tried = self._try_file(order, config, data)
+        properties = {**self._origin_of(order), **_try_facts(tried, data, sha256), **order.metadata}
         files = {MODEL_FILE: data, provenance.PROVENANCE_FILE: provenance.dump(properties)}
-        self._progress(f"writing {order.place}")
+        self._progress(f"writing {order.version_folder}")
         lost = _versions_lost(order, config)
         try:
-            self._put(order, files, config, sha256)
+            self._store_version(order, files, config, sha256)
         except OSError as error:
             raise StartError(f"{order.folder}: {reason_of(error)}") from None
         warnings = (*tried.warnings, *_unserved_warnings(order, config), *_drop_warnings(lost))
-        return PackagedVersion(order.place / MODEL_FILE, sha256, properties, warnings)
+        return PackagedVersion(order.version_folder / MODEL_FILE, sha256, properties, warnings)
 
     # ------------------------------------------------------------ the trial
 
-    def _try(self, order: PackageOrder, config: ModelConfig, data: bytes) -> try_run.TryResult:
+    def _try_file(self, order: PackageOrder, config: ModelConfig, data: bytes) -> try_run.TryResult:
         """Load and warm the file as the server will, then try random values. Raises StartError."""
         signature = Signature.of(order.name, order.version, config)
         self._progress(f"loading and warming up {signature.label}")
         program = open_program(self._runtime, signature, config, data, source=order.source)
         try:
-            _warm_the_rest(program, signature, config)
+            _warm_remaining_sizes(program, signature, config)
             self._progress(f"trying {signature.label} on random values")
             tried = try_run.try_random(program, signature)
         except StartError as error:
@@ -145,33 +145,33 @@ class Packager:
 
     # ------------------------------------------------------------ the disk
 
-    def _put(
+    def _store_version(
         self, order: PackageOrder, files: Mapping[str, bytes], tried: ModelConfig, sha256: str
     ) -> None:
         with placement.scratch_folder(order.repository, wait_s=self._lock_wait_s) as scratch:
             fresh = scratch / "model"
-            placement.write(fresh / str(order.version), files)
+            placement.write_files(fresh / str(order.version), files)
             with placement.lock_repository(order.repository, wait_s=self._lock_wait_s):
                 _check_place(order)
                 text = _config_text(order, sha256)
                 _check_unchanged(order, tried, _parse_config(order, text))
-                _move_in(order, fresh, text)
+                _move_version_in(order, fresh, text)
 
 
-def _move_in(order: PackageOrder, fresh: Path, text: str) -> None:
+def _move_version_in(order: PackageOrder, fresh: Path, text: str) -> None:
     """Move the version in, step by step: after each step, the repository can be served."""
     labels = dict.fromkeys(order.labels, order.version)
-    labelled = declaration.with_entries(order.config, text, "labels", labels)
+    labelled = declaration.text_with_entries(order.config, text, "labels", labels)
     if not order.folder.exists():
-        placement.replace(fresh / CONFIG_FILE, labelled, by_way_of=fresh.parent)
-        placement.move(fresh, order.folder)
+        placement.replace_text(fresh / CONFIG_FILE, labelled, by_way_of=fresh.parent)
+        placement.move_folder(fresh, order.folder)
         return
     # The hash first: a version without one would be served unchecked. A label before its version
     # would lead nowhere.
-    placement.replace(order.config, text, by_way_of=fresh.parent)
-    placement.move(fresh / str(order.version), order.place)
+    placement.replace_text(order.config, text, by_way_of=fresh.parent)
+    placement.move_folder(fresh / str(order.version), order.version_folder)
     if labelled != text:
-        placement.replace(order.config, labelled, by_way_of=fresh.parent)
+        placement.replace_text(order.config, labelled, by_way_of=fresh.parent)
 
 
 def _check_place(order: PackageOrder) -> None:
@@ -187,10 +187,10 @@ def _check_place(order: PackageOrder) -> None:
     if folder.parent != root:
         raise StartError(f"{order.folder}: leads out of the repository, to {folder}")
     if (folder / str(order.version)).exists():
-        raise StartError(f"{order.place}: is there already; take a new number")
+        raise StartError(f"{order.version_folder}: is there already; take a new number")
 
 
-def _bytes_of(source: Path) -> bytes:
+def _source_bytes(source: Path) -> bytes:
     if source.exists() and not source.is_file():  # opening a FIFO would wait for its writer
         raise StartError(f"{source}: not a regular file")
     try:
@@ -204,19 +204,19 @@ def _bytes_of(source: Path) -> bytes:
 
 def _config_text(order: PackageOrder, sha256: str) -> str:
     """Return the new text of the config, without the labels. Raises StartError."""
-    text = declaration.text_of(order.config, order.declared)
-    text = declaration.with_latest(order.config, text, order.declared.latest)
-    return declaration.with_entries(order.config, text, "sha256", {str(order.version): sha256})
+    text = declaration.config_text_of(order.config, order.declared)
+    text = declaration.text_with_latest(order.config, text, order.declared.latest)
+    return declaration.text_with_entries(order.config, text, "sha256", {str(order.version): sha256})
 
 
 def _parse_config(order: PackageOrder, text: str) -> ModelConfig:
     """Return the config with the labels. Raises StartError where a label leads nowhere."""
     labels = dict.fromkeys(order.labels, order.version)
-    text = declaration.with_entries(order.config, text, "labels", labels)
+    text = declaration.text_with_entries(order.config, text, "labels", labels)
     config = config_file.parse(text, ModelConfig, path=order.config)
     lost = _versions_lost(order, config)
     if lost and not order.drop:
-        raise StartError(_refusal(order, lost, config))
+        raise StartError(_lost_versions_text(order, lost, config))
     return config
 
 
@@ -239,21 +239,21 @@ def _versions_lost(order: PackageOrder, config: ModelConfig) -> list[int]:
     return [each for each in served if each not in after]
 
 
-def _refusal(order: PackageOrder, lost: Sequence[int], config: ModelConfig) -> str:
+def _lost_versions_text(order: PackageOrder, lost: Sequence[int], config: ModelConfig) -> str:
     served = _versions_served(order, config)
     oldest = min(*served, *lost)
     latest = sum(number >= oldest for number in {*versions_in(order.folder), order.version})
     return (
-        f"{order.config}: {_versions(lost)} would no longer be served, only "
+        f"{order.config}: {_versions_text(lost)} would no longer be served, only "
         f"{', '.join(map(str, served))}: --latest {latest} serves them all, --drop goes on"
     )
 
 
 def _drop_warnings(lost: Sequence[int]) -> tuple[str, ...]:
-    return (f"{_versions(lost)} will no longer be served",) if lost else ()
+    return (f"{_versions_text(lost)} will no longer be served",) if lost else ()
 
 
-def _versions(numbers: Sequence[int]) -> str:
+def _versions_text(numbers: Sequence[int]) -> str:
     listed = ", ".join(map(str, numbers))
     return f"versions {listed}" if len(numbers) > 1 else f"version {listed}"
 
@@ -266,13 +266,13 @@ def _check_unchanged(order: PackageOrder, tried: ModelConfig, now: ModelConfig) 
 # ---------------------------------------------------------------- warm-up and warnings
 
 
-def _warm_the_rest(program: Program, signature: Signature, config: ModelConfig) -> None:
+def _warm_remaining_sizes(program: Program, signature: Signature, config: ModelConfig) -> None:
     """Run one row and the most rows, where the config's warm-up leaves them out."""
     sizes = sorted({1, config.rows_max} - set(config.warmup_sizes))
-    warm(program, signature, sizes, config.warmup.runs)
+    warm_up(program, signature, sizes, config.warmup.runs)
 
 
-def _facts_of(tried: try_run.TryResult, data: bytes, sha256: str) -> dict[str, str]:
+def _try_facts(tried: try_run.TryResult, data: bytes, sha256: str) -> dict[str, str]:
     found = {"model_sha256": sha256, "model_bytes": str(len(data))}
     return {**found, "row_mixing": tried.mixing} if tried.mixing else found
 

@@ -26,13 +26,13 @@ _POLL_S: Final = 0.05
 def lock_repository(repository: Path, *, wait_s: float) -> Iterator[None]:
     """Be the only process that changes the repository. Raises StartError after `wait_s`."""
     with (repository / LOCK_FILE).open("a") as file:
-        _acquire(file, repository, wait_s)
+        _acquire_lock(file, repository, wait_s)
         yield  # closing the file lets go
 
 
-def _acquire(file: IO[str], repository: Path, wait_s: float) -> None:
+def _acquire_lock(file: IO[str], repository: Path, wait_s: float) -> None:
     until_s = time.monotonic() + wait_s
-    while not _is_mine(file):
+    while not _try_lock(file):
         if time.monotonic() >= until_s:
             raise StartError(
                 f"{repository}: somebody else has been changing it for {wait_s:g} s "
@@ -41,7 +41,7 @@ def _acquire(file: IO[str], repository: Path, wait_s: float) -> None:
         time.sleep(_POLL_S)
 
 
-def _is_mine(file: IO[str]) -> bool:
+def _try_lock(file: IO[str]) -> bool:
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -54,10 +54,10 @@ def scratch_folder(repository: Path, *, wait_s: float) -> Iterator[Path]:
     """Yield an empty folder beside the models, gone at the end. Raises StartError, OSError."""
     repository.mkdir(parents=True, exist_ok=True)
     with lock_repository(repository, wait_s=wait_s):
-        _sweep(repository)
+        _remove_abandoned(repository)
         folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=repository))
         busy = (folder / _BUSY).open("a")
-        _is_mine(busy)
+        _try_lock(busy)
     try:
         yield folder
     finally:
@@ -65,12 +65,12 @@ def scratch_folder(repository: Path, *, wait_s: float) -> Iterator[Path]:
         busy.close()
 
 
-def _sweep(repository: Path) -> None:
+def _remove_abandoned(repository: Path) -> None:
     """Remove the folders of killed processes. Under the lock, no folder is new."""
     for folder in repository.glob(f"{_SCRATCH}*"):
         try:
             with (folder / _BUSY).open("a") as busy:
-                is_left = _is_mine(busy)
+                is_left = _try_lock(busy)
         except OSError:  # of another user, or not ours at all
             continue
         if is_left:
@@ -80,7 +80,7 @@ def _sweep(repository: Path) -> None:
 # ---------------------------------------------------------------- files
 
 
-def write(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_files(folder: Path, files: Mapping[str, bytes]) -> None:
     """Write `files` into a new folder, down to the disk."""
     folder.mkdir(parents=True)
     for name, data in files.items():
@@ -88,10 +88,10 @@ def write(folder: Path, files: Mapping[str, bytes]) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-    _sync(folder)
+    _sync_folder(folder)
 
 
-def replace(path: Path, text: str, *, by_way_of: Path) -> None:
+def replace_text(path: Path, text: str, *, by_way_of: Path) -> None:
     """Give `path` another content in one step; readers see the old or the new one."""
     fresh = by_way_of / path.name
     with fresh.open("w", encoding="utf-8") as file:
@@ -101,16 +101,16 @@ def replace(path: Path, text: str, *, by_way_of: Path) -> None:
     if path.exists():
         shutil.copymode(path, fresh)
     fresh.replace(path)
-    _sync(path.parent)
+    _sync_folder(path.parent)
 
 
-def move(folder: Path, place: Path) -> None:
+def move_folder(folder: Path, place: Path) -> None:
     """Move a whole folder to a place where nothing is, in one step."""
     folder.rename(place)
-    _sync(place.parent)
+    _sync_folder(place.parent)
 
 
-def _sync(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Bring a folder's entries to the disk: a name outlives a loss of power only then."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

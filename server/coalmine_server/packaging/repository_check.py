@@ -37,7 +37,7 @@ class VersionCheck:
     unserved: str = ""
 
     @property
-    def is_good(self) -> bool:
+    def is_servable(self) -> bool:
         """Whether it can be served."""
         return not self.problem
 
@@ -55,9 +55,9 @@ class VersionCheck:
         dirty = "+" if self.provenance.get("git_dirty") == "true" else ""
         return f"{self.provenance.get('source', '')} {commit}{dirty}".strip()
 
-    def row(self) -> dict[str, object]:
+    def json_row(self) -> dict[str, object]:
         """Return the check for JSON."""
-        return {**asdict(self), "ok": self.is_good}
+        return {**asdict(self), "ok": self.is_servable}
 
 
 def check_repository(repository: Repository, runtime: Runtime) -> list[VersionCheck]:
@@ -67,7 +67,7 @@ def check_repository(repository: Repository, runtime: Runtime) -> list[VersionCh
     """
     names = repository.names()
     if not names:
-        raise StartError(repository.nothing_there)
+        raise StartError(repository.empty_error_text)
     checks = [check for name in names for check in _check_model(repository, name, runtime)]
     why = "it has no config.yaml, and no model can have such a name"
     return checks + [VersionCheck(name, unserved=why) for name in repository.ignored_folders()]
@@ -103,7 +103,7 @@ def _try_version(model: Model, file: VersionFile, runtime: Runtime) -> VersionCh
     read = replace(
         known,
         sha256="verified" if file.sha256 else "missing",
-        warnings=tuple(_doubts(file, data)),
+        warnings=tuple(_warnings_of(file, data)),
     )
     try:
         with printing_as(model=model.name, version=file.version):
@@ -113,7 +113,7 @@ def _try_version(model: Model, file: VersionFile, runtime: Runtime) -> VersionCh
     return read
 
 
-def _doubts(file: VersionFile, data: bytes) -> Iterator[str]:
+def _warnings_of(file: VersionFile, data: bytes) -> Iterator[str]:
     if file.sha256 is None:
         yield f"no sha256 in {CONFIG_FILE}: any file would be served"
     said = file.properties.get("model_sha256")

@@ -95,12 +95,12 @@ def _compare_rows(program: Program, signature: Signature, rng: np.random.Generat
         _run(program, signature, [each[row : row + 1] for each in inputs], 1) for row in range(rows)
     ]
     again = _run(program, signature, [each[:1] for each in inputs], 1)
-    if differences(signature, [alone[0]], again):
+    if row_differences(signature, [alone[0]], again):
         return TryResult(("gives another answer each time, so rows could not be compared",))
-    return _result_of(differences(signature, alone, together))
+    return _try_result(row_differences(signature, alone, together))
 
 
-def _result_of(found: Sequence[RowDifference]) -> TryResult:
+def _try_result(found: Sequence[RowDifference]) -> TryResult:
     mixed = [each.text for each in found if each.is_mixed]
     if mixed:
         return TryResult(mixing=f"rows of a batch are not kept apart: {mixed[0]}")
@@ -112,7 +112,7 @@ def _result_of(found: Sequence[RowDifference]) -> TryResult:
 # ---------------------------------------------------------------- comparing
 
 
-def differences(
+def row_differences(
     signature: Signature, alone: Sequence[Sequence[Array]], together: Sequence[Array]
 ) -> list[RowDifference]:
     """Return the outputs that differ by more than rounding, and how."""
@@ -132,8 +132,8 @@ def _difference(spec: TensorSpec, alone: Sequence[Array], together: Array) -> Ro
     one, other = np.concatenate(alone), together
     differs = (one != other) & ~((one != one) & (other != other))  # noqa: PLR0124 - what NaN is
     if spec.datatype == BYTES or one.dtype.kind in "iub":
-        return _whole_difference(spec, differs)
-    parts = np.where(differs, _parts(one, other), 0.0)
+        return _exact_difference(spec, differs)
+    parts = np.where(differs, _relative_differences(one, other), 0.0)
     worst = float(parts.max(initial=0.0))
     if worst <= (_ROUNDING_HALF if spec.datatype in _HALF else _ROUNDING):
         return None
@@ -145,7 +145,7 @@ def _difference(spec: TensorSpec, alone: Sequence[Array], together: Array) -> Ro
     )
 
 
-def _whole_difference(spec: TensorSpec, differs: NDArray[np.bool_]) -> RowDifference | None:
+def _exact_difference(spec: TensorSpec, differs: NDArray[np.bool_]) -> RowDifference | None:
     count = int(np.count_nonzero(differs))
     if count == 0:
         return None
@@ -153,13 +153,13 @@ def _whole_difference(spec: TensorSpec, differs: NDArray[np.bool_]) -> RowDiffer
     return RowDifference(text, count > _MIXED_WHOLE * differs.size)
 
 
-def _parts(one: Array, other: Array) -> NDArray[np.float64]:
+def _relative_differences(one: Array, other: Array) -> NDArray[np.float64]:
     """Return each difference as a part of the largest value; infinite where one is not finite."""
     one, other = one.astype(np.float64), other.astype(np.float64)
     with np.errstate(invalid="ignore"):
-        parts = np.abs(one - other) / max(_largest(one), _largest(other), _TINY)
+        parts = np.abs(one - other) / max(_largest_finite(one), _largest_finite(other), _TINY)
     return np.where(np.isfinite(parts), parts, np.inf)
 
 
-def _largest(values: NDArray[np.float64]) -> float:
+def _largest_finite(values: NDArray[np.float64]) -> float:
     return float(np.abs(values[np.isfinite(values)]).max(initial=0.0))

@@ -53,18 +53,18 @@ def arrays_of(answer: object, signature: Signature, inputs: Arrays) -> list[Arra
     in row-major order, which is shaped as declared. Raises ModelFailed.
     """
     if isinstance(answer, torch.Tensor) and len(signature.outputs) == 1:
-        return [_array(answer)]
-    found = _in_order(answer, signature.outputs)
+        return [_array_of(answer)]
+    found = _outputs_in_order(answer, signature.outputs)
     if len(found) != len(signature.outputs):
         raise ModelFailed(f"expected {len(signature.outputs)} outputs, the model gave {len(found)}")
     return [
-        _array(each) if isinstance(each, torch.Tensor) else _text(spec, each, signature, inputs)
-        for spec, each in zip(signature.outputs, found, strict=True)
+        _array_of(one) if isinstance(one, torch.Tensor) else _bytes_of(spec, one, signature, inputs)
+        for spec, one in zip(signature.outputs, found, strict=True)
     ]
 
 
-def _in_order(answer: object, specs: Sequence[TensorSpec]) -> Sequence[object]:
-    answer = _by_name(answer, specs)
+def _outputs_in_order(answer: object, specs: Sequence[TensorSpec]) -> Sequence[object]:
+    answer = _named_tuple_as_dict(answer, specs)
     if isinstance(answer, Mapping):
         missing = [spec.name for spec in specs if spec.name not in answer]
         if missing:
@@ -75,7 +75,7 @@ def _in_order(answer: object, specs: Sequence[TensorSpec]) -> Sequence[object]:
     return answer if isinstance(answer, (list, tuple)) else [answer]
 
 
-def _by_name(answer: object, specs: Sequence[TensorSpec]) -> object:
+def _named_tuple_as_dict(answer: object, specs: Sequence[TensorSpec]) -> object:
     """Return a NamedTuple as a dict; as it is where none of its fields is a declared output."""
     fields = getattr(answer, "_fields", ())
     if not isinstance(answer, tuple) or not any(spec.name in fields for spec in specs):
@@ -83,7 +83,7 @@ def _by_name(answer: object, specs: Sequence[TensorSpec]) -> object:
     return dict(zip(fields, answer, strict=True))
 
 
-def _array(tensor: torch.Tensor) -> Array:
+def _array_of(tensor: torch.Tensor) -> Array:
     if tensor.is_cuda:
         tensor = tensor.cpu()
     if tensor.dtype == torch.bfloat16:
@@ -94,16 +94,15 @@ def _array(tensor: torch.Tensor) -> Array:
         return tensor.resolve_conj().resolve_neg().numpy()
 
 
-def _text(spec: TensorSpec, value: object, signature: Signature, inputs: Arrays) -> Array:
+def _bytes_of(spec: TensorSpec, value: object, signature: Signature, inputs: Arrays) -> Array:
+    got = _type_text(value)
     if spec.datatype != BYTES:
-        raise ModelFailed(f"output '{spec.name}': expected a tensor, the model gave {_kind(value)}")
+        raise ModelFailed(f"output '{spec.name}': expected a tensor, the model gave {got}")
     if not isinstance(value, list) or not all(isinstance(each, str) for each in value):
-        raise ModelFailed(
-            f"output '{spec.name}': expected a list of strings, the model gave {_kind(value)}"
-        )
+        raise ModelFailed(f"output '{spec.name}': expected a list of strings, the model gave {got}")
     texts = np.empty(len(value), dtype=object)
     texts[:] = [each.encode() for each in value]
-    shape = (_rows(inputs), *spec.shape[1:]) if signature.batched else spec.shape
+    shape = (_row_count(inputs), *spec.shape[1:]) if signature.batched else spec.shape
     try:
         return texts.reshape(shape)
     except ValueError:
@@ -113,9 +112,9 @@ def _text(spec: TensorSpec, value: object, signature: Signature, inputs: Arrays)
         ) from None
 
 
-def _rows(inputs: Arrays) -> int:
+def _row_count(inputs: Arrays) -> int:
     return next(len(each) for each in inputs if each is not None)
 
 
-def _kind(value: Any) -> str:
+def _type_text(value: Any) -> str:
     return "None" if value is None else f"a {type(value).__name__}"

@@ -137,7 +137,7 @@ def open_program(
     """
     try:
         program = runtime.load(data, signature, config.device, instance)
-        warm(program, signature, config.warmup_sizes, config.warmup.runs)
+        warm_up(program, signature, config.warmup_sizes, config.warmup.runs)
     except StartError as error:
         raise StartError(f"{source}: {error}") from error
     except MemoryError:
@@ -145,7 +145,7 @@ def open_program(
     return program
 
 
-def warm(program: Program, signature: Signature, sizes: Sequence[int], runs: int) -> None:
+def warm_up(program: Program, signature: Signature, sizes: Sequence[int], runs: int) -> None:
     """Run zeros of each batch size `runs` times. Raises StartError where the model fails on them.
 
     Variable sizes are tried with VARIABLE_SIZE, BYTES with empty strings; no input is left out.
@@ -157,11 +157,11 @@ def warm(program: Program, signature: Signature, sizes: Sequence[int], runs: int
                 check_outputs(signature, program.run(inputs), rows)
         except ModelFailed as error:
             reason = str(error).removeprefix(f"{signature.label}: ")
-            tried = ", ".join(map(_description, signature.inputs, inputs))
+            tried = ", ".join(map(_tensor_description, signature.inputs, inputs))
             raise StartError(f"{signature.label}: failed on zeros, {tried}: {reason}") from error
 
 
-def _description(spec: TensorSpec, array: Array) -> str:
+def _tensor_description(spec: TensorSpec, array: Array) -> str:
     return f"'{spec.name}' {spec.datatype} {list(array.shape)}"
 
 

@@ -39,13 +39,13 @@ def kind_of(data: bytes) -> str:
     if not data:
         return "it is empty"
     if data.startswith(b"PK\x03\x04"):
-        return _archive(data)
+        return _archive_kind(data)
     if data.startswith(b"\x80"):
         return _pickle_kind(data[:_PICKLE_BYTES_MAX])
-    return _by_head(data[:_HEAD_BYTES])
+    return _kind_by_head(data[:_HEAD_BYTES])
 
 
-def _by_head(head: bytes) -> str:
+def _kind_by_head(head: bytes) -> str:
     for magic, kind in _MAGIC:
         if head.lower().startswith(magic.lower()):
             return kind
@@ -57,7 +57,7 @@ def _by_head(head: bytes) -> str:
     return ""
 
 
-def _archive(data: bytes) -> str:
+def _archive_kind(data: bytes) -> str:
     """Name a zip archive by the names of its members; nothing is unpacked."""
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive:
@@ -67,7 +67,7 @@ def _archive(data: bytes) -> str:
             if any(each.endswith("/constants.pkl") for each in names):
                 return ""  # TorchScript: torch knows better what is wrong with it
             weights = next((each for each in names if each.endswith("/data.pkl")), "")
-            return _pickle_kind(_start_of(archive, weights)) if weights else _OTHER_ZIP
+            return _pickle_kind(_member_start(archive, weights)) if weights else _OTHER_ZIP
     except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError, RuntimeError):
         return _CUT_OFF
 
@@ -76,7 +76,7 @@ def _is_exported(name: str) -> bool:
     return name.endswith(("/archive_format", "serialized_exported_program.json"))
 
 
-def _start_of(archive: zipfile.ZipFile, name: str) -> bytes:
+def _member_start(archive: zipfile.ZipFile, name: str) -> bytes:
     with archive.open(name) as file:
         return file.read(_PICKLE_BYTES_MAX)
 
@@ -87,9 +87,9 @@ def _pickle_kind(data: bytes) -> str:
     try:
         for opcode, value, _ in pickletools.genops(data):
             if opcode.name == "GLOBAL":
-                return _by_class(str(value).replace(" ", "."))
+                return _kind_by_class(str(value).replace(" ", "."))
             if opcode.name == "STACK_GLOBAL" and len(words) > 1:
-                return _by_class(".".join(words[-2:]))
+                return _kind_by_class(".".join(words[-2:]))
             if isinstance(value, str):
                 words.append(value)
     except ValueError:  # cut at the bound, or no pickle after all
@@ -97,7 +97,7 @@ def _pickle_kind(data: bytes) -> str:
     return _PICKLE
 
 
-def _by_class(name: str) -> str:
+def _kind_by_class(name: str) -> str:
     if name in {"collections.OrderedDict", "torch._utils._rebuild_tensor_v2"}:
         return _STATE_DICT
     return f"a pickle of {name[:100]!r}: load it in Python; of a torch module, then {_TRACE}"

@@ -23,11 +23,11 @@ def check_schema(schema: Any, signature: Signature) -> None:
         takes = f"{len(arguments)}" if least == len(arguments) else f"{least} to {len(arguments)}"
         raise StartError(f"{len(specs)} inputs are declared, the module's forward takes {takes}")
     for spec, argument in zip(specs, arguments, strict=False):
-        _check(spec, argument.type.annotation_str)
-    _check_answer(signature, [each.type.annotation_str for each in schema.returns])
+        _check_input(spec, argument.type.annotation_str)
+    _check_outputs(signature, [each.type.annotation_str for each in schema.returns])
 
 
-def _check(spec: TensorSpec, takes: str) -> None:
+def _check_input(spec: TensorSpec, takes: str) -> None:
     if (spec.datatype == BYTES) != (_STRINGS in takes):
         raise StartError(
             f"input '{spec.name}' is declared {spec.datatype}, the module takes {takes} there"
@@ -38,7 +38,7 @@ def _check(spec: TensorSpec, takes: str) -> None:
         )
 
 
-def _check_answer(signature: Signature, gives: Sequence[str]) -> None:
+def _check_outputs(signature: Signature, gives: Sequence[str]) -> None:
     """Check declared BYTES alone: the contents of a dict or a list show in the warm-up."""
     declared = [each.name for each in signature.outputs if each.datatype == BYTES]
     if declared and not any("str" in each for each in gives):

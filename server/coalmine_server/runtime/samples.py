@@ -24,7 +24,7 @@ SampleAnswer = tuple[Array, ...] | None  # None: the module failed
 
 def answer_samples(run: Run, signature: Signature) -> list[SampleAnswer]:
     """Run all samples, which are always the same; return the answers."""
-    return [_run_sample(run, each) for each in _samples(signature)]
+    return [_run_sample(run, each) for each in _sample_inputs(signature)]
 
 
 def are_alike(one: Sequence[SampleAnswer], other: Sequence[SampleAnswer]) -> bool:
@@ -33,11 +33,11 @@ def are_alike(one: Sequence[SampleAnswer], other: Sequence[SampleAnswer]) -> boo
     return answered and all(_is_alike(a, b) for a, b in zip(one, other, strict=True))
 
 
-def _samples(signature: Signature) -> Iterator[Arrays]:
+def _sample_inputs(signature: Signature) -> Iterator[Arrays]:
     """Zeros and random values by turns: floats from the normal distribution, integers 0 and 1."""
     rng = np.random.default_rng(_SEED)
     for rows in sorted({min(each, signature.rows_max or 1) for each in _ROWS}):
-        yield tuple(_zeros(each) for each in random_inputs(signature, rows, rng))
+        yield tuple(_zeros_like(each) for each in random_inputs(signature, rows, rng))
         yield random_inputs(signature, rows, rng)
     if any(spec.optional for spec in signature.inputs):
         given = zip(signature.inputs, random_inputs(signature, 1, rng), strict=True)
@@ -51,16 +51,16 @@ def random_inputs(signature: Signature, rows: int, rng: np.random.Generator) -> 
     """
     lead = (rows,) if signature.batched else ()
     return tuple(
-        _values(spec, (*lead, *_sizes(spec.shape[signature.batched :])), rng)
+        _random_values(spec, (*lead, *_fixed_sizes(spec.shape[signature.batched :])), rng)
         for spec in signature.inputs
     )
 
 
-def _sizes(shape: tuple[int, ...]) -> tuple[int, ...]:
+def _fixed_sizes(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(VARIABLE_SIZE if size < 0 else size for size in shape)
 
 
-def _values(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
+def _random_values(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) -> Array:
     if spec.datatype == BYTES:
         return rng.integers(0, 2, shape).astype(str).astype(object)
     dtype = numpy_dtype(spec.datatype)
@@ -69,7 +69,7 @@ def _values(spec: TensorSpec, shape: tuple[int, ...], rng: np.random.Generator) 
     return np.asarray(values).astype(dtype)
 
 
-def _zeros(array: Array) -> Array:
+def _zeros_like(array: Array) -> Array:
     if array.dtype.hasobject:
         return np.full(array.shape, "", dtype=object)
     return np.zeros_like(array)

@@ -45,12 +45,12 @@ class TorchScript:
         does, and no two copies of its weights are held at once.
         """
         chosen = device_of(device, instance=instance, cuda_count=self._cuda_count())
-        own = _answer_samples(_open(data, signature, chosen, freezes=False), signature)
-        frozen = _answer_samples(_open(data, signature, chosen, freezes=True), signature)
+        own = _answers_then_close(_open_module(data, signature, chosen, freezes=False), signature)
+        frozen = _answers_then_close(_open_module(data, signature, chosen, freezes=True), signature)
         alike = are_alike(own, frozen)
         if not alike:
             _log.info("model_not_frozen", reason="its answers frozen are not those of its file")
-        return _open(data, signature, chosen, freezes=alike)
+        return _open_module(data, signature, chosen, freezes=alike)
 
 
 class _Module:
@@ -74,7 +74,7 @@ class _Module:
         except ModelFailed:
             raise
         except Exception as error:  # whatever a module raises is the module's failure
-            raise ModelFailed(_cause(error)) from error
+            raise ModelFailed(_error_text(error)) from error
 
     def close(self) -> None:
         """Release the model's memory."""
@@ -84,17 +84,17 @@ class _Module:
 # ---------------------------------------------------------------- loading
 
 
-def _open(data: bytes, signature: Signature, device: str, *, freezes: bool) -> _Module:
+def _open_module(data: bytes, signature: Signature, device: str, *, freezes: bool) -> _Module:
     with _without_warnings():
         spend_one_time_warning()
         module = _load_module(data, device)
         check_schema(module.forward.schema, signature)
-        nbytes = _nbytes(module)
-        form = _freeze(module) if freezes else module
+        nbytes = _memory_bytes(module)
+        form = _freeze_if_possible(module) if freezes else module
         return _Module(form.forward, signature, device, nbytes)
 
 
-def _answer_samples(program: _Module, signature: Signature) -> list[SampleAnswer]:
+def _answers_then_close(program: _Module, signature: Signature) -> list[SampleAnswer]:
     """Run a program on the samples and close it; return its answers.
 
     A module that draws at random answers differently each time, so it stays unfrozen. A seed for
@@ -118,19 +118,19 @@ def _load_module(data: bytes, device: str) -> Any:
         load: Any = torch.jit.load  # untyped in torch
         return load(io.BytesIO(data), map_location=device).eval()
     except Exception as error:
-        kind = kind_of(data) or _cause(error)
+        kind = kind_of(data) or _error_text(error)
         raise StartError(f"not a TorchScript file: {kind}") from error
 
 
-def _freeze(module: Any) -> Any:
+def _freeze_if_possible(module: Any) -> Any:
     try:
         return torch.jit.freeze(module)
     except Exception as error:  # noqa: BLE001 - torch raises plain RuntimeError; unfrozen is only slower
-        _log.info("model_not_frozen", reason=_cause(error))
+        _log.info("model_not_frozen", reason=_error_text(error))
         return module
 
 
-def _nbytes(module: Any) -> int:
+def _memory_bytes(module: Any) -> int:
     """Return the memory of parameters and buffers; shared memory counts once."""
     held = {each.data_ptr(): each.nbytes for each in (*module.parameters(), *module.buffers())}
     return sum(held.values())
@@ -139,7 +139,7 @@ def _nbytes(module: Any) -> int:
 # ---------------------------------------------------------------- errors
 
 
-def _cause(error: Exception) -> str:
+def _error_text(error: Exception) -> str:
     """Return the class and the first line of an error.
 
     TorchScript puts its own traceback before the line, and hides the class that a script raised.

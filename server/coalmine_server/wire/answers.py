@@ -25,7 +25,7 @@ class AnswerWriter:
 
     def __init__(self, signature: Signature) -> None:
         self._signature = signature
-        self._head = self._empty().SerializeToString()
+        self._head = self._empty_response().SerializeToString()
         # What stands before an output's elements depends on its shape alone.
         self._described: dict[tuple[int, tuple[int, ...]], bytes] = {}
 
@@ -38,28 +38,28 @@ class AnswerWriter:
             return self._write_typed(request, outputs)
         parts: list[Any] = [self._head]
         if request.id:
-            parts += _field(_ID, request.id.encode())
+            parts += _field_parts(_ID, request.id.encode())
         for index in request.outputs:
-            parts.append(self._description(index, outputs[index].shape))
+            parts.append(self._output_description(index, outputs[index].shape))
         for index in request.outputs:
-            parts += _field(_RAW, _elements(outputs[index]))
+            parts += _field_parts(_RAW, _elements_buffer(outputs[index]))
         return b"".join(parts)
 
     def _write_typed(self, request: CheckedRequest, outputs: Sequence[Array]) -> bytes:
-        response = self._empty()
+        response = self._empty_response()
         response.id = request.id
         specs = self._signature.outputs
         tensors = [Tensor(specs[i].name, specs[i].datatype, outputs[i]) for i in request.outputs]
         encode_outputs(response, tensors, raw=False)
         return response.SerializeToString()
 
-    def _empty(self) -> pb.ModelInferResponse:
+    def _empty_response(self) -> pb.ModelInferResponse:
         signature = self._signature
         return pb.ModelInferResponse(
             model_name=signature.model, model_version=str(signature.version)
         )
 
-    def _description(self, index: int, shape: tuple[int, ...]) -> bytes:
+    def _output_description(self, index: int, shape: tuple[int, ...]) -> bytes:
         found = self._described.get((index, shape))
         if found is None:
             spec = self._signature.outputs[index]
@@ -72,7 +72,7 @@ class AnswerWriter:
         return found
 
 
-def _elements(array: Array) -> Any:
+def _elements_buffer(array: Array) -> Any:
     """Return the array's elements as a buffer that can be joined into a message.
 
     A large array is its own buffer. A small one costs less as bytes, and one whose elements lie
@@ -85,7 +85,7 @@ def _elements(array: Array) -> Any:
     return array.reshape(-1).view(np.uint8)
 
 
-def _field(tag: int, value: Any) -> tuple[bytes, Any]:
+def _field_parts(tag: int, value: Any) -> tuple[bytes, Any]:
     """Return a field with a tag of one byte, in two parts; `value` has one byte an item."""
     size = len(value)
     head = bytes((tag, size)) if size < 0x80 else bytes((tag,)) + varint(size)

@@ -33,7 +33,7 @@ def check_request(signature: Signature, request: InferRequest) -> CheckedRequest
     raw = bool(request.blobs) if parameters.raw is None else parameters.raw
     return CheckedRequest(
         arrays,
-        _rows(signature, arrays),
+        _checked_row_count(signature, arrays),
         _shape_key(signature, arrays),
         _output_indices(signature, message.outputs, raw=raw),
         raw,
@@ -55,16 +55,16 @@ def _inputs(signature: Signature, message: pb.ModelInferRequest, blobs: Sequence
     for at, each in enumerate(given):
         index = signature.input_index(each.name)
         if index is None or arrays[index] is not None:
-            raise InvalidTensor(_unexpected_input(signature, each.name))
+            raise InvalidTensor(_unexpected_input_text(signature, each.name))
         if each.parameters:
             refuse_parameters(signature.label, each.parameters)
-        arrays[index] = _array(signature.inputs[index], each, blobs[at] if blobs else None)
+        arrays[index] = _input_array(signature.inputs[index], each, blobs[at] if blobs else None)
     if len(given) < len(arrays):
-        _check_absent(signature, arrays)
+        _check_absent_are_optional(signature, arrays)
     return tuple(arrays)
 
 
-def _array(
+def _input_array(
     spec: TensorSpec, given: pb.ModelInferRequest.InferInputTensor, blob: Blob | None
 ) -> Array:
     if len(given.shape) > RANK_MAX:  # shapes are cached: they have to be short
@@ -80,10 +80,10 @@ def _array(
         raise InvalidTensor(f"'{spec.name}' has typed contents beside raw contents")
     else:
         array = from_raw(spec.name, spec.datatype, shape, blob)
-    return _text(spec.name, array) if spec.datatype == BYTES else array
+    return _decoded_text(spec.name, array) if spec.datatype == BYTES else array
 
 
-def _text(name: str, array: Array) -> Array:
+def _decoded_text(name: str, array: Array) -> Array:
     """Return BYTES as text, which a TorchScript model takes."""
     texts = np.empty(array.shape, dtype=object)
     flat = texts.reshape(-1)
@@ -95,20 +95,20 @@ def _text(name: str, array: Array) -> Array:
     return texts
 
 
-def _unexpected_input(signature: Signature, name: str) -> str:
+def _unexpected_input_text(signature: Signature, name: str) -> str:
     names = [each.name for each in signature.inputs]
     if name in names:
         return f"'{name}' came twice"
     return f"'{name}' is unknown, expected {_quoted_names(names)}"
 
 
-def _check_absent(signature: Signature, arrays: Sequence[Array | None]) -> None:
+def _check_absent_are_optional(signature: Signature, arrays: Sequence[Array | None]) -> None:
     for spec, array in zip(signature.inputs, arrays, strict=True):
         if array is None and not spec.optional:
             raise InvalidTensor(f"'{spec.name}' is missing")
 
 
-def _rows(signature: Signature, arrays: Arrays) -> int:
+def _checked_row_count(signature: Signature, arrays: Arrays) -> int:
     if not signature.batched:
         return 1
     rows = -1
@@ -140,7 +140,7 @@ def _output_indices(
     *,
     raw: bool,
 ) -> tuple[int, ...]:
-    wanted = _named_outputs(signature, outputs) if outputs else signature.every_output
+    wanted = _indices_of_named(signature, outputs) if outputs else signature.every_output
     if not raw:
         for spec in (signature.outputs[index] for index in wanted):
             if not travels_typed(spec.datatype):
@@ -151,7 +151,7 @@ def _output_indices(
     return wanted
 
 
-def _named_outputs(
+def _indices_of_named(
     signature: Signature, outputs: Sequence[pb.ModelInferRequest.InferRequestedOutputTensor]
 ) -> tuple[int, ...]:
     names = [each.name for each in signature.outputs]

@@ -31,12 +31,12 @@ def read_parameters(label: str, parameters: Mapping[str, pb.InferParameter]) -> 
     """
     for name in _REFUSED_OF_REQUEST:
         if name in parameters:
-            raise _not_offered(label, name)
-    timeout_us = _integer(label, parameters, "timeout", ("int64_param",))
+            raise _not_offered_error(label, name)
+    timeout_us = _integer_parameter(label, parameters, "timeout", ("int64_param",))
     return RequestParameters(
         timeout_us * 1_000 if timeout_us else None,
-        _integer(label, parameters, "priority", ("uint64_param", "int64_param")) or 0,
-        _value(label, parameters, "binary_data_output", ("bool_param",)),
+        _integer_parameter(label, parameters, "priority", ("uint64_param", "int64_param")) or 0,
+        _parameter_value(label, parameters, "binary_data_output", ("bool_param",)),
     )
 
 
@@ -44,23 +44,23 @@ def refuse_parameters(label: str, parameters: Mapping[str, pb.InferParameter]) -
     """Raise NotOffered for a parameter of a tensor that would change the answer."""
     for name in _REFUSED_OF_TENSOR:
         if name in parameters:
-            raise _not_offered(label, name)
+            raise _not_offered_error(label, name)
 
 
-def _not_offered(label: str, name: str) -> NotOffered:
+def _not_offered_error(label: str, name: str) -> NotOffered:
     return NotOffered(f"{label}: parameter '{name}' is not offered")
 
 
-def _integer(
+def _integer_parameter(
     label: str, parameters: Mapping[str, pb.InferParameter], name: str, kinds: Sequence[str]
 ) -> int | None:
-    value: int | None = _value(label, parameters, name, kinds)
+    value: int | None = _parameter_value(label, parameters, name, kinds)
     if value is not None and value < 0:
         raise InvalidRequest(f"{label}: parameter '{name}' expects 0 or more, got {value}")
     return value
 
 
-def _value(
+def _parameter_value(
     label: str, parameters: Mapping[str, pb.InferParameter], name: str, kinds: Sequence[str]
 ) -> Any:
     if name not in parameters:  # to read one that is absent would add it

@@ -73,7 +73,7 @@ def _split_raw_contents(data: bytes) -> tuple[bytes, list[memoryview]] | None:
             rest.append(view[kept:])
             return (b"".join(rest), blobs) if blobs else None
         tag = data[at]
-        found = _extent(data, at + 1) if tag & 7 == _LENGTH and 8 <= tag < 0x80 else None
+        found = _value_extent(data, at + 1) if tag & 7 == _LENGTH and 8 <= tag < 0x80 else None
         if found is None:
             return None
         begin, end = found
@@ -85,7 +85,7 @@ def _split_raw_contents(data: bytes) -> tuple[bytes, list[memoryview]] | None:
     return None
 
 
-def _extent(data: bytes, at: int) -> tuple[int, int] | None:
+def _value_extent(data: bytes, at: int) -> tuple[int, int] | None:
     """Return where the value whose length stands at `at` begins and ends; None: beyond the data."""
     length = 0
     for shift in range(0, 35, 7):

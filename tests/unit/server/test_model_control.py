@@ -28,7 +28,7 @@ def index(rig: ModelRig) -> list[tuple[str, str, str, str]]:
 
 async def test_versions_are_loading_until_they_are_warm_and_then_ready(root: Path) -> None:
     rig = ModelRig(root)
-    rig.control.read(lenient=False)
+    rig.control.register_models(lenient=False)
     assert set(rig.states().values()) == {State.LOADING}
     assert not rig.registry.is_ready
     with pytest.raises(Unavailable, match="model 'a' version 2 is LOADING, not READY"):
@@ -62,8 +62,8 @@ async def test_a_model_that_cannot_be_loaded_stops_the_start_and_is_named(root: 
 
 async def test_an_empty_repository_stops_the_start(tmp_path: Path) -> None:
     with pytest.raises(StartError, match=r"no NAME/config\.yaml in it"):
-        ModelRig(tmp_path).control.read(lenient=False)
-    ModelRig(tmp_path).control.read(lenient=True)
+        ModelRig(tmp_path).control.register_models(lenient=False)
+    ModelRig(tmp_path).control.register_models(lenient=True)
 
 
 async def test_a_lenient_start_serves_what_it_can_and_says_what_it_cannot(root: Path) -> None:
@@ -291,7 +291,7 @@ async def test_a_label_cannot_be_pointed_at_a_version_that_is_not_ready(root: Pa
 async def test_a_label_for_a_version_that_is_not_served_stops_the_start(root: Path) -> None:
     write(root, "a", {}, versions={"latest": 1}, labels={"old": 1})
     with pytest.raises(StartError, match=r"labels\.old: leads to version 1"):
-        ModelRig(root).control.read(lenient=False)
+        ModelRig(root).control.register_models(lenient=False)
 
 
 # ---------------------------------------------------------------- unload
@@ -416,7 +416,7 @@ async def test_who_waits_for_a_change_that_the_end_cuts_short_is_told(root: Path
 
 async def test_an_end_while_an_old_version_drains_waits_for_its_thread_too(root: Path) -> None:
     rig = ModelRig(root)
-    rig.control.read(lenient=False)
+    rig.control.register_models(lenient=False)
     await rig.control.open(lenient=False)
     old, stuck = rig.find("b"), rig.runtime.program_of(b"7")
     stuck.gate.clear()
@@ -459,7 +459,7 @@ async def test_an_opening_that_is_given_up_leaves_threads_that_end(root: Path) -
     gated.gate.clear()
     rig = ModelRig(root)
     rig.runtime.next_program = gated
-    rig.control.read(lenient=False)
+    rig.control.register_models(lenient=False)
     async with asyncio.TaskGroup() as group:
         opening = group.create_task(rig.control.open(lenient=False))
         await eventually(lambda: gated in rig.runtime.programs)

@@ -39,7 +39,7 @@ def moved(folder: Path, name: str) -> Path:
 async def poller(root: Path) -> tuple[Poller, Followed]:
     followed = Followed()
     made = Poller(Repository(root), followed)
-    await made.start()
+    await made.note_known_stamps()
     return made, followed
 
 
@@ -85,7 +85,7 @@ async def test_a_repository_that_cannot_be_read_takes_nothing_down(root: Path) -
 async def test_a_version_is_taken_only_when_its_bytes_and_its_hash_are_there(root: Path) -> None:
     async with open_rig(root, lenient=True, hashed_only=True) as rig:
         made = Poller(rig.repository, rig.control)
-        await made.start()
+        await made.note_known_stamps()
         folder = root / "a" / "2"
         folder.mkdir()
         (folder / "model.pt").write_bytes(b"ha")  # a copy under way, and no hash so far
@@ -97,18 +97,18 @@ async def test_a_version_is_taken_only_when_its_bytes_and_its_hash_are_there(roo
         (folder / "model.pt").write_bytes(b"ha")  # … of which half has come
         await made.poll_once()
         assert served(rig) == [1]
-        assert "expected sha256" in rig.registry.failure("a")
+        assert "expected sha256" in rig.registry.failure_reason("a")
         (folder / "model.pt").write_bytes(b"half")
         await made.poll_once()
         assert served(rig) == [2]
-        assert rig.registry.failure("a") == ""
+        assert rig.registry.failure_reason("a") == ""
         assert config != (root / "a" / "config.yaml").read_text()
 
 
 async def test_a_model_whose_folder_is_gone_is_unknown(root: Path) -> None:
     async with open_rig(root, lenient=True, hashed_only=True) as rig:
         made = Poller(rig.repository, rig.control)
-        await made.start()
+        await made.note_known_stamps()
         moved(root / "b", ".b")
         await made.poll_once()
         with pytest.raises(NotFound):

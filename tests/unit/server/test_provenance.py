@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from coalmine.errors import StartError
 from coalmine.inference import inference_pb2 as pb
-from coalmine_server.provenance import BYTES_MAX, OWN, dump, load, metadata_of
+from coalmine_server.provenance import BYTES_MAX, OWN, dump, load_properties, metadata_of
 
 
 def put(folder: Path, data: bytes) -> Path:
@@ -22,13 +22,13 @@ def test_what_is_written_is_what_is_read_and_can_be_sent(
     tmp_path_factory: pytest.TempPathFactory, properties: dict[str, str]
 ) -> None:
     folder = put(tmp_path_factory.mktemp("version"), dump(properties))
-    sent = pb.ModelMetadataResponse(properties=load(folder))
+    sent = pb.ModelMetadataResponse(properties=load_properties(folder))
     assert dict(sent.properties) == properties
 
 
 def test_a_version_without_the_file_says_nothing_and_logs_nothing(tmp_path: Path) -> None:
     with capture_logs() as logs:
-        assert load(tmp_path) == {}
+        assert load_properties(tmp_path) == {}
     assert logs == []
 
 
@@ -49,7 +49,7 @@ def test_a_version_without_the_file_says_nothing_and_logs_nothing(tmp_path: Path
 )
 def test_a_broken_file_is_logged_and_says_nothing(tmp_path: Path, data: bytes, reason: str) -> None:
     with capture_logs() as logs:
-        assert load(put(tmp_path, data)) == {}
+        assert load_properties(put(tmp_path, data)) == {}
     [line] = logs
     assert line["event"] == "provenance_unreadable"
     assert line["path"] == str(tmp_path / "provenance.json")
@@ -61,7 +61,7 @@ def test_a_pipe_or_folder_in_its_place_is_not_waited_for(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "a" / "provenance.json")
     (tmp_path / "b" / "provenance.json").mkdir(parents=True)
     with capture_logs() as logs:
-        assert load(tmp_path / "a") == load(tmp_path / "b") == {}
+        assert load_properties(tmp_path / "a") == load_properties(tmp_path / "b") == {}
     assert [each["event"] for each in logs] == ["provenance_unreadable"] * 2
 
 

@@ -211,7 +211,7 @@ def test_ids_differ_from_one_span_to_the_next() -> None:
 
 def test_a_log_line_names_the_server_span() -> None:
     traced = Recorded().begin(parent())
-    assert traced.ids() == {"trace_id": TRACE, "span_id": f"{traced.context.span_id:016x}"}
+    assert traced.log_ids() == {"trace_id": TRACE, "span_id": f"{traced.context.span_id:016x}"}
 
 
 def test_where_nobody_reads_nothing_is_done() -> None:

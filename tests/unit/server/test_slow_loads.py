@@ -57,7 +57,7 @@ async def test_two_that_hang_give_the_others_their_turn(root: Path) -> None:
 
 async def test_a_start_in_the_place_of_another_waits_for_what_is_slow(root: Path) -> None:
     rig = ModelRig(root, limits=LIMITS)
-    rig.control.read(lenient=True)
+    rig.control.register_models(lenient=True)
     await rig.control.open(lenient=True, waits_for_all=True)
     assert rig.find("a").state is State.FAILED, "not LOADING"
     assert {rig.find(name).state for name in "cdef"} == {State.READY}
@@ -69,7 +69,7 @@ async def test_two_are_loaded_at_a_time(tmp_path: Path) -> None:
     for name in "abc":
         write(tmp_path, name, {1: b"hangs"})
     rig = ModelRig(tmp_path)
-    rig.control.read(lenient=True)
+    rig.control.register_models(lenient=True)
     opening = asyncio.ensure_future(rig.control.open(lenient=True))
     await eventually(lambda: len(rig.runtime.programs) == 2)
     await asyncio.sleep(0.05)
@@ -122,7 +122,7 @@ def exposed(rig: ModelRig) -> bytes:
 async def test_a_limit_of_its_own_stands_in_the_config(root: Path) -> None:
     write(root, "a", {1: b"hangs"}, load_timeout="50ms")
     async with open_rig(root, lenient=True, limits=PATIENT) as rig:
-        await eventually(lambda: "load_timeout, 0.05 s" in rig.registry.failure("a"))
+        await eventually(lambda: "load_timeout, 0.05 s" in rig.registry.failure_reason("a"))
         before = rig.find("c")
         write(root, "c", {}, load_timeout="9s")
         await rig.control.load("c")
@@ -140,7 +140,7 @@ async def test_a_strict_start_ends_at_the_limit_and_names_what_hung(tmp_path: Pa
 async def test_a_model_that_hangs_at_every_load_is_loaded_no_more(root: Path) -> None:
     write(root, "g", {1: b"hangs"}, load_timeout="10ms", instances=16)
     async with open_rig(root, lenient=True, limits=PATIENT) as rig:
-        await eventually(lambda: bool(rig.registry.failure("g")))
+        await eventually(lambda: bool(rig.registry.failure_reason("g")))
         with pytest.raises(LoadFailed, match="16 threads of this model hang"):
             await rig.control.load("g")
         await rig.control.load("c")
@@ -150,7 +150,7 @@ async def test_a_model_that_hangs_at_every_load_is_loaded_no_more(root: Path) ->
 async def test_the_poller_follows_others_while_one_hangs(root: Path) -> None:
     async with open_rig(root, lenient=True, limits=PATIENT) as rig:
         poller = Poller(rig.repository, rig.control)
-        await poller.start()
+        await poller.note_known_stamps()
         write(root, "c", {2: b"hangs"}, versions={"latest": 1})
         await poller.poll_once()
         assert rig.find("c").file.version == 1, "what served goes on"

@@ -51,7 +51,7 @@ class FakeCall:
         return ()
 
     @property
-    def ids(self) -> list[str]:
+    def log_ids(self) -> list[str]:
         return [each.infer_response.id for each in self.written]
 
 
@@ -131,10 +131,10 @@ async def test_responses_keep_the_order_of_their_requests() -> None:
         await settled()
         bench.model.finish("c", "b")
         await settled()
-        assert bench.call.ids == []
+        assert bench.call.log_ids == []
         bench.model.finish("a")
         await settled()
-        assert bench.call.ids == ["a", "b", "c"]
+        assert bench.call.log_ids == ["a", "b", "c"]
         bench.call.end()
 
 
@@ -145,7 +145,7 @@ async def test_a_response_does_not_wait_for_the_end_of_the_stream() -> None:
         await settled()
         bench.model.finish("a")
         await settled()
-        assert bench.call.ids == ["a"]
+        assert bench.call.log_ids == ["a"]
         assert bench.call.written[0].infer_response.parameters[FINAL].bool_param
         bench.call.end()
     assert bench.error is None
@@ -220,7 +220,7 @@ async def test_no_more_is_read_while_as_many_as_may_be_are_in_flight() -> None:
         assert list(bench.model.running) == ["a", "b", "c"]
         bench.model.finish("c")
         bench.call.end()
-    assert bench.call.ids == ["a", "b", "c"]
+    assert bench.call.log_ids == ["a", "b", "c"]
 
 
 async def test_a_caller_that_does_not_read_is_not_read_from_either() -> None:
@@ -236,7 +236,7 @@ async def test_a_caller_that_does_not_read_is_not_read_from_either() -> None:
         await settled()
         bench.model.finish("c")
         bench.call.end()
-    assert bench.call.ids == ["a", "b", "c"]
+    assert bench.call.log_ids == ["a", "b", "c"]
 
 
 async def test_a_cancelled_stream_cancels_what_is_in_flight() -> None:
@@ -259,7 +259,7 @@ async def test_draining_answers_what_was_read_and_then_ends_the_stream() -> None
         await settled()
         assert not bench.serving.done()
         bench.model.finish("a", "b")
-    assert bench.call.ids == ["a", "b"]
+    assert bench.call.log_ids == ["a", "b"]
     assert str(bench.error) == "the server is draining: a stream takes no more requests"
 
 
@@ -279,7 +279,7 @@ async def test_draining_does_not_fail_a_stream_whose_requests_have_all_come() ->
         await settled()
         bench.streams.drain()
         bench.model.finish("a")
-    assert (bench.call.ids, bench.error) == (["a"], None)
+    assert (bench.call.log_ids, bench.error) == (["a"], None)
 
 
 async def test_a_stream_that_begins_while_draining_is_turned_away() -> None:
@@ -313,7 +313,7 @@ async def test_a_caller_who_does_not_read_is_not_answered_far_ahead() -> None:
         bench.model.finish("c", "d")
         bench.call.end()
     assert bench.unsent_bytes == 0
-    assert bench.call.ids == ["a", "b", "c", "d"]
+    assert bench.call.log_ids == ["a", "b", "c", "d"]
 
 
 async def test_a_caller_who_is_gone_ends_the_stream_without_a_word() -> None:

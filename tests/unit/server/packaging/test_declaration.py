@@ -10,10 +10,10 @@ from coalmine.process import config_file
 from coalmine_server.config import ModelConfig
 from coalmine_server.packaging.declaration import (
     Declaration,
-    tensor_of,
-    text_of,
-    with_entries,
-    with_entry,
+    config_text_of,
+    tensor_entry,
+    text_with_entries,
+    text_with_entry,
 )
 
 ONE = Declaration(("x:FP32:[2]",), ("y:INT64:[]",), 8)
@@ -25,9 +25,9 @@ def config_of(text: str) -> ModelConfig:
 
 
 def test_a_tensor_is_a_name_a_datatype_and_sizes() -> None:
-    assert tensor_of("a.b:INT8:[-1, 2]") == {"name": "a.b", "datatype": "INT8", "shape": [-1, 2]}
-    assert tensor_of("x:FP32:[]")["shape"] == []
-    assert tensor_of("x:FP32:[3]:optional")["optional"] is True
+    assert tensor_entry("a.b:INT8:[-1, 2]") == {"name": "a.b", "datatype": "INT8", "shape": [-1, 2]}
+    assert tensor_entry("x:FP32:[]")["shape"] == []
+    assert tensor_entry("x:FP32:[3]:optional")["optional"] is True
 
 
 @pytest.mark.parametrize(
@@ -39,14 +39,14 @@ def test_a_tensor_is_a_name_a_datatype_and_sizes() -> None:
 )
 def test_other_text_is_no_tensor(text: str) -> None:
     with pytest.raises(StartError, match="is not a tensor: expected NAME:DATATYPE:"):
-        tensor_of(text)
+        tensor_entry(text)
 
 
 def test_a_new_config_says_what_was_declared(tmp_path: Path) -> None:
     declared = Declaration(
         ("x:FP32:[2,-1]", "m:BOOL:[2]:optional"), ("y:FP32:[2]",), 8, "2ms", 2, 3
     )
-    config = config_of(text_of(tmp_path / "config.yaml", declared))
+    config = config_of(config_text_of(tmp_path / "config.yaml", declared))
     assert [each.optional for each in config.inputs] == [False, True]
     assert config.inputs[0].shape == (2, -1)
     assert (config.batching.max_delay, config.instances, config.versions.latest) == (
@@ -57,7 +57,7 @@ def test_a_new_config_says_what_was_declared(tmp_path: Path) -> None:
 
 
 def test_a_new_model_serves_two_versions_unless_told(tmp_path: Path) -> None:
-    assert config_of(text_of(tmp_path / "config.yaml", ONE)).versions.latest == 2
+    assert config_of(config_text_of(tmp_path / "config.yaml", ONE)).versions.latest == 2
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_new_model_needs_a_whole_declaration(
     tmp_path: Path, declared: Declaration, why: str
 ) -> None:
     with pytest.raises(StartError, match=why):
-        text_of(tmp_path / "config.yaml", declared)
+        config_text_of(tmp_path / "config.yaml", declared)
 
 
 @pytest.mark.parametrize(
@@ -91,16 +91,16 @@ def test_what_is_said_otherwise_than_the_config_is_refused(
     tmp_path: Path, declared: Declaration, why: str
 ) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text(text_of(path, ONE))
+    path.write_text(config_text_of(path, ONE))
     with pytest.raises(StartError) as refused:
-        text_of(path, declared)
+        config_text_of(path, declared)
     assert why in str(refused.value)
 
 
 def test_what_is_said_as_the_config_says_it_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text("# by hand\n" + text_of(path, ONE))
-    assert text_of(path, ONE) == text_of(path, Declaration()) == path.read_text()
+    path.write_text("# by hand\n" + config_text_of(path, ONE))
+    assert config_text_of(path, ONE) == config_text_of(path, Declaration()) == path.read_text()
 
 
 # ---------------------------------------------------------------- editing a config
@@ -113,10 +113,10 @@ BASE = (
 
 
 def test_an_entry_joins_those_that_are_there() -> None:
-    text = with_entries(Path("c"), f"{BASE}sha256: {{'1': {SHA}}}\n", "sha256", {"2": SHA})
+    text = text_with_entries(Path("c"), f"{BASE}sha256: {{'1': {SHA}}}\n", "sha256", {"2": SHA})
     assert config_of(text).sha256 == {"1": SHA, "2": SHA}
-    text = with_entries(Path("c"), text, "labels", {"stable": 1})
-    text = with_entries(Path("c"), text, "labels", {"stable": 2, "next": 2})
+    text = text_with_entries(Path("c"), text, "labels", {"stable": 1})
+    text = text_with_entries(Path("c"), text, "labels", {"stable": 2, "next": 2})
     assert config_of(text).labels == {"stable": 2, "next": 2}
 
 
@@ -124,15 +124,15 @@ def test_comments_and_order_stay() -> None:
     text = (
         f"# of the vision team\n{BASE}labels:\n  stable: 1  # since May\n# the end\ninstances: 2\n"
     )
-    after = with_entries(Path("c"), text, "labels", {"next": 2})
+    after = text_with_entries(Path("c"), text, "labels", {"next": 2})
     assert after.startswith("# of the vision team\n")
     assert after.endswith("# the end\ninstances: 2\n")
 
 
 def test_an_entry_that_is_there_already_leaves_the_text_alone() -> None:
     text = f"{BASE}labels: {{stable: 1}} # so it is\n"
-    assert with_entries(Path("c"), text, "labels", {"stable": 1}) == text
-    assert with_entries(Path("c"), text, "labels", {}) == text
+    assert text_with_entries(Path("c"), text, "labels", {"stable": 1}) == text
+    assert text_with_entries(Path("c"), text, "labels", {}) == text
 
 
 @pytest.mark.parametrize(
@@ -146,14 +146,14 @@ def test_an_entry_that_is_there_already_leaves_the_text_alone() -> None:
 def test_a_text_that_no_machine_can_edit_is_refused_and_not_spoilt(text: str) -> None:
     assert config_of(text)
     with pytest.raises(StartError, match=r"^c: 'labels' can't be edited as it is written"):
-        with_entries(Path("c"), text, "labels", {"stable": 1})
+        text_with_entries(Path("c"), text, "labels", {"stable": 1})
 
 
 def test_an_alias_is_not_mistaken_for_what_it_stands_for() -> None:
     text = f"{BASE}sha256: &a {{'1': {SHA}}}\nlabels: {{stable: 1}}\n".replace(
         "max_batch_size: 8", "max_batch_size: &rows 8"
     ).replace("stable: 1", "stable: *rows")
-    after = with_entries(Path("c"), text, "labels", {"next": 2})
+    after = text_with_entries(Path("c"), text, "labels", {"next": 2})
     assert config_of(after).labels == {"stable": 8, "next": 2}
 
 
@@ -181,6 +181,6 @@ def test_new_entries_replace_the_old_and_touch_nothing_else(
     middle = yaml.safe_dump({key: old}, default_flow_style=flow, width=10_000).strip()
     wrapped = middle.removeprefix("{").removesuffix("}") if flow else middle
     text = "\n".join([*before, wrapped, *after, ""])
-    changed = with_entry(text, key, new)
+    changed = text_with_entry(text, key, new)
     assert yaml.safe_load(changed) == {**yaml.safe_load(text), key: new}
     assert all(line in changed for line in (*before, *after))

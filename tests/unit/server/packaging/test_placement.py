@@ -13,10 +13,10 @@ from coalmine.errors import StartError
 from coalmine_server.packaging.placement import (
     LOCK_FILE,
     lock_repository,
-    move,
-    replace,
+    move_folder,
+    replace_text,
     scratch_folder,
-    write,
+    write_files,
 )
 
 HOLDS = """
@@ -89,7 +89,7 @@ def test_a_scratch_folder_is_gone_at_the_end_whatever_the_end(tmp_path: Path) ->
 
     def fail() -> None:
         with scratch_folder(root, wait_s=1) as folder:
-            write(folder / "model", {"model.pt": b"m"})
+            write_files(folder / "model", {"model.pt": b"m"})
             assert hidden(root) == {folder.name}
             raise OSError("full")
 
@@ -121,9 +121,9 @@ def test_a_replaced_file_keeps_its_mode_and_a_new_one_is_as_others_are(tmp_path:
     (tmp_path / "config.yaml").write_text("a: 1\n")
     (tmp_path / "config.yaml").chmod(0o640)
     with scratch_folder(tmp_path, wait_s=1) as folder:
-        replace(tmp_path / "config.yaml", "a: 2\n", by_way_of=folder)
-        write(folder / "model" / "1", {"model.pt": b"m"})
-        move(folder / "model", tmp_path / "m")
+        replace_text(tmp_path / "config.yaml", "a: 2\n", by_way_of=folder)
+        write_files(folder / "model" / "1", {"model.pt": b"m"})
+        move_folder(folder / "model", tmp_path / "m")
     assert (tmp_path / "config.yaml").read_text() == "a: 2\n"
     assert stat.S_IMODE((tmp_path / "config.yaml").stat().st_mode) == 0o640
     umask = os.umask(0)
@@ -133,10 +133,10 @@ def test_a_replaced_file_keeps_its_mode_and_a_new_one_is_as_others_are(tmp_path:
 
 
 def test_a_folder_that_is_there_is_not_moved_over(tmp_path: Path) -> None:
-    write(tmp_path / "m" / "1", {"model.pt": b"first"})
+    write_files(tmp_path / "m" / "1", {"model.pt": b"first"})
     with scratch_folder(tmp_path, wait_s=1) as folder:
-        write(folder / "1", {"model.pt": b"second"})
+        write_files(folder / "1", {"model.pt": b"second"})
         with pytest.raises(OSError, match="not empty") as refused:
-            move(folder / "1", tmp_path / "m" / "1")
+            move_folder(folder / "1", tmp_path / "m" / "1")
     assert refused.value.errno == errno.ENOTEMPTY
     assert (tmp_path / "m" / "1" / "model.pt").read_bytes() == b"first"

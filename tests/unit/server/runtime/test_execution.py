@@ -8,7 +8,7 @@ from coalmine.errors import ModelFailed, StartError
 from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Array, decode_outputs
 from coalmine_server.config import ModelConfig
-from coalmine_server.runtime.execution import BatchRun, Execution, Result, open_program, warm
+from coalmine_server.runtime.execution import BatchRun, Execution, Result, open_program, warm_up
 from coalmine_server.runtime.program import Program
 from coalmine_server.signature import Arrays, CheckedRequest, Signature
 from tests.doubles.server_parts import FakeProgram, FakeRuntime, FakeTime
@@ -173,13 +173,13 @@ def test_a_batch_that_was_run_again_one_by_one_took_as_long_as_all_its_runs() ->
 
 def test_warm_up_runs_each_size_as_often_as_asked() -> None:
     program = FakeProgram()
-    warm(program, SIGNATURE, (1, 8), 3)
+    warm_up(program, SIGNATURE, (1, 8), 3)
     assert program.runs == [(1, 2)] * 3 + [(8, 2)] * 3
 
 
 def test_warm_up_gives_variable_sizes_some_length() -> None:
     program = FakeProgram()
-    warm(program, Signature.of("m", 1, config(shape="[-1, 3]")), (2,), 1)
+    warm_up(program, Signature.of("m", 1, config(shape="[-1, 3]")), (2,), 1)
     assert program.runs == [(2, 32, 3)]
 
 
@@ -191,7 +191,7 @@ def test_warm_up_leaves_no_input_out_and_fills_text_with_empty_strings() -> None
     program = Keeping()
     signature = Signature.of("m", 1, config(inputs=inputs))
     with pytest.raises(StartError, match="expected 1 outputs, the model gave 2"):
-        warm(program, signature, (2,), 1)
+        warm_up(program, signature, (2,), 1)
     ((words, mask),) = program.inputs
     assert words is not None
     assert mask is not None
@@ -201,7 +201,7 @@ def test_warm_up_leaves_no_input_out_and_fills_text_with_empty_strings() -> None
 
 def test_a_model_that_fails_its_warm_up_is_refused_with_the_shapes_it_was_tried_with() -> None:
     with pytest.raises(StartError) as refusal:
-        warm(FakeProgram(fails=lambda _: True), SIGNATURE, (8,), 1)
+        warm_up(FakeProgram(fails=lambda _: True), SIGNATURE, (8,), 1)
     assert str(refusal.value) == (
         "model 'm' version 1: failed on zeros, 'x' FP32 [8, 2]: ValueError: poison"
     )
