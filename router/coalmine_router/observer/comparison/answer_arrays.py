@@ -15,7 +15,7 @@ from coalmine.tensors import Tensor, decode_outputs
 from coalmine_router import wire
 from coalmine_router.codes import OK
 from coalmine_router.observer.comparison.result import ComparedAnswer
-from coalmine_router.observer.comparison.rule_result import text
+from coalmine_router.observer.comparison.rule_result import as_text
 
 OUTPUTS_MAX: Final = 1_024
 NAME_CHARS_MAX: Final = 1_024
@@ -47,7 +47,7 @@ def arrays_of(answer: ComparedAnswer) -> AnswerArrays:
     except DecodeError:
         return AnswerArrays(problem="not a ModelInferResponse")
     except InvalidRequest as error:
-        return AnswerArrays(problem=text(error))
+        return AnswerArrays(problem=as_text(error))
 
 
 def _arrays_in(body: bytes) -> AnswerArrays:
@@ -58,14 +58,14 @@ def _arrays_in(body: bytes) -> AnswerArrays:
         return AnswerArrays(
             problem=f"{len(response.outputs)} outputs, at most {OUTPUTS_MAX} are compared"
         )
-    return _by_name(decode_outputs(response), response.model_version[:_VERSION_CHARS_MAX])
+    return _arrays_by_name(decode_outputs(response), response.model_version[:_VERSION_CHARS_MAX])
 
 
-def _by_name(tensors: Iterable[Tensor], version: str) -> AnswerArrays:
+def _arrays_by_name(tensors: Iterable[Tensor], version: str) -> AnswerArrays:
     found: dict[str, Tensor] = {}
     for tensor in tensors:
         if tensor.name in found:
-            return AnswerArrays(problem=text(f"output '{tensor.name}' comes twice"))
+            return AnswerArrays(problem=as_text(f"output '{tensor.name}' comes twice"))
         if len(tensor.name) > NAME_CHARS_MAX:
             return AnswerArrays(problem=f"an output's name has {len(tensor.name)} characters")
         found[tensor.name] = tensor

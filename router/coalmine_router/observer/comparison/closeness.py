@@ -18,11 +18,11 @@ from coalmine_router.observer.comparison.rule_result import (
     Mask,
     Places,
     RuleResult,
+    as_float,
+    as_text,
     check_shapes,
     index_of,
     is_float,
-    text,
-    wide,
     worst_first,
 )
 
@@ -52,7 +52,7 @@ _NO_FLOATS: Final = np.zeros(0)
 _LARGEST: Final = float(np.finfo(np.float64).max)
 
 
-def tolerance(datatype: str, rtol: float | None, atol: float | None) -> Tolerance:
+def tolerance_of(datatype: str, rtol: float | None, atol: float | None) -> Tolerance:
     """Return a datatype's tolerance; a given rtol or atol replaces its own."""
     own = TOLERANCES.get(datatype, _NONE)
     return Tolerance(own.rtol if rtol is None else rtol, own.atol if atol is None else atol)
@@ -70,15 +70,15 @@ def close(reference: Array, candidate: Array, *, rtol: float, atol: float) -> Ru
     if not is_float(reference):
         return exact(reference, candidate)
 
-    def block(r: Array, c: Array) -> _Block:
-        wide_r, wide_c = wide(r), wide(c)
+    def compare_block(r: Array, c: Array) -> _Block:
+        wide_r, wide_c = as_float(r), as_float(c)
         apart = np.abs(wide_c - wide_r)
         largest = float(apart.max())
         if largest <= atol:  # so nothing is NaN
             return _Block(largest)
         return _block_beyond(wide_r, wide_c, apart, largest, atol + rtol * np.abs(wide_r))
 
-    return _by_element(reference, candidate, block)
+    return _element_wise(reference, candidate, compare_block)
 
 
 @np.errstate(invalid="ignore", over="ignore", divide="ignore")
@@ -91,8 +91,8 @@ def relative(reference: Array, candidate: Array, *, most: float, floor: float) -
     Raises ShapeMismatch.
     """
 
-    def block(r: Array, c: Array) -> _Block:
-        wide_r, wide_c = wide(r), wide(c)
+    def compare_block(r: Array, c: Array) -> _Block:
+        wide_r, wide_c = as_float(r), as_float(c)
         apart = np.abs(wide_c - wide_r)
         scale = np.maximum(np.abs(wide_r), floor)
         found = _block_beyond(wide_r, wide_c, apart, float(apart.max()), most * scale)
@@ -102,7 +102,7 @@ def relative(reference: Array, candidate: Array, *, most: float, floor: float) -
         shares = np.where(np.isinf(size), np.inf, found.badness / size)
         return found._replace(badness=np.where(np.isnan(found.badness), np.nan, shares))
 
-    return _by_element(reference, candidate, block, has_score=True)
+    return _element_wise(reference, candidate, compare_block, has_score=True)
 
 
 @np.errstate(invalid="ignore", over="ignore")
@@ -111,7 +111,7 @@ def exact(reference: Array, candidate: Array) -> RuleResult:
 
     Shapes: both (rows, …), equal. Of floats, 0.0 and -0.0 differ. Raises ShapeMismatch.
     """
-    return _by_element(reference, candidate, _bit_block if is_float(reference) else _value_block)
+    return _element_wise(reference, candidate, _bit_block if is_float(reference) else _value_block)
 
 
 # ---------------------------------------------------------------- a block
@@ -131,14 +131,14 @@ class _Block(NamedTuple):
 def _block_beyond(r: Floats, c: Floats, apart: Floats, largest: float, allowed: Floats) -> _Block:
     within = apart <= allowed
     if np.isfinite(largest):
-        return _block_of(largest, ~within, apart)
+        return _block_of_differences(largest, ~within, apart)
     same = (c == r) | (np.isnan(c) & np.isnan(r))
     apart = np.where(same, 0.0, apart)
     within &= np.isfinite(c) & np.isfinite(r)
-    return _block_of(float(np.fmax.reduce(apart)), ~(same | within), apart)
+    return _block_of_differences(float(np.fmax.reduce(apart)), ~(same | within), apart)
 
 
-def _block_of(largest: float, differ: Mask, apart: Floats) -> _Block:
+def _block_of_differences(largest: float, differ: Mask, apart: Floats) -> _Block:
     # Where every difference is NaN, there is no largest.
     largest = 0.0 if np.isnan(largest) else largest
     places = np.flatnonzero(differ)
@@ -150,14 +150,14 @@ def _bit_block(r: Array, c: Array) -> _Block:
     places = np.flatnonzero(r.view(bits) != c.view(bits))
     if not places.size:
         return _Block(0.0)
-    wide_r, wide_c = wide(_values_at(r, places)), wide(_values_at(c, places))
+    wide_r, wide_c = as_float(_values_at(r, places)), as_float(_values_at(c, places))
     apart = np.abs(wide_c - wide_r)
     largest = float(apart.max())
     if np.isfinite(largest):
         return _Block(largest, places, apart)
     both_nan = np.isnan(wide_c) & np.isnan(wide_r)
     apart = np.where((wide_c == wide_r) | both_nan, 0.0, apart)
-    found = _block_of(float(np.fmax.reduce(apart)), ~both_nan, apart)
+    found = _block_of_differences(float(np.fmax.reduce(apart)), ~both_nan, apart)
     return found if found.places is None else found._replace(places=places[found.places])
 
 
@@ -182,7 +182,7 @@ def _values_at(values: Array, places: Places) -> Array:
 # ---------------------------------------------------------------- over all blocks
 
 
-def _by_element(
+def _element_wise(
     reference: Array,
     candidate: Array,
     block: Callable[[Array, Array], _Block],
@@ -258,13 +258,13 @@ class _BlockSum:
             differing=self._differing,
             max_abs_diff=self._max_abs_diff,
             kind="nan" if worst == np.inf else "value",
-            worst=tuple(_element(reference, candidate, at) for _, at in self._worst),
+            worst=tuple(_element_at(reference, candidate, at) for _, at in self._worst),
             rows_differ=self._rows_differ,
             score=worst if has_score and worst < _LARGEST else None,
             badness=worst if has_score else None,
         )
 
 
-def _element(reference: Array, candidate: Array, flat: int) -> Element:
+def _element_at(reference: Array, candidate: Array, flat: int) -> Element:
     index = index_of(flat, reference.shape)
-    return Element(index, text(reference[index]), text(candidate[index]))
+    return Element(index, as_text(reference[index]), as_text(candidate[index]))

@@ -40,13 +40,13 @@ def main() -> None:
         sys.path[:] = pickle.load(jobs)  # noqa: S301 - from the process that started this one
         run = pickle.load(jobs)  # noqa: S301 - as above
         batches: queue.SimpleQueue[list[Any]] = queue.SimpleQueue()
-        threading.Thread(target=_read_batches, args=(jobs, batches), daemon=True).start()
+        threading.Thread(target=_read_batches_then_exit, args=(jobs, batches), daemon=True).start()
         while True:
-            answers = [_answer(run, job) for job in batches.get()]
+            answers = [_run_job(run, job) for job in batches.get()]
             pickle.dump(answers, SocketWriter(connection), pickle.HIGHEST_PROTOCOL)
 
 
-def _read_batches(jobs: BinaryIO, batches: "queue.SimpleQueue[list[Any]]") -> None:
+def _read_batches_then_exit(jobs: BinaryIO, batches: "queue.SimpleQueue[list[Any]]") -> None:
     """Hand batches on. In a thread, so that the socket's end is seen even while a rule hangs."""
     code = 1
     try:
@@ -60,7 +60,7 @@ def _read_batches(jobs: BinaryIO, batches: "queue.SimpleQueue[list[Any]]") -> No
         os._exit(code)
 
 
-def _answer(run: Callable[[Any], Any], job: Any) -> JobAnswer:
+def _run_job(run: Callable[[Any], Any], job: Any) -> JobAnswer:
     try:
         return run(job), ""
     except Exception:  # noqa: BLE001 - one odd job must not cost the others of its batch

@@ -13,7 +13,7 @@ from coalmine.clock import Clock
 from coalmine_router.observer.comparison.backlog import Backlog, Job, Results
 from coalmine_router.observer.comparison.loop_load import LoopLoad
 from coalmine_router.observer.comparison.process_pool import ProcessPool
-from coalmine_router.observer.comparison.thinning import Chance, Thinning, share_of
+from coalmine_router.observer.comparison.thinning import Chance, Thinning, share_at
 from coalmine_router.observer.comparison.worker_process import CompareWorker
 
 _log = structlog.get_logger(__name__)
@@ -89,7 +89,7 @@ class Comparer(Generic[Job, Results]):
         return ComparingCounts(
             waiting=len(self._backlog),
             waiting_bytes=self._backlog.bytes,
-            share_bp=round(10_000 * self._share()),
+            share_bp=round(10_000 * self._share_to_compare()),
             processes=self._processes.running,
             compared=self._backlog.compared,
             left_out=self._backlog.left_out,
@@ -97,7 +97,7 @@ class Comparer(Generic[Job, Results]):
 
     async def compare(self, job: Job) -> Results | None:
         """Compare a job; return its results, or None where it was left out, which is counted."""
-        if not self._thinning.draw(self._share()):
+        if not self._thinning.draw(self._share_to_compare()):
             self._backlog.left_out += 1
             return None
         if job.size_bytes <= self._limits.loop_bytes_max and self._is_loop_free():
@@ -107,10 +107,10 @@ class Comparer(Generic[Job, Results]):
             return None
         return await self._compare_in_process(job)
 
-    def _share(self) -> float:
+    def _share_to_compare(self) -> float:
         # Without processes, the loop is all there is.
         loop = self._loop_share() if self._processes.is_backing_off else 0.0
-        return share_of(max(self._backlog.fill, loop))
+        return share_at(max(self._backlog.fill, loop))
 
     def _loop_share(self) -> float:
         return self._busy.share(self._clock.monotonic_ns())
@@ -136,7 +136,7 @@ class Comparer(Generic[Job, Results]):
 
     async def _compare_in_process(self, job: Job) -> Results | None:
         waiting = self._backlog.put(job)
-        self._processes.wake()
+        self._processes.wake_or_start()
         try:
             return await waiting.outcome
         finally:

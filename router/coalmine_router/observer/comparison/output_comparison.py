@@ -42,26 +42,26 @@ def output_comparison(
     if isinstance(spec.rule, IgnoreRule):
         return OutputComparison(OutputResult(spec.name, "ignored", rule=spec.rule.rule))
     if expected is None or actual is None:
-        return _form_mismatch(spec, *_one_sided(expected, actual))
+        return _form_mismatch(spec, *_one_sided_difference(expected, actual))
     if expected.datatype != actual.datatype:
         return _form_mismatch(spec, "datatype", expected.datatype, actual.datatype)
     if expected.array.shape != actual.array.shape:
-        return _form_mismatch(spec, "shape", _shape(expected), _shape(actual))
+        return _form_mismatch(spec, "shape", _shape_text(expected), _shape_text(actual))
     if not expected.array.size:
         return OutputComparison(_skip_result(spec, "nothing"))
-    return _by_values(spec, expected, actual)
+    return _comparison_by_values(spec, expected, actual)
 
 
 # ---------------------------------------------------------------- its form
 
 
-def _one_sided(expected: Tensor | None, actual: Tensor | None) -> tuple[Kind, str, str]:
+def _one_sided_difference(expected: Tensor | None, actual: Tensor | None) -> tuple[Kind, str, str]:
     if expected is not None:
-        return "missing", f"{expected.datatype} {_shape(expected)}", "no such output"
-    return "extra", "no such output", f"{actual.datatype} {_shape(actual)}" if actual else ""
+        return "missing", f"{expected.datatype} {_shape_text(expected)}", "no such output"
+    return "extra", "no such output", f"{actual.datatype} {_shape_text(actual)}" if actual else ""
 
 
-def _shape(tensor: Tensor) -> str:
+def _shape_text(tensor: Tensor) -> str:
     return str(list(tensor.array.shape))
 
 
@@ -74,10 +74,10 @@ def _form_mismatch(spec: OutputSpec, kind: Kind, expected: str, actual: str) -> 
     rows = spec.rows or 1
     worst = (Element((), expected, actual),)
     found = Difference(spec.name, kind, worst, rows=rows, rows_mismatch=rows, rule=spec.rule.rule)
-    return OutputComparison(_mismatch(found), np.ones(rows, bool))
+    return OutputComparison(_mismatch_result(found), np.ones(rows, bool))
 
 
-def _mismatch(found: Difference) -> OutputResult:
+def _mismatch_result(found: Difference) -> OutputResult:
     return OutputResult(
         found.output,
         "mismatch",
@@ -92,9 +92,9 @@ def _mismatch(found: Difference) -> OutputResult:
 # ---------------------------------------------------------------- its values
 
 
-def _by_values(spec: OutputSpec, expected: Tensor, actual: Tensor) -> OutputComparison:
+def _comparison_by_values(spec: OutputSpec, expected: Tensor, actual: Tensor) -> OutputComparison:
     r, c = expected.array, actual.array
-    is_same = _is_same(r, c)
+    is_same = _is_known_equal(r, c)
     is_batched = r.ndim > 0 and len(r) == spec.rows
     if not is_batched:
         r, c = r[None], c[None]
@@ -105,11 +105,11 @@ def _by_values(spec: OutputSpec, expected: Tensor, actual: Tensor) -> OutputComp
     if found.rows_differ is None:
         result = OutputResult(spec.name, "match", len(r), 0, found.max_abs_diff, spec.rule.rule)
         return OutputComparison(result)
-    difference = _difference(spec, found, is_batched=is_batched)
-    return OutputComparison(_mismatch(difference), found.rows_differ)
+    difference = _difference_of(spec, found, is_batched=is_batched)
+    return OutputComparison(_mismatch_result(difference), found.rows_differ)
 
 
-def _is_same(expected: Array, actual: Array) -> bool:
+def _is_known_equal(expected: Array, actual: Array) -> bool:
     """Return whether two arrays are known to be equal: one and the same, or of the same bytes."""
     if expected is actual:
         return True
@@ -117,12 +117,12 @@ def _is_same(expected: Array, actual: Array) -> bool:
     return isinstance(ours, bytes) and isinstance(theirs, bytes) and ours == theirs
 
 
-def _difference(spec: OutputSpec, found: RuleResult, *, is_batched: bool) -> Difference:
+def _difference_of(spec: OutputSpec, found: RuleResult, *, is_batched: bool) -> Difference:
     differ = found.rows_differ if found.rows_differ is not None else np.zeros(1, bool)
     return Difference(
         output=spec.name,
         kind=found.kind or "value",
-        worst=found.worst if is_batched else _without_row(found.worst),
+        worst=found.worst if is_batched else _without_row_index(found.worst),
         max_abs_diff=found.max_abs_diff,
         differing=found.differing,
         elements=found.elements,
@@ -134,5 +134,5 @@ def _difference(spec: OutputSpec, found: RuleResult, *, is_batched: bool) -> Dif
     )
 
 
-def _without_row(worst: tuple[Element, ...]) -> tuple[Element, ...]:
+def _without_row_index(worst: tuple[Element, ...]) -> tuple[Element, ...]:
     return tuple(Element(each.index[1:], each.expected, each.actual) for each in worst)

@@ -46,14 +46,14 @@ def pair_comparison(
         for name in (expected if expected.keys() == actual.keys() else {**expected, **actual})
     ]
     warnings = [each.warning for each in outputs if each.warning is not None]
-    return _summary(outputs, rows or 1), warnings
+    return _comparison_of(outputs, rows or 1), warnings
 
 
-def _summary(outputs: Sequence[OutputComparison], rows: int) -> Comparison:
+def _comparison_of(outputs: Sequence[OutputComparison], rows: int) -> Comparison:
     results = tuple(each.result for each in outputs)
     outcomes = {each.outcome for each in results}
     if "mismatch" in outcomes:
-        return _mismatch(outputs, results, rows)
+        return _mismatch_of(outputs, results, rows)
     if "match" in outcomes:
         largest = max(each.max_abs_diff for each in results)
         return Comparison("match", outputs=results, rows=rows, max_abs_diff=largest)
@@ -63,7 +63,7 @@ def _summary(outputs: Sequence[OutputComparison], rows: int) -> Comparison:
     return Comparison("skipped", "rule" if failed else "nothing", outputs=results)
 
 
-def _mismatch(
+def _mismatch_of(
     outputs: Sequence[OutputComparison], results: tuple[OutputResult, ...], rows: int
 ) -> Comparison:
     differences = [each.difference for each in results if each.difference is not None]

@@ -46,7 +46,7 @@ class ProcessPool(Generic[Job, Results]):
         """Run processes until cancelled; then leave out what is in the backlog."""
         try:
             async with asyncio.TaskGroup() as tasks:
-                await self._open(tasks)
+                await self._stay_open(tasks)
         finally:
             self._backlog.clear()
 
@@ -60,7 +60,7 @@ class ProcessPool(Generic[Job, Results]):
         """Whether no process is started now, because several were lost one after the other."""
         return self._clock.monotonic_ns() < self._rest_until_ns
 
-    def wake(self) -> None:
+    def wake_or_start(self) -> None:
         """Wake a free process, and start others for the batches that wait."""
         if self._free:
             self._free.pop().set_result(None)
@@ -68,7 +68,7 @@ class ProcessPool(Generic[Job, Results]):
             self.running += 1
             self._tasks.create_task(self._run_process())
 
-    async def _open(self, tasks: asyncio.TaskGroup) -> None:
+    async def _stay_open(self, tasks: asyncio.TaskGroup) -> None:
         self._tasks = tasks
         try:
             await asyncio.Event().wait()
@@ -80,17 +80,17 @@ class ProcessPool(Generic[Job, Results]):
     async def _run_process(self) -> None:
         """Run one process until it has had no work for long, or is lost."""
         try:
-            await self._serve()
+            await self._serve_batches()
         except Exception as error:  # noqa: BLE001 - without it, there is always the loop
             self._note_loss(f"{type(error).__name__}: {error}")
         finally:
             self.running -= 1
         if self.is_available:
-            self.wake()
+            self.wake_or_start()
         elif not self.running:
             self._backlog.clear()
 
-    async def _serve(self) -> None:
+    async def _serve_batches(self) -> None:
         worker = self._start()
         try:
             while await self._wait_for_work():

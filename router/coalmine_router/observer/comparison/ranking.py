@@ -12,10 +12,10 @@ from coalmine_router.observer.comparison.rule_result import (
     RuleResult,
     VectorJudgement,
     WorstTexts,
-    by_vector,
+    as_float,
+    as_text,
     is_half,
-    text,
-    wide,
+    result_by_vector,
 )
 
 
@@ -36,10 +36,10 @@ def argmax(reference: Array, candidate: Array, *, margin: float = 0.0) -> RuleRe
         own, other = r.argmax(axis=-1), c.argmax(axis=-1)
         if apart is None and np.array_equal(own, other):
             return None
-        gap = _gap(r, own, other)
+        gap = _preference_gap(r, own, other)
         return _judgement(gap > margin, gap, gap, apart)
 
-    return by_vector(reference, candidate, judge, _top_labels, "label")
+    return result_by_vector(reference, candidate, judge, _top_label_texts, "label")
 
 
 @np.errstate(invalid="ignore", over="ignore")
@@ -65,23 +65,23 @@ def top_k(
 
     def judge(r: Array, c: Array) -> VectorJudgement | None:
         r, c, apart, _ = without_nan(_wide_if_half(r), _wide_if_half(c), fill=-np.inf)
-        among, best = r >= _kth_best(r, k), _best(c, k)
+        among, best = r >= _kth_best(r, k), _k_best(c, k)
         overlap = np.count_nonzero(among & best, axis=-1)
         too_few = overlap < needed
         if min_tau is None:
             share = overlap / k
             return _judgement(too_few, 1.0 - share, share, apart)
-        tau = _tau(r, c, among, best)
+        tau = _kendall_tau(r, c, among, best)
         # Other labels are worse than the same labels in another order.
         badness = np.where(too_few, 3.0 - overlap / k, 1.0 - tau)
         score = np.where(too_few, overlap / k, tau)
         return _judgement(too_few | (tau < min_tau - 1e-9), badness, score, apart)
 
-    return by_vector(reference, candidate, judge, _best_labels(k), "label")
+    return result_by_vector(reference, candidate, judge, _best_labels_texts(k), "label")
 
 
 def _wide_if_half(values: Array) -> Array:
-    return wide(values) if is_half(values) else values
+    return as_float(values) if is_half(values) else values
 
 
 def _judgement(differ: Mask, badness: Floats, score: Floats, apart: Mask | None) -> VectorJudgement:
@@ -91,12 +91,12 @@ def _judgement(differ: Mask, badness: Floats, score: Floats, apart: Mask | None)
 # ---------------------------------------------------------------- labels
 
 
-def _gap(values: Array, own: Array, other: Array) -> Floats:
+def _preference_gap(values: Array, own: Array, other: Array) -> Floats:
     """Return by how much each vector prefers one of its labels to another; 0 where they are one."""
     vectors = np.arange(len(values))
     top, there = values[vectors, own], values[vectors, other]
     # Integers are subtracted as floats: as they are, they would overflow.
-    return np.where(top == there, 0.0, wide(top) - wide(there))
+    return np.where(top == there, 0.0, as_float(top) - as_float(there))
 
 
 def _kth_best(values: Array, k: int) -> Array:
@@ -104,7 +104,7 @@ def _kth_best(values: Array, k: int) -> Array:
     return np.asarray(np.partition(values, place, axis=-1)[:, place : place + 1])
 
 
-def _best(values: Array, k: int) -> Mask:
+def _k_best(values: Array, k: int) -> Mask:
     """Return the k best of each vector; the first of those that tie for the last place."""
     last = _kth_best(values, k)
     best = np.asarray(values >= last)
@@ -116,21 +116,21 @@ def _best(values: Array, k: int) -> Mask:
     return np.asarray(above | (ties & (np.cumsum(ties, axis=-1) <= free)))
 
 
-def _tau(r: Array, c: Array, among: Mask, best: Mask) -> Floats:
+def _kendall_tau(r: Array, c: Array, among: Mask, best: Mask) -> Floats:
     """Return Kendall's tau over the labels in common. Shapes: (vectors, labels); (vectors,)."""
     labels = np.nonzero(best)[1].reshape(len(best), -1)
     first, second = np.triu_indices(labels.shape[1], 1)
     ours, theirs = (np.take_along_axis(each, labels, axis=-1) for each in (r, c))
     common = np.take_along_axis(among, labels, axis=-1)
     pairs = common[:, first] & common[:, second]
-    order_r = _order(ours, first, second)
-    order_c = _order(theirs, first, second)
+    order_r = _pair_order(ours, first, second)
+    order_c = _pair_order(theirs, first, second)
     agreed = np.where(order_r == 0, 1, order_r * order_c)
     count = pairs.sum(axis=-1)
     return np.where(count == 0, 1.0, (agreed * pairs).sum(axis=-1) / np.maximum(count, 1))
 
 
-def _order(values: Array, first: Array, second: Array) -> Array:
+def _pair_order(values: Array, first: Array, second: Array) -> Array:
     left, right = values[:, first], values[:, second]
     return (left > right).astype(np.int8) - (left < right).astype(np.int8)
 
@@ -138,18 +138,18 @@ def _order(values: Array, first: Array, second: Array) -> Array:
 # ---------------------------------------------------------------- as text
 
 
-def _top_labels(r: Array, c: Array, _: float) -> tuple[str, str]:
-    return _label(r), _label(c)
+def _top_label_texts(r: Array, c: Array, _: float) -> tuple[str, str]:
+    return _top_label_text(r), _top_label_text(c)
 
 
-def _label(values: Array) -> str:
-    label = int(wide(values).argmax()) if is_half(values) else int(values.argmax())
-    return f"{label} ({text(values[label])})"
+def _top_label_text(values: Array) -> str:
+    label = int(as_float(values).argmax()) if is_half(values) else int(values.argmax())
+    return f"{label} ({as_text(values[label])})"
 
 
-def _best_labels(k: int) -> WorstTexts:
-    def labels(values: Array) -> str:
-        order = np.argsort(-wide(values), kind="stable")[:k]
-        return text(" ".join(str(int(each)) for each in order))
+def _best_labels_texts(k: int) -> WorstTexts:
+    def best_labels_text(values: Array) -> str:
+        order = np.argsort(-as_float(values), kind="stable")[:k]
+        return as_text(" ".join(str(int(each)) for each in order))
 
-    return lambda r, c, _: (labels(r), labels(c))
+    return lambda r, c, _: (best_labels_text(r), best_labels_text(c))

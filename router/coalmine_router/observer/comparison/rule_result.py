@@ -68,12 +68,12 @@ def is_half(array: Array) -> bool:
     return array.dtype.itemsize == 2 and is_float(array)
 
 
-def wide(array: Array) -> Floats:
+def as_float(array: Array) -> Floats:
     """Return the values as float64, where subtracting two of a narrower type loses nothing."""
     return array.astype(np.float64, copy=False)
 
 
-def text(value: Any) -> str:
+def as_text(value: Any) -> str:
     """Return a value as text for people, cut where it is long."""
     if isinstance(value, bytes):
         return value[:TEXT_CHARS_MAX].decode(errors="backslashreplace")
@@ -86,7 +86,7 @@ def finite_score(score: float | None) -> float | None:
     return float(score) if score is not None and np.isfinite(score) else None
 
 
-def as_badness(badness: float) -> float:
+def orderable_badness(badness: float) -> float:
     """Return a badness that can be ordered: NaN becomes infinity, the worst."""
     return inf if isnan(badness) else badness
 
@@ -131,7 +131,7 @@ JudgeVectors = Callable[[Array, Array], VectorJudgement | None]
 WorstTexts = Callable[[Array, Array, float], tuple[str, str]]
 
 
-def by_vector(
+def result_by_vector(
     reference: Array,
     candidate: Array,
     judge: JudgeVectors,
@@ -158,11 +158,11 @@ def by_vector(
     ]
     if not found:
         return RuleResult(len(r))
-    vectors = _Vectors(r, c, shape[:-1], _whole_judgement(found, len(r)))
+    vectors = _Vectors(r, c, shape[:-1], _joined_judgement(found, len(r)))
     return vectors.result(texts, kind)
 
 
-def _whole_judgement(found: list[tuple[int, VectorJudgement]], vectors: int) -> VectorJudgement:
+def _joined_judgement(found: list[tuple[int, VectorJudgement]], vectors: int) -> VectorJudgement:
     differ, nan = np.zeros(vectors, bool), np.zeros(vectors, bool)
     badness, score = np.full(vectors, -np.inf), np.zeros(vectors)
     for at, judgement in found:
@@ -188,23 +188,23 @@ class _Vectors:
         differ = self.judgement.differ
         count = int(np.count_nonzero(differ))
         order = [int(each) for each in worst_first(self.judgement.badness, count)]
-        is_nan = self._is_nan(order[0])
+        is_nan = self._is_nan_at(order[0])
         return RuleResult(
             elements=len(differ),
             differing=count,
             kind="nan" if is_nan else kind,
-            worst=tuple(self._element(at, texts) for at in order),
+            worst=tuple(self._element_at(at, texts) for at in order),
             rows_differ=np.asarray(differ.reshape(self.shape[0], -1).any(axis=1)),
             score=None if is_nan else finite_score(self.judgement.score[order[0]]),
-            badness=as_badness(float(self.judgement.badness[order[0]])),
+            badness=orderable_badness(float(self.judgement.badness[order[0]])),
         )
 
-    def _is_nan(self, at: int) -> bool:
+    def _is_nan_at(self, at: int) -> bool:
         return self.judgement.nan is not None and bool(self.judgement.nan[at])
 
-    def _element(self, at: int, texts: WorstTexts) -> Element:
+    def _element_at(self, at: int, texts: WorstTexts) -> Element:
         r, c, index = self.reference[at], self.candidate[at], index_of(at, self.shape)
-        if not self._is_nan(at):
+        if not self._is_nan_at(at):
             return Element(index, *texts(r, c, float(self.judgement.score[at])))
         first = int(np.flatnonzero(np.isnan(r) != np.isnan(c))[0])
-        return Element((*index, first), text(r[first]), text(c[first]))
+        return Element((*index, first), as_text(r[first]), as_text(c[first]))

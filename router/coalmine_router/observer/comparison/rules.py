@@ -13,14 +13,14 @@ import numpy as np
 from coalmine.tensors import BYTES, DATATYPES, Array
 from coalmine_router.config import compare_section as config
 from coalmine_router.config.compare_section import RuleConfig
-from coalmine_router.observer.comparison.closeness import close, exact, relative, tolerance
+from coalmine_router.observer.comparison.closeness import close, exact, relative, tolerance_of
 from coalmine_router.observer.comparison.ranking import argmax, top_k
 from coalmine_router.observer.comparison.result import Element
 from coalmine_router.observer.comparison.rule_result import (
     RuleResult,
-    as_badness,
+    as_text,
     finite_score,
-    text,
+    orderable_badness,
     worst_first,
 )
 from coalmine_router.observer.comparison.trees import TreeTolerance, json_trees, tree_tolerance
@@ -62,7 +62,7 @@ class RuleRow(NamedTuple):
 
 def is_of_vectors(rule: RuleConfig) -> bool:
     """Return whether a rule needs a dimension beside that of the rows."""
-    return not isinstance(rule, config.IgnoreRule) and _row(rule).vector_problem is not None
+    return not isinstance(rule, config.IgnoreRule) and _rule_row(rule).vector_problem is not None
 
 
 def result_of(
@@ -72,8 +72,8 @@ def result_of(
 
     Shapes: both (rows, …), equal, with elements. `is_same`: every bit is known to be.
     """
-    row = _row(rule)
-    problem = _problem(rule, row, datatype, reference.shape)
+    row = _rule_row(rule)
+    problem = _unfit_reason(rule, row, datatype, reference.shape)
     if problem:
         return RuleProblem("rule_unfit", problem)
     if is_same and not row.judges_equal:
@@ -81,16 +81,16 @@ def result_of(
     try:
         return row.result(rule, datatype, reference, candidate)
     except Exception as error:  # noqa: BLE001 - own rules raise whatever; none is worth the observer's life
-        return RuleProblem("rule_failed", text(f"{type(error).__name__}: {error}"))
+        return RuleProblem("rule_failed", as_text(f"{type(error).__name__}: {error}"))
 
 
-def _row(rule: RuleConfig) -> RuleRow:
+def _rule_row(rule: RuleConfig) -> RuleRow:
     if isinstance(rule, OwnRule):  # what it finds of equal outputs is for it to say
-        return RuleRow(rule.datatypes, _own, judges_equal=True)
+        return RuleRow(rule.datatypes, _by_own_rule, judges_equal=True)
     return ROWS[type(rule)]
 
 
-def _problem(rule: RuleConfig, row: RuleRow, datatype: str, shape: tuple[int, ...]) -> str:
+def _unfit_reason(rule: RuleConfig, row: RuleRow, datatype: str, shape: tuple[int, ...]) -> str:
     if datatype not in row.datatypes:
         return f"{rule.rule} takes no {datatype}"
     if isinstance(rule, OwnRule) and shape[0] > OWN_ROWS_MAX:
@@ -102,53 +102,53 @@ def _problem(rule: RuleConfig, row: RuleRow, datatype: str, shape: tuple[int, ..
     return row.vector_problem(rule, shape[-1])
 
 
-def _needs_two_labels(rule: RuleConfig, labels: int) -> str:
+def _two_labels_problem(rule: RuleConfig, labels: int) -> str:
     if labels < 2:
         return f"{rule.rule} takes two labels or more: with one, every answer is the same"
     return ""
 
 
-def _needs_more_than_k(rule: config.TopKRule, labels: int) -> str:
+def _k_labels_problem(rule: config.TopKRule, labels: int) -> str:
     if not rule.order and rule.k >= labels:
         return f"k is {rule.k}, of {labels} labels: every answer has them all on top"
-    return _needs_two_labels(rule, labels)
+    return _two_labels_problem(rule, labels)
 
 
 # ---------------------------------------------------------------- each rule, with its settings
 
 
-def _close(rule: config.CloseRule, datatype: str, r: Array, c: Array) -> RuleResult:
-    rtol, atol = tolerance(datatype, rule.rtol, rule.atol)
+def _by_close(rule: config.CloseRule, datatype: str, r: Array, c: Array) -> RuleResult:
+    rtol, atol = tolerance_of(datatype, rule.rtol, rule.atol)
     return close(r, c, rtol=rtol, atol=atol)
 
 
-def _exact(_rule: config.ExactRule | config.BytesRule, _: str, r: Array, c: Array) -> RuleResult:
+def _by_exact(_rule: config.ExactRule | config.BytesRule, _: str, r: Array, c: Array) -> RuleResult:
     return exact(r, c)
 
 
-def _relative(rule: config.RelativeRule, _: str, r: Array, c: Array) -> RuleResult:
+def _by_relative(rule: config.RelativeRule, _: str, r: Array, c: Array) -> RuleResult:
     return relative(r, c, most=rule.max, floor=rule.floor)
 
 
-def _argmax(rule: config.ArgmaxRule, _: str, r: Array, c: Array) -> RuleResult:
+def _by_argmax(rule: config.ArgmaxRule, _: str, r: Array, c: Array) -> RuleResult:
     return argmax(r, c, margin=rule.margin)
 
 
-def _top_k(rule: config.TopKRule, _: str, r: Array, c: Array) -> RuleResult:
+def _by_top_k(rule: config.TopKRule, _: str, r: Array, c: Array) -> RuleResult:
     min_tau = rule.min_tau if rule.order else None
     k = min(rule.k, r.shape[-1])
     return top_k(r, c, k=k, min_overlap=rule.min_overlap, min_tau=min_tau)
 
 
-def _cosine(rule: config.CosineRule, _: str, r: Array, c: Array) -> RuleResult:
+def _by_cosine(rule: config.CosineRule, _: str, r: Array, c: Array) -> RuleResult:
     return cosine(r, c, least=rule.min)
 
 
-def _distribution(rule: config.DistributionRule, _: str, r: Array, c: Array) -> RuleResult:
+def _by_distribution(rule: config.DistributionRule, _: str, r: Array, c: Array) -> RuleResult:
     return distribution(r, c, source=rule.source, most=rule.max)
 
 
-def _json(rule: config.JsonRule, _: str, r: Array, c: Array) -> RuleResult:
+def _by_json(rule: config.JsonRule, _: str, r: Array, c: Array) -> RuleResult:
     return json_trees(r, c, _tolerance_of(rule))
 
 
@@ -160,8 +160,8 @@ def _tolerance_of(rule: config.JsonRule) -> TreeTolerance:
 # ---------------------------------------------------------------- rules of one's own
 
 
-def _own(rule: OwnRule, _: str, reference: Array, candidate: Array) -> RuleResult:
-    ours, theirs = _read_only(reference), _read_only(candidate)
+def _by_own_rule(rule: OwnRule, _: str, reference: Array, candidate: Array) -> RuleResult:
+    ours, theirs = _read_only_view(reference), _read_only_view(candidate)
     results = [_row_result(rule.measure(ours[at, ...], theirs[at, ...])) for at in range(len(ours))]
     differ = np.array([each.is_mismatch for each in results], dtype=bool)
     if not differ.any():
@@ -173,11 +173,11 @@ def _own(rule: OwnRule, _: str, reference: Array, candidate: Array) -> RuleResul
         differing=int(np.count_nonzero(differ)),
         kind="value",
         worst=tuple(
-            Element((at,), text(results[at].expected), text(results[at].actual)) for at in worst
+            Element((i,), as_text(results[i].expected), as_text(results[i].actual)) for i in worst
         ),
         rows_differ=differ,
         score=finite_score(results[worst[0]].score),
-        badness=None if badness is None else as_badness(float(badness)),
+        badness=None if badness is None else orderable_badness(float(badness)),
     )
 
 
@@ -189,7 +189,7 @@ def _worst_rows(results: Sequence[RowResult]) -> list[int]:
     return [differ[place] for place in worst_first(known, len(differ))]
 
 
-def _read_only(array: Array) -> Array:
+def _read_only_view(array: Array) -> Array:
     view = array.view()
     view.flags.writeable = False
     return view
@@ -205,17 +205,17 @@ def _row_result(result: object) -> RowResult:
 
 ROWS: Final[Mapping[type, RuleRow]] = MappingProxyType(
     {
-        config.CloseRule: RuleRow(_ALL, _close),
-        config.ExactRule: RuleRow(_ALL, _exact),
-        config.RelativeRule: RuleRow(_NUMBERS, _relative),
-        config.ArgmaxRule: RuleRow(_NUMBERS, _argmax, _needs_two_labels),
-        config.TopKRule: RuleRow(_NUMBERS, _top_k, _needs_more_than_k),
-        config.CosineRule: RuleRow(_NUMBERS, _cosine, lambda _rule, _length: ""),
+        config.CloseRule: RuleRow(_ALL, _by_close),
+        config.ExactRule: RuleRow(_ALL, _by_exact),
+        config.RelativeRule: RuleRow(_NUMBERS, _by_relative),
+        config.ArgmaxRule: RuleRow(_NUMBERS, _by_argmax, _two_labels_problem),
+        config.TopKRule: RuleRow(_NUMBERS, _by_top_k, _k_labels_problem),
+        config.CosineRule: RuleRow(_NUMBERS, _by_cosine, lambda _rule, _length: ""),
         # Equal values that are no distribution are a mismatch.
         config.DistributionRule: RuleRow(
-            _FLOATS, _distribution, _needs_two_labels, judges_equal=True
+            _FLOATS, _by_distribution, _two_labels_problem, judges_equal=True
         ),
-        config.BytesRule: RuleRow(_STRINGS, _exact),
-        config.JsonRule: RuleRow(_STRINGS, _json),
+        config.BytesRule: RuleRow(_STRINGS, _by_exact),
+        config.JsonRule: RuleRow(_STRINGS, _by_json),
     }
 )

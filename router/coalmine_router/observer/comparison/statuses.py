@@ -11,7 +11,7 @@ from coalmine_router.observer.comparison.result import (
     Kind,
     Outcome,
 )
-from coalmine_router.observer.comparison.rule_result import text
+from coalmine_router.observer.comparison.rule_result import as_text
 
 # The model wasn't reached, or had no time: these say nothing of how it answers.
 NOT_CHARGED: Final = frozenset(
@@ -68,4 +68,4 @@ def _status_difference(
 
 
 def _status_text(answer: ComparedAnswer) -> str:
-    return text(f"{answer.code}: {answer.message}" if answer.message else answer.code)
+    return as_text(f"{answer.code}: {answer.message}" if answer.message else answer.code)

@@ -12,7 +12,7 @@ _FREE: Final = 0.25
 _LEAST: Final = 1e-4
 
 
-def share_of(fill: float) -> float:
+def share_at(fill: float) -> float:
     """Return the share of jobs, 0 to 1, that is compared while the backlog is so full, 0 to 1.
 
     The share falls exponentially. So the backlog settles well below its bound, where the share is

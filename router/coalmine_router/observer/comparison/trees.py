@@ -15,9 +15,9 @@ from coalmine_router.observer.comparison.rule_result import (
     WORST_MAX,
     Mask,
     RuleResult,
+    as_text,
     check_shapes,
     index_of,
-    text,
 )
 
 _ABSENT: Final = object()
@@ -55,7 +55,7 @@ def tree_tolerance(rtol: float, atol: float, ignore: Sequence[str]) -> TreeToler
     return TreeTolerance(rtol, atol, tuple(steps(path) for path in ignore))
 
 
-def json_trees(reference: Array, candidate: Array, what: TreeTolerance) -> RuleResult:
+def json_trees(reference: Array, candidate: Array, within: TreeTolerance) -> RuleResult:
     """Return which strings hold other JSON than the reference's.
 
     Shapes: both (rows, …), equal; object arrays of `bytes`. The order of keys doesn't matter, that
@@ -69,13 +69,13 @@ def json_trees(reference: Array, candidate: Array, what: TreeTolerance) -> RuleR
     for at, (r, c) in enumerate(zip(reference.flat, candidate.flat, strict=True)):
         if r == c:
             continue
-        found = _first_differences(r, c, what, most=max(1, WORST_MAX - len(worst)))
+        found = _first_differences(r, c, within, most=max(1, WORST_MAX - len(worst)))
         differ[at] = bool(found)
-        worst += (_element(index_of(at, reference.shape), each) for each in found)
-    return _result(reference.shape, differ, worst[:WORST_MAX])
+        worst += (_element_of(index_of(at, reference.shape), each) for each in found)
+    return _tree_result(reference.shape, differ, worst[:WORST_MAX])
 
 
-def _result(shape: tuple[int, ...], differ: Mask, worst: list[Element]) -> RuleResult:
+def _tree_result(shape: tuple[int, ...], differ: Mask, worst: list[Element]) -> RuleResult:
     if not worst:
         return RuleResult(differ.size)
     return RuleResult(
@@ -87,37 +87,37 @@ def _result(shape: tuple[int, ...], differ: Mask, worst: list[Element]) -> RuleR
     )
 
 
-def _element(index: tuple[int, ...], apart: TreeDifference) -> Element:
+def _element_of(index: tuple[int, ...], apart: TreeDifference) -> Element:
     before = f"{apart.path}: " if apart.path else ""
-    return Element(index, text(before + apart.expected), text(before + apart.actual))
+    return Element(index, as_text(before + apart.expected), as_text(before + apart.actual))
 
 
 def _first_differences(
-    reference: bytes, candidate: bytes, what: TreeTolerance, *, most: int
+    reference: bytes, candidate: bytes, within: TreeTolerance, *, most: int
 ) -> list[TreeDifference]:
     """Return the first `most` places that differ, in the order of the reference."""
     try:
         expected, actual = json.loads(reference), json.loads(candidate)
     except (ValueError, RecursionError):  # no text, no JSON, digits without end, or too deep
-        return [TreeDifference("", text(reference), text(candidate))]
-    return list(islice(differences(expected, actual, what), most))
+        return [TreeDifference("", as_text(reference), as_text(candidate))]
+    return list(islice(tree_differences(expected, actual, within), most))
 
 
-def differences(expected: Any, actual: Any, what: TreeTolerance) -> Iterator[TreeDifference]:
+def tree_differences(expected: Any, actual: Any, within: TreeTolerance) -> Iterator[TreeDifference]:
     """Yield where two trees of any depth differ, in the order of the first."""
-    waiting = [_Node((), expected, actual, what.ignored)]
+    waiting = [_Node((), expected, actual, within.ignored)]
     while waiting:
         node = waiting.pop()
-        below = _children(node)
+        below = _child_nodes(node)
         if below is not None:
             waiting += reversed(below)
-        elif not _is_same(node.expected, node.actual, what):
+        elif not _is_equal_leaf(node.expected, node.actual, within):
             yield TreeDifference(
-                _path(node.place), _value_text(node.expected), _value_text(node.actual)
+                _path_text(node.place), _value_text(node.expected), _value_text(node.actual)
             )
 
 
-def _children(node: _Node) -> list[_Node] | None:
+def _child_nodes(node: _Node) -> list[_Node] | None:
     """Return the pairs of values inside two objects or two arrays; None for anything else."""
     expected, actual = node.expected, node.actual
     if isinstance(expected, dict) and isinstance(actual, dict):
@@ -130,33 +130,33 @@ def _children(node: _Node) -> list[_Node] | None:
         ]
     else:
         return None
-    return [below for pair in pairs if (below := _child(node, *pair)) is not None]
+    return [below for pair in pairs if (below := _child_node(node, *pair)) is not None]
 
 
 def _value_at(values: list[Any], at: int) -> Any:
     return values[at] if at < len(values) else _ABSENT
 
 
-def _child(node: _Node, step: str | int, expected: Any, actual: Any) -> _Node | None:
+def _child_node(node: _Node, step: str | int, expected: Any, actual: Any) -> _Node | None:
     """Return the pair of values one step below; None where it is ignored."""
-    left = tuple(path[1:] for path in node.ignored if path[0] is None or _is_step(path[0], step))
+    left = tuple(path[1:] for path in node.ignored if path[0] is None or _fits_step(path[0], step))
     if () in left:
         return None
     return _Node((*node.place, step), expected, actual, left)
 
 
-def _is_step(wanted: Step, step: str | int) -> bool:
+def _fits_step(wanted: Step, step: str | int) -> bool:
     return type(wanted) is type(step) and wanted == step
 
 
-def _is_same(expected: Any, actual: Any, what: TreeTolerance) -> bool:
+def _is_equal_leaf(expected: Any, actual: Any, within: TreeTolerance) -> bool:
     if not (_is_number(expected) and _is_number(actual)):
         return type(expected) is type(actual) and expected == actual
     if expected == actual or (expected != expected and actual != actual):  # noqa: PLR0124 - NaN
         return True
     try:
         apart = abs(actual - expected)
-        return bool(math.isfinite(apart) and apart <= what.atol + what.rtol * abs(expected))
+        return bool(math.isfinite(apart) and apart <= within.atol + within.rtol * abs(expected))
     except OverflowError:  # an integer beyond all floats
         return False
 
@@ -165,7 +165,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _path(place: tuple[str | int, ...]) -> str:
+def _path_text(place: tuple[str | int, ...]) -> str:
     return "$" + "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
 
 
@@ -174,4 +174,4 @@ def _value_text(value: Any) -> str:
         return "nothing there"
     if isinstance(value, dict | list):
         return f"{'an object' if isinstance(value, dict) else 'an array'} of {len(value)}"
-    return text(json.dumps(value, ensure_ascii=False))
+    return as_text(json.dumps(value, ensure_ascii=False))

@@ -12,8 +12,8 @@ from coalmine_router.observer.comparison.rule_result import (
     RuleResult,
     VectorJudgement,
     WorstTexts,
-    by_vector,
-    wide,
+    as_float,
+    result_by_vector,
 )
 
 Source = Literal["logits", "probabilities"]
@@ -37,17 +37,17 @@ def cosine(reference: Array, candidate: Array, *, least: float) -> RuleResult:
     """
 
     def judge(r: Array, c: Array) -> VectorJudgement | None:
-        r, c, apart, _ = without_nan(wide(r), wide(c), fill=0.0)
+        r, c, apart, _ = without_nan(as_float(r), as_float(c), fill=0.0)
         score = _cosine(r, c)
         differ = ~(score >= least - _COSINE_SLACK)
         if apart is not None:
             differ |= apart
         return VectorJudgement(differ, 1.0 - np.nan_to_num(score, nan=-2.0), score, apart)
 
-    def texts(r: Array, c: Array, score: float) -> tuple[str, str]:
+    def worst_texts(r: Array, c: Array, score: float) -> tuple[str, str]:
         return f"{least:g} or more", _cosine_text(score, r, c)
 
-    return by_vector(reference, candidate, judge, texts, "value")
+    return result_by_vector(reference, candidate, judge, worst_texts, "value")
 
 
 @np.errstate(invalid="ignore", over="ignore", divide="ignore", under="ignore")
@@ -63,10 +63,10 @@ def distribution(reference: Array, candidate: Array, *, source: Source, most: fl
     Source: Lin 1991, Divergence Measures Based on the Shannon Entropy.
     """
     fill = -np.inf if source == "logits" else 0.0
-    probabilities = _softmax if source == "logits" else _normal
+    probabilities = _softmax if source == "logits" else _normalised
 
     def judge(r: Array, c: Array) -> VectorJudgement | None:
-        r, c, apart, empty = without_nan(wide(r), wide(c), fill=fill)
+        r, c, apart, empty = without_nan(as_float(r), as_float(c), fill=fill)
         score = _divergence(probabilities(r), probabilities(c))
         if empty is not None:
             score = np.where(empty, 0.0, score)
@@ -75,7 +75,7 @@ def distribution(reference: Array, candidate: Array, *, source: Source, most: fl
             differ |= apart
         return VectorJudgement(differ, np.nan_to_num(score, nan=2.0), score, apart)
 
-    return by_vector(reference, candidate, judge, _divergence_texts(source, most), "value")
+    return result_by_vector(reference, candidate, judge, _divergence_texts(source, most), "value")
 
 
 # ---------------------------------------------------------------- cosine
@@ -121,14 +121,14 @@ def _softmax(logits: Floats) -> Floats:
     return np.asarray(powers / powers.sum(axis=-1, keepdims=True))
 
 
-def _normal(values: Floats) -> Floats:
+def _normalised(values: Floats) -> Floats:
     """Return the values with a sum of 1; NaN for those that are no probabilities."""
     total = values.sum(axis=-1, keepdims=True)
-    is_good = _is_normal(values, total)
+    is_good = _is_probabilities(values, total)
     return np.where(is_good, values.clip(0.0) / total, np.nan)
 
 
-def _is_normal(values: Floats, total: Floats) -> Mask:
+def _is_probabilities(values: Floats, total: Floats) -> Mask:
     is_positive = values.min(axis=-1, keepdims=True) >= -_NEGATIVE_SLACK
     return np.asarray(is_positive & (np.abs(total - 1.0) <= _SUM_SLACK))
 
@@ -145,12 +145,12 @@ def _entropy(p: Floats) -> Floats:
 
 
 def _divergence_texts(source: Source, most: float) -> WorstTexts:
-    def texts(r: Array, c: Array, score: float) -> tuple[str, str]:
+    def worst_texts(r: Array, c: Array, score: float) -> tuple[str, str]:
         if np.isnan(score):
-            return _distribution_text(wide(r), source), _distribution_text(wide(c), source)
+            return _distribution_text(as_float(r), source), _distribution_text(as_float(c), source)
         return f"{most:g} bits or less", f"{score:.6g}"
 
-    return texts
+    return worst_texts
 
 
 def _distribution_text(values: Floats, source: Source) -> str:

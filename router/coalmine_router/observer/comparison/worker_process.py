@@ -53,7 +53,7 @@ class WorkerProcess:
         self._socket, theirs = socket.socketpair()
         with theirs:
             try:
-                self._process = _start(theirs)
+                self._process = _start_process(theirs)
             except OSError:
                 self._socket.close()
                 raise
@@ -96,7 +96,7 @@ class WorkerProcess:
         self._socket.close()
 
 
-def _start(theirs: socket.socket) -> subprocess.Popen[bytes]:
+def _start_process(theirs: socket.socket) -> subprocess.Popen[bytes]:
     return subprocess.Popen(
         [sys.executable, "-m", _PROGRAM, str(theirs.fileno())],
         pass_fds=[theirs.fileno()],

@@ -29,17 +29,17 @@ def matching_records(
     database: sqlite3.Connection, wanted: pb.ListMismatchesRequest, now_ns: int
 ) -> list[pb.Mismatch]:
     """Return the records that match, without bodies and values; a limit of 0 is 20."""
-    where, given = zip(*_conditions(wanted, now_ns), strict=True)
+    where, given = zip(*_sql_conditions(wanted, now_ns), strict=True)
     order = WORST_FIRST if wanted.worst else _NEWEST
     query = (
         f"SELECT facts FROM {RANKED} WHERE {' AND '.join(where)} "  # noqa: S608 - constants
         f"ORDER BY {order} LIMIT ?"
     )
     rows = database.execute(query, (*given, wanted.limit or LISTED_DEFAULT))
-    return [_without_values(pb.Mismatch.FromString(facts)) for (facts,) in rows]
+    return [_clear_values(pb.Mismatch.FromString(facts)) for (facts,) in rows]
 
 
-def _conditions(wanted: pb.ListMismatchesRequest, now_ns: int) -> Iterator[tuple[str, object]]:
+def _sql_conditions(wanted: pb.ListMismatchesRequest, now_ns: int) -> Iterator[tuple[str, object]]:
     yield "route = ?", wanted.route
     yield "expires_ns > ?", now_ns
     if wanted.candidate:
@@ -50,7 +50,7 @@ def _conditions(wanted: pb.ListMismatchesRequest, now_ns: int) -> Iterator[tuple
         yield _HAS_OUTPUT, wanted.output
 
 
-def _without_values(record: pb.Mismatch) -> pb.Mismatch:
+def _clear_values(record: pb.Mismatch) -> pb.Mismatch:
     # A list shows that answers differ. Callers' values are for those who may read a whole record.
     record.ClearField("note")
     for difference in record.differences:

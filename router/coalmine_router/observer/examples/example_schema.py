@@ -58,7 +58,7 @@ InsertOlder = Callable[[sqlite3.Connection, Iterable[pb.Mismatch]], object]
 def layout(insert_older: InsertOlder) -> Layout:
     """Return how the file is opened; `insert_older` gets the records of version 1."""
 
-    def rank_all(database: sqlite3.Connection) -> None:
+    def rank_and_insert_older(database: sqlite3.Connection) -> None:
         statements(_RANKS)(database)
         rows = database.execute("SELECT sequence, facts FROM mismatch").fetchall()
         for sequence, facts in rows:
@@ -68,7 +68,7 @@ def layout(insert_older: InsertOlder) -> Layout:
             database.execute("DROP TABLE older")
 
     return Layout(
-        (_rename_older, statements(_SCHEMA), rank_all),
+        (_rename_older, statements(_SCHEMA), rank_and_insert_older),
         "made by a newer coalmine: version {found}, this one reads up to {known}",
         # An example lost to a power cut is no harm; the fsyncs would be.
         synchronous="NORMAL",

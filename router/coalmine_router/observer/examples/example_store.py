@@ -104,7 +104,7 @@ class ExampleStore:
 
     async def sweep(self) -> None:
         """Delete expired examples, also of routes that are gone; a file that fails is logged."""
-        self._waiting.spend(await self._file.in_thread(self._sweep))
+        self._waiting.spend(await self._file.in_thread(self._sweep_file))
 
     def offer(self, record: pb.Mismatch) -> None:
         """Let a record wait to be written, or count it as passed over or dropped."""
@@ -117,7 +117,7 @@ class ExampleStore:
             batch = self._waiting.take(self._clock.monotonic_ns(), route)
             if batch:
                 # The batch is written even where the caller is cancelled: it has left the queue.
-                writing = asyncio.shield(self._file.in_thread(lambda: self._write(batch)))
+                writing = asyncio.shield(self._file.in_thread(lambda: self._write_batch(batch)))
                 self._waiting.spend(await writing)
 
     async def find(self, wanted: pb.ListMismatchesRequest) -> list[pb.Mismatch]:
@@ -167,7 +167,7 @@ class ExampleStore:
         """Write all waiting examples that would be kept, and close the file."""
         batch = self._waiting.take_all()
         if batch:
-            await self._file.in_thread(lambda: self._write(batch))
+            await self._file.in_thread(lambda: self._write_batch(batch))
         await self._file.end()
 
     async def _read_in_thread(self, read: Callable[[], Result]) -> Result:
@@ -195,23 +195,23 @@ class ExampleStore:
         with transaction(database):
             reservoir.apply_settings(database, self._routes)
             self._first_sequence = reservoir.last_sequence(database)
-        _forget_journal(database)
+        _empty_journal(database)
         self._has_settings_applied = True
 
     def _insert_older(self, database: sqlite3.Connection, records: Iterable[pb.Mismatch]) -> None:
         numbered = (NumberedRecord(number, each) for number, each in enumerate(records, 1))
         reservoir.insert(database, numbered, self._routes)
 
-    def _write(self, batch: Sequence[Example]) -> int:
+    def _write_batch(self, batch: Sequence[Example]) -> int:
         """Write a batch; return how many bytes were overwritten beside those that were written."""
         try:
-            return self._insert(batch)
+            return self._insert_batch(batch)
         except (sqlite3.Error, OSError) as error:
             self._results["disk"] += len(batch)
-            self._note_failing(error)
+            self._note_failure(error)
             return 0
 
-    def _insert(self, batch: Sequence[Example]) -> int:
+    def _insert_batch(self, batch: Sequence[Example]) -> int:
         self._connect()
         first = self._first_sequence
         records = [NumberedRecord(first + each.rank.number, each.record) for each in batch]
@@ -222,38 +222,38 @@ class ExampleStore:
         self._results["kept"] += done.kept
         self._results["passed_over"] += len(batch) - done.kept
         self._results["size"] += done.removed_size
-        self._note_working()
+        self._note_recovery()
         return max(0, freed)
 
-    def _sweep(self) -> int:
+    def _sweep_file(self) -> int:
         """Delete expired examples; return how many bytes were overwritten."""
         if not self._path.exists() and not self._outage.trouble:
             return 0
         try:
-            return self._expire()
+            return self._delete_expired()
         except (sqlite3.Error, OSError) as error:
-            self._note_failing(error)
+            self._note_failure(error)
             return 0
 
-    def _expire(self) -> int:
+    def _delete_expired(self) -> int:
         database = self._connect()
         with transaction(database):
             free = reservoir.free_bytes(database)
-            removed = reservoir.expire(database, self._clock.wall_ns())
+            removed = reservoir.delete_expired(database, self._clock.wall_ns())
             freed = reservoir.free_bytes(database) - free
             if self._outage.trouble:
                 _rewrite_version(database)
         if removed:
-            _forget_journal(database)
+            _empty_journal(database)
         self._results["age"] += removed
-        self._note_working()
+        self._note_recovery()
         return freed
 
-    def _note_failing(self, error: Exception) -> None:
+    def _note_failure(self, error: Exception) -> None:
         self._file.close()
         self._outage.note(error)
 
-    def _note_working(self) -> None:
+    def _note_recovery(self) -> None:
         if self._outage.trouble:
             self._outage.note_over()
             self._file.close()
@@ -265,6 +265,6 @@ def _rewrite_version(database: sqlite3.Connection) -> None:
     database.execute(f"PRAGMA user_version = {version}")
 
 
-def _forget_journal(database: sqlite3.Connection) -> None:
+def _empty_journal(database: sqlite3.Connection) -> None:
     """Empty the log beside the file, which also holds deleted records."""
     database.execute("PRAGMA wal_checkpoint(TRUNCATE)")

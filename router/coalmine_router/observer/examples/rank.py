@@ -43,17 +43,17 @@ def numbers_by_value(ranks: Iterable[Rank], kept: KeptConfig) -> list[int]:
     """
     newest_first = sorted(ranks, key=lambda each: -each.number)
     newest = _places(newest_first, lambda each: each.group, kept.newest)
-    worst_first = sorted(newest_first, key=_worst_first)
+    worst_first = sorted(newest_first, key=_badness_order)
     worst = _places(worst_first, lambda each: (each.group, each.measure), kept.worst)
 
-    def value(number: int) -> tuple[float, float, int]:
+    def value_order(number: int) -> tuple[float, float, int]:
         place = worst.get(number, inf)
         return min(place, newest.get(number, inf)), place, number
 
-    return sorted(newest.keys() | worst.keys(), key=value)
+    return sorted(newest.keys() | worst.keys(), key=value_order)
 
 
-def _worst_first(rank: Rank) -> tuple[float, int, float, int]:
+def _badness_order(rank: Rank) -> tuple[float, int, float, int]:
     # The same order as severity.PLACE.
     return -rank.badness, -rank.rows_mismatch, -rank.max_abs_diff, rank.number
 

@@ -17,7 +17,7 @@ from coalmine_router.observer.comparison.result import ComparedAnswer, Differenc
 from coalmine_router.observer.examples.redaction import (
     KeepSettings,
     redacted_comparison,
-    request_without,
+    request_without_inputs,
 )
 from coalmine_router.observer.observed_request import ObservedRequest, PairResult
 
@@ -129,7 +129,7 @@ def _bodies_of(
     kept: KeptConfig,
 ) -> _Bodies:
     if _is_inference(observed):
-        request, dropped = request_without(observed.request, kept.drop_inputs)
+        request, dropped = request_without_inputs(observed.request, kept.drop_inputs)
     else:  # another service's request has no inputs to drop singly
         request, dropped = b"" if kept.drop_inputs else observed.request, kept.drop_inputs
     return _Bodies(request, reference.body, candidate.body, dropped, kept.body_bytes_max)
@@ -155,30 +155,30 @@ def _add_shapes(
 ) -> None:
     if not _is_inference(observed):
         return
-    record.shapes.extend(_shapes("request", _inputs(observed.request)))
-    record.shapes.extend(_shapes("reference", _outputs(reference.body)))
-    record.shapes.extend(_shapes("candidate", _outputs(candidate.body)))
+    record.shapes.extend(_tensor_shapes("request", _request_tensors(observed.request)))
+    record.shapes.extend(_tensor_shapes("reference", _response_tensors(reference.body)))
+    record.shapes.extend(_tensor_shapes("candidate", _response_tensors(candidate.body)))
 
 
 def _is_inference(observed: ObservedRequest) -> bool:
     return observed.report.method == MODEL_INFER
 
 
-def _inputs(body: bytes) -> Sequence[_TensorForm]:
+def _request_tensors(body: bytes) -> Sequence[_TensorForm]:
     try:
         return oip.ModelInferRequest.FromString(body).inputs
     except DecodeError:
         return ()
 
 
-def _outputs(body: bytes) -> Sequence[_TensorForm]:
+def _response_tensors(body: bytes) -> Sequence[_TensorForm]:
     try:
         return oip.ModelInferResponse.FromString(body).outputs
     except DecodeError:
         return ()
 
 
-def _shapes(side: str, described: Iterable[_TensorForm]) -> Iterator[pb.TensorShape]:
+def _tensor_shapes(side: str, described: Iterable[_TensorForm]) -> Iterator[pb.TensorShape]:
     for each in islice(described, SHAPES_MAX):
         yield pb.TensorShape(
             side=side,

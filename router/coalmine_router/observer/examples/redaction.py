@@ -40,9 +40,9 @@ def redacted_comparison(comparison: Comparison, capture: Capture) -> Comparison:
         return comparison
     return replace(
         comparison,
-        differences=tuple(_difference(each, capture) for each in comparison.differences),
+        differences=tuple(_redacted_difference(each, capture) for each in comparison.differences),
         outputs=tuple(
-            replace(each, difference=_difference(each.difference, capture))
+            replace(each, difference=_redacted_difference(each.difference, capture))
             if each.difference
             else each
             for each in comparison.outputs
@@ -50,12 +50,12 @@ def redacted_comparison(comparison: Comparison, capture: Capture) -> Comparison:
     )
 
 
-def _difference(difference: Difference, capture: Capture) -> Difference:
-    worst = tuple(_element(each, difference.kind, capture) for each in difference.worst)
+def _redacted_difference(difference: Difference, capture: Capture) -> Difference:
+    worst = tuple(_redacted_element(each, difference.kind, capture) for each in difference.worst)
     return replace(difference, worst=worst)
 
 
-def _element(element: Element, kind: str, capture: Capture) -> Element:
+def _redacted_element(element: Element, kind: str, capture: Capture) -> Element:
     if kind == "status":
         return replace(
             element, expected=_code_of(element.expected), actual=_code_of(element.actual)
@@ -69,7 +69,7 @@ def _code_of(status: str) -> str:
     return status.partition(":")[0]
 
 
-def request_without(body: bytes, names: Collection[str]) -> tuple[bytes, tuple[str, ...]]:
+def request_without_inputs(body: bytes, names: Collection[str]) -> tuple[bytes, tuple[str, ...]]:
     """Return a ModelInferRequest without the inputs of these names, and the names it had of them.
 
     Where the inputs' bytes can't be told apart, the body is empty, and all names are returned.
@@ -105,7 +105,7 @@ def _remove_inputs(request: oip.ModelInferRequest, names: Collection[str]) -> No
 Policy = tuple[Capture, frozenset[str]]
 
 
-def allows(now: Policy, then: Policy) -> bool:
+def may_stay(now: Policy, then: Policy) -> bool:
     """Return whether what was kept under policy `then` may be kept under policy `now`."""
     (capture, dropped), (capture_then, dropped_then) = now, then
     if CAPTURES.index(capture_then) > CAPTURES.index(capture):

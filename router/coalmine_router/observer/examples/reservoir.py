@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.config.copies_section import KeptConfig
 from coalmine_router.observer.examples.rank import Group, Rank, numbers_by_value, rank_of
-from coalmine_router.observer.examples.redaction import CAPTURES, KeepSettings, Policy, allows
+from coalmine_router.observer.examples.redaction import CAPTURES, KeepSettings, Policy, may_stay
 from coalmine_router.observer.examples.severity import RANKED, largest_difference, write_rank
 
 _INT64_MAX: Final = 2**63 - 1
@@ -67,7 +67,7 @@ def write(
     for each in records:
         rank = rank_of(*each)
         coming.setdefault(rank.group, []).append(rank)
-    numbers = {n for group in coming for n in _prune(database, group, coming[group], routes)}
+    numbers = {n for group in coming for n in _prune_group(database, group, coming[group], routes)}
     kept = [each for each in records if each.sequence in numbers]
     size = sum(each.record.ByteSize() for each in kept)
     removed = shrink(database, bytes_max - size)
@@ -78,13 +78,13 @@ def write(
 def insert(database: sqlite3.Connection, records: Iterable[NumberedRecord], routes: Routes) -> None:
     """Write records, within the caller's transaction."""
     for sequence, record in sorted(records, key=lambda each: each.sequence):
-        database.execute(_INSERT, (sequence, *_row(record, routes)))
+        database.execute(_INSERT, (sequence, *_record_row(record, routes)))
         write_rank(database, sequence, record)
         outputs = {each.output for each in record.differences}
         database.executemany(_INSERT_OUTPUT, [(sequence, output) for output in outputs])
 
 
-def _row(record: pb.Mismatch, routes: Routes) -> tuple[object, ...]:
+def _record_row(record: pb.Mismatch, routes: Routes) -> tuple[object, ...]:
     at_ns = min(record.at_ns, _INT64_MAX)
     max_age_ns = kept_config_of(record.route, routes).max_age
     return (
@@ -119,7 +119,7 @@ def kept_config_of(route: str, routes: Routes) -> KeptConfig:
 # ---------------------------------------------------------------- deletion
 
 
-def _prune(
+def _prune_group(
     database: sqlite3.Connection, group: Group, coming: Sequence[Rank], routes: Routes
 ) -> Sequence[int]:
     """Delete what is neither among the newest of its group nor among the worst.
@@ -133,7 +133,7 @@ def _prune(
     return stays
 
 
-def expire(database: sqlite3.Connection, now_ns: int) -> int:
+def delete_expired(database: sqlite3.Connection, now_ns: int) -> int:
     """Delete expired records; return how many."""
     return database.execute(_EXPIRE, (now_ns,)).rowcount
 
@@ -142,7 +142,7 @@ def shrink(database: sqlite3.Connection, bytes_max: int) -> int:
     """Delete the oldest records until at most `bytes_max` are in use; return how many."""
     removed = 0
     while (excess := _bytes_used(database) - bytes_max) > 0:
-        last = _last_of(database.execute(_OLDEST), excess)
+        last = _last_sequence_within(database.execute(_OLDEST), excess)
         if last is None:
             break
         removed += database.execute("DELETE FROM mismatch WHERE sequence <= ?", (last,)).rowcount
@@ -171,7 +171,7 @@ def _bytes_used(database: sqlite3.Connection) -> int:
     return int((pages - free) * size)
 
 
-def _last_of(rows: Iterator[tuple[int, int]], excess: int) -> int | None:
+def _last_sequence_within(rows: Iterator[tuple[int, int]], excess: int) -> int | None:
     """Return the sequence up to which the oldest rows take `excess` bytes; None without rows."""
     last = None
     for sequence, size in rows:
@@ -193,22 +193,22 @@ def apply_settings(database: sqlite3.Connection, routes: Routes) -> int:
     removed = 0
     for name, route in routes.items():
         database.execute(_REDATE, (route.kept.max_age, name))
-        removed += _forget(database, name, route)
+        removed += _delete_disallowed(database, name, route)
         for group in database.execute(_GROUPS, (name,)).fetchall():
-            _prune(database, group, (), routes)
+            _prune_group(database, group, (), routes)
     return removed
 
 
-def _forget(database: sqlite3.Connection, name: str, route: KeepSettings) -> int:
-    now = _policy(route)
+def _delete_disallowed(database: sqlite3.Connection, name: str, route: KeepSettings) -> int:
+    now = _policy_of(route)
     return sum(
         database.execute(_FORGET, (name, then)).rowcount
         for (then,) in database.execute(_POLICIES, (name,)).fetchall()
-        if not allows(now, _read_policy(then))
+        if not may_stay(now, _read_policy(then))
     )
 
 
-def _policy(route: KeepSettings) -> Policy:
+def _policy_of(route: KeepSettings) -> Policy:
     return route.capture, frozenset(route.kept.drop_inputs)
 
 

@@ -36,10 +36,10 @@ def severity_of(record: pb.Mismatch) -> tuple[str, float]:
     It is the rule of the first difference, which gives the record its kind; "" and 0 where that
     rule has no measure.
     """
-    if not record.differences or _badness(record.differences[0]) is None:
+    if not record.differences or _badness_of(record.differences[0]) is None:
         return "", 0.0
     rule = record.differences[0].rule
-    measured = (_badness(each) for each in record.differences if each.rule == rule)
+    measured = (_badness_of(each) for each in record.differences if each.rule == rule)
     return rule, max(each for each in measured if each is not None)
 
 
@@ -48,7 +48,7 @@ def largest_difference(record: pb.Mismatch) -> float:
     return max((_orderable(each.max_abs_diff) for each in record.differences), default=0.0)
 
 
-def _badness(of: pb.Difference) -> float | None:
+def _badness_of(of: pb.Difference) -> float | None:
     if of.HasField("badness"):
         return _orderable(of.badness)
     if not of.HasField("score"):

@@ -66,7 +66,7 @@ class _RouteQueue:
         self.examples = {each.rank.number: each for each in examples}
         self.cost = sum(each.cost for each in self.examples.values())
 
-    def by_value(self) -> list[Example]:
+    def kept_by_value(self) -> list[Example]:
         """Return the examples that would be kept, the most valuable first."""
         ranks = (each.rank for each in self.examples.values())
         return [self.examples[number] for number in numbers_by_value(ranks, self.kept)]
@@ -79,7 +79,7 @@ class _RouteQueue:
     def most_valuable(self, examples_max: float, cost_max: float) -> list[Example]:
         chosen: list[Example] = []
         cost = 0
-        for each in self.by_value():
+        for each in self.kept_by_value():
             if len(chosen) < examples_max and cost + each.cost <= cost_max:
                 chosen.append(each)
                 cost += each.cost
@@ -157,8 +157,8 @@ class WaitingExamples:
             queue.allowance.spend(1)
             self._bytes.spend(taken[-1].cost)
             turns.append((queue, examples))
-        self._remove(taken)
-        self._rotate(taken)
+        self._remove_taken(taken)
+        self._move_routes_behind(taken)
         return taken
 
     def _due_queues(
@@ -168,12 +168,12 @@ class WaitingExamples:
         for queue in self._queues.values():
             queue.allowance.refill(now_ns)
         return [
-            (queue, self._prune(queue))
+            (queue, self._prune_queue(queue))
             for name, queue in self._queues.items()
             if name == route or (route is None and queue.is_due())
         ]
 
-    def _rotate(self, taken: Sequence[Example]) -> None:
+    def _move_routes_behind(self, taken: Sequence[Example]) -> None:
         """Put the routes that were served behind the others."""
         for each in taken:
             if queue := self._queues.pop(each.record.route, None):
@@ -181,21 +181,21 @@ class WaitingExamples:
 
     def take_all(self) -> list[Example]:
         """Remove and return all examples that would be kept, at any cost."""
-        taken = [each for queue in self._queues.values() for each in self._prune(queue)]
-        self._remove(taken)
+        taken = [each for queue in self._queues.values() for each in self._prune_queue(queue)]
+        self._remove_taken(taken)
         return taken
 
     def spend(self, bytes_: int) -> None:
         """Count other bytes that were written."""
         self._bytes.spend(bytes_)
 
-    def _prune(self, queue: _RouteQueue) -> deque[Example]:
+    def _prune_queue(self, queue: _RouteQueue) -> deque[Example]:
         """Drop the examples that would not be kept; return the others, the most valuable first."""
-        surviving = queue.by_value()
+        surviving = queue.kept_by_value()
         self._pass_over(queue, surviving)
         return deque(surviving)
 
-    def _remove(self, taken: Sequence[Example]) -> None:
+    def _remove_taken(self, taken: Sequence[Example]) -> None:
         gone = {each.rank.number for each in taken}
         for name in {each.record.route for each in taken}:
             queue = self._queues[name]

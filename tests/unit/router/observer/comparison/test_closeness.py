@@ -16,7 +16,7 @@ from coalmine_router.observer.comparison.closeness import (
     close,
     exact,
     relative,
-    tolerance,
+    tolerance_of,
 )
 from coalmine_router.observer.comparison.rule_result import BLOCK, RuleResult, ShapeMismatch
 
@@ -93,16 +93,16 @@ def test_each_float_type_has_a_tolerance_that_its_own_rounding_passes(datatype: 
     values = np.linspace(-4, 4, 97).astype(DTYPES[datatype])
     step = {"FP16": 2**-11, "BF16": 2**-8, "FP32": 2**-24, "FP64": 2**-53}[datatype]
     rounded = (values.astype(np.float64) * (1 + step)).astype(DTYPES[datatype])
-    rtol, atol = tolerance(datatype, None, None)
+    rtol, atol = tolerance_of(datatype, None, None)
     assert close(values, rounded, rtol=rtol, atol=atol).differing == 0
     assert close(values, values * DTYPES[datatype](1.1), rtol=rtol, atol=atol).differing == 96
 
 
 def test_a_given_tolerance_takes_the_place_of_the_types_own() -> None:
-    assert tolerance("FP32", None, None) == (1.3e-6, 1e-5)
-    assert tolerance("FP32", 0.5, None) == (0.5, 1e-5)
-    assert tolerance("FP32", None, 0.0) == (1.3e-6, 0.0)
-    assert tolerance("INT64", None, None) == (0.0, 0.0)
+    assert tolerance_of("FP32", None, None) == (1.3e-6, 1e-5)
+    assert tolerance_of("FP32", 0.5, None) == (0.5, 1e-5)
+    assert tolerance_of("FP32", None, 0.0) == (1.3e-6, 0.0)
+    assert tolerance_of("INT64", None, None) == (0.0, 0.0)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_router.observer.comparison.thinning import Thinning, share_of
+from coalmine_router.observer.comparison.thinning import Thinning, share_at
 
 
 def drawn(share: float, times: int, seed: int = 7) -> list[bool]:
@@ -17,7 +17,7 @@ def drawn(share: float, times: int, seed: int = 7) -> list[bool]:
 
 def test_the_share_falls_from_all_to_nothing_as_the_backlog_fills() -> None:
     fills = [each / 1_000 for each in range(1_101)]
-    shares = [share_of(fill) for fill in fills]
+    shares = [share_at(fill) for fill in fills]
     assert shares[:251] == [1.0] * 251
     assert all(before >= after for before, after in itertools.pairwise(shares))
     assert shares[-101:] == [0.0] * 101
@@ -30,7 +30,7 @@ def test_the_backlog_comes_to_rest_below_the_brim_where_as_much_is_taken_as_is_d
     waiting, most, done_a_turn = 0.0, 4_096, 10.0
     taken_a_turn = []
     for _ in range(20_000):
-        taken_a_turn.append(done_a_turn * overload * share_of(waiting / most))
+        taken_a_turn.append(done_a_turn * overload * share_at(waiting / most))
         waiting = max(0.0, waiting + taken_a_turn[-1] - done_a_turn)
     assert waiting < 0.85 * most
     assert taken_a_turn[-1] == pytest.approx(done_a_turn, rel=0.05)

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from coalmine.tensors import Array
 from coalmine_router.observer.comparison.rule_result import RuleResult
-from coalmine_router.observer.comparison.trees import differences, json_trees, tree_tolerance
+from coalmine_router.observer.comparison.trees import json_trees, tree_differences, tree_tolerance
 
 
 def texts(*values: bytes) -> Array:
@@ -149,5 +149,7 @@ trees = st.recursive(
 @given(trees, trees)
 def test_a_tree_equals_itself_and_what_differs_does_so_both_ways(one: Any, other: Any) -> None:
     what = tree_tolerance(0, 0, ())
-    assert not list(differences(one, json.loads(json.dumps(one)), what))
-    assert bool(list(differences(one, other, what))) is bool(list(differences(other, one, what)))
+    assert not list(tree_differences(one, json.loads(json.dumps(one)), what))
+    assert bool(list(tree_differences(one, other, what))) is bool(
+        list(tree_differences(other, one, what))
+    )
