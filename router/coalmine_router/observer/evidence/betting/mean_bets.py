@@ -24,6 +24,7 @@ _PLAIN_AND_SIZED: Final = 2
 # This part of the stake for a PASS is not bet. Where the limit is just met, the bets that earn most
 # while nothing mismatches would use up the whole of alpha by themselves: docs/adr/0023.
 _HELD_BACK: Final = 0.125
+_ONE: Final = np.ones(())
 _LOG_2: Final = float(np.log(2.0))
 
 
@@ -68,6 +69,11 @@ class SizedBets:
 
     def observe(self, stakes: Floats, gain: Floats | float, size: Floats | float) -> None:
         """Take one window: each bet is multiplied by 1 + its stake times `gain`."""
+        if self.largest.ndim == 0 and size == 1.0 and self.largest <= 1.0:
+            # One mean, by requests: sized bets are as the plain ones.
+            self.largest = _ONE
+            self.wealth.observe(np.log1p(stakes * gain))
+            return
         before = np.where(self.largest, self.largest, size)
         part = np.minimum(size, before) / before
         self.largest = np.maximum(self.largest, size)

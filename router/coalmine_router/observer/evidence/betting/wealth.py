@@ -8,6 +8,7 @@ sum is one number, V(n) = (V(n-1) + 1/(n (n + 1))) factor(n): no begin has to be
 Source: Shin, Ramdas, Rinaldo 2023, arXiv 2203.03532 (e-detectors).
 """
 
+import math
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Self
 
@@ -29,12 +30,12 @@ Floats = Annotated[NDArray[np.float64], PlainValidator(_floats), PlainSerializer
 
 # The logarithm of a weight that no wealth ever makes up for; with infinity, sums need care.
 _LOG_NOTHING: Final = -1e12
+_LOG_2: Final = math.log(2.0)
 
 
 def log_mean_exp(logs: Floats) -> Floats:
     """Return the logarithm of the mean of numbers given by theirs. The last axis goes."""
-    greatest = logs.max(axis=-1, keepdims=True)
-    return np.asarray(np.log(np.exp(logs - greatest).mean(axis=-1)) + greatest[..., 0])
+    return np.asarray(np.logaddexp.reduce(logs, axis=-1) - math.log(logs.shape[-1]))
 
 
 @dataclass(slots=True, eq=False)
@@ -68,9 +69,10 @@ class Wealth:
     def observe(self, log_factors: Floats) -> None:
         """Multiply by what one observation pays. Shape: that of the wealth."""
         self.observed += 1
-        log_weight = -np.log(self.observed * (self.observed + 1.0))
+        log_weight = -math.log(self.observed * (self.observed + 1.0))
         self.first += log_factors
-        self.later = np.logaddexp(self.later, log_weight) + log_factors
+        np.logaddexp(self.later, log_weight, out=self.later)
+        self.later += log_factors
 
     def log_from_first(self) -> Floats:
         """Return ln e of the bets from the first observation on: their mean. Shape: (…)."""
@@ -78,9 +80,8 @@ class Wealth:
 
     def log_from_any(self) -> Floats:
         """Return ln e of both: half of the stake on each. Shape: (…)."""
-        still_to_begin = -np.log(self.observed + 1.0)
-        later = np.logaddexp(log_mean_exp(self.later), still_to_begin)
-        return np.asarray(np.logaddexp(self.log_from_first(), later) - np.log(2.0))
+        later = np.logaddexp(log_mean_exp(self.later), -math.log(self.observed + 1.0))
+        return np.asarray(np.logaddexp(log_mean_exp(self.first), later) - _LOG_2)
 
     def add(self, other: Self) -> None:
         """Take in what the same bets saw elsewhere, as if it came before, and as if after.
@@ -90,9 +91,10 @@ class Wealth:
         if not other.observed:
             return
         if not self.observed:
-            self.first, self.later, self.observed = other.first, other.later, other.observed
+            self.first, self.later = other.first.copy(), other.later.copy()
+            self.observed = other.observed
             return
         after, before = self.later + other.first, other.later + self.first
         self.first = self.first + other.first
-        self.later = np.logaddexp(after, before) - np.log(2.0)
+        self.later = np.logaddexp(after, before) - _LOG_2
         self.observed += other.observed
