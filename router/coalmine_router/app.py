@@ -25,7 +25,7 @@ from coalmine.process.sighup import watch_hangup
 from coalmine.process.worker_bounds import NO_BOUNDS, WorkerBounds
 from coalmine_router.config.file import RouterConfig
 from coalmine_router.reload import Reload
-from coalmine_router.supervisor import Grace, Supervisor, command
+from coalmine_router.supervisor import Grace, Supervisor, process_command
 
 _log = structlog.get_logger(__name__)
 
@@ -53,7 +53,7 @@ class Places(NamedTuple):
     socket: str
 
 
-async def run(settings: RunSettings, stop: Stop) -> None:
+async def run_router(settings: RunSettings, stop: Stop) -> None:
     """Keep one control process and the proxies until `stop`. Raises StartError."""
     config = settings.config
     asked = watch_hangup(stop)
@@ -115,7 +115,7 @@ def _serve_callback(
     async def announce_and_reload() -> None:
         # Not earlier: the state folder is another router's until our control process has it.
         if reload.keep_copy():
-            supervisor.control_later(control)
+            supervisor.set_control_command(control)
         lifecycle.announce(data=places.data, control=places.control, http=http)
         await reload.run(asked)
 
@@ -174,12 +174,12 @@ def _control_command(settings: RunSettings, file: Path, places: Places) -> Comma
         *("--state", str(settings.config.control.state)),
         *("--grace", f"{settings.grace.copies_s:.3f}s"),
     ]
-    return command("control", arguments)
+    return process_command("control", arguments)
 
 
 def _proxy_commands(settings: RunSettings, places: Places) -> list[Command]:
     arguments = _proxy_arguments(settings, places.data, places.socket or places.control)
-    return [command(f"proxy-{n}", arguments) for n in range(settings.workers)]
+    return [process_command(f"proxy-{n}", arguments) for n in range(settings.workers)]
 
 
 def _proxy_arguments(settings: RunSettings, data: str, control: str) -> list[str]:

@@ -9,11 +9,11 @@ class ChangeSignal:
     def __init__(self) -> None:
         self._next = asyncio.Event()
 
-    def tell(self) -> None:
+    def wake_all(self) -> None:
         """Wake all who wait now."""
         self._next.set()
         self._next = asyncio.Event()
 
     async def wait(self) -> None:
-        """Return at the next `tell`. Read first, then wait: an earlier one is gone."""
+        """Return at the next `wake_all`. Read first, then wait: an earlier one is gone."""
         await self._next.wait()

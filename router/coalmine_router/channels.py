@@ -131,7 +131,7 @@ class BackendFiles:
         token = [Path(backend.token_file)] if backend.token_file else []
         self._credentials = Watched(tls_files(backend), lambda: credentials_of(backend))
         self._token = Watched(token, lambda: token_of(backend))
-        self.are_any = bool(self._credentials.files or self._token.files)
+        self.has_any = bool(self._credentials.files or self._token.files)
 
     @property
     def credentials(self) -> grpc.ChannelCredentials | None:
@@ -143,6 +143,6 @@ class BackendFiles:
         """The metadata that shows the router's token."""
         return self._token.value
 
-    def read_again(self) -> tuple[bool, bool]:
+    def reread_files(self) -> tuple[bool, bool]:
         """Read files again that changed; return whether credentials and token are new ones."""
         return self._credentials.refresh(), self._token.refresh()

@@ -87,16 +87,16 @@ def run(
     Example: coalmine router run --config router.yaml --workers 2
     """
     from coalmine_router import app
-    from coalmine_router.config.file import parse
+    from coalmine_router.config.file import parse_config
     from coalmine_router.supervisor import Grace
 
     def start_router(stop: Stop) -> Coroutine[Any, Any, None]:
         shares = Grace.of(duration_s("--grace", grace))
         text = content_of(config)
         bounds = WorkerBounds(duration_s("--max-worker-age", max_worker_age), max_worker_mib)
-        checked_config = parse(text, path=config)
+        checked_config = parse_config(text, path=config)
         settings = app.RunSettings(config, text, checked_config, workers, shares, bounds)
-        return app.run(settings, stop)
+        return app.run_router(settings, stop)
 
     _run(start_router, with_parent=False)
 
@@ -129,16 +129,16 @@ def control(
     """
     check_resource(os.environ)  # OpenTelemetry reads it, and logs, as soon as it is imported
     from coalmine_router import control_app
-    from coalmine_router.config.file import read
+    from coalmine_router.config.file import read_config
 
     def start_control(stop: Stop) -> Coroutine[Any, Any, None]:
         settings = control_app.ControlSettings(
-            config=_config_with_places(read(config), listen, http, state),
+            config=_config_with_places(read_config(config), listen, http, state),
             socket=socket,
             grace_s=duration_s("--grace", grace),
             stands_by=stand_by,
         )
-        return control_app.control(settings, stop)
+        return control_app.run_control(settings, stop)
 
     _run(start_control, with_parent=with_parent)
 
@@ -203,7 +203,7 @@ def proxy(
             http,
             duration_s("--grace", grace),
         )
-        return proxy_app.proxy(settings, stop)
+        return proxy_app.run_proxy(settings, stop)
 
     _run(start_proxy, with_parent=with_parent)
 
@@ -225,13 +225,13 @@ def check(
 
     Example: coalmine router check router.yaml --state state
     """
-    from coalmine_router.config.file import read
+    from coalmine_router.config.file import read_config
     from coalmine_router.files import certificate_problems, certificate_warnings, check_files
-    from coalmine_router.weights_check import saved_splits, split_lines
+    from coalmine_router.weights_check import read_saved_splits, split_lines
 
-    config = read(file)
+    config = read_config(file)
     check_files(config)
-    saved = saved_splits(state) if state else _read_saved_splits(config)
+    saved = read_saved_splits(state) if state else _read_saved_splits(config)
     lines = list(split_lines(config.table(), saved))
     typer.echo(f"{file}: good: {len(config.backends)} backends, {len(config.routes)} routes")
     for line in lines:
@@ -246,11 +246,11 @@ def check(
 
 def _read_saved_splits(config: "RouterConfig") -> "Saved":
     """Return what the file's own state folder has; none where that isn't there."""
-    from coalmine_router.weights_check import saved_splits
+    from coalmine_router.weights_check import read_saved_splits
 
     folder = config.control.state
     try:
-        return saved_splits(folder) if folder.exists() else {}
+        return read_saved_splits(folder) if folder.exists() else {}
     except (StartError, OSError) as error:  # the file itself is good all the same
         say_to_people(f"the weights in force are not known: {error}")
         return {}

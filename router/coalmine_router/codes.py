@@ -74,6 +74,6 @@ def is_refusal(code: str) -> bool:
     return code in _REFUSED
 
 
-def is_models_error(code: str) -> bool:
+def is_charged_to_model(code: str) -> bool:
     """Return whether a call that ended so is charged to the variant that was called."""
     return code not in NOT_THE_MODELS

@@ -55,7 +55,7 @@ class ControlSettings:
     stands_by: bool = False
 
 
-async def control(settings: ControlSettings, stop: Stop) -> None:
+async def run_control(settings: ControlSettings, stop: Stop) -> None:
     """Serve the control API, the table feed and the reports until `stop`. Raises StartError.
 
     What needs neither the state nor a port comes first: one that stands by has done it already.

@@ -13,7 +13,7 @@ OWN: Final = "x-coalmine-"
 NOTE: Final = "x-coalmine-note"
 
 
-def travels_on(key: str) -> bool:
+def is_passed_on(key: str) -> bool:
     """Return whether metadata of this key is passed on to the other side."""
     return key not in _HOP_BY_HOP and not key.startswith(("grpc-", ":"))
 
@@ -37,4 +37,4 @@ def unsendable_key(metadata: Iterable[Pair]) -> str:
 
 def answer_metadata(metadata: Iterable[Pair]) -> list[Pair]:
     """Return what a backend's metadata tells the caller."""
-    return [pair for pair in metadata if travels_on(pair[0]) and not pair[0].startswith(OWN)]
+    return [pair for pair in metadata if is_passed_on(pair[0]) and not pair[0].startswith(OWN)]

@@ -59,7 +59,7 @@ class OpenStreams:
             raise Overloaded(f"{self._method}: {self._open_max} streams are open, the most allowed")
 
 
-async def write(context: Context, message: object) -> None:
+async def write_message(context: Context, message: object) -> None:
     """Write a message on a stream; left meanwhile, it first lets the write come to its end.
 
     gRPC can't send a status while a write is under way: the caller would wait for it for ever.

@@ -41,7 +41,7 @@ from coalmine_router.proxy.routing import routing_of
 from coalmine_router.proxy.service import DataPlane
 from coalmine_router.proxy.subscriber import Subscriber
 from coalmine_router.state.saved_table import FILE
-from coalmine_router.state.state_folder import check_place, open_state
+from coalmine_router.state.state_folder import open_state, raise_if_wrong_place
 from coalmine_router.table import RouteTable
 
 _log = structlog.get_logger(__name__)
@@ -62,7 +62,7 @@ class ProxySettings:
     grace_s: float
 
 
-async def proxy(settings: ProxySettings, stop: Stop) -> None:
+async def run_proxy(settings: ProxySettings, stop: Stop) -> None:
     """Serve the data port until `stop`. Raises StartError."""
     proxy_id, clock = secrets.token_hex(6), SystemClock()
     rng = random.Random(os.urandom(16))  # noqa: S311 - shares and span ids, no secrets
@@ -182,6 +182,6 @@ def _make_table_path(state: Path) -> Path:
     try:
         open_state(state)
     except OSError as error:
-        check_place(state, error)
+        raise_if_wrong_place(state, error)
         _log.error("state_folder_unusable", folder=str(state), error=reason_of(error))
     return state / FILE

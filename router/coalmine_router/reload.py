@@ -11,7 +11,7 @@ import structlog
 from coalmine.errors import StartError, reason_of
 from coalmine.process.child_process import Command
 from coalmine.process.text_file import content_of
-from coalmine_router.config.file import RouterConfig, parse
+from coalmine_router.config.file import RouterConfig, parse_config
 from coalmine_router.files import check_files
 from coalmine_router.state.state_folder import open_state
 
@@ -89,9 +89,9 @@ class Reload:
         _log.info("reload_asked", file=str(self._file))
         try:
             text = content_of(self._file)
-            wanted = parse(text, path=self._file)
+            wanted = parse_config(text, path=self._file)
             check_files(wanted)
-            config = at_places_of(self._config, wanted)
+            config = config_at_places_of(self._config, wanted)
             proxies = self._proxies(config)
         except StartError as error:
             _log_refusal(str(error))
@@ -134,7 +134,7 @@ def moved_places(before: RouterConfig, after: RouterConfig) -> Mapping[str, tupl
     return {key: (was[key], wanted[key]) for key in was if was[key] != wanted[key]}
 
 
-def at_places_of(before: RouterConfig, after: RouterConfig) -> RouterConfig:
+def config_at_places_of(before: RouterConfig, after: RouterConfig) -> RouterConfig:
     """Return `after`, at the addresses and with the state folder of `before`."""
     places = {"listen": before.control.listen, "state": before.control.state}
     control = after.control.model_copy(update=places)

@@ -45,7 +45,7 @@ class Grace(NamedTuple):
         return cls(grace_s * 0.6, grace_s * 0.7, grace_s * 0.15, grace_s * 0.3)
 
 
-def command(name: str, arguments: Sequence[str]) -> Command:
+def process_command(name: str, arguments: Sequence[str]) -> Command:
     """Return how one of the router's own processes is started."""
     return Command(name, arguments, (sys.executable, "-m", "coalmine_router"))
 
@@ -91,7 +91,7 @@ class Supervisor:
             watching.cancel()
             await self._end_processes()
 
-    def control_later(self, control: Command) -> None:
+    def set_control_command(self, control: Command) -> None:
         """Start the control process by this command when it has to be started again."""
         self._control.command = control
 

@@ -38,7 +38,7 @@ _MARK_BYTES: Final = 128
 _PAIR_BYTES: Final = 32
 
 
-def own_text(code: str, text: str, metadata: Iterable[Pair]) -> str:
+def grpc_text(code: str, text: str, metadata: Iterable[Pair]) -> str:
     """Return what gRPC says of an answer, in its own words; "" where they are the backend's."""
     if text.startswith(REMOVED) and not tuple(metadata):
         return text[len(REMOVED) :].removesuffix(")")
@@ -69,26 +69,26 @@ def is_untouched(code: str, text: str, metadata: Iterable[Pair]) -> bool:
     return text.removeprefix(REMOVED).startswith(_UNTOUCHED)
 
 
-def weight(metadata: Iterable[Pair]) -> int:
+def metadata_bytes(metadata: Iterable[Pair]) -> int:
     """Return the size of metadata as HTTP/2 counts it, in bytes."""
     return sum(len(key) + _value_bytes(key, value) + _PAIR_BYTES for key, value in metadata)
 
 
-def fitting(text: str, metadata: Sequence[Pair]) -> tuple[str, list[Pair]]:
+def error_within_room(text: str, metadata: Sequence[Pair]) -> tuple[str, list[Pair]]:
     """Return an error's text and metadata as far as a caller can take them, marked where cut."""
-    needed, carried = _encoded_bytes(text), weight(metadata)
+    needed, carried = _encoded_bytes(text), metadata_bytes(metadata)
     if needed + carried <= ROOM_BYTES:
         return text, list(metadata)
     room = ROOM_BYTES - min(needed, _TEXT_ROOM_BYTES) - _MARK_BYTES
     kept: list[Pair] = []
     for pair in metadata:
-        size = weight((pair,))
+        size = metadata_bytes((pair,))
         if size <= room:
             room -= size
             kept.append(pair)
     left_out = len(metadata) - len(kept)
     mark = f" … [{left_out} metadata left out by the router]" if left_out else ""
-    return _cut_text(text, ROOM_BYTES - weight(kept) - _MARK_BYTES) + mark, kept
+    return _cut_text(text, ROOM_BYTES - metadata_bytes(kept) - _MARK_BYTES) + mark, kept
 
 
 def _value_bytes(key: str, value: str | bytes) -> int:

@@ -8,7 +8,7 @@ from urllib.parse import quote
 from coalmine.errors import CoalmineError, StartError, reason_of
 from coalmine.shares import percent
 from coalmine_router.control.history_store import newest_in
-from coalmine_router.control.resume import resume
+from coalmine_router.control.resume import saved_start
 from coalmine_router.control.route_history import Change
 from coalmine_router.control.state_file import FILE
 from coalmine_router.table import Route, RouteTable
@@ -16,7 +16,7 @@ from coalmine_router.table import Route, RouteTable
 Saved = Mapping[str, Change]
 
 
-def saved_splits(folder: Path) -> Saved:
+def read_saved_splits(folder: Path) -> Saved:
     """Return each route's newest change in a state folder. Changes nothing there.
 
     Raises StartError where there is no history, or it can't be read.
@@ -41,7 +41,7 @@ def split_lines(configured: RouteTable, saved: Saved) -> Iterator[str]:
     Raises StartError where what is saved makes no valid route.
     """
     try:
-        in_force = resume(configured, saved, 0, 0).table.by_route
+        in_force = saved_start(configured, saved, 0, 0).table.by_route
     except CoalmineError as error:
         raise StartError(f"the saved weights don't fit: {error}") from None
     for route in configured.routes:

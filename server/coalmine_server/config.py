@@ -208,7 +208,7 @@ class ServerConfig:
     @property
     def has_supervisor(self) -> bool:
         """Whether workers share the port: several, or one and the one that replaces it."""
-        return self.workers > 1 or self.worker_bounds.are_any
+        return self.workers > 1 or self.worker_bounds.has_any
 
     @property
     def is_lenient(self) -> bool:

@@ -64,7 +64,7 @@ class ProxyRig:
         before = self.plane.routing
         self.plane.route_by(routing_of(table, before, self.backends, self._rng.random))
 
-    async def become(self, table: RouteTable) -> None:
+    async def use_access(self, table: RouteTable) -> None:
         """Route by `table` once its backends are connected, or known to be out of reach."""
         self.swap(table)
         await self.backends.wait_until_warm(10)

@@ -197,7 +197,7 @@ class LateBackends:
         self.is_settled = False
         self.token_metadata = self._endpoints.token_metadata
 
-    def find(self, _route: str, _variant: str) -> Any:
+    def find_endpoints(self, _route: str, _variant: str) -> Any:
         return self
 
     async def wait_for_reach(self) -> None:

@@ -113,7 +113,7 @@ async def test_a_disk_that_refuses_is_unavailable_and_can_recover(
 
 async def test_a_commit_is_synced_to_disk(store: Store, tmp_path: Path) -> None:
     await store.append([change(1)])
-    settings = await store._file.in_thread(
+    settings = await store._file.run_in_thread(
         lambda: [
             store._file.open().execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous")

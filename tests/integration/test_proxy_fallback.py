@@ -311,7 +311,7 @@ async def test_a_new_table_brings_no_new_budget() -> None:
         for _ in range(3):
             await split.proxy.infer(REQUEST)
         route = split_route(9_999, fallback=True)
-        await split.proxy.become(
+        await split.proxy.use_access(
             table_of(split.stable.address, split.canary.address, route, revision=4)
         )
         seen = await ended(split.proxy.infer(REQUEST, metadata=()))

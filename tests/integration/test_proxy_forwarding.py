@@ -518,7 +518,7 @@ async def test_a_call_to_an_address_that_left_long_ago_is_told_so() -> None:
     ):
         call = proxy.infer(REQUEST)
         await old.wait_seen(1)
-        await proxy.become(table(new.address, revision=4))
+        await proxy.use_access(table(new.address, revision=4))
         code, said, trailing = await failure(call)
         assert code is grpc.StatusCode.UNAVAILABLE
         assert f"{old.address} was taken away" in said

@@ -222,7 +222,7 @@ async def test_a_new_table_goes_on_counting_what_is_in_flight_with_its_own_limit
         smaller = table_of(
             address.name, address.name, split_route(0, limits=Limits(in_flight_max=2)), revision=4
         )
-        await proxy.become(smaller)
+        await proxy.use_access(smaller)
         seen = await ended(proxy.infer(REQUEST))
         assert seen.message.startswith("route 'digits': 2 requests are in flight")
 

@@ -194,7 +194,7 @@ async def test_a_service_that_a_new_table_routes_is_found_at_once() -> None:
         ProxyRig(one(backend.address, split_route(0))) as proxy,
     ):
         assert (await ended(proxy.ask(ADD, BODY))).code is grpc.StatusCode.UNIMPLEMENTED
-        await proxy.become(one(backend.address, service_route()))
+        await proxy.use_access(one(backend.address, service_route()))
         assert (await ended(proxy.ask(ADD, BODY))).code is OK
 
 

@@ -141,7 +141,7 @@ async def test_a_stream_finishes_on_the_table_it_began_with() -> None:
         call = Call(proxy)
         await call.ask(0)
         assert (await call.answer()).infer_response.id == "0"
-        await proxy.become(
+        await proxy.use_access(
             table_of(backend.address, backend.address, split_route(10_000), revision=4)
         )
         await call.ask(1)
@@ -404,7 +404,7 @@ async def test_a_stream_to_an_address_that_left_long_ago_is_told_so() -> None:
             call = Call(proxy)
             await call.ask(0)
             await call.answer()
-            await proxy.become(table_of(new.address, new.address, split_route(0), revision=4))
+            await proxy.use_access(table_of(new.address, new.address, split_route(0), revision=4))
             assert await call.answers() == []
             assert await call.code() is UNAVAILABLE
             assert f"{old.address} was taken away" in await call.said()

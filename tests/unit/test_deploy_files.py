@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from coalmine_demo import demo_report, heldout, models, place
-from coalmine_router.config.file import read
+from coalmine_router.config.file import read_config
 
 ROOT = Path(__file__).parents[2]
 COMPOSE_FILE = ROOT / "deploy" / "compose" / "compose.yaml"
@@ -134,7 +134,7 @@ def test_what_models_writes_is_where_server_and_traffic_look() -> None:
 
 
 def test_the_router_of_compose_listens_where_compose_opens_ports() -> None:
-    config = read(COMPOSE_FILE.parent / "router.yaml")
+    config = read_config(COMPOSE_FILE.parent / "router.yaml")
     listens = (config.listen, config.control.listen, config.http)
     assert listens == ("0.0.0.0:9001", "0.0.0.0:9002", "0.0.0.0:9003")
     (target,) = config.backends["local"].targets
@@ -155,7 +155,7 @@ def test_the_demos_router_file_is_one_the_router_takes(tmp_path: Path) -> None:
     file = tmp_path / "router.yaml"
     config_text = place.router_config("127.0.0.1:4711", tmp_path / "state", "127.0.0.1:0")
     file.write_text(config_text)
-    config = read(file)
+    config = read_config(file)
     assert config.backends["local"].targets == ("127.0.0.1:4711",)
     assert config.control.state == tmp_path / "state"
     (route,) = config.table().routes

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 
 from coalmine_client.cli.lazy import installed_commands
 from coalmine_client.cli.root import program
-from coalmine_router.config.file import read
+from coalmine_router.config.file import read_config
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [
@@ -97,4 +97,4 @@ def test_the_routers_file_in_the_readme_is_a_good_one(tmp_path: Path) -> None:
     [text] = blocks(ROOT / "README.md", "yaml")
     file = tmp_path / "router.yaml"
     file.write_text(text)
-    assert read(file).table().route("digits").shadows_bp == {"canary": 10_000}
+    assert read_config(file).table().route("digits").shadows_bp == {"canary": 10_000}

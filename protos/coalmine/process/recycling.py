@@ -53,7 +53,7 @@ class Recycling:
 
     async def run(self) -> None:
         """Replace workers over the bounds, until cancelled. Without bounds, return at once."""
-        while self._bounds.are_any:
+        while self._bounds.has_any:
             await asyncio.sleep(self._looks_each_s)
             for worker in self._workers:
                 why = self._why_over(worker)

@@ -12,7 +12,7 @@ class WorkerBounds:
     resident_mib: int = 0
 
     @property
-    def are_any(self) -> bool:
+    def has_any(self) -> bool:
         """Whether there is a bound at all."""
         return self.age_s > 0 or self.resident_mib > 0
 

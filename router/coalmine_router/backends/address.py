@@ -126,13 +126,13 @@ class Address:
         """Return whether there is no connection now. A failure is then not the backend's answer."""
         return self.channel.get_state() is not grpc.ChannelConnectivity.READY
 
-    def doubt(self) -> None:
+    def request_probe(self) -> None:
         """Ask for a probe soon: a call got no answer."""
         if self._on_doubt is not None:
             self._on_doubt()
 
-    def on_doubt(self, call: Callable[[], None]) -> None:
-        """Set the function that `doubt` calls."""
+    def set_probe_request(self, call: Callable[[], None]) -> None:
+        """Set the function that `request_probe` calls."""
         self._on_doubt = call
 
     def set_state(self, state: AddressState) -> None:

@@ -56,7 +56,7 @@ class AddressSet:
 
     # ------------------------------------------------------------ what happens
 
-    def become(self, access: BackendAccess) -> None:
+    def use_access(self, access: BackendAccess) -> None:
         """Use other targets or files from now on."""
         # The files behind the open channels are no longer known. So with TLS, all channels are new.
         is_renewed = bool(access.backend.tls or self._access.backend.tls)
@@ -65,11 +65,11 @@ class AddressSet:
             for gone in [each for each in of if each not in self.lookups]:
                 del of[gone]
         if is_renewed:
-            self.renew()
+            self.reopen_all()
         else:
             self._refresh()
 
-    def take_lookup(self, lookup: Lookup, found: list[str] | str) -> None:
+    def note_lookup(self, lookup: Lookup, found: list[str] | str) -> None:
         """Note the answer of a lookup. A failed lookup leaves the addresses as they are."""
         if lookup not in self.lookups:
             return
@@ -83,7 +83,7 @@ class AddressSet:
         self._found[lookup] = found
         self._refresh()
 
-    def renew(self) -> None:
+    def reopen_all(self) -> None:
         """Open all channels anew: the credentials have changed."""
         self.leaving.extend(self.wanted.values())
         self.wanted.clear()

@@ -44,7 +44,7 @@ class BackendAccess:
     @property
     def has_files(self) -> bool:
         """Whether it has files that may change."""
-        return self._files is None or self._files.are_any
+        return self._files is None or self._files.has_any
 
     @property
     def token_metadata(self) -> tuple[Pair, ...]:
@@ -58,10 +58,10 @@ class BackendAccess:
             given["credentials"] = self._files.credentials
         return self._open_channel(self.backend, endpoint.target, **given)
 
-    def read_again(self) -> tuple[bool, bool]:
+    def reread_files(self) -> tuple[bool, bool]:
         """Read changed files again. Return whether the credentials and the token are new."""
         if self._files is not None:
-            return self._files.read_again()
+            return self._files.reread_files()
         try:
             self._files = BackendFiles(self.backend)
         except StartError as error:

@@ -38,7 +38,7 @@ class DnsWatch:
         self._known: list[str] = []
         self._half = ""
 
-    def hurry(self) -> None:
+    def look_up_soon(self) -> None:
         """Look up the name soon: one of its addresses was lost."""
         self._hurry.set()
 

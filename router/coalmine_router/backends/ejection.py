@@ -45,13 +45,13 @@ class Ejections:
         self._rules = rules or EjectionRules()
 
     @property
-    def out(self) -> Sequence[str]:
+    def out_names(self) -> Sequence[str]:
         """The ejected addresses. The first one comes back last."""
         out = [name for name, mark in self.marks.items() if mark.until_ns]
         return sorted(out, key=lambda name: -self.marks[name].until_ns)
 
     @property
-    def next_ns(self) -> int | None:
+    def next_return_ns(self) -> int | None:
         """The time when the next one comes back; None where none is ejected."""
         return min((mark.until_ns for mark in self.marks.values() if mark.until_ns), default=None)
 
@@ -64,7 +64,7 @@ class Ejections:
         mark.failures += 1
         if mark.until_ns or mark.failures < self._rules.failures:
             return 0
-        if len(self.out) + 1 > most:
+        if len(self.out_names) + 1 > most:
             return 0
         return self._eject(mark, now_ns)
 
@@ -89,7 +89,7 @@ class Ejections:
             mark.has_answered = False
         return back
 
-    def keep(self, names: Collection[str]) -> None:
+    def forget_all_but(self, names: Collection[str]) -> None:
         """Forget all addresses but these."""
         for name in [each for each in self.marks if each not in names]:
             del self.marks[name]

@@ -31,7 +31,7 @@ class Renews(Protocol):
         """The model that it calls; "" for any or none."""
         ...
 
-    def renew(self) -> None:
+    def refresh_choices(self) -> None:
         """Read the pool's addresses again: they have changed."""
         ...
 
@@ -104,16 +104,16 @@ class EndpointPool:
 
     # ------------------------------------------------------------ what happens
 
-    def become(self, access: BackendAccess) -> None:
+    def use_access(self, access: BackendAccess) -> None:
         """Use another definition of the backend, under the same name."""
         self.access = access
-        self._addresses.become(access)
+        self._addresses.use_access(access)
         self._update_watches()
 
-    def hurry(self) -> None:
+    def look_up_soon(self) -> None:
         """Look up its names soon."""
         for watch, _ in self._dns_watches.values():
-            watch.hurry()
+            watch.look_up_soon()
 
     def retire(self) -> None:
         """Offer no address any more. `run` ends once the calls in flight have ended."""
@@ -154,8 +154,8 @@ class EndpointPool:
             self._watch_names(self._tasks)
             self._watch_addresses(self._tasks)
         for user in self.users:
-            user.renew()
-        self._world.changes.tell()
+            user.refresh_choices()
+        self._world.changes.wake_all()
 
     def _watch_addresses(self, tasks: asyncio.TaskGroup) -> None:
         for address in self.known:
@@ -185,18 +185,18 @@ class EndpointPool:
     def _dns_watch(self, lookup: Lookup) -> DnsWatch:
         world = self._world
         return DnsWatch(
-            lookup, world.resolver, self._take_lookup, rng=world.rng, intervals=world.intervals
+            lookup, world.resolver, self._note_lookup, rng=world.rng, intervals=world.intervals
         )
 
-    def _take_lookup(self, lookup: Lookup, found: list[str] | str) -> None:
+    def _note_lookup(self, lookup: Lookup, found: list[str] | str) -> None:
         if not self._is_retired.is_set():
-            self._addresses.take_lookup(lookup, found)
+            self._addresses.note_lookup(lookup, found)
             self._update_watches()
 
     def _note_state_change(self) -> None:
         """Note that an address's state has changed. A lost address may have moved."""
         if not all(each.state.is_connected for each in self.known):
-            self.hurry()
+            self.look_up_soon()
         self._update_watches()
 
     def _remove(self, address: Address) -> None:
@@ -226,8 +226,8 @@ class EndpointPool:
             access = self.access
             if not access.has_files:
                 continue
-            is_new, shows_new = await asyncio.to_thread(access.read_again)
+            is_new, shows_new = await asyncio.to_thread(access.reread_files)
             if is_new and access is self.access:
-                self._addresses.renew()
+                self._addresses.reopen_all()
             if is_new or shows_new:
                 self._update_watches()

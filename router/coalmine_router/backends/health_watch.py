@@ -49,7 +49,7 @@ class HealthWatch:
         self._watches: _Watches = address.channel.unary_stream(f"/{_SERVICE}/Watch")
         self._doubt = asyncio.Event()
         self._speaks = asyncio.Event()  # anew for each connection
-        address.on_doubt(self._doubt.set)
+        address.set_probe_request(self._doubt.set)
 
     async def run(self) -> None:
         """Watch the address until cancelled."""

@@ -68,13 +68,13 @@ class Backends:
         for name, access in accesses.items():
             self._set_access(name, access)
         self._update_endpoints(table)
-        self._changes.tell()
+        self._changes.wake_all()
 
     def endpoints(self, route: str, variant: str) -> VariantEndpoints:
         """Return the endpoints of a variant of the table that was last followed."""
         return self._endpoints[route, variant]
 
-    def find(self, route: str, variant: str) -> VariantEndpoints | None:
+    def find_endpoints(self, route: str, variant: str) -> VariantEndpoints | None:
         """Return the endpoints of a variant; None: the table that was last followed has none."""
         return self._endpoints.get((route, variant))
 
@@ -99,7 +99,7 @@ class Backends:
     def _set_access(self, name: str, access: BackendAccess) -> None:
         pool = self._pools.get(name)
         if pool is not None:
-            pool.become(access)
+            pool.use_access(access)
             return
         pool = self._pools[name] = EndpointPool(access, self._world)
         if self._tasks is not None:
@@ -177,13 +177,13 @@ class Backends:
             self._ejection.clear()
             for endpoints in self._endpoints.values():
                 endpoints.readmit()
-            self._changes.tell()
+            self._changes.wake_all()
 
     def _seconds_to_readmission(self) -> float | None:
         due = [
-            endpoints.next_ns
+            endpoints.next_return_ns
             for endpoints in self._endpoints.values()
-            if endpoints.next_ns is not None
+            if endpoints.next_return_ns is not None
         ]
         return max(0.0, (min(due) - self._clock.monotonic_ns()) / 1e9) if due else None
 
@@ -211,7 +211,7 @@ class Backends:
         A variant that no table has gets none. An address ejected here counts as ready: it reports
         that it serves, and other processes may call it.
         """
-        endpoints = self.find(route, variant)
+        endpoints = self.find_endpoints(route, variant)
         return endpoints.ready_names if endpoints is not None else ()
 
     async def wait_for_reach(self) -> None:

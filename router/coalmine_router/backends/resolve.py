@@ -12,7 +12,7 @@ import dns.asyncresolver
 import dns.exception
 import dns.resolver
 
-from coalmine_router.backends.targets import Lookup, server_of
+from coalmine_router.backends.targets import Lookup, dns_server_of
 
 # A silent name server keeps a thread waiting. So many threads may wait.
 _THREADS_MAX: Final = 32
@@ -155,7 +155,7 @@ async def ask_server(lookup: Lookup) -> list[str]:
 def _resolver(server: str) -> dns.asyncresolver.Resolver:
     resolver = dns.asyncresolver.Resolver(configure=False)
     try:
-        address, resolver.port = server_of(server)
+        address, resolver.port = dns_server_of(server)
     except ValueError:
         raise LookupFailed(f"DNS server '{server}': expected an IP address") from None
     resolver.nameservers = [address]

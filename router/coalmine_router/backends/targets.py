@@ -51,7 +51,7 @@ def parse_target(target: str) -> list[Endpoint | Lookup]:
     return [_parse_address(target, "")]
 
 
-def server_of(authority: str) -> tuple[str, int]:
+def dns_server_of(authority: str) -> tuple[str, int]:
     """Return address and port of a DNS server. Raises ValueError where that is no IP address."""
     try:
         return str(ipaddress.ip_address(authority.strip("[]"))), _DNS_PORT

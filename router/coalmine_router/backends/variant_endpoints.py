@@ -78,7 +78,7 @@ class VariantEndpoints:
         self._available: tuple[Address, ...] = ()
         self._only: Address | None = None
         pool.users.append(self)
-        self.renew()
+        self.refresh_choices()
 
     # ------------------------------------------------------------ the hot path
 
@@ -105,15 +105,15 @@ class VariantEndpoints:
 
     def note_failure(self, address: Address) -> None:
         """Count a call that ended UNAVAILABLE or DEADLINE_EXCEEDED."""
-        address.doubt()
+        address.request_probe()
         of = len(self._pool.available) if address.state.is_available else 0
         out_ns = self._ejections.note_failure(
-            address.name, self._clock.monotonic_ns(), most=self._ejected_max(of)
+            address.name, self._clock.monotonic_ns(), most=self._out_max(of)
         )
         if out_ns:
             out_s = round(out_ns / 1e9, 1)
             _log.warning("address_ejected", lane=self.where, address=address.name, out_s=out_s)
-            self.renew()
+            self.refresh_choices()
             self._on_ejection()
 
     def note_answer(self, address: Address) -> None:
@@ -124,30 +124,30 @@ class VariantEndpoints:
     # ------------------------------------------------------------ beside it
 
     @property
-    def next_ns(self) -> int | None:
+    def next_return_ns(self) -> int | None:
         """The time when the next ejected address returns; None: none is ejected."""
-        return self._ejections.next_ns
+        return self._ejections.next_return_ns
 
     def readmit(self) -> None:
         """Readmit the addresses whose ejection is over."""
         for name in self._ejections.readmit_due(self._clock.monotonic_ns()):
             _log.info("address_returned", lane=self.where, address=name)
-            self.renew()
+            self.refresh_choices()
 
     def retire(self) -> None:
         """Leave the pool: the table no longer has the variant."""
         self._pool.users.remove(self)
 
-    def renew(self) -> None:
+    def refresh_choices(self) -> None:
         """Choose among the pool's addresses of now."""
         self.token_metadata = self._pool.token_metadata
         available = tuple(each for each in self._pool.available if not self._refuses_model(each))
         self.ready = available
         self.ready_names = tuple(dict.fromkeys(each.name for each in available))
         if self._marks:
-            self._ejections.keep({each.name for each in self._pool.known})
+            self._ejections.forget_all_but({each.name for each in self._pool.known})
             names = [each.name for each in available]
-            out = excluded_names(self._ejections.out, names, most=self._ejected_max(len(names)))
+            out = excluded_names(self._ejections.out_names, names, most=self._out_max(len(names)))
             available = tuple(each for each in available if each.name not in out)
         self._available = available
         self._only = available[0] if len(available) == 1 else None
@@ -159,12 +159,12 @@ class VariantEndpoints:
         """Call another model from now on."""
         if model != self.model:
             self.model = model
-            self.renew()
+            self.refresh_choices()
 
     def _refuses_model(self, address: Address) -> bool:
         return self.model in address.unserved
 
-    def _ejected_max(self, of: int) -> int:
+    def _out_max(self, of: int) -> int:
         """Return how many of `of` addresses may be ejected: all, where there is a stand-in."""
         return of if self._has_stand_in else of // 2
 
@@ -185,14 +185,14 @@ class VariantEndpoints:
         """Whether lookups may bring other addresses."""
         return self._pool.has_names
 
-    def hurry(self) -> None:
+    def look_up_soon(self) -> None:
         """Look up its names soon: the known addresses can't be called."""
-        self._pool.hurry()
+        self._pool.look_up_soon()
 
     @property
     def troubles(self) -> list[str]:
         """Why addresses get no calls: the first few "ADDRESS: REASON", each cut short."""
-        return first_few(self.all_troubles(self._available))
+        return short_troubles(self.all_troubles(self._available))
 
     def all_troubles(self, well: Collection[Address]) -> list[str]:
         """Return the reasons why addresses get no calls. Those that are `well` have none."""
@@ -213,7 +213,7 @@ class VariantEndpoints:
         return "is out for a while: calls to it kept failing"
 
 
-def first_few(lines: Sequence[str]) -> list[str]:
+def short_troubles(lines: Sequence[str]) -> list[str]:
     """Return the first of many troubles, each cut short, and the number of the others."""
     few = [cut_in_the_middle(line, _TROUBLE_CHARS_MAX) for line in lines[:_TROUBLES_MAX]]
     more = len(lines) - _TROUBLES_MAX

@@ -166,7 +166,7 @@ class CompareConfig(Strict):
     ] = Field(default={})
 
 
-def digest(rules: CompareConfig) -> str:
+def rules_digest(rules: CompareConfig) -> str:
     """Return a digest of the rules, 32 hex digits. The order of outputs doesn't matter.
 
     Defaults count as if they were written. The code of a rule of one's own isn't covered.

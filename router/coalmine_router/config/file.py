@@ -99,12 +99,12 @@ class RouterConfig(Strict):
         )
 
 
-def read(path: Path) -> RouterConfig:
+def read_config(path: Path) -> RouterConfig:
     """Return the file's content, checked as a whole. Raises StartError, in one line."""
-    return parse(content_of(path), path=path)
+    return parse_config(content_of(path), path=path)
 
 
-def parse(text: str, *, path: Path) -> RouterConfig:
+def parse_config(text: str, *, path: Path) -> RouterConfig:
     """Return `text`, which `path` holds, checked as a whole. Raises StartError, in one line."""
     config = config_file.parse(text, RouterConfig, path=path)
     places = {"listen": config.listen, "control.listen": config.control.listen, "http": config.http}

@@ -18,7 +18,7 @@ _STEP: Final = re.compile(
 
 
 @lru_cache(maxsize=1024)
-def steps(path: str) -> tuple[Step, ...]:
+def path_steps(path: str) -> tuple[Step, ...]:
     """Return the steps from the root. Raises ValueError for the root, and where it is no path."""
     found: list[Step] = []
     at = 1
@@ -42,7 +42,7 @@ def _step_of_match(found: re.Match[str]) -> Step:
 
 
 def _checked_json_path(path: str) -> str:
-    steps(path)
+    path_steps(path)
     return path
 
 

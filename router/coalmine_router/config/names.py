@@ -9,7 +9,7 @@ from coalmine.errors import StartError
 from coalmine.inference import SERVICE
 from coalmine.process.addresses import split_address
 from coalmine.trace_context import TRACEPARENT
-from coalmine_router.metadata import OWN, travels_on
+from coalmine_router.metadata import OWN, is_passed_on
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._-]+$", max_length=128)]
 
@@ -34,7 +34,7 @@ _TARGET_CHARS_MAX: Final = 256
 
 
 def _checked_metadata_key(key: str) -> str:
-    if not travels_on(key):
+    if not is_passed_on(key):
         raise ValueError(f"'{key}' is gRPC's own: it says nothing of the caller")
     if key == TRACEPARENT or key.startswith(OWN):
         raise ValueError(f"'{key}' is the router's to read: it says nothing of the caller")

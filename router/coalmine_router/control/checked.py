@@ -13,7 +13,7 @@ _INTERVAL_MS_MIN: Final = 100
 _INTERVAL_MS_MAX: Final = 3_600_000
 
 
-def text(what: str, value: str, length_max: int) -> str:
+def one_line_text(what: str, value: str, length_max: int) -> str:
     """Return `value`. Raises InvalidRequest where it is too long, or more than one plain line."""
     if len(value) > length_max:
         raise InvalidRequest(f"{what}: at most {length_max} characters, got {len(value)}")
@@ -22,11 +22,11 @@ def text(what: str, value: str, length_max: int) -> str:
     return value
 
 
-def name(what: str, value: str) -> str:
+def plain_name(what: str, value: str) -> str:
     """Return `value`, a name. Raises InvalidRequest where it is empty or too long to be one."""
     if not value:
         raise InvalidRequest(f"{what}: missing")
-    return text(what, value, NAME_MAX)
+    return one_line_text(what, value, NAME_MAX)
 
 
 def actor(said: str, known: str) -> str:
@@ -44,7 +44,7 @@ def printable_name(value: str) -> str:
     return "".join(each if each.isprintable() else "?" for each in value)[:NAME_MAX]
 
 
-def limit(value: int, otherwise: int) -> int:
+def limit_or(value: int, otherwise: int) -> int:
     """Return how many to answer with; 0 asks for `otherwise`. Raises InvalidRequest."""
     if value > LIMIT_MAX:
         raise InvalidRequest(f"limit: at most {LIMIT_MAX}, got {value}")

@@ -24,7 +24,7 @@ class CurrentTable:
     def swap(self, table: RouteTable) -> None:
         """Put `table` in force and tell those who follow."""
         self._table, self.is_provisional = table, False
-        self._changes.tell()
+        self._changes.wake_all()
 
     async def wait_for_other(self, seen: RouteTable) -> RouteTable:
         """Return the table in force, once it is not `seen`."""

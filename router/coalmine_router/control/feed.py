@@ -14,7 +14,7 @@ from coalmine.errors import CoalmineError, InvalidRequest
 from coalmine.status import answering
 from coalmine_router.change_signal import ChangeSignal
 from coalmine_router.control.current import CurrentTable
-from coalmine_router.open_streams import End, OpenStreams, write
+from coalmine_router.open_streams import End, OpenStreams, write_message
 from coalmine_router.snapshot import table_message
 from coalmine_router.table import RouteTable
 from coalmine_router.unreachable import cut_in_the_middle
@@ -86,7 +86,7 @@ class TableFeed(TableFeedServicer):
                 await self._serve_follower(follower, context)
             finally:
                 self._followers.discard(follower)
-                self._answers.tell()
+                self._answers.wake_all()
         for error in follower.wrong:
             raise error
 
@@ -160,7 +160,7 @@ class TableFeed(TableFeedServicer):
                 if not await self._find_out_if_keeps_table(follower):
                     table = self._current.table
                     follower.sent = table.revision
-                    await write(context, self._message_of(table))
+                    await write_message(context, self._message_of(table))
                 await self._current.wait_for_other(table)
         except grpc.aio.BaseError:  # the proxy went away meanwhile
             follower.end()
@@ -183,7 +183,7 @@ class TableFeed(TableFeedServicer):
             except InvalidRequest as error:
                 follower.wrong.append(error)
                 break
-            self._answers.tell()
+            self._answers.wake_all()
         if isinstance(state, InvalidRequest):  # what its bytes were read as
             follower.wrong.append(state)
         follower.end()

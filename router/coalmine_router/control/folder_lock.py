@@ -7,8 +7,8 @@ from typing import Final
 
 from coalmine.errors import StartError, reason_of
 from coalmine_router.control.state_file import StateUnusable
-from coalmine_router.state.sqlite_file import identity
-from coalmine_router.state.state_folder import check_place, open_state
+from coalmine_router.state.sqlite_file import file_identity
+from coalmine_router.state.state_folder import open_state, raise_if_wrong_place
 
 _FILE: Final = "control.lock"
 
@@ -50,7 +50,7 @@ class FolderLock:
         if self._descriptor is None:
             return False
         held = os.fstat(self._descriptor)
-        return identity(self._folder / _FILE) == (held.st_dev, held.st_ino)
+        return file_identity(self._folder / _FILE) == (held.st_dev, held.st_ino)
 
     def _open_file(self) -> int:
         path = self._folder / _FILE
@@ -58,7 +58,7 @@ class FolderLock:
             open_state(self._folder)
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            check_place(self._folder, error)
+            raise_if_wrong_place(self._folder, error)
             reason = reason_of(error)
         try:  # of a disk that can't be written to, it can be held all the same
             return os.open(path, os.O_RDONLY | os.O_CLOEXEC)

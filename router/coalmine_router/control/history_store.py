@@ -52,7 +52,7 @@ class Store:
         """
         store = cls(folder)
         try:
-            await store._file.in_thread(store._file.open)
+            await store._file.run_in_thread(store._file.open)
         except BaseException as error:
             await store.close()
             if isinstance(error, sqlite3.Error | OSError):
@@ -66,7 +66,7 @@ class Store:
         Raises StateUnusable where the disk won't take them.
         """
         try:
-            await self._file.in_thread(lambda: self._insert(changes))
+            await self._file.run_in_thread(lambda: self._insert(changes))
         except (sqlite3.Error, OSError) as error:
             why = state_error_of(error)
             _log.error("change_not_written", file=str(self._file.path), error=str(why))
@@ -97,7 +97,7 @@ class Store:
     async def _query_rows(self, query: str, *given: object) -> list[Any]:
         file = self._file
         try:
-            return await file.in_thread(lambda: file.open().execute(query, given).fetchall())
+            return await file.run_in_thread(lambda: file.open().execute(query, given).fetchall())
         except (sqlite3.Error, OSError) as error:
             raise state_error_of(error) from None
 

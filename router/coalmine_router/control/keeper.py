@@ -20,7 +20,7 @@ from coalmine.errors import CoalmineError, StartError, reason_of
 from coalmine_router.control.current import CurrentTable
 from coalmine_router.control.folder_lock import FolderLock
 from coalmine_router.control.history_store import Store
-from coalmine_router.control.resume import Resumed, Served, resume, says_otherwise, take_up
+from coalmine_router.control.resume import Resumed, Served, is_redefined, saved_start, served_start
 from coalmine_router.control.route_history import Change
 from coalmine_router.control.state_file import FILE, StateDamaged, StateUnusable
 from coalmine_router.snapshot import table_from, table_message
@@ -153,7 +153,7 @@ class StateKeeper:
             except (StateUnusable, StartError) as error:
                 self._note_outage(error)
             else:
-                self._outage.note_over()
+                self._outage.note_success()
                 self.current.swap(table)
 
     def _served_now(self) -> Served:
@@ -182,7 +182,7 @@ class StateKeeper:
         if lost and (served is None or served.is_provisional):
             lost += "; no table was saved: begun by the file"
         try:
-            return take_up(self._configured, newest, served, self._clock.wall_ns(), lost=lost)
+            return served_start(self._configured, newest, served, self._clock.wall_ns(), lost=lost)
         except CoalmineError as error:
             raise StartError(f"the saved state can't be taken up: {error}") from None
 
@@ -213,7 +213,7 @@ class StateKeeper:
 
     def _note_outage(self, why: Exception) -> None:
         meanwhile = f"serves by {_source_text(self._served_now())}"
-        if says_otherwise(self._configured, self.current.table):
+        if is_redefined(self._configured, self.current.table):
             meanwhile += "; the configuration file says otherwise, and has to wait"
         self._outage.note(why, meanwhile=meanwhile)
 
@@ -242,13 +242,13 @@ class StateKeeper:
             self._unsaved.note(reason_of(error))
             return False
         self._on_disk = message
-        self._unsaved.note_over()
+        self._unsaved.note_success()
         return True
 
 
 def _first_table(configured: RouteTable) -> RouteTable:
     """Return the table of a first start. Raises InvalidRequest."""
-    return resume(configured, {}, 0, 0).table
+    return saved_start(configured, {}, 0, 0).table
 
 
 def _source_text(served: Served) -> str:

@@ -14,7 +14,7 @@ from coalmine.inference import SERVICE
 from coalmine.inference import inference_pb2 as oip
 from coalmine_router.backends.address import Address
 from coalmine_router.backends.registry import Backends
-from coalmine_router.backends.variant_endpoints import VariantEndpoints, first_few
+from coalmine_router.backends.variant_endpoints import VariantEndpoints, short_troubles
 from coalmine_router.table import RouteTable
 from coalmine_router.unreachable import why_unreachable
 
@@ -64,7 +64,7 @@ class ReadinessCheck:
         gives a backend that just came back the deadline's time to be found.
         """
         wanted = table.route(route).variant(variant)
-        endpoints = self._backends.find(route, variant)
+        endpoints = self._backends.find_endpoints(route, variant)
         if endpoints is None:
             return Readiness(ready=False, reason=f"backend '{wanted.backend}' is not known yet")
         model = wanted.model or table.route(route).match.model
@@ -117,7 +117,7 @@ class _Asking:
             return Readiness(ready=True)
         asked = list(self._why_not)
         reasons = [*self._why_not.values(), *self._endpoints.all_troubles(asked)]
-        reason = "; ".join(first_few(reasons)) or "no address is known yet"
+        reason = "; ".join(short_troubles(reasons)) or "no address is known yet"
         return Readiness(ready=False, reason=reason)
 
     def has_missed_some(self) -> bool:
@@ -144,7 +144,7 @@ class _Asking:
                 if self._is_over(patient=patient):
                     break
                 if patient:
-                    self._endpoints.hurry()
+                    self._endpoints.look_up_soon()
                 await self._change.wait()
             for task in tasks:
                 task.cancel()

@@ -30,7 +30,7 @@ class Served:
     is_provisional: bool = False
 
 
-def take_up(
+def served_start(
     configured: RouteTable,
     newest: Mapping[str, Change],
     served: Served | None,
@@ -41,22 +41,22 @@ def take_up(
     """Return where to begin, at a revision that is not below that of what is served already.
 
     What is served later than the history knows of is right, and is written down: the history has
-    lost it. `lost` says how, where that is known. Raises InvalidRequest as `resume` does.
+    lost it. `lost` says how, where that is known. Raises InvalidRequest as `saved_start` does.
     """
     revision = max((change.revision for change in newest.values()), default=0)
     if served is None or (served.is_provisional and not newest):
-        return resume(configured, newest, revision, now_ns, why=lost)
+        return saved_start(configured, newest, revision, now_ns, why=lost)
     base = max(revision, served.table.revision)
     if served.is_provisional:
-        return resume(configured, newest, base, now_ns, why="the state can be used again")
+        return saved_start(configured, newest, base, now_ns, why="the state can be used again")
     if base == revision:
-        return resume(configured, newest, revision, now_ns)
+        return saved_start(configured, newest, revision, now_ns)
     ended = f"the history ended at revision {revision}" if newest else "the history was lost"
     why = f"{lost or ended}; taken from the table that was served, revision {base}"
-    return resume(configured, {**newest, **_entries_of(served.table)}, base, now_ns, why=why)
+    return saved_start(configured, {**newest, **_entries_of(served.table)}, base, now_ns, why=why)
 
 
-def says_otherwise(configured: RouteTable, table: RouteTable) -> bool:
+def is_redefined(configured: RouteTable, table: RouteTable) -> bool:
     """Return whether the configuration defines other routes than the table, whatever the split."""
     return _definitions(configured) != _definitions(table)
 
@@ -75,7 +75,7 @@ def _entries_of(table: RouteTable) -> Mapping[str, Change]:
     }
 
 
-def resume(
+def saved_start(
     configured: RouteTable,
     newest: Mapping[str, Change],
     revision: int,

@@ -21,7 +21,7 @@ from coalmine_router.control.keeper import StateKeeper
 from coalmine_router.control.plan import ShadowShare, Wish, WishedWeights
 from coalmine_router.control.readiness_cache import ReadinessCache
 from coalmine_router.control.route_history import change_message
-from coalmine_router.open_streams import OpenStreams, write
+from coalmine_router.open_streams import OpenStreams, write_message
 from coalmine_router.snapshot import route_message
 from coalmine_router.table import Route, RouteTable
 
@@ -101,19 +101,19 @@ class RouteControl(RouteControlServicer):
     @answering
     async def GetRoute(self, request: pb.GetRouteRequest, _context: _Context) -> pb.RouteStatus:
         """Return one route, and what is known of it now."""
-        return self._route_status(self._current.table, checked.name("route", request.route))
+        return self._route_status(self._current.table, checked.plain_name("route", request.route))
 
     @answering
     async def WatchRoute(  # type: ignore[override]  # writes by itself: not a generator
         self, request: pb.WatchRouteRequest, context: _Context
     ) -> None:
         """Send the status at once, each interval and after each change, until the caller goes."""
-        route = self._current.table.route(checked.name("route", request.route)).name
+        route = self._current.table.route(checked.plain_name("route", request.route)).name
         interval_s = checked.interval_s(request.interval_ms)
         async with self._watchers.open():
             while True:
                 table = self._current.table
-                await write(context, self._route_status(table, route))
+                await write_message(context, self._route_status(table, route))
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(interval_s):
                         await self._current.wait_for_other(table)
@@ -123,8 +123,8 @@ class RouteControl(RouteControlServicer):
         self, request: pb.GetHistoryRequest, _context: _Context
     ) -> pb.GetHistoryResponse:
         """Return a route's changes, newest first; also of a route that is gone."""
-        route = checked.name("route", request.route)
-        changes = await self._state.history(route, checked.limit(request.limit, _HISTORY))
+        route = checked.plain_name("route", request.route)
+        changes = await self._state.history(route, checked.limit_or(request.limit, _HISTORY))
         if not changes:
             self._current.table.route(route)
         return pb.GetHistoryResponse(changes=[change_message(change) for change in changes])
@@ -134,9 +134,9 @@ class RouteControl(RouteControlServicer):
         self, request: pb.ListTrialsRequest, _context: _Context
     ) -> pb.ListTrialsResponse:
         """Return a route's trials, newest first; also of a route that is gone."""
-        route = checked.name("route", request.route)
-        candidate = checked.text("candidate", request.candidate, checked.NAME_MAX)
-        limit = checked.limit(request.limit, _TRIALS)
+        route = checked.plain_name("route", request.route)
+        candidate = checked.one_line_text("candidate", request.candidate, checked.NAME_MAX)
+        limit = checked.limit_or(request.limit, _TRIALS)
         found = await self._queries.trials(route, candidate, limit)
         if not found:
             self._current.table.route(route)
@@ -148,12 +148,12 @@ class RouteControl(RouteControlServicer):
     ) -> pb.ListMismatchesResponse:
         """Return the kept mismatches, the newest or the worst first, without tensors and values."""
         wanted = pb.ListMismatchesRequest(
-            route=self._current.table.route(checked.name("route", request.route)).name,
-            output=checked.text("output", request.output, checked.REASON_MAX),
-            candidate=checked.text("candidate", request.candidate, checked.NAME_MAX),
-            kind=checked.text("kind", request.kind, checked.NAME_MAX),
+            route=self._current.table.route(checked.plain_name("route", request.route)).name,
+            output=checked.one_line_text("output", request.output, checked.REASON_MAX),
+            candidate=checked.one_line_text("candidate", request.candidate, checked.NAME_MAX),
+            kind=checked.one_line_text("kind", request.kind, checked.NAME_MAX),
             worst=request.worst,
-            limit=checked.limit(request.limit, _MISMATCHES),
+            limit=checked.limit_or(request.limit, _MISMATCHES),
         )
         found = await self._queries.mismatches(wanted)
         return pb.ListMismatchesResponse(mismatches=found)
@@ -161,8 +161,8 @@ class RouteControl(RouteControlServicer):
     @answering
     async def GetMismatch(self, request: pb.GetMismatchRequest, _context: _Context) -> pb.Mismatch:
         """Return one mismatch with its tensors."""
-        route = self._current.table.route(checked.name("route", request.route)).name
-        return await self._queries.mismatch(route, checked.name("id", request.id))
+        route = self._current.table.route(checked.plain_name("route", request.route)).name
+        return await self._queries.mismatch(route, checked.plain_name("id", request.id))
 
     # ------------------------------------------------------------ changing
 
@@ -174,7 +174,7 @@ class RouteControl(RouteControlServicer):
         if not request.weights_bp:
             raise InvalidRequest("weights_bp: expected one variant at least")
         weights = {
-            checked.name("variant", variant): weight
+            checked.plain_name("variant", variant): weight
             for variant, weight in request.weights_bp.items()
         }
         return await self._change(self._wish(request, WishedWeights(weights), context), context)
@@ -182,7 +182,7 @@ class RouteControl(RouteControlServicer):
     @answering
     async def SetShadow(self, request: pb.SetShadowRequest, context: _Context) -> pb.ChangeResponse:
         """Set the share that is copied to a variant."""
-        edit = ShadowShare(checked.name("variant", request.variant), request.share_bp)
+        edit = ShadowShare(checked.plain_name("variant", request.variant), request.share_bp)
         return await self._change(self._wish(request, edit, context), context)
 
     async def _change(self, wish: Wish, context: _Context) -> pb.ChangeResponse:
@@ -201,12 +201,12 @@ class RouteControl(RouteControlServicer):
         edit: WishedWeights | ShadowShare,
         context: _Context,
     ) -> Wish:
-        said = checked.text("actor", request.actor, checked.NAME_MAX)
+        said = checked.one_line_text("actor", request.actor, checked.NAME_MAX)
         return Wish(
-            route=checked.name("route", request.route),
+            route=checked.plain_name("route", request.route),
             edit=edit,
             actor=checked.actor(said, self._known(context)) or _peer_address(context),
-            reason=checked.text("reason", request.reason, checked.REASON_MAX),
+            reason=checked.one_line_text("reason", request.reason, checked.REASON_MAX),
             expect_revision=request.expect_revision,
         )
 

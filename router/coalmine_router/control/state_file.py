@@ -4,7 +4,7 @@ import sqlite3
 from typing import Final
 
 from coalmine.errors import Unavailable, reason_of
-from coalmine_router.state.sqlite_file import Layout, is_damage, statements
+from coalmine_router.state.sqlite_file import Layout, is_damage, migration_of
 
 FILE: Final = "control.db"
 COLUMNS: Final = "revision, route, at_ns, actor, reason, action, before, after, definition"
@@ -18,7 +18,7 @@ CREATE TABLE changes (
 CREATE INDEX changes_of_route ON changes (route, revision);
 """
 LAYOUT: Final = Layout(
-    (statements(_SCHEMA),),
+    (migration_of(_SCHEMA),),
     "schema {found} is newer than this coalmine, which knows {known}: it stays as it is",
     needs_log=True,
     sample=f"SELECT {COLUMNS} FROM changes LIMIT 1",  # noqa: S608 - constants

@@ -11,7 +11,7 @@ from coalmine_router.observer.evidence.betting.spells import SpellTerms
 from coalmine_router.observer.evidence.betting.windows import WindowTerms
 from coalmine_router.observer.evidence.cohorts import Cohorts
 from coalmine_router.observer.evidence.counts import WHOLE, Events, Evidence
-from coalmine_router.observer.evidence.figures import figures
+from coalmine_router.observer.evidence.figures import figures_of
 from coalmine_router.observer.evidence.gates.all_gates import verdict_after
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.tally import Tally
@@ -110,7 +110,7 @@ class EvidenceIntake:
             _add_noise(trial, result, observed)
             _add_failure(trial, pending, observed)
             _add_addresses(trial, pending)
-            self._trials.still_changed([trial])
+            self._trials.mark_changed([trial])
             trace_id = observed.report.trace_id
             changes += self._judge(trial, trace_id, result.span_id, result.started_ns)
         return changes
@@ -153,7 +153,7 @@ class EvidenceIntake:
             trial=trial.number,
             reference_version=trial.key.reference_version,
             candidate_version=trial.key.candidate_version,
-            figures=figures(trial.evidence, gates),
+            figures=figures_of(trial.evidence, gates),
             trace_id=trace_id,
             span_id=span_id,
             began_ns=began_ns,

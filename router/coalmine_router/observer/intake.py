@@ -11,7 +11,7 @@ from coalmine.control.v1 import control_pb2_grpc as pb_grpc
 from coalmine.errors import InvalidRequest
 from coalmine.status import Context, answering
 from coalmine_router.observer.totals import ReportTotals
-from coalmine_router.open_streams import OpenStreams, write
+from coalmine_router.open_streams import OpenStreams, write_message
 
 _log = structlog.get_logger(__name__)
 
@@ -57,7 +57,7 @@ class ReportIntake(pb_grpc.ReportsServicer):
                 _check(batch)
                 if self._totals.add_batch(batch):
                     await self._take(batch.reports)
-                await write(context, pb.ReportAck(number=batch.number))
+                await write_message(context, pb.ReportAck(number=batch.number))
             if isinstance(batch, InvalidRequest):  # what its bytes were read as
                 raise batch
 

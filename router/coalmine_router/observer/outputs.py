@@ -69,7 +69,7 @@ class OutputsCheck:
 
     async def _ask(self, route: Route, request: bytes) -> oip.ModelMetadataResponse | None:
         """Return what an address of stable says; None: it can't be had."""
-        endpoints = self._backends.find(route.name, STABLE)
+        endpoints = self._backends.find_endpoints(route.name, STABLE)
         if endpoints is None:
             return None
         await self._backends.wait_until(

@@ -67,7 +67,7 @@ class ObserverQueries:
             fill_traffic(variant, self._traffic.variant(route.name, variant.name))
         self._add_recent(route.name, status)
         status.turned_away.update(self._traffic.refusals_of(route.name))
-        current = [each for each in self._trials.currents(route.name) if _is_of(route, each)]
+        current = [each for each in self._trials.current_trials(route.name) if _is_of(route, each)]
         fill_trials(status, current, self._gates(route.name), self._ready)
         status.comparing.CopyFrom(comparing_message(self._comparing()))
         status.shadows.extend(

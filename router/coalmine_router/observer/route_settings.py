@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass, field
 from typing import Final
 
-from coalmine_router.config.compare_section import CompareConfig, digest
+from coalmine_router.config.compare_section import CompareConfig, rules_digest
 from coalmine_router.config.copies_section import Capture, KeptConfig
 from coalmine_router.config.gates_section import GatesConfig
 from coalmine_router.config.route import RouteConfig
@@ -39,7 +39,7 @@ def settings_of(config: RouteConfig) -> RouteSettings:
     return RouteSettings(
         compare=config.compare,
         gates=gates,
-        goes_by=_goes_by(digest(config.compare), gates, slow_over_ns, segment_key),
+        goes_by=_goes_by(rules_digest(config.compare), gates, slow_over_ns, segment_key),
         slow_over_ns=slow_over_ns,
         segment_key=segment_key,
         capture=config.capture,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.inference import MODEL_STREAM_INFER
-from coalmine_router.codes import code_name, is_models_error, is_refusal
+from coalmine_router.codes import code_name, is_charged_to_model, is_refusal
 from coalmine_router.table import STABLE
 
 
@@ -78,7 +78,7 @@ def _is_error(report: pb.Report, call: pb.Attempt) -> bool:
     """
     is_late = 0 < report.timeout_ns < 2 * _took_ns(report, call)
     code = code_name(call.status_code)
-    return is_late or (is_models_error(code) and not is_refusal(code))
+    return is_late or (is_charged_to_model(code) and not is_refusal(code))
 
 
 def _is_slow(report: pb.Report, call: pb.Attempt, over_ns: int | None) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
-from coalmine_router.codes import is_models_error
+from coalmine_router.codes import is_charged_to_model
 from coalmine_router.observer.totals import bounded_reason
 
 # Ten microseconds to a hundred seconds. Source of the steps: ISO 3, series R20.
@@ -81,7 +81,7 @@ class VariantTraffic:
     @property
     def errors(self) -> int:
         """Those of them that ended with an error that is charged to the variant."""
-        return sum(count for code, count in self.by_code.items() if is_models_error(code))
+        return sum(count for code, count in self.by_code.items() if is_charged_to_model(code))
 
 
 class TrafficCounts:

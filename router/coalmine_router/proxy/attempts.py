@@ -39,7 +39,7 @@ def start_second_attempt(
     if found is None:
         return None
     if found.bound is not failed.bound:
-        exchange.fall_back()
+        exchange.fall_back_to_stable()
     span_id = rng.getrandbits(64).to_bytes(8, "big")
     now_ns = time.perf_counter_ns()
     attempt = Attempt(found.bound, found.address, span_id, now_ns, exchange.left_s())

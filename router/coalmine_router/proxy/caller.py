@@ -6,7 +6,7 @@ from typing import NamedTuple
 from coalmine.access.tls_files import AUTHORIZATION
 from coalmine.telemetry import VARIANT_KEY
 from coalmine.trace_context import TRACEPARENT, TRACESTATE, Parent, header, parse
-from coalmine_router.metadata import Pair, travels_on
+from coalmine_router.metadata import Pair, is_passed_on
 
 
 class Caller(NamedTuple):
@@ -43,7 +43,7 @@ def caller_of(metadata: Iterable[Pair], *, drop_authorization: bool = False) -> 
         key, value = pair
         if key == TRACEPARENT:
             parent = parse(str(value))
-        elif travels_on(key) and not (drop_authorization and key == AUTHORIZATION):
+        elif is_passed_on(key) and not (drop_authorization and key == AUTHORIZATION):
             kept.append(pair)
             if key == VARIANT_KEY:
                 pin = str(value)

@@ -23,7 +23,7 @@ def assign_variant(exchange: Exchange, routed: RoutedRoute) -> Address:
     variant, exchange.reason = routed.assigner.assign(exchange.caller.pin, key)
     bound = exchange.bound = routed.variants[variant.name]
     if not bound.endpoints.is_ready and bound is not routed.stable and not exchange.is_pinned:
-        exchange.fall_back()
+        exchange.fall_back_to_stable()
         bound = routed.stable
     routed.check_version(bound, exchange.version)
     copying = routed.assigner.copying

@@ -21,11 +21,11 @@ class CopyPlan(NamedTuple):
     noise: bool = False
 
     @property
-    def are_any(self) -> bool:
+    def has_any(self) -> bool:
         """Whether there is any copy."""
         return bool(self.shadows or self.audit or self.noise)
 
-    def beside_stable(self) -> "CopyPlan":
+    def when_stable_answers(self) -> "CopyPlan":
         """Return the copies that are left when stable stands in for the chosen variant."""
         return CopyPlan(tuple(name for name in self.shadows if name != STABLE), "", noise=False)
 

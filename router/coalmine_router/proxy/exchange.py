@@ -102,9 +102,9 @@ class Exchange:
             metadata = with_token(metadata, token_metadata)
         return [*metadata, (trace_context.TRACEPARENT, header)]
 
-    def fall_back(self) -> None:
+    def fall_back_to_stable(self) -> None:
         """Let stable answer instead of the variant that was chosen."""
         assert self.routed is not None  # noqa: S101 - a chosen variant has a route
         self.chosen, self.chosen_by = self.bound, self.reason
         self.bound, self.reason = self.routed.stable, pb.ASSIGNMENT_FALLBACK
-        self.copies = self.copies.beside_stable()
+        self.copies = self.copies.when_stable_answers()

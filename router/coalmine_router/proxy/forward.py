@@ -15,11 +15,11 @@ from coalmine_router.proxy.routing import BoundVariant
 from coalmine_router.unreachable import why_unreachable
 from coalmine_router.unreadable import (
     ROOM_BYTES,
-    fitting,
+    error_within_room,
+    grpc_text,
     is_unreadable,
     is_untouched,
-    own_text,
-    weight,
+    metadata_bytes,
 )
 
 Metadata = Sequence[Pair]
@@ -113,7 +113,7 @@ async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metad
     try:
         response = await answer_to(call)
     except grpc.aio.AioRpcError as error:
-        outcome = failure(attempt, error)
+        outcome = failure_outcome(attempt, error)
         attempt.end(outcome)
         if outcome.is_untouched:
             await address.wait_while_closing()
@@ -144,15 +144,15 @@ def _answer_outcome(attempt: Attempt, response: object, *beside: Iterable[Pair] 
         return _own_outcome(_INTERNAL, f"{_place_text(attempt)} said OK and sent no answer")
     initial, trailing = (answer_metadata(each) if each else () for each in beside)
     if initial or trailing:
-        refused = too_much_beside(attempt, initial, trailing)
+        refused = metadata_refusal(attempt, initial, trailing)
         if refused is not None:
             return refused
     return Outcome(_OK, "", response, initial, trailing)
 
 
-def too_much_beside(attempt: Attempt, *beside: Metadata) -> Outcome | None:
+def metadata_refusal(attempt: Attempt, *beside: Metadata) -> Outcome | None:
     """Return the refusal of an answer with too much metadata for callers; else None."""
-    most = max(map(weight, beside))
+    most = max(map(metadata_bytes, beside))
     if most <= ROOM_BYTES:
         return None
     return _unreadable_outcome(
@@ -160,7 +160,7 @@ def too_much_beside(attempt: Attempt, *beside: Metadata) -> Outcome | None:
     )
 
 
-def failure(attempt: Attempt, error: grpc.aio.AioRpcError) -> Outcome:
+def failure_outcome(attempt: Attempt, error: grpc.aio.AioRpcError) -> Outcome:
     """Return the outcome of an error, be it the backend's or one on the way to it."""
     code, detail = error.code(), error.details() or ""
     where, said = _place_text(attempt), error.trailing_metadata() or ()
@@ -177,7 +177,7 @@ def failure(attempt: Attempt, error: grpc.aio.AioRpcError) -> Outcome:
     if code is _DEADLINE:
         if not said and _is_past_deadline(attempt):
             return _own_outcome(code, f"{where} did not answer in {attempt.timeout_s:.3g} s")
-    elif own := own_text(code.name, detail, said):
+    elif own := grpc_text(code.name, detail, said):
         outcome = _own_outcome(code, f"{where}: {own.removeprefix('CLIENT: ')}")
         outcome.is_unreadable = is_unreadable(code.name, own)
         return outcome
@@ -187,9 +187,9 @@ def failure(attempt: Attempt, error: grpc.aio.AioRpcError) -> Outcome:
 def _backend_outcome(code: grpc.StatusCode, detail: str, error: grpc.aio.AioRpcError) -> Outcome:
     """Return the backend's own error, as far as a caller can take it."""
     trailing = _with_status_details(answer_metadata(error.trailing_metadata()), error)
-    text, kept = fitting(detail, trailing)
+    text, kept = error_within_room(detail, trailing)
     initial = answer_metadata(error.initial_metadata())
-    return Outcome(code, text, b"", initial if weight(initial) <= ROOM_BYTES else (), kept)
+    return Outcome(code, text, b"", initial if metadata_bytes(initial) <= ROOM_BYTES else (), kept)
 
 
 def _place_text(attempt: Attempt) -> str:

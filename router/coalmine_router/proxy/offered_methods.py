@@ -44,7 +44,7 @@ class OfferedMethods(grpc.GenericRpcHandler):
         return found if found is not None else self._route_handler(method.removeprefix("/"))
 
     def _route_handler(self, method: str) -> MaybeHandler:
-        routed = self._plane.routing.of_method(method)
+        routed = self._plane.routing.route_of_method(method)
         if routed is None:
             return None
         answer = functools.partial(self._plane.call, routed, method)
@@ -100,7 +100,7 @@ def _stream_handler(streams: StreamService) -> Handler:
 
 def _model_ready_answer(plane: DataPlane) -> Answer:
     async def answer_model_ready(request: bytes, context: Context) -> bytes:
-        if not plane.knows(request):
+        if not plane.knows_model(request):
             return oip.ModelReadyResponse(ready=False).SerializeToString()
         return await plane.ask(f"{SERVICE}/ModelReady", request, context)
 

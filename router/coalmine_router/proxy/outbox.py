@@ -74,7 +74,7 @@ class Outbox:
         self.waiting.append(report)
         self._bodies.append(bodies)
 
-    def tick(self, now_s: float) -> None:
+    def drop_old_reports(self, now_s: float) -> None:
         """Note the time, and drop reports older than a minute. Call it each second or so.
 
         Sent batches stay: the control process may have counted them, so they aren't dropped.

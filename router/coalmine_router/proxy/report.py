@@ -87,14 +87,14 @@ def report_of(exchange: Exchange, outcome: Outcome, ended_ns: int) -> bytes:
         parts += (_PARENT, trace.parent.span_id)
     if exchange.caller.tracestate:
         parts.append(_text_field("tracestate", exchange.caller.tracestate))
-    if exchange.copies.are_any:
+    if exchange.copies.has_any:
         parts += _copy_fields(exchange, outcome)
     return b"".join(parts)
 
 
 def bodies_of(exchange: Exchange, outcome: Outcome) -> bytes:
     """Return the report's fields for copies; empty where there are no copies."""
-    if not exchange.copies.are_any or why_uncopied(exchange, outcome):
+    if not exchange.copies.has_any or why_uncopied(exchange, outcome):
         return b""
     return b"".join(
         (

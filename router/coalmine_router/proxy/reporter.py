@@ -129,7 +129,7 @@ class Reporter:
         while True:
             dropped = self._outbox.dropped.total()
             await asyncio.sleep(self._tick_s)
-            self._outbox.tick(self._clock.monotonic_ns() / 10**9)
+            self._outbox.drop_old_reports(self._clock.monotonic_ns() / 10**9)
             self._log_dropping(is_dropping=self._outbox.dropped.total() > dropped)
 
     def _log_dropping(self, *, is_dropping: bool) -> None:

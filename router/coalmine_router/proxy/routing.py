@@ -41,14 +41,14 @@ class BoundVariant:
     assigned_fields: dict[tuple[str, int], bytes] = field(default_factory=dict)
     attempt_fields: dict[str, bytes] = field(default_factory=dict)
 
-    def replaces(self, version: str) -> bool:
+    def replaces_version(self, version: str) -> bool:
         """Return whether another version answers than the caller named."""
         own = self.variant.version
         return bool(own and version) and version != own
 
     def stamp_for(self, version: str) -> tuple[Pair, ...]:
         """Return the trailing metadata for a caller that named `version`; "": none."""
-        if not self.replaces(version):
+        if not self.replaces_version(version):
             return self.stamp
         return (*self.stamp, (REQUESTED_VERSION_KEY, _sendable_text(version)))
 
@@ -74,7 +74,7 @@ class RoutedRoute:
 
     def refuses(self, bound: BoundVariant, version: str) -> bool:
         """Return whether `bound` must not answer a call for `version`."""
-        return self.route.strict_version and bound.replaces(version)
+        return self.route.strict_version and bound.replaces_version(version)
 
     def check_version(self, bound: BoundVariant, version: str) -> None:
         """Raise NotFound where `bound` must not answer for `version`."""
@@ -96,14 +96,14 @@ class Routing:
     default: RoutedRoute | None
     limits: Limits
 
-    def of_model(self, name: str) -> RoutedRoute:
+    def route_of_model(self, name: str) -> RoutedRoute:
         """Return the route that answers for a model. Raises NotFound."""
         found = self.by_model.get(name) or self.default
         if found is None:
             raise NotFound(f"no route for model '{name[:_NAME_CHARS_MAX]}'")
         return found
 
-    def of_method(self, method: str) -> RoutedRoute | None:
+    def route_of_method(self, method: str) -> RoutedRoute | None:
         """Return the route of a full method of another service, without the leading slash."""
         if not self.by_method:
             return None

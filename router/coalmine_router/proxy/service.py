@@ -31,7 +31,7 @@ TakesReport = Callable[[bytes, bytes], None]
 class DataPlane:
     """Answers the calls that the current routing matches.
 
-    Of a request, in order: `begin`, `match`, `assign`, `_answer_exchange`, `report`, `_reply`.
+    Per request: `begin_exchange`, `match_route`, `place_request`, `_answer`, `report`, `_reply`.
     """
 
     def __init__(
@@ -63,25 +63,25 @@ class DataPlane:
 
     async def infer(self, request: bytes, context: Context) -> bytes:
         """Answer a ModelInfer by the variant that it is assigned."""
-        exchange = self.begin(MODEL_INFER, request, context)
+        exchange = self.begin_exchange(MODEL_INFER, request, context)
         try:
-            routed = self.match(exchange, request)
-            address = self.assign(exchange, routed, context)
+            routed = self.match_route(exchange, request)
+            address = self.place_request(exchange, routed, context)
         except CoalmineError as error:
             return await self.turn_away(exchange, error, context)
-        return await self._answer_exchange(exchange, routed, address, context)
+        return await self._answer(exchange, routed, address, context)
 
     async def call(
         self, routed: RoutedRoute, method: str, request: bytes, context: Context
     ) -> bytes:
         """Answer a unary call of another service, whose method a route matches."""
-        exchange = self.begin(method, request, context)
+        exchange = self.begin_exchange(method, request, context)
         try:
             self._require_serving()
-            address = self.assign(exchange, routed, context)
+            address = self.place_request(exchange, routed, context)
         except CoalmineError as error:
             return await self.turn_away(exchange, error, context)
-        return await self._answer_exchange(exchange, routed, address, context)
+        return await self._answer(exchange, routed, address, context)
 
     async def ask(self, method: str, request: bytes, context: Context) -> bytes:
         """Pass a question about a model to the pinned variant, else to stable."""
@@ -100,29 +100,29 @@ class DataPlane:
             outcome = refusal(error)
         return await self._reply(context, outcome, stamp)
 
-    def knows(self, request: bytes) -> bool:
+    def knows_model(self, request: bytes) -> bool:
         """Return whether a route matches the model that a request names. Raises InvalidRequest."""
         routing = self.routing
         return routing.default is not None or wire.model_name(request) in routing.by_model
 
     # ------------------------------------------------------------ before the call
 
-    def begin(self, method: str, request: bytes, context: Context) -> Exchange:
+    def begin_exchange(self, method: str, request: bytes, context: Context) -> Exchange:
         """Begin the exchange of a request that has just come."""
         wall_ns, began_ns = time.time_ns(), time.perf_counter_ns()
         caller = self._caller_of(context)
         trace = begin_trace(caller, self._sampler, self._rng)
         return Exchange(method, request, caller, trace, wall_ns=wall_ns, began_ns=began_ns)
 
-    def match(self, exchange: Exchange, request: bytes) -> RoutedRoute:
+    def match_route(self, exchange: Exchange, request: bytes) -> RoutedRoute:
         """Return the route of the model that a request names. Raises NotFound, InvalidRequest."""
         self._require_serving()
         name = wire.model_name(request)
         if name not in self.routing.by_model:  # otherwise its route has the model
             exchange.model = name
-        return self.routing.of_model(name)
+        return self.routing.route_of_model(name)
 
-    def assign(self, exchange: Exchange, routed: RoutedRoute, context: Context) -> Address:
+    def place_request(self, exchange: Exchange, routed: RoutedRoute, context: Context) -> Address:
         """Admit a request until `release`, assign a variant, and return the address to call.
 
         Raises TurnedAway, Unavailable, and the errors of a wrong pin.
@@ -163,7 +163,7 @@ class DataPlane:
         self, caller: Caller, request: bytes, context: Context
     ) -> tuple[BoundVariant, Address, float]:
         self._require_serving()
-        routed = self.routing.of_model(wire.model_name(request))
+        routed = self.routing.route_of_model(wire.model_name(request))
         bound = routed.stable
         if caller.pin is not None:
             bound = routed.variants[routed.assigner.pinned_variant(caller.pin).name]
@@ -172,7 +172,7 @@ class DataPlane:
 
     # ------------------------------------------------------------ the call, and after it
 
-    async def _answer_exchange(
+    async def _answer(
         self, exchange: Exchange, routed: RoutedRoute, address: Address, context: Context
     ) -> bytes:
         try:
@@ -231,7 +231,7 @@ class DataPlane:
         """Report a request that has ended."""
         exchange.is_reported = True
         report = report_of(exchange, outcome, time.perf_counter_ns())
-        self._report(report, bodies_of(exchange, outcome) if exchange.copies.are_any else b"")
+        self._report(report, bodies_of(exchange, outcome) if exchange.copies.has_any else b"")
 
     def report_given_up(self, exchange: Exchange, context: Context) -> None:
         """Report a request whose caller stopped waiting, unless it was reported before."""

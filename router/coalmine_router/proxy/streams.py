@@ -20,9 +20,9 @@ from coalmine_router.proxy.forward import (
     TIMEOUT_S_MAX,
     Attempt,
     Outcome,
-    failure,
+    failure_outcome,
+    metadata_refusal,
     removed_outcome,
-    too_much_beside,
     unsendable_outcome,
 )
 from coalmine_router.proxy.service import DataPlane
@@ -49,10 +49,10 @@ class StreamService:
             if plane.ending.is_set():
                 await end(context, refusal(Unavailable(ENDING)), ())
             return  # the caller sent no request
-        exchange = plane.begin(METHOD, first, context)
+        exchange = plane.begin_exchange(METHOD, first, context)
         try:
-            routed = plane.match(exchange, first)
-            address = plane.assign(exchange, routed, context)
+            routed = plane.match_route(exchange, first)
+            address = plane.place_request(exchange, routed, context)
         except CoalmineError as error:
             await plane.turn_away(exchange, error, context)
             return
@@ -151,7 +151,7 @@ class _RoutedStream:
         except* grpc.aio.AioRpcError as failed:
             error = failed.exceptions[0]
             assert isinstance(error, grpc.aio.AioRpcError)  # noqa: S101 - no task raises a group
-            outcome = failure(self._attempt, error)
+            outcome = failure_outcome(self._attempt, error)
         except* grpc.aio.InternalError:
             # The caller is gone, so there is no receiver for messages or a status.
             raise asyncio.CancelledError from None
@@ -162,7 +162,7 @@ class _RoutedStream:
 
     async def _final_outcome(self, call: RawStream) -> Outcome:
         trailing = answer_metadata(await call.trailing_metadata())
-        refused = too_much_beside(self._attempt, trailing)
+        refused = metadata_refusal(self._attempt, trailing)
         if refused is not None:
             return refused
         if self._was_cut:
@@ -222,7 +222,7 @@ class _RoutedStream:
         """Pass back answers until the last. Return the outcome if the router cut it off."""
         try:
             initial = answer_metadata(await call.initial_metadata())
-            refused = too_much_beside(self._attempt, initial)
+            refused = metadata_refusal(self._attempt, initial)
             if refused is not None:
                 return refused
             if initial:

@@ -213,7 +213,7 @@ class Subscriber:
             self._outage.note(reason_of(error))
         else:
             self._unsaved = None
-            self._outage.note_over()
+            self._outage.note_success()
         if self._outage.trouble != before:
             self._send_state()
 

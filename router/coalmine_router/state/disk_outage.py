@@ -36,7 +36,7 @@ class DiskOutage:
         if not was:
             _log.error(self._began, path=str(self._path), error=self._reason)
 
-    def note_over(self) -> None:
+    def note_success(self) -> None:
         """Note that it went well, and log that where it failed before."""
         was, self._reason = self._reason, ""
         if was:

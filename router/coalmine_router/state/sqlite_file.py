@@ -58,7 +58,7 @@ class Layout:
         return len(self.migrations)
 
 
-def statements(text: str) -> Migration:
+def migration_of(text: str) -> Migration:
     """Return the migration that runs these statements, each ended by a semicolon."""
 
     def run_statements(connection: sqlite3.Connection) -> None:
@@ -71,8 +71,8 @@ def statements(text: str) -> Migration:
 class SqliteFile:
     """One database, opened when it is first used, and again once it was closed.
 
-    But for `in_thread`, `begin_anew` and `end`, all of it is for its thread. Raises sqlite3.Error,
-    OSError.
+    But for `run_in_thread`, `begin_anew` and `end`, all of it is for its thread. Raises
+    sqlite3.Error, OSError.
     """
 
     def __init__(self, path: Path, layout: Layout, *, thread: str, patience_s: float = 1.0) -> None:
@@ -85,7 +85,7 @@ class SqliteFile:
         self._opened: tuple[int, int] | None = None
         self._begins_anew = False
 
-    def in_thread(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
+    def run_in_thread(self, work: Callable[[], Result]) -> asyncio.Future[Result]:
         """Return what `work` returns, or raises, in the file's thread."""
         return asyncio.get_running_loop().run_in_executor(self._thread, work)
 
@@ -96,7 +96,7 @@ class SqliteFile:
     async def end(self) -> None:
         """Close the file, and end its thread."""
         with contextlib.suppress(sqlite3.Error):
-            await self.in_thread(self.close)
+            await self.run_in_thread(self.close)
         self._thread.shutdown()
 
     def open(self) -> sqlite3.Connection:
@@ -106,7 +106,7 @@ class SqliteFile:
                 set_aside(self.path, f"{self.path.name}.unreadable")
                 self._begins_anew, self._opened = False, None
             self._connection = open_database(self.path, self._layout, patience_s=self.patience_s)
-            self._opened = identity(self.path)
+            self._opened = file_identity(self.path)
         return self._connection
 
     @contextlib.contextmanager
@@ -134,7 +134,7 @@ class SqliteFile:
 
         It takes whatever is written, and all of that is lost.
         """
-        return self._opened is not None and identity(self.path) != self._opened
+        return self._opened is not None and file_identity(self.path) != self._opened
 
     def forget(self) -> None:
         """Let go of a file that is gone: what is at its path is opened next."""
@@ -288,7 +288,7 @@ def _log_bytes(connection: sqlite3.Connection) -> int:
 # ---------------------------------------------------------------- which file it is
 
 
-def identity(path: Path) -> tuple[int, int] | None:
+def file_identity(path: Path) -> tuple[int, int] | None:
     """Return device and inode of a file: no other has both while it is open. None: it is gone."""
     try:
         found = path.stat()

@@ -29,7 +29,7 @@ def open_state(folder: Path) -> None:
     open_private(folder, _FILES)
 
 
-def check_place(folder: Path, error: OSError) -> None:
+def raise_if_wrong_place(folder: Path, error: OSError) -> None:
     """Raise StartError where `error`, of opening the folder, means that it is at a wrong place.
 
     Else it is the disk that is in trouble, and what else the router has to do goes on without it.

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from coalmine_router.cli import router
-from coalmine_router.config.file import read
+from coalmine_router.config.file import read_config
 from coalmine_router.control.history_store import Store
 from coalmine_router.control.route_history import Change, Split, definition_of
 from tests.doubles.certificates import EARLY, EXPIRED, Authority, Times
@@ -33,7 +33,7 @@ def keep(folder: Path, file: Path, split: Split) -> None:
     folder.mkdir(exist_ok=True)
 
     async def kept() -> None:
-        table = read(file).table()
+        table = read_config(file).table()
         definition = definition_of(table, table.routes[0])
         change = Change(1, "digits", 0, "me", "", "weights", Split(), split, definition)
         store = await Store.open(folder)

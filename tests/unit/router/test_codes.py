@@ -3,7 +3,7 @@
 import grpc
 import pytest
 
-from coalmine_router.codes import NOT_THE_MODELS, REFUSALS, is_models_error
+from coalmine_router.codes import NOT_THE_MODELS, REFUSALS, is_charged_to_model
 
 CODES = [code.name for code in grpc.StatusCode]
 
@@ -16,12 +16,12 @@ def test_only_real_codes_are_named() -> None:
 def test_what_the_caller_did_wrong_and_shedding_is_not_the_models(code: str) -> None:
     spared = {"OK", "CANCELLED", "INVALID_ARGUMENT", "NOT_FOUND", "PERMISSION_DENIED"}
     spared |= {"RESOURCE_EXHAUSTED", "UNAUTHENTICATED"}
-    assert is_models_error(code) is (code not in spared)
+    assert is_charged_to_model(code) is (code not in spared)
 
 
 def test_a_code_that_nobody_knows_is_charged() -> None:
-    assert is_models_error("UNKNOWN")
-    assert is_models_error("code 99")
+    assert is_charged_to_model("UNKNOWN")
+    assert is_charged_to_model("code 99")
 
 
 def test_a_backend_that_is_out_of_reach_refuses_nothing() -> None:

@@ -17,12 +17,12 @@ def an_outage() -> DiskOutage:
 def test_each_outage_is_one_line_however_often_it_fails_and_one_when_it_is_over() -> None:
     outage = an_outage()
     with capture_logs() as logs:
-        outage.note_over()
+        outage.note_success()
         for _ in range(2):
             outage.note(FULL)
             outage.note(OSError("read-only"))
-            outage.note_over()
-            outage.note_over()
+            outage.note_success()
+            outage.note_success()
     assert [(each["event"], each["log_level"]) for each in logs] == [
         ("not_written", "error"),
         ("written", "info"),
@@ -40,5 +40,5 @@ def test_what_operators_are_told_is_one_line_with_the_latest_reason() -> None:
     assert outage.trouble == "state/x.db: takes nothing: no space left on device"
     outage.note(FULL, meanwhile="goes on without")
     assert outage.trouble.endswith("is full; goes on without")
-    outage.note_over()
+    outage.note_success()
     assert outage.trouble == ""

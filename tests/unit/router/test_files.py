@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from coalmine.errors import StartError
-from coalmine_router.config.file import parse
+from coalmine_router.config.file import parse_config
 from coalmine_router.files import check_files
 from tests.doubles.certificates import Authority
 
@@ -20,7 +20,7 @@ def config(**parts: Any) -> Any:
         ],
         **parts,
     }
-    return parse(yaml.safe_dump(text), path=Path("router.yaml"))
+    return parse_config(yaml.safe_dump(text), path=Path("router.yaml"))
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coalmine_router.metadata import Pair, answer_metadata, travels_on, unsendable_key, with_token
+from coalmine_router.metadata import Pair, answer_metadata, is_passed_on, unsendable_key, with_token
 
 
 @pytest.mark.parametrize(
@@ -24,7 +24,7 @@ from coalmine_router.metadata import Pair, answer_metadata, travels_on, unsendab
     ],
 )
 def test_what_belongs_to_a_hop_stays_there(key: str) -> None:
-    assert not travels_on(key)
+    assert not is_passed_on(key)
     assert answer_metadata([(key, "1")]) == []
 
 
@@ -33,7 +33,7 @@ def test_what_belongs_to_a_hop_stays_there(key: str) -> None:
     ["x-user", "authorization", "tracestate", "te-x", "x-grpc-a", "hosts", "user-agent-x", "a-bin"],
 )
 def test_what_is_the_callers_travels_on(key: str) -> None:
-    assert travels_on(key)
+    assert is_passed_on(key)
     assert answer_metadata([(key, "1")]) == [(key, "1")]
 
 
@@ -46,7 +46,7 @@ def test_a_value_that_grpc_will_not_send_is_named_by_its_key(value: str | bytes,
 
 
 def test_callers_may_speak_to_the_router_but_backends_not_in_its_name() -> None:
-    assert travels_on("x-coalmine-variant")
+    assert is_passed_on("x-coalmine-variant")
     forged = [("x-coalmine-variant", "a"), ("x-coalmine-origin", "router"), ("x-coalmine-", "")]
     assert answer_metadata(forged) == []
     assert answer_metadata([("x-coalminer", "digs")]) == [("x-coalminer", "digs")]

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 
 from coalmine.errors import StartError
 from coalmine.process.child_process import Command
-from coalmine_router.config.file import RouterConfig, parse
-from coalmine_router.reload import Reload, at_places_of, moved_places
+from coalmine_router.config.file import RouterConfig, parse_config
+from coalmine_router.reload import Reload, config_at_places_of, moved_places
 from tests.doubles.waiting import eventually
 
 FILE = """
@@ -42,7 +42,7 @@ class Router:
         self.reload = Reload(
             self.file,
             FILE,
-            parse(FILE, path=self.file),
+            parse_config(FILE, path=self.file),
             in_force=self.in_force,
             succeed_control=self._succeed,
             proxies=self._proxies,
@@ -196,7 +196,7 @@ async def test_a_signal_during_a_reload_is_not_lost(router: Router) -> None:
 )
 def test_what_needs_a_restart_is_named_and_kept(key: str, before: str, after: str) -> None:
     path = Path("router.yaml")
-    was = parse(FILE, path=path)
-    wanted = parse(FILE.replace(before, after), path=path)
+    was = parse_config(FILE, path=path)
+    wanted = parse_config(FILE.replace(before, after), path=path)
     assert list(moved_places(was, wanted)) == [key]
-    assert at_places_of(was, wanted) == was
+    assert config_at_places_of(was, wanted) == was

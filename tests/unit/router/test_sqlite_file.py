@@ -13,8 +13,8 @@ from coalmine_router.state.sqlite_file import (
     DamagedFile,
     Layout,
     SqliteFile,
+    migration_of,
     require_short_log,
-    statements,
     transaction,
 )
 
@@ -84,8 +84,8 @@ def test_a_database_without_a_file_has_no_log() -> None:
 # ---------------------------------------------------------------- a file that stays in use
 
 
-MAKE = statements("CREATE TABLE t (a INTEGER); INSERT INTO t VALUES (1);")
-WIDEN = statements("ALTER TABLE t ADD COLUMN b INTEGER;")
+MAKE = migration_of("CREATE TABLE t (a INTEGER); INSERT INTO t VALUES (1);")
+WIDEN = migration_of("ALTER TABLE t ADD COLUMN b INTEGER;")
 OLDER = Layout((MAKE,), "version {found} is newer than {known}")
 NEWER = Layout((MAKE, WIDEN), "version {found} is newer than {known}")
 
@@ -117,7 +117,7 @@ def test_a_file_is_made_with_its_folder_and_an_older_one_is_brought_up_to_date(
 def test_a_migration_that_fails_leaves_the_file_at_its_version(path: Path) -> None:
     with opened(path, OLDER) as file:
         file.open()
-    wrong = Layout((MAKE, WIDEN, statements("ALTER TABLE nix ADD COLUMN c;")), "")
+    wrong = Layout((MAKE, WIDEN, migration_of("ALTER TABLE nix ADD COLUMN c;")), "")
     with opened(path, wrong) as file, pytest.raises(sqlite3.OperationalError, match="nix"):
         file.open()
     assert version(path) == 1
@@ -203,10 +203,10 @@ def test_only_a_file_that_is_proved_as_it_is_opened_waits_for_another_writer(
 
 async def test_work_is_done_in_the_files_own_thread_until_it_ends(path: Path) -> None:
     file = SqliteFile(path, OLDER, thread="its-own")
-    connection = await file.in_thread(file.open)
-    assert await file.in_thread(lambda: threading.current_thread().name) == "its-own_0"
+    connection = await file.run_in_thread(file.open)
+    assert await file.run_in_thread(lambda: threading.current_thread().name) == "its-own_0"
     with pytest.raises(sqlite3.ProgrammingError, match="thread"):
         connection.execute("SELECT * FROM t")
     await file.end()
     with pytest.raises(RuntimeError, match="shutdown"):
-        await file.in_thread(file.open)
+        await file.run_in_thread(file.open)

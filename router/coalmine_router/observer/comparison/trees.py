@@ -9,7 +9,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 
 from coalmine.tensors import Array
-from coalmine_router.config.json_path import Step, steps
+from coalmine_router.config.json_path import Step, path_steps
 from coalmine_router.observer.comparison.result import Element
 from coalmine_router.observer.comparison.rule_result import (
     WORST_MAX,
@@ -52,7 +52,7 @@ class TreeDifference(NamedTuple):
 
 def tree_tolerance(rtol: float, atol: float, ignore: Sequence[str]) -> TreeTolerance:
     """Return the tolerance that a rule's settings ask for."""
-    return TreeTolerance(rtol, atol, tuple(steps(path) for path in ignore))
+    return TreeTolerance(rtol, atol, tuple(path_steps(path) for path in ignore))
 
 
 def json_trees(reference: Array, candidate: Array, within: TreeTolerance) -> RuleResult:

@@ -17,7 +17,7 @@ from coalmine_router.metadata import Pair, unsendable_key, with_token
 from coalmine_router.observer.comparison.result import ComparedAnswer
 from coalmine_router.observer.copies.copy_queue import Queued
 from coalmine_router.observer.observed_request import CopyCall
-from coalmine_router.unreadable import is_unreadable, is_untouched, own_text
+from coalmine_router.unreadable import grpc_text, is_unreadable, is_untouched
 
 _log = structlog.get_logger(__name__)
 
@@ -146,7 +146,7 @@ def _judge(endpoints: VariantEndpoints, address: Address, end: _End) -> None:
 def _end_of(error: grpc.aio.AioRpcError) -> _End:
     """Return what became of a call; what can't be read is charged to who sent it."""
     code, text, said = error.code().name, error.details() or "", error.trailing_metadata() or ()
-    own = own_text(code, text, said)
+    own = grpc_text(code, text, said)
     unreadable = is_unreadable(code, own)
     answer = ComparedAnswer(
         code=_INTERNAL if unreadable else code, message=(own or text)[:_MESSAGE_CHARS_MAX]

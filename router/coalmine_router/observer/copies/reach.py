@@ -20,7 +20,7 @@ class CopyReach:
 
     def refusal(self, route: str, variant: str) -> str:
         """Return why no copy can be sent there, now or in a moment; "": it can."""
-        endpoints = self._backends.find(route, variant)
+        endpoints = self._backends.find_endpoints(route, variant)
         if endpoints is None or endpoints.is_ready:
             return ""
         if endpoints.ready:
@@ -30,11 +30,11 @@ class CopyReach:
     async def wait(self, route: str, variant: str) -> VariantEndpoints | str:
         """Return the endpoints, once an address of it can be called, or why none is."""
         while not (refused := self.refusal(route, variant)):
-            endpoints = self._backends.find(route, variant)
+            endpoints = self._backends.find_endpoints(route, variant)
             if endpoints is not None and endpoints.is_ready:
                 return endpoints
             if endpoints is not None:
-                endpoints.hurry()
+                endpoints.look_up_soon()
             if not await self._comes(route, variant, endpoints):
                 return self.refusal(route, variant) or "no_address"
         return refused
@@ -44,7 +44,7 @@ class CopyReach:
         left_ns = self._left_ns(endpoints) if endpoints is not None else self._moment_ns
 
         def is_other() -> bool:
-            now = self._backends.find(route, variant)
+            now = self._backends.find_endpoints(route, variant)
             return now is not endpoints or (now is not None and bool(now.is_ready or now.ready))
 
         return await self._backends.wait_until(is_other, left_ns / 1e9)

@@ -6,7 +6,7 @@ from coalmine_router.observer.evidence.settings import GateSettings
 from coalmine_router.observer.evidence.verdict import Figures
 
 
-def figures(evidence: Evidence, settings: GateSettings) -> Figures:
+def figures_of(evidence: Evidence, settings: GateSettings) -> Figures:
     """Return what the evidence comes to; no rate where no comparison was judged."""
     outcomes, shares = evidence.outcomes, evidence.shares
     rate = rate_of(shares, settings.alpha) if shares.requests else None

@@ -68,7 +68,7 @@ class EvidenceStore:
     async def _load(self, restore: Restore) -> None:
         now_ns = self._clock.wall_ns()
         try:
-            rows, numbered = await self._file.in_thread(
+            rows, numbered = await self._file.run_in_thread(
                 lambda: self._file.open_known(self._known, now_ns)
             )
         except Unreadable as error:
@@ -80,7 +80,7 @@ class EvidenceStore:
 
     async def _load_read_only(self, known: Callable[[Pair], bool]) -> None:
         try:
-            rows, numbered = await self._file.in_thread(lambda: self._file.read(known))
+            rows, numbered = await self._file.run_in_thread(lambda: self._file.read(known))
         except FAILURES:  # for the same reason, as a rule
             return
         self._trials.restore(_readable_trials(rows), numbered, self._clock.wall_ns())
@@ -97,7 +97,7 @@ class EvidenceStore:
 
         What doesn't is counted, and saved with the next.
         """
-        self._trials.still_changed(trials)
+        self._trials.mark_changed(trials)
         async with self._saving:
             await self._look_for_file()
             await self._load_late()
@@ -108,7 +108,7 @@ class EvidenceStore:
                 is_saved = is_well or await self._save_rows(taken)
             finally:
                 if not is_saved:
-                    self._trials.still_changed(taken)
+                    self._trials.mark_changed(taken)
                 self.not_saved = 0 if is_saved else len(taken)
         return is_saved
 
@@ -138,10 +138,10 @@ class EvidenceStore:
         await self._file.end()
 
     async def _look_for_file(self) -> None:
-        if await self._file.in_thread(self._file.is_gone):
+        if await self._file.run_in_thread(self._file.is_gone):
             _log.warning("evidence_file_gone", path=str(self._path))
-            self._trials.still_changed(self._trials.open())
-            await self._file.in_thread(self._file.forget)
+            self._trials.mark_changed(self._trials.open())
+            await self._file.run_in_thread(self._file.forget)
 
     async def _load_late(self) -> None:
         if not self._is_loaded:
@@ -166,16 +166,16 @@ class EvidenceStore:
         if not self._is_loaded:
             return False
         try:
-            await self._file.in_thread(lambda: self._file.write(rows))
+            await self._file.run_in_thread(lambda: self._file.write(rows))
         except FAILURES as error:
             self._note_failure(error)
             return False
-        self._outage.note_over()
+        self._outage.note_success()
         return True
 
     async def _read_in_thread(self, read: Callable[[], Result]) -> Result:
         try:
-            return await self._file.in_thread(read)
+            return await self._file.run_in_thread(read)
         except FAILURES as error:
             raise Unavailable(f"trials can't be read: {error}") from None
 
@@ -184,7 +184,7 @@ class EvidenceStore:
         self._outage.note(error)
         if isinstance(error, Unreadable):  # damaged since: what memory has goes into a new one
             self._file.begin_anew()
-            self._trials.still_changed(self._trials.open())
+            self._trials.mark_changed(self._trials.open())
 
 
 def _row_of(trial: Trial) -> Row:

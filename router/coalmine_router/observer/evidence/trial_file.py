@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple, Self
 
 from coalmine_router.observer.evidence.pair import Pair
 from coalmine_router.observer.evidence.saved import Unreadable
-from coalmine_router.state.sqlite_file import DamagedFile, Layout, SqliteFile, statements
+from coalmine_router.state.sqlite_file import DamagedFile, Layout, SqliteFile, migration_of
 
 FILE: Final = "evidence.db"
 
@@ -29,7 +29,7 @@ CREATE TABLE IF NOT EXISTS trial (
 CREATE INDEX IF NOT EXISTS trial_ended ON trial (ended_ns)
 """
 _LAYOUT: Final = Layout(
-    (statements(_SCHEMA),),
+    (migration_of(_SCHEMA),),
     "schema {found} is newer than this coalmine's, {known}: it stays as it is",
 )
 _COLUMNS: Final = "route, reference, candidate, number, began_ns, ended_ns, saved"

@@ -140,7 +140,7 @@ class Trials:
             if route is None or pair.route == route:
                 yield from list(found.open)
 
-    def currents(self, route: str | None = None) -> Iterator[Trial]:
+    def current_trials(self, route: str | None = None) -> Iterator[Trial]:
         """Return the current trial of each pair, or of those of one route; oldest pairs first."""
         for pair, found in list(self._pairs.items()):
             if route is None or pair.route == route:
@@ -154,7 +154,7 @@ class Trials:
         self._changed.clear()
         return taken
 
-    def still_changed(self, trials: Iterable[Trial]) -> None:
+    def mark_changed(self, trials: Iterable[Trial]) -> None:
         """Note that these were taken, and not kept."""
         for trial in trials:
             self._mark_changed(trial)
@@ -193,7 +193,7 @@ class Trials:
             if trial.pair in begun:
                 trial.ended_ns = now_ns
                 changed.append(trial)
-        self.still_changed(changed)
+        self.mark_changed(changed)
         others = {pair: number for pair, number in numbered.items() if pair not in begun}
         self.restore([each for each in known if each.pair not in begun], others, now_ns)
 

@@ -8,7 +8,7 @@ from google.protobuf.message import DecodeError
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.examples.severity import write_rank
-from coalmine_router.state.sqlite_file import Layout, statements
+from coalmine_router.state.sqlite_file import Layout, migration_of
 
 _JOURNAL_BYTES: Final = 4 * 1024 * 1024
 
@@ -59,7 +59,7 @@ def layout(insert_older: InsertOlder) -> Layout:
     """Return how the file is opened; `insert_older` gets the records of version 1."""
 
     def rank_and_insert_older(database: sqlite3.Connection) -> None:
-        statements(_RANKS)(database)
+        migration_of(_RANKS)(database)
         rows = database.execute("SELECT sequence, facts FROM mismatch").fetchall()
         for sequence, facts in rows:
             write_rank(database, sequence, pb.Mismatch.FromString(facts))
@@ -68,7 +68,7 @@ def layout(insert_older: InsertOlder) -> Layout:
             database.execute("DROP TABLE older")
 
     return Layout(
-        (_rename_older, statements(_SCHEMA), rank_and_insert_older),
+        (_rename_older, migration_of(_SCHEMA), rank_and_insert_older),
         "made by a newer coalmine: version {found}, this one reads up to {known}",
         # An example lost to a power cut is no harm; the fsyncs would be.
         synchronous="NORMAL",

@@ -104,7 +104,7 @@ class ExampleStore:
 
     async def sweep(self) -> None:
         """Delete expired examples, also of routes that are gone; a file that fails is logged."""
-        self._waiting.spend(await self._file.in_thread(self._sweep_file))
+        self._waiting.spend(await self._file.run_in_thread(self._sweep_file))
 
     def offer(self, record: pb.Mismatch) -> None:
         """Let a record wait to be written, or count it as passed over or dropped."""
@@ -117,7 +117,7 @@ class ExampleStore:
             batch = self._waiting.take(self._clock.monotonic_ns(), route)
             if batch:
                 # The batch is written even where the caller is cancelled: it has left the queue.
-                writing = asyncio.shield(self._file.in_thread(lambda: self._write_batch(batch)))
+                writing = asyncio.shield(self._file.run_in_thread(lambda: self._write_batch(batch)))
                 self._waiting.spend(await writing)
 
     async def find(self, wanted: pb.ListMismatchesRequest) -> list[pb.Mismatch]:
@@ -167,12 +167,12 @@ class ExampleStore:
         """Write all waiting examples that would be kept, and close the file."""
         batch = self._waiting.take_all()
         if batch:
-            await self._file.in_thread(lambda: self._write_batch(batch))
+            await self._file.run_in_thread(lambda: self._write_batch(batch))
         await self._file.end()
 
     async def _read_in_thread(self, read: Callable[[], Result]) -> Result:
         try:
-            return await self._file.in_thread(read)
+            return await self._file.run_in_thread(read)
         except (sqlite3.Error, OSError) as error:
             raise Unavailable(f"kept mismatches can't be read: {error}") from None
 
@@ -255,7 +255,7 @@ class ExampleStore:
 
     def _note_recovery(self) -> None:
         if self._outage.trouble:
-            self._outage.note_over()
+            self._outage.note_success()
             self._file.close()
 
 

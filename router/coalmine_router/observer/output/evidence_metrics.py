@@ -89,7 +89,7 @@ class EvidenceMetrics(Collector):
             "mismatch_ratio", "Of a request's rows, in the mean; this trial", *_PAIR
         )
         number = _FAMILIES.gauge("trial", "The number of the current trial", *_PAIR)
-        for trial in self._trials.currents():
+        for trial in self._trials.current_trials():
             verdict.add_metric(trial.pair, _WORDS[trial.told.verdict])
             number.add_metric(trial.pair, trial.number)
             if trial.evidence.shares.requests:

@@ -103,11 +103,11 @@ class _Trace:
             SpanKind.SERVER,
             _IdAndTime(report.span_id, report.started_ns, report.duration_ns),
             {
-                **values.rpc(report.method, code),
+                **values.rpc_values(report.method, code),
                 t.DURATION_MS: report.duration_ns / 1e6,
-                **values.assignment(report, self._observed.request_id()),
+                **values.assignment_values(report, self._observed.request_id()),
                 **self._segment,
-                **values.candidates(self._observed.results),
+                **values.candidate_values(self._observed.results),
             },
             parent=report.parent_span_id,
             status=self._status(code, report.status_message),
@@ -118,7 +118,7 @@ class _Trace:
         return self._call_span(
             _attempt_name(self._report, place),
             _IdAndTime(attempt.span_id, attempt.started_ns, attempt.duration_ns),
-            values.peer("primary", attempt.variant, attempt.backend, attempt.address),
+            values.peer_values("primary", attempt.variant, attempt.backend, attempt.address),
             code_name(attempt.status_code),
             attempt.status_message,
         )
@@ -127,7 +127,7 @@ class _Trace:
         return self._call_span(
             call_name(call.copy.role, call.copy.variant),
             _IdAndTime(call.span_id, call.started_ns, call.duration_ns),
-            values.peer(call.copy.role, call.copy.variant, call.backend, call.address),
+            values.peer_values(call.copy.role, call.copy.variant, call.backend, call.address),
             call.answer.code,
             call.answer.message,
         )
@@ -157,7 +157,7 @@ class _Trace:
             name,
             SpanKind.CLIENT,
             took,
-            {**values.rpc(self._report.method, code), **peer},
+            {**values.rpc_values(self._report.method, code), **peer},
             parent=self._report.span_id,
             status=self._status(code, message),
         )

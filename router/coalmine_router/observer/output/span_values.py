@@ -22,13 +22,13 @@ CANDIDATES_MAX: Final = 32
 _WORST_FIRST: Final[tuple[Outcome, ...]] = ("mismatch", "error", "match", "ignored", "skipped")
 
 
-def rpc(method: str, code: str) -> Values:
+def rpc_values(method: str, code: str) -> Values:
     """Return the attributes of every call's span."""
     fields: Values = {t.RPC_SYSTEM: "grpc", t.RPC_METHOD: method, t.RPC_STATUS: code}
     return fields if code == OK else {**fields, t.FAILED: True}
 
 
-def assignment(report: pb.Report, request_id: str) -> Values:
+def assignment_values(report: pb.Report, request_id: str) -> Values:
     """Return a request's variant and why it got it; without a route, only what the caller sent."""
     refused = report.origin_router and not report.attempts
     fields: dict[str, Value | None] = {
@@ -60,7 +60,7 @@ def _assignment_name(report: pb.Report) -> str:
     return name.removeprefix("ASSIGNMENT_").lower()
 
 
-def candidates(found: Iterable[PairResult]) -> Values:
+def candidate_values(found: Iterable[PairResult]) -> Values:
     """Return the worst outcome of each candidate; noise comparisons are left out."""
     worst: dict[str, Outcome] = {}
     for each in found:
@@ -72,7 +72,7 @@ def candidates(found: Iterable[PairResult]) -> Values:
     return {attribute_name(t.CANDIDATE_PREFIX, name): outcome for name, outcome in shown}
 
 
-def peer(role: str, variant: str, backend: str, address: str) -> Values:
+def peer_values(role: str, variant: str, backend: str, address: str) -> Values:
     """Return which backend was called, in which role; `address` is host:port."""
     fields: Values = {t.ROLE: role, t.VARIANT: variant, t.BACKEND: backend}
     host, colon, port = address.rpartition(":")

@@ -22,6 +22,6 @@ def test_a_worker_is_replaced_for_what_is_bounded_alone(
 
 
 def test_either_is_a_bound() -> None:
-    assert not NO_BOUNDS.are_any
-    assert WorkerBounds(age_s=1).are_any
-    assert WorkerBounds(resident_mib=1).are_any
+    assert not NO_BOUNDS.has_any
+    assert WorkerBounds(age_s=1).has_any
+    assert WorkerBounds(resident_mib=1).has_any

@@ -56,9 +56,9 @@ async def test_a_change_is_told_once() -> None:
 def test_a_doubt_that_nobody_looks_into_is_no_error() -> None:
     doubts: list[int] = []
     at = address()
-    at.doubt()
-    at.on_doubt(lambda: doubts.append(1))
-    at.doubt()
+    at.request_probe()
+    at.set_probe_request(lambda: doubts.append(1))
+    at.request_probe()
     assert doubts == [1]
 
 

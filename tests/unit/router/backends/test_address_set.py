@@ -34,34 +34,34 @@ def names(of: AddressSet) -> list[str]:
 def test_addresses_are_there_from_the_start_and_names_once_they_are_looked_up() -> None:
     blue = addresses("1.1.1.1:80", "model:80")
     assert names(blue) == ["1.1.1.1:80"]
-    blue.take_lookup(MODEL, ["2.2.2.2", "3.3.3.3"])
+    blue.note_lookup(MODEL, ["2.2.2.2", "3.3.3.3"])
     assert names(blue) == ["1.1.1.1:80", "2.2.2.2:80", "3.3.3.3:80"]
 
 
 def test_an_address_that_stays_stays_the_same_object() -> None:
     blue = addresses("model:80")
-    blue.take_lookup(MODEL, ["1.1.1.1", "2.2.2.2"])
+    blue.note_lookup(MODEL, ["1.1.1.1", "2.2.2.2"])
     first = blue.wanted["1.1.1.1:80"]
-    blue.take_lookup(MODEL, ["3.3.3.3", "1.1.1.1"])
+    blue.note_lookup(MODEL, ["3.3.3.3", "1.1.1.1"])
     assert blue.wanted["1.1.1.1:80"] is first
 
 
 def test_a_failed_lookup_keeps_what_is_known_and_is_kept_until_one_succeeds() -> None:
     blue = addresses("model:80")
-    blue.take_lookup(MODEL, ["1.1.1.1"])
-    blue.take_lookup(MODEL, "no answer")
+    blue.note_lookup(MODEL, ["1.1.1.1"])
+    blue.note_lookup(MODEL, "no answer")
     assert names(blue) == ["1.1.1.1:80"]
     assert blue.failed == {MODEL: "no answer"}
-    blue.take_lookup(MODEL, ["1.1.1.1"])
+    blue.note_lookup(MODEL, ["1.1.1.1"])
     assert not blue.failed
 
 
 def test_an_address_leaves_only_once_another_can_take_its_calls() -> None:
     blue = addresses("model:80")
-    blue.take_lookup(MODEL, ["1.1.1.1"])
+    blue.note_lookup(MODEL, ["1.1.1.1"])
     old = blue.wanted["1.1.1.1:80"]
     up(old)
-    blue.take_lookup(MODEL, ["2.2.2.2"])
+    blue.note_lookup(MODEL, ["2.2.2.2"])
     assert blue.remove_leavers() == []
     assert blue.available == (old,)
     up(blue.wanted["2.2.2.2:80"])
@@ -71,19 +71,19 @@ def test_an_address_leaves_only_once_another_can_take_its_calls() -> None:
 
 def test_an_address_leaves_though_nobody_takes_its_place_once_that_is_certain() -> None:
     blue = addresses("model:80")
-    blue.take_lookup(MODEL, ["1.1.1.1"])
+    blue.note_lookup(MODEL, ["1.1.1.1"])
     old = blue.wanted["1.1.1.1:80"]
     up(old)
-    blue.take_lookup(MODEL, ["2.2.2.2"])
+    blue.note_lookup(MODEL, ["2.2.2.2"])
     blue.wanted["2.2.2.2:80"].set_state(AddressState().after_failure("refused"))
     assert blue.remove_leavers() == [old]
 
 
 def test_an_address_that_gets_no_calls_anyway_leaves_at_once() -> None:
     blue = addresses("model:80")
-    blue.take_lookup(MODEL, ["1.1.1.1"])
+    blue.note_lookup(MODEL, ["1.1.1.1"])
     old = blue.wanted["1.1.1.1:80"]
-    blue.take_lookup(MODEL, ["2.2.2.2"])
+    blue.note_lookup(MODEL, ["2.2.2.2"])
     assert blue.remove_leavers() == [old]
 
 
@@ -92,7 +92,7 @@ def test_a_renewed_address_stays_until_its_own_successor_is_available() -> None:
     old = list(blue.wanted.values())
     for each in old:
         up(each)
-    blue.renew()
+    blue.reopen_all()
     new = list(blue.wanted.values())
     assert blue.remove_leavers() == []
     up(new[0])
@@ -105,17 +105,17 @@ def test_a_renewed_address_stays_until_its_own_successor_is_available() -> None:
 def test_targets_that_are_others_keep_the_addresses_they_share() -> None:
     blue = addresses("1.1.1.1:80", "2.2.2.2:80")
     kept = blue.wanted["2.2.2.2:80"]
-    blue.become(access("2.2.2.2:80", "3.3.3.3:80"))
+    blue.use_access(access("2.2.2.2:80", "3.3.3.3:80"))
     assert list(blue.wanted) == ["2.2.2.2:80", "3.3.3.3:80"]
     assert blue.wanted["2.2.2.2:80"] is kept
 
 
 def test_what_a_lookup_says_that_is_no_longer_asked_for_is_nobodys() -> None:
     blue = addresses("model:80")
-    blue.take_lookup(MODEL, ["1.1.1.1"])
-    blue.become(access("2.2.2.2:80"))
+    blue.note_lookup(MODEL, ["1.1.1.1"])
+    blue.use_access(access("2.2.2.2:80"))
     blue.remove_leavers()
-    blue.take_lookup(MODEL, ["3.3.3.3"])
+    blue.note_lookup(MODEL, ["3.3.3.3"])
     assert names(blue) == ["2.2.2.2:80"]
 
 
@@ -124,27 +124,27 @@ def test_it_is_settled_once_each_name_and_address_is_found_out_about() -> None:
     assert not blue.is_settled
     blue.wanted["1.1.1.1:80"].set_state(AddressState().after_failure("refused"))
     assert not blue.is_settled
-    blue.take_lookup(MODEL, "does not exist")
+    blue.note_lookup(MODEL, "does not exist")
     assert blue.is_settled
 
 
 def test_more_addresses_than_fit_are_counted_and_the_same_ones_stay() -> None:
     many = [f"10.0.{n // 250}.{n % 250}" for n in range(300)]
     blue = addresses("model:80")
-    blue.take_lookup(MODEL, many)
+    blue.note_lookup(MODEL, many)
     before = set(names(blue))
     assert len(before) == ADDRESSES_MAX
     assert blue.left_out == 300 - ADDRESSES_MAX
-    blue.take_lookup(MODEL, random.Random(1).sample(many, 300))
+    blue.note_lookup(MODEL, random.Random(1).sample(many, 300))
     assert set(names(blue)) == before
-    blue.take_lookup(MODEL, many[:10])
+    blue.note_lookup(MODEL, many[:10])
     assert blue.left_out == 0
 
 
 def test_of_more_addresses_than_fit_every_process_has_the_same_ones() -> None:
     many = [f"10.0.{n // 250}.{n % 250}" for n in range(300)]
     proxy, control = addresses("model:80"), addresses("model:80")
-    proxy.take_lookup(MODEL, random.Random(1).sample(many, 300))
-    control.take_lookup(MODEL, random.Random(2).sample(many, 300))
+    proxy.note_lookup(MODEL, random.Random(1).sample(many, 300))
+    control.note_lookup(MODEL, random.Random(2).sample(many, 300))
     assert set(names(proxy)) == set(names(control))
     assert proxy.left_out == control.left_out == 300 - ADDRESSES_MAX

@@ -22,8 +22,8 @@ def test_the_fifth_failure_in_a_row_puts_an_address_out_for_five_seconds() -> No
     ejections = Ejections(middle)
     assert fail(ejections, "a", 4) == 0
     assert fail(ejections, "a", 1) == 5 * SECOND
-    assert ejections.out == ["a"]
-    assert ejections.next_ns == 5 * SECOND
+    assert ejections.out_names == ["a"]
+    assert ejections.next_return_ns == 5 * SECOND
 
 
 def test_a_call_that_goes_well_ends_the_row() -> None:
@@ -46,8 +46,8 @@ def test_an_address_returns_when_its_time_is_over_and_needs_a_new_row_to_go() ->
     fail(ejections, "a", 5)
     assert ejections.readmit_due(5 * SECOND - 1) == []
     assert ejections.readmit_due(5 * SECOND) == ["a"]
-    assert ejections.out == []
-    assert ejections.next_ns is None
+    assert ejections.out_names == []
+    assert ejections.next_return_ns is None
     assert fail(ejections, "a", 4, 5 * SECOND) == 0
 
 
@@ -97,7 +97,7 @@ def test_failures_while_it_is_out_do_not_make_it_longer() -> None:
     ejections = Ejections(middle)
     fail(ejections, "a", 5)
     assert fail(ejections, "a", 10, SECOND) == 0
-    assert ejections.next_ns == 5 * SECOND
+    assert ejections.next_return_ns == 5 * SECOND
 
 
 @pytest.mark.parametrize(("of", "most"), [(0, 0), (1, 0), (2, 1), (3, 1), (4, 2), (5, 2), (10, 5)])
@@ -105,7 +105,7 @@ def test_never_are_more_than_half_of_the_addresses_out(of: int, most: int) -> No
     ejections = Ejections(middle)
     for n in range(of + 1):
         fail(ejections, f"address-{n}", 20, of=of)
-    assert len(ejections.out) == most
+    assert len(ejections.out_names) == most
 
 
 def test_an_address_that_had_to_stay_goes_once_another_has_returned() -> None:
@@ -120,7 +120,7 @@ def test_addresses_that_are_gone_are_forgotten() -> None:
     ejections = Ejections(middle)
     fail(ejections, "a", 5)
     fail(ejections, "b", 2)
-    ejections.keep({"b"})
+    ejections.forget_all_but({"b"})
     assert set(ejections.marks) == {"b"}
 
 
@@ -162,5 +162,5 @@ def test_whatever_happens_half_stay_and_nobody_is_out_for_more_than_five_minutes
             ejections.note_answer(name, now)
         else:
             ejections.note_failure(name, now, most=2)
-        assert len(ejections.out) <= 2
+        assert len(ejections.out_names) <= 2
         assert all(0 <= mark.until_ns <= now + 300 * SECOND for mark in ejections.marks.values())

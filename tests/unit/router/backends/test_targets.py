@@ -3,7 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine.errors import StartError
-from coalmine_router.backends.targets import Endpoint, Lookup, parse_target, server_of
+from coalmine_router.backends.targets import Endpoint, Lookup, dns_server_of, parse_target
 
 
 @pytest.mark.parametrize(
@@ -75,13 +75,13 @@ def test_an_address_of_a_name_is_asked_for_and_trusted_by_the_name() -> None:
 def test_a_dns_server_is_an_address_with_or_without_a_port(
     server: str, address: tuple[str, int]
 ) -> None:
-    assert server_of(server) == address
+    assert dns_server_of(server) == address
 
 
 @pytest.mark.parametrize("server", ["dns.test", "dns.test:53", "1.1.1.1:", ":53", ""])
 def test_a_dns_server_by_name_is_refused(server: str) -> None:
     with pytest.raises(ValueError, match=r"does not appear to be|invalid literal"):
-        server_of(server)
+        dns_server_of(server)
 
 
 @given(ip=st.ip_addresses(), port=st.integers(1, 65_535))

@@ -105,11 +105,11 @@ def test_an_ejected_address_returns_by_the_clock() -> None:
         stable.note_failure(bad)
     assert stable.pick() is good
     assert stable.pick_other(good) is None
-    assert stable.next_ns == 5 * SECOND
+    assert stable.next_return_ns == 5 * SECOND
     clock.now_ns = 5 * SECOND
     stable.readmit()
     assert stable.counts == (2, 2)
-    assert stable.next_ns is None
+    assert stable.next_return_ns is None
 
 
 async def test_where_others_are_lost_too_an_ejected_address_gets_calls_again() -> None:

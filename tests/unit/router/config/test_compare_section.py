@@ -7,8 +7,8 @@ import pytest
 
 from coalmine.errors import StartError
 from coalmine.process.config_file import parse
-from coalmine_router.config.compare_section import CompareConfig, digest, unknown_outputs
-from coalmine_router.config.json_path import steps
+from coalmine_router.config.compare_section import CompareConfig, rules_digest, unknown_outputs
+from coalmine_router.config.json_path import path_steps
 
 
 def rules(text: str) -> CompareConfig:
@@ -64,7 +64,7 @@ def test_a_wrong_rule_is_refused_by_its_place(text: str, told: str) -> None:
     ],
 )
 def test_a_path_is_its_steps(path: str, expected: tuple[Any, ...]) -> None:
-    assert steps(path) == expected
+    assert path_steps(path) == expected
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_a_path_is_its_steps(path: str, expected: tuple[Any, ...]) -> None:
 )
 def test_what_is_no_path_is_refused(path: str) -> None:
     with pytest.raises(ValueError, match="expected a path such as"):
-        steps(path)
+        path_steps(path)
 
 
 SAID = "default: {rule: close}\noutputs: {a: {rule: exact}, b: {rule: top_k, k: 5}}"
@@ -86,7 +86,7 @@ SAID = "default: {rule: close}\noutputs: {a: {rule: exact}, b: {rule: top_k, k: 
     ],
 )
 def test_rules_that_say_the_same_have_one_digest(text: str) -> None:
-    assert digest(rules(text)) == digest(rules(SAID))
+    assert rules_digest(rules(text)) == rules_digest(rules(SAID))
 
 
 @pytest.mark.parametrize(
@@ -100,11 +100,11 @@ def test_rules_that_say_the_same_have_one_digest(text: str) -> None:
     ],
 )
 def test_rules_that_say_something_else_have_another(text: str) -> None:
-    assert digest(rules(text)) != digest(rules(SAID))
+    assert rules_digest(rules(text)) != rules_digest(rules(SAID))
 
 
 def test_a_digest_is_the_same_in_every_process_and_release() -> None:
-    assert digest(rules(SAID)) == "80394fc5cd82d5c0e94eaa8e2daa2644"
+    assert rules_digest(rules(SAID)) == "80394fc5cd82d5c0e94eaa8e2daa2644"
 
 
 def test_outputs_that_a_model_has_not_are_named() -> None:

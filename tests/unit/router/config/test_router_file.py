@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from coalmine.errors import StartError
 from coalmine_router.config.compare_section import ExactRule, IgnoreRule
-from coalmine_router.config.file import RouterConfig, read
+from coalmine_router.config.file import RouterConfig, read_config
 from coalmine_router.table import Backend, Limits, Match, Shadow, Sticky, Variant
 
 WHOLE = """
@@ -58,7 +58,7 @@ def changed(**parts: Any) -> str:
 def refusal(folder: Path, text: str) -> str:
     path = written(folder, text)
     with pytest.raises(StartError) as caught:
-        read(path)
+        read_config(path)
     said = str(caught.value)
     assert said.startswith(f"{path}: ")
     assert "\n" not in said
@@ -69,7 +69,7 @@ def refusal(folder: Path, text: str) -> str:
 
 
 def test_a_whole_file_becomes_a_table_of_revision_0(tmp_path: Path) -> None:
-    table = read(written(tmp_path, WHOLE)).table()
+    table = read_config(written(tmp_path, WHOLE)).table()
 
     assert table.revision == 0
     assert table.backends == (
@@ -88,7 +88,7 @@ def test_a_whole_file_becomes_a_table_of_revision_0(tmp_path: Path) -> None:
 
 
 def test_rules_are_chosen_by_their_name(tmp_path: Path) -> None:
-    outputs = read(written(tmp_path, WHOLE)).routes[0].compare.outputs
+    outputs = read_config(written(tmp_path, WHOLE)).routes[0].compare.outputs
 
     assert outputs["logits"].model_dump() == {"rule": "close", "rtol": 1e-3, "atol": 1e-4}
     assert isinstance(outputs["label"], ExactRule)
@@ -100,7 +100,7 @@ def test_a_short_file_has_the_documented_defaults(tmp_path: Path) -> None:
 backends: {blue: {targets: ["localhost:8001"]}}
 routes: [{name: digits, match: {model: digits}, variants: {stable: {backend: blue}}}]
 """
-    config = read(written(tmp_path, text))
+    config = read_config(written(tmp_path, text))
 
     assert (config.listen, config.control.listen, config.http) == (
         "127.0.0.1:9001",
@@ -274,4 +274,4 @@ def test_an_address_that_is_none_is_refused_before_anything_listens(
 
 def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StartError, match="no such file"):
-        read(tmp_path / "nix.yaml")
+        read_config(tmp_path / "nix.yaml")

@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from coalmine.errors import StartError
-from coalmine_router.config.file import RouterConfig, parse
+from coalmine_router.config.file import RouterConfig, parse_config
 from coalmine_router.table import BackendTls, Limits, Match, RouteTable, Sticky
 
 FILE = Path("router.yaml")
@@ -35,7 +35,7 @@ def with_backend(**backend: Any) -> dict[str, Any]:
 
 
 def read(said: dict[str, Any]) -> RouterConfig:
-    return parse(yaml.safe_dump(said), path=FILE)
+    return parse_config(yaml.safe_dump(said), path=FILE)
 
 
 def table(**route: Any) -> RouteTable:
@@ -292,6 +292,6 @@ def test_a_tolerance_that_anything_or_nothing_is_within_is_refused_by_its_place(
     text = yaml.safe_dump(content())
     text += f"  compare: {{outputs: {{logits: {{rule: close, {key}: {value}}}}}}}\n"
     with pytest.raises(StartError) as caught:
-        parse(text, path=FILE)
+        parse_config(text, path=FILE)
     place = f"router.yaml: routes.0.compare.outputs.logits.close.{key}: "
     assert str(caught.value).startswith(place)

@@ -8,12 +8,12 @@ from coalmine_router.control import checked
 
 @pytest.mark.parametrize(("asked", "given"), [(0, 50), (1, 1), (999, 999), (1_000, 1_000)])
 def test_a_limit_of_zero_is_the_usual_one(asked: int, given: int) -> None:
-    assert checked.limit(asked, otherwise=50) == given
+    assert checked.limit_or(asked, otherwise=50) == given
 
 
 def test_a_limit_over_a_thousand_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="at most 1000, got 1001"):
-        checked.limit(1_001, otherwise=50)
+        checked.limit_or(1_001, otherwise=50)
 
 
 @pytest.mark.parametrize(("asked", "given"), [(0, 1.0), (100, 0.1), (3_600_000, 3_600.0)])
@@ -29,20 +29,20 @@ def test_an_interval_out_of_bounds_is_refused(asked: int) -> None:
 
 @pytest.mark.parametrize("value", ["", "why not", "größer, 大きい", "x" * 10])
 def test_a_plain_line_within_its_length_is_kept(value: str) -> None:
-    assert checked.text("reason", value, 10 if len(value) <= 10 else 20) == value
+    assert checked.one_line_text("reason", value, 10 if len(value) <= 10 else 20) == value
 
 
 @pytest.mark.parametrize("value", ["two\nlines", "\x1b[31mred", "tab\t", "x" * 1_001])
 def test_text_that_would_spoil_a_terminal_or_a_page_is_refused(value: str) -> None:
     with pytest.raises(InvalidRequest, match="reason: "):
-        checked.text("reason", value, 1_000)
+        checked.one_line_text("reason", value, 1_000)
 
 
 @pytest.mark.parametrize("value", ["", "n" * 129])
 def test_a_name_has_1_to_128_characters(value: str) -> None:
     with pytest.raises(InvalidRequest, match="route: "):
-        checked.name("route", value)
-    assert checked.name("route", "n" * 128) == "n" * 128
+        checked.plain_name("route", value)
+    assert checked.plain_name("route", "n" * 128) == "n" * 128
 
 
 @pytest.mark.parametrize(

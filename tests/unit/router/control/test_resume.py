@@ -8,7 +8,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from coalmine.errors import InvalidRequest
-from coalmine_router.control.resume import ACTOR, Resumed, Served, resume, take_up
+from coalmine_router.control.resume import (
+    ACTOR,
+    Resumed,
+    Served,
+    saved_start,
+    served_start,
+)
 from coalmine_router.control.route_history import LEFT, Change, Split, definition_of
 from coalmine_router.table import Backend, Match, Route, RouteTable, Shadow, Variant
 
@@ -45,13 +51,13 @@ def saved(
 
 def again(configured: RouteTable, before: Resumed, kept: Mapping[str, Change]) -> Resumed:
     newest = {**kept, **{change.route: change for change in before.changes}}
-    return resume(configured, newest, before.table.revision, NOW_NS)
+    return saved_start(configured, newest, before.table.revision, NOW_NS)
 
 
 def test_a_first_start_takes_the_configured_split_and_writes_it_down() -> None:
     faces = route_of("faces", stable=10_000)
     configured = table_of(route_of(stable=9_000, canary=1_000, shadow_bp=5), faces)
-    began = resume(configured, {}, 0, NOW_NS)
+    began = saved_start(configured, {}, 0, NOW_NS)
 
     assert began.table.revision == 2
     assert began.table.routes == configured.routes
@@ -65,7 +71,7 @@ def test_a_first_start_takes_the_configured_split_and_writes_it_down() -> None:
 def test_a_saved_split_wins_over_the_configured_one_and_nothing_is_written() -> None:
     configured = table_of(route_of(stable=9_000, canary=1_000))
     newest = {"digits": saved(41, configured, {"stable": 3_000, "canary": 7_000}, {"canary": 10})}
-    began = resume(configured, newest, 41, NOW_NS)
+    began = saved_start(configured, newest, 41, NOW_NS)
 
     assert began.changes == ()
     assert began.table.revision == 41
@@ -76,7 +82,7 @@ def test_a_saved_split_wins_over_the_configured_one_and_nothing_is_written() -> 
 def test_a_new_variant_starts_at_nothing_beside_a_saved_split() -> None:
     old = table_of(route_of(stable=10_000, canary=0))
     configured = table_of(route_of(stable=5_000, canary=0, int8=5_000))
-    began = resume(configured, {"digits": saved(3, old, {"stable": 1, "canary": 9_999})}, 3, 0)
+    began = saved_start(configured, {"digits": saved(3, old, {"stable": 1, "canary": 9_999})}, 3, 0)
 
     assert began.table.route("digits").weights_bp == {"stable": 1, "canary": 9_999, "int8": 0}
     assert [each.reason for each in began.changes] == ["the route is defined otherwise than before"]
@@ -86,7 +92,7 @@ def test_a_variant_that_is_gone_leaves_its_weight_to_stable_and_its_shadow_ends(
     old = table_of(route_of(stable=10_000, canary=0, int8=0))
     split = {"stable": 7_000, "canary": 1_000, "int8": 2_000}
     newest = {"digits": saved(9, old, split, {"int8": 50, "canary": 60})}
-    began = resume(table_of(route_of(stable=10_000, canary=0)), newest, 9, NOW_NS)
+    began = saved_start(table_of(route_of(stable=10_000, canary=0)), newest, 9, NOW_NS)
 
     assert began.table.revision == 10
     assert began.table.route("digits").weights_bp == {"stable": 9_000, "canary": 1_000}
@@ -99,7 +105,7 @@ def test_a_variant_that_is_gone_leaves_its_weight_to_stable_and_its_shadow_ends(
 def test_a_backend_that_moved_gets_a_revision_of_its_own() -> None:
     old = table_of(route_of(stable=10_000))
     configured = table_of(route_of(stable=10_000), target="elsewhere:1")
-    began = resume(configured, {"digits": saved(5, old, {"stable": 10_000})}, 5, NOW_NS)
+    began = saved_start(configured, {"digits": saved(5, old, {"stable": 10_000})}, 5, NOW_NS)
 
     assert began.table.revision == 6
     assert again(configured, began, {}).changes == ()
@@ -112,7 +118,7 @@ def test_a_route_that_is_gone_stays_in_the_history_and_takes_up_there_when_it_is
         "digits": saved(2, whole, {"stable": 6_000, "canary": 4_000}),
         "faces": saved(1, whole, {"stable": 10_000}, route="faces"),
     }
-    without = resume(rest, kept, 2, NOW_NS)
+    without = saved_start(rest, kept, 2, NOW_NS)
     back = again(whole, without, kept)
 
     assert [route.name for route in without.table.routes] == ["faces"]
@@ -129,7 +135,7 @@ def test_a_route_that_is_gone_stays_in_the_history_and_takes_up_there_when_it_is
 def test_a_saved_split_of_more_than_everything_is_refused() -> None:
     configured = table_of(route_of(stable=10_000, canary=0))
     with pytest.raises(InvalidRequest):
-        resume(configured, {"digits": saved(1, configured, {"canary": 10_001})}, 1, NOW_NS)
+        saved_start(configured, {"digits": saved(1, configured, {"canary": 10_001})}, 1, NOW_NS)
 
 
 NAMES = ("canary", "int8", "fp16", "v3")
@@ -150,14 +156,14 @@ def test_any_row_of_configurations_resumes_to_a_whole_split_and_then_holds_still
     newest: dict[str, Change] = {}
     revision = 0
     for configured in configurations:
-        began = resume(configured, newest, revision, NOW_NS)
+        began = saved_start(configured, newest, revision, NOW_NS)
         newest |= {change.route: change for change in began.changes}
         revision = began.table.revision
         for route in began.table.routes:
             assert sum(route.weights_bp.values()) == 10_000
             assert newest[route.name].after == Split.of(route)
 
-        still = resume(configured, newest, revision, NOW_NS)
+        still = saved_start(configured, newest, revision, NOW_NS)
         assert still == Resumed(began.table, ())
 
 
@@ -195,7 +201,7 @@ def test_what_was_served_later_than_the_history_knows_of_wins_and_no_revision_go
     why: list[str],
 ) -> None:
     newest = {"digits": saved(history_to, CONFIGURED, OF_THE_HISTORY)} if history_to else {}
-    began = take_up(CONFIGURED, newest, served_before, NOW_NS)
+    began = served_start(CONFIGURED, newest, served_before, NOW_NS)
     assert began.table.revision == revision
     assert began.table.route("digits").weights_bp == weights_bp
     assert [each.reason.partition(";")[0] for each in began.changes] == why
@@ -210,7 +216,7 @@ def test_a_table_is_never_told_by_a_revision_that_another_one_had(
     history_to: int, served_before: Served | None
 ) -> None:
     newest = {"digits": saved(history_to, CONFIGURED, OF_THE_HISTORY)} if history_to else {}
-    began = take_up(CONFIGURED, newest, served_before, NOW_NS)
+    began = served_start(CONFIGURED, newest, served_before, NOW_NS)
     assert began.table.revision >= history_to
     if served_before is not None and newest:
         assert began.table.revision >= served_before.table.revision

@@ -93,7 +93,9 @@ class AnswerComparisonRig:
         return made.pending
 
     def trial(self, candidate: str = "canary") -> Trial:
-        (found,) = [each for each in self.trials.currents() if each.pair.candidate == candidate]
+        (found,) = [
+            each for each in self.trials.current_trials() if each.pair.candidate == candidate
+        ]
         return found
 
 
@@ -166,7 +168,7 @@ async def test_noise_alone_is_told_and_is_no_evidence_and_no_example() -> None:
     rig = AnswerComparisonRig(noise=100)
     (found,) = await rig.concluded(answer(STABLE), NOISE)
     assert (found.role, found.comparison.outcome) == ("noise", "mismatch")
-    assert (rig.examples, list(rig.trials.currents())) == ([], [])
+    assert (rig.examples, list(rig.trials.current_trials())) == ([], [])
 
 
 async def test_noise_goes_beside_what_is_compared_with_the_same_answer_of_stable() -> None:
@@ -287,7 +289,7 @@ async def test_what_was_left_out_leaves_nothing_behind() -> None:
     rig = AnswerComparisonRig()
     rig.keeps_up = False
     assert await rig.concluded(answer(STABLE), SHADOW) == []
-    assert (rig.examples, list(rig.trials.currents())) == ([], [])
+    assert (rig.examples, list(rig.trials.current_trials())) == ([], [])
 
 
 @pytest.mark.parametrize("answered", ["gone", ""])
@@ -297,7 +299,7 @@ async def test_an_answer_of_a_variant_that_the_table_no_longer_has_is_no_evidenc
     rig = AnswerComparisonRig()
     (found,) = await rig.concluded(answer(STABLE), SHADOW, variant=answered)
     assert (found.comparison.outcome, found.trial) == ("mismatch", 0)
-    assert (rig.examples, list(rig.trials.currents())) == ([], [])
+    assert (rig.examples, list(rig.trials.current_trials())) == ([], [])
 
 
 async def test_a_rule_for_an_output_that_is_not_there_is_warned_of_once_and_counted() -> None:

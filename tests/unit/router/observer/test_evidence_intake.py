@@ -79,7 +79,7 @@ class EvidenceIntakeRig:
 
     @property
     def trial(self) -> Trial:
-        (only,) = self.trials.currents()
+        (only,) = self.trials.current_trials()
         return only
 
 
@@ -275,13 +275,13 @@ def test_pinned_and_sticky_traffic_leaves_the_split_empty(
 ) -> None:
     rig = EvidenceIntakeRig(gates={"slow": {"over": "1ms"}})
     rig.assigned(*(split("canary", status_code=INTERNAL, assignment=why) for _ in range(200)))
-    assert list(rig.trials.currents()) == []
+    assert list(rig.trials.current_trials()) == []
 
 
 def test_a_variant_that_the_table_no_longer_has_is_not_judged() -> None:
     rig = EvidenceIntakeRig()
     rig.assigned(split("gone", {"stable": 9_000, "gone": 1_000}))
-    assert list(rig.trials.currents()) == []
+    assert list(rig.trials.current_trials()) == []
 
 
 def test_events_and_comparisons_add_up_in_one_trial() -> None:

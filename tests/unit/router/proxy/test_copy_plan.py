@@ -103,6 +103,6 @@ def test_noise_is_stables_alone() -> None:
 
 
 def test_once_stable_answers_instead_nothing_is_left_to_audit() -> None:
-    fallen = CopyPlan((STABLE, "int8"), STABLE, noise=False).beside_stable()
+    fallen = CopyPlan((STABLE, "int8"), STABLE, noise=False).when_stable_answers()
     assert fallen == CopyPlan(("int8",))
-    assert not CopyPlan((STABLE,), STABLE).beside_stable().are_any
+    assert not CopyPlan((STABLE,), STABLE).when_stable_answers().has_any

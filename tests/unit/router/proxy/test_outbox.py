@@ -117,11 +117,11 @@ def test_what_waits_for_more_than_a_minute_is_dropped_but_nothing_that_was_sent(
     outbox.offer(report(0))
     outbox.take()
     outbox.offer(report(1))
-    outbox.tick(100.0)
+    outbox.drop_old_reports(100.0)
     outbox.offer(report(2))
-    outbox.tick(100.0 + AGE_S_MAX - 0.1)
+    outbox.drop_old_reports(100.0 + AGE_S_MAX - 0.1)
     assert not outbox.dropped
-    outbox.tick(100.0 + AGE_S_MAX)
+    outbox.drop_old_reports(100.0 + AGE_S_MAX)
 
     assert outbox.dropped == {"expired": 1}
     assert len(outbox.unacknowledged_batches()) == 1
@@ -189,7 +189,7 @@ def test_every_report_is_taken_in_or_dropped_or_waits_and_the_bytes_add_up(
             acknowledged += sum(reports for number, reports in before.items() if number <= size)
         elif step == "tick":
             now_s += size
-            outbox.tick(now_s)
+            outbox.drop_old_reports(now_s)
         elif step == "refuse":
             outbox.refuse()
         under_way = sum(each.reports for each in outbox.unacknowledged_batches())

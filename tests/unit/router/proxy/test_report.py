@@ -155,7 +155,7 @@ def test_times_of_the_calls_lie_within_those_of_the_request() -> None:
 def test_a_fallback_names_who_was_chosen_and_lists_both_attempts_in_order() -> None:
     way = Way().assigned("canary", pb.ASSIGNMENT_SPLIT)
     way.called("canary", address="g:1", code=14, message="is loading")
-    way.exchange.fall_back()
+    way.exchange.fall_back_to_stable()
     report = way.called("stable", span_id=b"abcdefgh", at=(170, 240)).report()
 
     assert (report.variant, report.assignment) == ("stable", pb.ASSIGNMENT_FALLBACK)
@@ -174,7 +174,7 @@ def test_a_fallback_names_who_was_chosen_and_lists_both_attempts_in_order() -> N
 
 def test_of_a_variant_that_was_not_ready_there_is_no_attempt() -> None:
     way = Way().assigned("canary", pb.ASSIGNMENT_STICKY)
-    way.exchange.fall_back()
+    way.exchange.fall_back_to_stable()
     report = way.called("stable").report()
     assert (report.chosen, report.chosen_by) == ("canary", pb.ASSIGNMENT_STICKY)
     assert [each.variant for each in report.attempts] == ["stable"]

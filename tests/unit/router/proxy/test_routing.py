@@ -53,23 +53,23 @@ def routed(now: RouteTable, before: Routing = NOTHING_ROUTED) -> Routing:
 
 def test_a_model_is_its_routes_and_others_are_nobodys() -> None:
     routing = routed(table(route("digits", Match("digits-model")), route("faces")))
-    assert routing.of_model("digits-model").route.name == "digits"
-    assert routing.of_model("faces").route.name == "faces"
+    assert routing.route_of_model("digits-model").route.name == "digits"
+    assert routing.route_of_model("faces").route.name == "faces"
     for name in ("digits", "", "Faces"):
         with pytest.raises(NotFound, match=f"no route for model '{name}'"):
-            routing.of_model(name)
+            routing.route_of_model(name)
 
 
 def test_with_a_default_route_every_model_has_one() -> None:
     routing = routed(table(route("digits"), route("rest", Match(is_default=True))))
-    assert routing.of_model("digits").route.name == "digits"
-    assert routing.of_model("anything").route.name == "rest"
-    assert routing.of_model("").route.name == "rest"
+    assert routing.route_of_model("digits").route.name == "digits"
+    assert routing.route_of_model("anything").route.name == "rest"
+    assert routing.route_of_model("").route.name == "rest"
 
 
 def test_a_refusal_has_no_more_of_a_name_than_fits() -> None:
     with pytest.raises(NotFound) as caught:
-        routed(table(route("digits"))).of_model("x" * 10_000)
+        routed(table(route("digits"))).route_of_model("x" * 10_000)
     assert len(str(caught.value)) < 200
 
 
@@ -78,7 +78,7 @@ def test_a_route_of_the_method_comes_before_one_of_its_service() -> None:
     add = route("add", Match(service="shop.Cart", method="Add"))
     for order in ((all_of_it, add), (add, all_of_it)):
         routing = routed(table(*order))
-        found = {name: routing.of_method(f"shop.Cart/{name}") for name in ("Add", "Remove")}
+        found = {name: routing.route_of_method(f"shop.Cart/{name}") for name in ("Add", "Remove")}
         assert {name: each.route.name for name, each in found.items() if each} == {
             "Add": "add",
             "Remove": "cart",
@@ -88,20 +88,20 @@ def test_a_route_of_the_method_comes_before_one_of_its_service() -> None:
 @pytest.mark.parametrize("method", ["shop.Cart/Remove", "shop.Carts/Add", "Add", "", "/", "*"])
 def test_a_method_that_nobody_named_is_nobodys(method: str) -> None:
     routing = routed(table(route("add", Match(service="shop.Cart", method="Add"))))
-    assert routing.of_method(method) is None
-    assert routed(table(route("digits"))).of_method(method) is None
+    assert routing.route_of_method(method) is None
+    assert routed(table(route("digits"))).route_of_method(method) is None
 
 
 def test_nobody_can_ask_for_a_method_called_star() -> None:
     routing = routed(table(route("digits"), route("rest", Match(is_default=True))))
-    assert routing.of_method("digits/*") is None
+    assert routing.route_of_method("digits/*") is None
 
 
 # ---------------------------------------------------------------- what a variant adds
 
 
 def test_a_variant_sets_its_model_and_version_and_stamps_answers_with_its_name() -> None:
-    found = routed(table(route("digits"), revision=7)).of_model("digits")
+    found = routed(table(route("digits"), revision=7)).route_of_model("digits")
     assert found.stable.override == b""
     canary = found.variants["canary"]
     asked = oip.ModelInferRequest(model_name="digits", model_version="1").SerializeToString()
@@ -120,7 +120,7 @@ def test_timeout_and_limits_are_those_of_the_table() -> None:
     routing = routed(
         table(route("digits", timeout_ns=1_500_000_000, limits=Limits(3, 4)), limits=Limits(30, 40))
     )
-    found = routing.of_model("digits")
+    found = routing.route_of_model("digits")
     assert (found.timeout_s, found.admission.limits) == (1.5, Limits(3, 4))
     assert routing.limits == Limits(30, 40)
 
@@ -132,15 +132,15 @@ def test_a_change_of_a_neighbour_does_not_begin_a_block_anew() -> None:
     first = routed(table(route("digits", canary_bp=1_000), route("faces")))
     drawn = Counter[str]()
     for _ in range(5):
-        drawn[first.of_model("digits").assigner.assign(None, None)[0].name] += 1
+        drawn[first.route_of_model("digits").assigner.assign(None, None)[0].name] += 1
     second = routed(
         table(route("digits", canary_bp=1_000), route("faces", canary_bp=1), revision=2), first
     )
     for _ in range(5):
-        drawn[second.of_model("digits").assigner.assign(None, None)[0].name] += 1
+        drawn[second.route_of_model("digits").assigner.assign(None, None)[0].name] += 1
     assert drawn == {"stable": 9, "canary": 1}
-    assert second.of_model("faces").assigner is not first.of_model("faces").assigner
-    assert second.of_model("digits").revision == 2
+    assert second.route_of_model("faces").assigner is not first.route_of_model("faces").assigner
+    assert second.route_of_model("digits").revision == 2
 
 
 @pytest.mark.parametrize(
@@ -161,12 +161,12 @@ def test_a_change_of_the_route_itself_makes_its_choices_anew(changed: Route) -> 
 
 def test_what_is_in_flight_and_what_was_tried_again_outlive_a_change_of_weights() -> None:
     first = routed(table(route("digits", limits=Limits(2))))
-    old = first.of_model("digits")
+    old = first.route_of_model("digits")
     old.admission.admit(10)
     assert [old.budget.take(1) for _ in range(4)] == [True, True, True, False]
 
     second = routed(table(route("digits", canary_bp=1, limits=Limits(1)), revision=2), first)
-    new = second.of_model("digits")
+    new = second.route_of_model("digits")
     assert (new.admission.in_flight, new.admission.bytes) == (1, 10)
     assert new.admission.limits == Limits(1)
     assert not new.budget.take(1)
@@ -176,20 +176,20 @@ def test_what_is_in_flight_and_what_was_tried_again_outlive_a_change_of_weights(
 
 def test_a_route_by_another_name_begins_with_nothing() -> None:
     first = routed(table(route("digits")))
-    first.of_model("digits").admission.admit(10)
+    first.route_of_model("digits").admission.admit(10)
     renamed = replace(route("digits"), name="numbers")
     second = routed(table(renamed, revision=2), first)
-    assert second.of_model("digits").admission.in_flight == 0
+    assert second.route_of_model("digits").admission.in_flight == 0
 
 
 def test_what_answers_say_in_common_is_written_anew_for_each_revision() -> None:
     first = routed(table(route("digits")))
-    first.of_model("digits").stable.attempt_fields["b:1"] = b"old"
+    first.route_of_model("digits").stable.attempt_fields["b:1"] = b"old"
     second = routed(table(route("digits"), revision=2), first)
-    assert second.of_model("digits").stable.attempt_fields == {}
+    assert second.route_of_model("digits").stable.attempt_fields == {}
 
 
 def test_without_a_table_nothing_is_routed() -> None:
-    assert NOTHING_ROUTED.of_method("a/b") is None
+    assert NOTHING_ROUTED.route_of_method("a/b") is None
     with pytest.raises(NotFound):
-        NOTHING_ROUTED.of_model("digits")
+        NOTHING_ROUTED.route_of_model("digits")

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from coalmine_router.observer.evidence.address_evidence import VariantAddresses
 from coalmine_router.observer.evidence.counts import Evidence, OutputEvidence
 from coalmine_router.observer.evidence.differences import Differences
-from coalmine_router.observer.evidence.gates.wording import percent, within
+from coalmine_router.observer.evidence.gates.wording import interval_text, percent
 from coalmine_router.observer.evidence.interval import difference_of, rate_of
 from coalmine_router.observer.evidence.looks import Look, evaluate_gate
 from coalmine_router.observer.evidence.mixture import log_evidence
@@ -82,7 +82,7 @@ def _reason(evidence: Evidence, rate: float, settings: GateSettings, finding: Fi
         said = f"{said}, {unanswered:,} of {sent:,} copies unanswered"
     if finding == "open":
         return f"{said}, allowed {percent(rate)}"
-    interval = within(rate_of(shares, settings.alpha))
+    interval = interval_text(rate_of(shares, settings.alpha))
     worst = ""
     if finding == "fail":
         worst = _worst_output_text(evidence) + _only_address_text(evidence.candidate_addresses)
@@ -176,4 +176,4 @@ def _beyond_noise_reason(
 
 
 def _interval_text(differences: Differences, alpha: float) -> str:
-    return within(difference_of(differences, alpha))
+    return interval_text(difference_of(differences, alpha))

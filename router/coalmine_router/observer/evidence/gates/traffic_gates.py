@@ -8,7 +8,7 @@ import numpy as np
 from coalmine_router.observer.evidence.betting.spells import SpellEvidence
 from coalmine_router.observer.evidence.counts import Events, Evidence
 from coalmine_router.observer.evidence.differences import Differences
-from coalmine_router.observer.evidence.gates.wording import count, percent, within
+from coalmine_router.observer.evidence.gates.wording import count_text, interval_text, percent
 from coalmine_router.observer.evidence.interval import rate_of
 from coalmine_router.observer.evidence.looks import Look, evaluate_gate
 from coalmine_router.observer.evidence.mixture import Weights, log_evidence
@@ -117,7 +117,7 @@ def _events_text(events: Events | SpellEvidence, what: str, finding: Finding) ->
     said = f"{events.of_candidate:,} of {events.total:,} {what} were the candidate's"
     if finding == "open":
         return said
-    by_weight = f"{said}, {count(events.expected)} expected by its weight"
+    by_weight = f"{said}, {count_text(events.expected)} expected by its weight"
     if finding == "alarm":
         return f"{by_weight}: the router does not split as configured"
     return by_weight
@@ -133,4 +133,4 @@ def _failures_text(evidence: Evidence, settings: GateSettings, finding: Finding)
         return f"{said}, {more} more often than the reference itself; allowed {percent(rate)} more"
     if finding == "open":
         return f"{said}, allowed {percent(rate)}"
-    return f"{said} {within(rate_of(failures, settings.alpha))}, allowed {percent(rate)}"
+    return f"{said} {interval_text(rate_of(failures, settings.alpha))}, allowed {percent(rate)}"

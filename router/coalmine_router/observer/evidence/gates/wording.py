@@ -18,7 +18,7 @@ def percent(rate: float) -> str:
     return f"{'-' if rate < 0 and text != '0' else ''}{text} %"
 
 
-def count(number: float) -> str:
+def count_text(number: float) -> str:
     """Return a number of things: 12,345, and 6.2 of what is expected."""
     is_whole = abs(number - round(number)) < _ROUNDED
     return f"{number:,.0f}" if is_whole or number >= 100 else f"{number:.1f}"
@@ -32,6 +32,6 @@ def duration_text(duration_ns: int) -> str:
     return f"{duration_ns / 10**9:g}s"
 
 
-def within(rate: Rate) -> str:
+def interval_text(rate: Rate) -> str:
     """Return the interval: (1.9 % to 4.8 %)."""
     return f"({percent(rate.low)} to {percent(rate.high)})"

@@ -12,7 +12,7 @@ import pytest
 
 from coalmine.errors import StartError
 from coalmine.process.config_file import parse
-from coalmine_router.config.compare_section import CompareConfig, digest
+from coalmine_router.config.compare_section import CompareConfig, rules_digest
 from coalmine_router.observer.comparison.job import ComparisonJob, JobResults, results_of
 from coalmine_router.observer.comparison.result import ComparedAnswer, Element, RuleWarning
 from coalmine_router.observer.comparison.rules import OWN_ROWS_MAX
@@ -156,9 +156,9 @@ def test_our_own_names_are_ours() -> None:
 
 
 def test_its_settings_and_its_class_are_in_the_digest() -> None:
-    assert digest(rules(rule="within")) == digest(rules(rule="within", most=1.0))
-    assert digest(rules(rule="within")) != digest(rules(rule="within", most=2.0))
-    assert digest(rules(rule="raising")) != digest(rules(rule="careless"))
+    assert rules_digest(rules(rule="within")) == rules_digest(rules(rule="within", most=1.0))
+    assert rules_digest(rules(rule="within")) != rules_digest(rules(rule="within", most=2.0))
+    assert rules_digest(rules(rule="raising")) != rules_digest(rules(rule="careless"))
 
 
 # ---------------------------------------------------------------- at work

@@ -86,7 +86,7 @@ async def test_trials_go_on_after_a_restart_with_their_evidence_and_verdict(
         first, second = after.trials.open("digits")
         assert first == trial
         assert second.verdict == NO_VERDICT
-        assert list(after.trials.currents()) == [second]
+        assert list(after.trials.current_trials()) == [second]
         assert after.compared() is first
         assert after.compared(key=version(4)).number == 3
 
@@ -432,7 +432,7 @@ async def test_a_full_disk_loses_nothing_that_memory_has(tmp_path: Path) -> None
         await found.store.save()
         database = found.store._file._connection
         assert database is not None
-        await found.store._file.in_thread(lambda: database.execute("PRAGMA max_page_count = 1"))
+        await found.store._file.run_in_thread(lambda: database.execute("PRAGMA max_page_count = 1"))
         for each in range(200):
             found.compared(PAIR._replace(candidate=f"c{each}"))
         assert not await found.store.save()

@@ -24,7 +24,7 @@ def numbers(trials: Trials) -> list[int]:
 
 
 def current(trials: Trials) -> Trial:
-    (found,) = trials.currents()
+    (found,) = trials.current_trials()
     return found
 
 
@@ -61,8 +61,8 @@ def test_pairs_have_trials_and_numbers_of_their_own() -> None:
     trials.of(PAIR, versions("1", "3"), 2)
     other = trials.of(PAIR._replace(candidate="int8"), KEY, 3)
     assert other.number == 1
-    assert [each.number for each in trials.currents("digits")] == [2, 1]
-    assert list(trials.currents("faces")) == []
+    assert [each.number for each in trials.current_trials("digits")] == [2, 1]
+    assert list(trials.current_trials("faces")) == []
 
 
 def test_while_versions_are_rolled_each_answer_counts_for_its_own_and_none_flaps() -> None:
@@ -187,7 +187,7 @@ def test_pairs_over_the_bound_are_counted_and_not_kept() -> None:
     for each in "abcd":
         trials.of(Pair("digits", "stable", each), KEY, 1)
     trials.current(Pair("digits", "stable", "e"), SETTINGS, 1)
-    assert [each.pair.candidate for each in trials.currents()] == ["a", "b"]
+    assert [each.pair.candidate for each in trials.current_trials()] == ["a", "b"]
     assert trials.left_out == 3
     assert {each.number for each in trials.take_changed()} == {1}
 
@@ -204,7 +204,7 @@ def test_what_is_taken_and_not_kept_is_taken_again() -> None:
     trial = trials.of(PAIR, KEY, 1)
     assert trials.take_changed() == [trial]
     assert trials.take_changed() == []
-    trials.still_changed([trial])
+    trials.mark_changed([trial])
     assert trials.take_changed() == [trial]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from coalmine_router.observer.evidence.gates.wording import count, percent, within
+from coalmine_router.observer.evidence.gates.wording import count_text, interval_text, percent
 from coalmine_router.observer.evidence.interval import Rate
 
 
@@ -25,8 +25,13 @@ def test_a_rate_has_two_digits_that_count(rate: float, told: str) -> None:
 
 
 def test_counts_are_whole_unless_they_are_few_and_expected() -> None:
-    assert [count(each) for each in (12_345, 6.0, 6.25, 123.4)] == ["12,345", "6", "6.2", "123"]
+    assert [count_text(each) for each in (12_345, 6.0, 6.25, 123.4)] == [
+        "12,345",
+        "6",
+        "6.2",
+        "123",
+    ]
 
 
 def test_an_interval_is_told_by_its_ends() -> None:
-    assert within(Rate(0.03, 0.019, 0.048, 420)) == "(1.9 % to 4.8 %)"
+    assert interval_text(Rate(0.03, 0.019, 0.048, 420)) == "(1.9 % to 4.8 %)"

@@ -13,7 +13,7 @@ from coalmine_router.observer.output import span_values as values
     [("10.0.0.7:8001", "10.0.0.7", 8001), ("[::1]:8001", "::1", 8001), ("server", "server", None)],
 )
 def test_an_address_is_told_as_host_and_port(address: str, host: str, port: int | None) -> None:
-    told = values.peer("shadow", "canary", "blue", address)
+    told = values.peer_values("shadow", "canary", "blue", address)
     assert (told[t.SERVER_ADDRESS], told.get(t.SERVER_PORT)) == (host, port)
 
 
