@@ -7,7 +7,7 @@ from typing import Final
 _SHOWN_CHARS_MAX: Final = 100
 
 
-def shortly(value: object) -> str:
+def short_repr(value: object) -> str:
     """Return the repr of `value`, cut to 100 characters."""
     if isinstance(value, str):
         value = value[: _SHOWN_CHARS_MAX + 1]
@@ -17,7 +17,7 @@ def shortly(value: object) -> str:
 
 def printable(text: str) -> str:
     """Return `text` with what a terminal would obey, rather than show, spelt out."""
-    return text if text.isprintable() else "".join(_shown(text))
+    return text if text.isprintable() else "".join(_escaped_chars(text))
 
 
 def one_line(text: str) -> str:
@@ -25,7 +25,7 @@ def one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
-def _shown(text: str) -> Iterable[str]:
+def _escaped_chars(text: str) -> Iterable[str]:
     for char in text:
         yield char if char.isprintable() else char.encode("unicode_escape").decode()
 

@@ -40,7 +40,7 @@ def status_and_text(
     """
     if isinstance(error, CoalmineError):
         drop_traceback(error)
-        return status_of(error), _cut(str(error))
+        return status_of(error), _cut_text(str(error))
     incident = secrets.token_hex(4)
     ids = trace_ids(context.invocation_metadata() or ()) if context is not None else {}
     _log.error("unexpected_error", incident=incident, exc_info=error, **ids)
@@ -57,7 +57,7 @@ def drop_traceback(error: Exception) -> None:
     error.__traceback__ = error.__context__ = error.__cause__ = None
 
 
-def _cut(text: str) -> str:
+def _cut_text(text: str) -> str:
     if len(text) * 4 <= _TEXT_BYTES_MAX:  # of UTF-8, at the most
         return text
     data = text.encode(errors="replace")
@@ -71,10 +71,10 @@ async def abort(
 ) -> NoReturn:
     """End the call with the status that `error` stands for, and this trailing metadata."""
     code, message = status_and_text(error, context)
-    await end(context, code, message, trailing)
+    await end_call(context, code, message, trailing)
 
 
-async def end(
+async def end_call(
     context: Context,
     code: grpc.StatusCode,
     message: str,

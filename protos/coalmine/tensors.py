@@ -261,12 +261,12 @@ def decode_inputs(request: pb.ModelInferRequest) -> list[Tensor]:
 
     Raises InvalidTensor: raw mixed with typed, a count that doesn't match, or a wrong tensor.
     """
-    return _decode("input", request.inputs, request.raw_input_contents)
+    return _decode_tensors("input", request.inputs, request.raw_input_contents)
 
 
 def decode_outputs(response: pb.ModelInferResponse) -> list[Tensor]:
     """Return the answer's outputs in order, raw or typed. Raises InvalidTensor."""
-    return _decode("output", response.outputs, response.raw_output_contents)
+    return _decode_tensors("output", response.outputs, response.raw_output_contents)
 
 
 def _type_of(
@@ -275,7 +275,7 @@ def _type_of(
     return tensor.name, tensor.datatype, tensor.shape
 
 
-def _decode(
+def _decode_tensors(
     side: str,
     described: Sequence[
         pb.ModelInferRequest.InferInputTensor | pb.ModelInferResponse.InferOutputTensor

@@ -56,7 +56,7 @@ def trace_ids(metadata: Iterable[tuple[str, str | bytes]]) -> dict[str, str]:
     return {"trace_id": parent.trace_id.hex(), "span_id": parent.span_id.hex()}
 
 
-def header(trace_id: bytes, span_id: bytes, *, sampled: bool) -> str:
+def traceparent(trace_id: bytes, span_id: bytes, *, sampled: bool) -> str:
     """Return the traceparent for a call made under `span_id`."""
     return f"00-{trace_id.hex()}-{span_id.hex()}-{'01' if sampled else '00'}"
 
@@ -87,14 +87,14 @@ def sampler_from(environ: Mapping[str, str]) -> HeadSampler:
     ratios = {"always_on": 1.0, "always_off": 0.0}
     if kind == "traceidratio":
         return HeadSampler(
-            _ratio(environ.get("OTEL_TRACES_SAMPLER_ARG") or "1"), parent_based=based
+            _sampling_ratio(environ.get("OTEL_TRACES_SAMPLER_ARG") or "1"), parent_based=based
         )
     if kind not in ratios:
         raise ValueError(f"OTEL_TRACES_SAMPLER: unknown sampler '{name}'")
     return HeadSampler(ratios[kind], parent_based=based)
 
 
-def _ratio(text: str) -> float:
+def _sampling_ratio(text: str) -> float:
     try:
         ratio = float(text)
     except ValueError:

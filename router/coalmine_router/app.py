@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from coalmine.errors import StartError, reason_of
 from coalmine.process import lifecycle
-from coalmine.process.addresses import bound_address, check_free, loopback, reserve
+from coalmine.process.addresses import bound_address, check_free, loopback_address, reserve
 from coalmine.process.child_process import Command
 from coalmine.process.exposition import exposing
 from coalmine.process.lifecycle import Stop
@@ -170,7 +170,7 @@ def _absolute_path_bytes(file: Path) -> bytes:
 def _control_command(settings: RunSettings, file: Path, places: Places) -> Command:
     arguments = [
         *("control", "--config", str(file), "--socket", places.socket),
-        *("--listen", places.control, "--http", loopback()),
+        *("--listen", places.control, "--http", loopback_address()),
         *("--state", str(settings.config.control.state)),
         *("--grace", f"{settings.grace.copies_s:.3f}s"),
     ]
@@ -192,7 +192,7 @@ def _proxy_arguments(settings: RunSettings, data: str, control: str) -> list[str
         )
     return [
         *("proxy", "--control", control, "--listen", data, "--shared-port"),
-        *("--http", loopback()),
+        *("--http", loopback_address()),
         *("--state", str(config.control.state)),
         *("--grace", f"{settings.grace.requests_s:.3f}s"),
         *_listener_arguments(config),

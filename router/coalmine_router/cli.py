@@ -33,7 +33,7 @@ from coalmine.process.exit_codes import EXIT_FAILED
 from coalmine.process.lifecycle import Stop
 from coalmine.process.log import configure_logging
 from coalmine.process.output_capture import capturing_output
-from coalmine.process.standard_streams import say_to_people
+from coalmine.process.standard_streams import print_error_line
 from coalmine.process.text_file import content_of
 from coalmine.process.worker_bounds import WorkerBounds
 from coalmine.spans.span_settings import check_resource
@@ -157,7 +157,7 @@ def _control_target_maker(
     token_in_plaintext: TokenInPlaintext = False,
 ) -> Callable[[str], Target]:
     """Return what makes a Target of the control process's address."""
-    tls = Tls.given(ca, cert, key, server_name)
+    tls = Tls.from_options(ca, cert, key, server_name)
     return lambda address: Target(address, tls, token, token_in_plaintext, token_file)
 
 
@@ -239,7 +239,7 @@ def check(
     now = datetime.now(UTC)
     problems = certificate_problems(config, now)
     for said in (*problems, *certificate_warnings(config, now)):
-        say_to_people(said)
+        print_error_line(said)
     if problems:
         raise typer.Exit(EXIT_FAILED)
 
@@ -252,7 +252,7 @@ def _read_saved_splits(config: "RouterConfig") -> "Saved":
     try:
         return read_saved_splits(folder) if folder.exists() else {}
     except (StartError, OSError) as error:  # the file itself is good all the same
-        say_to_people(f"the weights in force are not known: {error}")
+        print_error_line(f"the weights in force are not known: {error}")
         return {}
 
 

@@ -4,8 +4,8 @@ from datetime import datetime
 
 from coalmine.access.certificate_dates import (
     CertificateFile,
-    files_called_with,
-    files_shown,
+    caller_files,
+    listener_files,
     times_of,
 )
 from coalmine.access.credentials import server_credentials
@@ -18,12 +18,12 @@ def certificate_files(config: RouterConfig) -> list[CertificateFile]:
     """Return the certificate files that a configuration names, those of the backends too."""
     files = [each for listener in (config, config.control) for each in _shown_files(listener.tls)]
     for backend in config.reached_backends():
-        files += files_called_with(tls_of(backend))
+        files += caller_files(tls_of(backend))
     return files
 
 
 def _shown_files(tls: TlsConfig | None) -> list[CertificateFile]:
-    return files_shown(None if tls is None else tls.files())
+    return listener_files(None if tls is None else tls.files())
 
 
 def certificate_problems(config: RouterConfig, now: datetime) -> list[str]:

@@ -18,8 +18,8 @@ from prometheus_client.registry import Collector
 from coalmine.access.certificate_dates import (
     CertificateDates,
     CertificateFile,
-    files_called_with,
-    files_shown,
+    caller_files,
+    listener_files,
 )
 from coalmine.access.target import Target
 from coalmine.clock import SystemClock
@@ -162,7 +162,7 @@ def _certificates(settings: ProxySettings) -> list[CertificateFile]:
 
     Those of the backends are told of by the control process.
     """
-    return [*files_shown(settings.listener.tls), *files_called_with(settings.control.tls)]
+    return [*listener_files(settings.listener.tls), *caller_files(settings.control.tls)]
 
 
 async def _wait_until_ready(subscriber: Subscriber, backends: Backends) -> None:

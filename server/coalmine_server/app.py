@@ -14,7 +14,7 @@ import structlog
 
 from coalmine import telemetry
 from coalmine.access.authorization import Authorization
-from coalmine.access.certificate_dates import CertificateDates, files_shown
+from coalmine.access.certificate_dates import CertificateDates, listener_files
 from coalmine.clock import SystemClock
 from coalmine.errors import StartError
 from coalmine.inference import SERVICE
@@ -103,7 +103,7 @@ class Process:
             access = (
                 None
                 if config.tokens is None
-                else Authorization.by(config.tokens, ROLES, self._clock)
+                else Authorization.from_file(config.tokens, ROLES, self._clock)
             )
             listener = self._build_listener(
                 member.loading_of(control), member.overview_with(own), servicer, access
@@ -210,7 +210,7 @@ class Process:
         return servicer
 
     def _register_certificates(self) -> CertificateDates:
-        dates = CertificateDates(files_shown(self._config.tls), "coalmine_server", self._clock)
+        dates = CertificateDates(listener_files(self._config.tls), "coalmine_server", self._clock)
         self._metrics.registry.register(dates)
         return dates
 

@@ -10,7 +10,7 @@ from coalmine.access.tls_files import TlsFiles
 from coalmine.limits import MESSAGE_BYTES_MAX
 from coalmine.process.config_file import Duration, Strict
 from coalmine.process.worker_bounds import NO_BOUNDS, WorkerBounds
-from coalmine.shown_value import shortly
+from coalmine.shown_value import short_repr
 from coalmine.tensors import DATATYPES
 
 PLATFORM: Final = "pytorch_torchscript"
@@ -26,7 +26,7 @@ _Version = Annotated[int, Field(ge=1, le=VERSION_MAX)]
 
 def _check_datatype(value: str) -> str:
     if value not in DATATYPES:
-        raise ValueError(f"expected one of {', '.join(DATATYPES)}, got {shortly(value)}")
+        raise ValueError(f"expected one of {', '.join(DATATYPES)}, got {short_repr(value)}")
     return value
 
 

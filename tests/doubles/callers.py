@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 
-from coalmine.access.tokens import digest
+from coalmine.access.tokens import token_digest
 
 TOKENS = {role: f"{role}-secret" for role in ("viewer", "caller", "proxy", "operator")}
 
@@ -14,7 +14,7 @@ TOKENS = {role: f"{role}-secret" for role in ("viewer", "caller", "proxy", "oper
 def write_tokens(path: Path, *roles: str) -> Path:
     """Write a file that knows these roles' tokens; each is named ROLE-1."""
     entries = [
-        f'- {{name: {role}-1, role: {role}, sha256: "{digest(TOKENS[role]).hex()}"}}\n'
+        f'- {{name: {role}-1, role: {role}, sha256: "{token_digest(TOKENS[role]).hex()}"}}\n'
         for role in roles
     ]
     whole = path.with_name(f"{path.name}.new")

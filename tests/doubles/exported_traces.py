@@ -11,7 +11,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.spans.span_exporter import exporters_for
-from coalmine.trace_context import HeadSampler, header
+from coalmine.trace_context import HeadSampler, traceparent
 from coalmine_router.observer.comparison.result import ComparedAnswer, Comparison
 from coalmine_router.observer.evidence.verdict import Figures, Gate, Verdict, VerdictChange
 from coalmine_router.observer.observed_request import ObservedRequest, PairResult
@@ -172,7 +172,7 @@ def served(made: Mapping[str, ObservedRequest]) -> Iterable[ReadableSpan]:
     )
     for name, (request_id, version) in SERVED.items():
         asked = made[name].report
-        parent = header(asked.trace_id, asked.attempts[0].span_id, sampled=True)
+        parent = traceparent(asked.trace_id, asked.attempts[0].span_id, sampled=True)
         spans.record(_served(spans, parent, request_id, version))
     return kept.spans
 

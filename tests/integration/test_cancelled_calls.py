@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from coalmine.listener.call_cancellation import answer_to, cancel_call
+from coalmine.listener.call_cancellation import await_answer, cancel_call
 from tests.doubles.native_memory import is_told, left_by_each
 from tests.doubles.oip_backend import OipBackend, hanging
 from tests.doubles.proxy_rig import ProxyRig
@@ -31,7 +31,7 @@ async def test_a_unary_call_through_a_proxy_leaves_nothing_behind() -> None:
 
             async def call_and_hang_up() -> None:
                 seen = len(backend.seen)
-                waiting = asyncio.ensure_future(answer_to(proxy.infer(BODY)))
+                waiting = asyncio.ensure_future(await_answer(proxy.infer(BODY)))
                 await backend.wait_seen(seen + 1)
                 waiting.cancel()
                 with contextlib.suppress(asyncio.CancelledError):

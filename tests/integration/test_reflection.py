@@ -14,7 +14,12 @@ from structlog.testing import capture_logs
 
 from coalmine.control.v1 import control_pb2
 from coalmine.inference import SERVICE, inference_pb2
-from coalmine.listener.reflection import SERVICE_V1, SERVICE_V1ALPHA, reflect, reflection_limit
+from coalmine.listener.reflection import (
+    SERVICE_V1,
+    SERVICE_V1ALPHA,
+    add_reflection,
+    reflection_limit,
+)
 from coalmine.listener.stream_limit import StreamLimit, StreamRefused
 from coalmine.listener.symbols import symbols_of
 
@@ -40,7 +45,7 @@ def importing() -> Any:
 @contextlib.asynccontextmanager
 async def reflecting(limit: StreamLimit) -> AsyncIterator[grpc.aio.Channel]:
     server = grpc.aio.server()
-    reflect(server, (SERVICE,), (inference_pb2, control_pb2, importing()), limit)
+    add_reflection(server, (SERVICE,), (inference_pb2, control_pb2, importing()), limit)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:

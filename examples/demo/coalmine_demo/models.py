@@ -32,7 +32,7 @@ SIGNATURE: Final = (
 class ModelCalls(Protocol):
     """What packaging needs of the demo's processes."""
 
-    async def call(self, *parse_arguments: str) -> str:
+    async def call(self, *arguments: str) -> str:
         """Run `coalmine ARGUMENTS` to its end; return its output. Raises StepFailed."""
         ...
 

@@ -65,17 +65,17 @@ class Audit:
 
         async def call_and_write(request: Any, context: Context) -> Any:
             # Asked first: the token may be gone by the end.
-            who, begun_ns = self._who(context), self._clock.monotonic_ns()
+            who, begun_ns = self._caller_name(context), self._clock.monotonic_ns()
             outcome = _OK
             try:
                 return await behaviour(request, context)
             except BaseException as error:
-                outcome = _outcome(error, context)
+                outcome = _outcome_of_error(error, context)
                 raise
             finally:
                 ms = round((self._clock.monotonic_ns() - begun_ns) / 1e6, 1)
                 said = self._request_fields(request)
-                self._write(outcome, who, context, method=method, **said, duration_ms=ms)
+                self._log_line(outcome, who, context, method=method, **said, duration_ms=ms)
 
         return call_and_write
 
@@ -86,7 +86,9 @@ class Audit:
         """
         if method in self._full:
             name = method.rpartition("/")[2]
-            self._write((error.code, str(error)), self._who(context), context, method=name)
+            self._log_line(
+                (error.code, str(error)), self._caller_name(context), context, method=name
+            )
 
     def caller_of(self, context: Context) -> str:
         """Return the caller's proven name, from its token or else its certificate; "": none."""
@@ -97,19 +99,19 @@ class Audit:
         except Unauthenticated:
             return ""
 
-    def _write(self, outcome: Outcome, who: str, context: Context, **said: Any) -> None:
+    def _log_line(self, outcome: Outcome, who: str, context: Context, **said: Any) -> None:
         code, reason = outcome
         if reason:
             said["reason"] = reason[:_REASON_CHARS]
         write = _log.info if code == "OK" else _log.warning
         write("audit", who=who, peer=context.peer(), code=code, **said)
 
-    def _who(self, context: Context) -> str:
+    def _caller_name(self, context: Context) -> str:
         return self.caller_of(context) or ANONYMOUS
 
     def _request_fields(self, request: Any) -> dict[str, str | None]:
         """Return the request's fields, each as long as a line allows; None if it is unreadable."""
-        return {said: _word(request, field) for said, field in self._fields.items()}
+        return {said: _field_text(request, field) for said, field in self._fields.items()}
 
 
 def _certificate_subject(context: Context) -> str:
@@ -118,7 +120,7 @@ def _certificate_subject(context: Context) -> str:
     return b", ".join(found).decode(errors="replace")
 
 
-def _outcome(error: BaseException, context: Context) -> Outcome:
+def _outcome_of_error(error: BaseException, context: Context) -> Outcome:
     """Return the status that the caller gets for an exception of its call."""
     if isinstance(error, grpc.aio.AbortError):
         code: Any = context.code()
@@ -128,6 +130,6 @@ def _outcome(error: BaseException, context: Context) -> Outcome:
     return "UNKNOWN", type(error).__name__
 
 
-def _word(request: Any, field: str) -> str | None:
+def _field_text(request: Any, field: str) -> str | None:
     found = getattr(request, field, None)
     return None if found is None else str(found)[:_WORD_CHARS]

@@ -8,7 +8,7 @@ from typing import Any, Final, TypeAlias
 import grpc
 from grpc_health.v1 import health
 
-from coalmine.access.tokens import Principal, Principals, Role, find, read_tokens, token_in
+from coalmine.access.tokens import Principal, Principals, Role, principal_for, read_tokens, token_in
 from coalmine.clock import Clock
 from coalmine.errors import CoalmineError, PermissionDenied
 from coalmine.listener.reflection import SERVICE_V1, SERVICE_V1ALPHA
@@ -58,7 +58,7 @@ class Authorization:
         self._otherwise = otherwise
 
     @classmethod
-    def by(
+    def from_file(
         cls, file: Path, roles: Roles, clock: Clock, *, otherwise: Role = Role.OPERATOR
     ) -> "Authorization":
         """Return the authorization of those that `file` names. Raises StartError."""
@@ -78,7 +78,7 @@ class Authorization:
 
     def principal(self, metadata: Metadata) -> Principal:
         """Return who calls. Raises Unauthenticated."""
-        return find(self._tokens.value, token_in(metadata), self._clock.wall_ns())
+        return principal_for(self._tokens.value, token_in(metadata), self._clock.wall_ns())
 
     async def follow(self) -> None:
         """Read the file again whenever it changes, until cancelled."""
@@ -120,14 +120,14 @@ class AuthorizedMethods(grpc.GenericRpcHandler):
         try:
             self._access.check(method, handler_call_details.invocation_metadata)
         except CoalmineError as error:
-            return self._refusal(method, error)
+            return self._refusing_handler(method, error)
         for each in self._handlers:
             found: MaybeHandler = each.service(handler_call_details)
             if found is not None:
                 return found
         return None
 
-    def _refusal(self, method: str, error: CoalmineError) -> Handler:
+    def _refusing_handler(self, method: str, error: CoalmineError) -> Handler:
         async def refuse(_: Any, context: Context) -> None:
             self._refused(method, context, error)
             await abort(context, error, self._trailing)

@@ -53,7 +53,7 @@ class CertificateTimes:
         return (self.ends - now).days if now <= self.ends < now + _SOON else None
 
 
-def files_shown(files: TlsFiles | None) -> list[CertificateFile]:
+def listener_files(files: TlsFiles | None) -> list[CertificateFile]:
     """Return the certificate files of a listener."""
     if files is None:
         return []
@@ -61,7 +61,7 @@ def files_shown(files: TlsFiles | None) -> list[CertificateFile]:
     return [CertificateFile(files.cert), *trusted]
 
 
-def files_called_with(tls: Tls | None) -> list[CertificateFile]:
+def caller_files(tls: Tls | None) -> list[CertificateFile]:
     """Return the certificate files of a caller."""
     if tls is None:
         return []
@@ -106,10 +106,10 @@ class CertificateDates(Collector):
     async def follow(self) -> None:
         """Log their dates until cancelled."""
         while self._files:
-            await run_in_thread(self.tell)
+            await run_in_thread(self.log_problems)
             await asyncio.sleep(_LOOK_S)
 
-    def tell(self) -> None:
+    def log_problems(self) -> None:
         """Log present and coming problems, unless they are logged and nothing has changed."""
         stamp, now_ns = stamp_of([each.path for each in self._files]), self._clock.monotonic_ns()
         if stamp == self._stamp and now_ns < self._told_ns + _TELL_AGAIN_NS:
@@ -117,7 +117,7 @@ class CertificateDates(Collector):
         self._stamp, self._told_ns = stamp, now_ns
         now = datetime.fromtimestamp(self._clock.wall_ns() / 1e9, UTC)
         for each in times_of(self._files):
-            _tell(each, now)
+            _log_problem(each, now)
 
     def collect(self) -> Iterator[Metric]:
         """Return when each file ends, as the files are now."""
@@ -131,7 +131,7 @@ class CertificateDates(Collector):
         yield family
 
 
-def _tell(times: CertificateTimes, now: datetime) -> None:
+def _log_problem(times: CertificateTimes, now: datetime) -> None:
     facts = {"file": str(times.path), "subject": times.subject}
     if problem := times.problem(now):
         _log.error("certificate_refused", problem=problem, **facts)

@@ -21,7 +21,7 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     A new connection gets the files' newest content; open ones go on. Raises StartError.
     """
     paths = [each for each in (files.cert, files.key, files.client_ca) if each is not None]
-    watched = Watched(paths, lambda: _server_side(files))
+    watched = Watched(paths, lambda: _server_configuration(files))
 
     def fetch_configuration() -> grpc.ServerCertificateConfiguration | None:
         # gRPC asks at each new connection, on threads of its own.
@@ -34,9 +34,9 @@ def server_credentials(files: TlsFiles) -> grpc.ServerCredentials:
     )
 
 
-def _server_side(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
-    key, cert = _pair(files.cert, files.key)
-    authority = None if files.client_ca is None else _certificates(files.client_ca)
+def _server_configuration(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
+    key, cert = _read_key_pair(files.cert, files.key)
+    authority = None if files.client_ca is None else _read_certificates(files.client_ca)
     return grpc.ssl_server_certificate_configuration([(key, cert)], root_certificates=authority)
 
 
@@ -45,28 +45,28 @@ def _server_side(files: TlsFiles) -> grpc.ServerCertificateConfiguration:
 
 def channel_credentials(tls: Tls) -> grpc.ChannelCredentials:
     """Return credentials for a channel. Raises StartError for files that are wrong."""
-    authority = None if tls.ca is None else _certificates(tls.ca)
+    authority = None if tls.ca is None else _read_certificates(tls.ca)
     if tls.cert is None and tls.key is None:
         return grpc.ssl_channel_credentials(authority)
     if tls.cert is None or tls.key is None:
         raise StartError("a caller's certificate and its key go together")
-    key, cert = _pair(tls.cert, tls.key)
+    key, cert = _read_key_pair(tls.cert, tls.key)
     return grpc.ssl_channel_credentials(authority, key, cert)
 
 
 # ---------------------------------------------------------------- PEM files
 
 
-def _pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
+def _read_key_pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
     """Return the content of `key` and of `cert`, which fit each other. Raises StartError."""
-    found = _bytes(key), _certificates(cert)
+    found = _read_bytes(key), _read_certificates(cert)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     try:
         # The empty password is for none: OpenSSL would ask for one at the terminal.
         context.load_cert_chain(cert, key, password=lambda: b"")
     except ssl.SSLError as error:
         if error.reason == _MISMATCH:
-            if place := _place_of(found[0], found[1]):
+            if place := _place_of_certificate(found[0], found[1]):
                 raise StartError(
                     f"{cert}: certificate {place} in it is that of {key}: it has to be the first, "
                     "before those that signed it"
@@ -75,12 +75,12 @@ def _pair(cert: Path, key: Path) -> tuple[bytes, bytes]:
         raise StartError(f"{key}: not a private key, PEM and not encrypted") from None
     except (OSError, ValueError) as error:
         raise StartError(f"{key}: not a private key: {error}") from None
-    if found != (_bytes(key), _bytes(cert)):  # OpenSSL has read them for itself
+    if found != (_read_bytes(key), _read_bytes(cert)):  # OpenSSL has read them for itself
         raise StartError(f"{cert}: changed while it was read")
     return found
 
 
-def _place_of(key: bytes, certificates: bytes) -> int:
+def _place_of_certificate(key: bytes, certificates: bytes) -> int:
     """Return the place, from 1, of the certificate that belongs to a key; 0 if none does."""
     try:
         from cryptography import x509  # noqa: PLC0415 - a caller alone does without it
@@ -92,9 +92,9 @@ def _place_of(key: bytes, certificates: bytes) -> int:
     return next((at for at, each in enumerate(found, 1) if each.public_key() == public), 0)
 
 
-def _certificates(path: Path) -> bytes:
+def _read_certificates(path: Path) -> bytes:
     """Return the content of a file with certificates. Raises StartError."""
-    content = _bytes(path)
+    content = _read_bytes(path)
     try:
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=content.decode())
     except (ssl.SSLError, ValueError):
@@ -102,7 +102,7 @@ def _certificates(path: Path) -> bytes:
     return content
 
 
-def _bytes(path: Path) -> bytes:
+def _read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:

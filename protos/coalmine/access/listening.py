@@ -6,7 +6,7 @@ import grpc
 import structlog
 
 from coalmine.access.credentials import server_credentials
-from coalmine.access.target import is_here
+from coalmine.access.target import is_local_target
 from coalmine.access.tls_files import TlsFiles
 from coalmine.process import lifecycle
 
@@ -40,7 +40,7 @@ async def listen(
 
 def plaintext_advice(address: str, *, tls: bool, tokens: bool, remedy: str) -> str:
     """Return advice if the network can read what callers send; "" if it can't."""
-    if tls or is_here(address):
+    if tls or is_local_target(address):
         return ""
     what = "calls and their tokens" if tokens else "anybody may call, and calls"
     return f"{what} cross the network unencrypted: {remedy}"

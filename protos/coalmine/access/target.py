@@ -66,9 +66,9 @@ class Target:
     def token_metadata(self) -> TokenMetadata:
         """Return the metadata that shows the token; none without one. Raises StartError."""
         if self.token_file is None:
-            return self._bearer(self.token)
+            return self._bearer_metadata(self.token)
         try:
-            return self._bearer(self.token_file.read_text().strip())
+            return self._bearer_metadata(self.token_file.read_text().strip())
         except OSError as error:
             raise StartError(f"{self.token_file}: {reason_of(error)}") from None
         except UnicodeDecodeError:
@@ -76,12 +76,12 @@ class Target:
         except StartError as error:
             raise StartError(f"{self.token_file}: {error}") from None
 
-    def _bearer(self, token: str | None) -> TokenMetadata:
+    def _bearer_metadata(self, token: str | None) -> TokenMetadata:
         if token is None:
             return ()
         if not token.isascii() or not token.isprintable() or not token or " " in token:
             raise StartError("a token is one word of ASCII")
-        if self.tls is None and not self.token_in_plaintext and not is_here(self.address):
+        if self.tls is None and not self.token_in_plaintext and not is_local_target(self.address):
             raise StartError(
                 f"a token would go to {self.address} unencrypted: give the authority (ca) too"
             )
@@ -117,17 +117,17 @@ class _MetadataChannel:
 # ---------------------------------------------------------------- where a target is
 
 
-def is_here(target: str) -> bool:
+def is_local_target(target: str) -> bool:
     """Return whether what is sent to `target` stays on this machine."""
     scheme, colon, rest = target.partition(":")
     if colon and scheme in {"unix", "unix-abstract"}:
         return True
     if scheme in {"dns", "ipv4", "ipv6"}:
         target = rest.rpartition("/")[2]
-    return all(_is_loopback(_host(each)) for each in target.split(","))
+    return all(_is_loopback(_host_of(each)) for each in target.split(","))
 
 
-def _host(address: str) -> str:
+def _host_of(address: str) -> str:
     if address.startswith("["):
         return address[1:].partition("]")[0]
     return address.rpartition(":")[0] or address

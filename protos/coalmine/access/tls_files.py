@@ -19,7 +19,7 @@ class TlsFiles:
     client_ca: Path | None = None
 
     @classmethod
-    def given(
+    def from_options(
         cls, cert: Path | None, key: Path | None, client_ca: Path | None
     ) -> "TlsFiles | None":
         """Return what these options ask for; None: plaintext. Raises StartError."""
@@ -44,7 +44,7 @@ class Tls:
     server_name: str | None = None
 
     @classmethod
-    def given(
+    def from_options(
         cls, ca: Path | None, cert: Path | None, key: Path | None, server_name: str | None
     ) -> "Tls | None":
         """Return what these options ask for; None: a connection in plaintext."""

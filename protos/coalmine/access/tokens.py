@@ -77,7 +77,7 @@ class TokenFile(Strict):
     tokens: Annotated[tuple[TokenEntry, ...], Field(max_length=TOKENS_MAX)]
 
     @model_validator(mode="after")
-    def _each_is_there_once(self) -> Self:
+    def _check_unique(self) -> Self:
         for what in ("name", "sha256"):
             seen: set[str] = set()
             for entry in self.tokens:
@@ -107,9 +107,9 @@ def token_in(metadata: Iterable[tuple[str, str | bytes]]) -> str:
     raise Unauthenticated("a token is needed: metadata 'authorization: Bearer TOKEN'")
 
 
-def find(principals: Principals, token: str, now_ns: int) -> Principal:
+def principal_for(principals: Principals, token: str, now_ns: int) -> Principal:
     """Return who shows `token` at `now_ns` since the epoch. Raises Unauthenticated."""
-    principal = principals.get(digest(token))
+    principal = principals.get(token_digest(token))
     if principal is None:
         raise Unauthenticated("the token is not known here")
     if principal.expires_ns is not None and principal.expires_ns <= now_ns:
@@ -117,7 +117,7 @@ def find(principals: Principals, token: str, now_ns: int) -> Principal:
     return principal
 
 
-def digest(token: str) -> bytes:
+def token_digest(token: str) -> bytes:
     """Return the SHA-256 of a token. It is random and long, so no salt or slow hash is needed."""
     return hashlib.sha256(token.encode()).digest()
 

@@ -91,7 +91,7 @@ def target_maker(
     token_in_plaintext: TokenInPlaintext = False,
 ) -> "TargetMaker":
     """Return what makes a Target of an address, by the options of a connection."""
-    tls = Tls.given(ca, cert, key, server_name)
+    tls = Tls.from_options(ca, cert, key, server_name)
     return lambda address: Target(address, tls, token, token_in_plaintext)
 
 
@@ -119,7 +119,7 @@ def listener_tls(
     *, tls_cert: TlsCert = None, tls_key: TlsKey = None, tls_client_ca: TlsClientCa = None
 ) -> TlsFiles | None:
     """Return the files of a listener; None: plaintext. Raises StartError."""
-    return TlsFiles.given(tls_cert, tls_key, tls_client_ca)
+    return TlsFiles.from_options(tls_cert, tls_key, tls_client_ca)
 
 
 # A verb's parameter `tls`, as options.

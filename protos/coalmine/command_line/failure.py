@@ -7,7 +7,7 @@ from typer.core import TyperGroup
 
 from coalmine.errors import StartError
 from coalmine.process.exit_codes import EXIT_CANNOT_START, EXIT_FAILED
-from coalmine.process.standard_streams import say_to_people
+from coalmine.process.standard_streams import print_error_line
 
 
 class Failure(Exception):
@@ -34,11 +34,11 @@ class VerbGroup(TyperGroup):
             return super().invoke(ctx)
         except Failure as error:
             verb = f"{ctx.invoked_subcommand}: " if self.names_verbs else ""
-            _exit(f"{verb}{error}", error.exit_code)
+            _print_and_exit(f"{verb}{error}", error.exit_code)
         except StartError as error:
-            _exit(str(error), EXIT_CANNOT_START)
+            _print_and_exit(str(error), EXIT_CANNOT_START)
 
 
-def _exit(line: str, exit_code: int) -> NoReturn:
-    say_to_people(line)
+def _print_and_exit(line: str, exit_code: int) -> NoReturn:
+    print_error_line(line)
     raise typer.Exit(exit_code) from None

@@ -10,7 +10,7 @@ from typing import Any, Final
 import typer
 
 from coalmine.errors import StartError
-from coalmine.shown_value import shortly
+from coalmine.shown_value import short_repr
 from coalmine.units import duration_ns, is_decimal, is_whole
 
 # What fits a message's field, and a database's column.
@@ -25,20 +25,20 @@ def whole_option(*names: str, min: int = 0, max: int | None = None, **said: Any)
     wanted = f"a whole number from {min} {'on' if max is None else f'to {max}'}"
     most = _WHOLE_MAX if max is None else max
 
-    def parse(value: Any) -> int:
-        return int(_valid_text(value, is_whole, (min, most), wanted))
+    def parse_whole(value: Any) -> int:
+        return int(_check_number_text(value, is_whole, (min, most), wanted))
 
-    return typer.Option(*names, min=min, max=max, parser=parse, **said)
+    return typer.Option(*names, min=min, max=max, parser=parse_whole, **said)
 
 
 def decimal_option(*names: str, min: float, **said: Any) -> Any:  # noqa: A002
     """Return an option for a number from `min` on; `said` is typer's."""
     wanted, most = f"a number from {min} on", _WHOLE_MAX
 
-    def parse(value: Any) -> float:
-        return float(_valid_text(value, is_decimal, (min, most), wanted))
+    def parse_decimal(value: Any) -> float:
+        return float(_check_number_text(value, is_decimal, (min, most), wanted))
 
-    return typer.Option(*names, min=min, parser=parse, **said)
+    return typer.Option(*names, min=min, parser=parse_decimal, **said)
 
 
 def duration_s(option: str, text: str) -> float:
@@ -49,14 +49,14 @@ def duration_s(option: str, text: str) -> float:
         raise StartError(f"{option}: {error}") from None
 
 
-def _valid_text(
+def _check_number_text(
     text: Any, is_one: Callable[[str], bool], bounds: tuple[float, float], wanted: str
 ) -> Any:
     """Return the text if it is such a number. Raises typer.BadParameter."""
     if not isinstance(text, str):  # a default
         return text
     if not is_one(text):
-        raise typer.BadParameter(f"expected {wanted}, {_FORM}, got {shortly(text)}")
+        raise typer.BadParameter(f"expected {wanted}, {_FORM}, got {short_repr(text)}")
     if len(text) > _CHARS_MAX or not bounds[0] <= Decimal(text) <= bounds[1]:
-        raise typer.BadParameter(f"expected {wanted}, got {shortly(text)}")
+        raise typer.BadParameter(f"expected {wanted}, got {short_repr(text)}")
     return text

@@ -23,7 +23,7 @@ def shield_operation(operation: Awaitable[Result]) -> "asyncio.Future[Result]":
     return asyncio.shield(operation)
 
 
-async def answer_to(call: Any) -> Any:
+async def await_answer(call: Any) -> Any:
     """Return the answer of a unary call. If this is cancelled, the whole call is.
 
     A gRPC with other private names gets a plain `await call`.
@@ -39,7 +39,7 @@ async def answer_to(call: Any) -> Any:
     return await call  # which holds the result by now, or what went wrong
 
 
-def is_given_up() -> bool:
+def is_task_cancelled() -> bool:
     """Return whether this task was cancelled, not a call that it waits for."""
     task = asyncio.current_task()
     return task is None or task.cancelling() > 0

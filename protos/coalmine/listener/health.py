@@ -33,39 +33,39 @@ class Health(health_aio.HealthServicer):  # type: ignore[misc]  # the library ha
     async def Watch(self, request: pb.HealthCheckRequest, context: Context) -> None:
         """Write the service's status whenever it changes, until the server ends."""
         with self.limit.admit():
-            await self._watch(request, context)
+            await self._write_changes(request, context)
 
-    async def _watch(self, request: pb.HealthCheckRequest, context: Context) -> None:
+    async def _write_changes(self, request: pb.HealthCheckRequest, context: Context) -> None:
         told: Any = None
         while True:
-            status = self._status(request.service)
+            status = self._status_of(request.service)
             if status != told:
                 await context.write(pb.HealthCheckResponse(status=status))
                 told = status
-            if self._gracefully_shutting_down and self._status(request.service) == told:
+            if self._gracefully_shutting_down and self._status_of(request.service) == told:
                 return
             await self._wait_for_change(request.service, told)
 
     async def set(self, service: str, status: Any) -> None:
         """Set the status of a service, and wake its watchers."""
         await super().set(service, status)
-        await self._tell()
+        await self._notify_watches()
 
     async def enter_graceful_shutdown(self) -> None:
         """Set every service to NOT_SERVING, for good. The watches then end."""
         await super().enter_graceful_shutdown()
-        await self._tell()
+        await self._notify_watches()
 
-    def _status(self, service: str) -> Any:
+    def _status_of(self, service: str) -> Any:
         return self._server_status.get(service, pb.HealthCheckResponse.SERVICE_UNKNOWN)
 
     async def _wait_for_change(self, service: str, told: Any) -> None:
         """Return once the status differs from `told`, or the end has begun."""
         async with self._changed:
             await self._changed.wait_for(
-                lambda: self._gracefully_shutting_down or self._status(service) != told
+                lambda: self._gracefully_shutting_down or self._status_of(service) != told
             )
 
-    async def _tell(self) -> None:
+    async def _notify_watches(self) -> None:
         async with self._changed:
             self._changed.notify_all()

@@ -44,7 +44,7 @@ def reflection_limit() -> StreamLimit:
     return StreamLimit("reflection streams", STREAMS_MAX)
 
 
-def reflect(
+def add_reflection(
     server: ReflectedMethods,
     services: Sequence[str],
     files: Sequence[ModuleType],
@@ -55,7 +55,7 @@ def reflect(
     `files` are the generated modules that describe them; health and reflection are always there.
     """
     alpha = _proto_of(pb.DESCRIPTOR)
-    described = [_proto_of(each) for each in _with_imports(files)]
+    described = [_proto_of(each) for each in _descriptors_with_imports(files)]
     index = SymbolIndex([*described, _proto_of(health_pb2.DESCRIPTOR), alpha, _v1_of(alpha)])
     names = (*services, health.SERVICE_NAME, SERVICE_V1ALPHA, SERVICE_V1)
     # The messages of both versions are the same on the wire.
@@ -88,17 +88,17 @@ class Reflection:
     def answer(self, message: bytes) -> pb.ServerReflectionResponse:
         """Return what is told for a serialised request."""
         if len(message) > _REQUEST_BYTES_MAX:
-            return _refusal(grpc.StatusCode.INVALID_ARGUMENT, "the name is too long")
+            return _error_response(grpc.StatusCode.INVALID_ARGUMENT, "the name is too long")
         try:
             request = pb.ServerReflectionRequest.FromString(message)
         except DecodeError:
-            return _refusal(grpc.StatusCode.INVALID_ARGUMENT, "the request cannot be read")
-        answer = self._answer(request)
+            return _error_response(grpc.StatusCode.INVALID_ARGUMENT, "the request cannot be read")
+        answer = self._response_to(request)
         answer.valid_host = request.host
         answer.original_request.CopyFrom(request)
         return answer
 
-    def _answer(self, request: pb.ServerReflectionRequest) -> pb.ServerReflectionResponse:
+    def _response_to(self, request: pb.ServerReflectionRequest) -> pb.ServerReflectionResponse:
         index, asked = self._index, request.WhichOneof("message_request")
         extension = request.file_containing_extension
         match asked:
@@ -106,34 +106,36 @@ class Reflection:
                 listed = pb.ListServiceResponse(service=self._services)
                 return pb.ServerReflectionResponse(list_services_response=listed)
             case "all_extension_numbers_of_type":
-                return self._numbers(request.all_extension_numbers_of_type)
+                return self._numbers_response(request.all_extension_numbers_of_type)
             case "file_by_filename":
-                return self._file(request.file_by_filename, f"file '{request.file_by_filename}'")
+                return self._file_reply(
+                    request.file_by_filename, f"file '{request.file_by_filename}'"
+                )
             case "file_containing_symbol":
                 symbol = request.file_containing_symbol
-                return self._file(index.file_of_symbol(symbol), f"symbol '{symbol}'")
+                return self._file_reply(index.file_of_symbol(symbol), f"symbol '{symbol}'")
             case "file_containing_extension":
                 message, number = extension.containing_type, extension.extension_number
                 file = index.file_of_extension(message, number)
-                return self._file(file, f"extension {number} of '{message}'")
-        return _refusal(grpc.StatusCode.INVALID_ARGUMENT, "the request asks for nothing")
+                return self._file_reply(file, f"extension {number} of '{message}'")
+        return _error_response(grpc.StatusCode.INVALID_ARGUMENT, "the request asks for nothing")
 
-    def _file(self, file: str | None, asked: str) -> pb.ServerReflectionResponse:
+    def _file_reply(self, file: str | None, asked: str) -> pb.ServerReflectionResponse:
         files = None if file is None else self._index.with_imports(file)
         if files is None:
-            return _refusal(grpc.StatusCode.NOT_FOUND, f"there is no {asked}")
+            return _error_response(grpc.StatusCode.NOT_FOUND, f"there is no {asked}")
         response = pb.FileDescriptorResponse(file_descriptor_proto=files)
         return pb.ServerReflectionResponse(file_descriptor_response=response)
 
-    def _numbers(self, message: str) -> pb.ServerReflectionResponse:
+    def _numbers_response(self, message: str) -> pb.ServerReflectionResponse:
         numbers = self._index.extension_numbers(message)
         if numbers is None:
-            return _refusal(grpc.StatusCode.NOT_FOUND, f"there is no message '{message}'")
+            return _error_response(grpc.StatusCode.NOT_FOUND, f"there is no message '{message}'")
         response = pb.ExtensionNumberResponse(base_type_name=message, extension_number=numbers)
         return pb.ServerReflectionResponse(all_extension_numbers_response=response)
 
 
-def _refusal(code: grpc.StatusCode, text: str) -> pb.ServerReflectionResponse:
+def _error_response(code: grpc.StatusCode, text: str) -> pb.ServerReflectionResponse:
     error = pb.ErrorResponse(error_code=code.value[0], error_message=text)
     return pb.ServerReflectionResponse(error_response=error)
 
@@ -141,7 +143,7 @@ def _refusal(code: grpc.StatusCode, text: str) -> pb.ServerReflectionResponse:
 # ---------------------------------------------------------------- files
 
 
-def _with_imports(files: Iterable[ModuleType]) -> list[Any]:
+def _descriptors_with_imports(files: Iterable[ModuleType]) -> list[Any]:
     """Return the descriptors of these modules' files, and of all that they import."""
     found = {each.DESCRIPTOR.name: each.DESCRIPTOR for each in files}
     waiting = list(found.values())

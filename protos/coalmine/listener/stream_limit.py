@@ -27,7 +27,7 @@ class StreamLimit:
     def admit(self) -> Iterator[None]:
         """Count a stream as open in the block. Raises Overloaded."""
         if self.open >= self._most:
-            self._turn_away()
+            self._count_refusal()
             raise Overloaded(f"{self.kind}: {self._most} are open, the most allowed")
         self.open += 1
         try:
@@ -37,7 +37,7 @@ class StreamLimit:
             # Said once more only after it was far from full: streams come and go.
             self._is_full = self._is_full and 2 * self.open > self._most
 
-    def _turn_away(self) -> None:
+    def _count_refusal(self) -> None:
         self.turned_away += 1
         if not self._is_full:
             self._is_full = True
@@ -53,9 +53,9 @@ class StreamRefused(Collector):
 
     def collect(self) -> Iterable[Metric]:
         """Return the counts as they are now."""
-        return [self._family(each) for each in self._limits]
+        return [self._counter_of(each) for each in self._limits]
 
-    def _family(self, limit: StreamLimit) -> Metric:
+    def _counter_of(self, limit: StreamLimit) -> Metric:
         name = f"{limit.kind.replace(' ', '_')}_turned_away"
         what = f"{limit.kind.capitalize()} refused because too many were open."
         return self._families.single_counter(name, what, limit.turned_away)

@@ -84,16 +84,16 @@ def _enum_symbols(scope: str, enums: Iterable[EnumDescriptorProto]) -> Iterator[
 
 
 def _messages_of(file: FileDescriptorProto) -> Iterator[tuple[str, DescriptorProto]]:
-    yield from _with_nested(file.package, file.message_type)
+    yield from _messages_with_nested(file.package, file.message_type)
 
 
-def _with_nested(
+def _messages_with_nested(
     scope: str, messages: Iterable[DescriptorProto]
 ) -> Iterator[tuple[str, DescriptorProto]]:
     for each in messages:
         full = _full_name(scope, each.name)
         yield full, each
-        yield from _with_nested(full, each.nested_type)
+        yield from _messages_with_nested(full, each.nested_type)
 
 
 def _extensions_of(file: FileDescriptorProto) -> Iterator[FieldDescriptorProto]:

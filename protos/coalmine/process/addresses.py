@@ -53,9 +53,9 @@ def reserve(address: str, *, shared: bool) -> socket.socket:
     """
     place = split_address(address)
     try:
-        return bind_in_a_family(place[0], lambda family: _bound(family, place, shared=shared))
+        return bind_in_a_family(place[0], lambda family: _bind_socket(family, place, shared=shared))
     except OSError as error:
-        raise cannot_listen(address, error) from None
+        raise listen_error(address, error) from None
 
 
 def bind_in_a_family(host: str, bind: Callable[[int], Bound]) -> Bound:
@@ -74,7 +74,7 @@ def bind_in_a_family(host: str, bind: Callable[[int], Bound]) -> Bound:
     return bind(last)
 
 
-def _bound(family: int, place: tuple[str, int], *, shared: bool) -> socket.socket:
+def _bind_socket(family: int, place: tuple[str, int], *, shared: bool) -> socket.socket:
     """Return a socket that is bound to a place. Raises OSError."""
     held = socket.socket(family, socket.SOCK_STREAM)
     try:
@@ -93,7 +93,7 @@ def _bound(family: int, place: tuple[str, int], *, shared: bool) -> socket.socke
     return held
 
 
-def loopback() -> str:
+def loopback_address() -> str:
     """Return an address that this machine alone reaches: [::1] where there is no 127.0.0.1."""
     for address in ("127.0.0.1:0", "[::1]:0"):
         with contextlib.suppress(StartError):
@@ -108,6 +108,6 @@ def bound_address(held: socket.socket) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def cannot_listen(address: str, error: OSError) -> StartError:
+def listen_error(address: str, error: OSError) -> StartError:
     """Return the one line that says why `address` can't be listened on."""
     return StartError(f"cannot listen on {address}: {reason_of(error)}")

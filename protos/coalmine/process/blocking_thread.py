@@ -25,7 +25,7 @@ async def run_in_thread(blocking: Callable[[], Result]) -> Result:
         else:
             done.set_result(result)  # type: ignore[arg-type]  # None only beside an error
 
-    def run() -> None:
+    def run_and_settle() -> None:
         try:
             outcome: tuple[Result | None, BaseException | None] = (blocking(), None)
         except Exception as error:  # noqa: BLE001 - handed on to whoever waits
@@ -35,5 +35,5 @@ async def run_in_thread(blocking: Callable[[], Result]) -> Result:
         except RuntimeError:
             return  # the loop is closed: nobody waits any more
 
-    threading.Thread(target=run, name="blocking", daemon=True).start()
+    threading.Thread(target=run_and_settle, name="blocking", daemon=True).start()
     return await done

@@ -23,7 +23,7 @@ class CapturedDescriptor:
     """A pipe that takes the place of descriptor 1 or 2 from `take` to `give_back`."""
 
     def __init__(self, number: int) -> None:
-        self.name = name_of(number)
+        self.name = descriptor_name(number)
         self.cutter = LineCutter()
         self.is_private = False
         self.has_ended = False  # a library may close the descriptor
@@ -37,7 +37,7 @@ class CapturedDescriptor:
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._writer, fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
 
-    def take(self) -> None:
+    def redirect_to_pipe(self) -> None:
         """Let the descriptor be the pipe."""
         os.dup2(self._writer, self._number)
         os.close(self._writer)
@@ -55,7 +55,7 @@ class CapturedDescriptor:
             self._before, "w", buffering=1, encoding=encoding, errors=errors, closefd=False
         )
 
-    def texts(self) -> Iterator[str]:
+    def read_texts(self) -> Iterator[str]:
         """Yield what is there, or some of it where there is no end of it."""
         for _ in range(_CHUNKS_AT_ONCE):
             try:
@@ -77,7 +77,7 @@ class CapturedDescriptor:
         os.close(self._before)
 
 
-def name_of(number: int) -> str:
+def descriptor_name(number: int) -> str:
     """Return what the log calls a descriptor."""
     return "stdout" if number == STDOUT else "stderr"
 

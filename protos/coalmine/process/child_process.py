@@ -80,9 +80,9 @@ class Child:
         and counted, and the old one stays. Both run meanwhile, so they must share their ports. A
         `command` is that of later processes too. One replacement or succession at a time.
         """
-        new = self._next = self._make(command)
+        new = self._next = self._make_process(command)
         self._tasks.create_task(new.run())
-        return await self._give_place(new, command, within_s, old=self._process)
+        return await self._replace_once_ready(new, command, within_s, old=self._process)
 
     async def start_successor(self, command: Command, *, within_s: float) -> bool:
         """Start another process, which takes over once it stands by and the old one has let go.
@@ -95,14 +95,14 @@ class Child:
             await each.wait_over()
         old = self._process
         standing_by = replace(command, arguments=(*command.arguments, "--stand-by"))
-        new = self._next = self._make(standing_by)
+        new = self._next = self._make_process(standing_by)
         self._tasks.create_task(new.run())
         if not await new.wait_standing_by(within_s):
-            await self._give_up(new, within_s)
+            await self._end_failed(new, within_s)
             return False
         # Not here: where whoever waits is cancelled, there is one that serves all the same.
-        self._tasks.create_task(_hand_over(old, new))
-        return await self._give_place(new, command, within_s, old=None)
+        self._tasks.create_task(_hand_over_ports(old, new))
+        return await self._replace_once_ready(new, command, within_s, old=None)
 
     def kill(self) -> None:
         """Kill the process that has the place, for one that hangs; it is started again."""
@@ -140,10 +140,10 @@ class Child:
     async def _wait_until_dead(self) -> int:
         """Return the exit code of the first process that ends without a successor."""
         if self._process is None or self._process.is_over:
-            self._process, self._next = self._next or self._begin(), None
+            self._process, self._next = self._next or self._start_process(), None
         while True:
             process = self._process
-            code = await process.wait_left()
+            code = await process.wait_ended_or_replaced()
             if process is not self._process:
                 continue
             if self._next is None:
@@ -173,18 +173,18 @@ class Child:
 
     # ------------------------------------------------------------ one process and the next
 
-    def _begin(self) -> StartedProcess:
-        process = self._make(None)
+    def _start_process(self) -> StartedProcess:
+        process = self._make_process(None)
         self._tasks.create_task(process.run())
         return process
 
-    def _make(self, command: Command | None) -> StartedProcess:
+    def _make_process(self, command: Command | None) -> StartedProcess:
         process = StartedProcess(command or self.command, self._patience_s, self.ready.set)
         process.is_asked = self._ending.is_set()
         self._all = {each for each in self._all if not each.is_over} | {process}
         return process
 
-    async def _give_place(
+    async def _replace_once_ready(
         self,
         new: StartedProcess,
         command: Command | None,
@@ -194,17 +194,17 @@ class Child:
     ) -> bool:
         """Let `new` take over once it is ready, and end `old`; else end `new`."""
         if not await new.wait_ready(within_s):
-            await self._give_up(new, within_s)
+            await self._end_failed(new, within_s)
             return False
         before, self._process, self._next = self._process, new, None
         if before is not None and before is not new:
-            before.leave()
+            before.mark_replaced()
         self.command = command or self.command
         if old is not None:
             await old.end()
         return True
 
-    async def _give_up(self, new: StartedProcess, within_s: float) -> None:
+    async def _end_failed(self, new: StartedProcess, within_s: float) -> None:
         if self._ending.is_set():
             return
         self.failures += 1
@@ -215,7 +215,7 @@ class Child:
         await new.end()
 
 
-async def _hand_over(old: StartedProcess | None, new: StartedProcess) -> None:
+async def _hand_over_ports(old: StartedProcess | None, new: StartedProcess) -> None:
     """End the old one; have the new one serve as soon as it can."""
     async with asyncio.TaskGroup() as tasks:
         if old is not None:

@@ -18,7 +18,7 @@ from yaml.resolver import Resolver
 from coalmine.errors import StartError
 from coalmine.process.text_file import content_of
 from coalmine.shares import percent_bp
-from coalmine.shown_value import shortly
+from coalmine.shown_value import short_repr
 from coalmine.units import DURATION, SIZE, duration_ns, size_bytes
 
 Model = TypeVar("Model", bound=BaseModel)
@@ -56,7 +56,7 @@ def load(path: Path, model: type[Model]) -> Model:
 def parse(text: str, model: type[Model], *, path: Path) -> Model:
     """Return `text`, the content of `path` or what is to be, as `model`. Raises StartError."""
     try:
-        content = _content(text)
+        content = _parse_yaml(text)
     except yaml.YAMLError as error:
         raise StartError(f"{path}: not YAML: {_yaml_place(error)}") from None
     except (ValueError, RecursionError) as error:  # a number or date that is none, or too deep
@@ -67,15 +67,15 @@ def parse(text: str, model: type[Model], *, path: Path) -> Model:
         raise StartError(f"{path}: {first_line(error)}") from None
 
 
-def _content(text: str) -> Any:
+def _parse_yaml(text: str) -> Any:
     """Return what YAML says. Raises YAMLError where its aliases make much more than its text."""
     with contextlib.suppress(yaml.YAMLError):  # told below, in the words that are documented
-        if _FastLoader is not None and _depth(_FastLoader(text)) <= _FAST_DEPTH_MAX:
+        if _FastLoader is not None and _nesting_depth(_FastLoader(text)) <= _FAST_DEPTH_MAX:
             return _load_document(_FastLoader(text), text)
     return _load_document(_Loader(text), text)
 
 
-def _depth(events: Any) -> int:
+def _nesting_depth(events: Any) -> int:
     """Return how deep a file nests, or the first depth over the maximum. Raises YAMLError."""
     depth = deepest = 0  # libyaml needs the square of the depth: reading on would take minutes
     while deepest <= _FAST_DEPTH_MAX and (event := events.get_event()) is not None:
@@ -92,14 +92,14 @@ def _load_document(loader: Any, text: str) -> Any:
         root = loader.get_single_node()
         if root is None:
             return None
-        if _size(root, {}) > len(text) + _EXPANSION_MAX:
+        if _expanded_size(root, {}) > len(text) + _EXPANSION_MAX:
             raise ConstructorError(None, None, "its aliases expand too far; write it out", None)
         return loader.construct_document(root)
     finally:
         loader.dispose()
 
 
-def _size(node: yaml.Node, known: dict[int, int]) -> int:
+def _expanded_size(node: yaml.Node, known: dict[int, int]) -> int:
     """Return the nodes and characters of `node` with each alias written out.
 
     `known` has a size for every node seen so far; one that holds itself is too large.
@@ -110,13 +110,13 @@ def _size(node: yaml.Node, known: dict[int, int]) -> int:
         size = 1 + len(node.value)
     else:
         known[id(node)] = 2 * _EXPANSION_MAX + node.end_mark.index  # until it is known
-        parts = (part for each in node.value for part in _parts(each))
-        size = 1 + sum(_size(part, known) for part in parts)
+        parts = (part for each in node.value for part in _nodes_of_entry(each))
+        size = 1 + sum(_expanded_size(part, known) for part in parts)
     known[id(node)] = size
     return size
 
 
-def _parts(entry: Any) -> tuple[yaml.Node, ...]:
+def _nodes_of_entry(entry: Any) -> tuple[yaml.Node, ...]:
     """Return the nodes of a sequence's or a mapping's entry."""
     return entry if isinstance(entry, tuple) else (entry,)
 
@@ -180,25 +180,25 @@ def _problem_text(detail: ErrorDetails) -> str:
         return f"{place}: missing"
     if kind == "union_tag_not_found":  # its context has the key, in quotation marks
         return f"{place}.{detail['ctx']['discriminator'].strip(chr(39))}: missing"
-    message = _without_classes(_in_units(detail)).removeprefix("Value error, ")
+    message = _without_classes(_message_in_units(detail)).removeprefix("Value error, ")
     if kind in {"value_error", "assertion_error"}:
         return f"{place}: {message}"
-    return f"{place}: {message[:1].lower()}{message[1:]}, got {shortly(detail['input'])}"
+    return f"{place}: {message[:1].lower()}{message[1:]}, got {short_repr(detail['input'])}"
 
 
 def _without_classes(message: str) -> str:
     return _CLASSES.sub("", message)
 
 
-def _in_units(detail: ErrorDetails) -> str:
+def _message_in_units(detail: ErrorDetails) -> str:
     """Return the message; a bound of a duration or size in units, as the file has it."""
     bounds = [value for name, value in detail.get("ctx", {}).items() if name in _BOUNDS]
     if not bounds or not isinstance(detail["input"], str):
         return detail["msg"]
-    return detail["msg"].replace(f"{bounds[0]}", _as_written(bounds[0], detail["input"]))
+    return detail["msg"].replace(f"{bounds[0]}", _bound_text(bounds[0], detail["input"]))
 
 
-def _as_written(bound: int, written: str) -> str:
+def _bound_text(bound: int, written: str) -> str:
     if DURATION.fullmatch(written.strip()):
         return f"{bound / 10**9:g}s"
     return f"{bound / 1024**2:g}MiB" if SIZE.fullmatch(written.strip()) else f"{bound}"

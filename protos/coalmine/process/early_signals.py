@@ -25,7 +25,7 @@ def end_at_signals() -> None:
     """
     for number in _CODES:
         if signal.getsignal(number) is not signal.SIG_IGN:
-            signal.signal(number, _end)
+            signal.signal(number, _exit_at_signal)
 
 
 class EarlyHangup:
@@ -67,9 +67,9 @@ def has_terminal() -> bool:
 def leave_signals_to_python() -> None:
     """Take `end_at_signals` back, where it was called: SIGINT raises KeyboardInterrupt again."""
     for number, before in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, None)):
-        if signal.getsignal(number) is _end:
+        if signal.getsignal(number) is _exit_at_signal:
             signal.signal(number, before or signal.SIG_DFL)
 
 
-def _end(number: int, _frame: FrameType | None) -> None:
+def _exit_at_signal(number: int, _frame: FrameType | None) -> None:
     os._exit(_CODES[signal.Signals(number)])

@@ -13,7 +13,7 @@ import structlog
 from prometheus_client import CollectorRegistry, make_wsgi_app
 from prometheus_client.exposition import ThreadingWSGIServer
 
-from coalmine.process.addresses import bind_in_a_family, cannot_listen, split_address
+from coalmine.process.addresses import bind_in_a_family, listen_error, split_address
 
 _log = structlog.get_logger(__name__)
 
@@ -42,7 +42,7 @@ class Exposition:
         idle_s: float = _IDLE_S,
     ) -> None:
         host, port = split_address(address)
-        app = _routes(registry, ready, why_not)
+        app = _wsgi_app(registry, ready, why_not)
         try:
             self._server = bind_in_a_family(
                 host,
@@ -51,7 +51,7 @@ class Exposition:
                 ),
             )
         except OSError as error:
-            raise cannot_listen(address, error) from None
+            raise listen_error(address, error) from None
         self._server.idle_s = idle_s
         self.address = f"{address.rpartition(':')[0]}:{self._server.server_port}"
         self._thread = threading.Thread(
@@ -154,24 +154,24 @@ class _Handler(WSGIRequestHandler):
         """Say nothing: scrapes would drown the log."""
 
 
-def _routes(
+def _wsgi_app(
     registry: CollectorRegistry, ready: Callable[[], bool], why_not: Callable[[], str]
 ) -> Any:
     metrics = make_wsgi_app(registry)
 
-    def app(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
+    def answer_request(environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
         path = environ.get("PATH_INFO")
         if path == "/metrics":
             return _answer_scrape(metrics, environ, start)
         if path == "/healthz":
-            return _text(start, "200 OK", "ok")
+            return _answer_text(start, "200 OK", "ok")
         if path == "/readyz":
             is_ready = ready()
             status = "200 OK" if is_ready else "503 Service Unavailable"
-            return _text(start, status, "ready" if is_ready else why_not() or "not ready")
-        return _text(start, "404 Not Found", "there are /metrics, /healthz and /readyz")
+            return _answer_text(start, status, "ready" if is_ready else why_not() or "not ready")
+        return _answer_text(start, "404 Not Found", "there are /metrics, /healthz and /readyz")
 
-    return app
+    return answer_request
 
 
 def _answer_scrape(metrics: Any, environ: dict[str, Any], start: _Start) -> Iterable[bytes]:
@@ -183,6 +183,6 @@ def _answer_scrape(metrics: Any, environ: dict[str, Any], start: _Start) -> Iter
     return answer
 
 
-def _text(start: _Start, status: str, text: str) -> Iterable[bytes]:
+def _answer_text(start: _Start, status: str, text: str) -> Iterable[bytes]:
     start(status, [("Content-Type", "text/plain; charset=utf-8")])
     return [f"{text}\n".encode()]

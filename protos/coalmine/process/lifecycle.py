@@ -20,9 +20,9 @@ from coalmine.process.addresses import check_free, split_address
 from coalmine.process.answer_gate import AnswerGate
 from coalmine.process.exit_codes import EXIT_CANNOT_START, EXIT_FAILED, EXIT_OK
 from coalmine.process.machine import keep_large_blocks
-from coalmine.process.parent_pipe import LET_GO, READY, STANDING_BY, hear, tell
+from coalmine.process.parent_pipe import LET_GO, READY, STANDING_BY, watch_parent, write_event
 from coalmine.process.private_folder import hide_new_files
-from coalmine.process.standard_streams import open_standard_streams, say_to_people
+from coalmine.process.standard_streams import open_standard_streams, print_error_line
 
 _log = structlog.get_logger(__name__)
 
@@ -88,11 +88,11 @@ def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -
     """
     signals = _StopSignals()
 
-    async def body() -> None:
+    async def run_main() -> None:
         stop = Stop()
-        signals.ask(stop)
+        signals.install(stop)
         if with_parent:
-            hear(its_turn=stop.its_turn.set, gone=lambda: stop.ask("parent gone"))
+            watch_parent(its_turn=stop.its_turn.set, gone=lambda: stop.ask("parent gone"))
         await main(stop)
 
     open_standard_streams()
@@ -101,13 +101,13 @@ def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -
     cannot_start: list[BaseException] = []
     try:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            runner.run(body())
+            runner.run(run_main())
     except* StartError as group:
-        cannot_start = _leaves(group)
+        cannot_start = _leaf_errors(group)
     finally:
         os.umask(mask)
     for error in filter(str, cannot_start):
-        say_to_people(str(error))
+        print_error_line(str(error))
     return EXIT_CANNOT_START if cannot_start else EXIT_OK
 
 
@@ -116,8 +116,8 @@ def announce(**addresses: str) -> None:
 
     Scripts, supervisors and tests read it.
     """
-    _keep_for_good()
-    tell(READY, **addresses)
+    _freeze_objects()
+    write_event(READY, **addresses)
     _log.info("ready", **addresses)
 
 
@@ -126,17 +126,17 @@ async def stand_by(stop: Stop) -> bool:
 
     Returns once the other process has let go, or this one is asked to stop.
     """
-    _keep_for_good()
-    tell(STANDING_BY)
+    _freeze_objects()
+    write_event(STANDING_BY)
     return await wait_unless_stopped(stop, stop.its_turn.wait())
 
 
 def yield_place() -> None:
     """Tell the parent that another process can take this one's place now."""
-    tell(LET_GO)
+    write_event(LET_GO)
 
 
-def _keep_for_good() -> None:
+def _freeze_objects() -> None:
     """Take all objects so far out of garbage collection: they live as long as the process.
 
     With torch loaded, a full collection stopped every request for 50 to 250 ms.
@@ -226,13 +226,13 @@ class _StopSignals:
         self._stop: Stop | None = None
         self._count = 0
 
-    def ask(self, stop: Stop) -> None:
+    def install(self, stop: Stop) -> None:
         """Have the signals ask `stop` from now on, on the running loop."""
         self._loop, self._stop = asyncio.get_running_loop(), stop
         for each in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(each, self._hear)
+            signal.signal(each, self._handle_signal)
 
-    def _hear(self, number: int, _frame: FrameType | None) -> None:
+    def _handle_signal(self, number: int, _frame: FrameType | None) -> None:
         self._count += 1
         name = signal.Signals(number).name
         try:
@@ -251,8 +251,8 @@ class _StopSignals:
         self._stop.ask(name)
 
 
-def _leaves(group: BaseExceptionGroup[StartError]) -> list[BaseException]:
+def _leaf_errors(group: BaseExceptionGroup[StartError]) -> list[BaseException]:
     found: list[BaseException] = []
     for error in group.exceptions:
-        found.extend(_leaves(error) if isinstance(error, BaseExceptionGroup) else [error])
+        found.extend(_leaf_errors(error) if isinstance(error, BaseExceptionGroup) else [error])
     return found

@@ -24,7 +24,7 @@ _PIECE_BYTES: Final = 4096
 _CHAR_BYTES: Final = 4
 
 
-def _shared() -> list[Any]:
+def _shared_processors() -> list[Any]:
     import structlog  # noqa: PLC0415 - see above
 
     return [
@@ -55,7 +55,7 @@ class LogHandler(logging.StreamHandler[TextIO]):
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, or lose it where nobody reads."""
         try:
-            self._write(self.format(record), self.stream)
+            self._write_line(self.format(record), self.stream)
         except Exception:  # noqa: BLE001 - as logging's own handlers do
             self.handleError(record)
 
@@ -64,14 +64,14 @@ class LogHandler(logging.StreamHandler[TextIO]):
         if not isinstance(sys.exc_info()[1], OSError):
             super().handleError(record)
 
-    def _write(self, line: str, stream: TextIO) -> None:
-        if not _takes_more(stream, 0 if self._lost else _STALLED_MS):
+    def _write_line(self, line: str, stream: TextIO) -> None:
+        if not _is_writable_within(stream, 0 if self._lost else _STALLED_MS):
             self._lost += 1
             return
         if self._lost:
-            self._tell_lost()
-        for piece in _pieces(f"\n{line}\n" if self._is_torn else f"{line}\n"):
-            if not _takes_more(stream, _STALLED_MS):
+            self._log_lost_lines()
+        for piece in _pieces_of(f"\n{line}\n" if self._is_torn else f"{line}\n"):
+            if not _is_writable_within(stream, _STALLED_MS):
                 self._lost += 1
                 self._is_torn = True
                 return
@@ -79,14 +79,14 @@ class LogHandler(logging.StreamHandler[TextIO]):
             stream.flush()
         self._is_torn = False
 
-    def _tell_lost(self) -> None:
+    def _log_lost_lines(self) -> None:
         import structlog  # noqa: PLC0415 - see above
 
         lost, self._lost = self._lost, 0
         structlog.get_logger(__name__).warning("log_lines_lost", lines=lost)
 
 
-def _takes_more(stream: TextIO, wait_ms: int) -> bool:
+def _is_writable_within(stream: TextIO, wait_ms: int) -> bool:
     """Return whether a stream takes a piece, or has an error to tell, within `wait_ms`."""
     try:
         descriptor = stream.fileno()
@@ -97,7 +97,7 @@ def _takes_more(stream: TextIO, wait_ms: int) -> bool:
     return bool(ready.poll(wait_ms))
 
 
-def _pieces(text: str) -> Iterator[str]:
+def _pieces_of(text: str) -> Iterator[str]:
     chars = _PIECE_BYTES if text.isascii() else _PIECE_BYTES // _CHAR_BYTES
     for start in range(0, len(text), chars):
         yield text[start : start + chars]
@@ -115,7 +115,7 @@ def configure_logging(service: str) -> None:
     if level not in logging.getLevelNamesMapping():
         raise StartError(f"COALMINE_LOG_LEVEL: expected debug … error, got '{level.lower()}'")
     structlog.configure(
-        processors=[*_shared(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        processors=[*_shared_processors(), structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
@@ -123,7 +123,7 @@ def configure_logging(service: str) -> None:
     handler = LogHandler()
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=_shared(),
+            foreign_pre_chain=_shared_processors(),
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
                 *_renderers(service),
@@ -151,7 +151,7 @@ def _renderers(service: str) -> list[Any]:
         # Not rich's: it shows what every variable held, thus callers' data, and takes 20 ms.
         return [structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)]
 
-    def stamp(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
+    def add_service(_logger: Any, _method: str, event: dict[str, Any]) -> dict[str, Any]:
         return {"service": service, **event}
 
-    return [structlog.processors.format_exc_info, stamp, structlog.processors.JSONRenderer()]
+    return [structlog.processors.format_exc_info, add_service, structlog.processors.JSONRenderer()]

@@ -59,7 +59,7 @@ async def keep_giving_memory_back(is_idle: Callable[[], bool]) -> None:
 # ---------------------------------------------------------------- cores
 
 
-def cores(cgroups: Path = CGROUPS, own: Path = OWN) -> int:
+def usable_cores(cgroups: Path = CGROUPS, own: Path = OWN) -> int:
     """Return the whole cores that this process may keep busy: one at least.
 
     The least of its CPU affinity and the quotas of its control group and all above it, of version
@@ -72,18 +72,18 @@ def cores(cgroups: Path = CGROUPS, own: Path = OWN) -> int:
 
 def _folders(cgroups: Path, own: Path) -> Iterator[Path]:
     """Return the folders that hold a limit of ours, own group first, as far as they can be seen."""
-    for line in _text(own).splitlines():
+    for line in _text_or_empty(own).splitlines():
         number, _, rest = line.partition(":")
         controllers, _, group = rest.partition(":")
         if number == "0" and not controllers:
-            yield from _upwards(cgroups, group)
+            yield from _folder_and_parents(cgroups, group)
         elif _CPU_CONTROLLER in controllers.split(","):
-            yield from _upwards(cgroups / controllers, group)
-            yield from _upwards(cgroups / _CPU_CONTROLLER, group)
+            yield from _folder_and_parents(cgroups / controllers, group)
+            yield from _folder_and_parents(cgroups / _CPU_CONTROLLER, group)
     yield from (cgroups, cgroups / _CPU_CONTROLLER)
 
 
-def _upwards(root: Path, group: str) -> Iterator[Path]:
+def _folder_and_parents(root: Path, group: str) -> Iterator[Path]:
     place = root / group.lstrip("/")
     while place != root and place.is_relative_to(root):
         yield place
@@ -95,16 +95,16 @@ def _quota(folder: Path) -> float | None:
     """Return the cores that a group may use; None: as many as there are."""
     try:
         if (folder / "cpu.max").exists():
-            quota, period = _text(folder / "cpu.max").split()
+            quota, period = _text_or_empty(folder / "cpu.max").split()
         else:
-            quota = _text(folder / "cpu.cfs_quota_us").strip()
-            period = _text(folder / "cpu.cfs_period_us").strip()
+            quota = _text_or_empty(folder / "cpu.cfs_quota_us").strip()
+            period = _text_or_empty(folder / "cpu.cfs_period_us").strip()
         return None if quota == "max" or int(quota) < 0 else int(quota) / int(period)
     except (ValueError, ZeroDivisionError):
         return None
 
 
-def _text(path: Path) -> str:
+def _text_or_empty(path: Path) -> str:
     try:
         return path.read_text(encoding="ascii")
     except (OSError, UnicodeDecodeError):

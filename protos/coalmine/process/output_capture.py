@@ -25,9 +25,9 @@ from coalmine.process.captured_descriptor import (
     STDERR,
     STDOUT,
     CapturedDescriptor,
+    descriptor_name,
     flush_c,
     let_c_print_lines,
-    name_of,
 )
 from coalmine.process.printed_lines import LineCutter, LineRates, shown_line
 from coalmine.process.standard_streams import open_standard_streams
@@ -62,12 +62,12 @@ def printing_as(**words: Any) -> Iterator[None]:
     """
     stream = sys.stdout
     capture = stream.capture if isinstance(stream, CapturedStream) else None
-    with bound_contextvars(**words), capture.naming(words) if capture else _nobody():
+    with bound_contextvars(**words), capture.naming(words) if capture else _do_nothing():
         yield
 
 
 @contextlib.contextmanager
-def _nobody() -> Iterator[None]:
+def _do_nothing() -> Iterator[None]:
     yield
 
 
@@ -104,10 +104,10 @@ class OutputCapture:
         # Before and, in `end`, after the descriptors: the log never writes to a pipe of ours.
         sys.stdout, sys.stderr = self._streams
         for pipe in self._pipes:
-            pipe.take()
+            pipe.redirect_to_pipe()
         let_c_print_lines()
-        self._tell_faults(self._streams[1].own)
-        self._thread = threading.Thread(target=self._drain, name="printed", daemon=True)
+        self._send_faults_to(self._streams[1].own)
+        self._thread = threading.Thread(target=self._drain_pipes, name="printed", daemon=True)
         self._thread.start()
 
     def end(self) -> None:
@@ -119,7 +119,7 @@ class OutputCapture:
         for pipe in self._pipes:
             pipe.give_back()
         sys.stdout, sys.stderr = self._before
-        self._tell_faults(sys.stderr if self._had_faults else None)
+        self._send_faults_to(sys.stderr if self._had_faults else None)
         with self._reading:
             self._is_over = True
         os.write(self._wake, b"!")
@@ -131,7 +131,7 @@ class OutputCapture:
         """Take what this thread prints to the stream called `name`."""
         if getattr(self._writing, "is_busy", False):
             return  # the log itself complains: it would do so for ever
-        words = {**self._only_one(), **get_contextvars()}
+        words = {**self._words_if_single(), **get_contextvars()}
         with self._lock:
             key = (threading.get_ident(), name)
             cutter, _ = self._begun.pop(key, (LineCutter(), words))
@@ -139,57 +139,57 @@ class OutputCapture:
             if not cutter.is_empty:
                 self._begun[key] = (cutter, words)
         for line in lines:
-            self._tell(name, line, words)
+            self._log_if_allowed(name, line, words)
 
     @contextlib.contextmanager
     def naming(self, words: Words) -> Iterator[None]:
         """Take what native code writes for theirs, while they are the only ones."""
-        with self._between():
+        with self._locked_after_reading():
             self._named.append(words)
         try:
             yield
         finally:
-            with self._between():
+            with self._locked_after_reading():
                 self._named.remove(words)
 
     # ------------------------------------------------------------ from the pipes
 
-    def _drain(self) -> None:
+    def _drain_pipes(self) -> None:
         ready = select.poll()
         for descriptor in (self._woken, *(pipe.reader for pipe in self._pipes)):
             ready.register(descriptor, select.POLLIN)
         next_s = self._now_s() + _TICK_S
         while not self._is_over:
             ready.poll(_TICK_S * 1000)
-            for pipe in self._read_all():
+            for pipe in self._log_pipes():
                 with contextlib.suppress(KeyError):
                     ready.unregister(pipe.reader)
             if self._now_s() >= next_s:
-                self._tell_rest()
+                self._log_rest()
                 next_s = self._now_s() + _TICK_S
-        self._read_all()
-        self._tell_rest()
+        self._log_pipes()
+        self._log_rest()
 
-    def _read_all(self) -> list[CapturedDescriptor]:
+    def _log_pipes(self) -> list[CapturedDescriptor]:
         """Log the content of the pipes; return those that have no writer any more."""
         with self._reading:
             for pipe in self._pipes:
-                for text in pipe.texts():
-                    words = self._only_one()
+                for text in pipe.read_texts():
+                    words = self._words_if_single()
                     for line in pipe.cutter.cut(text):
-                        self._tell(pipe.name, line, words)
+                        self._log_if_allowed(pipe.name, line, words)
             return [pipe for pipe in self._pipes if pipe.has_ended]
 
     @contextlib.contextmanager
-    def _between(self) -> Iterator[None]:
+    def _locked_after_reading(self) -> Iterator[None]:
         """Change who prints after what was written so far, and before what comes next."""
         with self._reading:
             if not self._is_over:  # a thread may outlast its process's end
-                self._read_all()
+                self._log_pipes()
             with self._lock:
                 yield
 
-    def _only_one(self) -> Words:
+    def _words_if_single(self) -> Words:
         with self._lock:
             first = self._named[0] if self._named else {}
             return first if all(each == first for each in self._named) else {}
@@ -202,20 +202,20 @@ class OutputCapture:
 
     # ------------------------------------------------------------ to the log
 
-    def _tell_rest(self) -> None:
+    def _log_rest(self) -> None:
         """Log lines that have no end yet, and how many there was no room for."""
         with self._lock:
             begun, self._begun = self._begun, {}
             dropped = self._rates.take_dropped()
         for (_, name), (cutter, words) in begun.items():
-            self._tell(name, cutter.take_rest(), words)
+            self._log_if_allowed(name, cutter.take_rest(), words)
         for pipe in self._pipes:
-            self._tell(pipe.name, pipe.cutter.take_rest(), self._only_one())
+            self._log_if_allowed(pipe.name, pipe.cutter.take_rest(), self._words_if_single())
         for model, lines in dropped.items():
             words = {"model": model} if model else {}
             _log.warning("printed_lines_dropped", lines=lines, **words)
 
-    def _tell(self, name: str, line: str, words: Words) -> None:
+    def _log_if_allowed(self, name: str, line: str, words: Words) -> None:
         if not line:
             return
         with self._lock:
@@ -228,7 +228,7 @@ class OutputCapture:
         finally:
             self._writing.is_busy = False
 
-    def _tell_faults(self, stream: TextIO | None) -> None:
+    def _send_faults_to(self, stream: TextIO | None) -> None:
         """Let a crash write its stacks to `stream`: what is in a pipe by then is lost."""
         if not self._pipes[1].is_private:
             return
@@ -246,7 +246,7 @@ class CapturedStream(io.TextIOWrapper):
         super().__init__(raw, encoding="utf-8", errors="backslashreplace", write_through=True)
         self.own = own
         self.capture = capture
-        self._name = name_of(number)
+        self._name = descriptor_name(number)
 
     def write(self, text: str) -> int:
         """Log the lines that end in `text`; return its length."""

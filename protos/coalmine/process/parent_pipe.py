@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from coalmine.process.standard_streams import lose_output, own_stream
+from coalmine.process.standard_streams import discard_output, own_stream
 
 # What is told: that it serves; that it can take another's place; that another can take its own.
 READY: Final = "ready"
@@ -18,21 +18,21 @@ LET_GO: Final = "let_go"
 YOUR_TURN: Final = b"your turn\n"
 
 
-def tell(event: str, **more: str) -> None:
+def write_event(event: str, **more: str) -> None:
     """Write an event as one JSON line to standard output, whether or not the parent lives."""
     line = json.dumps({"event": event, "pid": os.getpid(), **more})
     try:
         print(line, file=own_stream(sys.stdout), flush=True)
     except OSError:
-        lose_output()
+        discard_output()
 
 
-def hear(*, its_turn: Callable[[], None], gone: Callable[[], None]) -> None:
+def watch_parent(*, its_turn: Callable[[], None], gone: Callable[[], None]) -> None:
     """Call `its_turn` at any word on standard input, and `gone` once that is closed."""
     loop = asyncio.get_running_loop()
     descriptor = sys.stdin.fileno()
 
-    def readable() -> None:
+    def read_word() -> None:
         with contextlib.suppress(BlockingIOError):
             if os.read(descriptor, 1024):
                 its_turn()
@@ -40,4 +40,4 @@ def hear(*, its_turn: Callable[[], None], gone: Callable[[], None]) -> None:
                 loop.remove_reader(descriptor)
                 gone()
 
-    loop.add_reader(descriptor, readable)
+    loop.add_reader(descriptor, read_word)

@@ -23,11 +23,11 @@ class LineCutter:
     def cut(self, text: str) -> list[str]:
         """Take `text` in; return the lines that end in it, without those that show nothing."""
         first, *others = text.split("\n")
-        self._keep(first)
+        self._append(first)
         lines = []
         for each in others:
             lines.append(self.take_rest())
-            self._keep(each)
+            self._append(each)
         return [line for line in lines if line]
 
     def take_rest(self) -> str:
@@ -35,7 +35,7 @@ class LineCutter:
         line, self._rest = self._rest.rstrip(), ""
         return line
 
-    def _keep(self, part: str) -> None:
+    def _append(self, part: str) -> None:
         self._rest = (self._rest + part[: LINE_CHARS_MAX + 1])[: LINE_CHARS_MAX + 1]
 
 

@@ -30,12 +30,12 @@ def open_private(folder: Path, patterns: Sequence[str]) -> None:
     in the log says what an older coalmine left open. Raises OSError if there can't be a folder.
     """
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    tightened = [path.name or str(path) for path in _ours(folder, patterns) if _tighten(path)]
+    tightened = [path.name or str(path) for path in _own_paths(folder, patterns) if _tighten(path)]
     if tightened:
         _log.warning("modes_tightened", folder=str(folder), paths=len(tightened))
 
 
-def _ours(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
+def _own_paths(folder: Path, patterns: Sequence[str]) -> Iterator[Path]:
     if folder.stat().st_mode & stat.S_ISVTX:  # as /tmp: it is everybody's, on purpose
         _log.warning("folder_is_shared", folder=str(folder))
     else:

@@ -56,13 +56,13 @@ class Recycling:
         while self._bounds.has_any:
             await asyncio.sleep(self._looks_each_s)
             for worker in self._workers:
-                why = self._why_over(worker)
+                why = self._reason_to_recycle(worker)
                 if why:
                     await self._recycle(worker, why)
 
-    def _why_over(self, worker: Child) -> str:
+    def _reason_to_recycle(self, worker: Child) -> str:
         now_s = _now_s()
-        age_s = self._ages[worker].of(worker.pid if worker.is_up else 0, now_s)
+        age_s = self._ages[worker].measure_s(worker.pid if worker.is_up else 0, now_s)
         if not worker.is_up or now_s < self._rests_until_s[worker]:
             return ""
         return self._bounds.why_over(age_s, resident_mib(worker.pid))
@@ -87,7 +87,7 @@ class _Age:
         self._pid = 0
         self._since_s = 0.0
 
-    def of(self, pid: int, now_s: float) -> float:
+    def measure_s(self, pid: int, now_s: float) -> float:
         """Return the seconds since this process was seen first."""
         if pid != self._pid:
             self._pid, self._since_s = pid, now_s

@@ -18,13 +18,13 @@ def watch_hangup(stop: Stop) -> asyncio.Event:
     had_terminal = before.had_terminal if isinstance(before, EarlyHangup) else has_terminal()
     follows = before is not signal.SIG_IGN and had_terminal
 
-    def hung_up() -> None:
+    def handle_hangup() -> None:
         if follows and not has_terminal():
             stop.ask("terminal gone")
         else:
             asked.set()
 
-    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, hung_up)
+    asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, handle_hangup)
     if isinstance(before, EarlyHangup) and before.came:
-        hung_up()
+        handle_hangup()
     return asked

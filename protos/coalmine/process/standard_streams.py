@@ -31,7 +31,7 @@ def own_stream(stream: TextIO) -> TextIO:
     return own
 
 
-def say_to_people(line: str) -> None:
+def print_error_line(line: str) -> None:
     """Print one line to standard error. An error in writing is ignored."""
     with contextlib.suppress(OSError):
         print(f"coalmine: {line}", file=own_stream(sys.stderr), flush=True)
@@ -46,7 +46,7 @@ def own_descriptor(stream: TextIO) -> int | None:
     return None if own is stream else own.fileno()
 
 
-def lose_output() -> None:
+def discard_output() -> None:
     """Send what is still written to standard output nowhere: its reader is gone, or its disk full.
 
     Else Python would try again when it ends, complain, and exit with 120.

@@ -72,7 +72,7 @@ class StartedProcess:
     async def run(self) -> None:
         """Start the process, unless it was asked to end, and read its events until it ends."""
         try:
-            self._code = 0 if self.is_asked else await self._once()
+            self._code = 0 if self.is_asked else await self._spawn_and_wait()
         except OSError as error:
             _log.error("process_not_started", process=self._command.name, reason=reason_of(error))
             self._code = _NOT_STARTED
@@ -108,12 +108,12 @@ class StartedProcess:
         """Return once another can take its place; it may still have something to finish."""
         await self._has_let_go.wait()
 
-    def leave(self) -> None:
+    def mark_replaced(self) -> None:
         """Note that another process has taken over: the fate of this one matters no more."""
         self._has_left.set()
 
-    async def wait_left(self) -> int:
-        """Return the exit code once it has ended, or `leave` was called."""
+    async def wait_ended_or_replaced(self) -> int:
+        """Return the exit code once it has ended, or `mark_replaced` was called."""
         await self._has_left.wait()
         return self._code
 
@@ -128,21 +128,21 @@ class StartedProcess:
         if process is None or process.returncode is not None:
             return
         if not asked_before:  # a second signal would end it at once
-            _signal(process, signal.SIGTERM)
+            _send_signal(process, signal.SIGTERM)
         try:
             async with asyncio.timeout(self._patience_s):
                 await process.wait()
         except TimeoutError:
             _log.error("process_killed", process=self._command.name, after_s=self._patience_s)
-            _signal(process, signal.SIGKILL)
+            _send_signal(process, signal.SIGKILL)
             await process.wait()
 
     def kill(self) -> None:
         """Kill it, where it lives."""
         if self._process is not None and self._process.returncode is None:
-            _signal(self._process, signal.SIGKILL)
+            _send_signal(self._process, signal.SIGKILL)
 
-    async def _once(self) -> int:
+    async def _spawn_and_wait(self) -> int:
         process = self._process = await asyncio.create_subprocess_exec(
             *(*self._command.program, *self._command.arguments, "--with-parent"),
             stdin=asyncio.subprocess.PIPE,
@@ -155,21 +155,21 @@ class StartedProcess:
         if self.is_asked:  # while it was being started: nobody has told it
             self.is_asked = False
             await self.end()
-        return await self._listen(process)
+        return await self._read_events(process)
 
-    async def _listen(self, process: asyncio.subprocess.Process) -> int:
+    async def _read_events(self, process: asyncio.subprocess.Process) -> int:
         assert process.stdout is not None  # noqa: S101 - asked for above
-        while line := await _line(process.stdout):
-            self._hear(line)
+        while line := await _next_line(process.stdout):
+            self._handle_line(line)
         return await process.wait()
 
-    def _hear(self, line: bytes) -> None:
+    def _handle_line(self, line: bytes) -> None:
         with contextlib.suppress(ValueError):  # not ours: a library's word
             said = json.loads(line)
             if isinstance(said, dict):
-                self._note(said)
+                self._note_event(said)
 
-    def _note(self, said: dict[str, Any]) -> None:
+    def _note_event(self, said: dict[str, Any]) -> None:
         event = said.get("event")
         if event == READY:
             self.announced = said
@@ -181,12 +181,12 @@ class StartedProcess:
             self._has_let_go.set()
 
 
-def _signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
+def _send_signal(process: asyncio.subprocess.Process, number: signal.Signals) -> None:
     with contextlib.suppress(ProcessLookupError):
         process.send_signal(number)
 
 
-async def _line(stream: asyncio.StreamReader) -> bytes:
+async def _next_line(stream: asyncio.StreamReader) -> bytes:
     """Return the next line, empty at the end. One too long for asyncio is nobody's announcement."""
     while True:
         with contextlib.suppress(ValueError):  # it has dropped what it read so far

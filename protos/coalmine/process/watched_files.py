@@ -63,10 +63,10 @@ def _log() -> Any:
 
 def stamp_of(files: Sequence[Path]) -> Stamp:
     """Return a stamp of each file that changes with it; None for a missing file."""
-    return tuple(_stamp(each) for each in files)
+    return tuple(_file_stamp(each) for each in files)
 
 
-def _stamp(file: Path) -> tuple[int, int, int] | None:
+def _file_stamp(file: Path) -> tuple[int, int, int] | None:
     try:
         found = file.stat()
     except OSError:

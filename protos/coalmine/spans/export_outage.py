@@ -37,7 +37,7 @@ class ExportOutage(logging.Filter):
         return f"spans are not exported: {' '.join(self._trouble.split())}" if self._is_on else ""
 
     @contextmanager
-    def told_here(self) -> Iterator[None]:
+    def capturing_reason(self) -> Iterator[None]:
         """Take this thread's log lines of the exporter as the reason, and out of the log."""
         self._thread = threading.get_ident()
         self.reason = ""
@@ -61,7 +61,7 @@ class ExportOutage(logging.Filter):
             self.reason = message
         return False
 
-    def note(self, *, is_over: bool) -> None:
+    def log_change(self, *, is_over: bool) -> None:
         """Log how the last export ended, if the one before ended otherwise."""
         if is_over and self._is_on:
             _log.info("spans_exported_again")

@@ -108,9 +108,9 @@ class CountedSpans(SpanProcessor):
         while worker.is_alive() and not self.trouble() and time.monotonic() < began_s + timeout_s:
             worker.join(_LOOK_S)
         self._counting.end()
-        self._tell_given_up(time.monotonic() - began_s)
+        self._log_given_up(time.monotonic() - began_s)
 
-    def _tell_given_up(self, after_s: float) -> None:
+    def _log_given_up(self, after_s: float) -> None:
         left = self._accepted - sum(self._counting.results.values())
         if left > 0:
             # Of a first export, whose attempts aren't over, there is no trouble yet.
@@ -157,22 +157,22 @@ class _CountingExporter(SpanExporter):
             self._export_part(part[half:])
             return
         if result == "too_large":
-            self._tell_too_large(part[0])
+            self._log_too_large(part[0])
         self.results["failed" if result == "throttled" else result] += len(part)
         # What refuses one span takes others.
-        self.outage.note(is_over=result in {"exported", "too_large"})
+        self.outage.log_change(is_over=result in {"exported", "too_large"})
 
     def _export_request(self, part: Sequence[ReadableSpan]) -> str:
         """Return exported, too_large, throttled or failed."""
         try:
-            with self.outage.told_here():
+            with self.outage.capturing_reason():
                 if self._exporter.export(part) is SpanExportResult.SUCCESS:
                     return "exported"
         except Exception as error:  # noqa: BLE001 - the SDK would print its traceback for each batch
             self.outage.reason = f"{type(error).__name__}: {error}"
-        return _refusal(self.outage.reason)
+        return _result_of_failure(self.outage.reason)
 
-    def _tell_too_large(self, span: ReadableSpan) -> None:
+    def _log_too_large(self, span: ReadableSpan) -> None:
         if not self._has_told_too_large:  # once: it is counted, and the next ones are alike
             _log.warning("span_too_large", name=span.name, reason=self.outage.reason)
         self._has_told_too_large = True
@@ -184,7 +184,7 @@ class _CountingExporter(SpanExporter):
         return self._exporter.force_flush(timeout_millis)
 
 
-def _refusal(reason: str) -> str:
+def _result_of_failure(reason: str) -> str:
     """Return what a failed export means, by what the exporter logged of it."""
     if _TOO_LARGE_HTTP in reason:
         return "too_large"

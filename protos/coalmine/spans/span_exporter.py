@@ -86,13 +86,13 @@ def _otlp_exporter(environ: Mapping[str, str]) -> SpanExporter:
     return OTLPSpanExporter(
         endpoint_of(environ),
         insecure=is_insecure(environ),
-        credentials=_credentials(environ),
+        credentials=_channel_credentials(environ),
         retryable_error_codes=_AGAIN,
         compression=_COMPRESSIONS[compression_of(environ)],
     )
 
 
-def _credentials(environ: Mapping[str, str]) -> grpc.ChannelCredentials | None:
+def _channel_credentials(environ: Mapping[str, str]) -> grpc.ChannelCredentials | None:
     """Return what the files of certificates make; None where there are none, or no TLS."""
     files = credential_files_of(environ)
     if is_insecure(environ) or not any(files):

@@ -22,19 +22,19 @@ class RotatingFile(io.TextIOBase):
         self._folder = folder
         self._bytes_max = bytes_max
         self._files_max = files_max
-        self._number = max(map(_number, folder.glob("traces-*.jsonl")), default=0)
+        self._number = max(map(_file_number, folder.glob("traces-*.jsonl")), default=0)
         self._file: IO[str] | None = None
 
     def open(self) -> None:
         """Begin the first file now. Raises OSError."""
-        self._file = self._file or self._next()
+        self._file = self._file or self._open_next_file()
 
     def write(self, text: str) -> int:
         """Write whole lines; begin a new file first where they no longer fit, or it was deleted."""
         file = self._file
         if file is None or self._is_full(file, text) or not os.fstat(file.fileno()).st_nlink:
             # Open the next one first: where that fails, it can be tried again with the next lines.
-            following = self._next()
+            following = self._open_next_file()
             self.close()
             self._file = file = following
         return file.write(text)
@@ -57,17 +57,17 @@ class RotatingFile(io.TextIOBase):
         """Whether the stream was closed."""
         return self._file is not None and self._file.closed
 
-    def _next(self) -> IO[str]:
+    def _open_next_file(self) -> IO[str]:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         number = self._number + 1
         opened = (self._folder / f"traces-{number:06d}.jsonl").open("a", encoding="utf-8")
         self._number = number
         for old in self._folder.glob("traces-*.jsonl"):
-            if 0 < _number(old) <= number - self._files_max:
+            if 0 < _file_number(old) <= number - self._files_max:
                 old.unlink(missing_ok=True)
         return opened
 
 
-def _number(path: Path) -> int:
+def _file_number(path: Path) -> int:
     digits = path.stem.removeprefix("traces-")
     return int(digits) if digits.isdecimal() else 0

@@ -30,8 +30,8 @@ class ExportRefused(Exception):
 class _Session(requests.Session):
     def __init__(self) -> None:
         super().__init__()
-        self.hooks["response"].append(_check)
-        self.auth = _as_it_is
+        self.hooks["response"].append(_check_response)
+        self.auth = _unchanged_request
 
     def merge_environment_settings(
         self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any
@@ -45,16 +45,16 @@ def http_exporter(environ: Mapping[str, str]) -> OTLPSpanExporter:
     return OTLPSpanExporter(http_endpoint_of(environ), session=_Session())
 
 
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+def _unchanged_request(request: requests.PreparedRequest) -> requests.PreparedRequest:
     return request
 
 
-def _check(response: requests.Response, **_: Any) -> None:
+def _check_response(response: requests.Response, **_: Any) -> None:
     """Log an answer that is no success. Raises ExportRefused if a retry is of no use."""
     code = response.status_code
     if code < 300:
         return
-    told = f"HTTP {code} {response.reason}: {_text(response)}".removesuffix(": ")
+    told = f"HTTP {code} {response.reason}: {_response_text(response)}".removesuffix(": ")
     if code in _AGAIN:
         _log.warning(told)
         return
@@ -62,7 +62,7 @@ def _check(response: requests.Response, **_: Any) -> None:
     raise ExportRefused(told)
 
 
-def _text(response: requests.Response) -> str:
+def _response_text(response: requests.Response) -> str:
     """Return what an answer says: OTLP has a google.rpc.Status, others what they like."""
     if target := response.headers.get("location"):
         return f"moved to {target[:_TEXT_CHARS_MAX]}"

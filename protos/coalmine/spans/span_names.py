@@ -22,15 +22,15 @@ def call_name(what: str, variant: str) -> str:
 
 def compare_name(candidate: str, outcome: str) -> str:
     """Return the name of a comparison: `compare canary: mismatch`."""
-    return _with_word("compare", candidate, outcome)
+    return _name_with_ending("compare", candidate, outcome)
 
 
 def verdict_name(candidate: str, word: str) -> str:
     """Return the name of a verdict that became another: `verdict canary: fail`."""
-    return _with_word("verdict", candidate, word)
+    return _name_with_ending("verdict", candidate, word)
 
 
-def _with_word(what: str, name: str, word: str) -> str:
+def _name_with_ending(what: str, name: str, word: str) -> str:
     """Return the name, of which the word at the end is the last to be cut."""
     room = NAME_CHARS_MAX - len(f"{what} : {word}")
     return span_name(f"{what} {name[: max(room, 0)]}: {word}")

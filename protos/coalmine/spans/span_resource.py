@@ -34,15 +34,15 @@ def resource(service: str, environ: Mapping[str, str] = os.environ) -> Resource:
     OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES and detectors overrule our own attributes.
     """
     said: dict[str, AttributeValue] = {
-        **get_aggregated_resources(list(_host()), _own(service)).attributes,
-        **_given().attributes,
+        **get_aggregated_resources(list(_host_detectors()), _own_resource(service)).attributes,
+        **_environment_resource().attributes,
     }
     if name := environ.get("OTEL_SERVICE_NAME"):
         said[SERVICE_NAME] = name
     return Resource(said)
 
 
-def _own(service: str) -> Resource:
+def _own_resource(service: str) -> Resource:
     return Resource(
         {
             SERVICE_NAME: service,
@@ -63,13 +63,13 @@ def _own_ip() -> str:
     return "127.0.0.1"
 
 
-def _host() -> Iterator[ResourceDetector]:
+def _host_detectors() -> Iterator[ResourceDetector]:
     """Yield the SDK's detector of the host, which knows its id where there is one."""
     for each in entry_points(group="opentelemetry_resource_detector", name="host"):
         yield each.load()()
 
 
-def _given() -> Resource:
+def _environment_resource() -> Resource:
     """Return what variables and the detectors that they name say; a name only where they do."""
     given = Resource.create()
     if not str(given.attributes[SERVICE_NAME]).startswith(_UNNAMED):

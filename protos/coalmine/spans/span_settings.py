@@ -39,13 +39,13 @@ class BatchSettings:
 def batch_settings(environ: Mapping[str, str]) -> BatchSettings:
     """Return what the OTEL_BSP_* variables say. Raises StartError for one that can't be read."""
     default = BatchSettings()
-    queue = _whole(environ, "OTEL_BSP_MAX_QUEUE_SIZE", default.queue_spans_max)
+    queue = _whole_number(environ, "OTEL_BSP_MAX_QUEUE_SIZE", default.queue_spans_max)
     name = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE"
-    batch = _whole(environ, name, min(default.batch_spans_max, queue))
+    batch = _whole_number(environ, name, min(default.batch_spans_max, queue))
     if batch > queue:
         raise StartError(f"{name}: expected at most OTEL_BSP_MAX_QUEUE_SIZE, {queue}, got {batch}")
     return BatchSettings(
-        queue, batch, _whole(environ, "OTEL_BSP_SCHEDULE_DELAY", default.delay_ms, " (ms)")
+        queue, batch, _whole_number(environ, "OTEL_BSP_SCHEDULE_DELAY", default.delay_ms, " (ms)")
     )
 
 
@@ -78,7 +78,7 @@ def exporters_of(environ: Mapping[str, str]) -> list[str]:
 
 def protocol_of(environ: Mapping[str, str]) -> str:
     """Return GRPC or HTTP, by which spans are sent. Raises StartError for another protocol."""
-    name, value = _first(environ, "PROTOCOL") or ("", GRPC)
+    name, value = _first_variable(environ, "PROTOCOL") or ("", GRPC)
     if value.strip() not in {GRPC, HTTP}:
         raise StartError(f"{name}: expected {GRPC} or {HTTP}, got '{value}'")
     return value.strip()
@@ -86,7 +86,7 @@ def protocol_of(environ: Mapping[str, str]) -> str:
 
 def endpoint_of(environ: Mapping[str, str]) -> str:
     """Return the collector's endpoint; "" where there is none."""
-    return _value(environ, "ENDPOINT")
+    return _variable_value(environ, "ENDPOINT")
 
 
 def http_endpoint_of(environ: Mapping[str, str]) -> str:
@@ -94,7 +94,7 @@ def http_endpoint_of(environ: Mapping[str, str]) -> str:
 
     Source: https://opentelemetry.io/docs/specs/otel/protocol/exporter/#endpoint-urls-for-otlphttp.
     """
-    name, endpoint = _first(environ, "ENDPOINT") or ("", "")
+    name, endpoint = _first_variable(environ, "ENDPOINT") or ("", "")
     if name.startswith(_PREFIXES[0]):
         return endpoint
     return endpoint.removesuffix("/") + _HTTP_PATH
@@ -108,12 +108,12 @@ def is_insecure(environ: Mapping[str, str]) -> bool:
     scheme, rest, _ = endpoint_of(environ).partition("://")
     if rest and scheme.lower() in {"http", "https"}:
         return scheme.lower() == "http"
-    return _value(environ, "INSECURE").strip().lower() == "true"
+    return _variable_value(environ, "INSECURE").strip().lower() == "true"
 
 
 def credential_files_of(environ: Mapping[str, str]) -> CredentialFiles:
     """Return the files of the way to the collector."""
-    return CredentialFiles(*(_value(environ, kind) for kind in _CREDENTIALS))
+    return CredentialFiles(*(_variable_value(environ, kind) for kind in _CREDENTIALS))
 
 
 def leaves_tls_open(environ: Mapping[str, str]) -> bool:
@@ -134,15 +134,17 @@ def check_otlp(environ: Mapping[str, str]) -> None:
     """Raise StartError for a variable that the exporter couldn't read, with its name."""
     _check_endpoint(environ, protocol_of(environ))
     for kind, (is_good, expected) in _EXPECTED.items():
-        for name, value in _given(environ, kind):
+        for name, value in _variables_of_kind(environ, kind):
             if not is_good(value.strip().lower()):
                 raise StartError(f"{name}: expected {expected}, got '{value}'")
-    for name, value in _given(environ, "HEADERS"):
+    for name, value in _variables_of_kind(environ, "HEADERS"):
         if not all("=" in each for each in value.split(",") if each.strip()):
             raise StartError(f"{name}: expected NAME=VALUE,NAME=VALUE")  # it may hold secrets
-    for name, value in (each for kind in _CREDENTIALS for each in _given(environ, kind)):
+    for name, value in (
+        each for kind in _CREDENTIALS for each in _variables_of_kind(environ, kind)
+    ):
         _check_file(name, Path(value))
-    _check_pair(environ)
+    _check_key_pair(environ)
 
 
 def check_resource(environ: Mapping[str, str]) -> None:
@@ -160,19 +162,19 @@ def check_resource(environ: Mapping[str, str]) -> None:
 
 def compression_of(environ: Mapping[str, str]) -> str:
     """Return how requests are compressed, gzip or none: not at all, unless it is said."""
-    return _value(environ, "COMPRESSION").strip().lower() or "none"
+    return _variable_value(environ, "COMPRESSION").strip().lower() or "none"
 
 
-def _first(environ: Mapping[str, str], kind: str) -> tuple[str, str] | None:
+def _first_variable(environ: Mapping[str, str], kind: str) -> tuple[str, str] | None:
     """Return the variable of a kind that counts."""
-    return next(_given(environ, kind), None)
+    return next(_variables_of_kind(environ, kind), None)
 
 
-def _value(environ: Mapping[str, str], kind: str) -> str:
-    return next((value for _, value in _given(environ, kind)), "")
+def _variable_value(environ: Mapping[str, str], kind: str) -> str:
+    return next((value for _, value in _variables_of_kind(environ, kind)), "")
 
 
-def _given(environ: Mapping[str, str], kind: str) -> Iterator[tuple[str, str]]:
+def _variables_of_kind(environ: Mapping[str, str], kind: str) -> Iterator[tuple[str, str]]:
     """Yield the variables of a kind that are set, those for traces alone first."""
     for name in (f"{prefix}{kind}" for prefix in _PREFIXES):
         if environ.get(name):
@@ -180,12 +182,12 @@ def _given(environ: Mapping[str, str], kind: str) -> Iterator[tuple[str, str]]:
 
 
 def _check_endpoint(environ: Mapping[str, str], protocol: str) -> None:
-    for name, value in _given(environ, "ENDPOINT"):
+    for name, value in _variables_of_kind(environ, "ENDPOINT"):
         if not _is_endpoint(value):
             raise StartError(
                 f"{name}: expected an endpoint such as http://HOST:4317, got '{value}'"
             )
-    name, value = _first(environ, "ENDPOINT") or ("", "")
+    name, value = _first_variable(environ, "ENDPOINT") or ("", "")
     if protocol == HTTP and not value.lower().startswith(("http://", "https://")):
         raise StartError(f"{name}: expected a URL such as http://HOST:4318, got '{value}'")
 
@@ -199,7 +201,7 @@ def _is_endpoint(value: str) -> bool:
     return bool(parts.hostname) or parts.scheme not in {"http", "https"}
 
 
-def _check_pair(environ: Mapping[str, str]) -> None:
+def _check_key_pair(environ: Mapping[str, str]) -> None:
     """Raise StartError for a client's key without its certificate, or by gRPC the reverse."""
     files = credential_files_of(environ)
     may_hold_key = protocol_of(environ) == HTTP
@@ -215,7 +217,7 @@ def _check_file(name: str, path: Path) -> None:
         raise StartError(f"{name}: {path}: {reason_of(error)}") from None
 
 
-def _whole(environ: Mapping[str, str], name: str, default: int, unit: str = "") -> int:
+def _whole_number(environ: Mapping[str, str], name: str, default: int, unit: str = "") -> int:
     value = environ.get(name, "").strip()
     if not value:
         return default
@@ -224,7 +226,7 @@ def _whole(environ: Mapping[str, str], name: str, default: int, unit: str = "") 
     return int(value)
 
 
-def _number(value: str) -> float:
+def _number_or_zero(value: str) -> float:
     try:
         return float(value)
     except ValueError:
@@ -232,7 +234,7 @@ def _number(value: str) -> float:
 
 
 _EXPECTED: Final[Mapping[str, tuple[Callable[[str], bool], str]]] = {
-    "TIMEOUT": (lambda value: 0.0 < _number(value) < inf, "a number of seconds above 0"),
+    "TIMEOUT": (lambda value: 0.0 < _number_or_zero(value) < inf, "a number of seconds above 0"),
     "COMPRESSION": (_COMPRESSIONS.__contains__, " or ".join(_COMPRESSIONS)),
     "INSECURE": ({"true", "false"}.__contains__, "true or false"),
 }

@@ -8,7 +8,7 @@ from typing import Final, TypeVar
 import grpc
 import structlog
 
-from coalmine.listener.call_cancellation import answer_to, is_given_up
+from coalmine.listener.call_cancellation import await_answer, is_task_cancelled
 from coalmine_router.backends.address_state import AddressState
 from coalmine_router.backends.targets import Endpoint
 from coalmine_router.metadata import Pair
@@ -98,11 +98,11 @@ class Address:
         call = self.unary(method)
         self.outstanding += 1
         try:
-            answer: bytes | None = await answer_to(
+            answer: bytes | None = await await_answer(
                 call(request, metadata=metadata, timeout=timeout_s)
             )
         except asyncio.CancelledError:
-            if is_given_up():
+            if is_task_cancelled():
                 raise
             raise self._gone_error() from None
         except grpc.aio.UsageError:

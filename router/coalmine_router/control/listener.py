@@ -22,14 +22,14 @@ from coalmine.access.authorization import (
     roles_for,
 )
 from coalmine.access.listening import listen
-from coalmine.access.target import is_here
+from coalmine.access.target import is_local_target
 from coalmine.access.tokens import Role
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2
 from coalmine.errors import StartError
 from coalmine.listener.decoded_methods import DecodedMethods
 from coalmine.listener.health import Health
-from coalmine.listener.reflection import ReflectedMethods, reflect, reflection_limit
+from coalmine.listener.reflection import ReflectedMethods, add_reflection, reflection_limit
 from coalmine.process import lifecycle
 from coalmine_router.channels import CONTROL_SERVER_OPTIONS
 from coalmine_router.config.file import ControlConfig
@@ -74,7 +74,7 @@ class ControlListener:
         self._socket = socket
         self._access: Authorization | None = None
         if config.tokens is not None:
-            self._access = Authorization.by(config.tokens, ROLES, clock)
+            self._access = Authorization.from_file(config.tokens, ROLES, clock)
         self.audit = Audit(
             ROUTE_CONTROL,
             OPERATORS,
@@ -159,7 +159,7 @@ class ControlListener:
 
     def _add_reflection(self, methods: ReflectedMethods) -> None:
         services = (ROUTE_CONTROL, _FEED, _REPORTS)
-        reflect(methods, services, (control_pb2,), self._reflections)
+        add_reflection(methods, services, (control_pb2,), self._reflections)
 
     def _make_server(self, *, guarded: bool, offers: Sequence[Offer]) -> grpc.aio.Server:
         server = grpc.aio.server(options=list(CONTROL_SERVER_OPTIONS))
@@ -178,7 +178,7 @@ def guard_advice(config: ControlConfig) -> str:
 
     Without TLS, the advice on that says so already.
     """
-    if is_here(config.listen) or config.tokens is not None:
+    if is_local_target(config.listen) or config.tokens is not None:
         return ""
     if config.tls is None or config.tls.client_ca is not None:
         return ""

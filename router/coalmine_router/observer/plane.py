@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2_grpc as pb_grpc
-from coalmine.process.machine import cores
+from coalmine.process.machine import usable_cores
 from coalmine_router.backends.registry import Backends
 from coalmine_router.config.route import RouteConfig
 from coalmine_router.observer.compare_answers import AnswerComparer
@@ -64,7 +64,7 @@ class Surroundings:
     spans: SpanSink = field(default_factory=NoSpans)
     copy_limits: CopyLimits = field(default_factory=CopyLimits)
     pool_limits: ComparerLimits = field(default_factory=ComparerLimits)
-    processes_max: int = field(default_factory=lambda: pool_size(cores()))
+    processes_max: int = field(default_factory=lambda: pool_size(usable_cores()))
 
 
 class ObserverPlane:

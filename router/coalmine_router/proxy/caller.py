@@ -28,7 +28,7 @@ class Caller(NamedTuple):
         """Yield the caller's own trace context, for a call without a span of the router's."""
         parent = self.parent
         if parent is not None:
-            yield TRACEPARENT, header(parent.trace_id, parent.span_id, sampled=parent.sampled)
+            yield TRACEPARENT, traceparent(parent.trace_id, parent.span_id, sampled=parent.sampled)
 
 
 def caller_of(metadata: Iterable[Pair], *, drop_authorization: bool = False) -> Caller:

@@ -5,7 +5,7 @@ from typing import Final, NoReturn
 import grpc
 
 from coalmine.errors import CoalmineError
-from coalmine.status import end as end_with
+from coalmine.status import end_call as end_with
 from coalmine.status import status_of
 from coalmine.telemetry import ORIGIN_KEY, ORIGIN_ROUTER
 from coalmine_router.metadata import Pair

@@ -96,7 +96,7 @@ class Exchange:
     def metadata_of(self, attempt: Attempt) -> list[Pair]:
         """Return the metadata that a call sends with the request."""
         trace = self.trace
-        header = trace_context.header(trace.trace_id, attempt.span_id, sampled=trace.sampled)
+        header = trace_context.traceparent(trace.trace_id, attempt.span_id, sampled=trace.sampled)
         metadata, token_metadata = self.caller.metadata, attempt.bound.endpoints.token_metadata
         if token_metadata:
             metadata = with_token(metadata, token_metadata)

@@ -8,7 +8,7 @@ from typing import Final
 
 import grpc
 
-from coalmine.listener.call_cancellation import answer_to, is_given_up
+from coalmine.listener.call_cancellation import await_answer, is_task_cancelled
 from coalmine_router.backends.address import Address
 from coalmine_router.metadata import Pair, answer_metadata, unsendable_key
 from coalmine_router.proxy.routing import BoundVariant
@@ -111,7 +111,7 @@ async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metad
     )
     address.outstanding += 1
     try:
-        response = await answer_to(call)
+        response = await await_answer(call)
     except grpc.aio.AioRpcError as error:
         outcome = failure_outcome(attempt, error)
         attempt.end(outcome)
@@ -119,7 +119,7 @@ async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metad
             await address.wait_while_closing()
         return outcome
     except asyncio.CancelledError:
-        if is_given_up():
+        if is_task_cancelled():
             raise
         outcome = removed_outcome(attempt)
         attempt.end(outcome)

@@ -31,7 +31,7 @@ from coalmine.limits import (
 )
 from coalmine.listener.decoded_methods import DecodedMethods
 from coalmine.listener.health import Health
-from coalmine.listener.reflection import reflect, reflection_limit
+from coalmine.listener.reflection import add_reflection, reflection_limit
 from coalmine.process import lifecycle
 from coalmine.process.answer_gate import AnswerGate
 from coalmine.telemetry import ORIGIN_KEY, ORIGIN_ROUTER
@@ -83,7 +83,9 @@ class DataListener:
         self._settings = settings
         self._access: Authorization | None = None
         if settings.tokens is not None:
-            self._access = Authorization.by(settings.tokens, ROLES, clock, otherwise=Role.CALLER)
+            self._access = Authorization.from_file(
+                settings.tokens, ROLES, clock, otherwise=Role.CALLER
+            )
         self.health = Health()
         self._reflections = reflection_limit()
         self.limits = (self.health.limit, self._reflections)
@@ -122,7 +124,7 @@ class DataListener:
                 server, self._access, ignore_refusal, ((ORIGIN_KEY, ORIGIN_ROUTER),)
             )
         health_pb2_grpc.add_HealthServicer_to_server(self.health, DecodedMethods(methods))
-        reflect(methods, (SERVICE,), (inference_pb2,), self._reflections)
+        add_reflection(methods, (SERVICE,), (inference_pb2,), self._reflections)
         # This handler comes last: a route by service may match any name.
         methods.add_generic_rpc_handlers((routes,))
         return server

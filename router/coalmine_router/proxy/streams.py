@@ -9,7 +9,7 @@ import grpc
 from coalmine.errors import CoalmineError, InvalidRequest, NotFound, Unavailable
 from coalmine.inference import MODEL_STREAM_INFER as METHOD
 from coalmine.limits import bytes_while_sent
-from coalmine.listener.call_cancellation import cancel_call, is_given_up, shield_operation
+from coalmine.listener.call_cancellation import cancel_call, is_task_cancelled, shield_operation
 from coalmine_router import wire
 from coalmine_router.backends.address import Address
 from coalmine_router.metadata import answer_metadata
@@ -230,7 +230,7 @@ class _RoutedStream:
             while isinstance(answer := await shield_operation(call.read()), bytes):
                 await self._pass_answer(answer)
         except asyncio.CancelledError:
-            if is_given_up():
+            if is_task_cancelled():
                 raise
             return removed_outcome(self._attempt)
         return None

@@ -15,7 +15,7 @@ from rich.text import Text
 from coalmine.command_line.number_options import whole_option
 from coalmine.process.exit_codes import EXIT_CANNOT_START
 from coalmine.process.output_capture import capturing_output
-from coalmine.process.standard_streams import own_stream, say_to_people
+from coalmine.process.standard_streams import own_stream, print_error_line
 from coalmine_server import provenance
 from coalmine_server.cli.server_call import printable_text
 from coalmine_server.cli.starting import end_on_interrupt, start_logging_and_check_torch
@@ -126,7 +126,7 @@ def _package_showing_progress(order: PackageOrder) -> PackagedVersion:
 
 def _print_packaged(order: PackageOrder, done: PackagedVersion, *, as_json: bool) -> None:
     for each in done.warnings:
-        say_to_people(f"warning: {order.name} version {order.version}: {each}")
+        print_error_line(f"warning: {order.name} version {order.version}: {each}")
     if as_json:
         labels = {"labels": list(order.labels)}
         told = {"model": order.name, "version": order.version, **labels, **asdict(done)}
@@ -188,11 +188,11 @@ def _say_problems_and_exit(checks: Sequence[VersionCheck]) -> None:
     """Say each warning and each problem; a problem is a failure."""
     for each in checks:
         for warning in each.warnings:
-            say_to_people(f"warning: {each.label}: {warning}")
+            print_error_line(f"warning: {each.label}: {warning}")
         if each.unserved:
-            say_to_people(f"warning: {each.label}: not served: {each.unserved}")
+            print_error_line(f"warning: {each.label}: not served: {each.unserved}")
     problems = [each.problem for each in checks if not each.is_servable]
     for problem in problems:
-        say_to_people(problem)
+        print_error_line(problem)
     if problems:
         raise typer.Exit(EXIT_CANNOT_START)

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from pydantic import ValidationError
 
-from coalmine.access.tokens import TokenEntry, digest, new_token
+from coalmine.access.tokens import TokenEntry, new_token, token_digest
 from coalmine.errors import StartError
 from coalmine.process.config_file import first_line
 
@@ -24,7 +24,7 @@ def token(
     Example: coalmine server token blue-team --role caller
     """
     made = new_token()
-    said = {"name": name, "role": role, "sha256": digest(made).hex()}
+    said = {"name": name, "role": role, "sha256": token_digest(made).hex()}
     if expires is not None:
         said["expires"] = expires
     try:

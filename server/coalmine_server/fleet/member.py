@@ -10,7 +10,7 @@ import structlog
 from coalmine.errors import CoalmineError
 from coalmine.inference.inference_pb2_grpc import GRPCInferenceServiceServicer as Servicer
 from coalmine.process.blocking_thread import run_in_thread
-from coalmine.process.machine import cores
+from coalmine.process.machine import usable_cores
 from coalmine_server.extensions import ModelLoading
 from coalmine_server.fleet.load_record import LoadEntries, LoadRecord, changes_since
 from coalmine_server.fleet.peers import (
@@ -82,7 +82,7 @@ class SoleProcess:
     listens_early = True
     waits_for_all = False
 
-    def __init__(self, cores: Callable[[], int] = cores) -> None:
+    def __init__(self, cores: Callable[[], int] = usable_cores) -> None:
         self.cores = cores()
 
     def read_unloaded_models(self) -> Collection[str]:

@@ -17,11 +17,11 @@ from prometheus_client import CollectorRegistry
 
 from coalmine.errors import StartError, reason_of
 from coalmine.process import lifecycle
-from coalmine.process.addresses import bound_address, check_free, loopback, reserve
+from coalmine.process.addresses import bound_address, check_free, loopback_address, reserve
 from coalmine.process.child_process import Child, Command
 from coalmine.process.exposition import exposing
 from coalmine.process.lifecycle import Stop
-from coalmine.process.machine import cores
+from coalmine.process.machine import usable_cores
 from coalmine.process.private_folder import open_private, temporary_folder
 from coalmine.process.recycling import Recycling
 from coalmine_server.config import ServerConfig
@@ -39,7 +39,7 @@ _SOCKET_PATH_MAX: Final = 90  # of 107, without the socket's own name
 
 def run(config: ServerConfig) -> int:
     """Serve with `config.workers` processes until a signal; return the exit code."""
-    return lifecycle.run(Fleet(config, cores=cores()).serve)
+    return lifecycle.run(Fleet(config, cores=usable_cores()).serve)
 
 
 class Fleet:
@@ -107,7 +107,7 @@ class Fleet:
         name = f"worker-{slot.index}"
         own = dataclasses.replace(
             config,
-            http=loopback(),
+            http=loopback_address(),
             grace_s=config.grace_s * _REQUESTS,
             # Each keeps so many files, and removes what is older.
             traces=None if config.traces is None else config.traces / name,

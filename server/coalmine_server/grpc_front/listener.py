@@ -15,7 +15,7 @@ from coalmine.inference import SERVICE, inference_pb2
 from coalmine.limits import FLOOD_LIMITS, PING_LIMITS, message_limits
 from coalmine.listener.decoded_methods import DecodedMethods
 from coalmine.listener.health import Health
-from coalmine.listener.reflection import reflect, reflection_limit
+from coalmine.listener.reflection import add_reflection, reflection_limit
 from coalmine.process import lifecycle
 from coalmine.process.answer_gate import AnswerGate
 from coalmine_server.config import ServerConfig
@@ -82,7 +82,7 @@ class ServerListener:
         )
         methods.add_generic_rpc_handlers((generic_handler_of(AuditedServicer(servicer, audit)),))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, DecodedMethods(methods))
-        reflect(methods, (SERVICE,), (inference_pb2,), self._reflections)
+        add_reflection(methods, (SERVICE,), (inference_pb2,), self._reflections)
         return server
 
     async def _listen(self, server: grpc.aio.Server, address: str) -> str:

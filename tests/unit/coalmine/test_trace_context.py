@@ -9,11 +9,11 @@ from opentelemetry.trace import TraceState
 from coalmine.trace_context import (
     HeadSampler,
     Parent,
-    header,
     is_tracestate,
     parse,
     sampler_from,
     trace_ids,
+    traceparent,
 )
 
 TRACE = "0af7651916cd43dd8448eb211c80319c"
@@ -27,7 +27,9 @@ span_ids = st.binary(min_size=8, max_size=8).filter(any)
 def test_a_header_reads_back_as_the_parent_it_was_made_of(
     trace_id: Any, span_id: Any, sampled: Any
 ) -> None:
-    assert parse(header(trace_id, span_id, sampled=sampled)) == Parent(trace_id, span_id, sampled)
+    assert parse(traceparent(trace_id, span_id, sampled=sampled)) == Parent(
+        trace_id, span_id, sampled
+    )
 
 
 def test_a_log_line_names_the_callers_span_whether_it_is_sampled_or_not() -> None:

@@ -9,7 +9,7 @@ import typer
 
 from coalmine.command_line.failure import Failure, WrongUsage
 from coalmine.command_line.number_options import whole_option
-from coalmine.process.standard_streams import say_to_people
+from coalmine.process.standard_streams import print_error_line
 from coalmine_client.cli.atomic_file import is_stream, write_private
 from coalmine_client.cli.console import STRONG, AsJson, line, show, show_json
 from coalmine_client.cli.traces import traces_json
@@ -55,7 +55,7 @@ def traces(
     )
     found = spans_by_trace(read.spans(), ids)
     for file in sorted(read.unfinished):
-        say_to_people(f"traces: {file}: its last line isn't whole; left out")
+        print_error_line(f"traces: {file}: its last line isn't whole; left out")
     if trace and not found:
         raise Failure(f"no trace {trace} in {', '.join(map(str, files))}")
     if otlp:

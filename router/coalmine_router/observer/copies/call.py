@@ -158,7 +158,7 @@ def _metadata_of(queued: Queued, endpoints: VariantEndpoints, span_id: bytes) ->
     """Return the metadata of a copy. Raises ValueError where gRPC would refuse it."""
     report = queued.observed.report
     # The copy's span is the parent of the backend's.
-    parent = trace_context.header(report.trace_id, span_id, sampled=report.sampled)
+    parent = trace_context.traceparent(report.trace_id, span_id, sampled=report.sampled)
     metadata = [(each.key, _value(each)) for each in report.metadata]
     metadata.append((trace_context.TRACEPARENT, parent))
     if unsendable_key(metadata):  # gRPC itself would print three lines for each

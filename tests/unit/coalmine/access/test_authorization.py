@@ -27,7 +27,7 @@ ROLES = {
 
 def access(folder: Path, otherwise: Role = Role.OPERATOR) -> Authorization:
     file = write_tokens(folder / "tokens.yaml", "viewer", "caller", "proxy", "operator")
-    return Authorization.by(file, ROLES, SystemClock(), otherwise=otherwise)
+    return Authorization.from_file(file, ROLES, SystemClock(), otherwise=otherwise)
 
 
 def test_needing_names_methods_in_full() -> None:

@@ -11,8 +11,8 @@ from structlog.testing import capture_logs
 from coalmine.access.certificate_dates import (
     CertificateDates,
     CertificateFile,
-    files_called_with,
-    files_shown,
+    caller_files,
+    listener_files,
     times_of,
 )
 from coalmine.access.tls_files import Tls, TlsFiles
@@ -35,7 +35,7 @@ def dates(clock: HandClock, *files: CertificateFile) -> CertificateDates:
 def told(of: CertificateDates) -> list[tuple[str, str, object]]:
     """Return what it logs now: level, event, and what is said."""
     with capture_logs() as logs:
-        of.tell()
+        of.log_problems()
     return [
         (each["log_level"], each["event"], each.get("problem", each.get("days"))) for each in logs
     ]
@@ -136,7 +136,7 @@ def test_both_sides_of_a_connection_say_which_files_count(authority: Authority) 
     pair = Pair(Path("c.pem"), Path("k.pem"))
     trusted = CertificateFile(authority.ca, is_trusted=True)
     shown = CertificateFile(pair.cert)
-    assert files_shown(TlsFiles(pair.cert, pair.key, authority.ca)) == [shown, trusted]
-    assert files_shown(TlsFiles(pair.cert, pair.key)) == [shown]
-    assert files_shown(None) == files_called_with(None) == files_called_with(Tls()) == []
-    assert files_called_with(Tls(authority.ca, pair.cert, pair.key)) == [trusted, shown]
+    assert listener_files(TlsFiles(pair.cert, pair.key, authority.ca)) == [shown, trusted]
+    assert listener_files(TlsFiles(pair.cert, pair.key)) == [shown]
+    assert listener_files(None) == caller_files(None) == caller_files(Tls()) == []
+    assert caller_files(Tls(authority.ca, pair.cert, pair.key)) == [trusted, shown]

@@ -112,5 +112,5 @@ def test_a_callers_wrong_file_is_named(tmp_path: Path) -> None:
 
 
 def test_no_options_are_no_tls() -> None:
-    assert Tls.given(None, None, None, None) is None
-    assert Tls.given(None, None, None, "name") == Tls(server_name="name")
+    assert Tls.from_options(None, None, None, None) is None
+    assert Tls.from_options(None, None, None, "name") == Tls(server_name="name")

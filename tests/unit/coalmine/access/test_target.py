@@ -6,7 +6,7 @@ from typing import Any
 import grpc
 import pytest
 
-from coalmine.access.target import Target, advice_on, is_here, with_metadata
+from coalmine.access.target import Target, advice_on, is_local_target, with_metadata
 from coalmine.access.tls_files import Tls
 from coalmine.errors import StartError
 
@@ -21,7 +21,7 @@ from coalmine.errors import StartError
     ],
 )
 def test_loopback_and_sockets_are_here(target: str) -> None:
-    assert is_here(target)
+    assert is_local_target(target)
 
 
 @pytest.mark.parametrize(
@@ -33,7 +33,7 @@ def test_loopback_and_sockets_are_here(target: str) -> None:
     ],
 )
 def test_everything_else_is_elsewhere(target: str) -> None:
-    assert not is_here(target)
+    assert not is_local_target(target)
 
 
 def test_a_token_is_shown_as_bearer() -> None:

@@ -11,11 +11,11 @@ from coalmine.access.tokens import (
     Principal,
     Principals,
     Role,
-    digest,
-    find,
     new_token,
+    principal_for,
     read_tokens,
     role_of,
+    token_digest,
     token_in,
 )
 from coalmine.errors import StartError, Unauthenticated
@@ -49,8 +49,8 @@ def test_a_file_names_who_shows_which_token(tmp_path: Path) -> None:
         )
     )
     assert found == {
-        digest("secret"): Principal("ci", Role.CALLER),
-        digest("other"): Principal("anna@example.org", Role.OPERATOR, 1_798_761_600 * 10**9),
+        token_digest("secret"): Principal("ci", Role.CALLER),
+        token_digest("other"): Principal("anna@example.org", Role.OPERATOR, 1_798_761_600 * 10**9),
     }
 
 
@@ -99,35 +99,35 @@ def test_a_wrong_file_is_one_line_that_names_the_place(
 @pytest.fixture
 def principals() -> Principals:
     return {
-        digest("secret"): Principal("ci", Role.CALLER),
-        digest("short"): Principal("guest", Role.VIEWER, expires_ns=NOW_NS),
+        token_digest("secret"): Principal("ci", Role.CALLER),
+        token_digest("short"): Principal("guest", Role.VIEWER, expires_ns=NOW_NS),
     }
 
 
 def test_a_token_tells_who_calls(principals: Principals) -> None:
-    assert find(principals, "secret", NOW_NS).name == "ci"
+    assert principal_for(principals, "secret", NOW_NS).name == "ci"
 
 
 @pytest.mark.parametrize("token", ["", "Secret", "secret ", sha256("secret"), "sécret"])
 def test_another_text_tells_nobody(principals: Principals, token: str) -> None:
     with pytest.raises(Unauthenticated, match="not known"):
-        find(principals, token, NOW_NS)
+        principal_for(principals, token, NOW_NS)
 
 
 def test_a_token_ends_when_it_expires(principals: Principals) -> None:
-    assert find(principals, "short", NOW_NS - 1).name == "guest"
+    assert principal_for(principals, "short", NOW_NS - 1).name == "guest"
     with pytest.raises(Unauthenticated, match="the token of 'guest' has expired"):
-        find(principals, "short", NOW_NS)
+        principal_for(principals, "short", NOW_NS)
 
 
 @given(st.text(), st.text())
 def test_only_the_token_itself_is_taken(real: str, other: str) -> None:
-    known = {digest(real): Principal("a", Role.VIEWER)}
+    known = {token_digest(real): Principal("a", Role.VIEWER)}
     if real == other:
-        assert find(known, other, 0).name == "a"
+        assert principal_for(known, other, 0).name == "a"
     else:
         with pytest.raises(Unauthenticated):
-            find(known, other, 0)
+            principal_for(known, other, 0)
 
 
 @pytest.mark.parametrize("scheme", ["Bearer", "bearer", "BEARER"])

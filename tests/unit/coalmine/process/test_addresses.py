@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from coalmine.errors import StartError
 from coalmine.process.addresses import (
     bound_address,
-    cannot_listen,
     check_free,
     check_target,
+    listen_error,
     reserve,
     split_address,
 )
@@ -121,7 +121,7 @@ def test_an_address_of_another_machine_cant_be_listened_on() -> None:
 def test_a_host_without_an_address_is_told_in_words() -> None:
     error = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
-    assert str(cannot_listen("nowhere:1", error)) == (
+    assert str(listen_error("nowhere:1", error)) == (
         "cannot listen on nowhere:1: name or service not known"
     )
 

@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from coalmine.process.machine import cores
+from coalmine.process.machine import usable_cores
 
 MINE = len(os.sched_getaffinity(0))
 
@@ -24,7 +24,7 @@ class Groups:
 
     @property
     def cores(self) -> int:
-        return cores(self.root, self.own)
+        return usable_cores(self.root, self.own)
 
 
 @pytest.mark.parametrize(
@@ -81,4 +81,4 @@ def test_a_group_that_leads_out_of_the_tree_is_left_alone(tmp_path: Path) -> Non
 
 
 def test_without_a_container_all_cores_are_ours(tmp_path: Path) -> None:
-    assert cores(tmp_path / "none", tmp_path / "none") == MINE
+    assert usable_cores(tmp_path / "none", tmp_path / "none") == MINE

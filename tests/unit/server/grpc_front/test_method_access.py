@@ -8,7 +8,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from coalmine.access.authorization import Authorization
-from coalmine.access.tokens import Role, digest
+from coalmine.access.tokens import Role, token_digest
 from coalmine.clock import SystemClock
 from coalmine.errors import PermissionDenied, Unauthenticated
 from coalmine.inference import inference_pb2
@@ -22,11 +22,11 @@ TOKENS = {"viewer": "v" * 40, "caller": "c" * 40, "proxy": "p" * 40, "operator":
 def access(tmp_path: Path) -> Authorization:
     file = tmp_path / "tokens.yaml"
     lines = [
-        f'- {{name: {role}-1, role: {role}, sha256: "{digest(token).hex()}"}}'
+        f'- {{name: {role}-1, role: {role}, sha256: "{token_digest(token).hex()}"}}'
         for role, token in TOKENS.items()
     ]
     file.write_text("\n".join(["tokens:", *lines]))
-    return Authorization.by(file, ROLES, SystemClock())
+    return Authorization.from_file(file, ROLES, SystemClock())
 
 
 def shows(role: str) -> list[tuple[str, str]]:
