@@ -36,7 +36,7 @@ class AnswerStream:
                 raise self._failure from None
             raise call_error(error) from None
         finally:
-            self._end(responses)
+            self._cancel_stream(responses)
         if self._failure is not None:
             raise self._failure
 
@@ -51,7 +51,7 @@ class AnswerStream:
         except Exception as error:  # noqa: BLE001 - raised again where the answers are read
             self._failure = error
 
-    def _end(self, responses: Any) -> None:
+    def _cancel_stream(self, responses: Any) -> None:
         self._is_over = True
         self._free.release()
         responses.cancel()

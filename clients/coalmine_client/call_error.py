@@ -95,8 +95,8 @@ def call_error(error: Any) -> CallError:
     """Return gRPC's error, of either kind of channel, as one of ours."""
     return _CLASSES.get(error.code(), CallError)(
         error.code(),
-        Metadata(*_pairs(error.initial_metadata())),
-        Metadata(*_pairs(error.trailing_metadata())),
+        Metadata(*_metadata_pairs(error.initial_metadata())),
+        Metadata(*_metadata_pairs(error.trailing_metadata())),
         details=error.details(),
         debug_error_string=error.debug_error_string(),
     )
@@ -107,5 +107,5 @@ def stream_error(message: str) -> CallError:
     return CallError(grpc.StatusCode.UNKNOWN, Metadata(), Metadata(), details=message)
 
 
-def _pairs(metadata: Any) -> list[tuple[str, Any]]:
+def _metadata_pairs(metadata: Any) -> list[tuple[str, Any]]:
     return [(key, value) for key, value in metadata or ()]

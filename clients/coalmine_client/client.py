@@ -75,7 +75,7 @@ class Client:
         self._channel = to.open_channel(MESSAGE_LIMITS)
         self._stub = GRPCInferenceServiceStub(self._channel)
         self._budget = None if retries is None else RetryBudget(retries)
-        self._known = KnownModels(self._model_metadata, self._rows_max)
+        self._known = KnownModels(self._ask_model_metadata, self._ask_rows_max)
 
     def infer(
         self,
@@ -105,7 +105,7 @@ class Client:
         answers: list[Answer] = []
         for part in parts:
             request = infer_request(model, part, version=version, outputs=wanted, id=id)
-            answers.append(self._send(request, ends_s, metadata))
+            answers.append(self._send_request(request, ends_s, metadata))
         return join_answers(answers, [len(next(iter(each.values()), ())) for each in parts])
 
     def send(
@@ -116,7 +116,7 @@ class Client:
         metadata: Metadata = (),
     ) -> Answer:
         """Return the answer to a request as it is, as `infer` does."""
-        return self._send(request, self._ends_s(timeout_s), metadata)
+        return self._send_request(request, self._ends_s(timeout_s), metadata)
 
     def stream(
         self,
@@ -146,33 +146,33 @@ class Client:
             for each in batches
         )
 
-        def call(fed: Iterator[pb.ModelInferRequest]) -> Any:
+        def start_stream(fed: Iterator[pb.ModelInferRequest]) -> Any:
             sent = (*self._metadata, *metadata)
             return self._stub.ModelStreamInfer(fed, timeout=timeout_s, metadata=sent)
 
-        return AnswerStream(requests, in_flight).answers(call)
+        return AnswerStream(requests, in_flight).answers(start_stream)
 
     def server_live(self) -> bool:
         """Return whether the process is alive."""
-        return bool(self._answer_to(self._stub.ServerLive, pb.ServerLiveRequest()).live)
+        return bool(self._call_default(self._stub.ServerLive, pb.ServerLiveRequest()).live)
 
     def server_ready(self) -> bool:
         """Return whether the server takes requests."""
-        return bool(self._answer_to(self._stub.ServerReady, pb.ServerReadyRequest()).ready)
+        return bool(self._call_default(self._stub.ServerReady, pb.ServerReadyRequest()).ready)
 
     def model_ready(self, model: str, version: str = "") -> bool:
         """Return whether the model answers; False for one that the server doesn't know."""
         request = pb.ModelReadyRequest(name=model, version=version)
-        return bool(self._answer_to(self._stub.ModelReady, request).ready)
+        return bool(self._call_default(self._stub.ModelReady, request).ready)
 
     def model_metadata(self, model: str, version: str = "") -> pb.ModelMetadataResponse:
         """Return the model's versions, inputs and outputs."""
-        return self._model_metadata((model, version), self._ends_s(None))
+        return self._ask_model_metadata((model, version), self._ends_s(None))
 
     def server_metadata(self) -> pb.ServerMetadataResponse:
         """Return the server's name, version and extensions."""
         found: pb.ServerMetadataResponse
-        found = self._answer_to(self._stub.ServerMetadata, pb.ServerMetadataRequest())
+        found = self._call_default(self._stub.ServerMetadata, pb.ServerMetadataRequest())
         return found
 
     def close(self) -> None:
@@ -196,20 +196,20 @@ class Client:
             for name, value in inputs.items()
         }
 
-    def _model_metadata(self, key: Key, ends_s: float | None) -> pb.ModelMetadataResponse:
+    def _ask_model_metadata(self, key: Key, ends_s: float | None) -> pb.ModelMetadataResponse:
         request = pb.ModelMetadataRequest(name=key[0], version=key[1])
         found: pb.ModelMetadataResponse
         found, _ = self._call(self._stub.ModelMetadata, request, ends_s, ())
         return found
 
-    def _rows_max(self, key: Key, ends_s: float | None) -> int:
+    def _ask_rows_max(self, key: Key, ends_s: float | None) -> int:
         request = pb.ModelConfigRequest(name=key[0], version=key[1])
         found, _ = self._call(self._stub.ModelConfig, request, ends_s, ())
         return int(found.config.max_batch_size)
 
     # ------------------------------------------------------------ one call, and again
 
-    def _send(
+    def _send_request(
         self, request: pb.ModelInferRequest, ends_s: float | None, metadata: Metadata
     ) -> Answer:
         try:
@@ -219,7 +219,7 @@ class Client:
             raise
         return read_answer(response, call.trailing_metadata() or ())
 
-    def _answer_to(self, method: Any, request: Any) -> Any:
+    def _call_default(self, method: Any, request: Any) -> Any:
         return self._call(method, request, self._ends_s(None), ())[0]
 
     def _call(self, method: Any, request: Any, ends_s: float | None, metadata: Metadata) -> Any:
@@ -235,13 +235,13 @@ class Client:
                 )
             except grpc.RpcError as error:
                 failure = call_error(error)
-            wait_s = self._wait_s(failure, attempt, _left_s(ends_s))
+            wait_s = self._take_wait_s(failure, attempt, _left_s(ends_s))
             if wait_s is None:
                 raise failure
             time.sleep(wait_s)
             attempt += 1
 
-    def _wait_s(self, failure: CallError, attempt: int, left_s: float | None) -> float | None:
+    def _take_wait_s(self, failure: CallError, attempt: int, left_s: float | None) -> float | None:
         if self._budget is None or not isinstance(failure, Unavailable):
             return None
         return self._budget.take_wait_s(attempt, left_s)
@@ -310,25 +310,25 @@ class AsyncClient:
 
     async def server_live(self) -> bool:
         """Return whether the process is alive."""
-        return (await self._stub.ServerLive(pb.ServerLiveRequest(), **self._options())).live
+        return (await self._stub.ServerLive(pb.ServerLiveRequest(), **self._call_options())).live
 
     async def server_ready(self) -> bool:
         """Return whether the server takes requests."""
-        return (await self._stub.ServerReady(pb.ServerReadyRequest(), **self._options())).ready
+        return (await self._stub.ServerReady(pb.ServerReadyRequest(), **self._call_options())).ready
 
     async def model_ready(self, model: str, version: str = "") -> bool:
         """Return whether the model answers; False for one that the server doesn't know."""
         asked = pb.ModelReadyRequest(name=model, version=version)
-        return (await self._stub.ModelReady(asked, **self._options())).ready
+        return (await self._stub.ModelReady(asked, **self._call_options())).ready
 
     async def model_metadata(self, model: str, version: str = "") -> pb.ModelMetadataResponse:
         """Return the model's versions, inputs and outputs."""
         asked = pb.ModelMetadataRequest(name=model, version=version)
-        return await self._stub.ModelMetadata(asked, **self._options())
+        return await self._stub.ModelMetadata(asked, **self._call_options())
 
     async def server_metadata(self) -> pb.ServerMetadataResponse:
         """Return the server's name, version and extensions."""
-        return await self._stub.ServerMetadata(pb.ServerMetadataRequest(), **self._options())
+        return await self._stub.ServerMetadata(pb.ServerMetadataRequest(), **self._call_options())
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
@@ -345,5 +345,5 @@ class AsyncClient:
     async def __aexit__(self, *_: object) -> None:
         await self.close()
 
-    def _options(self) -> dict[str, Any]:
+    def _call_options(self) -> dict[str, Any]:
         return {"timeout": self._timeout_s, "metadata": self._metadata}

@@ -48,13 +48,13 @@ def as_datatype(name: str, value: Any, datatype: str) -> Array:
     if array.dtype.newbyteorder("<") == target:
         return array
     if not isinstance(value, np.ndarray | np.generic) and array.dtype == np.dtype("f8"):
-        _check(name, datatype, array, _is_rounded(value, array, target))
+        _check_exact(name, datatype, array, _may_round(value, array, target))
     else:
-        _check(name, datatype, array, _is_exact(array, target))
+        _check_exact(name, datatype, array, _is_exact(array, target))
     return array.astype(target)
 
 
-def _check(name: str, datatype: str, array: Array, good: Array) -> None:
+def _check_exact(name: str, datatype: str, array: Array, good: Array) -> None:
     if good.all():
         return
     at = tuple(int(each[0]) for each in np.nonzero(~np.atleast_1d(good)))
@@ -70,7 +70,7 @@ def _is_number(dtype: np.dtype[Any]) -> bool:
     return dtype.kind in _NUMBERS or dtype in _FRACTION_BITS
 
 
-def _is_rounded(value: Any, array: Array, target: np.dtype[Any]) -> Array:
+def _may_round(value: Any, array: Array, target: np.dtype[Any]) -> Array:
     """Return where Python's numbers may be `target`: floats that stay finite, ints exactly."""
     if target not in _FRACTION_BITS:
         return _is_exact(array, target)
@@ -82,10 +82,10 @@ def _is_rounded(value: Any, array: Array, target: np.dtype[Any]) -> Array:
 
 
 def _is_int_exact(number: Any, target: np.dtype[Any]) -> bool:
-    return not isinstance(number, int) or not number or _has_bits(abs(number), target)
+    return not isinstance(number, int) or not number or _fits_fraction(abs(number), target)
 
 
-def _has_bits(size: int, target: np.dtype[Any]) -> bool:
+def _fits_fraction(size: int, target: np.dtype[Any]) -> bool:
     return (size // (size & -size)).bit_length() <= _FRACTION_BITS[target]
 
 

@@ -43,13 +43,13 @@ def infer_request(
 ) -> pb.ModelInferRequest:
     """Return the request, its inputs raw and in the order of `inputs`. Raises InvalidTensor."""
     request = pb.ModelInferRequest(model_name=model, model_version=version, id=id)
-    encode_inputs(request, [_tensor(name, np.asarray(value)) for name, value in inputs.items()])
+    encode_inputs(request, [_tensor_of(name, np.asarray(value)) for name, value in inputs.items()])
     for output in outputs:
         request.outputs.add(name=output)
     return request
 
 
-def _tensor(name: str, array: Array) -> Tensor:
+def _tensor_of(name: str, array: Array) -> Tensor:
     return Tensor(name, datatype_of(array.dtype), array)
 
 

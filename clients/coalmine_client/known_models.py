@@ -47,7 +47,7 @@ class KnownModels:
             return known
         found = self._ask_rows_max(key, ends_s)
         with self._lock:
-            _keep(self._rows_max, key, found)
+            _store_bounded(self._rows_max, key, found)
         return found
 
     def forget(self, key: Key) -> None:
@@ -66,11 +66,11 @@ class KnownModels:
             if error.code() not in _NEVER_TOLD:  # the call itself will say what is wrong
                 return {}
         with self._lock:
-            _keep(self._datatypes, key, found)
+            _store_bounded(self._datatypes, key, found)
         return found
 
 
-def _keep(known: dict[Key, Told], key: Key, found: Told) -> None:
+def _store_bounded(known: dict[Key, Told], key: Key, found: Told) -> None:
     if len(known) >= _KNOWN_MAX:
         del known[next(iter(known))]
     known[key] = found

@@ -66,7 +66,7 @@ def spans_of(line: str) -> list[Span]:
     if not isinstance(content, dict) or "resourceSpans" not in content:
         raise ValueError("a line of a trace file has no resourceSpans")
     try:
-        return list(_spans(content))
+        return list(_spans_in(content))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise ValueError("its spans are not those of OTLP JSON") from None
 
@@ -82,16 +82,16 @@ def line_of(spans: Iterable[Span]) -> str:
     return json.dumps({"resourceSpans": list(groups.values())}, separators=(",", ":"))
 
 
-def _spans(content: Json) -> Iterator[Span]:
+def _spans_in(content: Json) -> Iterator[Span]:
     for resource in content["resourceSpans"]:
-        service = str(_attributes(resource.get("resource", {})).get("service.name", ""))
+        service = str(_attributes_of(resource.get("resource", {})).get("service.name", ""))
         for scope in resource["scopeSpans"]:
             for span in scope["spans"]:
                 alone = {**resource, "scopeSpans": [{**scope, "spans": [span]}]}
-                yield _span(span, service, alone)
+                yield _parse_span(span, service, alone)
 
 
-def _span(span: Json, service: str, resource: Json) -> Span:
+def _parse_span(span: Json, service: str, resource: Json) -> Span:
     status = span.get("status") or {}
     return Span(
         trace_id=str(span["traceId"]),
@@ -100,36 +100,36 @@ def _span(span: Json, service: str, resource: Json) -> Span:
         service=service,
         name=str(span["name"]),
         kind=int(span.get("kind", 0)),
-        started_ns=_time(span.get("startTimeUnixNano", 0)),
-        ended_ns=_time(span.get("endTimeUnixNano", 0)),
+        started_ns=_parse_time_ns(span.get("startTimeUnixNano", 0)),
+        ended_ns=_parse_time_ns(span.get("endTimeUnixNano", 0)),
         status=int(status.get("code", 0)),
         status_text=str(status.get("message", "")),
-        attributes=_attributes(span),
+        attributes=_attributes_of(span),
         events=tuple(
-            Event(str(each["name"]), _attributes(each)) for each in span.get("events", ())
+            Event(str(each["name"]), _attributes_of(each)) for each in span.get("events", ())
         ),
         links=tuple((str(each["traceId"]), str(each["spanId"])) for each in span.get("links", ())),
         resource=resource,
     )
 
 
-def _time(value: Any) -> int:
+def _parse_time_ns(value: Any) -> int:
     time_ns = int(value)
     if not 0 <= time_ns < 2**64:
         raise ValueError("times are fixed64")
     return time_ns
 
 
-def _attributes(holder: Json) -> dict[str, Any]:
-    return {str(each["key"]): _value(each["value"]) for each in holder.get("attributes", ())}
+def _attributes_of(holder: Json) -> dict[str, Any]:
+    return {str(each["key"]): _plain_value(each["value"]) for each in holder.get("attributes", ())}
 
 
-def _value(value: Json) -> Any:
+def _plain_value(value: Json) -> Any:
     """Return the one value of an OTLP AnyValue; numbers that JSON has no word for are texts."""
     if "intValue" in value:
         return int(value["intValue"])
     if "arrayValue" in value:
-        return [_value(each) for each in value["arrayValue"].get("values", ())]
+        return [_plain_value(each) for each in value["arrayValue"].get("values", ())]
     held = next(iter(value.values()), None)
     if isinstance(held, float) and not math.isfinite(held):
         return f"{held:g}"

@@ -21,19 +21,19 @@ def main() -> None:
     open_standard_streams()
     try:
         try:
-            _run()
+            _run_program()
         finally:
             sys.stdout.flush()
     except KeyboardInterrupt:
-        _end(INTERRUPTED, "")
+        _exit_at_once(INTERRUPTED, "")
     except OSError as error:
         if error.errno not in _OUTPUT_LOST:
             raise
         # A reader that has seen enough, such as head, needs no line.
-        _end(_FAILED, "" if error.errno == errno.EPIPE else (error.strerror or "").lower())
+        _exit_at_once(_FAILED, "" if error.errno == errno.EPIPE else (error.strerror or "").lower())
 
 
-def _run() -> None:
+def _run_program() -> None:
     # gRPC's core, which reads this when it is imported, would write lines of its own beside the
     # one that a failed verb owes.
     os.environ.setdefault("GRPC_VERBOSITY", "ERROR")
@@ -42,7 +42,7 @@ def _run() -> None:
     run()
 
 
-def _end(exit_code: int, reason: str) -> NoReturn:
+def _exit_at_once(exit_code: int, reason: str) -> NoReturn:
     """Exit at once: Python's own way would flush the lost output again, and complain."""
     if reason:
         line = f"coalmine: the output can't be written: {reason}\n"

@@ -29,26 +29,26 @@ def address_lines(found: pb.ComparisonCounts) -> Iterator[RenderableType]:
     )
     if not any(each for _, each in sides):
         return
-    counts = [_count(name, each) for name, each in sides if each]
+    counts = [_compared_text(name, each) for name, each in sides if each]
     if found.addresses_let_go:
         counts.append(f"{found.addresses_let_go:,} more forgotten")
     yield indented_line(4, (f"{_INDENT}addresses compared: {' · '.join(counts)}", FAINT))
     several = [(name, each) for name, of in sides if len(of) > 1 for each in of]
     if several:
-        yield _rows(several)
+        yield _address_table(several)
     if (more := len(several) - _ROWS_MAX) > 0:
         yield indented_line(4, (f"{_INDENT}and {more:,} more", FAINT))
 
 
-def _count(name: str, of: Sequence[pb.AddressCounts]) -> str:
+def _compared_text(name: str, of: Sequence[pb.AddressCounts]) -> str:
     ready = [each for each in of if each.ready]
     compared = sum(each.compared > 0 for each in ready or of)
     return f"{name} {compared:,} of {len(ready):,} ready" if ready else f"{name} {compared:,}"
 
 
-def _rows(several: Sequence[tuple[str, pb.AddressCounts]]) -> RenderableType:
+def _address_table(several: Sequence[tuple[str, pb.AddressCounts]]) -> RenderableType:
     rows = table(f"{_INDENT}of", "=address", "ready", ">compared", ">mismatch", ">failed", "=last")
-    for name, of in sorted(several, key=lambda each: _badness(each[1]))[:_ROWS_MAX]:
+    for name, of in sorted(several, key=lambda each: _address_order(each[1]))[:_ROWS_MAX]:
         wrong = BAD if of.stands_out else ""
         cells: list[Cell] = [
             f"{_INDENT}{name}",
@@ -63,7 +63,7 @@ def _rows(several: Sequence[tuple[str, pb.AddressCounts]]) -> RenderableType:
     return rows
 
 
-def _badness(of: pb.AddressCounts) -> tuple[bool, bool, float]:
+def _address_order(of: pb.AddressCounts) -> tuple[bool, bool, float]:
     """Return the place in the list: who stands out, then who was not compared, then by rate."""
     rate = (of.mismatch + of.failed) / max(1, of.compared)
     return not of.stands_out, not (of.ready and not of.compared), -rate

@@ -17,19 +17,19 @@ def from_status(error: grpc.aio.AioRpcError) -> Failure:
     return Failure(_with_advice(said, error))
 
 
-def from_silence(what: str, address: str, error: grpc.aio.AioRpcError) -> Unreachable:
+def unreachable(what: str, address: str, error: grpc.aio.AioRpcError) -> Unreachable:
     """Return the line for no connection to `what` at `address`."""
     said = f"cannot reach {what} at {address}: {one_line(error.details() or '')}"
     return Unreachable(_with_advice(said, error))
 
 
-def from_another(what: str, address: str, error: grpc.aio.AioRpcError) -> Failure:
+def wrong_peer(what: str, address: str, error: grpc.aio.AioRpcError) -> Failure:
     """Return the line for an address where something other than `what` answered."""
     said = f"{one_line(error.details() or '')} ({error.code().name})"
     return Failure(f"what answers at {address} is not {what}, or an older one: {said}")
 
 
-def from_no_answer(what: str, address: str, silent_s: float) -> Unreachable:
+def no_answer(what: str, address: str, silent_s: float) -> Unreachable:
     """Return the line for `what` at `address`, which takes calls and answers none."""
     return Unreachable(f"{what} at {address} does not answer: nothing came within {silent_s:.1f} s")
 

@@ -11,7 +11,7 @@ from typing import Any, Final, TypeVar, cast
 
 import grpc
 
-from coalmine_client.cli.liveness import first_word_within_s
+from coalmine_client.cli.liveness import first_answer_within_s
 
 _AGAIN_FOR_S: Final = 2.0
 _AGAIN_EACH_S: Final = 0.05
@@ -43,14 +43,14 @@ class _RetryingChannel:
 
     def unary_unary(self, *said: Any, **more: Any) -> Callable[..., Awaitable[object]]:
         call = self._channel.unary_unary(*said, **more)
-        return lambda *asked, **how: _answer(lambda: call(*asked, **how))
+        return lambda *asked, **how: _call_with_retries(lambda: call(*asked, **how))
 
     def unary_stream(self, *said: Any, **more: Any) -> Callable[..., AsyncIterator[object]]:
         call = self._channel.unary_stream(*said, **more)
-        return lambda *asked, **how: _answers(lambda: call(*asked, **how))
+        return lambda *asked, **how: _stream_with_retries(lambda: call(*asked, **how))
 
 
-async def _answer(call: Callable[[], Awaitable[Answer]]) -> Answer:
+async def _call_with_retries(call: Callable[[], Awaitable[Answer]]) -> Answer:
     patience = _RetryWindow()
     while True:
         try:
@@ -59,7 +59,7 @@ async def _answer(call: Callable[[], Awaitable[Answer]]) -> Answer:
             await patience.wait_or_raise(error)
 
 
-async def _answers(call: Callable[[], AsyncIterable[Answer]]) -> AsyncIterator[Answer]:
+async def _stream_with_retries(call: Callable[[], AsyncIterable[Answer]]) -> AsyncIterator[Answer]:
     patience = _RetryWindow()
     while True:
         try:
@@ -75,7 +75,7 @@ class _RetryWindow:
     """How long one call is made again: the operator has an answer within three seconds."""
 
     def __init__(self) -> None:
-        self._ends_s = time.monotonic() + min(_AGAIN_FOR_S, first_word_within_s())
+        self._ends_s = time.monotonic() + min(_AGAIN_FOR_S, first_answer_within_s())
 
     async def wait_or_raise(self, error: grpc.aio.AioRpcError) -> None:
         """Return when it is time for the next try. Raises `error` where there is none."""

@@ -35,7 +35,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, in a form that
 Cell = str | tuple[str, str]
 
 
-def terminal_or_pipe() -> Console:
+def output_console() -> Console:
     """Return a console on standard output: as wide as the terminal, or wide enough for a pipe."""
     # No markup: what servers say is shown as it is, brackets too.
     if sys.stdout.isatty():
@@ -52,7 +52,7 @@ def terminal_or_pipe() -> Console:
 
 def show(*parts: RenderableType) -> None:
     """Print `parts` to standard output, without trailing spaces."""
-    console = terminal_or_pipe()
+    console = output_console()
     console.width = max(console.width, _TERMINAL_WIDTH_MIN)
     with console.capture() as capture:
         for part in parts:
@@ -147,12 +147,12 @@ def table(*columns: str) -> Table:
 
 def add_row(to: Table, *cells: Cell) -> None:
     """Add a row, with control characters spelt out."""
-    to.add_row(*(_safe(cell) for cell in cells))
+    to.add_row(*(_printable_cell(cell) for cell in cells))
 
 
 def line(*parts: Cell) -> Text:
     """Return one line of parts, each a text or a (text, style)."""
-    return Text.assemble(*(_safe(part) for part in parts))
+    return Text.assemble(*(_printable_cell(part) for part in parts))
 
 
 def indented_line(indent: int, *parts: Cell) -> RenderableType:
@@ -160,7 +160,7 @@ def indented_line(indent: int, *parts: Cell) -> RenderableType:
     return IndentedText(line(*parts), indent)
 
 
-def _safe(cell: Cell) -> Text:
+def _printable_cell(cell: Cell) -> Text:
     text, style = (cell, "") if isinstance(cell, str) else cell
     return Text(printable(text), style)
 

@@ -17,7 +17,7 @@ from coalmine.command_line.failure import Failure
 from coalmine.command_line.number_options import whole_option
 from coalmine.control.v1.control_pb2_grpc import RouteControlStub
 from coalmine.limits import MESSAGE_BYTES_MAX
-from coalmine_client.cli.call_failure import from_another, from_no_answer, from_silence, from_status
+from coalmine_client.cli.call_failure import from_status, no_answer, unreachable, wrong_peer
 from coalmine_client.cli.connection_retry import RECONNECTING, with_retries
 from coalmine_client.cli.liveness import Silent, await_unless_silent
 
@@ -73,13 +73,13 @@ class ControlClient:
             try:
                 return await await_unless_silent(channel, answer, is_patient=is_patient)
             except Silent as silent:
-                raise from_no_answer(_WHAT, self.target.address, silent.silent_s) from None
+                raise no_answer(_WHAT, self.target.address, silent.silent_s) from None
             except grpc.aio.AioRpcError as error:
-                raise _failure(error, channel, self.target.address) from None
+                raise _failure_of(error, channel, self.target.address) from None
 
 
 @with_target_options
-def _control(
+def _control_client(
     *,
     control: Annotated[
         str,
@@ -96,16 +96,16 @@ def _control(
 
 
 # A verb's parameter `control`, as options.
-calling: Final = in_place_of("control", _control)
+calling: Final = in_place_of("control", _control_client)
 
 
-def _failure(error: grpc.aio.AioRpcError, channel: grpc.aio.Channel, address: str) -> Failure:
+def _failure_of(error: grpc.aio.AioRpcError, channel: grpc.aio.Channel, address: str) -> Failure:
     # A router that answers UNAVAILABLE is connected; the text of the status tells nothing reliable.
     connected = channel.get_state() is grpc.ChannelConnectivity.READY
     if error.code() in _NOT_ANSWERED and not connected:
-        return from_silence(_WHAT, address, error)
+        return unreachable(_WHAT, address, error)
     if error.code() is grpc.StatusCode.UNIMPLEMENTED:
-        return from_another(_WHAT, address, error)
+        return wrong_peer(_WHAT, address, error)
     return from_status(error)
 
 

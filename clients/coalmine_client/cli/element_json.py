@@ -45,13 +45,13 @@ def _bytes_json(element: bytes) -> str | dict[str, str]:
 
 
 def _unfinite_json(scalar: Any, value: float) -> float | str:
-    bits = _bits(scalar.dtype)
+    bits = _bits_dtype(scalar.dtype)
     if math.isnan(value) and scalar.view(bits) != scalar.dtype.type(math.nan).view(bits):
         return f"NaN(0x{int(scalar.view(bits)):x})"
     return number_json(value)
 
 
-def _bits(dtype: np.dtype[Any]) -> np.dtype[Any]:
+def _bits_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype(f"<u{dtype.itemsize}")
 
 
@@ -60,23 +60,23 @@ def read_data(datatype: str, shape: Any, data: Any) -> Array:
     dtype = numpy_dtype(datatype)
     if not isinstance(shape, list) or not all(type(size) is int for size in shape):
         raise ValueError("shape: expected a list of whole numbers")
-    flat = list(_flat(data, _NESTED_MAX))
+    flat = list(_flattened(data, _NESTED_MAX))
     if len(flat) != elements_of(shape):
         raise ValueError(f"shape {shape} takes {elements_of(shape)} elements, got {len(flat)}")
-    return _READERS.get(dtype.kind, _floats)(datatype, flat).reshape(shape)
+    return _READERS.get(dtype.kind, _float_array)(datatype, flat).reshape(shape)
 
 
-def _flat(data: Any, depth: int) -> Iterator[Any]:
+def _flattened(data: Any, depth: int) -> Iterator[Any]:
     if not isinstance(data, list) or not depth:
         raise ValueError("data: expected a list, or lists in lists")
     for each in data:
         if isinstance(each, list):
-            yield from _flat(each, depth - 1)
+            yield from _flattened(each, depth - 1)
         else:
             yield each
 
 
-def _floats(datatype: str, data: Sequence[Any]) -> Array:
+def _float_array(datatype: str, data: Sequence[Any]) -> Array:
     dtype = numpy_dtype(datatype)
     wide = np.array([as_float(datatype, each) for each in data], np.float64)
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
@@ -84,11 +84,11 @@ def _floats(datatype: str, data: Sequence[Any]) -> Array:
     lost = np.isinf(narrow.astype(np.float64)) & ~np.isinf(wide)
     if lost.any():
         raise ValueError(f"{datatype} does not reach to {wide[lost][0]}")
-    as_bits = narrow.view(_bits(dtype))
+    as_bits = narrow.view(_bits_dtype(dtype))
     for at, each in enumerate(data):
         if isinstance(each, str) and (found := _NAN_BITS.fullmatch(each)):
             # As a number it might lose bits on its way.
-            as_bits[at] = _nan_bits(datatype, dtype, int(found[1], 16))
+            as_bits[at] = _check_nan_bits(datatype, dtype, int(found[1], 16))
     return narrow
 
 
@@ -106,14 +106,14 @@ def as_float(datatype: str, told: Any) -> float:
         raise ValueError(f"{datatype} does not reach to {told}") from None
 
 
-def _nan_bits(datatype: str, dtype: np.dtype[Any], bits: int) -> int:
+def _check_nan_bits(datatype: str, dtype: np.dtype[Any], bits: int) -> int:
     fits = bits < 2 ** (8 * dtype.itemsize)
-    if not fits or not math.isnan(np.array([bits], _bits(dtype)).view(dtype)[0]):
+    if not fits or not math.isnan(np.array([bits], _bits_dtype(dtype)).view(dtype)[0]):
         raise ValueError(f"0x{bits:x} are not the bits of a NaN of {datatype}")
     return bits
 
 
-def _integers(datatype: str, data: Sequence[Any]) -> Array:
+def _integer_array(datatype: str, data: Sequence[Any]) -> Array:
     limits = np.iinfo(numpy_dtype(datatype))
     for each in data:
         if type(each) is not int or not limits.min <= each <= limits.max:
@@ -121,14 +121,14 @@ def _integers(datatype: str, data: Sequence[Any]) -> Array:
     return np.array(data, numpy_dtype(datatype))
 
 
-def _booleans(datatype: str, data: Sequence[Any]) -> Array:
+def _boolean_array(datatype: str, data: Sequence[Any]) -> Array:
     for each in data:
         if type(each) is not bool:
             raise ValueError(f"{datatype} expects true or false, got {each!r}")
     return np.array(data, np.bool_)
 
 
-def _texts(datatype: str, data: Sequence[Any]) -> Array:
+def _bytes_array(datatype: str, data: Sequence[Any]) -> Array:
     array = np.empty(len(data), object)
     array[:] = [_element_bytes(datatype, each) for each in data]
     return array
@@ -147,8 +147,8 @@ def _element_bytes(datatype: str, told: Any) -> bytes:
 
 # By numpy's kind of the datatype; floats are `_floats`.
 _READERS: Final[Mapping[str, Callable[[str, Sequence[Any]], Array]]] = {
-    "i": _integers,
-    "u": _integers,
-    "b": _booleans,
-    "O": _texts,
+    "i": _integer_array,
+    "u": _integer_array,
+    "b": _boolean_array,
+    "O": _bytes_array,
 }

@@ -27,6 +27,6 @@ def number_json(value: float) -> float | str:
     return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
 
 
-def rate(part: int, whole: int) -> float | None:
+def ratio(part: int, whole: int) -> float | None:
     """Return the share, 0 to 1; None where there is no whole."""
     return part / whole if whole else None

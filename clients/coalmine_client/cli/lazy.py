@@ -60,10 +60,10 @@ class LazyGroup(VerbGroup):
             leave_signals_to_python()
         if name != _TAKES_HANGUP:
             leave_hangup_to_system()
-        return name, _load(entry) if entry else command, rest
+        return name, _load_command(entry) if entry else command, rest
 
 
-def _load(entry: EntryPoint) -> Any:
+def _load_command(entry: EntryPoint) -> Any:
     try:
         loaded = entry.load()
     except ImportError as error:

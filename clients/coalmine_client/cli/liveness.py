@@ -41,7 +41,7 @@ async def await_unless_silent(
     `is_patient`, only the first check counts.
     """
     async with asyncio.TaskGroup() as tasks:
-        asked = tasks.create_task(_outcome(answer))
+        asked = tasks.create_task(_await_outcome(answer))
         silent = tasks.create_task(_wait_for_silence(channel, is_patient=is_patient))
         await asyncio.wait({asked, silent}, return_when=asyncio.FIRST_COMPLETED)
         asked.cancel()
@@ -54,7 +54,7 @@ async def await_unless_silent(
     return found
 
 
-async def _outcome(answer: Awaitable[Found]) -> Found | Exception:
+async def _await_outcome(answer: Awaitable[Found]) -> Found | Exception:
     """Return the answer, or the error that it raised, for the caller to raise."""
     try:
         return await answer
@@ -64,7 +64,7 @@ async def _outcome(answer: Awaitable[Found]) -> Found | Exception:
 
 async def _wait_for_silence(channel: grpc.aio.Channel, *, is_patient: bool) -> float:
     """Return once the router has been silent for too long: for how many seconds."""
-    silent_s = first_word_within_s()
+    silent_s = first_answer_within_s()
     check: grpc.aio.UnaryUnaryMultiCallable[bytes, bytes] = channel.unary_unary(_CHECK)
     while True:
         try:
@@ -79,12 +79,12 @@ async def _wait_for_silence(channel: grpc.aio.Channel, *, is_patient: bool) -> f
         await asyncio.sleep(_EACH_S)
 
 
-def first_word_within_s() -> float:
+def first_answer_within_s() -> float:
     """Return how long the first answer of a router may take."""
-    return max(_AT_LEAST_S, _SINCE_START_S - _age_s())
+    return max(_AT_LEAST_S, _SINCE_START_S - _process_age_s())
 
 
-def _age_s() -> float:
+def _process_age_s() -> float:
     """Return the age of this process; a guess where the system doesn't tell."""
     try:
         fields = Path("/proc/self/stat").read_text(encoding="utf-8").rpartition(")")[2].split()

@@ -10,7 +10,7 @@ from typing import Any, Final, cast
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-from coalmine_client.cli.json_values import Json, iso_time, number_json, rate
+from coalmine_client.cli.json_values import Json, iso_time, number_json, ratio
 
 _DURATIONS: Final = {"saved_ns", "timeout_ns"}
 # All other bytes are hidden.
@@ -24,7 +24,7 @@ _OTHER_NAMES: Final = {
 # Of these messages an unset one is null; of all others, one with every field at its default.
 _NULL_IF_UNSET: Final = {"Rate"}
 _COMPUTED: Final[Mapping[str, Callable[[Any], Json]]] = {
-    "ComparisonCounts": lambda of: {"mismatch_rate": rate(of.mismatch, of.match + of.mismatch)},
+    "ComparisonCounts": lambda of: {"mismatch_rate": ratio(of.mismatch, of.match + of.mismatch)},
     "ShadowCounts": lambda of: {"role": of.role or "shadow"},
 }
 
@@ -33,7 +33,7 @@ def message_json(of: Message) -> Json:
     """Return the message's fields, and what is computed from them."""
     # Typed, as the stubs have two kinds of descriptors.
     fields = cast("Sequence[FieldDescriptor]", of.DESCRIPTOR.fields)
-    found = {_name(each): _field(of, each) for each in fields if _is_shown(each)}
+    found = {_json_name(each): _field_json(of, each) for each in fields if _is_shown(each)}
     computed = _COMPUTED.get(of.DESCRIPTOR.name)
     return {**found, **(computed(of) if computed else {})}
 
@@ -41,19 +41,19 @@ def message_json(of: Message) -> Json:
 def _is_shown(field: FieldDescriptor) -> bool:
     if field.type == FieldDescriptor.TYPE_BYTES:
         return field.name in _SHOWN_BYTES
-    return _path(field) not in _HIDDEN
+    return _field_path(field) not in _HIDDEN
 
 
-def _path(field: FieldDescriptor) -> str:
+def _field_path(field: FieldDescriptor) -> str:
     return field.full_name.removeprefix("coalmine.control.v1.")
 
 
-def _name(field: FieldDescriptor) -> str:
+def _json_name(field: FieldDescriptor) -> str:
     time = field.name.removesuffix("_ns")
-    return _OTHER_NAMES.get(_path(field), f"{time}_ms" if field.name in _DURATIONS else time)
+    return _OTHER_NAMES.get(_field_path(field), f"{time}_ms" if field.name in _DURATIONS else time)
 
 
-def _field(of: Message, field: FieldDescriptor) -> Any:
+def _field_json(of: Message, field: FieldDescriptor) -> Any:
     kind = field.message_type
     is_nullable = field.has_presence and (kind is None or kind.name in _NULL_IF_UNSET)
     if is_nullable and not of.HasField(field.name):
@@ -65,10 +65,10 @@ def _field(of: Message, field: FieldDescriptor) -> Any:
         return iso_time(value)
     if field.enum_type:
         return field.enum_type.values_by_number[value].name
-    return _value(value)
+    return _value_json(value)
 
 
-def _value(value: Any) -> Any:
+def _value_json(value: Any) -> Any:
     match value:
         case Message():
             return message_json(value)
@@ -81,4 +81,4 @@ def _value(value: Any) -> Any:
         case Mapping():
             return dict(sorted(value.items()))
         case _:
-            return [_value(each) for each in value]
+            return [_value_json(each) for each in value]

@@ -72,20 +72,20 @@ def why_no_request(mismatch: control_pb2.Mismatch) -> str:
 def read_bodies(mismatch: control_pb2.Mismatch) -> MismatchBodies:
     """Return the mismatch's three bodies; one that can't be read says why, and never raises."""
     return MismatchBodies(
-        _request(mismatch.request),
-        _response(mismatch.reference_response),
-        _response(mismatch.candidate_response),
+        _decode_request(mismatch.request),
+        _decode_response(mismatch.reference_response),
+        _decode_response(mismatch.candidate_response),
     )
 
 
-def _request(body: bytes) -> Body:
+def _decode_request(body: bytes) -> Body:
     try:
         return _body_of(decode_inputs(pb.ModelInferRequest.FromString(body)))
     except (DecodeError, InvalidTensor) as error:
         return Body(_NONE, str(error))
 
 
-def _response(body: bytes) -> Body:
+def _decode_response(body: bytes) -> Body:
     try:
         return _body_of(decode_outputs(pb.ModelInferResponse.FromString(body)))
     except (DecodeError, InvalidTensor) as error:

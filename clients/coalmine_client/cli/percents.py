@@ -29,12 +29,12 @@ def parse_share(text: str) -> tuple[str, int]:
         raise WrongUsage(f"'{text}': {error}") from None
 
 
-def rate(part: int, whole: int) -> str:
+def rate_text(part: int, whole: int) -> str:
     """Return `part` of `whole` as a percent with two decimals; a dash where there is no whole."""
-    return share(part / whole) if whole else "-"
+    return share_text(part / whole) if whole else "-"
 
 
-def share(of: float) -> str:
+def share_text(of: float) -> str:
     """Return a share, -1 to 1, as a percent with two decimals.
 
     What is not zero is never shown as zero, and what is not all never as all.
@@ -47,7 +47,7 @@ def share(of: float) -> str:
     return f"{sign}{100 * size:.2f}%"
 
 
-def interval(low: float, high: float) -> str:
+def interval_text(low: float, high: float) -> str:
     """Return the shares between which something lies: `1.90 to 4.80%`, outwards to two decimals."""
     # What a figure owes to its binary form is no width.
     lowest = math.floor(low * 10_000 + 1e-6) / 100

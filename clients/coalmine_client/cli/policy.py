@@ -10,7 +10,7 @@ from coalmine.shares import percent
 STABLE: Final = "stable"
 
 
-def match(route: pb.Route) -> str:
+def match_text(route: pb.Route) -> str:
     """Return which requests a route answers."""
     if route.match_default:
         return "any other model"
@@ -19,18 +19,18 @@ def match(route: pb.Route) -> str:
     return f"model {route.match_model}"
 
 
-def sticky(route: pb.Route) -> str:
+def sticky_key(route: pb.Route) -> str:
     """Return where the sticky key of a request is; "" for none."""
     if route.sticky_parameter:
         return f"parameter {route.sticky_parameter}"
     return "id" if route.sticky_id else route.sticky_metadata
 
 
-def policy(route: pb.Route) -> Iterator[str]:
+def policy_facts(route: pb.Route) -> Iterator[str]:
     """Yield what is to be known of a route's requests beside its split."""
     if route.timeout_ns:
         yield f"timeout {route.timeout_ns / 1e9:g}s"
-    if place := sticky(route):
+    if place := sticky_key(route):
         yield f"sticky by {place}"
     if route.pinning:
         yield "may be pinned"
@@ -38,11 +38,11 @@ def policy(route: pb.Route) -> Iterator[str]:
         yield "fallback on"
     if route.strict_version:
         yield "versions are strict"
-    yield from _copies(route)
-    yield from _limits(route.limits)
+    yield from _copy_facts(route)
+    yield from _limit_facts(route.limits)
 
 
-def _copies(route: pb.Route) -> Iterator[str]:
+def _copy_facts(route: pb.Route) -> Iterator[str]:
     if route.stateful:
         yield "stateful: never copied"
     if route.audit_bp:
@@ -51,7 +51,7 @@ def _copies(route: pb.Route) -> Iterator[str]:
         yield f"noise {percent(route.noise_bp)}"
 
 
-def _limits(limits: pb.Limits) -> Iterator[str]:
+def _limit_facts(limits: pb.Limits) -> Iterator[str]:
     if limits.in_flight_max:
         yield f"{limits.in_flight_max:,} in flight at most"
     if limits.bytes_max:
@@ -61,13 +61,13 @@ def _limits(limits: pb.Limits) -> Iterator[str]:
 def copy_shares(route: pb.Route) -> dict[tuple[str, str], int]:
     """Return the share that is copied, by role and variant: shadow, audit and noise."""
     shares = {("shadow", each.variant): each.share_bp for each in route.shadows}
-    shares |= {("audit", name): route.audit_bp for name in _audit_targets(route)}
+    shares |= {("audit", name): route.audit_bp for name in _variants_sent_audits(route)}
     if route.noise_bp:
         shares["noise", STABLE] = route.noise_bp
     return shares
 
 
-def _audit_targets(route: pb.Route) -> list[str]:
+def _variants_sent_audits(route: pb.Route) -> list[str]:
     """Return who gets audits: stable, of what the others answer; the others, of what it answers."""
     weighted = {each.name for each in route.variants if each.weight_bp}
     asked = {STABLE} if weighted - {STABLE} else set()

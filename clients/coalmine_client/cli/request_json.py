@@ -65,13 +65,13 @@ def read_request(text: str) -> pb.ModelInferRequest:
     except (ValueError, RecursionError) as error:
         raise WrongUsage(f"not JSON: {error}") from None
     _check_keys("the request", told, {"id", "parameters", "inputs", "outputs"}, {"inputs"})
-    request = pb.ModelInferRequest(id=_text("id", told.get("id", "")))
+    request = pb.ModelInferRequest(id=_check_text("id", told.get("id", "")))
     _set_parameters(request.parameters, told)
-    for each in _list("inputs", told["inputs"]):
+    for each in _check_list("inputs", told["inputs"]):
         _add_input(request, each)
-    for each in _list("outputs", told.get("outputs", [])):
+    for each in _check_list("outputs", told.get("outputs", [])):
         _check_keys("an output", each, {"name", "parameters"}, {"name"})
-        output = request.outputs.add(name=_text("an output's name", each["name"]))
+        output = request.outputs.add(name=_check_text("an output's name", each["name"]))
         _set_parameters(output.parameters, each)
     return request
 
@@ -79,8 +79,8 @@ def read_request(text: str) -> pb.ModelInferRequest:
 def _add_input(request: pb.ModelInferRequest, told: Any) -> None:
     keys = {"name", "datatype", "shape", "data"}
     _check_keys("an input", told, {*keys, "parameters"}, keys)
-    name = _text("an input's name", told["name"])
-    datatype = _text(f"input '{name}': datatype", told["datatype"])
+    name = _check_text("an input's name", told["name"])
+    datatype = _check_text(f"input '{name}': datatype", told["datatype"])
     try:
         tensor = Tensor(name, datatype, read_data(datatype, told["shape"], told["data"]))
     except (InvalidTensor, ValueError) as error:
@@ -114,17 +114,17 @@ def _set_parameters(to: Any, told: Mapping[str, Any]) -> None:
         raise WrongUsage("parameters: expected an object")
     for name, value in parameters.items():
         try:
-            to[name].CopyFrom(_parameter(value))
+            to[name].CopyFrom(_parse_parameter(value))
         except (ValueError, TypeError, InvalidTensor):
             raise WrongUsage(f"parameter '{name}': can't be {value!r}") from None
 
 
-def _parameter(told: Any) -> pb.InferParameter:
+def _parse_parameter(told: Any) -> pb.InferParameter:
     """Return the parameter. Raises ValueError, TypeError."""
     if told is None:
         return pb.InferParameter()
     if isinstance(told, dict):
-        return _typed_parameter(told)
+        return _parse_typed_parameter(told)
     field = _FIELDS.get(type(told))
     if field is None:
         raise TypeError(type(told))
@@ -133,7 +133,7 @@ def _parameter(told: Any) -> pb.InferParameter:
     return pb.InferParameter(**{field: told})
 
 
-def _typed_parameter(told: Mapping[str, Any]) -> pb.InferParameter:
+def _parse_typed_parameter(told: Mapping[str, Any]) -> pb.InferParameter:
     ((kind, value),) = told.items()
     if kind == "uint64":
         return pb.InferParameter(uint64_param=value)
@@ -154,13 +154,13 @@ def _check_keys(what: str, told: Any, known: set[str], needed: set[str]) -> None
         raise WrongUsage(f"{what}: '{missing[0]}' is missing")
 
 
-def _list(what: str, told: Any) -> list[Any]:
+def _check_list(what: str, told: Any) -> list[Any]:
     if not isinstance(told, list):
         raise WrongUsage(f"{what}: expected a list")
     return told
 
 
-def _text(what: str, told: Any) -> str:
+def _check_text(what: str, told: Any) -> str:
     if not isinstance(told, str) or not _is_utf8(told):
         raise WrongUsage(f"{what}: expected a text, got {told!r}")
     return told

@@ -14,7 +14,7 @@ from coalmine.shares import percent
 from coalmine.shown_value import one_line
 from coalmine_client.cli.console import counts_text, nonzero
 from coalmine_client.cli.policy import STABLE, copy_shares
-from coalmine_client.cli.verdict_view import comparing
+from coalmine_client.cli.verdict_view import comparing_text
 
 _WHOLE_BP: Final = 10_000
 # A variant fails its callers where, within a minute, so many of its requests end with errors that
@@ -65,9 +65,9 @@ class RouteHealth:
 
 def health_of(status: pb.RouteStatus) -> RouteHealth:
     """Return the health of a route, from its status."""
-    found = _Facts.in_status(status)
-    down = [] if is_new(status, status.counting_since_ns) else list(_why_down(found))
-    wrong = (each for each in _wrong(found) if not any(each in worse for worse in down))
+    found = _Facts.of_status(status)
+    down = [] if is_new(status, status.counting_since_ns) else list(_reasons_down(found))
+    wrong = (each for each in _problems(found) if not any(each in worse for worse in down))
     reasons = tuple(dict.fromkeys([*down, *wrong]))
     if down:
         return RouteHealth("DOWN", reasons)
@@ -89,7 +89,7 @@ class _Facts:
     reach: Mapping[str, Sequence[tuple[str, pb.VariantReach]]]
 
     @classmethod
-    def in_status(cls, status: pb.RouteStatus) -> "_Facts":
+    def of_status(cls, status: pb.RouteStatus) -> "_Facts":
         reach: defaultdict[str, list[tuple[str, pb.VariantReach]]] = defaultdict(list)
         for proxy in status.proxies:
             if proxy.revision and not is_new(status, proxy.connected_since_ns):
@@ -97,7 +97,7 @@ class _Facts:
                     reach[each.variant].append((proxy.proxy_id, each))
         return cls(status, {each.name: each for each in status.variants}, reach)
 
-    def calls_of(self, name: str) -> list[bool]:
+    def callable_by_proxy(self, name: str) -> list[bool]:
         """Return, for each proxy that reports on a variant, whether it can call it."""
         return [each.available > 0 for _, each in self.reach.get(name, ())]
 
@@ -107,7 +107,7 @@ class _Facts:
         If proxies can call it and the control process finds it not ready, its recent answers
         decide: one of the two may not reach a backend that the other does.
         """
-        of, reached = self.variants.get(name), self.calls_of(name)
+        of, reached = self.variants.get(name), self.callable_by_proxy(name)
         if of is None or (reached and not any(reached)):
             return False
         return of.ready or (bool(reached) and of.recent_requests > of.recent_errors)
@@ -121,7 +121,7 @@ class _Facts:
 
     def why_not(self, name: str) -> str:
         """Return why a variant can't be called; "" where every proxy can call it."""
-        of, reached = self.variants.get(name), self.calls_of(name)
+        of, reached = self.variants.get(name), self.callable_by_proxy(name)
         if of is None or not of.ready:
             return f"{name} is not ready: {(of and of.reason) or 'no reason given'}"
         if all(reached):
@@ -132,7 +132,7 @@ class _Facts:
         return f"{some or 'no proxy can'} call {name}: {'; '.join(why)}"
 
 
-def _why_down(found: _Facts) -> Iterator[str]:
+def _reasons_down(found: _Facts) -> Iterator[str]:
     """Yield why no request is answered, or fewer than half of them are."""
     proxies, failing_bp = found.status.proxies, found.failing_bp()
     if not proxies:
@@ -148,21 +148,21 @@ def _why_down(found: _Facts) -> Iterator[str]:
 # ---------------------------------------------------------------- what is wrong
 
 
-def _wrong(found: _Facts) -> Iterator[str]:
+def _problems(found: _Facts) -> Iterator[str]:
     """Yield what is wrong, the worst first."""
     status, used = found.status, _variants_in_use(found.status.route)
     if not status.proxies:
         yield _NO_PROXY
     yield from filter(None, map(found.why_not, used))
-    yield from _failing(status)
-    yield from _refusals(status)
-    yield from _late(status)
-    yield from (why for name in used for why in _partly(found, name))
-    yield from _circuits(found)
+    yield from _failing_variants(status)
+    yield from _refused_requests(status)
+    yield from _late_proxies(status)
+    yield from (why for name in used for why in _addresses_out_of_reach(found, name))
+    yield from _open_circuits(found)
     yield from status.troubles
     yield from (f"proxy {each.proxy_id}: {each.trouble}" for each in status.proxies if each.trouble)
     yield from _lost_reports(status.reports)
-    if status.comparing.share_bp < _WHOLE_BP and (words := comparing(status.comparing)):
+    if status.comparing.share_bp < _WHOLE_BP and (words := comparing_text(status.comparing)):
         yield words
 
 
@@ -173,20 +173,20 @@ def _variants_in_use(route: pb.Route) -> list[str]:
     return [STABLE, *(each.name for each in route.variants if each.name in used - {STABLE})]
 
 
-def _failing(status: pb.RouteStatus) -> Iterator[str]:
+def _failing_variants(status: pb.RouteStatus) -> Iterator[str]:
     for of in status.variants:
         errors, requests = of.recent_errors, of.recent_requests
         if errors >= _ERRORS_MIN and errors >= _ERRORS_SHARE * requests:
             yield f"{of.name} failed {errors:,} of {requests:,} requests within a minute"
 
 
-def _refusals(status: pb.RouteStatus) -> Iterator[str]:
+def _refused_requests(status: pb.RouteStatus) -> Iterator[str]:
     if refused := status.recent_turned_away:
         reasons = counts_text(nonzero(status.turned_away))
         yield f"{refused:,} requests turned away within a minute; since the start: {reasons}"
 
 
-def _late(status: pb.RouteStatus) -> Iterator[str]:
+def _late_proxies(status: pb.RouteStatus) -> Iterator[str]:
     """Yield how many proxies don't serve by the table in force, and name the first of them."""
     late = [each for each in status.proxies if _is_late(status, each)]
     if not late:
@@ -202,7 +202,7 @@ def _is_late(status: pb.RouteStatus, proxy: pb.ProxyStatus) -> bool:
     return bool(proxy.refused) or (is_behind and not is_new(status, proxy.connected_since_ns))
 
 
-def _partly(found: _Facts, name: str) -> Iterator[str]:
+def _addresses_out_of_reach(found: _Facts, name: str) -> Iterator[str]:
     """Yield which proxy, the first of several, can call only some addresses of a variant."""
     for proxy_id, each in found.reach.get(name, ()):
         if 0 < each.available < each.addresses:
@@ -212,7 +212,7 @@ def _partly(found: _Facts, name: str) -> Iterator[str]:
             return
 
 
-def _circuits(found: _Facts) -> Iterator[str]:
+def _open_circuits(found: _Facts) -> Iterator[str]:
     shares = copy_shares(found.status.route)
     for of in found.status.shadows:
         role = of.role or "shadow"

@@ -79,12 +79,12 @@ async def run_bulk(
     began_ns = now_ns()
     async with asyncio.TaskGroup() as tasks:
         for _ in range(min(concurrency, repeat)):
-            tasks.create_task(_work(call, todo, tally, progress, now_ns))
+            tasks.create_task(_send_requests(call, todo, tally, progress, now_ns))
     tally.took_s = (now_ns() - began_ns) / 1e9
     return tally
 
 
-async def _work(
+async def _send_requests(
     call: Call[Request],
     todo: Iterator[Request],
     tally: CallTally,

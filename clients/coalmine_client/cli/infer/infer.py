@@ -20,7 +20,7 @@ from coalmine.command_line.number_options import decimal_option, whole_option
 from coalmine.errors import InvalidTensor
 from coalmine.inference import inference_pb2 as pb
 from coalmine.shown_value import one_line
-from coalmine_client.cli.call_failure import from_silence, from_status
+from coalmine_client.cli.call_failure import from_status, unreachable
 from coalmine_client.cli.console import AsJson, show, show_json
 from coalmine_client.cli.infer.bulk import CallTally, run_bulk
 from coalmine_client.cli.infer.infer_requests import PlannedRequests, make_requests
@@ -110,13 +110,13 @@ def infer(
 
 
 def _call_once(wanted: _Wanted, *, json: bool) -> None:
-    async def call(client: AsyncClient) -> tuple[Answer, float]:
+    async def send_request(client: AsyncClient) -> tuple[Answer, float]:
         (request,) = await make_requests(wanted.requests, client, by_row=False)
         began_ns = time.perf_counter_ns()
         answer = await client.send(request, metadata=wanted.headers)
         return answer, (time.perf_counter_ns() - began_ns) / 1e6
 
-    answer, ms = _with_client(wanted, call)
+    answer, ms = _run_with_client(wanted, send_request)
     if json:
         show_json(answer_json(answer, ms))
     else:
@@ -132,15 +132,15 @@ def _call_many_times(
         requests = await make_requests(wanted.requests, client, by_row=by_row)
         calls = repeat or len(requests)
 
-        async def call(request: pb.ModelInferRequest) -> Answer:
+        async def send(request: pb.ModelInferRequest) -> Answer:
             return await client.send(request, metadata=wanted.headers)
 
-        with _progress(calls) as advance:
+        with _progress_bar(calls) as advance:
             return await run_bulk(
-                call, requests, repeat=calls, concurrency=concurrency, progress=advance
+                send, requests, repeat=calls, concurrency=concurrency, progress=advance
             )
 
-    tally = _with_client(wanted, call_all)
+    tally = _run_with_client(wanted, call_all)
     if json:
         show_json(tally_json(tally))
     else:
@@ -153,16 +153,16 @@ def _call_many_times(
 # ---------------------------------------------------------------- calls
 
 
-def _with_client(wanted: _Wanted, use: Callable[[AsyncClient], Awaitable[Found]]) -> Found:
+def _run_with_client(wanted: _Wanted, use: Callable[[AsyncClient], Awaitable[Found]]) -> Found:
     """Return what `use` returns for a client. Raises Failure where a call fails."""
 
     async def use_client() -> Found:
-        async with _client(wanted) as client:
+        async with _open_client(wanted) as client:
             try:
                 return await use(client)
             except grpc.aio.AioRpcError as error:
                 if error.code() is grpc.StatusCode.UNAVAILABLE and not client.is_connected:
-                    raise from_silence("a server", wanted.target.address, error) from None
+                    raise unreachable("a server", wanted.target.address, error) from None
                 raise from_status(error) from None
 
     try:
@@ -171,7 +171,7 @@ def _with_client(wanted: _Wanted, use: Callable[[AsyncClient], Awaitable[Found]]
         raise Failure(one_line(str(error))) from None
 
 
-def _client(wanted: _Wanted) -> AsyncClient:
+def _open_client(wanted: _Wanted) -> AsyncClient:
     to = wanted.target
     return AsyncClient(
         to.address,
@@ -183,7 +183,7 @@ def _client(wanted: _Wanted) -> AsyncClient:
 
 
 @contextmanager
-def _progress(calls: int) -> Iterator[Callable[[], None]]:
+def _progress_bar(calls: int) -> Iterator[Callable[[], None]]:
     """Draw a bar where standard error is a terminal; yield the function that advances it."""
     console = Console(stderr=True)
     columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())

@@ -33,7 +33,7 @@ async def make_requests(
 ) -> list[pb.ModelInferRequest]:
     """Return the requests. Raises WrongUsage, InvalidTensor, grpc.aio.AioRpcError."""
     if asked.file:
-        return [from_file(asked.file, asked)]
+        return [request_from_file(asked.file, asked)]
     inputs = await _load_inputs(asked, client)
     return [
         infer_request(asked.model, each, version=asked.version, outputs=asked.outputs)
@@ -41,7 +41,7 @@ async def make_requests(
     ]
 
 
-def from_file(path: Path, asked: PlannedRequests) -> pb.ModelInferRequest:
+def request_from_file(path: Path, asked: PlannedRequests) -> pb.ModelInferRequest:
     """Return the file's request to the model. The outputs of the options replace the file's own.
 
     Raises WrongUsage.

@@ -12,7 +12,7 @@ from coalmine_client.cli.console import BAD, FAINT, STRONG, add_row, counts_text
 from coalmine_client.cli.infer.bulk import CallTally
 from coalmine_client.cli.json_values import number_json
 from coalmine_client.cli.mismatch_bodies import tensor_json, text_of
-from coalmine_client.cli.percents import rate
+from coalmine_client.cli.percents import rate_text
 from coalmine_client.client import Answer, Array
 
 
@@ -28,12 +28,12 @@ def answer_view(answer: Answer, ms: float) -> RenderableType:
     for name, array in answer.outputs.items():
         parts += [
             line((name, STRONG), (f"   {datatype_of(array.dtype)} {list(array.shape)}", FAINT)),
-            Text(_elements(array)),
+            Text(_elements_text(array)),
         ]
     return group(parts)
 
 
-def _elements(array: Array) -> str:
+def _elements_text(array: Array) -> str:
     """Return the elements as numpy writes them, in full below a thousand."""
     if array.dtype.kind == "O":
         array = np.array([printable(text_of(each)) for each in array.ravel()]).reshape(array.shape)
@@ -61,9 +61,9 @@ def tally_view(tally: CallTally, concurrency: int) -> RenderableType:
     calls_s = tally.calls / tally.took_s if tally.took_s else 0.0
     rows = table("variant", "version", ">calls", ">share")
     for (variant, version), count in sorted(tally.answered.items()):
-        add_row(rows, variant or "-", version or "-", f"{count:,}", rate(count, tally.calls))
+        add_row(rows, variant or "-", version or "-", f"{count:,}", rate_text(count, tally.calls))
     for variant, count in sorted(tally.failed.items()):
-        add_row(rows, variant or "-", ("failed", BAD), f"{count:,}", rate(count, tally.calls))
+        add_row(rows, variant or "-", ("failed", BAD), f"{count:,}", rate_text(count, tally.calls))
     return group(
         [
             line(
@@ -71,7 +71,7 @@ def tally_view(tally: CallTally, concurrency: int) -> RenderableType:
                 f" in {tally.took_s:.2f} s, {calls_s:,.0f} a second, {concurrency} at a time",
             ),
             rows,
-            line(("latency  ", FAINT), _latency(tally)),
+            line(("latency  ", FAINT), _latency_text(tally)),
             line(
                 ("status   ", FAINT), (counts_text(tally.by_status), BAD if tally.failures else "")
             ),
@@ -79,7 +79,7 @@ def tally_view(tally: CallTally, concurrency: int) -> RenderableType:
     )
 
 
-def _latency(tally: CallTally) -> str:
+def _latency_text(tally: CallTally) -> str:
     if not tally.latencies_ms:
         return "-"
     return f"p50 {tally.percentile_ms(50):.2f} ms · p99 {tally.percentile_ms(99):.2f} ms"

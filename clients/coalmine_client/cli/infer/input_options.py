@@ -35,7 +35,7 @@ def read_inputs(texts: Iterable[str], datatype_of: DatatypeOf) -> dict[str, Arra
             raise WrongUsage(f"'{text}': expected NAME=@file.npy, NAME=@file.json or NAME=JSON")
         if name in inputs:
             raise WrongUsage(f"input '{name}' is given twice")
-        inputs[name] = _read(name, value, datatype_of)
+        inputs[name] = _read_input(name, value, datatype_of)
     return inputs
 
 
@@ -45,21 +45,21 @@ def needs_datatypes(texts: Iterable[str]) -> bool:
     return any(not value.startswith("@") or value.endswith(".json") for value in values)
 
 
-def _read(name: str, value: str, datatype_of: DatatypeOf) -> Array:
+def _read_input(name: str, value: str, datatype_of: DatatypeOf) -> Array:
     if not value.startswith("@"):
-        return from_json(name, value, datatype_of(name))
+        return array_from_json(name, value, datatype_of(name))
     path = Path(value[1:])
     try:
         if path.suffix == ".json":
-            return from_json(name, path.read_text(encoding="utf-8"), datatype_of(name))
-        return _from_npy(path)
+            return array_from_json(name, path.read_text(encoding="utf-8"), datatype_of(name))
+        return _read_npy(path)
     except OSError as error:
         raise WrongUsage(f"input '{name}': {path}: {error.strerror or error}") from None
     except UnicodeDecodeError:
         raise WrongUsage(f"input '{name}': {path} is not UTF-8 text") from None
 
 
-def _from_npy(path: Path) -> Array:
+def _read_npy(path: Path) -> Array:
     try:
         loaded = np.load(path, allow_pickle=False)
     except (ValueError, EOFError):
@@ -72,7 +72,7 @@ def _from_npy(path: Path) -> Array:
 # ---------------------------------------------------------------- JSON to arrays, pure
 
 
-def from_json(name: str, text: str, datatype: str) -> Array:
+def array_from_json(name: str, text: str, datatype: str) -> Array:
     """Return the nested lists in `text` as an array of `datatype`; nothing is rounded or cut.
 
     Raises WrongUsage: not JSON, ragged, or values that aren't of the datatype.
@@ -93,8 +93,8 @@ def from_json(name: str, text: str, datatype: str) -> Array:
 
 
 def _as_datatype(name: str, wide: Array, datatype: str, dtype: np.dtype[Any]) -> Array:
-    if wide.size and wide.dtype.kind not in _kinds(datatype, dtype):
-        raise WrongUsage(f"input '{name}' expects {datatype}, got {_in_words(wide)}")
+    if wide.size and wide.dtype.kind not in _json_kinds(datatype, dtype):
+        raise WrongUsage(f"input '{name}' expects {datatype}, got {_kind_in_words(wide)}")
     if dtype.kind in "iu" and wide.size:
         limits = np.iinfo(dtype)
         if wide.min() < limits.min or wide.max() > limits.max:
@@ -102,14 +102,14 @@ def _as_datatype(name: str, wide: Array, datatype: str, dtype: np.dtype[Any]) ->
     return wide.astype(dtype)
 
 
-def _kinds(datatype: str, dtype: np.dtype[Any]) -> str:
+def _json_kinds(datatype: str, dtype: np.dtype[Any]) -> str:
     """Return the kinds of numpy dtype that JSON gives for values of the datatype."""
     if datatype == BYTES:
         return "U"
     return {"b": "b", "i": "iu", "u": "iu"}.get(dtype.kind, "iuf")
 
 
-def _in_words(array: Array) -> str:
+def _kind_in_words(array: Array) -> str:
     words = {"b": "booleans", "i": "integers", "u": "integers", "f": "fractions", "U": "text"}
     return words.get(array.dtype.kind, "something else")
 
@@ -139,10 +139,10 @@ def read_headers(texts: Iterable[str]) -> list[tuple[str, str | bytes]]:
 
     Raises WrongUsage for what gRPC would refuse to send.
     """
-    return [_header(text) for text in texts]
+    return [_parse_header(text) for text in texts]
 
 
-def _header(text: str) -> tuple[str, str | bytes]:
+def _parse_header(text: str) -> tuple[str, str | bytes]:
     key, equals, value = text.partition("=")
     key = key.lower()
     if not equals or not _HEADER_KEY.fullmatch(key) or key.startswith(_RESERVED):

@@ -52,16 +52,16 @@ def export_of(mismatch: control_pb2.Mismatch, kept: MismatchBodies) -> Export:
     """Return the files of a mismatch. Raises Failure where nothing of it was kept."""
     if reason := why_not_kept(mismatch):
         raise Failure(f"'{mismatch.id}' has no values to export: {reason}")
-    request, text, problem = _request(mismatch)
+    request, text, problem = _request_and_json(mismatch)
     return Export(
-        arrays=dict(_arrays(kept)),
+        arrays=dict(_arrays_by_name(kept)),
         request=text,
-        replay="" if problem else _replay(request, mismatch),
-        missing=tuple(_missing(mismatch, kept, problem)),
+        replay="" if problem else _replay_command(request, mismatch),
+        missing=tuple(_gaps(mismatch, kept, problem)),
     )
 
 
-def _request(mismatch: control_pb2.Mismatch) -> tuple[pb.ModelInferRequest, str, str]:
+def _request_and_json(mismatch: control_pb2.Mismatch) -> tuple[pb.ModelInferRequest, str, str]:
     """Return the request, as JSON too, and why it can't be written; "" where it can."""
     if problem := why_no_request(mismatch):
         return pb.ModelInferRequest(), "", problem
@@ -75,7 +75,7 @@ def _request(mismatch: control_pb2.Mismatch) -> tuple[pb.ModelInferRequest, str,
     return request, f"{text}\n", ""
 
 
-def _replay(request: pb.ModelInferRequest, mismatch: control_pb2.Mismatch) -> str:
+def _replay_command(request: pb.ModelInferRequest, mismatch: control_pb2.Mismatch) -> str:
     model = request.model_name or mismatch.route
     words = ["coalmine", "infer", "TARGET", model]
     if request.model_version:
@@ -83,7 +83,7 @@ def _replay(request: pb.ModelInferRequest, mismatch: control_pb2.Mismatch) -> st
     return shlex.join([*words, "--request"])
 
 
-def _missing(mismatch: control_pb2.Mismatch, kept: MismatchBodies, problem: str) -> Iterator[str]:
+def _gaps(mismatch: control_pb2.Mismatch, kept: MismatchBodies, problem: str) -> Iterator[str]:
     if problem:
         yield f"the request is not written: {problem}"
     elif mismatch.inputs_dropped:
@@ -93,15 +93,15 @@ def _missing(mismatch: control_pb2.Mismatch, kept: MismatchBodies, problem: str)
             yield f"the {side} can't be read: {one_line(body.unreadable)}"
 
 
-def _arrays(kept: MismatchBodies) -> Iterator[tuple[str, Array]]:
+def _arrays_by_name(kept: MismatchBodies) -> Iterator[tuple[str, Array]]:
     sides = {"inputs": kept.request, "reference": kept.reference, "candidate": kept.candidate}
     for side, body in sides.items():
         for tensor in body.tensors.values():
-            for name, array in _plain(tensor):
+            for name, array in _plain_arrays(tensor):
                 yield f"{side}/{name}", array
 
 
-def _plain(tensor: Tensor) -> Iterator[tuple[str, Array]]:
+def _plain_arrays(tensor: Tensor) -> Iterator[tuple[str, Array]]:
     """Yield the tensor as arrays that need no pickle."""
     name = tensor.name if _PLAIN_NAME.fullmatch(tensor.name) else quote(tensor.name, safe="")
     if tensor.datatype == BYTES:
@@ -133,7 +133,7 @@ class Written:
         return {**texts, "replay": self.replay or None}
 
 
-def write(export: Export, record_id: str, folder: Path, *, force: bool) -> Written:
+def write_export(export: Export, record_id: str, folder: Path, *, force: bool) -> Written:
     """Write the files as RECORD_ID.npz and RECORD_ID.json. Raises Failure, WrongUsage.
 
     Without `force`, nothing is written where a file of either name is there.
@@ -141,7 +141,7 @@ def write(export: Export, record_id: str, folder: Path, *, force: bool) -> Writt
     if not _PLAIN_ID.fullmatch(record_id):
         raise WrongUsage(f"'{one_line(record_id)}' is no id of a mismatch")
     contents = {
-        folder / f"{record_id}.npz": _npz(export.arrays) if export.arrays else b"",
+        folder / f"{record_id}.npz": _npz_bytes(export.arrays) if export.arrays else b"",
         folder / f"{record_id}.json": export.request.encode(),
     }
     wanted = {path: content for path, content in contents.items() if content}
@@ -155,7 +155,7 @@ def write(export: Export, record_id: str, folder: Path, *, force: bool) -> Writt
     return Written(npz, request, replay)
 
 
-def _npz(arrays: Mapping[str, Array]) -> bytes:
+def _npz_bytes(arrays: Mapping[str, Array]) -> bytes:
     file = io.BytesIO()
     np.savez(file, allow_pickle=False, **arrays)
     return file.getvalue()

@@ -12,7 +12,7 @@ from coalmine_client.cli.console import AsJson, line, show, show_json
 from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
 from coalmine_client.cli.message_json import message_json
 from coalmine_client.cli.mismatch_bodies import read_bodies
-from coalmine_client.cli.mismatches.export import Export, Written, export_of, write
+from coalmine_client.cli.mismatches.export import Export, Written, export_of, write_export
 from coalmine_client.cli.mismatches.mismatch_view import mismatch_view, mismatches_view
 
 if TYPE_CHECKING:
@@ -65,10 +65,10 @@ def mismatches(
         wanted = pb.ListMismatchesRequest(
             route=route, output=output, candidate=candidate, kind=kind, worst=worst, limit=limit
         )
-        _list(wanted, control, json=json)
+        _show_list(wanted, control, json=json)
 
 
-def _list(wanted: pb.ListMismatchesRequest, control: ControlClient, *, json: bool) -> None:
+def _show_list(wanted: pb.ListMismatchesRequest, control: ControlClient, *, json: bool) -> None:
     async def list_mismatches(router: "RouteControlAsyncStub") -> pb.ListMismatchesResponse:
         return await router.ListMismatches(wanted, timeout=TIMEOUT_S)
 
@@ -80,11 +80,11 @@ def _list(wanted: pb.ListMismatchesRequest, control: ControlClient, *, json: boo
 
 
 def _get_mismatch(route: str, record_id: str, control: ControlClient) -> pb.Mismatch:
-    async def get(router: "RouteControlAsyncStub") -> pb.Mismatch:
+    async def get_mismatch(router: "RouteControlAsyncStub") -> pb.Mismatch:
         wanted = pb.GetMismatchRequest(route=route, id=record_id)
         return await router.GetMismatch(wanted, timeout=TIMEOUT_S)
 
-    return control.ask(get)
+    return control.ask(get_mismatch)
 
 
 def _show_one(found: pb.Mismatch, *, json: bool) -> None:
@@ -99,14 +99,14 @@ def _export_one(
     found: pb.Mismatch, record_id: str, folder: Path, *, force: bool, json: bool
 ) -> None:
     export = export_of(found, read_bodies(found))
-    written = write(export, record_id, folder, force=force)
+    written = write_export(export, record_id, folder, force=force)
     if json:
         show_json({"id": found.id, **written.as_json(), "missing": list(export.missing)})
     else:
-        _say(export, written)
+        _show_written(export, written)
 
 
-def _say(export: Export, written: Written) -> None:
+def _show_written(export: Export, written: Written) -> None:
     if written.npz:
         show(line(f"wrote {written.npz}: {', '.join(export.arrays)}"))
     if written.request:

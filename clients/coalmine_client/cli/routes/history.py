@@ -62,13 +62,13 @@ def history_view(found: pb.GetHistoryResponse) -> RenderableType:
 def moves_text(before: pb.Split, after: pb.Split) -> str:
     """Return the shares that changed: `canary 0% → 10%, stable 100% → 90%`."""
     moves = [
-        *_moves(dict(before.weights_bp), dict(after.weights_bp), ""),
-        *_moves(dict(before.shadows_bp), dict(after.shadows_bp), "shadow "),
+        *_changed_shares(dict(before.weights_bp), dict(after.weights_bp), ""),
+        *_changed_shares(dict(before.shadows_bp), dict(after.shadows_bp), "shadow "),
     ]
     return ", ".join(moves) or "nothing"
 
 
-def _moves(old: dict[str, int], new: dict[str, int], prefix: str) -> list[str]:
+def _changed_shares(old: dict[str, int], new: dict[str, int], prefix: str) -> list[str]:
     return [
         f"{prefix}{name} {percent(old.get(name, 0))} → {percent(new.get(name, 0))}"
         for name in sorted({*old, *new})

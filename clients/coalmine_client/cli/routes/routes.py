@@ -14,7 +14,7 @@ from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
 from coalmine_client.cli.health_view import health_word
 from coalmine_client.cli.json_values import Json
 from coalmine_client.cli.message_json import message_json
-from coalmine_client.cli.policy import match, sticky
+from coalmine_client.cli.policy import match_text, sticky_key
 from coalmine_client.cli.route_health import RouteHealth, health_of
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def routes(*, json: AsJson = False, control: ControlClient) -> None:
 
     async def list_routes(router: "RouteControlAsyncStub") -> tuple[pb.ListRoutesResponse, Healths]:
         found = await router.ListRoutes(pb.ListRoutesRequest(), timeout=TIMEOUT_S)
-        return found, await _healths(router, [each.name for each in found.routes])
+        return found, await _get_healths(router, [each.name for each in found.routes])
 
     found, healths = control.ask(list_routes)
     if json:
@@ -46,17 +46,17 @@ def routes(*, json: AsJson = False, control: ControlClient) -> None:
         show(routes_view(found, healths))
 
 
-async def _healths(router: "RouteControlAsyncStub", names: Iterable[str]) -> Healths:
+async def _get_healths(router: "RouteControlAsyncStub", names: Iterable[str]) -> Healths:
     """Return how the routes are, asked one by one: a status of all at once has no bound."""
     healths: dict[str, RouteHealth] = {}
     left = iter(names)
     async with asyncio.TaskGroup() as tasks:
         for _ in range(_ASKED_AT_ONCE_MAX):
-            tasks.create_task(_ask_healths(router, left, healths))
+            tasks.create_task(_add_healths(router, left, healths))
     return healths
 
 
-async def _ask_healths(
+async def _add_healths(
     router: "RouteControlAsyncStub", left: Iterator[str], healths: dict[str, RouteHealth]
 ) -> None:
     for name in left:
@@ -83,7 +83,8 @@ def routes_view(found: pb.ListRoutesResponse, healths: Healths) -> RenderableTyp
         split = ", ".join(f"{each.name} {percent(each.weight_bp)}" for each in route.variants)
         shadows = ", ".join(f"{each.variant} {percent(each.share_bp)}" for each in route.shadows)
         health = health_word(healths.get(route.name))
-        add_row(rows, route.name, health, match(route), split, shadows or "-", sticky(route) or "-")
+        match, sticky = match_text(route), sticky_key(route) or "-"
+        add_row(rows, route.name, health, match, split, shadows or "-", sticky)
     if not found.routes:
         return line("no routes, revision ", str(found.revision))
     return group([rows, line(f"revision {found.revision}")])

@@ -10,8 +10,8 @@ from coalmine.control.v1 import control_pb2 as pb
 from coalmine_client.cli.console import BAD, AsJson, add_row, line, moment, show, show_json, table
 from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
 from coalmine_client.cli.message_json import message_json
-from coalmine_client.cli.percents import share
-from coalmine_client.cli.verdict_view import versions, word
+from coalmine_client.cli.percents import share_text
+from coalmine_client.cli.verdict_view import verdict_word, versions_text
 
 if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
@@ -66,14 +66,14 @@ def trials_view(found: pb.ListTrialsResponse) -> RenderableType:
             rows,
             str(of.trial.number),
             f"{of.candidate} against {of.reference}",
-            versions(of.trial),
+            versions_text(of.trial),
             moment(of.trial.began_ns),
             moment(of.trial.ended_ns),
             of.trial.why,
             f"{of.match:,}",
             (f"{of.mismatch:,}", BAD if of.mismatch else ""),
             (f"{of.error:,}", BAD if of.error else ""),
-            share(of.mismatch_rate.value) if of.HasField("mismatch_rate") else "-",
-            word(of.verdict.verdict),
+            share_text(of.mismatch_rate.value) if of.HasField("mismatch_rate") else "-",
+            verdict_word(of.verdict.verdict),
         )
     return rows

@@ -72,11 +72,11 @@ def change_view(
         then, now = percent(old.get(name, 0)), percent(new.get(name, 0))
         add_row(rows, name, then, "→", (now, STRONG if then != now else ""))
     return group(
-        [rows, line(f"{after.route.name} is at revision {after.revision}, ", served_by(after))]
+        [rows, line(f"{after.route.name} is at revision {after.revision}, ", proxies_text(after))]
     )
 
 
-def served_by(after: pb.ChangeResponse) -> tuple[str, str]:
+def proxies_text(after: pb.ChangeResponse) -> tuple[str, str]:
     """Return how many proxies serve the change, and a style."""
     words = f"served by {after.proxies_current} of {after.proxies} proxies"
     everywhere = 0 < after.proxies == after.proxies_current

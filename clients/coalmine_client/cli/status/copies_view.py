@@ -24,19 +24,18 @@ _CIRCUITS = {
     "half_open": "one call is tried: they failed too often",
 }
 
-# A role, and a variant.
-_Lane = tuple[str, str]
+_RoleAndVariant = tuple[str, str]
 
 
-def copies(status: pb.RouteStatus) -> Iterator[RenderableType]:
-    """Yield a row a lane, which adds up, and a line for whatever went wrong in it.
+def copies_lines(status: pb.RouteStatus) -> Iterator[RenderableType]:
+    """Yield a row for each role and variant, which adds up, and a line for whatever went wrong.
 
     offered = on their way + sent + dropped; sent = answered + failed.
     """
-    counts = {(_role(of), of.variant): of for of in status.shadows}
+    counts = {(_role_of(of), of.variant): of for of in status.shadows}
     shares = copy_shares(status.route)
-    lanes = list({**shares, **counts})
-    if not lanes:
+    copied = list({**shares, **counts})
+    if not copied:
         return
     rows = table(
         "copies for",
@@ -50,20 +49,20 @@ def copies(status: pb.RouteStatus) -> Iterator[RenderableType]:
         ">compared",
         ">dropped",
     )
-    for lane in lanes:
-        _add_lane(rows, lane, shares.get(lane, 0), counts.get(lane, pb.ShadowCounts()))
+    for key in copied:
+        _add_copies_row(rows, key, shares.get(key, 0), counts.get(key, pb.ShadowCounts()))
     yield rows
-    for lane, of in counts.items():
-        for trouble, style in _troubles(of):
-            yield line((f"{lane[1]} ({lane[0]}): {trouble}", style))
+    for (role, variant), of in counts.items():
+        for trouble, style in _trouble_texts(of):
+            yield line((f"{variant} ({role}): {trouble}", style))
 
 
-def _add_lane(rows: Table, lane: _Lane, share_bp: int, of: pb.ShadowCounts) -> None:
+def _add_copies_row(rows: Table, key: _RoleAndVariant, share_bp: int, of: pb.ShadowCounts) -> None:
     failed, dropped = of.failed + of.timed_out, sum(of.dropped.values())
     add_row(
         rows,
-        (lane[1], STRONG),
-        lane[0],
+        (key[1], STRONG),
+        key[0],
         percent(share_bp),
         f"{of.offered:,}",
         f"{of.waiting + of.under_way:,}",
@@ -75,8 +74,8 @@ def _add_lane(rows: Table, lane: _Lane, share_bp: int, of: pb.ShadowCounts) -> N
     )
 
 
-def _troubles(of: pb.ShadowCounts) -> Iterator[tuple[str, str]]:
-    """Yield what went wrong in a lane, each with its style."""
+def _trouble_texts(of: pb.ShadowCounts) -> Iterator[tuple[str, str]]:
+    """Yield what went wrong with these copies, each with its style."""
     if words := _CIRCUITS.get(of.circuit):
         yield words, BAD
     if dropped := nonzero(of.dropped):
@@ -87,5 +86,5 @@ def _troubles(of: pb.ShadowCounts) -> Iterator[tuple[str, str]]:
         yield f"{of.uncompared:,} of those sent were not compared", DOUBTFUL
 
 
-def _role(of: pb.ShadowCounts) -> str:
+def _role_of(of: pb.ShadowCounts) -> str:
     return of.role or "shadow"

@@ -21,7 +21,7 @@ _INDENT = " " * 10
 _ALONE_NS = 1_000_000_000
 
 
-def processes(status: pb.RouteStatus) -> Iterator[RenderableType]:
+def processes_lines(status: pb.RouteStatus) -> Iterator[RenderableType]:
     """Yield the line of the proxies, one for each that is behind or out of reach, and reports."""
     yield proxies_line(status)
     yield from _revision_lines(status)

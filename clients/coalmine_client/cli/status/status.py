@@ -11,13 +11,13 @@ from coalmine.command_line.failure import Failure, WrongUsage
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine.shown_value import one_line
 from coalmine.units import duration_ns
-from coalmine_client.cli.console import AsJson, Fitted, show, show_json, terminal_or_pipe
+from coalmine_client.cli.console import AsJson, Fitted, output_console, show, show_json
 from coalmine_client.cli.control import TIMEOUT_S, ControlClient, calling
 from coalmine_client.cli.route_health import health_of
 from coalmine_client.cli.status.status_brief import status_brief
 from coalmine_client.cli.status.status_json import status_json
 from coalmine_client.cli.status.status_view import status_view
-from coalmine_client.cli.status.verdict_wait import NoVerdict, Ruling, ruling, wait_for_verdict
+from coalmine_client.cli.status.verdict_wait import NoVerdict, Ruling, ruling_on, wait_for_verdict
 
 if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
@@ -61,26 +61,26 @@ def status(
         raise WrongUsage("--watch and --until-verdict exclude each other")
     view = status_view if everything else status_brief
     if watch:
-        _watch(route, control, None if json else view)
+        _show_changes(route, control, None if json else view)
     elif until_verdict:
         found, ruled = wait_for_verdict(control, route, candidate, timeout_s)
         if json or ruled.is_decided:
-            _show(found, None if json else view)
+            _show_status(found, None if json else view)
         if not ruled.is_decided:
             raise NoVerdict(_no_verdict_line(found, ruled, timeout_s))
-        _judge(found, ruled)
+        _raise_if_unwell(found, ruled)
     else:
         found = control.ask(lambda router: _get_status(router, route))
-        ruled = ruling(found, candidate)
-        _show(found, None if json else view)
-        _judge(found, ruled)
+        ruled = ruling_on(found, candidate)
+        _show_status(found, None if json else view)
+        _raise_if_unwell(found, ruled)
 
 
 async def _get_status(router: "RouteControlAsyncStub", route: str) -> pb.RouteStatus:
     return await router.GetRoute(pb.GetRouteRequest(route=route), timeout=TIMEOUT_S)
 
 
-def _show(found: pb.RouteStatus, view: View | None) -> None:
+def _show_status(found: pb.RouteStatus, view: View | None) -> None:
     """Show the status, as JSON without a view."""
     if view is None:
         show_json(status_json(found))
@@ -88,7 +88,7 @@ def _show(found: pb.RouteStatus, view: View | None) -> None:
         show(view(found))
 
 
-def _judge(found: pb.RouteStatus, ruled: Ruling) -> None:
+def _raise_if_unwell(found: pb.RouteStatus, ruled: Ruling) -> None:
     """Raise VerdictFailed or NotServing where not all is well."""
     ruled.check()
     health_of(found).check()
@@ -112,15 +112,15 @@ def _timeout_s(timeout: str | None, *, is_waiting: bool) -> float:
     return timeout_ns / 10**9
 
 
-def _watch(route: str, control: ControlClient, view: View | None) -> None:
+def _show_changes(route: str, control: ControlClient, view: View | None) -> None:
     """Show the route again with every change. Raises Failure once the router ends it."""
     if view is None:
         _follow(route, control, lambda found: show_json(status_json(found), indent=None))
-    elif not terminal_or_pipe().is_terminal:
+    elif not output_console().is_terminal:
         _follow(route, control, lambda found: show(view(found), ""))
     else:
         hint = _LARGER if view is status_brief else f"{_LARGER}, or leave out --all"
-        with Live(console=terminal_or_pipe(), auto_refresh=False) as live:
+        with Live(console=output_console(), auto_refresh=False) as live:
             _follow(
                 route,
                 control,
@@ -130,8 +130,8 @@ def _watch(route: str, control: ControlClient, view: View | None) -> None:
 
 
 def _follow(route: str, control: ControlClient, each: Callable[[pb.RouteStatus], None]) -> None:
-    async def follow(router: "RouteControlAsyncStub") -> None:
+    async def watch_route(router: "RouteControlAsyncStub") -> None:
         async for found in router.WatchRoute(pb.WatchRouteRequest(route=route)):
             each(found)
 
-    control.ask(follow)
+    control.ask(watch_route)

@@ -24,18 +24,18 @@ from coalmine_client.cli.console import (
     table,
 )
 from coalmine_client.cli.health_view import health_lines
-from coalmine_client.cli.percents import rate
+from coalmine_client.cli.percents import rate_text
 from coalmine_client.cli.policy import STABLE, copy_shares
 from coalmine_client.cli.route_health import health_of
 from coalmine_client.cli.status.processes_view import proxies_line, reports_line
 from coalmine_client.cli.status.status_view import (
+    backend_text,
     failure_lines,
     head,
-    latency,
-    served_by,
+    latency_text,
     status_errors,
 )
-from coalmine_client.cli.verdict_view import badness, dated_reason, way_to_verdict, word
+from coalmine_client.cli.verdict_view import badness, dated_reason, verdict_word, way_to_verdict
 
 _REASONS_MAX: Final = 5
 _ROWS_MAX: Final = 5
@@ -44,7 +44,7 @@ _ROWS_MAX: Final = 5
 def status_brief(status: pb.RouteStatus) -> RenderableType:
     """Return the health, a line for each candidate against stable, the variants, and sums."""
     parts: list[RenderableType] = [*health_lines(health_of(status), _REASONS_MAX), head(status)]
-    for block in (_candidates(status), _variants(status), _sums(status)):
+    for block in (_candidate_rows(status), _variant_rows(status), _sum_lines(status)):
         parts += [line(), *block] if block else []
     return group(parts)
 
@@ -52,7 +52,7 @@ def status_brief(status: pb.RouteStatus) -> RenderableType:
 # ---------------------------------------------------------------- verdicts
 
 
-def _candidates(status: pb.RouteStatus) -> list[RenderableType]:
+def _candidate_rows(status: pb.RouteStatus) -> list[RenderableType]:
     own = sorted(
         (each for each in status.comparisons if each.reference == STABLE),
         key=lambda each: (badness(each.verdict.verdict), each.candidate),
@@ -63,24 +63,24 @@ def _candidates(status: pb.RouteStatus) -> list[RenderableType]:
         for found in own[:_ROWS_MAX]:
             add_row(
                 rows,
-                word(found.verdict.verdict),
+                verdict_word(found.verdict.verdict),
                 (found.candidate, STRONG),
                 f"{found.match:,}",
                 (f"{found.mismatch:,}", BAD if found.mismatch else ""),
                 (f"{found.error:,}", BAD if found.error else ""),
                 way_to_verdict(found.verdict),
             )
-        parts += [rows, *chain.from_iterable(map(_reason, own[:_ROWS_MAX]))]
+        parts += [rows, *chain.from_iterable(map(_reason_lines, own[:_ROWS_MAX]))]
     if folded := len(status.comparisons) - len(own[:_ROWS_MAX]):
-        parts.append(line((f"{folded:,} other {_pairs(folded)}: --all shows them", FAINT)))
+        parts.append(line((f"{folded:,} other {_pairs_noun(folded)}: --all shows them", FAINT)))
     return parts
 
 
-def _pairs(count: int) -> str:
+def _pairs_noun(count: int) -> str:
     return "pair" if count == 1 else "pairs"
 
 
-def _reason(found: pb.ComparisonCounts) -> Iterator[RenderableType]:
+def _reason_lines(found: pb.ComparisonCounts) -> Iterator[RenderableType]:
     """Yield why it is no PASS, where a word about what is needed doesn't say that."""
     if (
         found.verdict.verdict != "pass"
@@ -89,16 +89,18 @@ def _reason(found: pb.ComparisonCounts) -> Iterator[RenderableType]:
     ):
         pair = f"{found.candidate} against {found.reference}"
         said = dated_reason(found.verdict)
-        yield indented_line(2, word(found.verdict.verdict), "  ", (pair, STRONG), "  ", said)
+        yield indented_line(
+            2, verdict_word(found.verdict.verdict), "  ", (pair, STRONG), "  ", said
+        )
 
 
 # ---------------------------------------------------------------- variants
 
 
-def _variants(status: pb.RouteStatus) -> list[RenderableType]:
+def _variant_rows(status: pb.RouteStatus) -> list[RenderableType]:
     counts = {each.name: each for each in status.variants}
     used = _shown_variants(status, counts)
-    shown = used if len(used) <= _ROWS_MAX else sorted(used, key=_by_weight)[:_ROWS_MAX]
+    shown = used if len(used) <= _ROWS_MAX else sorted(used, key=_weight_order)[:_ROWS_MAX]
     rows = table(
         "variant", "served by", ">weight", ">got", ">requests", ">errors", ">p50 ms", ">p99 ms"
     )
@@ -109,16 +111,20 @@ def _variants(status: pb.RouteStatus) -> list[RenderableType]:
         add_row(
             rows,
             (variant.name, STRONG),
-            served_by(variant),
+            backend_text(variant),
             percent(variant.weight_bp),
-            rate(of.split_requests, split_requests),
+            rate_text(of.split_requests, split_requests),
             f"{of.requests:,}",
-            (rate(failed, of.requests) if failed else "0", BAD if failed else ""),
-            latency(of.latency_p50_ms, of.requests),
-            latency(of.latency_p99_ms, of.requests),
+            (rate_text(failed, of.requests) if failed else "0", BAD if failed else ""),
+            latency_text(of.latency_p50_ms, of.requests),
+            latency_text(of.latency_p99_ms, of.requests),
         )
     names = {each.name for each in shown}
-    return [rows, *failure_lines(status, names), *_others(status.route.variants, names, counts)]
+    return [
+        rows,
+        *failure_lines(status, names),
+        *_others_line(status.route.variants, names, counts),
+    ]
 
 
 def _shown_variants(
@@ -136,11 +142,11 @@ def _shown_variants(
     return sorted(used, key=lambda each: each.name != STABLE)
 
 
-def _by_weight(of: pb.Variant) -> int:
+def _weight_order(of: pb.Variant) -> int:
     return -of.weight_bp
 
 
-def _others(
+def _others_line(
     variants: Sequence[pb.Variant], shown: set[str], counts: dict[str, pb.VariantStatus]
 ) -> Iterator[RenderableType]:
     others = [counts.get(each.name) for each in variants if each.name not in shown]
@@ -154,23 +160,23 @@ def _others(
 # ---------------------------------------------------------------- sums
 
 
-def _sums(status: pb.RouteStatus) -> list[RenderableType]:
+def _sum_lines(status: pb.RouteStatus) -> list[RenderableType]:
     since = f"counting since {moment(status.counting_since_ns)}"
     more = line((f"{since} · --all: gates, outputs, segments, copies", FAINT))
-    return [*_copies(status), proxies_line(status), reports_line(status.reports), more]
+    return [*_copies_line(status), proxies_line(status), reports_line(status.reports), more]
 
 
-def _copies(status: pb.RouteStatus) -> Iterator[RenderableType]:
-    lanes = status.shadows
-    if not lanes and not copy_shares(status.route):
+def _copies_line(status: pb.RouteStatus) -> Iterator[RenderableType]:
+    copied = status.shadows
+    if not copied and not copy_shares(status.route):
         return
-    failed = sum(each.failed + each.timed_out for each in lanes)
-    dropped = sum(sum(each.dropped.values()) for each in lanes)
+    failed = sum(each.failed + each.timed_out for each in copied)
+    dropped = sum(sum(each.dropped.values()) for each in copied)
     yield indented_line(
         10,
         ("copies    ", FAINT),
-        f"{sum(each.offered for each in lanes):,} offered · ",
-        f"{sum(each.compared for each in lanes):,} compared · ",
+        f"{sum(each.offered for each in copied):,} offered · ",
+        f"{sum(each.compared for each in copied):,} compared · ",
         (f"{failed:,} failed", BAD if failed else ""),
         " · ",
         (f"{dropped:,} dropped", DOUBTFUL if dropped else ""),

@@ -23,12 +23,12 @@ from coalmine_client.cli.console import (
     table,
 )
 from coalmine_client.cli.health_view import health_lines
-from coalmine_client.cli.percents import rate
-from coalmine_client.cli.policy import match, policy
+from coalmine_client.cli.percents import rate_text
+from coalmine_client.cli.policy import match_text, policy_facts
 from coalmine_client.cli.route_health import health_of
-from coalmine_client.cli.status.copies_view import copies
-from coalmine_client.cli.status.processes_view import processes
-from coalmine_client.cli.verdict_view import verdicts, word
+from coalmine_client.cli.status.copies_view import copies_lines
+from coalmine_client.cli.status.processes_view import processes_lines
+from coalmine_client.cli.verdict_view import verdict_blocks, verdict_word
 
 _OK = "OK"
 
@@ -37,28 +37,28 @@ def status_view(status: pb.RouteStatus) -> RenderableType:
     """Return all there is: health, verdicts, variants, copies, comparisons, proxies, reports."""
     since = line((f"counting since {moment(status.counting_since_ns)}", FAINT))
     parts: list[RenderableType] = [*health_lines(health_of(status)), head(status), since]
-    parts += [*verdicts(status), line(), _variants(status), *_unready(status)]
+    parts += [*verdict_blocks(status), line(), _variants_table(status), *_unready_lines(status)]
     parts += failure_lines(status, {each.name for each in status.variants})
-    if lanes := list(copies(status)):
-        parts += [line(), *lanes]
+    if copied := list(copies_lines(status)):
+        parts += [line(), *copied]
     if status.comparisons:
-        parts += [line(), _comparisons(status)]
-    parts += [line(), *processes(status)]
+        parts += [line(), _comparisons_table(status)]
+    parts += [line(), *processes_lines(status)]
     return group(parts)
 
 
 def head(status: pb.RouteStatus) -> RenderableType:
     """Return the route's name and verdict, what it matches, and how it treats its requests."""
     route = status.route
-    facts = [match(route), f"revision {status.revision}", *policy(route)]
-    said: list[Cell] = [word(status.verdict), "   "] if status.verdict else []
+    facts = [match_text(route), f"revision {status.revision}", *policy_facts(route)]
+    said: list[Cell] = [verdict_word(status.verdict), "   "] if status.verdict else []
     return indented_line(2, (route.name, STRONG), "   ", *said, " · ".join(facts))
 
 
 # ---------------------------------------------------------------- variants
 
 
-def _variants(status: pb.RouteStatus) -> RenderableType:
+def _variants_table(status: pb.RouteStatus) -> RenderableType:
     rows = table(
         "variant",
         "served by",
@@ -77,19 +77,19 @@ def _variants(status: pb.RouteStatus) -> RenderableType:
         add_row(
             rows,
             (variant.name, STRONG),
-            served_by(variant),
+            backend_text(variant),
             percent(variant.weight_bp),
-            rate(of.split_requests, split_requests),
+            rate_text(of.split_requests, split_requests),
             f"{of.requests:,}",
-            _errors(of),
-            latency(of.latency_p50_ms, of.requests),
-            latency(of.latency_p99_ms, of.requests),
+            _errors_cell(of),
+            latency_text(of.latency_p50_ms, of.requests),
+            latency_text(of.latency_p99_ms, of.requests),
             ("yes", GOOD) if of.ready else ("no", BAD),
         )
     return rows
 
 
-def served_by(variant: pb.Variant) -> str:
+def backend_text(variant: pb.Variant) -> str:
     """Return the backend, and the model and version where the variant sets them."""
     parts = [variant.backend, variant.model]
     if variant.version:
@@ -97,11 +97,11 @@ def served_by(variant: pb.Variant) -> str:
     return " ".join(filter(None, parts))
 
 
-def _errors(of: pb.VariantStatus) -> tuple[str, str]:
+def _errors_cell(of: pb.VariantStatus) -> tuple[str, str]:
     errors = status_errors(of)
     if not errors:
         return "0", ""
-    return f"{errors:,} ({rate(errors, of.requests)})", BAD
+    return f"{errors:,} ({rate_text(errors, of.requests)})", BAD
 
 
 def status_errors(of: pb.VariantStatus) -> int:
@@ -113,12 +113,12 @@ def _errors_by_status(of: pb.VariantStatus) -> dict[str, int]:
     return {name: count for name, count in of.requests_by_status.items() if count and name != _OK}
 
 
-def latency(ms: float, requests: int) -> str:
+def latency_text(ms: float, requests: int) -> str:
     """Return milliseconds; a dash where nothing was answered."""
     return f"{ms:,.2f}" if requests else "-"
 
 
-def _unready(status: pb.RouteStatus) -> Iterator[RenderableType]:
+def _unready_lines(status: pb.RouteStatus) -> Iterator[RenderableType]:
     for of in status.variants:
         if not of.ready:
             yield indented_line(
@@ -144,7 +144,7 @@ def failure_lines(status: pb.RouteStatus, names: Container[str]) -> Iterator[Ren
 # ---------------------------------------------------------------- comparisons
 
 
-def _comparisons(status: pb.RouteStatus) -> RenderableType:
+def _comparisons_table(status: pb.RouteStatus) -> RenderableType:
     rows = table(
         "compared",
         "output",
@@ -164,11 +164,11 @@ def _comparisons(status: pb.RouteStatus) -> RenderableType:
             (f"{pair.mismatch:,}", BAD if pair.mismatch else ""),
             (f"{pair.error:,}", BAD if pair.error else ""),
             f"{pair.skipped:,}",
-            rate(pair.mismatch, pair.match + pair.mismatch),
+            rate_text(pair.mismatch, pair.match + pair.mismatch),
             "",
         )
         for of in pair.outputs:
-            share = rate(of.mismatch, of.match + of.mismatch)
+            share = rate_text(of.mismatch, of.match + of.mismatch)
             count = (f"{of.mismatch:,}", BAD if of.mismatch else "")
             add_row(
                 rows, "", of.output, f"{of.match:,}", count, "", "", share, f"{of.max_abs_diff:.3g}"

@@ -18,7 +18,7 @@ from coalmine_client.cli.console import DOUBTFUL, Cell, group, line
 from coalmine_client.cli.control import ControlClient
 from coalmine_client.cli.policy import STABLE
 from coalmine_client.cli.route_health import health_of, is_new
-from coalmine_client.cli.verdict_view import dated_reason, progress, word
+from coalmine_client.cli.verdict_view import dated_reason, progress_bar, verdict_word
 
 if TYPE_CHECKING:
     from coalmine.control.v1.control_pb2_grpc import RouteControlAsyncStub
@@ -59,7 +59,7 @@ class Ruling:
             raise VerdictFailed(one_line(f"the verdict is FAIL: {self.said}"))
 
 
-def ruling(status: pb.RouteStatus, candidate: str) -> Ruling:
+def ruling_on(status: pb.RouteStatus, candidate: str) -> Ruling:
     """Return the verdict on a candidate, or on the route where that is "".
 
     Raises WrongUsage where the route has no such variant.
@@ -69,7 +69,7 @@ def ruling(status: pb.RouteStatus, candidate: str) -> Ruling:
         raise WrongUsage(
             f"route '{status.route.name}' has no variant '{candidate}', but {', '.join(names)}"
         )
-    found = list(_of(status, candidate))
+    found = list(_comparisons_of(status, candidate))
     verdict = _worst([each.verdict.verdict for each in found]) if candidate else status.verdict
     said = [
         f"{each.candidate} against {each.reference}: {dated_reason(each.verdict)}"
@@ -79,7 +79,7 @@ def ruling(status: pb.RouteStatus, candidate: str) -> Ruling:
     return Ruling(verdict, "; ".join(said) or "nothing was compared yet")
 
 
-def _of(status: pb.RouteStatus, candidate: str) -> Iterator[pb.ComparisonCounts]:
+def _comparisons_of(status: pb.RouteStatus, candidate: str) -> Iterator[pb.ComparisonCounts]:
     """Yield what was found of a candidate, or of all; beside a canary, the canary may be wrong."""
     for each in status.comparisons:
         if each.reference == STABLE and candidate in {"", each.candidate}:
@@ -99,7 +99,7 @@ def wait_for_verdict(
 
     If there is none in time, the last status comes back, undecided. Raises Failure.
     """
-    with _progress(candidate) as tell:
+    with _progress_display(candidate) as tell:
         return control.ask(
             lambda router: _watch_until_verdict(router, route, candidate, timeout_s, tell),
             is_patient=True,
@@ -116,8 +116,8 @@ async def _watch_until_verdict(
                 try:
                     async for status in router.WatchRoute(pb.WatchRouteRequest(route=route)):
                         tell(status)
-                        found = status, ruling(status, candidate)
-                        if found[1].is_decided and _is_known(status):
+                        found = status, ruling_on(status, candidate)
+                        if found[1].is_decided and _is_health_known(status):
                             return found
                 except grpc.aio.AioRpcError as error:
                     if found is None or error.code() is not grpc.StatusCode.UNAVAILABLE:
@@ -128,13 +128,13 @@ async def _watch_until_verdict(
     return found
 
 
-def _is_known(status: pb.RouteStatus) -> bool:
+def _is_health_known(status: pb.RouteStatus) -> bool:
     """Return whether the health is meaningful: that of a router just started still improves."""
     return not health_of(status).reasons or not is_new(status, status.counting_since_ns)
 
 
 @contextlib.contextmanager
-def _progress(candidate: str) -> Iterator[Tell]:
+def _progress_display(candidate: str) -> Iterator[Tell]:
     """Yield the function that shows the progress of the evidence on a terminal."""
     if not sys.stderr.isatty():
         yield lambda _status: None
@@ -148,15 +148,16 @@ def _progress(candidate: str) -> Iterator[Tell]:
 
 def progress_lines(status: pb.RouteStatus, candidate: str) -> list[list[Cell]]:
     """Return what is wrong, and a line for each candidate that is waited for: its open gates."""
-    found, health = list(_of(status, candidate)), health_of(status)
+    found, health = list(_comparisons_of(status, candidate)), health_of(status)
     wrong: list[list[Cell]] = [[(health.line, DOUBTFUL)]] if health.reasons else []
     if not found:
         return [*wrong, ["waiting for the first comparison"]]
     return wrong + [
-        [word(each.verdict.verdict), f"  {each.candidate}  ", _open(each)] for each in found
+        [verdict_word(each.verdict.verdict), f"  {each.candidate}  ", _open_gates(each)]
+        for each in found
     ]
 
 
-def _open(found: pb.ComparisonCounts) -> str:
-    gates = [f"{each.gate} {way}" for each in found.verdict.gates if (way := progress(each))]
+def _open_gates(found: pb.ComparisonCounts) -> str:
+    gates = [f"{each.gate} {way}" for each in found.verdict.gates if (way := progress_bar(each))]
     return " · ".join(gates) or found.verdict.reason

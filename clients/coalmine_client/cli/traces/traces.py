@@ -13,7 +13,7 @@ from coalmine.process.standard_streams import print_error_line
 from coalmine_client.cli.atomic_file import is_stream, write_private
 from coalmine_client.cli.console import STRONG, AsJson, line, show, show_json
 from coalmine_client.cli.traces import traces_json
-from coalmine_client.cli.traces.traces_choice import is_any, is_mismatch, newest, spans_by_trace
+from coalmine_client.cli.traces.traces_choice import is_any, is_mismatch, newest_ids, spans_by_trace
 from coalmine_client.cli.traces.traces_files import TraceFiles
 from coalmine_client.cli.traces.traces_view import traces_view
 from coalmine_client.otlp_spans import Span, line_of
@@ -49,9 +49,9 @@ def traces(
         raise WrongUsage("--json and --otlp: expected one of them")
     read = TraceFiles(files)
     ids = (
-        [_id(trace)]
+        [_parse_trace_id(trace)]
         if trace
-        else newest(read.spans(), limit, is_mismatch if mismatches else is_any)
+        else newest_ids(read.spans(), limit, is_mismatch if mismatches else is_any)
     )
     found = spans_by_trace(read.spans(), ids)
     for file in sorted(read.unfinished):
@@ -59,14 +59,14 @@ def traces(
     if trace and not found:
         raise Failure(f"no trace {trace} in {', '.join(map(str, files))}")
     if otlp:
-        _write(otlp, found)
+        _write_traces(otlp, found)
     elif json:
-        show_json(traces_json.traces(found))
+        show_json(traces_json.traces_json(found))
     else:
         show(traces_view(found) if found else line("no such traces" if mismatches else "no traces"))
 
 
-def _write(file: Path, found: Mapping[str, Sequence[Span]]) -> None:
+def _write_traces(file: Path, found: Mapping[str, Sequence[Span]]) -> None:
     """Write a trace a line; a link stays, and into a pipe go the traces alone."""
     content = "".join(f"{line_of(spans)}\n" for spans in found.values()).encode()
     write_private(file.resolve() if file.is_file() else file, content)
@@ -77,7 +77,7 @@ def _write(file: Path, found: Mapping[str, Sequence[Span]]) -> None:
     show(line(f"{traces} with {spans:,} spans in ", (str(file), STRONG)))
 
 
-def _id(text: str) -> str:
+def _parse_trace_id(text: str) -> str:
     if not re.fullmatch(r"[0-9a-fA-F]{32}", text):
         raise WrongUsage(f"--trace: expected 32 hexadecimal digits, got '{text}'")
     return text.lower()

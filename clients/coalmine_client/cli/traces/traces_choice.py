@@ -12,7 +12,7 @@ SPANS_MAX: Final = 1_000
 Wanted = Callable[[Span], bool]
 
 
-def newest(spans: Iterable[Span], limit: int, wanted: Wanted) -> list[str]:
+def newest_ids(spans: Iterable[Span], limit: int, wanted: Wanted) -> list[str]:
     """Return the ids of the `limit` traces whose last wanted span began latest, the newest first.
 
     The result doesn't depend on the order of the spans. A trace is as new as its latest span, so a
@@ -61,24 +61,24 @@ class _Newest:
         known = self._times.get(trace_id)
         if known is not None:
             self._times[trace_id] = max(known, at_ns)
-        elif self._makes_room(at_ns):
+        elif self._make_room(at_ns):
             self._times[trace_id] = at_ns
             heapq.heappush(self._heap, (at_ns, trace_id))
 
     def ids(self) -> list[str]:
         return sorted(self._times, key=lambda each: (-self._times[each], each))
 
-    def _makes_room(self, at_ns: int) -> bool:
+    def _make_room(self, at_ns: int) -> bool:
         if len(self._times) < self._limit:
             return True
-        oldest_ns, oldest = self._oldest()
+        oldest_ns, oldest = self._settle_oldest()
         if at_ns <= oldest_ns:
             return False
         heapq.heappop(self._heap)
         del self._times[oldest]
         return True
 
-    def _oldest(self) -> tuple[int, str]:
+    def _settle_oldest(self) -> tuple[int, str]:
         while True:
             at_ns, trace_id = self._heap[0]
             now_ns = self._times[trace_id]

@@ -20,19 +20,19 @@ class TraceFiles:
 
     def __init__(self, paths: Sequence[Path]) -> None:
         self._named = frozenset(path for path in paths if not path.is_dir())
-        self._files = [file for path in paths for file in _files(path)]
+        self._files = [file for path in paths for file in _trace_files(path)]
         # A line that ended before its JSON did: that of a file that is being written.
         self.unfinished: set[Path] = set()
 
     def spans(self) -> Iterator[Span]:
         """Yield all spans; again from the start each time."""
         for file in self._files:
-            yield from self._spans(file)
+            yield from self._spans_in(file)
 
-    def _spans(self, file: Path) -> Iterator[Span]:
+    def _spans_in(self, file: Path) -> Iterator[Span]:
         try:
             with file.open(encoding="utf-8", errors="replace") as lines:
-                yield from self._read(file, lines)
+                yield from self._parse_spans(file, lines)
         except FileNotFoundError:
             if file in self._named:
                 raise WrongUsage(f"{file}: no such file or folder") from None
@@ -40,7 +40,7 @@ class TraceFiles:
         except OSError as error:
             raise WrongUsage(f"{file}: {reason_of(error)}") from None
 
-    def _read(self, file: Path, lines: IO[str]) -> Iterator[Span]:
+    def _parse_spans(self, file: Path, lines: IO[str]) -> Iterator[Span]:
         number = 0
         while line := lines.readline(LINE_CHARS_MAX):
             number += 1
@@ -56,7 +56,7 @@ class TraceFiles:
             yield from found
 
 
-def _files(path: Path) -> list[Path]:
+def _trace_files(path: Path) -> list[Path]:
     if not path.is_dir():
         return [path]
     # A server's workers have folders of their own below it.

@@ -6,11 +6,11 @@ from coalmine_client.cli.json_values import Json, iso_time
 from coalmine_client.otlp_spans import KINDS, STATUSES, Span
 
 
-def traces(found: Mapping[str, Sequence[Span]]) -> Json:
+def traces_json(found: Mapping[str, Sequence[Span]]) -> Json:
     """Return {traces: [{trace_id, spans: [span]}]}; spans by their beginnings."""
     return {
         "traces": [
-            {"trace_id": trace_id, "spans": [_span(each) for each in _in_order(spans)]}
+            {"trace_id": trace_id, "spans": [_span_json(each) for each in _in_order(spans)]}
             for trace_id, spans in found.items()
         ]
     }
@@ -20,16 +20,16 @@ def _in_order(spans: Sequence[Span]) -> list[Span]:
     return sorted(spans, key=lambda each: (each.started_ns, each.span_id))
 
 
-def _span(of: Span) -> Json:
+def _span_json(of: Span) -> Json:
     return {
         "span_id": of.span_id,
         "parent_id": of.parent_id or None,
         "service": of.service,
         "name": of.name,
-        "kind": _word(KINDS, of.kind),
+        "kind": _word_at(KINDS, of.kind),
         "started_at": iso_time(of.started_ns),
         "duration_ms": of.duration_ns / 1e6,
-        "status": _word(STATUSES, of.status),
+        "status": _word_at(STATUSES, of.status),
         "status_text": of.status_text,
         "attributes": dict(of.attributes),
         "events": [{"name": each.name, "attributes": dict(each.attributes)} for each in of.events],
@@ -37,5 +37,5 @@ def _span(of: Span) -> Json:
     }
 
 
-def _word(words: Sequence[str], number: int) -> str:
+def _word_at(words: Sequence[str], number: int) -> str:
     return words[number] if 0 <= number < len(words) else words[0]

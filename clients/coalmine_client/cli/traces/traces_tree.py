@@ -32,12 +32,12 @@ def branches(spans: Sequence[Span]) -> list[Branch]:
     roots = [span for span in spans if span.parent_id not in ids]
     roots.sort(key=lambda each: (each.started_ns, each.span_id))
     seen: set[str] = set()
-    found = [branch for root in roots for branch in _below(root, children, seen)]
+    found = [branch for root in roots for branch in _subtree(root, children, seen)]
     rest = (span for span in spans if span.span_id not in seen)
-    return [*found, *(branch for span in rest for branch in _below(span, children, seen))]
+    return [*found, *(branch for span in rest for branch in _subtree(span, children, seen))]
 
 
-def _below(root: Span, children: dict[str, list[Span]], seen: set[str]) -> Iterator[Branch]:
+def _subtree(root: Span, children: dict[str, list[Span]], seen: set[str]) -> Iterator[Branch]:
     # Without recursion: a file may hold a chain of any length.
     waiting = [(root, "", "", 0)]
     while waiting:

@@ -41,22 +41,22 @@ def traces_view(traces: Mapping[str, Sequence[Span]]) -> RenderableType:
     """Return the traces one under the other; never called without any."""
     parts: list[RenderableType] = []
     for trace_id, spans in traces.items():
-        parts += [line(), _trace(trace_id, spans)]
+        parts += [line(), _trace_view(trace_id, spans)]
     return group(parts[1:])
 
 
-def _trace(trace_id: str, spans: Sequence[Span]) -> RenderableType:
+def _trace_view(trace_id: str, spans: Sequence[Span]) -> RenderableType:
     tree = branches(spans)
     began_ns = min(span.started_ns for span in spans)
     took_ns = max(span.ended_ns for span in spans) - began_ns
-    rows = table("=span", "=kind", "who", ">ms", f"={'0 … ' + _ms(took_ns) + ' ms'}", "came to")
+    rows = table("=span", "=kind", "who", ">ms", f"={'0 … ' + _in_ms(took_ns) + ' ms'}", "came to")
     for branch in tree:
-        add_row(rows, *_row(branch, began_ns, took_ns))
+        add_row(rows, *_span_cells(branch, began_ns, took_ns))
     told = [each for branch in tree for each in _detail_lines(branch.span)]
-    return group([_head(trace_id, tree[0].span), rows, *told])
+    return group([_trace_head(trace_id, tree[0].span), rows, *told])
 
 
-def _head(trace_id: str, root: Span) -> RenderableType:
+def _trace_head(trace_id: str, root: Span) -> RenderableType:
     said = root.attributes
     facts = [moment(root.started_ns)]
     if t.ROUTE in said:
@@ -72,26 +72,26 @@ def _head(trace_id: str, root: Span) -> RenderableType:
 # ---------------------------------------------------------------- a row
 
 
-def _row(branch: Branch, began_ns: int, took_ns: int) -> Iterator[Cell]:
+def _span_cells(branch: Branch, began_ns: int, took_ns: int) -> Iterator[Cell]:
     span = branch.span
-    yield branch.lines + _name(span)
-    yield (_kind(span).lower(), FAINT)
-    yield _who(span)
-    yield _ms(span.duration_ns)
-    yield (_bar(span, began_ns, took_ns), FAINT)
-    yield _outcome(span)
+    yield branch.lines + _span_name(span)
+    yield (_kind_name(span).lower(), FAINT)
+    yield _peer_or_service(span)
+    yield _in_ms(span.duration_ns)
+    yield (_time_bar(span, began_ns, took_ns), FAINT)
+    yield _outcome_cell(span)
 
 
-def _name(span: Span) -> str:
+def _span_name(span: Span) -> str:
     """Return the span's name, of a method without its service."""
     return span.name.rpartition("/")[2]
 
 
-def _kind(span: Span) -> str:
+def _kind_name(span: Span) -> str:
     return KINDS[span.kind] if 0 <= span.kind < len(KINDS) else KINDS[0]
 
 
-def _who(span: Span) -> str:
+def _peer_or_service(span: Span) -> str:
     said = span.attributes
     if t.COMPARE_CANDIDATE in said:
         return _pair(said)
@@ -106,11 +106,11 @@ def _pair(said: Mapping[str, Any]) -> str:
     return f"{said[t.COMPARE_CANDIDATE]} against {said.get(t.COMPARE_REFERENCE, '')}"
 
 
-def _ms(duration_ns: int) -> str:
+def _in_ms(duration_ns: int) -> str:
     return f"{duration_ns / 10**6:,.2f}"
 
 
-def _bar(span: Span, began_ns: int, took_ns: int) -> str:
+def _time_bar(span: Span, began_ns: int, took_ns: int) -> str:
     """Return when it ran, of the whole trace; at least one character."""
     if not took_ns:
         return "━"
@@ -119,7 +119,7 @@ def _bar(span: Span, began_ns: int, took_ns: int) -> str:
     return " " * first + "━" * min(length, _BAR_CHARS - first)
 
 
-def _outcome(span: Span) -> Cell:
+def _outcome_cell(span: Span) -> Cell:
     said = span.attributes
     words = str(said.get(t.COMPARE_OUTCOME) or said.get(t.VERDICT) or said.get(t.RPC_STATUS) or "")
     style = _STYLES.get(words, BAD if span.status == ERROR else "")
@@ -140,34 +140,34 @@ def _detail_lines(span: Span) -> Iterator[RenderableType]:
     said = span.attributes
     if t.COMPARE_OUTCOME in said and span.events:
         yield line(
-            (_pair(said), STRONG), f", {said.get(t.COMPARE_ROLE, '')}: ", (_extent(said), BAD)
+            (_pair(said), STRONG), f", {said.get(t.COMPARE_ROLE, '')}: ", (_extent_text(said), BAD)
         )
         for event in span.events:
-            yield from _difference(event)
+            yield from _difference_lines(event)
     if t.VERDICT in said:
         yield line((_pair(said), STRONG), f": {said.get(t.VERDICT_REASON, '')}")
-        yield from (_gate(each) for each in span.events if each.name == t.GATE_EVENT)
+        yield from (_gate_line(each) for each in span.events if each.name == t.GATE_EVENT)
     for trace_id, _ in span.links:
         if trace_id != span.trace_id and t.VERDICT in said:
             yield line("  tipped by trace ", (trace_id, STRONG))
 
 
-def _extent(said: Mapping[str, Any]) -> str:
+def _extent_text(said: Mapping[str, Any]) -> str:
     facts = [str(said.get(t.COMPARE_OUTCOME, ""))]
     if t.COMPARE_ROWS in said:
         facts.append(f"{said.get(t.COMPARE_ROWS_MISMATCH, 0)} of {said[t.COMPARE_ROWS]} rows")
     if t.COMPARE_MAX_ABS_DIFF in said:
-        facts.append(f"max |diff| {_number(said[t.COMPARE_MAX_ABS_DIFF])}")
+        facts.append(f"max |diff| {_number_text(said[t.COMPARE_MAX_ABS_DIFF])}")
     if t.COMPARE_NOISE in said:
         facts.append(f"the reference against itself: {said[t.COMPARE_NOISE]}")
     return ", ".join(facts)
 
 
-def _number(value: Any) -> str:
+def _number_text(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _difference(event: Event) -> Iterator[RenderableType]:
+def _difference_lines(event: Event) -> Iterator[RenderableType]:
     said = event.attributes
     rule = f" (rule {said[t.DIFFERENCE_RULE]})" if t.DIFFERENCE_RULE in said else ""
     yield line(
@@ -176,10 +176,10 @@ def _difference(event: Event) -> Iterator[RenderableType]:
         (f" {said.get(t.DIFFERENCE_KIND, '')}", BAD),
         (rule, FAINT),
     )
-    yield from (line(f"    {each}") for each in _elements(said))
+    yield from (line(f"    {each}") for each in _worst_elements(said))
 
 
-def _elements(said: Mapping[str, Any]) -> Iterator[str]:
+def _worst_elements(said: Mapping[str, Any]) -> Iterator[str]:
     """Yield the worst elements, one each where it is certain which texts belong together."""
     texts = [str(said.get(each, "")) for each in _SIDES]
     indices, expected, actual = _INDEX.findall(texts[0]), *(text.split(", ") for text in texts[1:])
@@ -191,7 +191,7 @@ def _elements(said: Mapping[str, Any]) -> Iterator[str]:
         yield f"{where}expected {texts[1] or 'nothing'}; got {texts[2] or 'nothing'}"
 
 
-def _gate(event: Event) -> RenderableType:
+def _gate_line(event: Event) -> RenderableType:
     said = event.attributes
     finding = str(said.get("finding", ""))
     return line(

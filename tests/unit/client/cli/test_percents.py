@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from coalmine.command_line.failure import WrongUsage
 from coalmine.shares import percent
-from coalmine_client.cli.percents import parse_share, parse_shares, rate
+from coalmine_client.cli.percents import parse_share, parse_shares, rate_text
 
 
 @pytest.mark.parametrize(
@@ -88,4 +88,4 @@ def test_a_share_is_written_without_needless_zeros(share_bp: Any, text: Any) -> 
 def test_a_rate_never_rounds_something_to_nothing_or_to_all(
     part: Any, whole: Any, text: Any
 ) -> None:
-    assert rate(part, whole) == text
+    assert rate_text(part, whole) == text

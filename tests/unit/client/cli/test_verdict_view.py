@@ -5,11 +5,11 @@ from typing import Any
 import pytest
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine_client.cli.percents import interval, share
+from coalmine_client.cli.percents import interval_text, share_text
 from coalmine_client.cli.routes.trials import trials_view
 from coalmine_client.cli.status.status_view import status_view
-from coalmine_client.cli.status.verdict_wait import progress_lines, ruling
-from coalmine_client.cli.verdict_view import comparing, dated_reason, progress
+from coalmine_client.cli.status.verdict_wait import progress_lines, ruling_on
+from coalmine_client.cli.verdict_view import comparing_text, dated_reason, progress_bar
 from tests.doubles.control import (
     AT_NS,
     a_judged_status,
@@ -70,8 +70,8 @@ def test_the_gates_tell_how_far_the_evidence_is() -> None:
     ],
 )
 def test_an_open_gate_is_never_shown_as_decided(gate: pb.Gate, way: str) -> None:
-    assert progress(gate).endswith(way)
-    assert bool(progress(gate)) is bool(way)
+    assert progress_bar(gate).endswith(way)
+    assert bool(progress_bar(gate)) is bool(way)
 
 
 def test_rates_come_with_their_interval_and_noise_beside_raw() -> None:
@@ -174,7 +174,7 @@ def test_what_an_older_router_decided_is_of_the_time_of_its_verdict() -> None:
     ],
 )
 def test_a_router_that_falls_behind_says_how_much_it_compares(of: pb.Comparing, words: str) -> None:
-    assert comparing(of) == words
+    assert comparing_text(of) == words
 
 
 @pytest.mark.parametrize(
@@ -182,13 +182,13 @@ def test_a_router_that_falls_behind_says_how_much_it_compares(of: pb.Comparing, 
     [(0.0, "0.00%"), (1e-7, "<0.01%"), (-1e-7, "-<0.01%"), (0.99999, ">99.99%"), (1.0, "100.00%")],
 )
 def test_a_share_is_never_rounded_to_none_or_all(value: float, text: str) -> None:
-    assert share(value) == text
+    assert share_text(value) == text
 
 
 def test_an_interval_is_rounded_outwards() -> None:
-    assert interval(0.01999, 0.02001) == "1.99 to 2.01%"
-    assert interval(0.14, 0.14) == "14.00 to 14.00%"
-    assert interval(-0.00001, 0.0) == "-0.01 to 0.00%"
+    assert interval_text(0.01999, 0.02001) == "1.99 to 2.01%"
+    assert interval_text(0.14, 0.14) == "14.00 to 14.00%"
+    assert interval_text(-0.00001, 0.0) == "-0.01 to 0.00%"
 
 
 # ---------------------------------------------------------------- waiting for it
@@ -217,7 +217,7 @@ def test_a_candidate_passes_where_all_that_was_found_of_it_does(
     del status.comparisons[:]
     status.comparisons.extend(against("stable", each) for each in verdicts)
 
-    assert ruling(status, candidate).verdict == verdict
+    assert ruling_on(status, candidate).verdict == verdict
 
 
 def test_a_shadow_beside_a_bad_canary_is_not_held_against_it() -> None:
@@ -225,7 +225,7 @@ def test_a_shadow_beside_a_bad_canary_is_not_held_against_it() -> None:
     del status.comparisons[:]
     status.comparisons.extend([against("stable", "pass"), against("canary", "fail")])
 
-    assert ruling(status, "int8").verdict == "pass"
+    assert ruling_on(status, "int8").verdict == "pass"
 
 
 def test_what_is_waited_for_is_told_a_line_a_candidate() -> None:

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from coalmine.command_line.failure import WrongUsage
 from coalmine_client.cli.infer.input_options import (
-    from_json,
+    array_from_json,
     needs_datatypes,
     read_headers,
     read_inputs,
@@ -128,7 +128,7 @@ def test_a_json_file_that_is_not_text_is_wrong_usage(tmp_path: Path) -> None:
     ],
 )
 def test_json_becomes_an_array_of_the_datatype(datatype: Any, text: Any, expected: Any) -> None:
-    array = from_json("x", text, datatype)
+    array = array_from_json("x", text, datatype)
 
     assert array.dtype == expected.dtype
     np.testing.assert_array_equal(array, expected)
@@ -151,12 +151,12 @@ def test_a_value_that_the_datatype_cant_hold_is_refused_rather_than_changed(
     datatype: Any, text: Any, why: Any
 ) -> None:
     with pytest.raises(WrongUsage, match=why):
-        from_json("x", text, datatype)
+        array_from_json("x", text, datatype)
 
 
 @given(st.lists(st.integers(-128, 127), min_size=1))
 def test_integers_in_json_arrive_unchanged(values: Any) -> None:
-    assert from_json("x", json.dumps(values), "INT8").tolist() == values
+    assert array_from_json("x", json.dumps(values), "INT8").tolist() == values
 
 
 def test_rows_become_requests_that_keep_a_first_axis_of_one() -> None:

@@ -15,7 +15,7 @@ from coalmine.inference import inference_pb2 as pb
 from coalmine.tensors import Tensor, encode_inputs
 from coalmine_client.cli.atomic_file import write_private
 from coalmine_client.cli.mismatch_bodies import read_bodies
-from coalmine_client.cli.mismatches.export import Export, export_of, write
+from coalmine_client.cli.mismatches.export import Export, export_of, write_export
 from tests.doubles.control import CANDIDATE, REFERENCE, a_mismatch, response_body
 
 NAMES = np.array([[b"a\x00", b""], [b"\xff", b"longer"]], object)
@@ -34,7 +34,7 @@ def request(*tensors: Tensor, **fields: Any) -> bytes:
 def test_the_arrays_are_inputs_reference_and_candidate_and_load_without_pickle(
     tmp_path: Path,
 ) -> None:
-    written = write(exported(a_mismatch(bodies=True)), "m-17", tmp_path / "new", force=False)
+    written = write_export(exported(a_mismatch(bodies=True)), "m-17", tmp_path / "new", force=False)
 
     assert written.npz == tmp_path / "new" / "m-17.npz"
     with np.load(written.npz, allow_pickle=False) as loaded:
@@ -46,7 +46,7 @@ def test_the_arrays_are_inputs_reference_and_candidate_and_load_without_pickle(
 def test_bytes_are_stored_end_to_end_with_their_lengths(tmp_path: Path) -> None:
     mismatch = a_mismatch(bodies=True)
     mismatch.request = request(Tensor("names", "BYTES", NAMES))
-    written = write(exported(mismatch), "m-17", tmp_path, force=False)
+    written = write_export(exported(mismatch), "m-17", tmp_path, force=False)
 
     assert written.npz
     with np.load(written.npz, allow_pickle=False) as loaded:
@@ -79,7 +79,7 @@ def test_the_command_names_model_version_and_file(tmp_path: Path) -> None:
     pixels = Tensor("pixels", "FP32", np.zeros(1, np.float32))
     mismatch.request = request(pixels, model_name="my digits", model_version="3")
 
-    written = write(exported(mismatch), "m-17", tmp_path, force=False)
+    written = write_export(exported(mismatch), "m-17", tmp_path, force=False)
 
     assert written.replay == (
         f"coalmine infer TARGET 'my digits' --version 3 --request {tmp_path}/m-17.json"
@@ -129,7 +129,7 @@ def test_a_request_that_cant_be_written_leaves_the_answers(body: bytes, tmp_path
     mismatch.request = body
 
     export = exported(mismatch)
-    written = write(export, "m-17", tmp_path, force=False)
+    written = write_export(export, "m-17", tmp_path, force=False)
 
     assert set(export.arrays) == {"reference/logits", "candidate/logits"}
     assert (written.request, written.replay) == (None, "")
@@ -153,10 +153,10 @@ def test_a_file_that_is_there_is_overwritten_only_by_force(tmp_path: Path, there
     export = exported(a_mismatch(bodies=True))
 
     with pytest.raises(Failure, match=f"{there} is there already; --force overwrites it"):
-        write(export, "m-17", tmp_path, force=False)
+        write_export(export, "m-17", tmp_path, force=False)
     assert [each.read_text() for each in tmp_path.iterdir()] == ["mine"]
 
-    write(export, "m-17", tmp_path, force=True)
+    write_export(export, "m-17", tmp_path, force=True)
     assert {each.name for each in tmp_path.iterdir()} == {"m-17.npz", "m-17.json"}
     assert (tmp_path / there).read_bytes() != b"mine"
 
@@ -164,7 +164,7 @@ def test_a_file_that_is_there_is_overwritten_only_by_force(tmp_path: Path, there
 @pytest.mark.parametrize("record_id", ["../m-17", "", ".", "a/b", "m\n"])
 def test_an_id_that_is_a_path_writes_nothing(tmp_path: Path, record_id: str) -> None:
     with pytest.raises(WrongUsage, match="is no id of a mismatch"):
-        write(exported(a_mismatch(bodies=True)), record_id, tmp_path / "in", force=True)
+        write_export(exported(a_mismatch(bodies=True)), record_id, tmp_path / "in", force=True)
     assert not list(tmp_path.iterdir())
 
 
@@ -172,7 +172,7 @@ def test_a_folder_that_cant_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
 
     with pytest.raises(Failure, match=r"m-17.npz: .*"):
-        write(exported(a_mismatch(bodies=True)), "m-17", tmp_path / "file", force=False)
+        write_export(exported(a_mismatch(bodies=True)), "m-17", tmp_path / "file", force=False)
 
 
 def test_an_exported_file_is_for_its_user_alone(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from coalmine_client.cli.traces.traces_choice import (
     SPANS_MAX,
     is_any,
     is_mismatch,
-    newest,
+    newest_ids,
     spans_by_trace,
 )
 from coalmine_client.otlp_spans import Span
@@ -39,18 +39,18 @@ def span(trace_id: str, started_ns: int = 0, span_id: str = "s", **more: Any) ->
 
 def test_the_newest_come_first_and_no_more_than_asked_for() -> None:
     spans = [span("a", 1), span("b", 5), span("c", 3), span("d", 2)]
-    assert newest(spans, 2, is_any) == ["b", "c"]
-    assert newest(spans, 9, is_any) == ["b", "c", "d", "a"]
-    assert newest([], 9, is_any) == []
+    assert newest_ids(spans, 2, is_any) == ["b", "c"]
+    assert newest_ids(spans, 9, is_any) == ["b", "c", "d", "a"]
+    assert newest_ids([], 9, is_any) == []
 
 
 def test_a_trace_that_was_given_up_comes_back_with_a_newer_span() -> None:
-    assert newest([span("a", 1), span("b", 2), span("a", 3)], 1, is_any) == ["a"]
+    assert newest_ids([span("a", 1), span("b", 2), span("a", 3)], 1, is_any) == ["a"]
 
 
 def test_a_trace_grown_newer_is_not_the_one_that_goes() -> None:
     spans = [span("a", 1), span("b", 2), span("a", 9), span("c", 5)]
-    assert newest(spans, 2, is_any) == ["a", "c"]
+    assert newest_ids(spans, 2, is_any) == ["a", "c"]
 
 
 @given(
@@ -66,13 +66,13 @@ def test_it_is_what_sorting_all_traces_by_their_latest_span_gives(
     for each in spans:
         latest[each.trace_id] = max(latest[each.trace_id], each.started_ns)
     expected = sorted(latest, key=lambda each: -latest[each])[:limit]
-    assert newest(spans, limit, is_any) == expected
+    assert newest_ids(spans, limit, is_any) == expected
 
 
 def test_choosing_keeps_no_more_than_the_newest_whatever_the_files_hold() -> None:
     chance = random.Random(7)
     spans = (span(str(each), chance.randrange(10**9)) for each in range(20_000))
-    assert len(newest(spans, 50, is_any)) == 50
+    assert len(newest_ids(spans, 50, is_any)) == 50
 
 
 @pytest.mark.parametrize(
