@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from coalmine_demo.heldout import HeldOut, load
+from coalmine_demo.heldout import HeldOut, load_heldout
 from tests.doubles.processes import Started, started
 
 
@@ -28,7 +28,7 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Digits:
     training, repository = folder / "training", folder / "models"
     made = [sys.executable, "-m", "coalmine_demo.models", str(training), str(repository)]
     subprocess.run(made, check=True, timeout=110)
-    return Digits(repository, training, load(training))
+    return Digits(repository, training, load_heldout(training))
 
 
 @pytest.fixture(scope="session")

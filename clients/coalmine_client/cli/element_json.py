@@ -145,7 +145,7 @@ def _element_bytes(datatype: str, told: Any) -> bytes:
     raise ValueError(f'{datatype} expects texts or {{"b64": BASE64}}, got {told!r}')
 
 
-# By numpy's kind of the datatype; floats are `_floats`.
+# By numpy's kind of the datatype; floats are `_float_array`.
 _READERS: Final[Mapping[str, Callable[[str, Sequence[Any]], Array]]] = {
     "i": _integer_array,
     "u": _integer_array,

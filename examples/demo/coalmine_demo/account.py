@@ -58,7 +58,9 @@ class Share:
     is_exact: bool
 
 
-def shares(exchanges: Sequence[TrafficExchange], weights_bp: Mapping[str, int]) -> list[Share]:
+def traffic_shares(
+    exchanges: Sequence[TrafficExchange], weights_bp: Mapping[str, int]
+) -> list[Share]:
     """Return each weighted variant's share of `exchanges`, all of one revision.
 
     Exact means as near as whole requests allow. Within a permuted block each share is exact, so
@@ -72,13 +74,13 @@ def shares(exchanges: Sequence[TrafficExchange], weights_bp: Mapping[str, int]) 
             weight,
             asked=total * weight / ALL_BP,
             got=got[variant],
-            is_exact=got[variant] in _possible(total, variant, weights_bp),
+            is_exact=got[variant] in _possible_counts(total, variant, weights_bp),
         )
         for variant, weight in weights_bp.items()
     ]
 
 
-def _possible(total: int, variant: str, weights_bp: Mapping[str, int]) -> range:
+def _possible_counts(total: int, variant: str, weights_bp: Mapping[str, int]) -> range:
     """Return the counts that permuted blocks can give `variant` in `total` requests."""
     block = ALL_BP // math.gcd(*weights_bp.values())
     slots = weights_bp[variant] * block // ALL_BP
@@ -114,7 +116,7 @@ def agrees(exchange: TrafficExchange, answers: LocalAnswers) -> bool:
     )
 
 
-def strangers(exchanges: Iterable[TrafficExchange], heldout: HeldOut) -> list[TrafficExchange]:
+def misattributed(exchanges: Iterable[TrafficExchange], heldout: HeldOut) -> list[TrafficExchange]:
     """Return the answers that are not those of the variant named in their metadata."""
     return [
         each
@@ -143,7 +145,7 @@ class TrafficTally:
 Pair = tuple[str, str]
 
 
-def tally(
+def expected_tallies(
     exchanges: Iterable[TrafficExchange], phases: Iterable[Phase], heldout: HeldOut
 ) -> dict[Pair, TrafficTally]:
     """Return, by (reference, candidate), what the router must find in `exchanges`.

@@ -14,9 +14,9 @@ from coalmine_demo.account import (
     Share,
     TrafficExchange,
     TrafficTally,
-    shares,
-    strangers,
-    tally,
+    expected_tallies,
+    misattributed,
+    traffic_shares,
 )
 from coalmine_demo.heldout import HeldOut
 
@@ -39,7 +39,7 @@ class Stage:
     @property
     def shares(self) -> list[Share]:
         """The share of each weighted variant, wanted and had."""
-        return shares(self.exchanges, self.weights_bp)
+        return traffic_shares(self.exchanges, self.weights_bp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,14 @@ class DemoOutcome:
     def stages(self) -> list[Stage]:
         """The traffic by weights, in the order of time. A change of shadows begins no stage."""
         grouped = groupby(self.phases, key=lambda phase: dict(phase.weights_bp))
-        return [self._stage(weights, list(phases)) for weights, phases in grouped]
+        return [self._stage_of(weights, list(phases)) for weights, phases in grouped]
 
     @property
     def expected(self) -> dict[Pair, TrafficTally]:
         """The counts that the router must have."""
-        return tally(self.exchanges, self.phases, self.heldout)
+        return expected_tallies(self.exchanges, self.phases, self.heldout)
 
-    def _stage(self, weights_bp: Mapping[str, int], phases: Sequence[Phase]) -> Stage:
+    def _stage_of(self, weights_bp: Mapping[str, int], phases: Sequence[Phase]) -> Stage:
         revisions = {phase.revision for phase in phases}
         return Stage(weights_bp, [each for each in self.exchanges if each.revision in revisions])
 
@@ -83,10 +83,10 @@ class Check:
 
 def failed_candidates(judged: Iterable[JudgedShare]) -> set[str]:
     """Return the candidates that failed against stable."""
-    return {each.candidate for each in _of_stable(judged) if each.verdict == "fail"}
+    return {each.candidate for each in _against_stable(judged) if each.verdict == "fail"}
 
 
-def checks(outcome: DemoOutcome) -> list[Check]:
+def all_checks(outcome: DemoOutcome) -> list[Check]:
     """Return every claim of the demo."""
     return [
         _answers_check(outcome),
@@ -116,7 +116,7 @@ def _answers_check(outcome: DemoOutcome) -> Check:
 
 def _variants_check(outcome: DemoOutcome) -> Check:
     answered = sum(each.status == OK for each in outcome.exchanges)
-    wrong = len(strangers(outcome.exchanges, outcome.heldout))
+    wrong = len(misattributed(outcome.exchanges, outcome.heldout))
     return Check(
         "every answer is what the variant it names answers in local torch",
         answered > 0 and not wrong,
@@ -158,7 +158,7 @@ def _comparisons_check(outcome: DemoOutcome) -> Check:
 
 
 def _failed_verdict_check(outcome: DemoOutcome) -> Check:
-    found = [each for each in _of_stable(outcome.judged) if each.candidate == BROKEN]
+    found = [each for each in _against_stable(outcome.judged) if each.candidate == BROKEN]
     is_found = any(each.verdict == "fail" and each.requests <= FOUND_WITHIN for each in found)
     told = [f"{each.verdict.upper()} after {each.requests} comparisons" for each in found]
     return Check(
@@ -171,7 +171,7 @@ def _failed_verdict_check(outcome: DemoOutcome) -> Check:
 def _other_verdicts_check(outcome: DemoOutcome) -> Check:
     healthy = {
         each.candidate: each.verdict
-        for each in _of_stable(outcome.judged)
+        for each in _against_stable(outcome.judged)
         if true_rate(outcome.heldout, each.candidate) <= OTHER_LABELS_MAX
     }
     return Check(
@@ -191,7 +191,7 @@ def true_rate(heldout: HeldOut, candidate: str) -> float:
     return float((ours != theirs).mean())
 
 
-def _of_stable(judged: Iterable[JudgedShare]) -> list[JudgedShare]:
+def _against_stable(judged: Iterable[JudgedShare]) -> list[JudgedShare]:
     return [each for each in judged if each.reference == "stable"]
 
 
@@ -199,7 +199,9 @@ def _counts_check(outcome: DemoOutcome) -> Check:
     foretold = {
         pair: found for pair, found in outcome.expected.items() if pair[1] not in BATCH_DEPENDENT
     }
-    off = sum(_distance(found, outcome.counted.get(pair)) for pair, found in foretold.items())
+    off = sum(
+        _count_difference(found, outcome.counted.get(pair)) for pair, found in foretold.items()
+    )
     total = sum(found.compared for found in foretold.values())
     others = sum(found.other_label for found in foretold.values())
     return Check(
@@ -210,7 +212,7 @@ def _counts_check(outcome: DemoOutcome) -> Check:
     )
 
 
-def _distance(expected: TrafficTally, counted: TrafficTally | None) -> int:
+def _count_difference(expected: TrafficTally, counted: TrafficTally | None) -> int:
     found = counted or TrafficTally(0, 0)
     short = abs(expected.compared - found.compared)
     return max(short, abs(expected.other_label - found.other_label))

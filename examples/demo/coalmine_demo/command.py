@@ -14,8 +14,8 @@ from coalmine.process.exit_codes import EXIT_FAILED, EXIT_OK
 from coalmine.process.private_folder import make_temporary_folder
 from coalmine.spans.span_settings import FILES, OTLP, exporters_of
 from coalmine_demo import demo_report, evidence, models
-from coalmine_demo.claims import BROKEN, checks
-from coalmine_demo.demo_failure import StepFailed, leaves
+from coalmine_demo.claims import BROKEN, all_checks
+from coalmine_demo.demo_failure import StepFailed, step_failures
 from coalmine_demo.demo_processes import DemoProcesses, run_unless_interrupted
 from coalmine_demo.demo_traces import pick
 from coalmine_demo.place import LOOPBACK, Place
@@ -52,11 +52,13 @@ def demo(
     """
     if not models.is_installed():
         raise StartError(models.REMEDY)
-    place = Place(work_folder(keep), host)
-    raise typer.Exit(run_unless_interrupted(_demo(place, seed, pages_of(os.environ, jaeger_url))))
+    place = Place(make_work_folder(keep), host)
+    raise typer.Exit(
+        run_unless_interrupted(_play_demo(place, seed, trace_pages_url(os.environ, jaeger_url)))
+    )
 
 
-def pages_of(environ: Mapping[str, str], jaeger_url: str) -> str:
+def trace_pages_url(environ: Mapping[str, str], jaeger_url: str) -> str:
     """Return the address that Jaeger's page of a trace begins with; "" where none is exported."""
     return f"{jaeger_url.rstrip('/')}/trace/" if is_exporting(environ) else ""
 
@@ -66,7 +68,7 @@ def is_exporting(environ: Mapping[str, str]) -> bool:
     return OTLP in exporters_of(environ)
 
 
-def work_folder(keep: Path | None) -> Path:
+def make_work_folder(keep: Path | None) -> Path:
     """Return a new temporary folder, or `keep`, which is made if need be. Raises StartError."""
     if keep is None:
         return make_temporary_folder("coalmine-demo-")
@@ -76,22 +78,22 @@ def work_folder(keep: Path | None) -> Path:
     return keep.resolve()
 
 
-async def _demo(place: Place, seed: int, pages: str) -> int:
-    shown = demo_report.console()
+async def _play_demo(place: Place, seed: int, pages: str) -> int:
+    shown = demo_report.demo_console()
     shown.print(f"Everything stays in {place.folder}", soft_wrap=True)
     failures: list[str] = []
     try:
-        async with DemoProcesses(place.logs, environ(os.environ)) as processes:
+        async with DemoProcesses(place.logs, demo_environ(os.environ)) as processes:
             ending = await Story(place, processes, demo_report.Steps(shown)).play(seed)
     except* StepFailed as group:
-        failures = [str(error) for error in leaves(group)]
+        failures = [str(error) for error in step_failures(group)]
     if failures:
         demo_report.show_failures(shown, failures)
         return EXIT_FAILED
     return conclude(shown, place, ending, pages)
 
 
-def environ(of: Mapping[str, str]) -> dict[str, str]:
+def demo_environ(of: Mapping[str, str]) -> dict[str, str]:
     """Return `of` without variables that would change where the program calls or exports.
 
     Spans that go to a collector go to files as well: the demo reads them.
@@ -105,22 +107,24 @@ def environ(of: Mapping[str, str]) -> dict[str, str]:
 
 def conclude(shown: Console, place: Place, ending: Ending, pages: str = "") -> int:
     """Show tables, claims and where the traces are; return 0 if every claim came true, else 1."""
-    made = checks(ending.outcome)
+    made = all_checks(ending.outcome)
     picked = pick(ending.traces, _PICKED_EACH)
-    place.picked_traces.write_text("".join(f"{line}\n" for line in ending.traces.lines(picked)))
+    place.picked_traces.write_text(
+        "".join(f"{line}\n" for line in ending.traces.otlp_lines(picked))
+    )
     shown.print()
     shown.print(demo_report.traffic_table(ending.outcome))
     rows = evidence.output_rows(ending.learnt.trials)
     shown.print(demo_report.comparison_table(rows, ending.outcome))
     shown.print(demo_report.verdict_table(ending.outcome.judged))
     demo_report.show_checks(shown, made)
-    example = _example(ending, picked)
+    example = _example_trace(ending, picked)
     demo_report.show_traces(shown, place, example, pages)
     demo_report.show_next(shown, place, example, ending.learnt.example)
     return EXIT_OK if all(check.is_true for check in made) else EXIT_FAILED
 
 
-def _example(ending: Ending, picked: Collection[str]) -> str:
+def _example_trace(ending: Ending, picked: Collection[str]) -> str:
     """Return a picked trace in which the broken canary differs."""
     caught = ending.traces.mismatches().get(BROKEN, [])
     return next((trace_id for trace_id in caught if trace_id in picked), "none")

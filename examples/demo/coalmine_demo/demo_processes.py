@@ -43,30 +43,30 @@ class DemoProcesses:
         self._running[name] = process
         try:
             async with asyncio.timeout(READY_S):
-                line = await _first_line(process.stdout)
+                line = await _read_first_line(process.stdout)
         except TimeoutError:
-            raise self._failure(name, f"was not ready after {READY_S:.0f} s") from None
+            raise self._step_failed(name, f"was not ready after {READY_S:.0f} s") from None
         if not line:
-            raise self._failure(name, f"ended with exit code {await process.wait()}")
+            raise self._step_failed(name, f"ended with exit code {await process.wait()}")
         return {key: str(value) for key, value in json.loads(line).items()}
 
     async def stop(self, name: str) -> int:
         """Ask a process to end; return its exit code, -9 if it had to be killed."""
-        code = await _end(self._running[name])
+        code = await _end_process(self._running[name])
         del self._running[name]
         return code
 
     async def call(self, *arguments: str) -> str:
         """Run `coalmine ARGUMENTS` to its end; return its output. Raises StepFailed."""
-        return await self._call(f"coalmine {arguments[0]}", (*PROGRAM, *arguments))
+        return await self._run_checked(f"coalmine {arguments[0]}", (*PROGRAM, *arguments))
 
     async def run(self, *arguments: str) -> tuple[int, str]:
         """Run `coalmine ARGUMENTS` to its end; return its exit code, and its output."""
-        return await self._run(f"coalmine {arguments[0]}", (*PROGRAM, *arguments))
+        return await self._run_to_end(f"coalmine {arguments[0]}", (*PROGRAM, *arguments))
 
     async def run_module(self, name: str, *arguments: str) -> str:
         """Run `python -m NAME ARGUMENTS` to its end; return its output. Raises StepFailed."""
-        return await self._call(name, (*_PYTHON, "-m", name, *arguments))
+        return await self._run_checked(name, (*_PYTHON, "-m", name, *arguments))
 
     def set_environment(self, **environ: str) -> None:
         """Give the processes that are started from now on these variables."""
@@ -85,28 +85,28 @@ class DemoProcesses:
         # Newest first: what forwards goes before what it forwards to.
         try:
             for process in reversed(self._running.values()):
-                await _end(process)
+                await _end_process(process)
         except asyncio.CancelledError:
             for process in self._running.values():
                 _kill(process)
             raise
 
-    async def _call(self, name: str, command: tuple[str, ...]) -> str:
-        code, output = await self._run(name, command)
+    async def _run_checked(self, name: str, command: tuple[str, ...]) -> str:
+        code, output = await self._run_to_end(name, command)
         if code:
-            raise self._failure(name, f"ended with exit code {code}")
+            raise self._step_failed(name, f"ended with exit code {code}")
         return output
 
-    async def _run(self, name: str, command: tuple[str, ...]) -> tuple[int, str]:
+    async def _run_to_end(self, name: str, command: tuple[str, ...]) -> tuple[int, str]:
         process = await self._spawn(name, command)
         try:
             output, _ = await process.communicate()
         finally:
-            code = await _end(process)
+            code = await _end_process(process)
         return code, output.decode()
 
     async def _spawn(self, name: str, command: tuple[str, ...]) -> asyncio.subprocess.Process:
-        with self._log(name).open("ab") as log:
+        with self._log_path(name).open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 *command,
                 stdin=asyncio.subprocess.DEVNULL,
@@ -116,19 +116,19 @@ class DemoProcesses:
                 start_new_session=True,
             )
 
-    def _failure(self, name: str, how: str) -> StepFailed:
-        log = self._log(name)
+    def _step_failed(self, name: str, how: str) -> StepFailed:
+        log = self._log_path(name)
         said = log.read_text(errors="replace").strip().splitlines()[-1:]
         return StepFailed(f"{name} {how}: {said[0] if said else 'it said nothing'} (see {log})")
 
-    def _log(self, name: str) -> Path:
+    def _log_path(self, name: str) -> Path:
         return self._logs / f"{name.replace(' ', '-')}.log"
 
 
 def run_unless_interrupted(telling: Coroutine[Any, Any, int]) -> int:
     """Return the exit code. After Ctrl-C or SIGTERM, all processes are stopped before."""
 
-    async def body() -> int:
+    async def run_cancellable() -> int:
         loop = asyncio.get_running_loop()
         async with asyncio.TaskGroup() as group:
             told = group.create_task(telling)
@@ -137,18 +137,18 @@ def run_unless_interrupted(telling: Coroutine[Any, Any, int]) -> int:
         return told.result()
 
     try:
-        return asyncio.run(body())
+        return asyncio.run(run_cancellable())
     except asyncio.CancelledError:
         return INTERRUPTED
     finally:
         end_at_signals()  # the loop has given them back to Python
 
 
-async def _first_line(output: asyncio.StreamReader | None) -> bytes:
+async def _read_first_line(output: asyncio.StreamReader | None) -> bytes:
     return await output.readline() if output else b""
 
 
-async def _end(process: asyncio.subprocess.Process) -> int:
+async def _end_process(process: asyncio.subprocess.Process) -> int:
     """Ask a process to end, and kill it if it does not in time; return its exit code."""
     if process.returncode is None:
         with contextlib.suppress(ProcessLookupError):

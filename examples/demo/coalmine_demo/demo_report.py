@@ -26,7 +26,7 @@ _PIPE_COLUMNS: Final = 120
 _STYLES: Final = {"pass": "green", "fail": "red"}
 
 
-def console() -> Console:
+def demo_console() -> Console:
     """Return a console for standard output, wide enough where nobody tells a width."""
     shown = Console(highlight=False)
     if not shown.is_terminal:
@@ -49,7 +49,7 @@ class Steps:
         took = time.monotonic() - started
         self._console.print(f"[green]•[/green] {escape(doing)} [dim]({took:.1f} s)[/dim]")
 
-    def command(self, line: str, output: str) -> None:
+    def show_command(self, line: str, output: str) -> None:
         """Show a command as it was typed, and what it printed."""
         self._console.print(f"  [bold]$ {escape(line)}[/bold]", soft_wrap=True)
         for each in output.rstrip().splitlines():
@@ -72,7 +72,7 @@ def traffic_table(outcome: DemoOutcome) -> Table:
 
 
 def _add_stage(table: Table, stage: Stage, outcome: DemoOutcome) -> None:
-    weights = ", ".join(f"{name} {_percent(bp)}" for name, bp in stage.weights_bp.items())
+    weights = ", ".join(f"{name} {_percent_text(bp)}" for name, bp in stage.weights_bp.items())
     for share in stage.shares:
         mine = [each for each in stage.exchanges if each.variant == share.variant]
         right = f"{accuracy(mine, outcome.heldout.labels):.1%}"
@@ -83,19 +83,19 @@ def _add_stage(table: Table, stage: Stage, outcome: DemoOutcome) -> None:
             f"{share.asked:,.1f}",
             f"{share.got:,}",
             exact,
-            *_latencies(mine),
+            *_latency_texts(mine),
             right,
         )
         weights = ""
     table.add_section()
 
 
-def _latencies(exchanges: Sequence[TrafficExchange]) -> tuple[str, str]:
+def _latency_texts(exchanges: Sequence[TrafficExchange]) -> tuple[str, str]:
     answered = [each.latency_ms for each in exchanges if each.status == OK]
     return f"{percentile(answered, 50):.1f} ms", f"{percentile(answered, 99):.1f} ms"
 
 
-def _percent(weight_bp: int) -> str:
+def _percent_text(weight_bp: int) -> str:
     return f"{weight_bp * 100 / ALL_BP:g}%"
 
 
@@ -174,7 +174,7 @@ def show_traces(shown: Console, place: Place, example: str, pages: str = "") -> 
 
 def show_next(shown: Console, place: Place, trace_id: str, mismatch: str) -> None:
     """Say what to type next: of a trace, and of what the router's state folder still knows."""
-    control = place.at(9002)
+    control = place.address_at(9002)
     calling = "" if place.host == LOOPBACK else f" --control {control}"
     lines = (
         f"coalmine traces {place.picked_traces} --trace {trace_id}",

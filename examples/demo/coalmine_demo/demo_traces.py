@@ -20,7 +20,7 @@ class Traces:
 
     by_id: Mapping[str, list[Span]]
 
-    def whole(self) -> list[str]:
+    def whole_traces(self) -> list[str]:
         """Return the traces that go from the router's request through its call into the server."""
         return [trace_id for trace_id, spans in self.by_id.items() if _is_whole(spans)]
 
@@ -33,7 +33,7 @@ class Traces:
                     found[str(span.attributes[COMPARE_CANDIDATE])].append(trace_id)
         return dict(found)
 
-    def lines(self, trace_ids: Collection[str]) -> Iterator[str]:
+    def otlp_lines(self, trace_ids: Collection[str]) -> Iterator[str]:
         """Return these traces again as OTLP JSON, one trace a line."""
         for trace_id in trace_ids:
             yield line_of(self.by_id[trace_id])
@@ -52,7 +52,7 @@ def read_traces(files: Iterable[Path]) -> Traces:
 
 def pick(traces: Traces, each: int) -> list[str]:
     """Return up to `each` whole traces for every candidate that differs there, without repeats."""
-    whole = set(traces.whole())
+    whole = set(traces.whole_traces())
     picked: dict[str, None] = {}
     for trace_ids in traces.mismatches().values():
         fresh = [trace_id for trace_id in trace_ids if trace_id in whole - picked.keys()]

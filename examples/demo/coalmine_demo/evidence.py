@@ -27,18 +27,18 @@ class RouterControl:
         self._stub = RouteControlStub(self._channel)
         self._route = route
 
-    async def status(self) -> pb.RouteStatus:
+    async def get_status(self) -> pb.RouteStatus:
         """Return what the router knows now."""
         with _raising_step_failed():
             return await self._stub.GetRoute(pb.GetRouteRequest(route=self._route))
 
-    async def trials(self) -> Sequence[pb.ComparisonCounts]:
+    async def get_trials(self) -> Sequence[pb.ComparisonCounts]:
         """Return all that was compared, trial by trial, the newest first."""
         asked = pb.ListTrialsRequest(route=self._route, limit=_TRIALS_MAX)
         with _raising_step_failed():
             return (await self._stub.ListTrials(asked)).trials
 
-    async def example(self, candidate: str) -> str:
+    async def get_mismatch_id(self, candidate: str) -> str:
         """Return the id of a kept mismatch of a candidate's label; empty: there is none."""
         asked = pb.ListMismatchesRequest(
             route=self._route, candidate=candidate, output=LABEL, limit=1
@@ -50,7 +50,7 @@ class RouterControl:
     async def wait_until(self, settled: Callable[[pb.RouteStatus], bool]) -> pb.RouteStatus:
         """Return the first status that is `settled`; after SETTLE_S, the latest one."""
         asked = pb.WatchRouteRequest(route=self._route, interval_ms=_INTERVAL_MS)
-        status = await self.status()
+        status = await self.get_status()
         with _raising_step_failed(), contextlib.suppress(TimeoutError):
             async with asyncio.timeout(SETTLE_S):
                 async for status in self._stub.WatchRoute(asked):
@@ -76,7 +76,7 @@ def _raising_step_failed() -> Iterator[None]:
 # ---------------------------------------------------------------- reading what it says (pure)
 
 
-def phase(status: pb.RouteStatus) -> Phase:
+def phase_of(status: pb.RouteStatus) -> Phase:
     """Return the weights and shadows of a status, and their revision."""
     return Phase(
         revision=status.revision,
@@ -85,7 +85,7 @@ def phase(status: pb.RouteStatus) -> Phase:
     )
 
 
-def tallies(trials: Sequence[pb.ComparisonCounts]) -> dict[Pair, TrafficTally]:
+def counted_tallies(trials: Sequence[pb.ComparisonCounts]) -> dict[Pair, TrafficTally]:
     """Return by (reference, candidate) how many answers were compared, and had another label.
 
     Of all trials: a status has the counts of the current one alone.
@@ -122,10 +122,10 @@ def output_rows(trials: Sequence[pb.ComparisonCounts]) -> list[OutputRow]:
             key = each.candidate, each.reference, out.output
             compared[key] += out.match + out.mismatch
             other[key] += out.mismatch
-    return [OutputRow(*key, compared[key], other[key]) for key in sorted(compared, key=_by_pair)]
+    return [OutputRow(*key, compared[key], other[key]) for key in sorted(compared, key=_pair_of)]
 
 
-def _by_pair(key: tuple[str, str, str]) -> tuple[str, str]:
+def _pair_of(key: tuple[str, str, str]) -> tuple[str, str]:
     return key[0], key[1]
 
 

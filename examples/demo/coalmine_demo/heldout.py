@@ -45,7 +45,7 @@ def answers_files(variant: str) -> tuple[str, str]:
     return f"{variant}.logits.npy", f"{variant}.label.npy"
 
 
-def load(folder: Path) -> HeldOut:
+def load_heldout(folder: Path) -> HeldOut:
     """Return what training left in `folder`."""
     answers = {
         variant: LocalAnswers(*(np.load(folder / name) for name in answers_files(variant)))

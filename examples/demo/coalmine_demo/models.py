@@ -13,9 +13,9 @@ from typing import Final, Protocol
 from coalmine.process.early_signals import end_at_signals
 from coalmine.process.exit_codes import EXIT_CANNOT_START, EXIT_FAILED, EXIT_OK
 from coalmine.process.standard_streams import open_standard_streams
-from coalmine_demo.demo_failure import StepFailed, leaves
+from coalmine_demo.demo_failure import StepFailed, step_failures
 from coalmine_demo.demo_processes import DemoProcesses, run_unless_interrupted
-from coalmine_demo.heldout import HeldOut, load, model_file
+from coalmine_demo.heldout import HeldOut, load_heldout, model_file
 
 NEEDED: Final = ("torch", "sklearn")
 REMEDY: Final = "the demo needs torch and scikit-learn; pip install 'coalmine[demo]'"
@@ -59,16 +59,16 @@ def is_installed() -> bool:
     return all(find_spec(name) is not None for name in NEEDED)
 
 
-async def train(processes: DemoProcesses, training: Path, seed: int) -> HeldOut:
+async def train_models(processes: DemoProcesses, training: Path, seed: int) -> HeldOut:
     """Train all models in a process of its own; return the held-out images and answers.
 
     Raises StepFailed.
     """
     await processes.run_module("coalmine_demo.training", str(training), "--seed", str(seed))
-    return load(training)
+    return load_heldout(training)
 
 
-async def package(processes: ModelCalls, training: Path, repository: Path) -> None:
+async def package_models(processes: ModelCalls, training: Path, repository: Path) -> None:
     """Put every variant's model that isn't there into `repository`.
 
     Raises StepFailed.
@@ -101,11 +101,11 @@ async def _train_and_package(asked: argparse.Namespace) -> int:
     failures: list[str] = []
     try:
         async with DemoProcesses(asked.data / "logs", os.environ) as processes:
-            await train(processes, asked.data, asked.seed)
-            await package(processes, asked.data, asked.repository)
+            await train_models(processes, asked.data, asked.seed)
+            await package_models(processes, asked.data, asked.repository)
     except* StepFailed as group:
-        failures = [str(error) for error in leaves(group)]
-    return _say(failures[0], EXIT_FAILED) if failures else EXIT_OK
+        failures = [str(error) for error in step_failures(group)]
+    return _print_line(failures[0], EXIT_FAILED) if failures else EXIT_OK
 
 
 def parse_arguments(given: Sequence[str]) -> argparse.Namespace:
@@ -126,13 +126,13 @@ def main() -> int:
     open_standard_streams()
     asked = parse_arguments(sys.argv[1:])
     if not is_installed():
-        return _say(REMEDY, EXIT_CANNOT_START)
+        return _print_line(REMEDY, EXIT_CANNOT_START)
     if all((asked.repository / entry.model / entry.version).exists() for entry in ENTRIES):
         return EXIT_OK
     return run_unless_interrupted(_train_and_package(asked))
 
 
-def _say(line: str, exit_code: int) -> int:
+def _print_line(line: str, exit_code: int) -> int:
     sys.stderr.write(f"coalmine: {line}\n")
     return exit_code
 

@@ -17,7 +17,7 @@ class Place:
     folder: Path
     host: str = LOOPBACK
 
-    def at(self, port: int = 0) -> str:
+    def address_at(self, port: int = 0) -> str:
         """Return an address of the host; the system picks a port that is 0."""
         return f"[{self.host}]:{port}" if ":" in self.host else f"{self.host}:{port}"
 
@@ -72,7 +72,7 @@ class Place:
 
 def router_config(server: str, state: Path, listen: str) -> str:
     """Return the packaged router.yaml for a server, listening at `listen` alone."""
-    config: dict[str, Any] = yaml.safe_load(template())
+    config: dict[str, Any] = yaml.safe_load(router_template())
     config["listen"] = config["http"] = listen
     config["control"] = {"listen": listen, "state": str(state)}
     for backend in config["backends"].values():
@@ -80,6 +80,6 @@ def router_config(server: str, state: Path, listen: str) -> str:
     return yaml.safe_dump(config, sort_keys=False)
 
 
-def template() -> str:
+def router_template() -> str:
     """Return the packaged router.yaml, as examples/digits has it."""
     return files("coalmine_demo").joinpath("router.yaml").read_text(encoding="utf-8")

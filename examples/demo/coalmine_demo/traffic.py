@@ -71,20 +71,20 @@ class Traffic:
                 await self._in_flight.acquire()
                 if stop.is_set():
                     return
-                sending.create_task(self._send(image))
+                sending.create_task(self._send_image(image))
                 due_ns = max(due_ns + self._interval_ns, self._clock.monotonic_ns())
                 await _sleep_until(stop, (due_ns - self._clock.monotonic_ns()) / 1e9)
 
-    async def _send(self, image: int) -> None:
+    async def _send_image(self, image: int) -> None:
         started_ns = self._clock.monotonic_ns()
         try:
-            status, variant, revision, logits, label = await self._ask(image)
+            status, variant, revision, logits, label = await self._infer_image(image)
         finally:
             self._in_flight.release()
         latency_ms = (self._clock.monotonic_ns() - started_ns) / 1e6
         self._record(TrafficExchange(image, status, variant, revision, latency_ms, logits, label))
 
-    async def _ask(self, image: int) -> tuple[str, str, int, NDArray[Any], int]:
+    async def _infer_image(self, image: int) -> tuple[str, str, int, NDArray[Any], int]:
         try:
             answer = await self._client.infer(
                 MODEL, {"pixels": self._pixels[image : image + 1]}, timeout_s=TIMEOUT_S
@@ -123,7 +123,7 @@ class _SentTally:
         if self._count and self.seen.total() >= self._count:
             self.full.set()
 
-    def line(self) -> str:
+    def summary_line(self) -> str:
         parts = ", ".join(f"{who} {count}" for who, count in sorted(self.seen.items()))
         return f"{self.seen.total()} requests: {parts or 'none'}"
 
@@ -133,18 +133,18 @@ class _SentTally:
 
 
 async def _send_all(asked: argparse.Namespace, stop: Stop, tally: _SentTally) -> None:
-    pixels = _pixels(asked.data / PIXELS_FILE)
+    pixels = _load_pixels(asked.data / PIXELS_FILE)
     clock = SystemClock()
     async with AsyncClient(asked.target) as client, asyncio.TaskGroup() as group:
         traffic = Traffic(client, pixels, tally.record, rate_per_s=asked.rate, clock=clock)
         watching = group.create_task(_pass_on_stop(stop, tally.full))
-        telling = group.create_task(_tell(tally, asked.every))
+        telling = group.create_task(_print_tallies(tally, asked.every))
         await traffic.send_until(tally.full)
         telling.cancel()
         watching.cancel()
 
 
-def _pixels(file: Path) -> NDArray[Any]:
+def _load_pixels(file: Path) -> NDArray[Any]:
     try:
         pixels: NDArray[Any] = np.load(file)
     except (OSError, ValueError) as error:
@@ -157,13 +157,13 @@ async def _pass_on_stop(stop: Stop, full: asyncio.Event) -> None:
     full.set()
 
 
-async def _tell(tally: _SentTally, every_s: float) -> None:
+async def _print_tallies(tally: _SentTally, every_s: float) -> None:
     while True:
         await asyncio.sleep(every_s)
-        _say(tally.line())
+        _print_line(tally.summary_line())
 
 
-def _say(line: str) -> None:
+def _print_line(line: str) -> None:
     sys.stdout.write(f"{line}\n")
     sys.stdout.flush()
 
@@ -187,13 +187,13 @@ def main() -> int:
     asked = parse_arguments(sys.argv[1:])
     tallies: list[_SentTally] = []
 
-    async def body(stop: Stop) -> None:
+    async def send_traffic(stop: Stop) -> None:
         tallies.append(_SentTally(asked.count))
         await _send_all(asked, stop, tallies[0])
 
-    code = run(body)
+    code = run(send_traffic)
     for tally in tallies:
-        _say(tally.line())
+        _print_line(tally.summary_line())
         if asked.count and not tally.all_answered:
             return EXIT_FAILED
     return code

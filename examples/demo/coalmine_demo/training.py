@@ -66,25 +66,25 @@ def train_all(out: Path, seed: int) -> None:
     """Write the four models, the held-out images and what each model answers for them."""
     torch.set_num_threads(_THREADS)
     out.mkdir(parents=True, exist_ok=True)
-    split = _split(seed)
+    split = _load_split(seed)
     np.save(out / PIXELS_FILE, split.pixels.numpy())
     np.save(out / LABELS_FILE, split.labels.numpy())
-    for variant, model in _models(split, seed).items():
+    for variant, model in _train_models(split, seed).items():
         path = out / model_file(variant)
-        _quietly(lambda model=model, path=path: torch.jit.script(model.eval()).save(path))  # type: ignore[misc]
+        _call_quietly(lambda model=model, path=path: torch.jit.script(model.eval()).save(path))  # type: ignore[misc]
         _save_answers(out, variant, split.pixels)
 
 
-def _models(split: _Split, seed: int) -> dict[str, nn.Module]:
-    stable = _train(split, epochs=8, seed=seed)
-    canary = _train(split, epochs=24, seed=seed + 1)
+def _train_models(split: _Split, seed: int) -> dict[str, nn.Module]:
+    stable = _train_digits(split, epochs=8, seed=seed)
+    canary = _train_digits(split, epochs=24, seed=seed + 1)
     # The mistake to be caught: the net is fine, its input is scaled as if white were 255.
     broken = copy.deepcopy(canary)
     broken.pixel_max = 255.0
     return {"stable": stable, "canary": canary, "int8": _compress(stable), "broken": broken}
 
 
-def _split(seed: int) -> _Split:
+def _load_split(seed: int) -> _Split:
     digits = load_digits()
     parts = train_test_split(
         digits.data.astype(np.float32),
@@ -97,7 +97,7 @@ def _split(seed: int) -> _Split:
     return _Split(train_pixels, train_labels, pixels, labels)
 
 
-def _train(split: _Split, *, epochs: int, seed: int) -> Digits:
+def _train_digits(split: _Split, *, epochs: int, seed: int) -> Digits:
     torch.manual_seed(seed)
     model = Digits()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3)
@@ -117,7 +117,7 @@ def _compress(model: Digits) -> nn.Module:
         if isinstance(layer, nn.Linear):
             prune.l1_unstructured(layer, "weight", amount=0.25)
             prune.remove(layer, "weight")
-    quantized: nn.Module = _quietly(
+    quantized: nn.Module = _call_quietly(
         lambda: torch.ao.quantization.quantize_dynamic(smaller, {nn.Linear}, dtype=torch.qint8)
     )
     return quantized
@@ -125,7 +125,7 @@ def _compress(model: Digits) -> nn.Module:
 
 def _save_answers(out: Path, variant: str, pixels: Tensor) -> None:
     """Run the saved file as the server does, image by image: int8 scales by the batch."""
-    model = _quietly(lambda: torch.jit.load(out / model_file(variant)))
+    model = _call_quietly(lambda: torch.jit.load(out / model_file(variant)))
     with torch.inference_mode():
         answers = [model(row) for row in pixels.split(1)]
     logits_file, label_file = answers_files(variant)
@@ -133,7 +133,7 @@ def _save_answers(out: Path, variant: str, pixels: Tensor) -> None:
     np.save(out / label_file, torch.cat([label for _, label in answers]).numpy()[:, 0])
 
 
-def _quietly(call: Callable[[], Any]) -> Any:
+def _call_quietly(call: Callable[[], Any]) -> Any:
     """Call TorchScript or eager quantisation without torch's warnings of their replacement."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

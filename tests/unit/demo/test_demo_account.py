@@ -12,10 +12,10 @@ from coalmine_demo.account import (
     TrafficTally,
     accuracy,
     agrees,
+    expected_tallies,
+    misattributed,
     percentile,
-    shares,
-    strangers,
-    tally,
+    traffic_shares,
 )
 from tests.doubles.digits import exchange, failed, heldout
 
@@ -30,7 +30,7 @@ def split(stable: int, canary: int) -> list[TrafficExchange]:
 
 
 def test_a_share_says_what_was_asked_and_what_was_got() -> None:
-    stable, canary = shares(split(540, 60), TENTH)
+    stable, canary = traffic_shares(split(540, 60), TENTH)
     assert (stable.variant, stable.asked, stable.got) == ("stable", 540.0, 540)
     assert (canary.variant, canary.asked, canary.got) == ("canary", 60.0, 60)
 
@@ -51,11 +51,13 @@ def test_a_share_says_what_was_asked_and_what_was_got() -> None:
 def test_a_share_is_exact_where_permuted_blocks_allow_it(
     stable: int, canary: int, is_exact: bool
 ) -> None:
-    assert {share.is_exact for share in shares(split(stable, canary), TENTH)} == {is_exact}
+    assert {share.is_exact for share in traffic_shares(split(stable, canary), TENTH)} == {is_exact}
 
 
 def test_a_request_nobody_answered_makes_the_shares_inexact() -> None:
-    assert not all(each.is_exact for each in shares([*split(540, 59), failed("INTERNAL")], TENTH))
+    assert not all(
+        each.is_exact for each in traffic_shares([*split(540, 59), failed("INTERNAL")], TENTH)
+    )
 
 
 @given(
@@ -73,7 +75,7 @@ def test_whatever_permuted_blocks_give_is_exact(canary_bp: int, total: int, seed
         given_out += chance.sample(slots, block)
     weights = {"stable": 10_000 - canary_bp, "canary": canary_bp}
     exchanges = [exchange(variant) for variant in given_out[:total]]
-    assert all(share.is_exact for share in shares(exchanges, weights))
+    assert all(share.is_exact for share in traffic_shares(exchanges, weights))
 
 
 # ---------------------------------------------------------------- answers
@@ -121,7 +123,7 @@ def test_an_answer_of_another_variant_than_the_one_it_names_is_a_stranger() -> N
     genuine = [exchange("stable", 3), exchange("canary", 3, label=7), failed("INTERNAL")]
     swapped = exchange("canary", 3, label=3)
     nameless = exchange("", 0)
-    assert strangers([*genuine, swapped, nameless], models) == [swapped, nameless]
+    assert misattributed([*genuine, swapped, nameless], models) == [swapped, nameless]
 
 
 # ---------------------------------------------------------------- comparisons
@@ -141,7 +143,7 @@ def test_what_the_router_has_to_find_follows_from_who_answered_and_who_got_a_cop
         failed("UNAVAILABLE", revision=2),
         failed("UNAVAILABLE", revision=0),
     ]
-    assert tally(seen, phases, models) == {
+    assert expected_tallies(seen, phases, models) == {
         ("stable", "canary"): TrafficTally(compared=2, other_label=1),
         ("stable", "int8"): TrafficTally(compared=3, other_label=1),
         ("canary", "int8"): TrafficTally(compared=1, other_label=1),

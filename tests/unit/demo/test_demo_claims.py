@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from coalmine_demo.account import JudgedShare, Phase, TrafficTally
-from coalmine_demo.claims import DemoOutcome, checks, failed_candidates, true_rate
+from coalmine_demo.claims import DemoOutcome, all_checks, failed_candidates, true_rate
 from tests.doubles.digits import exchange, failed, heldout
 
 MODELS = heldout(stable=(0, 1, 2, 9), canary=(0, 1, 2, 3), int8=(0, 1, 2, 9), broken=(7, 7, 7, 7))
@@ -47,7 +47,7 @@ def _judged(candidate: str, verdict: str, requests: int, reference: str = "stabl
 
 
 def false_claims(outcome: DemoOutcome) -> list[str]:
-    return [check.claim for check in checks(outcome) if not check.is_true]
+    return [check.claim for check in all_checks(outcome) if not check.is_true]
 
 
 def test_every_claim_is_true_of_a_demo_that_went_well() -> None:
@@ -55,7 +55,7 @@ def test_every_claim_is_true_of_a_demo_that_went_well() -> None:
 
 
 def test_the_figures_of_a_claim_say_how_much() -> None:
-    told = {check.claim: check.figures for check in checks(GOOD)}
+    told = {check.claim: check.figures for check in all_checks(GOOD)}
     assert told["every request was answered while the route changed"] == "6 of 6, over 1 changes"
     assert told["the split stable 50% / canary 50% is exact"] == (
         "stable 1 of 1.0, canary 1 of 1.0"
@@ -131,7 +131,7 @@ def test_without_traffic_nothing_is_true_but_what_local_torch_says() -> None:
     nothing = replace(
         GOOD, exchanges=(), counted={}, refused=set(), judged=(), traced=0, exit_codes={}
     )
-    assert [check.claim for check in checks(nothing) if check.is_true] == [
+    assert [check.claim for check in all_checks(nothing) if check.is_true] == [
         "the canary reads the held-out digits at least as well as stable"
     ]
 

@@ -11,15 +11,15 @@ from coalmine.errors import StartError
 from coalmine_demo import models
 from coalmine_demo.account import JudgedShare, OutputRow, Phase, TrafficTally
 from coalmine_demo.claims import DemoOutcome
-from coalmine_demo.command import conclude, environ, pages_of, work_folder
-from coalmine_demo.demo_failure import StepFailed, leaves
+from coalmine_demo.command import conclude, demo_environ, make_work_folder, trace_pages_url
+from coalmine_demo.demo_failure import StepFailed, step_failures
 from coalmine_demo.demo_traces import Traces
 from coalmine_demo.evidence import (
+    counted_tallies,
     is_settled,
     judged_shares,
     output_rows,
-    phase,
-    tallies,
+    phase_of,
     uncompared_copies,
 )
 from coalmine_demo.place import Place
@@ -68,39 +68,39 @@ def test_the_exit_code_is_1_where_one_claim_did_not(
 
 def test_what_would_send_spans_or_commands_elsewhere_is_kept_from_the_processes() -> None:
     of = {"OTEL_TRACES_SAMPLER": "always_off", "COALMINE_CONTROL": "y", "PATH": "/bin"}
-    assert environ(of) == {"PATH": "/bin"}
+    assert demo_environ(of) == {"PATH": "/bin"}
 
 
 def test_where_there_is_a_collector_the_processes_export_beside_their_files() -> None:
     said = {"OTEL_EXPORTER_OTLP_ENDPOINT": "x", "OTEL_EXPORTER_OTLP_PROTOCOL": "http/protobuf"}
     files = {"OTEL_TRACES_EXPORTER": "otlp,otlp_json_file"}
-    assert environ(said | {"OTEL_TRACES_SAMPLER": "always_off"}) == said | files
-    assert environ(said | {"OTEL_TRACES_EXPORTER": "none"}) == {}
-    assert environ(said | {"OTEL_SDK_DISABLED": "true"}) == {}
+    assert demo_environ(said | {"OTEL_TRACES_SAMPLER": "always_off"}) == said | files
+    assert demo_environ(said | {"OTEL_TRACES_EXPORTER": "none"}) == {}
+    assert demo_environ(said | {"OTEL_SDK_DISABLED": "true"}) == {}
 
 
 def test_the_page_of_a_trace_has_an_address_where_it_was_exported() -> None:
     said = {"OTEL_EXPORTER_OTLP_ENDPOINT": "x"}
-    assert pages_of(said, "http://j:16686/") == "http://j:16686/trace/"
-    assert pages_of({}, "http://j:16686") == ""
+    assert trace_pages_url(said, "http://j:16686/") == "http://j:16686/trace/"
+    assert trace_pages_url({}, "http://j:16686") == ""
 
 
 def test_the_folder_is_made_where_it_is_not_there(tmp_path: Path) -> None:
-    assert work_folder(tmp_path / "a" / "b").is_dir()
-    assert work_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
+    assert make_work_folder(tmp_path / "a" / "b").is_dir()
+    assert make_work_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
 
 
 def test_a_folder_that_holds_something_and_a_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for taken in (tmp_path, tmp_path / "file"):
         with pytest.raises(StartError, match="not an empty folder"):
-            work_folder(taken)
+            make_work_folder(taken)
 
 
 def test_errors_are_found_in_groups_of_groups() -> None:
     first, second = StepFailed("first"), StepFailed("second")
     group = ExceptionGroup("", [ExceptionGroup("", [first]), second])
-    assert leaves(group) == [first, second]
+    assert step_failures(group) == [first, second]
 
 
 # ---------------------------------------------------------------- what the router has counted
@@ -157,11 +157,11 @@ TRIALS = [trial(2, 1, 0), trial(4, 3, 1)]
 
 
 def test_a_phase_has_the_variants_with_weight_and_those_that_get_every_copy() -> None:
-    assert phase(STATUS) == Phase(4, {"stable": 9_000, "canary": 1_000}, frozenset({"int8"}))
+    assert phase_of(STATUS) == Phase(4, {"stable": 9_000, "canary": 1_000}, frozenset({"int8"}))
 
 
 def test_a_tally_counts_labels_and_not_logits_over_all_trials() -> None:
-    assert tallies(TRIALS) == {("stable", "int8"): TrafficTally(compared=10, other_label=1)}
+    assert counted_tallies(TRIALS) == {("stable", "int8"): TrafficTally(compared=10, other_label=1)}
 
 
 def test_the_rows_of_outputs_are_those_that_were_compared_in_all_trials() -> None:
@@ -212,13 +212,13 @@ class Packager:
 
 def test_every_version_is_packaged(tmp_path: Path) -> None:
     packager = Packager()
-    asyncio.run(models.package(packager, tmp_path, tmp_path / "models"))
+    asyncio.run(models.package_models(packager, tmp_path, tmp_path / "models"))
     assert sorted(packager.made) == ["digits-int8/1", "digits/1", "digits/2", "digits/3"]
 
 
 def test_what_is_there_already_is_not_packaged_again(tmp_path: Path) -> None:
-    asyncio.run(models.package(Packager(), tmp_path, tmp_path / "models"))
+    asyncio.run(models.package_models(Packager(), tmp_path, tmp_path / "models"))
     (tmp_path / "models" / "digits" / "2").rmdir()
     again = Packager()
-    asyncio.run(models.package(again, tmp_path, tmp_path / "models"))
+    asyncio.run(models.package_models(again, tmp_path, tmp_path / "models"))
     assert again.made == ["digits/2"]

@@ -132,7 +132,7 @@ def test_steps_and_commands_can_be_read_in_a_pipe() -> None:
     steps = Steps(shown)
     with steps.step("training [4] models"):
         pass
-    steps.command("coalmine weights digits canary=10", "served by 1 of 1\n")
+    steps.show_command("coalmine weights digits canary=10", "served by 1 of 1\n")
     first, *rest = text(shown).splitlines()
     assert first.startswith("• training [4] models (")
     assert rest == ["  $ coalmine weights digits canary=10", "    served by 1 of 1"]

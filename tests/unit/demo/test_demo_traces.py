@@ -53,14 +53,14 @@ def test_a_trace_is_whole_where_the_servers_span_hangs_below_the_routers_call(
     tmp_path: Path,
 ) -> None:
     found = traces_of(tmp_path, routed("t1"), served("t1"), routed("t2"), served("t3"))
-    assert found.whole() == ["t1"]
+    assert found.whole_traces() == ["t1"]
 
 
 @pytest.mark.parametrize("parent", ["a0", "zz", ""])
 def test_a_trace_is_not_whole_where_the_servers_span_hangs_elsewhere(
     tmp_path: Path, parent: str
 ) -> None:
-    assert traces_of(tmp_path, routed("t1"), served("t1", parent)).whole() == []
+    assert traces_of(tmp_path, routed("t1"), served("t1", parent)).whole_traces() == []
 
 
 def test_mismatches_are_found_by_candidate(tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_picked_traces_are_whole_few_and_none_comes_twice(tmp_path: Path) -> Non
 def test_picked_traces_are_written_as_what_was_read(tmp_path: Path) -> None:
     found = traces_of(tmp_path, routed("t1"), served("t1"), routed("t2"))
     again = tmp_path / "again.jsonl"
-    again.write_text("\n".join(found.lines(["t1"])) + "\n")
+    again.write_text("\n".join(found.otlp_lines(["t1"])) + "\n")
     assert len(again.read_text().splitlines()) == 1
     assert read_traces([again]) == Traces({"t1": found.by_id["t1"]})
 
