@@ -340,7 +340,7 @@ def test_files_are_shown_and_whole_ones_are_those_that_were_exported(
 def test_the_file_that_the_demo_writes_is_shown_whole(scene: Scene, tmp_path: Path) -> None:
     read = demo_traces.read_traces(scene.all_files)
     file = tmp_path / "traces.jsonl"
-    file.write_text("".join(f"{line}\n" for line in read.otlp_lines(read.by_id)))
+    file.write_text("".join(f"{line}\n" for line in read.lines_of(read.by_id)))
     assert starts(scene.jaeger.uploaded(file)) == starts(scene.jaeger.spans())
 
 

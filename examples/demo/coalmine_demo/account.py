@@ -58,9 +58,7 @@ class Share:
     is_exact: bool
 
 
-def traffic_shares(
-    exchanges: Sequence[TrafficExchange], weights_bp: Mapping[str, int]
-) -> list[Share]:
+def shares_of(exchanges: Sequence[TrafficExchange], weights_bp: Mapping[str, int]) -> list[Share]:
     """Return each weighted variant's share of `exchanges`, all of one revision.
 
     Exact means as near as whole requests allow. Within a permuted block each share is exact, so

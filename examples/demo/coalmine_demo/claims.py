@@ -16,7 +16,7 @@ from coalmine_demo.account import (
     TrafficTally,
     expected_tallies,
     misattributed,
-    traffic_shares,
+    shares_of,
 )
 from coalmine_demo.heldout import HeldOut
 
@@ -39,7 +39,7 @@ class Stage:
     @property
     def shares(self) -> list[Share]:
         """The share of each weighted variant, wanted and had."""
-        return traffic_shares(self.exchanges, self.weights_bp)
+        return shares_of(self.exchanges, self.weights_bp)
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,9 +199,7 @@ def _counts_check(outcome: DemoOutcome) -> Check:
     foretold = {
         pair: found for pair, found in outcome.expected.items() if pair[1] not in BATCH_DEPENDENT
     }
-    off = sum(
-        _count_difference(found, outcome.counted.get(pair)) for pair, found in foretold.items()
-    )
+    off = sum(_miscount(found, outcome.counted.get(pair)) for pair, found in foretold.items())
     total = sum(found.compared for found in foretold.values())
     others = sum(found.other_label for found in foretold.values())
     return Check(
@@ -212,7 +210,7 @@ def _counts_check(outcome: DemoOutcome) -> Check:
     )
 
 
-def _count_difference(expected: TrafficTally, counted: TrafficTally | None) -> int:
+def _miscount(expected: TrafficTally, counted: TrafficTally | None) -> int:
     found = counted or TrafficTally(0, 0)
     short = abs(expected.compared - found.compared)
     return max(short, abs(expected.other_label - found.other_label))

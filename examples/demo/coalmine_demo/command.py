@@ -53,12 +53,10 @@ def demo(
     if not models.is_installed():
         raise StartError(models.REMEDY)
     place = Place(make_work_folder(keep), host)
-    raise typer.Exit(
-        run_unless_interrupted(_play_demo(place, seed, trace_pages_url(os.environ, jaeger_url)))
-    )
+    raise typer.Exit(run_unless_interrupted(_play(place, seed, page_url(os.environ, jaeger_url))))
 
 
-def trace_pages_url(environ: Mapping[str, str], jaeger_url: str) -> str:
+def page_url(environ: Mapping[str, str], jaeger_url: str) -> str:
     """Return the address that Jaeger's page of a trace begins with; "" where none is exported."""
     return f"{jaeger_url.rstrip('/')}/trace/" if is_exporting(environ) else ""
 
@@ -78,7 +76,7 @@ def make_work_folder(keep: Path | None) -> Path:
     return keep.resolve()
 
 
-async def _play_demo(place: Place, seed: int, pages: str) -> int:
+async def _play(place: Place, seed: int, pages: str) -> int:
     shown = demo_report.demo_console()
     shown.print(f"Everything stays in {place.folder}", soft_wrap=True)
     failures: list[str] = []
@@ -109,9 +107,7 @@ def conclude(shown: Console, place: Place, ending: Ending, pages: str = "") -> i
     """Show tables, claims and where the traces are; return 0 if every claim came true, else 1."""
     made = all_checks(ending.outcome)
     picked = pick(ending.traces, _PICKED_EACH)
-    place.picked_traces.write_text(
-        "".join(f"{line}\n" for line in ending.traces.otlp_lines(picked))
-    )
+    place.picked_traces.write_text("".join(f"{line}\n" for line in ending.traces.lines_of(picked)))
     shown.print()
     shown.print(demo_report.traffic_table(ending.outcome))
     rows = evidence.output_rows(ending.learnt.trials)

@@ -5,12 +5,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from coalmine.telemetry import (
-    COMPARE_CANDIDATE,
-    COMPARE_OUTCOME,
-    ROUTER_SERVICE,
-    SERVER_SERVICE,
-)
+from coalmine.telemetry import COMPARE_CANDIDATE, COMPARE_OUTCOME, ROUTER_SERVICE, SERVER_SERVICE
 from coalmine_client.otlp_spans import CLIENT, SERVER, Span, line_of, spans_of
 
 
@@ -33,7 +28,7 @@ class Traces:
                     found[str(span.attributes[COMPARE_CANDIDATE])].append(trace_id)
         return dict(found)
 
-    def otlp_lines(self, trace_ids: Collection[str]) -> Iterator[str]:
+    def lines_of(self, trace_ids: Collection[str]) -> Iterator[str]:
         """Return these traces again as OTLP JSON, one trace a line."""
         for trace_id in trace_ids:
             yield line_of(self.by_id[trace_id])

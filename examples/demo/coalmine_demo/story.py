@@ -143,13 +143,11 @@ class Story:
         words = {each.candidate: each.verdict.upper() for each in judged}
         for candidate in sorted(refusals):
             await self._show_verdict(candidate)
-            await self._change_route(control, "shadow", f"{candidate}=0%", "the verdict is FAIL")
+            await self._change(control, "shadow", f"{candidate}=0%", "the verdict is FAIL")
         why = f"the verdict is {words.get(CANARY, 'not there')}"
-        await self._change_route(control, "shadow", f"{CANARY}=0%", why)
+        await self._change(control, "shadow", f"{CANARY}=0%", why)
         for percent in (10, 50):
-            await self._change_route(
-                control, "weights", f"{CANARY}={percent}", f"step to {percent} %"
-            )
+            await self._change(control, "weights", f"{CANARY}={percent}", f"step to {percent} %")
             with self._steps.step(f"{IMAGES} digits at canary {percent} %"):
                 await self._ledger.wait_for(self._phases[-1].revision, IMAGES)
         return refusals
@@ -162,9 +160,7 @@ class Story:
         line = shlex.join(("coalmine", *command))
         self._steps.show_command(f"{line}; echo $?", "\n".join([*told, str(code)]))
 
-    async def _change_route(
-        self, control: RouterControl, verb: str, share: str, reason: str
-    ) -> None:
+    async def _change(self, control: RouterControl, verb: str, share: str, reason: str) -> None:
         """Change the route by the command line, while requests are in flight."""
         command = (verb, MODEL, share, "--reason", reason)
         output = await self._processes.call(*command)

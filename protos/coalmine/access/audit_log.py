@@ -75,7 +75,7 @@ class Audit:
             finally:
                 ms = round((self._clock.monotonic_ns() - begun_ns) / 1e6, 1)
                 said = self._request_fields(request)
-                self._log_line(outcome, who, context, method=method, **said, duration_ms=ms)
+                self._write(outcome, who, context, method=method, **said, duration_ms=ms)
 
         return call_and_write
 
@@ -86,9 +86,7 @@ class Audit:
         """
         if method in self._full:
             name = method.rpartition("/")[2]
-            self._log_line(
-                (error.code, str(error)), self._caller_name(context), context, method=name
-            )
+            self._write((error.code, str(error)), self._caller_name(context), context, method=name)
 
     def caller_of(self, context: Context) -> str:
         """Return the caller's proven name, from its token or else its certificate; "": none."""
@@ -99,7 +97,7 @@ class Audit:
         except Unauthenticated:
             return ""
 
-    def _log_line(self, outcome: Outcome, who: str, context: Context, **said: Any) -> None:
+    def _write(self, outcome: Outcome, who: str, context: Context, **said: Any) -> None:
         code, reason = outcome
         if reason:
             said["reason"] = reason[:_REASON_CHARS]

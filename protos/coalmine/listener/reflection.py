@@ -108,9 +108,8 @@ class Reflection:
             case "all_extension_numbers_of_type":
                 return self._numbers_response(request.all_extension_numbers_of_type)
             case "file_by_filename":
-                return self._file_reply(
-                    request.file_by_filename, f"file '{request.file_by_filename}'"
-                )
+                name = request.file_by_filename
+                return self._file_reply(name, f"file '{name}'")
             case "file_containing_symbol":
                 symbol = request.file_containing_symbol
                 return self._file_reply(index.file_of_symbol(symbol), f"symbol '{symbol}'")

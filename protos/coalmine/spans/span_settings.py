@@ -134,15 +134,13 @@ def check_otlp(environ: Mapping[str, str]) -> None:
     """Raise StartError for a variable that the exporter couldn't read, with its name."""
     _check_endpoint(environ, protocol_of(environ))
     for kind, (is_good, expected) in _EXPECTED.items():
-        for name, value in _variables_of_kind(environ, kind):
+        for name, value in _variables_of(environ, kind):
             if not is_good(value.strip().lower()):
                 raise StartError(f"{name}: expected {expected}, got '{value}'")
-    for name, value in _variables_of_kind(environ, "HEADERS"):
+    for name, value in _variables_of(environ, "HEADERS"):
         if not all("=" in each for each in value.split(",") if each.strip()):
             raise StartError(f"{name}: expected NAME=VALUE,NAME=VALUE")  # it may hold secrets
-    for name, value in (
-        each for kind in _CREDENTIALS for each in _variables_of_kind(environ, kind)
-    ):
+    for name, value in (each for kind in _CREDENTIALS for each in _variables_of(environ, kind)):
         _check_file(name, Path(value))
     _check_key_pair(environ)
 
@@ -167,14 +165,14 @@ def compression_of(environ: Mapping[str, str]) -> str:
 
 def _first_variable(environ: Mapping[str, str], kind: str) -> tuple[str, str] | None:
     """Return the variable of a kind that counts."""
-    return next(_variables_of_kind(environ, kind), None)
+    return next(_variables_of(environ, kind), None)
 
 
 def _variable_value(environ: Mapping[str, str], kind: str) -> str:
-    return next((value for _, value in _variables_of_kind(environ, kind)), "")
+    return next((value for _, value in _variables_of(environ, kind)), "")
 
 
-def _variables_of_kind(environ: Mapping[str, str], kind: str) -> Iterator[tuple[str, str]]:
+def _variables_of(environ: Mapping[str, str], kind: str) -> Iterator[tuple[str, str]]:
     """Yield the variables of a kind that are set, those for traces alone first."""
     for name in (f"{prefix}{kind}" for prefix in _PREFIXES):
         if environ.get(name):
@@ -182,7 +180,7 @@ def _variables_of_kind(environ: Mapping[str, str], kind: str) -> Iterator[tuple[
 
 
 def _check_endpoint(environ: Mapping[str, str], protocol: str) -> None:
-    for name, value in _variables_of_kind(environ, "ENDPOINT"):
+    for name, value in _variables_of(environ, "ENDPOINT"):
         if not _is_endpoint(value):
             raise StartError(
                 f"{name}: expected an endpoint such as http://HOST:4317, got '{value}'"

@@ -15,7 +15,7 @@ from coalmine_demo.account import (
     expected_tallies,
     misattributed,
     percentile,
-    traffic_shares,
+    shares_of,
 )
 from tests.doubles.digits import exchange, failed, heldout
 
@@ -30,7 +30,7 @@ def split(stable: int, canary: int) -> list[TrafficExchange]:
 
 
 def test_a_share_says_what_was_asked_and_what_was_got() -> None:
-    stable, canary = traffic_shares(split(540, 60), TENTH)
+    stable, canary = shares_of(split(540, 60), TENTH)
     assert (stable.variant, stable.asked, stable.got) == ("stable", 540.0, 540)
     assert (canary.variant, canary.asked, canary.got) == ("canary", 60.0, 60)
 
@@ -51,12 +51,12 @@ def test_a_share_says_what_was_asked_and_what_was_got() -> None:
 def test_a_share_is_exact_where_permuted_blocks_allow_it(
     stable: int, canary: int, is_exact: bool
 ) -> None:
-    assert {share.is_exact for share in traffic_shares(split(stable, canary), TENTH)} == {is_exact}
+    assert {share.is_exact for share in shares_of(split(stable, canary), TENTH)} == {is_exact}
 
 
 def test_a_request_nobody_answered_makes_the_shares_inexact() -> None:
     assert not all(
-        each.is_exact for each in traffic_shares([*split(540, 59), failed("INTERNAL")], TENTH)
+        each.is_exact for each in shares_of([*split(540, 59), failed("INTERNAL")], TENTH)
     )
 
 
@@ -75,7 +75,7 @@ def test_whatever_permuted_blocks_give_is_exact(canary_bp: int, total: int, seed
         given_out += chance.sample(slots, block)
     weights = {"stable": 10_000 - canary_bp, "canary": canary_bp}
     exchanges = [exchange(variant) for variant in given_out[:total]]
-    assert all(share.is_exact for share in traffic_shares(exchanges, weights))
+    assert all(share.is_exact for share in shares_of(exchanges, weights))
 
 
 # ---------------------------------------------------------------- answers

@@ -11,7 +11,7 @@ from coalmine.errors import StartError
 from coalmine_demo import models
 from coalmine_demo.account import JudgedShare, OutputRow, Phase, TrafficTally
 from coalmine_demo.claims import DemoOutcome
-from coalmine_demo.command import conclude, demo_environ, make_work_folder, trace_pages_url
+from coalmine_demo.command import conclude, demo_environ, make_work_folder, page_url
 from coalmine_demo.demo_failure import StepFailed, step_failures
 from coalmine_demo.demo_traces import Traces
 from coalmine_demo.evidence import (
@@ -81,8 +81,8 @@ def test_where_there_is_a_collector_the_processes_export_beside_their_files() ->
 
 def test_the_page_of_a_trace_has_an_address_where_it_was_exported() -> None:
     said = {"OTEL_EXPORTER_OTLP_ENDPOINT": "x"}
-    assert trace_pages_url(said, "http://j:16686/") == "http://j:16686/trace/"
-    assert trace_pages_url({}, "http://j:16686") == ""
+    assert page_url(said, "http://j:16686/") == "http://j:16686/trace/"
+    assert page_url({}, "http://j:16686") == ""
 
 
 def test_the_folder_is_made_where_it_is_not_there(tmp_path: Path) -> None:

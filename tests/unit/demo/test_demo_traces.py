@@ -88,7 +88,7 @@ def test_picked_traces_are_whole_few_and_none_comes_twice(tmp_path: Path) -> Non
 def test_picked_traces_are_written_as_what_was_read(tmp_path: Path) -> None:
     found = traces_of(tmp_path, routed("t1"), served("t1"), routed("t2"))
     again = tmp_path / "again.jsonl"
-    again.write_text("\n".join(found.otlp_lines(["t1"])) + "\n")
+    again.write_text("\n".join(found.lines_of(["t1"])) + "\n")
     assert len(again.read_text().splitlines()) == 1
     assert read_traces([again]) == Traces({"t1": found.by_id["t1"]})
 

@@ -120,11 +120,7 @@ def _variant_rows(status: pb.RouteStatus) -> list[RenderableType]:
             latency_text(of.latency_p99_ms, of.requests),
         )
     names = {each.name for each in shown}
-    return [
-        rows,
-        *failure_lines(status, names),
-        *_others_line(status.route.variants, names, counts),
-    ]
+    return [rows, *failure_lines(status, names), *_other_line(status.route.variants, names, counts)]
 
 
 def _shown_variants(
@@ -146,7 +142,7 @@ def _weight_order(of: pb.Variant) -> int:
     return -of.weight_bp
 
 
-def _others_line(
+def _other_line(
     variants: Sequence[pb.Variant], shown: set[str], counts: dict[str, pb.VariantStatus]
 ) -> Iterator[RenderableType]:
     others = [counts.get(each.name) for each in variants if each.name not in shown]
