@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 from coalmine.access.tls_files import AUTHORIZATION
 from coalmine.telemetry import VARIANT_KEY
-from coalmine.trace_context import TRACEPARENT, TRACESTATE, Parent, header, parse
+from coalmine.trace_context import TRACEPARENT, TRACESTATE, Parent, parse, traceparent
 from coalmine_router.metadata import Pair, is_passed_on
 
 
