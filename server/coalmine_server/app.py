@@ -99,7 +99,7 @@ class Process:
             calls = self._open_call_account(spans)
             service = InferenceService(self._registry, calls, self._gate)
             servicer = partial(self._add_servicer, service)
-            own = LocalOverview(self._registry, self._metrics.memory)
+            own = LocalOverview(self._registry, self._metrics.memory_by_device)
             access = (
                 None
                 if config.tokens is None
@@ -115,7 +115,7 @@ class Process:
                 opening = control.open(
                     lenient=config.is_lenient,
                     unloaded=unloaded,
-                    waits_for_all=member.waits_for_all,
+                    waits_for_all_models=member.waits_for_all_models,
                 )
                 if await lifecycle.wait_unless_stopped(stop, opening):
                     await self._update_health()

@@ -49,7 +49,7 @@ class Extensions:
 
     def model_config(self, name: str, version: str) -> pb.ModelConfigResponse:
         """Return a model's config in Triton's words."""
-        found = self._served.find(name, version)
+        found = self._served.find_version(name, version)
         return pb.ModelConfigResponse(config=_config_message(name, found.config))
 
     async def index(self, request: pb.RepositoryIndexRequest) -> pb.RepositoryIndexResponse:

@@ -106,7 +106,7 @@ class Loader:
         finally:
             await _cancel_all(loading)
 
-    def give_up(self, version: Version, reason: str) -> None:
+    def give_up_load(self, version: Version, reason: str) -> None:
         """End a load at once: it raises StartError with `reason`."""
         limit = self._loading.get(version)
         if limit is not None and version.state is State.LOADING:

@@ -76,7 +76,7 @@ class ModelControl:
             raise StartError(self._repository.empty_error_text)
 
     async def open(
-        self, *, lenient: bool, unloaded: Collection[str] = (), waits_for_all: bool = False
+        self, *, lenient: bool, unloaded: Collection[str] = (), waits_for_all_models: bool = False
     ) -> None:
         """Load and warm every version, but for the models that are to stay unloaded.
 
@@ -92,7 +92,7 @@ class ModelControl:
         opening = self._open_model_leniently if lenient else self._open_model
         self._opening = [asyncio.create_task(opening(each)) for each in names]
         try:
-            is_patient = waits_for_all or not lenient
+            is_patient = waits_for_all_models or not lenient
             await self._wait_opened(timeout_s=None if is_patient else self._loader.limits.slow_s)
         except BaseException:
             await self._give_up_opening()
@@ -254,7 +254,7 @@ class ModelControl:
     def _give_up_loads(self, name: str, reason: str) -> None:
         """End the loads of a model that are under way: one of them may hang."""
         for each in (*self._served_versions(name), *self._registry.incoming(name)):
-            self._loader.give_up(each, reason)
+            self._loader.give_up_load(each, reason)
 
     async def _take_down(self, name: str, reason: str) -> None:
         versions = self._registry.served_model(name).versions

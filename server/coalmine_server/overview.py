@@ -53,7 +53,7 @@ class LocalOverview:
     async def statistics(self, name: str, version: str) -> Sequence[pb.ModelStatistics]:
         """Return what was counted of one version, of all of a model's, or of all there are."""
         if version:
-            found = [self._served.find(name, version)]
+            found = [self._served.find_version(name, version)]
         else:
             found = list(self._served.versions(name or None))
         return [self._message_of(each) for each in found]

@@ -166,7 +166,7 @@ class Registry:
         """Return versions of a model that load, or failed to, while others are served."""
         return self._incoming.get(name, ())
 
-    def find(self, name: str, version: str) -> Version:
+    def find_version(self, name: str, version: str) -> Version:
         """Return a version by number or label, in whatever state; an empty one is the newest.
 
         Raises NotFound.

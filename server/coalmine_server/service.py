@@ -40,7 +40,7 @@ class InferenceService:
     def is_model_ready(self, name: str, version: str) -> bool:
         """Return whether a model is READY; false for one that is unknown."""
         try:
-            return self._registry.find(name, version).is_ready
+            return self._registry.find_version(name, version).is_ready
         except NotFound:
             return False
 
@@ -52,7 +52,7 @@ class InferenceService:
 
     def model_metadata(self, name: str, version: str) -> pb.ModelMetadataResponse:
         """Return a model's versions, inputs and outputs, with their batch dimension."""
-        found = self._registry.find(name, version)
+        found = self._registry.find_version(name, version)
         found.ready_batcher()
         named = [found] if version else self._registry.versions(name)
         return pb.ModelMetadataResponse(
@@ -89,7 +89,7 @@ class InferenceService:
 
     async def _infer(self, call: Call) -> bytes:
         message = call.request.message
-        version = self._registry.find(message.model_name, message.model_version)
+        version = self._registry.find_version(message.model_name, message.model_version)
         call.assign_version(version)
         self.calls.check_bounds()
         batcher = version.ready_batcher()

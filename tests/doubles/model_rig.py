@@ -81,7 +81,7 @@ class ModelRig:
         }
 
     def find(self, name: str, version: str = "") -> Version:
-        return self.registry.find(name, version)
+        return self.registry.find_version(name, version)
 
     def enter(self, version: Version, value: float = 1.0) -> PendingRequest:
         """Queue one row of `value`."""

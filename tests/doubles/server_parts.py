@@ -92,7 +92,7 @@ class FakeWorker:
         assert self._burst is not None
         started_ns, now_ns = self._started_ns, self.time.now_ns
         echoed = [first.tobytes() for each in self.running if (first := each.arrays[0]) is not None]
-        self._burst.add(BatchRun(results or echoed, started_ns, started_ns, now_ns, now_ns))
+        self._burst.add_run(BatchRun(results or echoed, started_ns, started_ns, now_ns, now_ns))
         self._begin(self._burst)
         if self.running and self.tells_each:
             self._notify(False)

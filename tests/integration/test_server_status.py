@@ -103,7 +103,7 @@ async def test_a_model_that_is_loading_is_unavailable(tmp_path: Path) -> None:
 async def answering(rig: ModelRig) -> AsyncIterator[grpc.aio.Channel]:
     """Yield a channel to a service over what `rig` has, whatever its state."""
     gate = AnswerGate()
-    own = LocalOverview(rig.registry, rig.metrics.memory)
+    own = LocalOverview(rig.registry, rig.metrics.memory_by_device)
     servicer = servicer_over(rig.registry, rig.control, own, metrics=rig.metrics, gate=gate)
     settings = ServerConfig(Path(), "127.0.0.1:0", "127.0.0.1:0", grace_s=1)
     listener = ServerListener(settings, Health(), servicer, None, access=None, clock=SystemClock())

@@ -224,7 +224,7 @@ class Batcher:
                 self._collect_alarm.ring_by(burst.notified_ns + _COLLECT_WITHIN_NS)
 
     def _collect_batches(self, burst: Burst) -> None:
-        for batch, requests, ran in burst.collect():
+        for batch, requests, ran in burst.collect_ended():
             self._conclude(batch, requests, ran)
 
     def _conclude(self, batch: Batch, requests: Sequence[PendingRequest], ran: BatchRun) -> None:

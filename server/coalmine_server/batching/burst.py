@@ -48,11 +48,11 @@ class Burst:
             self._begun.append((Batch.of(requests, self._clock.monotonic_ns()), requests))
         return [each.request for each in requests]
 
-    def add(self, ran: BatchRun) -> None:
+    def add_run(self, ran: BatchRun) -> None:
         """Add the result of the last batch. Called on the worker's thread."""
         self._added.append(ran)
 
-    def collect(self) -> list[tuple[Batch, Sequence[PendingRequest], BatchRun]]:
+    def collect_ended(self) -> list[tuple[Batch, Sequence[PendingRequest], BatchRun]]:
         """Take the batches that have ended since the last time. Called on the loop."""
         found = []
         while self._added:

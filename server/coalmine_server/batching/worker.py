@@ -122,7 +122,7 @@ class Worker:
         batch = burst.take_batch()
         while batch:
             ran = self._run_batch(execution, batch)
-            burst.add(ran)
+            burst.add_run(ran)
             runs += 1
             batch = burst.take_batch()
             if batch and ran.ended_ns - untold_since_ns >= _NOTIFY_EACH_NS:

@@ -102,7 +102,7 @@ class Metrics:
         memory = self._live[model, version].memory
         memory[device] = memory.get(device, 0) + size
 
-    def memory(self, model: str, version: str) -> dict[str, int]:
+    def memory_by_device(self, model: str, version: str) -> dict[str, int]:
         """Return the memory of a version by device; nothing where it isn't served."""
         live = self._live.get((model, version))
         return {} if live is None else live.memory.copy()

@@ -48,7 +48,7 @@ class FleetMembership(Protocol):
         ...
 
     @property
-    def waits_for_all(self) -> bool:
+    def waits_for_all_models(self) -> bool:
         """Whether it is ready only once all models are loaded: another process serves meanwhile."""
         ...
 
@@ -80,7 +80,7 @@ class SoleProcess:
     """The only process of its server."""
 
     listens_early = True
-    waits_for_all = False
+    waits_for_all_models = False
 
     def __init__(self, cores: Callable[[], int] = usable_cores) -> None:
         self.cores = cores()
@@ -120,7 +120,7 @@ class FleetMember:
         self._known: LoadEntries = {}
 
     @property
-    def waits_for_all(self) -> bool:
+    def waits_for_all_models(self) -> bool:
         """Whether it replaces a worker that serves."""
         return self._slot.is_taken_by_another()
 

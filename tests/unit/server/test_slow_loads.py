@@ -58,7 +58,7 @@ async def test_two_that_hang_give_the_others_their_turn(root: Path) -> None:
 async def test_a_start_in_the_place_of_another_waits_for_what_is_slow(root: Path) -> None:
     rig = ModelRig(root, limits=LIMITS)
     rig.control.register_models(lenient=True)
-    await rig.control.open(lenient=True, waits_for_all=True)
+    await rig.control.open(lenient=True, waits_for_all_models=True)
     assert rig.find("a").state is State.FAILED, "not LOADING"
     assert {rig.find(name).state for name in "cdef"} == {State.READY}
     rig.runtime.let_all_run()

@@ -193,7 +193,7 @@ def _element_wise(
     rows = reference.shape[0]
     tally = _BlockSum(rows, reference.size // rows if rows else 0)
     for at, r, c in _blocks(reference.reshape(-1), candidate.reshape(-1)):
-        tally.add(at, block(r, c))
+        tally.add_block(at, block(r, c))
     return tally.result(reference, candidate, has_score=has_score)
 
 
@@ -214,7 +214,7 @@ class _BlockSum:
         # Worst first: how bad, and where.
         self._worst: list[tuple[float, int]] = []
 
-    def add(self, at: int, found: _Block) -> None:
+    def add_block(self, at: int, found: _Block) -> None:
         """Add the block that begins at flat index `at`."""
         self._max_abs_diff = max(self._max_abs_diff, found.max_abs_diff)
         if found.places is None:

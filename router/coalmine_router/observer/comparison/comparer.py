@@ -130,7 +130,7 @@ class Comparer(Generic[Job, Results]):
             return None
         finally:
             now_ns = self._clock.monotonic_ns()
-            self._busy.add(now_ns - began_ns, now_ns)
+            self._busy.add_time(now_ns - began_ns, now_ns)
         self._backlog.compared += 1
         return results
 

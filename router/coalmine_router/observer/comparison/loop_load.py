@@ -20,7 +20,7 @@ class LoopLoad:
         self._spent_ns = 0.0
         self._at_ns = 0
 
-    def add(self, took_ns: int, now_ns: int) -> None:
+    def add_time(self, took_ns: int, now_ns: int) -> None:
         """Add time that comparing took until now."""
         self._spent_ns = self.share(now_ns) * _SPAN_NS + took_ns
         self._at_ns = now_ns

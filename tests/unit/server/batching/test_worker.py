@@ -48,7 +48,7 @@ class Bench:
         self.worker.submit(burst, notify.append)
         self.hear()
         assert notify == [True]
-        ((_, _, ran),) = burst.collect()
+        ((_, _, ran),) = burst.collect_ended()
         return ran
 
     def end(self) -> None:
@@ -164,7 +164,7 @@ def test_a_worker_tells_of_several_requests_together_but_not_later_than_a_millis
     bench.worker.submit(burst, heard.append)
     bench.end()
     assert heard == notify
-    assert len(takes.program.runs) == len(burst.collect()) == 3
+    assert len(takes.program.runs) == len(burst.collect_ended()) == 3
 
 
 def test_a_worker_waits_a_moment_for_others_only_where_one_of_its_last_two_bursts_had_three() -> (

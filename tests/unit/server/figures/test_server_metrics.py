@@ -122,9 +122,9 @@ def test_the_end_of_a_version_that_was_replaced_by_itself_leaves_the_new_ones_ga
     old, new = load(metrics), load(metrics)
     metrics.count_unload("m", "1", old)
     assert of_m1(metrics, "queue_rows") == 1
-    assert metrics.memory("m", "1") == {"cpu": 100}, "the old one's is not added"
+    assert metrics.memory_by_device("m", "1") == {"cpu": 100}, "the old one's is not added"
     metrics.count_unload("m", "1", new)
-    assert metrics.memory("m", "1") == {}
+    assert metrics.memory_by_device("m", "1") == {}
 
 
 def test_the_memory_of_several_instances_is_added_by_device() -> None:
@@ -132,7 +132,7 @@ def test_the_memory_of_several_instances_is_added_by_device() -> None:
     load(metrics)
     metrics.add_memory("m", "1", "cpu", 100)
     metrics.add_memory("m", "1", "cuda:0", 7)
-    assert metrics.memory("m", "1") == {"cpu": 200, "cuda:0": 7}
+    assert metrics.memory_by_device("m", "1") == {"cpu": 200, "cuda:0": 7}
 
 
 def test_of_too_many_versions_the_oldest_that_is_not_served_is_dropped_and_counted() -> None:

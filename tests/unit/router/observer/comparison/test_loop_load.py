@@ -16,13 +16,13 @@ def test_a_core_is_left_to_the_loop_where_there_are_two(cores: int, size: int) -
 def test_it_finds_the_share_of_time_that_is_spent(share: float) -> None:
     load, each_ns = LoopLoad(), SECOND_NS // 1_000
     for number in range(1, 5_000):
-        load.add(int(share * each_ns), number * each_ns)
+        load.add_time(int(share * each_ns), number * each_ns)
     assert load.share(5 * SECOND_NS) == pytest.approx(share, rel=0.01)
 
 
 def test_what_was_spent_some_seconds_ago_hardly_counts() -> None:
     load = LoopLoad()
-    load.add(SECOND_NS, SECOND_NS)
+    load.add_time(SECOND_NS, SECOND_NS)
     assert load.share(SECOND_NS) > 1
     assert load.share(4 * SECOND_NS) < 0.01
 
@@ -31,5 +31,5 @@ def test_it_takes_notice_of_a_burst_before_a_fifth_of_a_second_has_gone() -> Non
     load, now_ns = LoopLoad(), 0
     while load.share(now_ns) < 0.5:
         now_ns += 10**6
-        load.add(10**6, now_ns)
+        load.add_time(10**6, now_ns)
     assert now_ns < SECOND_NS / 5
