@@ -86,7 +86,7 @@ def _exposing_metrics(address: str, supervisor: Supervisor, stop: Stop) -> Itera
     registry.register(supervisor.metrics())
 
     def why_not() -> str:
-        return "the router ends" if stop.asked else supervisor.why_not()
+        return "the router ends" if stop.is_asked else supervisor.why_not()
 
     with exposing(address, registry, lambda: not why_not(), why_not) as http:
         yield http

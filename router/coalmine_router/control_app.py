@@ -81,7 +81,9 @@ async def run_control(settings: ControlSettings, stop: Stop) -> None:
         address = await listener.open(*offers, needs_socket=plane.is_usable)
         background = [tasks.create_task(plane.run()), tasks.create_task(observer.run())]
         background.append(tasks.create_task(listener.follow_tokens()))
-        background.append(tasks.create_task(_register_certificates(config, registry).follow()))
+        background.append(
+            tasks.create_task(_register_certificates(config, registry).keep_logging())
+        )
         background.append(tasks.create_task(machine.keep_giving_memory_back(lambda: True)))
         background.append(tasks.create_task(listener.follow_socket()))
         lifecycle.announce(control=address, http=http)
@@ -124,7 +126,7 @@ def _register_certificates(config: RouterConfig, registry: CollectorRegistry) ->
 
 @contextlib.contextmanager
 def _exposing_metrics(address: str, registry: CollectorRegistry, stop: Stop) -> Iterator[str]:
-    with exposing(address, registry, lambda: not stop.asked) as http:
+    with exposing(address, registry, lambda: not stop.is_asked) as http:
         yield http
 
 

@@ -98,7 +98,7 @@ async def run_proxy(settings: ProxySettings, stop: Stop) -> None:
             reporter.run(link.wait_until_connected, lambda: open_stream(link.channel())),
             link.follow_files(),
             listener.follow_tokens(),
-            certificates.follow(),
+            certificates.keep_logging(),
             machine.keep_giving_memory_back(lambda: not plane.admission.in_flight),
         )
         background = [tasks.create_task(each) for each in coroutines]
@@ -151,7 +151,7 @@ async def _exposing_metrics(
         registry.register(each)
 
     def why_not() -> str:
-        return "the proxy ends" if stop.asked else figures.why_not()
+        return "the proxy ends" if stop.is_asked else figures.why_not()
 
     with exposing(address, registry, lambda: not why_not(), why_not) as http:
         yield http

@@ -165,7 +165,7 @@ class Process:
         """Yield the address of /metrics and health over HTTP, which answers until the end."""
 
         def is_ready() -> bool:
-            return self._registry.is_ready and not stop.asked
+            return self._registry.is_ready and not stop.is_asked
 
         with exposing(self._config.http, self._metrics.registry, is_ready) as http:
             yield http
@@ -240,9 +240,9 @@ async def _run_background_tasks(
     """Until the block ends, give memory back and follow the files of tokens and certificates."""
     async with asyncio.TaskGroup() as tasks:
         beside = [tasks.create_task(machine.keep_giving_memory_back(lambda: not calls.in_flight))]
-        beside.append(tasks.create_task(certificates.follow()))
+        beside.append(tasks.create_task(certificates.keep_logging()))
         if access is not None:
-            beside.append(tasks.create_task(access.follow()))
+            beside.append(tasks.create_task(access.follow_file()))
         try:
             yield
         finally:

@@ -80,7 +80,7 @@ class Authorization:
         """Return who calls. Raises Unauthenticated."""
         return principal_for(self._tokens.value, token_in(metadata), self._clock.wall_ns())
 
-    async def follow(self) -> None:
+    async def follow_file(self) -> None:
         """Read the file again whenever it changes, until cancelled."""
         await follow(self._tokens)
 

@@ -103,7 +103,7 @@ class CertificateDates(Collector):
         self._stamp: Stamp | None = None
         self._told_ns = 0
 
-    async def follow(self) -> None:
+    async def keep_logging(self) -> None:
         """Log their dates until cancelled."""
         while self._files:
             await run_in_thread(self.log_problems)

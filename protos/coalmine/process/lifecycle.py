@@ -53,13 +53,13 @@ class Stop:
             self._event.set()
 
     @property
-    def asked(self) -> bool:
+    def is_asked(self) -> bool:
         """Whether the end has begun."""
         return self._event.is_set()
 
     def left_s(self, grace_s: float) -> float:
         """Return what is left of a grace period that began with the end; 0 where none is."""
-        return max(0.0, grace_s - (time.monotonic() - self._asked_s)) if self.asked else grace_s
+        return max(0.0, grace_s - (time.monotonic() - self._asked_s)) if self.is_asked else grace_s
 
     async def wait(self) -> str:
         """Return the reason, once there is one."""
@@ -75,7 +75,7 @@ async def wait_unless_stopped(stop: Stop, awaited: Coroutine[Any, Any, object]) 
         await asyncio.wait({stopping, waiting}, return_when=asyncio.FIRST_COMPLETED)
         stopping.cancel()
         waiting.cancel()
-    return not stop.asked
+    return not stop.is_asked
 
 
 def run(main: Callable[[Stop], Awaitable[None]], *, with_parent: bool = False) -> int:
@@ -245,7 +245,7 @@ class _StopSignals:
 
     def _ask_or_exit(self, name: str) -> None:
         assert self._stop is not None  # noqa: S101 - as above
-        if self._stop.asked:
+        if self._stop.is_asked:
             _log.warning("stopped_at_once", signal=name)
             os._exit(EXIT_FAILED)
         self._stop.ask(name)

@@ -146,7 +146,7 @@ class ControlListener:
     async def follow_tokens(self) -> None:
         """Let in whom the file of tokens names by then, until cancelled."""
         if self._access is not None:
-            await self._access.follow()
+            await self._access.follow_file()
 
     async def close(self, grace_s: float) -> None:
         """Let what is in flight finish within the grace period, and end."""

@@ -114,7 +114,7 @@ class DataListener:
     async def follow_tokens(self) -> None:
         """Follow the file of tokens, until cancelled."""
         if self._access is not None:
-            await self._access.follow()
+            await self._access.follow_file()
 
     def _make_server(self, routes: grpc.GenericRpcHandler) -> grpc.aio.Server:
         server = grpc.aio.server(options=list(DATA_SERVER_OPTIONS))

@@ -122,7 +122,7 @@ class Fleet:
         with exposing(
             self._config.http,
             registry,
-            lambda: not stop.asked and ask_any_serving(self._worker_states()),
+            lambda: not stop.is_asked and ask_any_serving(self._worker_states()),
         ) as http:
             yield http
 

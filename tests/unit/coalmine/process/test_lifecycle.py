@@ -144,10 +144,10 @@ def test_a_process_tied_to_its_parent_stops_when_standard_input_closes() -> None
 def test_the_first_reason_to_stop_is_the_one_that_counts() -> None:
     body = """
 async def main(stop):
-    assert not stop.asked
+    assert not stop.is_asked
     stop.ask("a step failed")
     stop.ask("SIGTERM")
-    assert stop.asked
+    assert stop.is_asked
     print(await stop.wait())
 
 sys.exit(run(main))
