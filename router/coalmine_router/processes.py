@@ -46,7 +46,7 @@ class ProcessMetrics(Collector):
 
     def collect(self) -> Iterator[Metric]:
         """Return what the processes show, then how they are."""
-        up = [(child, str(child.announced["http"])) for child in self._all if child.is_up]
+        up = [(child, str(child.announcement["http"])) for child in self._all if child.is_up]
         with ThreadPoolExecutor(_ASKED_AT_ONCE) as pool:
             pages = list(pool.map(lambda each: self._scrape(*each), up))
         labels = [self._label(child) for child, _ in up]
@@ -142,7 +142,7 @@ class ProcessWatch:
                 heard_s, heard_pid = _now_s(), pid
             if not child.is_up:
                 continue
-            status = await _ask_readiness_status(str(child.announced["http"]))
+            status = await _ask_readiness_status(str(child.announcement["http"]))
             if status:
                 heard_s = _now_s()
             self._note_readiness(pid, status)

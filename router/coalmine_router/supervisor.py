@@ -82,10 +82,10 @@ class Supervisor:
         """
         async with asyncio.TaskGroup() as tasks:
             watching = tasks.create_task(self._watch.run())
-            tasks.create_task(self._control.keep())
+            tasks.create_task(self._control.keep_running())
             if await wait_unless_stopped(stop, self._wait_for_control()):
                 for proxy in self._proxies:
-                    tasks.create_task(proxy.keep())
+                    tasks.create_task(proxy.keep_running())
                 await wait_unless_stopped(stop, self._serve_when_ready(serve))
             await stop.wait()
             watching.cancel()

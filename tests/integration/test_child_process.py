@@ -27,7 +27,7 @@ def child(program: str, *, patience_s: float = 10.0) -> Child:
 async def kept(child: Child) -> AsyncIterator[None]:
     """Keep the child; at the end it has been ended."""
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(child.keep())
+        tasks.create_task(child.keep_running())
         async with asyncio.timeout(20):
             yield
             await child.end()
@@ -37,14 +37,14 @@ async def test_a_line_that_is_not_the_childs_own_word_is_not_heard() -> None:
     talker = child("print('a library says hello')\nprint(7)" + READY + "sys.stdin.read()")
     async with kept(talker):
         await talker.ready.wait()
-    assert talker.announced == {"event": "ready", "data": "here"}
+    assert talker.announcement == {"event": "ready", "data": "here"}
 
 
 async def test_a_line_of_any_length_harms_nobody() -> None:
     talker = child("print('x' * 1_000_000)" + READY + "sys.stdin.read()")
     async with kept(talker):
         await talker.ready.wait()
-    assert talker.announced == {"event": "ready", "data": "here"}
+    assert talker.announcement == {"event": "ready", "data": "here"}
 
 
 @pytest.mark.parametrize(
@@ -58,7 +58,7 @@ async def test_a_line_of_any_length_harms_nobody() -> None:
 async def test_one_that_dies_before_it_is_ever_ready_is_given_up(program: str, said: str) -> None:
     async with asyncio.timeout(20):
         with pytest.raises(StartError) as caught:
-            await child(program).keep()
+            await child(program).keep_running()
     assert str(caught.value) == said
 
 

@@ -33,7 +33,7 @@ async def kept(command: Command, *, patience_s: float = 10.0) -> AsyncIterator[C
     """Yield a child that is ready; at the end it has been ended."""
     child = Child(command, patience_s)
     async with asyncio.TaskGroup() as tasks:
-        tasks.create_task(child.keep())
+        tasks.create_task(child.keep_running())
         async with asyncio.timeout(30):
             await child.ready.wait()
             yield child
@@ -54,8 +54,8 @@ async def test_the_new_one_is_ready_before_the_old_one_is_asked_to_end() -> None
     async with kept(command()) as child:
         old = child.pid
         assert await child.replace(command(f"/proc/{old}/cmdline", sees + WAITS), within_s=20)
-        assert child.announced["word"] is True
-        assert child.pid == child.announced["pid"] != old
+        assert child.announcement["word"] is True
+        assert child.pid == child.announcement["pid"] != old
         assert not is_alive(old)
         assert child.is_up
 
@@ -74,7 +74,7 @@ async def test_the_old_one_stays_where_the_new_one_dies_or_is_never_ready(
             # Nor is it remembered: after a death the old command is the one to start by.
             os.kill(old, signal.SIGKILL)
             await eventually(lambda: child.is_up and child.pid != old)
-            assert child.announced["word"] == "first"
+            assert child.announcement["word"] == "first"
 
 
 async def test_a_later_start_is_by_the_command_that_replaced_the_first() -> None:
@@ -83,7 +83,7 @@ async def test_a_later_start_is_by_the_command_that_replaced_the_first() -> None
         second = child.pid
         os.kill(second, signal.SIGKILL)
         await eventually(lambda: child.is_up and child.pid != second)
-        assert child.announced["word"] == "second"
+        assert child.announcement["word"] == "second"
         assert child.restarts == 1
 
 
@@ -95,7 +95,7 @@ async def test_one_that_dies_while_its_successor_starts_is_not_started_again() -
             await eventually(lambda: events(logs, "process_started") == 2)
             os.kill(child.pid, signal.SIGKILL)
             assert await replacing
-            assert child.announced["word"] == "slow"
+            assert child.announcement["word"] == "slow"
             assert child.restarts == 0
     assert events(logs, "process_started") == 2
 
@@ -127,7 +127,7 @@ async def test_the_old_one_that_does_not_end_is_killed_and_the_new_one_serves() 
         old = child.pid
         assert await child.replace(command("second"), within_s=20)
         assert not is_alive(old)
-        assert child.announced["word"] == "second"
+        assert child.announcement["word"] == "second"
 
 
 async def test_one_that_is_dead_at_once_in_its_new_place_is_started_again_while_the_old_one_drains(
@@ -144,7 +144,7 @@ signal.signal(signal.SIGTERM, drain)
     drains = READY.replace("print(", drains + "print(") + "while True: time.sleep(1)"
     async with kept(command("old", drains)) as child, asyncio.TaskGroup() as tasks:
         replacing = tasks.create_task(child.replace(command("second"), within_s=20))
-        await eventually(lambda: child.announced["word"] == "second")
+        await eventually(lambda: child.announcement["word"] == "second")
         second = child.pid
         os.kill(second, signal.SIGKILL)
         await eventually(lambda: child.is_up and child.pid != second)
@@ -199,7 +199,7 @@ def stage(tmp_path: Path) -> Stage:
 
 
 def word_of(child: Child) -> str:
-    return Path(child.announced["word"]).name
+    return Path(child.announcement["word"]).name
 
 
 async def test_a_successor_serves_once_the_old_one_let_go_though_it_has_not_ended(

@@ -46,7 +46,7 @@ async def recycled(bounds: WorkerBounds, *workers: Child) -> AsyncIterator[Recyc
     recycling = Recycling(bounds, workers, replace, looks_each_s=0.05)
     async with asyncio.timeout(60), asyncio.TaskGroup() as tasks:
         for each in workers:
-            tasks.create_task(each.keep())
+            tasks.create_task(each.keep_running())
             await each.ready.wait()
         running = tasks.create_task(recycling.run())
         yield recycling

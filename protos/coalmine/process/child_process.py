@@ -49,9 +49,9 @@ class Child:
         return self.command.name
 
     @property
-    def announced(self) -> dict[str, Any]:
+    def announcement(self) -> dict[str, Any]:
         """What the process said when it was ready; empty while it isn't yet."""
-        return self._process.announced if self._process is not None else {}
+        return self._process.announcement if self._process is not None else {}
 
     @property
     def is_up(self) -> bool:
@@ -63,7 +63,7 @@ class Child:
         """The process id; 0 while there is none."""
         return self._process.pid if self._process is not None else 0
 
-    async def keep(self) -> None:
+    async def keep_running(self) -> None:
         """Run the process, again whenever it ends, until `end` is called.
 
         Raises StartError where it can't start the first time: it has said why on standard error.

@@ -51,7 +51,7 @@ class StartedProcess:
         self._has_left = asyncio.Event()
         self._over = asyncio.Event()  # with it, all of these
         self._code = 0
-        self.announced: dict[str, Any] = {}
+        self.announcement: dict[str, Any] = {}
         self.is_asked = False  # to end
 
     @property
@@ -62,7 +62,7 @@ class StartedProcess:
     @property
     def is_up(self) -> bool:
         """Whether it has announced itself, and lives."""
-        return bool(self.announced) and not self.is_over
+        return bool(self.announcement) and not self.is_over
 
     @property
     def pid(self) -> int:
@@ -172,7 +172,7 @@ class StartedProcess:
     def _note_event(self, said: dict[str, Any]) -> None:
         event = said.get("event")
         if event == READY:
-            self.announced = said
+            self.announcement = said
             self._spoken.set()
             self._on_ready()
         elif event == STANDING_BY:

@@ -79,10 +79,10 @@ class Fleet:
         """Run the first worker, the others once it is ready: what is wrong is said once."""
         first, *others = self._workers
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(first.keep())
+            tasks.create_task(first.keep_running())
             if await lifecycle.wait_unless_stopped(stop, first.ready.wait()):
                 for each in others:
-                    tasks.create_task(each.keep())
+                    tasks.create_task(each.keep_running())
                 if await lifecycle.wait_unless_stopped(stop, _wait_all_ready(others)):
                     ready()
                     await lifecycle.wait_unless_stopped(stop, self._recycling.run())
@@ -129,7 +129,7 @@ class Fleet:
     def _worker_states(self) -> dict[int, WorkerState]:
         return {
             index: WorkerState(
-                each.announced["http"] if each.is_up else None,
+                each.announcement["http"] if each.is_up else None,
                 each.restarts,
                 self._recycling.recycled[each.name],
                 each.failures,

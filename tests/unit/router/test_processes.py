@@ -20,7 +20,7 @@ class Played:
 
     def __init__(self, name: str, http: str, *, is_up: bool = True, restarts: int = 0) -> None:
         self.name, self.is_up, self.restarts, self.failures = name, is_up, restarts, 0
-        self.announced = {"http": http}
+        self.announcement = {"http": http}
         self.pid = hash(name) % 10_000 + 1
         self.kills = 0
 
