@@ -63,7 +63,7 @@ class DemoOutcome:
         return [self._stage_of(weights, list(phases)) for weights, phases in grouped]
 
     @property
-    def expected(self) -> dict[Pair, TrafficTally]:
+    def expected_counts(self) -> dict[Pair, TrafficTally]:
         """The counts that the router must have."""
         return expected_tallies(self.exchanges, self.phases, self.heldout)
 
@@ -197,7 +197,9 @@ def _against_stable(judged: Iterable[JudgedShare]) -> list[JudgedShare]:
 
 def _counts_check(outcome: DemoOutcome) -> Check:
     foretold = {
-        pair: found for pair, found in outcome.expected.items() if pair[1] not in BATCH_DEPENDENT
+        pair: found
+        for pair, found in outcome.expected_counts.items()
+        if pair[1] not in BATCH_DEPENDENT
     }
     off = sum(_miscount(found, outcome.counted.get(pair)) for pair, found in foretold.items())
     total = sum(found.compared for found in foretold.values())
