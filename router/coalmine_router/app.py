@@ -85,10 +85,10 @@ def _exposing_metrics(address: str, supervisor: Supervisor, stop: Stop) -> Itera
     registry = CollectorRegistry()
     registry.register(supervisor.metrics())
 
-    def why_not() -> str:
+    def why_not_ready() -> str:
         return "the router ends" if stop.is_asked else supervisor.why_not()
 
-    with exposing(address, registry, lambda: not why_not(), why_not) as http:
+    with exposing(address, registry, lambda: not why_not_ready(), why_not_ready) as http:
         yield http
 
 
@@ -114,7 +114,7 @@ def _serve_callback(
 
     async def announce_and_reload() -> None:
         # Not earlier: the state folder is another router's until our control process has it.
-        if reload.keep_copy():
+        if reload.write_copy():
             supervisor.set_control_command(control)
         lifecycle.announce(data=places.data, control=places.control, http=http)
         await reload.run(asked)

@@ -98,7 +98,7 @@ def run(
         settings = app.RunSettings(config, text, checked_config, workers, shares, bounds)
         return app.run_router(settings, stop)
 
-    _run(start_router, with_parent=False)
+    _run_and_exit(start_router, with_parent=False)
 
 
 @router.command()
@@ -140,7 +140,7 @@ def control(
         )
         return control_app.run_control(settings, stop)
 
-    _run(start_control, with_parent=with_parent)
+    _run_and_exit(start_control, with_parent=with_parent)
 
 
 def _control_target_maker(
@@ -205,7 +205,7 @@ def proxy(
         )
         return proxy_app.run_proxy(settings, stop)
 
-    _run(start_proxy, with_parent=with_parent)
+    _run_and_exit(start_proxy, with_parent=with_parent)
 
 
 @router.command()
@@ -256,7 +256,7 @@ def _read_saved_splits(config: "RouterConfig") -> "Saved":
         return {}
 
 
-def _run(body: Callable[[Stop], Coroutine[Any, Any, None]], *, with_parent: bool) -> None:
+def _run_and_exit(body: Callable[[Stop], Coroutine[Any, Any, None]], *, with_parent: bool) -> None:
     configure_logging(ROUTER_SERVICE)
     with capturing_output():
         code = lifecycle.run(body, with_parent=with_parent)

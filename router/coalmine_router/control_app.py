@@ -218,7 +218,7 @@ def _offers_of(
     """Return what operators are offered, and what proxies are."""
 
     def offer_to_operators(methods: ReflectedMethods) -> None:
-        plane.add_to(methods, observer.queries, listener.audit)
+        plane.add_control_to(methods, observer.queries, listener.audit)
 
     def offer_to_proxies(methods: ReflectedMethods) -> None:
         plane.add_feed_to(methods)

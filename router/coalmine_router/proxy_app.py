@@ -150,10 +150,10 @@ async def _exposing_metrics(
     for each in (figures, *beside):
         registry.register(each)
 
-    def why_not() -> str:
+    def why_not_ready() -> str:
         return "the proxy ends" if stop.is_asked else figures.why_not()
 
-    with exposing(address, registry, lambda: not why_not(), why_not) as http:
+    with exposing(address, registry, lambda: not why_not_ready(), why_not_ready) as http:
         yield http
 
 

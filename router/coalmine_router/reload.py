@@ -50,7 +50,7 @@ class Reload:
         self._proxies = proxies
         self._roll = roll
 
-    def keep_copy(self) -> bool:
+    def write_copy(self) -> bool:
         """Write the copy; return whether that was possible."""
         try:
             self._replace_copy(self._text)
@@ -105,7 +105,7 @@ class Reload:
         """Return whether `config` is in force now."""
         if config == self._config:
             if not self._in_force.exists():  # whoever tidied up took the control process's with it
-                self.keep_copy()
+                self.write_copy()
             return True
         try:
             self._replace_copy(text)
@@ -114,7 +114,7 @@ class Reload:
             return False
         if not await self._succeed_control():
             _log_refusal(f"{self._file}: the control process did not start with it")
-            self.keep_copy()
+            self.write_copy()
             return False
         self._text, self._config = text, config
         _log.info("config_taken", file=str(self._file))

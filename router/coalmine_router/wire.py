@@ -86,7 +86,7 @@ def parameter(request: bytes, name: str) -> str | None:
     return None
 
 
-def override(model: str, version: str) -> bytes:
+def override_bytes(model: str, version: str) -> bytes:
     """Return what, appended to a request, sets its name and version; "" keeps what it has."""
     return _text_field(_MODEL_NAME, model) + _text_field(_MODEL_VERSION, version)
 

@@ -50,7 +50,7 @@ class NamesByHand:
     def __init__(self, **names: Sequence[str]) -> None:
         self.names = dict(names)
 
-    async def addresses(self, lookup: Lookup) -> list[str]:
+    async def look_up(self, lookup: Lookup) -> list[str]:
         if not self.names.get(lookup.host):
             raise LookupFailed(f"{lookup.host} does not exist")
         return list(self.names[lookup.host])
@@ -77,7 +77,7 @@ class BackendsRig:
         """Return once `reached` is true; looked at whenever the reach is another."""
         async with asyncio.timeout(timeout_s):
             while not reached():
-                await self.backends.wait_for_reach()
+                await self.backends.wait_for_reach_change()
 
     async def available(self, count: int, variant: str = "stable") -> None:
         """Return once so many addresses of a variant may be called."""
@@ -104,7 +104,7 @@ async def called(address: Address, timeout_s: float = 5.0) -> bytes:
     """Call an address as the hot path does."""
     address.outstanding += 1
     try:
-        return await address.unary(f"/{INFER}")(request_body("digits"), timeout=timeout_s)
+        return await address.unary_call(f"/{INFER}")(request_body("digits"), timeout=timeout_s)
     finally:
         address.outstanding -= 1
 

@@ -146,7 +146,7 @@ class ControlRig:
         await self.listener.close(grace_s)
 
     def _operators(self, methods: ReflectedMethods) -> None:
-        self._plane.add_to(methods, self.learned, self.listener.audit)
+        self._plane.add_control_to(methods, self.learned, self.listener.audit)
 
     def _proxies_offer(self, methods: ReflectedMethods) -> None:
         self._plane.add_feed_to(methods)

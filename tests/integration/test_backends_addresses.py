@@ -174,7 +174,7 @@ async def test_a_dns_server_that_is_silent_holds_up_no_other_backend() -> None:
 
 async def test_the_systems_names_are_all_addresses_of_a_host() -> None:
     names = SystemNames(lambda *_, **__: [(2, 1, 6, "", (ip, 0)) for ip in ("1.1.1.1", "::1")] * 2)
-    assert await names.addresses("model") == ["1.1.1.1", "::1"]
+    assert await names.look_up("model") == ["1.1.1.1", "::1"]
 
 
 @pytest.mark.parametrize("target", ["unix:{}/model.sock", "unix://{}/model.sock"])

@@ -69,4 +69,4 @@ async def test_a_backend_with_several_connections_that_goes_is_found_again() -> 
         await proxy.backends.wait_until_warm(10)
         async with asyncio.timeout(10):
             while (await ended(proxy.infer(REQUEST))).code is not OK:
-                await proxy.backends.wait_for_reach()
+                await proxy.backends.wait_for_reach_change()

@@ -195,11 +195,11 @@ async def test_what_each_proxy_reaches_is_told_of_the_route_asked_for(feed: Feed
 
 
 async def test_of_all_proxies_the_one_that_can_call_the_fewest_counts(feed: Feed) -> None:
-    assert feed.feed.available() == {}
+    assert feed.feed.least_available() == {}
     for proxy_id, available in (("p1", 2), ("p2", 0), ("p3", 1)):
         await said(feed, proxy_id, reach("stable", available))
 
-    assert feed.feed.available() == {("0" * 500, "stable"): 0}
+    assert feed.feed.least_available() == {("0" * 500, "stable"): 0}
 
 
 async def test_what_a_proxy_says_it_reaches_is_bounded_by_the_table(feed: Feed) -> None:
@@ -234,7 +234,7 @@ async def test_a_refusal_that_is_said_again_does_not_stand_for_a_newer_table(fee
     again.reach.append(reach("stable", 2))
     await call.write(again)
     async with asyncio.timeout(5):
-        while not feed.feed.available():
+        while not feed.feed.least_available():
             await asyncio.sleep(0)
 
     acknowledged = asyncio.ensure_future(feed.feed.wait_for_proxies(2, 5.0))

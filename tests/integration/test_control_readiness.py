@@ -200,7 +200,7 @@ class LateBackends:
     def find_endpoints(self, _route: str, _variant: str) -> Any:
         return self
 
-    async def wait_for_reach(self) -> None:
+    async def wait_for_reach_change(self) -> None:
         await asyncio.Event().wait()
 
     @property
@@ -208,5 +208,5 @@ class LateBackends:
         was_asked, self._is_asked = self._is_asked, True
         return self._endpoints.ready if was_asked else ()
 
-    def all_troubles(self, _asked: list[Address]) -> list[str]:
+    def troubles_except(self, _asked: list[Address]) -> list[str]:
         return ["nobody was asked"]

@@ -22,7 +22,7 @@ from coalmine_router.control.history_store import Store
 
 async def main(folder):
     store = await Store.open(folder)
-    newest = await store.newest()
+    newest = await store.newest_changes()
     revision = max((each.revision for each in newest.values()), default=0)
     while True:
         revision += 1
@@ -78,7 +78,10 @@ async def test_what_was_appended_is_read_again_after_a_restart(tmp_path: Path) -
     store = await Store.open(tmp_path)
 
     assert await store.history("digits", 10) == [change(3, weight_bp=300), change(1)]
-    assert await store.newest() == {"faces": change(2, "faces"), "digits": change(3, weight_bp=300)}
+    assert await store.newest_changes() == {
+        "faces": change(2, "faces"),
+        "digits": change(3, weight_bp=300),
+    }
     await store.close()
 
 
@@ -193,7 +196,7 @@ async def test_an_entry_that_cannot_be_read_is_refused(
         other.execute(f"UPDATE changes SET {column} = ?", (value,))
     other.close()
     with pytest.raises(StateUnusable) as caught:
-        await store.newest()
+        await store.newest_changes()
     assert type(caught.value) is kind
 
 

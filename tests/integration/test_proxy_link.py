@@ -31,7 +31,7 @@ class NoReach:
     def reach(self) -> Sequence[pb.VariantReach]:
         return ()
 
-    async def wait_for_reach(self) -> None:
+    async def wait_for_reach_change(self) -> None:
         await asyncio.Event().wait()
 
 

@@ -28,7 +28,7 @@ class Reached:
     def reach(self) -> list[pb.VariantReach]:
         return self._now
 
-    async def wait_for_reach(self) -> None:
+    async def wait_for_reach_change(self) -> None:
         self._changed = asyncio.Event()
         await self._changed.wait()
 

@@ -71,7 +71,7 @@ class Address:
         self._unaries: dict[str, RawCall] = {}
         self._streams: dict[str, RawStreamCall] = {}
 
-    def unary(self, method: str) -> RawCall:
+    def unary_call(self, method: str) -> RawCall:
         """Return the callable of `method`, such as /package.Service/Method. Bytes stay bytes."""
         call = self._unaries.get(method)
         if call is None:
@@ -79,7 +79,7 @@ class Address:
             _remember_call(self._unaries, method, call)
         return call
 
-    def stream(self, method: str) -> RawStreamCall:
+    def stream_call(self, method: str) -> RawStreamCall:
         """Return the callable of `method` with streams both ways. Bytes stay bytes."""
         call = self._streams.get(method)
         if call is None:
@@ -95,7 +95,7 @@ class Address:
         The hot path doesn't use this method. Raises AioRpcError, also where the channel closes
         under the call. Raises gRPC's own error for metadata that gRPC won't send.
         """
-        call = self.unary(method)
+        call = self.unary_call(method)
         self.outstanding += 1
         try:
             answer: bytes | None = await await_answer(

@@ -28,14 +28,14 @@ class AddressSet:
         self._access = access
         self._on_change = on_change
         self._found: dict[Lookup, list[str]] = {}
-        self._refresh()
+        self._refresh_wanted()
 
     # ------------------------------------------------------------ what is known
 
     @property
     def lookups(self) -> list[Lookup]:
         """The names that its targets have."""
-        return [each for each in self._access.stands_for if isinstance(each, Lookup)]
+        return [each for each in self._access.parsed_targets if isinstance(each, Lookup)]
 
     @property
     def known(self) -> tuple[Address, ...]:
@@ -67,7 +67,7 @@ class AddressSet:
         if is_renewed:
             self.reopen_all()
         else:
-            self._refresh()
+            self._refresh_wanted()
 
     def note_lookup(self, lookup: Lookup, found: list[str] | str) -> None:
         """Note the answer of a lookup. A failed lookup leaves the addresses as they are."""
@@ -81,13 +81,13 @@ class AddressSet:
             return
         self.failed.pop(lookup, None)
         self._found[lookup] = found
-        self._refresh()
+        self._refresh_wanted()
 
     def reopen_all(self) -> None:
         """Open all channels anew: the credentials have changed."""
         self.leaving.extend(self.wanted.values())
         self.wanted.clear()
-        self._refresh()
+        self._refresh_wanted()
 
     def remove_leavers(self) -> list[Address]:
         """Remove the addresses that may leave now, and return them."""
@@ -113,7 +113,7 @@ class AddressSet:
         others = self.wanted.values()
         return any(each.state.is_available for each in others) or self.is_settled
 
-    def _refresh(self) -> None:
+    def _refresh_wanted(self) -> None:
         endpoints = self._limit_endpoints(self._endpoints())
         for name, address in list(self.wanted.items()):
             if endpoints.get(name) != address.endpoint:
@@ -123,7 +123,7 @@ class AddressSet:
                 self.wanted[name] = self._open_address(endpoint)
 
     def _endpoints(self) -> Iterable[Endpoint]:
-        for each in self._access.stands_for:
+        for each in self._access.parsed_targets:
             if isinstance(each, Endpoint):
                 yield each
             else:

@@ -34,7 +34,7 @@ class AddressState:
         return "" if self.is_serving else "says NOT_SERVING"
 
     @property
-    def rank(self) -> int:
+    def badness(self) -> int:
         """How bad a call to it would be; 0 is fine."""
         if self.is_available:
             return 0
@@ -56,7 +56,7 @@ class AddressState:
         """Return the state after a failed attempt to connect."""
         return AddressState(is_settled=True, why=why)
 
-    def after_word(self, *, serving: bool) -> "AddressState":
+    def after_health_report(self, *, serving: bool) -> "AddressState":
         """Return the state after a report of its health. A report is an answer too."""
         heard = replace(self, is_serving=serving, is_answering=True)
         return replace(heard, is_heard=True, is_settled=True)

@@ -37,7 +37,7 @@ class BackendAccess:
             self.trouble = str(error)
 
     @property
-    def stands_for(self) -> list[Endpoint | Lookup]:
+    def parsed_targets(self) -> list[Endpoint | Lookup]:
         """The endpoints and names of its targets."""
         return self._targets if self._files is not None else []
 

@@ -58,7 +58,7 @@ class DnsWatch:
         patience_s = self._intervals.lookup_patience_s
         try:
             async with asyncio.timeout(patience_s):
-                self._known = await self._resolver.addresses(self._lookup)
+                self._known = await self._resolver.look_up(self._lookup)
         except TimeoutError:
             return f"no answer within {patience_s:g} s"
         except HalfAnswered as half:

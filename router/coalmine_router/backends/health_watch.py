@@ -114,12 +114,12 @@ class HealthWatch:
 
     def _note_report(self, *, serving: bool) -> None:
         self._speaks.set()
-        self._address.set_state(self._address.state.after_word(serving=serving))
+        self._address.set_state(self._address.state.after_health_report(serving=serving))
 
     def _note_other_answer(self) -> None:
         """Note an answer that is no report of its health."""
         state = self._address.state
-        self._address.set_state(state.after_word(serving=state.is_serving))
+        self._address.set_state(state.after_health_report(serving=state.is_serving))
 
     # ------------------------------------------------------------ whether it answers
 

@@ -214,7 +214,7 @@ class Backends:
         endpoints = self.find_endpoints(route, variant)
         return endpoints.ready_names if endpoints is not None else ()
 
-    async def wait_for_reach(self) -> None:
+    async def wait_for_reach_change(self) -> None:
         """Return when `reach` may be another than before this call: read it first, then wait."""
         await self._changes.wait()
 
@@ -228,7 +228,7 @@ class Backends:
 
 
 def _reach_of(route: str, variant: str, endpoints: VariantEndpoints) -> pb.VariantReach:
-    addresses, available = endpoints.counts
+    addresses, available = endpoints.address_counts
     return pb.VariantReach(
         route=route,
         variant=variant,

@@ -45,7 +45,7 @@ class HalfAnswered(LookupFailed):
 class Resolves(Protocol):
     """Looks names up."""
 
-    async def addresses(self, lookup: Lookup) -> list[str]:
+    async def look_up(self, lookup: Lookup) -> list[str]:
         """Return the IP addresses of a name, at least one. Raises LookupFailed."""
         ...
 
@@ -56,11 +56,11 @@ class Resolver:
     def __init__(self, getaddrinfo: GetAddrInfo = socket.getaddrinfo) -> None:
         self._system = SystemNames(getaddrinfo)
 
-    async def addresses(self, lookup: Lookup) -> list[str]:
+    async def look_up(self, lookup: Lookup) -> list[str]:
         """Return the IP addresses of a name, at least one. Raises LookupFailed."""
         if lookup.server:
             return await ask_server(lookup)
-        return await self._system.addresses(lookup.host)
+        return await self._system.look_up(lookup.host)
 
 
 # ---------------------------------------------------------------- the system's
@@ -78,7 +78,7 @@ class SystemNames:
         self._thread = thread
         self._under_way: dict[str, asyncio.Future[list[str] | str]] = {}
 
-    async def addresses(self, host: str) -> list[str]:
+    async def look_up(self, host: str) -> list[str]:
         """Return the host's IP addresses. Raises LookupFailed."""
         found = await asyncio.shield(self._under_way.get(host) or self._begin_lookup(host))
         if isinstance(found, str):

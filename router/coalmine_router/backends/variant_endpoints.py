@@ -96,7 +96,7 @@ class VariantEndpoints:
         if found is not None:
             return found
         known = self._pool.known
-        return min(known, key=lambda each: (each.state.rank, each.outstanding), default=None)
+        return min(known, key=lambda each: (each.state.badness, each.outstanding), default=None)
 
     def pick_other(self, than: Address) -> Address | None:
         """Return an available address that isn't `than`, for a second attempt."""
@@ -171,7 +171,7 @@ class VariantEndpoints:
     # ------------------------------------------------------------ what is said of it
 
     @property
-    def counts(self) -> tuple[int, int]:
+    def address_counts(self) -> tuple[int, int]:
         """The number of known addresses, and of those that may get calls."""
         return len({each.name for each in self._pool.known}), len(self._available)
 
@@ -192,9 +192,9 @@ class VariantEndpoints:
     @property
     def troubles(self) -> list[str]:
         """Why addresses get no calls: the first few "ADDRESS: REASON", each cut short."""
-        return short_troubles(self.all_troubles(self._available))
+        return short_troubles(self.troubles_except(self._available))
 
-    def all_troubles(self, well: Collection[Address]) -> list[str]:
+    def troubles_except(self, well: Collection[Address]) -> list[str]:
         """Return the reasons why addresses get no calls. Those that are `well` have none."""
         out = [each for each in self._pool.wanted if each not in well]
         return [*self._pool.troubles, *(f"{each.name}: {self._trouble_of(each)}" for each in out)]

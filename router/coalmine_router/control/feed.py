@@ -124,7 +124,7 @@ class TableFeed(TableFeedServicer):
             )
         ]
 
-    def available(self) -> dict[tuple[str, str], int]:
+    def least_available(self) -> dict[tuple[str, str], int]:
         """Return by route and variant how many addresses the proxy that has the fewest may call.
 
         Variants of which no proxy has said anything are missing.

@@ -72,7 +72,7 @@ class Store:
             _log.error("change_not_written", file=str(self._file.path), error=str(why))
             raise why from None
 
-    async def newest(self) -> dict[str, Change]:
+    async def newest_changes(self) -> dict[str, Change]:
         """Return each route's newest change, by name. Raises StateDamaged for unreadable ones."""
         rows = await self._query_rows(_NEWEST)
         try:

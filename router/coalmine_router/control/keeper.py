@@ -197,7 +197,7 @@ class StateKeeper:
     async def _try_to_open(self) -> tuple[Store, Mapping[str, Change]]:
         store = await Store.open(self._path.parent)
         try:
-            return store, await store.newest()
+            return store, await store.newest_changes()
         except BaseException:
             await store.close()
             raise
@@ -215,7 +215,7 @@ class StateKeeper:
         meanwhile = f"serves by {_source_text(self._served_now())}"
         if is_redefined(self._configured, self.current.table):
             meanwhile += "; the configuration file says otherwise, and has to wait"
-        self._outage.note(why, meanwhile=meanwhile)
+        self._outage.note_failure(why, meanwhile=meanwhile)
 
     async def _retry_forever(self) -> None:
         while True:
@@ -239,7 +239,7 @@ class StateKeeper:
         try:
             await asyncio.to_thread(self._saved.write, message, durable=True)
         except OSError as error:
-            self._unsaved.note(reason_of(error))
+            self._unsaved.note_failure(reason_of(error))
             return False
         self._on_disk = message
         self._unsaved.note_success()

@@ -84,7 +84,7 @@ def _available(feed: TableFeed) -> Metric:
         "route",
         "variant",
     )
-    for key, addresses in feed.available().items():
+    for key, addresses in feed.least_available().items():
         family.add_metric(key, addresses)
     return family
 

@@ -31,8 +31,8 @@ WATCHERS_MAX: Final = 256
 class ControlPlane:
     """One router's decisions.
 
-    Its life: `open`, `add_to` a server, `run` in a task. Its end: `end_streams`, stop the server,
-    cancel `run`, `close`.
+    Its life: `open`, `add_control_to` a server, `run` in a task. Its end: `end_streams`, stop
+    the server, cancel `run`, `close`.
     """
 
     def __init__(
@@ -89,7 +89,7 @@ class ControlPlane:
         """Whether there is a state that takes changes."""
         return self._state.is_usable
 
-    def add_to(
+    def add_control_to(
         self, methods: ReflectedMethods, queries: ObserverView, audit: Audit | None = None
     ) -> None:
         """Let a server answer RouteControl, with what the observer has learned.

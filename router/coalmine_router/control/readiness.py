@@ -116,7 +116,7 @@ class _Asking:
         if "" in self._why_not.values():
             return Readiness(ready=True)
         asked = list(self._why_not)
-        reasons = [*self._why_not.values(), *self._endpoints.all_troubles(asked)]
+        reasons = [*self._why_not.values(), *self._endpoints.troubles_except(asked)]
         reason = "; ".join(short_troubles(reasons)) or "no address is known yet"
         return Readiness(ready=False, reason=reason)
 
@@ -162,7 +162,7 @@ class _Asking:
 
     async def _watch_reach(self) -> None:
         while True:
-            await self._backends.wait_for_reach()
+            await self._backends.wait_for_reach_change()
             self._change.set()
 
     async def _ask_in_turn(self, address: Address) -> None:
@@ -200,11 +200,11 @@ def _model_question(name: str, version: str) -> _Question:
     named = f"model '{name}'" + (f" version {version}" if version else "")
     request = oip.ModelReadyRequest(name=name, version=version).SerializeToString()
 
-    def why_not(answer: bytes) -> str:
+    def why_model_unready(answer: bytes) -> str:
         ready = oip.ModelReadyResponse.FromString(answer).ready
         return "" if ready else f"{named} is not ready"
 
-    return _Question(_MODEL_READY, request, why_not)
+    return _Question(_MODEL_READY, request, why_model_unready)
 
 
 def _why_unwell(answer: bytes) -> str:

@@ -64,7 +64,7 @@ class EvidenceIntake:
             # By this process's clock: those of proxies may differ.
             now_ns = self._clock.wall_ns()
             key = self._key(route, pair)  # such events don't tell versions
-            trial = self._trials.current(pair, key, now_ns)
+            trial = self._trials.obtain_current(pair, key, now_ns)
             is_over = _add_event(trial.evidence, event, now_ns, settings.gates.spells)
             cohorts = self._add_to_cohort(pair, event, report.started_ns, now_ns, route.timeout_ns)
             for cohort in cohorts:
@@ -93,7 +93,7 @@ class EvidenceIntake:
         `sides` are the reference and the candidate, `versions` those of their answers.
         """
         pair = Pair(route.name, *sides)
-        return self._trials.of(pair, self._key(route, pair, *versions), self._clock.wall_ns())
+        return self._trials.obtain(pair, self._key(route, pair, *versions), self._clock.wall_ns())
 
     def add_comparisons(self, observed: ObservedRequest) -> list[VerdictChange]:
         """Learn from what was found of a request; return the verdicts that this changed.

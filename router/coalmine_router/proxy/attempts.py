@@ -50,8 +50,8 @@ def start_second_attempt(
 def _take_first_timeout_s(exchange: Exchange, routed: RoutedRoute, bound: BoundVariant) -> float:
     """Return the time for the first attempt: half of it, where stable could use the other half."""
     now_s = exchange.began_ns // 10**9
-    routed.budget.count(now_s)
-    if bound is routed.stable or exchange.is_pinned or not routed.budget.has_left(now_s):
+    routed.budget.count_request(now_s)
+    if bound is routed.stable or exchange.is_pinned or not routed.budget.has_retry_left(now_s):
         return exchange.timeout_s
     return exchange.timeout_s / 2
 
@@ -87,7 +87,7 @@ def _take_stable_within_budget(
     address = _pick_stable_address(routed, failed, outcome)
     if routed.refuses(routed.stable, exchange.version):
         return None
-    if address is None or not routed.budget.take(time.perf_counter_ns() // 10**9):
+    if address is None or not routed.budget.take_retry(time.perf_counter_ns() // 10**9):
         return None
     return _Place(routed.stable, address)
 

@@ -20,21 +20,21 @@ class RetryBudget:
         self._requests = [0] * _SECONDS
         self._retries = [0] * _SECONDS
 
-    def count(self, second: int) -> None:
+    def count_request(self, second: int) -> None:
         """Count a request."""
         if second != self._second:
             self._forget_old_counts(second)
         self._requests[second % _SECONDS] += 1
 
-    def has_left(self, second: int) -> bool:
+    def has_retry_left(self, second: int) -> bool:
         """Return whether another second attempt is allowed now."""
         if second != self._second:
             self._forget_old_counts(second)
         return sum(self._retries) < max(_LEAST, sum(self._requests) // _ONE_IN)
 
-    def take(self, second: int) -> bool:
+    def take_retry(self, second: int) -> bool:
         """Take a second attempt from the budget; return whether there was one left."""
-        if not self.has_left(second):
+        if not self.has_retry_left(second):
             return False
         self._retries[second % _SECONDS] += 1
         return True

@@ -17,7 +17,7 @@ class Caller(NamedTuple):
     pin: str | None
     metadata: list[Pair]
 
-    def value(self, key: str) -> str | None:
+    def metadata_value(self, key: str) -> str | None:
         """Return the first value of a metadata key, or None."""
         for name, value in self.metadata:
             if name == key:

@@ -43,7 +43,7 @@ def pick_address(bound: BoundVariant) -> Address:
 def _sticky_key(exchange: Exchange, routed: RoutedRoute) -> str | None:
     sticky = routed.route.sticky
     if sticky.metadata:
-        return exchange.caller.value(sticky.metadata)
+        return exchange.caller.metadata_value(sticky.metadata)
     if sticky.parameter:
         return wire.parameter(exchange.request, sticky.parameter)
     return wire.request_id(exchange.request)

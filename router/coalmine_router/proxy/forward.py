@@ -59,7 +59,7 @@ class Outcome:
         return self.code is _OK
 
     @property
-    def number(self) -> int:
+    def status_number(self) -> int:
         """The status code as it travels."""
         return _code_number(self.code)
 
@@ -104,7 +104,7 @@ async def forward(attempt: Attempt, method: str, request: bytes, metadata: Metad
         attempt.end(outcome)
         return outcome
     bound, address = attempt.bound, attempt.address
-    call = address.unary(method)(
+    call = address.unary_call(method)(
         request + bound.override if bound.override else request,
         timeout=min(attempt.timeout_s, TIMEOUT_S_MAX),
         metadata=metadata,

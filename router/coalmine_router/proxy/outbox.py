@@ -102,7 +102,7 @@ class Outbox:
         """Return the batches to send again over a new stream, in their order."""
         return tuple(self._unacknowledged)
 
-    def take(self) -> OutboxBatch:
+    def take_batch(self) -> OutboxBatch:
         """Take the oldest waiting reports as the next batch, and keep it until acknowledged."""
         self._number += 1
         parts = [self._batch_head()]

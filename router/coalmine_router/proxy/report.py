@@ -71,7 +71,7 @@ def report_of(exchange: Exchange, outcome: Outcome, ended_ns: int) -> bytes:
     facts = _FACTS(
         *(_TRACE_ID, trace.trace_id, _SPAN_ID, trace.span_id, _SAMPLED, trace.sampled),
         *(_STARTED, exchange.wall_ns, _DURATION, ended_ns - exchange.began_ns),
-        *(_STATUS, 0 if outcome.is_ok else outcome.number),
+        *(_STATUS, 0 if outcome.is_ok else outcome.status_number),
         *(_ASKED, exchange.request_bytes, _GIVEN, len(outcome.response)),
     )
     parts = [facts, _assignment_fields(exchange)]

@@ -114,7 +114,7 @@ class Reporter:
             await asyncio.sleep(_BATCH_DELAY_S)
             while self._outbox.waiting:
                 await self._wait_for_room()
-                await call.write(self._outbox.take().data)
+                await call.write(self._outbox.take_batch().data)
             self._has_some.clear()
         await call.done_writing()
 

@@ -147,7 +147,7 @@ def _routed_route(
         variant.name: BoundVariant(
             variant,
             backends.endpoints(route.name, variant.name),
-            wire.override(variant.model, variant.version) if not route.match.service else b"",
+            wire.override_bytes(variant.model, variant.version) if not route.match.service else b"",
             ((VARIANT_KEY, variant.name), (REVISION_KEY, str(revision))),
         )
         for variant in route.variants

@@ -127,7 +127,7 @@ class _RoutedStream:
         refused = unsendable_outcome(metadata)
         if refused is not None:
             return refused
-        call = self._attempt.address.stream(f"/{METHOD}")(
+        call = self._attempt.address.stream_call(f"/{METHOD}")(
             timeout=None if timeout_s is None else min(timeout_s, TIMEOUT_S_MAX), metadata=metadata
         )
         try:

@@ -38,7 +38,7 @@ class Reach(Protocol):
         """Return the reach of now."""
         ...
 
-    def wait_for_reach(self) -> Awaitable[None]:
+    def wait_for_reach_change(self) -> Awaitable[None]:
         """Return once it may have changed."""
         ...
 
@@ -180,7 +180,7 @@ class Subscriber:
         """Report the reach whenever it changes, at most once a second."""
         while True:
             if self._reach.reach() == self._reach_said:
-                await self._reach.wait_for_reach()
+                await self._reach.wait_for_reach_change()
             else:
                 self._send_state()
                 await asyncio.sleep(_REACH_S)
@@ -210,7 +210,7 @@ class Subscriber:
             self._saved.write(message)
         except OSError as error:
             self._unsaved = message
-            self._outage.note(reason_of(error))
+            self._outage.note_failure(reason_of(error))
         else:
             self._unsaved = None
             self._outage.note_success()

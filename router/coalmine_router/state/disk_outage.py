@@ -28,7 +28,7 @@ class DiskOutage:
         """What operators are told, in one line; "" where all is well."""
         return f"{self._path}: {self._what}: {self._reason}" if self._reason else ""
 
-    def note(self, error: object, *, meanwhile: str = "") -> None:
+    def note_failure(self, error: object, *, meanwhile: str = "") -> None:
         """Note that it failed, and log that where it went well before: once an outage."""
         said = reason_of(error) if isinstance(error, OSError) else " ".join(str(error).split())
         said += _disk_reason(self._path.parent, said)

@@ -48,7 +48,7 @@ class Router:
             proxies=self._proxies,
             roll=self._roll,
         )
-        assert self.reload.keep_copy()
+        assert self.reload.write_copy()
 
     @property
     def file(self) -> Path:

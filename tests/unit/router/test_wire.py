@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from coalmine.errors import InvalidRequest
 from coalmine.inference import inference_pb2 as pb
-from coalmine_router.wire import FIELDS_MAX, model_name, override, parameter, request_id
+from coalmine_router.wire import FIELDS_MAX, model_name, override_bytes, parameter, request_id
 
 # ---------------------------------------------------------------- messages, well-formed and not
 
@@ -300,7 +300,7 @@ def test_an_override_wins_over_what_was_sent_and_keeps_all_else(
     data: bytes, model: str, version: str
 ) -> None:
     before = pb.ModelInferRequest.FromString(data)
-    after = pb.ModelInferRequest.FromString(data + override(model, version))
+    after = pb.ModelInferRequest.FromString(data + override_bytes(model, version))
 
     assert after.model_name == (model or before.model_name)
     assert after.model_version == (version or before.model_version)
@@ -312,8 +312,8 @@ def test_an_override_wins_over_what_was_sent_and_keeps_all_else(
 
 def test_a_name_longer_than_a_one_byte_length_is_set_whole() -> None:
     for size in (127, 128, 16_383, 16_384):
-        assert model_name(override("x" * size, "")) == "x" * size
+        assert model_name(override_bytes("x" * size, "")) == "x" * size
 
 
 def test_an_empty_override_adds_no_byte() -> None:
-    assert override("", "") == b""
+    assert override_bytes("", "") == b""

@@ -86,7 +86,7 @@ class CopyCaller:
         try:
             body = await address.call(
                 f"/{observed.report.method}",
-                observed.request + wire.override(variant.model, variant.version),
+                observed.request + wire.override_bytes(variant.model, variant.version),
                 metadata=_metadata_of(queued, endpoints, span_id),
                 timeout_s=timeout_ns / 10**9,
             )

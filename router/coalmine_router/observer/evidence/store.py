@@ -121,7 +121,7 @@ class EvidenceStore:
         await self.save()
         rows = await self._read_in_thread(lambda: self._file.ended_trials(route, candidate, limit))
         opened = (
-            each for each in self._trials.open(route) if candidate in {"", each.pair.candidate}
+            each for each in self._trials.all_open(route) if candidate in {"", each.pair.candidate}
         )
         newest_first = sorted(
             [*opened, *_readable_trials(rows)], key=lambda each: (-each.began_ns, -each.number)
@@ -140,7 +140,7 @@ class EvidenceStore:
     async def _look_for_file(self) -> None:
         if await self._file.run_in_thread(self._file.is_gone):
             _log.warning("evidence_file_gone", path=str(self._path))
-            self._trials.mark_changed(self._trials.open())
+            self._trials.mark_changed(self._trials.all_open())
             await self._file.run_in_thread(self._file.forget)
 
     async def _load_late(self) -> None:
@@ -181,10 +181,10 @@ class EvidenceStore:
 
     def _note_failure(self, error: Exception) -> None:
         self.saves_failed += 1
-        self._outage.note(error)
+        self._outage.note_failure(error)
         if isinstance(error, Unreadable):  # damaged since: what memory has goes into a new one
             self._file.begin_anew()
-            self._trials.mark_changed(self._trials.open())
+            self._trials.mark_changed(self._trials.all_open())
 
 
 def _row_of(trial: Trial) -> Row:

@@ -53,7 +53,7 @@ class TrialKey:
             candidate_version=self.candidate_version[:VERSION_CHARS_MAX],
         )
 
-    def why_not(self, other: "TrialKey") -> str:
+    def first_difference(self, other: "TrialKey") -> str:
         """Return the first thing in which it differs from another, as operators read it."""
         if self.rules != other.rules:
             return "rules"
@@ -91,6 +91,6 @@ class Trial:
     failing: Moment = field(default_factory=Moment)
 
     @property
-    def told(self) -> Verdict:
+    def shown_verdict(self) -> Verdict:
         """The verdict that may be told: one with another word waits until it is kept."""
         return self.verdict if self.verdict.verdict == self.kept.verdict else self.kept

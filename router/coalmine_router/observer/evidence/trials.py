@@ -52,7 +52,7 @@ class Trials:
 
     # ------------------------------------------------------------ where evidence goes
 
-    def of(self, pair: Pair, key: TrialKey, now_ns: int) -> Trial:
+    def obtain(self, pair: Pair, key: TrialKey, now_ns: int) -> Trial:
         """Return the trial that a comparison under `key` belongs to; it may begin with it.
 
         An older one becomes the current one again once it alone gets comparisons: a rollback.
@@ -68,7 +68,7 @@ class Trials:
             self._note_comparison(found, trial, key)
         return self._mark_changed(trial)
 
-    def current(self, pair: Pair, key: TrialKey, now_ns: int) -> Trial:
+    def obtain_current(self, pair: Pair, key: TrialKey, now_ns: int) -> Trial:
         """Return the trial that an event of the split belongs to: the current one.
 
         `key` has no versions: such events don't tell them.
@@ -95,7 +95,7 @@ class Trials:
         return trial
 
     def _begin_next(self, found: _OfPair, pair: Pair, key: TrialKey, now_ns: int) -> Trial:
-        why = key.why_not(found.current.key)
+        why = key.first_difference(found.current.key)
         found.numbered += 1
         trial = Trial(pair, key, found.numbered, now_ns, why)
         self._add_open(found, trial, now_ns)
@@ -134,7 +134,7 @@ class Trials:
 
     # ------------------------------------------------------------ what is open
 
-    def open(self, route: str | None = None) -> Iterator[Trial]:
+    def all_open(self, route: str | None = None) -> Iterator[Trial]:
         """Return all open trials, or those of one route."""
         for pair, found in list(self._pairs.items()):
             if route is None or pair.route == route:

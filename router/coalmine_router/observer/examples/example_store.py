@@ -251,7 +251,7 @@ class ExampleStore:
 
     def _note_failure(self, error: Exception) -> None:
         self._file.close()
-        self._outage.note(error)
+        self._outage.note_failure(error)
 
     def _note_recovery(self) -> None:
         if self._outage.trouble:

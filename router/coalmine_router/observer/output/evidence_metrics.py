@@ -90,7 +90,7 @@ class EvidenceMetrics(Collector):
         )
         number = _FAMILIES.gauge("trial", "The number of the current trial", *_PAIR)
         for trial in self._trials.current_trials():
-            verdict.add_metric(trial.pair, _WORDS[trial.told.verdict])
+            verdict.add_metric(trial.pair, _WORDS[trial.shown_verdict.verdict])
             number.add_metric(trial.pair, trial.number)
             if trial.evidence.shares.requests:
                 share.add_metric(trial.pair, trial.evidence.shares.mean)

@@ -65,10 +65,10 @@ def request_spans(
     errors are left out: a backend may quote the request.
     """
     trace = _Trace(observed, resource, segment or "", verdicts, has_messages=has_messages)
-    spans = [trace.server()]
-    spans += [trace.attempt(place) for place in range(len(observed.report.attempts))]
-    spans += [trace.copy(call) for call in observed.calls]
-    spans += [trace.comparison(result) for result in observed.results]
+    spans = [trace.server_span()]
+    spans += [trace.attempt_span(place) for place in range(len(observed.report.attempts))]
+    spans += [trace.copy_span(call) for call in observed.calls]
+    spans += [trace.comparison_span(result) for result in observed.results]
     return spans
 
 
@@ -95,7 +95,7 @@ class _Trace:
         state = self._report.tracestate
         self._state = TraceState.from_header([state]) if is_tracestate(state) else None
 
-    def server(self) -> ReadableSpan:
+    def server_span(self) -> ReadableSpan:
         report = self._report
         code = code_name(report.status_code)
         return self._span(
@@ -113,7 +113,7 @@ class _Trace:
             status=self._status(code, report.status_message),
         )
 
-    def attempt(self, place: int) -> ReadableSpan:
+    def attempt_span(self, place: int) -> ReadableSpan:
         attempt = self._report.attempts[place]
         return self._call_span(
             _attempt_name(self._report, place),
@@ -123,7 +123,7 @@ class _Trace:
             attempt.status_message,
         )
 
-    def copy(self, call: CopyCall) -> ReadableSpan:
+    def copy_span(self, call: CopyCall) -> ReadableSpan:
         return self._call_span(
             call_name(call.copy.role, call.copy.variant),
             _IdAndTime(call.span_id, call.started_ns, call.duration_ns),
@@ -132,7 +132,7 @@ class _Trace:
             call.answer.message,
         )
 
-    def comparison(self, found: PairResult) -> ReadableSpan:
+    def comparison_span(self, found: PairResult) -> ReadableSpan:
         took = _IdAndTime(found.span_id, found.started_ns, found.duration_ns)
         route = values.non_empty({t.ROUTE: self._report.route})
         return self._span(

@@ -43,7 +43,7 @@ def route_verdict(trials: Iterable[Trial]) -> str:
     Only trials against stable count: one FAIL fails the route, and all must pass for a PASS. In a
     trial of a shadow against a canary, the canary may be the one that is wrong.
     """
-    words = {trial.told.verdict for trial in trials if trial.pair.reference == STABLE}
+    words = {trial.shown_verdict.verdict for trial in trials if trial.pair.reference == STABLE}
     if not words:
         return ""
     if "fail" in words:

@@ -52,7 +52,7 @@ def trial_counts(
         segments=_segment_messages(trial, gates),
         noise_pairs=evidence.noise_pairs,
         trial=_trial_message(trial),
-        verdict=_verdict_message(trial.told),
+        verdict=_verdict_message(trial.shown_verdict),
         reference_addresses=_address_messages(sides[0], ready.reference, odd.reference),
         candidate_addresses=_address_messages(sides[1], ready.candidate, odd.candidate),
         addresses_let_go=sum(side.let_go for side in sides),

@@ -29,27 +29,27 @@ def address(channel: Any = None, changes: list[int] | None = None) -> Address:
 def test_a_method_is_made_once() -> None:
     opened = Opened()
     at = address(opened)
-    assert at.unary("/s/M") is at.unary("/s/M")
-    assert at.stream("/s/M") is at.stream("/s/M")
+    assert at.unary_call("/s/M") is at.unary_call("/s/M")
+    assert at.stream_call("/s/M") is at.stream_call("/s/M")
     assert opened.methods == ["/s/M", "/s/M"]
 
 
 def test_methods_that_callers_make_up_do_not_pile_up() -> None:
     at = address(Opened())
     for n in range(1_000):
-        at.unary(f"/s/M{n}")
-        at.stream(f"/s/M{n}")
+        at.unary_call(f"/s/M{n}")
+        at.stream_call(f"/s/M{n}")
     assert len(at._unaries) == len(at._streams) == 256
 
 
 async def test_a_change_is_told_once() -> None:
     changes: list[int] = []
     at = address(changes=changes)
-    up = AddressState().after_connecting().after_word(serving=True)
+    up = AddressState().after_connecting().after_health_report(serving=True)
     at.set_state(up)
     at.set_state(up.after_probe(answered=True))
     assert len(changes) == 1
-    at.set_state(up.after_word(serving=False))
+    at.set_state(up.after_health_report(serving=False))
     assert len(changes) == 2
 
 
@@ -62,7 +62,7 @@ def test_a_doubt_that_nobody_looks_into_is_no_error() -> None:
     assert doubts == [1]
 
 
-UP = AddressState().after_connecting().after_word(serving=True)
+UP = AddressState().after_connecting().after_health_report(serving=True)
 
 
 async def test_a_connection_that_is_renewed_within_a_second_is_no_line_in_the_log() -> None:

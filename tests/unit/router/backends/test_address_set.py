@@ -24,7 +24,7 @@ def access(*targets: str) -> BackendAccess:
 
 
 def up(address: Address) -> None:
-    address.set_state(AddressState().after_connecting().after_word(serving=True))
+    address.set_state(AddressState().after_connecting().after_health_report(serving=True))
 
 
 def names(of: AddressSet) -> list[str]:

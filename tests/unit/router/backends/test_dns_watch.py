@@ -22,7 +22,7 @@ class Script:
         self._answers = list(answers)
         self.is_over = asyncio.Event()
 
-    async def addresses(self, lookup: Lookup) -> list[str]:
+    async def look_up(self, lookup: Lookup) -> list[str]:
         if not self._answers:
             self.is_over.set()
             await asyncio.Event().wait()

@@ -21,7 +21,7 @@ def found(*ips: str) -> list[tuple[Any, ...]]:
 
 async def test_an_address_that_is_found_twice_is_one() -> None:
     names = SystemNames(lambda *_, **__: found("1.1.1.1", "::1", "1.1.1.1"))
-    assert await names.addresses("model") == ["1.1.1.1", "::1"]
+    assert await names.look_up("model") == ["1.1.1.1", "::1"]
 
 
 async def test_a_name_that_the_system_does_not_know_says_why() -> None:
@@ -29,12 +29,12 @@ async def test_a_name_that_the_system_does_not_know_says_why() -> None:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
 
     with pytest.raises(LookupFailed, match="Name or service not known"):
-        await SystemNames(unknown).addresses("model")
+        await SystemNames(unknown).look_up("model")
 
 
 async def test_a_name_that_is_none_is_a_failed_lookup() -> None:
     with pytest.raises(LookupFailed):
-        await Resolver().addresses(Lookup("x" * 70 + ".test", 80))
+        await Resolver().look_up(Lookup("x" * 70 + ".test", 80))
 
 
 async def test_a_hanging_lookup_holds_up_no_other_and_is_not_begun_twice() -> None:
@@ -51,12 +51,12 @@ async def test_a_hanging_lookup_holds_up_no_other_and_is_not_begun_twice() -> No
         for _ in range(3):
             with pytest.raises(TimeoutError):
                 async with asyncio.timeout(0.02):
-                    await names.addresses("hanging")
-        assert await names.addresses("quick") == ["1.1.1.1"]
+                    await names.look_up("hanging")
+        assert await names.look_up("quick") == ["1.1.1.1"]
         assert begun == ["hanging", "quick"]
     finally:
         over.set()
-    assert await names.addresses("hanging") == ["1.1.1.1"]
+    assert await names.look_up("hanging") == ["1.1.1.1"]
 
 
 async def test_lookups_that_hang_are_bounded() -> None:
@@ -69,10 +69,10 @@ async def test_lookups_that_hang_are_bounded() -> None:
     names = SystemNames(hanging)
     try:
         async with asyncio.TaskGroup() as tasks:
-            waiting = [tasks.create_task(names.addresses(f"name-{n}")) for n in range(32)]
+            waiting = [tasks.create_task(names.look_up(f"name-{n}")) for n in range(32)]
             await asyncio.sleep(0)
             with pytest.raises(LookupFailed, match="32 names are being looked up"):
-                await names.addresses("one-more")
+                await names.look_up("one-more")
             over.set()
         assert all(each.result() == ["1.1.1.1"] for each in waiting)
     finally:
@@ -81,7 +81,7 @@ async def test_lookups_that_hang_are_bounded() -> None:
 
 async def test_a_dns_server_by_name_is_refused() -> None:
     with pytest.raises(LookupFailed, match="expected an IP address"):
-        await Resolver().addresses(Lookup("model", 80, "dns.test"))
+        await Resolver().look_up(Lookup("model", 80, "dns.test"))
 
 
 class NoThread(threading.Thread):
@@ -100,8 +100,8 @@ async def test_where_no_thread_can_be_started_the_lookup_fails_and_the_next_is_t
     names = SystemNames(lambda *_, **__: found("1.1.1.1"), thread)
     for _ in range(2):
         with pytest.raises(LookupFailed, match="can't start new thread"):
-            await names.addresses("model")
-    assert await names.addresses("model") == ["1.1.1.1"]
+            await names.look_up("model")
+    assert await names.look_up("model") == ["1.1.1.1"]
 
 
 # ---------------------------------------------------------------- a server's
@@ -118,7 +118,7 @@ async def test_a_version_that_the_server_fails_on_is_not_taken_for_none(unanswer
         dns.answer("model.test", list(known.values()))
         dns.failing_of = unanswered
         with pytest.raises(HalfAnswered, match=f"IPv{unanswered}: ") as half:
-            await Resolver().addresses(asked_of(dns))
+            await Resolver().look_up(asked_of(dns))
     assert half.value.beside([]) == [known[10 - unanswered]]
     assert half.value.beside(["9.9.9.9", "::9"])[1:] == ["::9" if unanswered == 6 else "9.9.9.9"]
 
@@ -128,13 +128,13 @@ async def test_a_version_that_times_out_is_not_taken_for_none() -> None:
         dns.answer("model.test", ["1.1.1.1"])
         dns.silent_of = 6
         with pytest.raises(HalfAnswered, match="IPv6: the DNS server does not answer"):
-            await Resolver().addresses(asked_of(dns))
+            await Resolver().look_up(asked_of(dns))
 
 
 async def test_a_version_that_has_no_addresses_is_an_answer() -> None:
     with DnsServer() as dns:
         dns.answer("model.test", ["1.1.1.1"])
-        assert await Resolver().addresses(asked_of(dns)) == ["1.1.1.1"]
+        assert await Resolver().look_up(asked_of(dns)) == ["1.1.1.1"]
 
 
 async def test_where_one_version_has_none_and_the_other_is_not_answered_the_lookup_fails() -> None:
@@ -142,5 +142,5 @@ async def test_where_one_version_has_none_and_the_other_is_not_answered_the_look
         dns.answer("model.test", ["1.1.1.1"])
         dns.failing_of = 4
         with pytest.raises(LookupFailed, match="no addresses") as failed:
-            await Resolver().addresses(asked_of(dns))
+            await Resolver().look_up(asked_of(dns))
     assert not isinstance(failed.value, HalfAnswered), "all that is known stays"

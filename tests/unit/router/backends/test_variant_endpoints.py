@@ -15,7 +15,7 @@ from coalmine_router.table import Backend
 from tests.doubles.clock import HandClock
 
 SECOND = 10**9
-UP = AddressState().after_connecting().after_word(serving=True)
+UP = AddressState().after_connecting().after_health_report(serving=True)
 
 
 class NoClock:
@@ -85,8 +85,8 @@ def test_without_any_available_the_least_bad_is_picked_for_who_must_go_somewhere
     stable = endpoints(blue)
     lost, silent, down, busier = blue.known
     silent.set_state(UP.after_probe(answered=False))
-    down.set_state(UP.after_word(serving=False))
-    busier.set_state(UP.after_word(serving=False))
+    down.set_state(UP.after_health_report(serving=False))
+    busier.set_state(UP.after_health_report(serving=False))
     busier.outstanding = 5
     assert stable.pick() is None
     assert stable.pick_any() is down
@@ -108,7 +108,7 @@ def test_an_ejected_address_returns_by_the_clock() -> None:
     assert stable.next_return_ns == 5 * SECOND
     clock.now_ns = 5 * SECOND
     stable.readmit()
-    assert stable.counts == (2, 2)
+    assert stable.address_counts == (2, 2)
     assert stable.next_return_ns is None
 
 
@@ -130,7 +130,7 @@ async def test_an_address_that_is_lost_anyway_is_not_ejected() -> None:
     for _ in range(9):
         stable.note_failure(first)
     first.set_state(UP)
-    assert stable.counts == (4, 4)
+    assert stable.address_counts == (4, 4)
 
 
 async def test_an_ejected_address_says_that_it_is_ready_all_the_same() -> None:
@@ -140,7 +140,7 @@ async def test_an_ejected_address_says_that_it_is_ready_all_the_same() -> None:
     for _ in range(5):
         stable.note_failure(on_ejection)
     lost.set_state(UP.after_loss())
-    unready.set_state(UP.after_word(serving=False))
+    unready.set_state(UP.after_health_report(serving=False))
     assert stable.ready == (on_ejection,)
 
 

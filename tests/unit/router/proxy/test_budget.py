@@ -11,12 +11,12 @@ START = 100_000
 def counted(requests: int, second: int = START) -> RetryBudget:
     budget = RetryBudget()
     for _ in range(requests):
-        budget.count(second)
+        budget.count_request(second)
     return budget
 
 
 def taken(budget: RetryBudget, second: int, tries: int = 1_000) -> int:
-    return sum(budget.take(second) for _ in range(tries))
+    return sum(budget.take_retry(second) for _ in range(tries))
 
 
 def test_three_second_attempts_are_always_there() -> None:
@@ -34,15 +34,15 @@ def test_of_many_requests_a_fifth_is_tried_again_and_none_more() -> None:
 
 def test_looking_whether_there_is_one_left_takes_none() -> None:
     budget = counted(0)
-    assert all(budget.has_left(START) for _ in range(10))
+    assert all(budget.has_retry_left(START) for _ in range(10))
     assert taken(budget, START) == 3
-    assert not budget.has_left(START)
+    assert not budget.has_retry_left(START)
 
 
 def test_what_was_taken_comes_back_after_ten_seconds_and_not_before() -> None:
     budget = counted(0)
     assert taken(budget, START) == 3
-    assert not budget.has_left(START + 9)
+    assert not budget.has_retry_left(START + 9)
     assert taken(budget, START + 10) == 3
 
 
@@ -72,12 +72,12 @@ def test_in_no_ten_seconds_are_more_tried_again_than_a_fifth_or_three(
     for later, come, fail in steps:
         now += later
         for _ in range(come):
-            budget.count(now)
+            budget.count_request(now)
             requests.append(now)
         for _ in range(fail):
             earned = max(3, sum(second > now - 10 for second in requests) / 5)
             used = sum(second > now - 10 for second in retries)
-            is_taken = budget.take(now)
+            is_taken = budget.take_retry(now)
             assert is_taken == (used + 1 <= earned), "exactly as much as is earned"
             if is_taken:
                 retries.append(now)

@@ -43,13 +43,13 @@ def test_a_tracestate_in_several_headers_is_one() -> None:
 def test_a_pin_is_read_and_travels_on() -> None:
     caller = caller_of([("x-coalmine-variant", "canary")])
     assert caller.pin == "canary"
-    assert caller.value("x-coalmine-variant") == "canary"
+    assert caller.metadata_value("x-coalmine-variant") == "canary"
 
 
 def test_a_binary_value_can_be_a_sticky_key_too() -> None:
     caller = caller_of([("user-bin", b"\x01\xff")])
-    assert caller.value("user-bin") == "01ff"
-    assert caller.value("absent") is None
+    assert caller.metadata_value("user-bin") == "01ff"
+    assert caller.metadata_value("absent") is None
 
 
 def test_a_token_that_was_the_routers_to_read_stays_behind() -> None:
@@ -57,7 +57,7 @@ def test_a_token_that_was_the_routers_to_read_stays_behind() -> None:
     sent = [("x-a", "1"), (key, "Bearer secret"), ("x-b", "2"), (key, "Bearer other")]
     caller = caller_of(sent, drop_authorization=True)
     assert caller.metadata == [("x-a", "1"), ("x-b", "2")]
-    assert caller.value("authorization") is None
+    assert caller.metadata_value("authorization") is None
 
 
 def test_a_token_that_the_router_does_not_read_is_the_backends() -> None:
@@ -76,4 +76,4 @@ def test_only_the_token_stays_behind_and_nothing_that_looks_like_it() -> None:
 
 def test_of_a_key_that_comes_twice_the_first_value_counts() -> None:
     caller = caller_of([("x-user", "ann"), ("x-user", "bob")])
-    assert caller.value("x-user") == "ann"
+    assert caller.metadata_value("x-user") == "ann"

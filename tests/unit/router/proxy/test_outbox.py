@@ -24,7 +24,7 @@ def bodies(size: int) -> bytes:
 
 
 def taken(outbox: Outbox) -> pb.ReportBatch:
-    return pb.ReportBatch.FromString(outbox.take().data)
+    return pb.ReportBatch.FromString(outbox.take_batch().data)
 
 
 def numbers(batch: pb.ReportBatch) -> list[int]:
@@ -61,7 +61,7 @@ def test_what_is_acknowledged_is_forgotten_and_the_rest_is_sent_again_as_it_was(
     batches = []
     for number in range(3):
         outbox.offer(report(number))
-        batches.append(outbox.take())
+        batches.append(outbox.take_batch())
     outbox.acknowledge(2)
 
     assert outbox.unacknowledged_batches() == (batches[2],)
@@ -100,7 +100,7 @@ def test_full_the_new_report_is_dropped_and_counted() -> None:
 def test_what_is_not_acknowledged_takes_room_as_what_waits_does() -> None:
     outbox = Outbox("p1", bytes_max=4_000)
     outbox.offer(report(0), bodies(1_800))
-    outbox.take()
+    outbox.take_batch()
     for number in range(1, 100):
         outbox.offer(report(number))
     dropped = outbox.dropped["buffer_full"]
@@ -115,7 +115,7 @@ def test_what_is_not_acknowledged_takes_room_as_what_waits_does() -> None:
 def test_what_waits_for_more_than_a_minute_is_dropped_but_nothing_that_was_sent() -> None:
     outbox = Outbox("p1")
     outbox.offer(report(0))
-    outbox.take()
+    outbox.take_batch()
     outbox.offer(report(1))
     outbox.drop_old_reports(100.0)
     outbox.offer(report(2))
@@ -133,7 +133,7 @@ def test_a_window_of_four_mebibytes_may_be_under_way() -> None:
     for number in range(100):
         outbox.offer(report(number), bodies(200_000))
     while not outbox.is_window_full:
-        outbox.take()
+        outbox.take_batch()
     under_way = sum(len(each.data) for each in outbox.unacknowledged_batches())
 
     assert WINDOW_BYTES <= under_way < WINDOW_BYTES + 2 * BATCH_BYTES
@@ -146,9 +146,9 @@ def test_a_batch_that_is_refused_time_and_again_is_given_up_and_counted() -> Non
     outbox.refuse()
     for number in range(3):
         outbox.offer(report(number))
-    outbox.take()
+    outbox.take_batch()
     outbox.offer(report(3))
-    outbox.take()
+    outbox.take_batch()
     for _ in range(REFUSALS_MAX - 1):
         outbox.refuse()
     assert not outbox.dropped
@@ -183,7 +183,7 @@ def test_every_report_is_taken_in_or_dropped_or_waits_and_the_bytes_add_up(
             outbox.offer(report(offered), bodies(size))
             offered += 1
         elif step == "take" and outbox.waiting:
-            outbox.take()
+            outbox.take_batch()
         elif step == "ack":
             outbox.acknowledge(size)
             acknowledged += sum(reports for number, reports in before.items() if number <= size)
@@ -197,6 +197,6 @@ def test_every_report_is_taken_in_or_dropped_or_waits_and_the_bytes_add_up(
         assert offered == acknowledged + dropped + under_way + len(outbox.waiting)
         assert 0 <= outbox._kept_bytes <= 9_000 + 500  # a batch's head is not asked for beforehand
     while outbox.waiting:
-        outbox.take()
+        outbox.take_batch()
     outbox.acknowledge(2**63)
     assert (outbox._kept_bytes, outbox._window_bytes) == (0, 0)

@@ -163,13 +163,13 @@ def test_what_is_in_flight_and_what_was_tried_again_outlive_a_change_of_weights(
     first = routed(table(route("digits", limits=Limits(2))))
     old = first.route_of_model("digits")
     old.admission.admit(10)
-    assert [old.budget.take(1) for _ in range(4)] == [True, True, True, False]
+    assert [old.budget.take_retry(1) for _ in range(4)] == [True, True, True, False]
 
     second = routed(table(route("digits", canary_bp=1, limits=Limits(1)), revision=2), first)
     new = second.route_of_model("digits")
     assert (new.admission.in_flight, new.admission.bytes) == (1, 10)
     assert new.admission.limits == Limits(1)
-    assert not new.budget.take(1)
+    assert not new.budget.take_retry(1)
     old.admission.release(10)
     assert new.admission.in_flight == 0
 

@@ -43,7 +43,7 @@ class Kept:
     def compared(self, pair: Pair = PAIR, key: TrialKey = KEY, times: int = 1) -> Trial:
         for _ in range(times):
             self.clock.now_ns += 1
-            trial = self.trials.of(pair, key, self.clock.now_ns)
+            trial = self.trials.obtain(pair, key, self.clock.now_ns)
             trial.evidence.add(a_comparison())
         return trial
 
@@ -83,7 +83,7 @@ async def test_trials_go_on_after_a_restart_with_their_evidence_and_verdict(
         trial.verdict = FAIL
         assert await before.store.save(trial)
     async with kept(tmp_path / "state" / FILE) as after:
-        first, second = after.trials.open("digits")
+        first, second = after.trials.all_open("digits")
         assert first == trial
         assert second.verdict == NO_VERDICT
         assert list(after.trials.current_trials()) == [second]
@@ -105,9 +105,9 @@ async def test_a_verdict_may_be_told_once_the_disk_was_given_it(tmp_path: Path) 
     async with kept(tmp_path / FILE) as found:
         trial = found.compared()
         trial.verdict = FAIL
-        assert trial.told == NO_VERDICT
+        assert trial.shown_verdict == NO_VERDICT
         await found.store.save()
-        assert trial.told == FAIL
+        assert trial.shown_verdict == FAIL
 
 
 async def test_a_disk_that_takes_nothing_keeps_no_verdict_back(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ async def test_a_disk_that_takes_nothing_keeps_no_verdict_back(tmp_path: Path) -
         trial = found.compared()
         trial.verdict = FAIL
         assert not await found.store.save()
-        assert trial.told == FAIL
+        assert trial.shown_verdict == FAIL
 
 
 async def test_what_changed_is_saved_by_itself(tmp_path: Path) -> None:
@@ -150,7 +150,7 @@ async def test_a_pair_that_is_gone_stays_in_history_and_its_numbers_go_on(tmp_pa
         before.compared()
         before.compared(INT8)
     async with kept(tmp_path / FILE, known=lambda pair: pair != INT8) as without:
-        assert [each.pair for each in without.trials.open()] == [PAIR]
+        assert [each.pair for each in without.trials.all_open()] == [PAIR]
         (ended,) = await without.store.find_trials("digits", "int8", 0)
         assert ended.ended_ns == 1_000
         assert ended.evidence.rows == 4
@@ -301,7 +301,7 @@ async def test_what_could_not_be_read_at_the_start_is_history_once_it_can_and_no
         set_version(path, 1)
         assert await found.store.save()
         assert found.store.trouble() == ""
-        assert [each.number for each in found.trials.open()] == [3, 4, 1]
+        assert [each.number for each in found.trials.all_open()] == [3, 4, 1]
         assert found.compared(key=version(4)).number == 5
         assert found.compared(INT8).evidence.rows == 24
         assert await found.store.save()
@@ -390,7 +390,7 @@ async def test_where_the_file_is_deleted_all_open_trials_are_written_into_a_new_
         assert saved_rows(folder) == [4, 12]
     assert [each["event"] for each in logs] == ["evidence_file_gone"]
     async with kept(folder / FILE) as after:
-        assert sorted(each.evidence.rows for each in after.trials.open()) == [4, 12]
+        assert sorted(each.evidence.rows for each in after.trials.all_open()) == [4, 12]
 
 
 def saved_rows(folder: Path) -> list[int]:
@@ -420,7 +420,7 @@ async def test_one_trial_that_cant_be_read_is_logged_and_the_others_go_on(tmp_pa
         database.execute("UPDATE trial SET saved = '{\"format\": 1}' WHERE candidate = 'canary'")
     with capture_logs() as logs:
         async with kept(tmp_path / FILE) as after:
-            assert [each.pair for each in after.trials.open()] == [INT8]
+            assert [each.pair for each in after.trials.all_open()] == [INT8]
             assert after.compared().number == 2
     assert (logs[0]["event"], logs[0]["pair"]) == ("trial_not_read", PAIR)
     assert "turn" in logs[0]["error"]
@@ -460,7 +460,7 @@ async def main():
     store = EvidenceStore(Path(sys.argv[1]), trials, SystemClock())
     await store.load(lambda pair: True)
     for number in itertools.count(1):
-        trial = trials.of(PAIR._replace(candidate=f"c{number % 50}"), KEY, number)
+        trial = trials.obtain(PAIR._replace(candidate=f"c{number % 50}"), KEY, number)
         trial.evidence.add(a_comparison())
         trial.verdict = replace(FAIL, at_ns=number)
         assert await store.save(trial)
@@ -487,7 +487,7 @@ def told_until_killed(path: Path, at: int) -> int:
 async def test_after_kill_9_no_verdict_that_was_told_is_missing(tmp_path: Path) -> None:
     told = told_until_killed(tmp_path / FILE, 120)
     async with kept(tmp_path / FILE) as after:
-        found = [each.verdict.at_ns for each in after.trials.open()]
+        found = [each.verdict.at_ns for each in after.trials.all_open()]
     assert len(found) == 50
     assert max(found) >= told
-    assert sum(each.evidence.outcomes.total() for each in after.trials.open()) >= told
+    assert sum(each.evidence.outcomes.total() for each in after.trials.all_open()) >= told

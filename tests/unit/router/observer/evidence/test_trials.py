@@ -20,7 +20,7 @@ def versions(reference: str, candidate: str) -> TrialKey:
 
 
 def numbers(trials: Trials) -> list[int]:
-    return [each.number for each in trials.open()]
+    return [each.number for each in trials.all_open()]
 
 
 def current(trials: Trials) -> Trial:
@@ -30,8 +30,8 @@ def current(trials: Trials) -> Trial:
 
 def test_evidence_under_the_same_models_and_rules_is_of_one_trial() -> None:
     trials = Trials()
-    first = trials.of(PAIR, KEY, 10)
-    assert trials.of(PAIR, KEY, 20) is first
+    first = trials.obtain(PAIR, KEY, 10)
+    assert trials.obtain(PAIR, KEY, 20) is first
     assert (first.number, first.began_ns, first.why, first.ended_ns) == (1, 10, "first", 0)
 
 
@@ -47,8 +47,8 @@ def test_evidence_under_the_same_models_and_rules_is_of_one_trial() -> None:
 )
 def test_a_change_begins_a_new_trial_that_says_why(changed: dict[str, str], why: str) -> None:
     trials = Trials()
-    before = trials.of(PAIR, KEY, 10)
-    after = trials.of(PAIR, replace(KEY, **changed), 20)
+    before = trials.obtain(PAIR, KEY, 10)
+    after = trials.obtain(PAIR, replace(KEY, **changed), 20)
     assert after is not before
     assert (after.number, after.began_ns, after.why) == (2, 20, why)
     assert current(trials) is after
@@ -57,9 +57,9 @@ def test_a_change_begins_a_new_trial_that_says_why(changed: dict[str, str], why:
 
 def test_pairs_have_trials_and_numbers_of_their_own() -> None:
     trials = Trials()
-    trials.of(PAIR, KEY, 1)
-    trials.of(PAIR, versions("1", "3"), 2)
-    other = trials.of(PAIR._replace(candidate="int8"), KEY, 3)
+    trials.obtain(PAIR, KEY, 1)
+    trials.obtain(PAIR, versions("1", "3"), 2)
+    other = trials.obtain(PAIR._replace(candidate="int8"), KEY, 3)
     assert other.number == 1
     assert [each.number for each in trials.current_trials("digits")] == [2, 1]
     assert list(trials.current_trials("faces")) == []
@@ -68,11 +68,11 @@ def test_pairs_have_trials_and_numbers_of_their_own() -> None:
 def test_while_versions_are_rolled_each_answer_counts_for_its_own_and_none_flaps() -> None:
     trials = Trials()
     old, new = KEY, versions("1", "3")
-    first = trials.of(PAIR, old, 1)
-    second = trials.of(PAIR, new, 2)
+    first = trials.obtain(PAIR, old, 1)
+    second = trials.obtain(PAIR, new, 2)
     for _ in range(200):
-        assert trials.of(PAIR, old, 3) is first
-        assert trials.of(PAIR, new, 3) is second
+        assert trials.obtain(PAIR, old, 3) is first
+        assert trials.obtain(PAIR, new, 3) is second
         assert current(trials) is second
     assert sorted(numbers(trials)) == [1, 2]
 
@@ -80,85 +80,85 @@ def test_while_versions_are_rolled_each_answer_counts_for_its_own_and_none_flaps
 def test_after_a_rollback_the_older_trial_goes_on_with_what_it_knew() -> None:
     trials = Trials()
     old, new = KEY, versions("1", "3")
-    first = trials.of(PAIR, old, 1)
+    first = trials.obtain(PAIR, old, 1)
     first.evidence.rows = 7
-    second = trials.of(PAIR, new, 2)
+    second = trials.obtain(PAIR, new, 2)
     for _ in range(49):
-        trials.of(PAIR, old, 3)
+        trials.obtain(PAIR, old, 3)
     assert current(trials) is second
-    assert trials.of(PAIR, old, 3) is first
+    assert trials.obtain(PAIR, old, 3) is first
     assert current(trials) is first
     assert first.evidence.rows == 7
-    assert trials.of(PAIR, new, 4) is second
+    assert trials.obtain(PAIR, new, 4) is second
     assert current(trials) is first
 
 
 def test_one_answer_of_the_current_version_begins_the_count_of_a_rollback_again() -> None:
     trials = Trials()
-    trials.of(PAIR, KEY, 1)
-    second = trials.of(PAIR, versions("1", "3"), 2)
+    trials.obtain(PAIR, KEY, 1)
+    second = trials.obtain(PAIR, versions("1", "3"), 2)
     for _ in range(40):
-        trials.of(PAIR, KEY, 3)
-    trials.of(PAIR, versions("1", "3"), 3)
+        trials.obtain(PAIR, KEY, 3)
+    trials.obtain(PAIR, versions("1", "3"), 3)
     for _ in range(49):
-        trials.of(PAIR, KEY, 3)
+        trials.obtain(PAIR, KEY, 3)
     assert current(trials) is second
 
 
 def test_a_failed_candidate_says_no_version_and_does_not_speak_for_the_current_one() -> None:
     trials = Trials()
-    first = trials.of(PAIR, KEY, 1)
-    second = trials.of(PAIR, versions("1", "3"), 2)
+    first = trials.obtain(PAIR, KEY, 1)
+    second = trials.obtain(PAIR, versions("1", "3"), 2)
     for _ in range(50):
-        assert trials.of(PAIR, versions("1", ""), 3) is second
-        trials.of(PAIR, KEY, 3)
+        assert trials.obtain(PAIR, versions("1", ""), 3) is second
+        trials.obtain(PAIR, KEY, 3)
     assert current(trials) is first
 
 
 def test_an_event_of_the_split_belongs_to_the_current_trial() -> None:
     trials = Trials()
-    trials.of(PAIR, KEY, 1)
-    second = trials.of(PAIR, versions("1", "3"), 2)
-    assert trials.current(PAIR, SETTINGS, 3) is second
+    trials.obtain(PAIR, KEY, 1)
+    second = trials.obtain(PAIR, versions("1", "3"), 2)
+    assert trials.obtain_current(PAIR, SETTINGS, 3) is second
 
 
 def test_a_trial_that_an_event_began_learns_its_versions_from_the_first_comparison() -> None:
     trials = Trials()
-    begun = trials.current(PAIR, SETTINGS, 1)
+    begun = trials.obtain_current(PAIR, SETTINGS, 1)
     assert begun.key == SETTINGS
-    assert trials.of(PAIR, versions("", "2"), 2) is begun
-    assert trials.of(PAIR, KEY, 3) is begun
+    assert trials.obtain(PAIR, versions("", "2"), 2) is begun
+    assert trials.obtain(PAIR, KEY, 3) is begun
     assert begun.key == KEY
-    assert trials.of(PAIR, versions("1", "3"), 4).number == 2
+    assert trials.obtain(PAIR, versions("1", "3"), 4).number == 2
 
 
 def test_a_variant_defined_anew_begins_a_trial_though_nothing_is_ever_compared() -> None:
     trials = Trials()
-    trials.current(PAIR, SETTINGS, 1)
+    trials.obtain_current(PAIR, SETTINGS, 1)
     redefined = replace(SETTINGS, definition="another")
-    after = trials.current(PAIR, redefined, 2)
+    after = trials.obtain_current(PAIR, redefined, 2)
     assert (after.number, after.why) == (2, "variant")
-    assert trials.current(PAIR, redefined, 3) is after
+    assert trials.obtain_current(PAIR, redefined, 3) is after
 
 
 def test_settings_that_come_back_resume_their_trial_at_once() -> None:
     trials = Trials()
-    first = trials.of(PAIR, KEY, 1)
-    trials.of(PAIR, replace(KEY, rules="others"), 2)
-    assert trials.of(PAIR, KEY, 3) is first
+    first = trials.obtain(PAIR, KEY, 1)
+    trials.obtain(PAIR, replace(KEY, rules="others"), 2)
+    assert trials.obtain(PAIR, KEY, 3) is first
     assert current(trials) is first
-    trials.of(PAIR, replace(KEY, rules="others"), 4)
-    assert trials.current(PAIR, SETTINGS, 5) is first
+    trials.obtain(PAIR, replace(KEY, rules="others"), 4)
+    assert trials.obtain_current(PAIR, SETTINGS, 5) is first
     assert current(trials) is first
 
 
 def test_the_least_recently_used_trial_ends_where_there_are_too_many_open() -> None:
     trials = Trials(TrialLimits(open_of_pair=3))
     for each in range(3):
-        trials.of(PAIR, versions("1", str(each)), each)
-    trials.of(PAIR, versions("1", "0"), 5)
+        trials.obtain(PAIR, versions("1", str(each)), each)
+    trials.obtain(PAIR, versions("1", "0"), 5)
     trials.take_changed()
-    trials.of(PAIR, versions("1", "9"), 6)
+    trials.obtain(PAIR, versions("1", "9"), 6)
     assert sorted(numbers(trials)) == [1, 3, 4]
     ended = [each for each in trials.take_changed() if each.ended_ns]
     assert [(each.number, each.ended_ns) for each in ended] == [(2, 6)]
@@ -166,17 +166,17 @@ def test_the_least_recently_used_trial_ends_where_there_are_too_many_open() -> N
 
 def test_the_current_trial_never_ends_for_a_new_one_of_others() -> None:
     trials = Trials(TrialLimits(open_of_pair=2))
-    trials.of(PAIR, versions("1", "1"), 1)
-    second = trials.of(PAIR, versions("1", "2"), 2)
-    trials.of(PAIR, versions("1", "1"), 3)
-    trials.of(PAIR, versions("1", "3"), 4)
-    assert second in list(trials.open())
+    trials.obtain(PAIR, versions("1", "1"), 1)
+    second = trials.obtain(PAIR, versions("1", "2"), 2)
+    trials.obtain(PAIR, versions("1", "1"), 3)
+    trials.obtain(PAIR, versions("1", "3"), 4)
+    assert second in list(trials.all_open())
 
 
 def test_ended_trials_that_no_disk_takes_are_bounded_and_counted() -> None:
     trials = Trials(TrialLimits(open_of_pair=2, ended_waiting=5))
     for each in range(20):
-        trials.of(PAIR, versions("1", str(each)), each)
+        trials.obtain(PAIR, versions("1", str(each)), each)
     taken = trials.take_changed()
     assert len(taken) == 7
     assert trials.forgotten == 13
@@ -185,8 +185,8 @@ def test_ended_trials_that_no_disk_takes_are_bounded_and_counted() -> None:
 def test_pairs_over_the_bound_are_counted_and_not_kept() -> None:
     trials = Trials(TrialLimits(pairs=2))
     for each in "abcd":
-        trials.of(Pair("digits", "stable", each), KEY, 1)
-    trials.current(Pair("digits", "stable", "e"), SETTINGS, 1)
+        trials.obtain(Pair("digits", "stable", each), KEY, 1)
+    trials.obtain_current(Pair("digits", "stable", "e"), SETTINGS, 1)
     assert [each.pair.candidate for each in trials.current_trials()] == ["a", "b"]
     assert trials.left_out == 3
     assert {each.number for each in trials.take_changed()} == {1}
@@ -194,14 +194,14 @@ def test_pairs_over_the_bound_are_counted_and_not_kept() -> None:
 
 def test_a_version_as_long_as_a_model_likes_is_cut() -> None:
     trials = Trials()
-    first = trials.of(PAIR, versions("v" * 10_000, ""), 1)
+    first = trials.obtain(PAIR, versions("v" * 10_000, ""), 1)
     assert len(first.key.reference_version) == VERSION_CHARS_MAX
-    assert trials.of(PAIR, versions("v" * 10_000, ""), 1) is first
+    assert trials.obtain(PAIR, versions("v" * 10_000, ""), 1) is first
 
 
 def test_what_is_taken_and_not_kept_is_taken_again() -> None:
     trials = Trials()
-    trial = trials.of(PAIR, KEY, 1)
+    trial = trials.obtain(PAIR, KEY, 1)
     assert trials.take_changed() == [trial]
     assert trials.take_changed() == []
     trials.mark_changed([trial])
@@ -211,20 +211,20 @@ def test_what_is_taken_and_not_kept_is_taken_again() -> None:
 def test_restored_trials_go_on_and_numbers_with_them() -> None:
     before = Trials()
     for each in ("2", "3"):
-        before.of(PAIR, versions("1", each), 1)
+        before.obtain(PAIR, versions("1", each), 1)
     kept = before.take_changed()
     after = Trials()
     after.restore(reversed(kept), {PAIR: 9, PAIR._replace(candidate="gone"): 4}, 5)
     assert current(after).key == versions("1", "3")
-    assert after.of(PAIR, KEY, 6).number == 1
-    assert after.of(PAIR, versions("1", "4"), 7).number == 10
-    assert after.of(PAIR._replace(candidate="gone"), KEY, 8).number == 5
+    assert after.obtain(PAIR, KEY, 6).number == 1
+    assert after.obtain(PAIR, versions("1", "4"), 7).number == 10
+    assert after.obtain(PAIR._replace(candidate="gone"), KEY, 8).number == 5
 
 
 def test_what_is_restored_over_the_bounds_ends() -> None:
     before = Trials()
     for each in range(6):
-        before.of(PAIR, versions("1", str(each)), 1)
+        before.obtain(PAIR, versions("1", str(each)), 1)
     after = Trials(TrialLimits(open_of_pair=2))
     after.restore(before.take_changed(), {PAIR: 6}, 5)
     assert numbers(after) == [5, 6]
@@ -237,9 +237,9 @@ def test_open_trials_never_share_a_key_and_one_of_them_is_current(
 ) -> None:
     trials = Trials(TrialLimits(open_of_pair=3, resumed_after=2))
     for now_ns, (reference, candidate) in enumerate(answers):
-        found = trials.of(PAIR, versions(reference, candidate), now_ns)
+        found = trials.obtain(PAIR, versions(reference, candidate), now_ns)
         assert found.key.fits(versions(reference, candidate))
-        opened = list(trials.open())
+        opened = list(trials.all_open())
         assert len({each.key for each in opened}) == len(opened) <= 3
         assert len({each.number for each in opened}) == len(opened)
         assert current(trials) in opened

@@ -63,15 +63,15 @@ def test_comparisons_are_told_by_pair_kind_and_output() -> None:
 @pytest.mark.parametrize(("word", "value"), [("pass", 1), ("inconclusive", 0), ("fail", -1)])
 def test_a_verdict_is_a_number(word: Word, value: float) -> None:
     trials = Trials()
-    trial = trials.of(PAIR, KEY, 1)
+    trial = trials.obtain(PAIR, KEY, 1)
     trial.verdict = trial.kept = Verdict(word)
     assert told(trials=trials)[series("verdict", **LABELS)] == value
 
 
 def test_gauges_are_of_the_current_trial() -> None:
     trials = Trials()
-    trials.of(PAIR, KEY, 1).evidence.add(a_comparison(1))
-    trials.of(PAIR._replace(candidate="int8"), KEY, 1)
+    trials.obtain(PAIR, KEY, 1).evidence.add(a_comparison(1))
+    trials.obtain(PAIR._replace(candidate="int8"), KEY, 1)
     found = told(trials=trials)
     assert found[series("mismatch_ratio", **LABELS)] == 0.25
     assert found[series("trial", **LABELS)] == 1
@@ -83,7 +83,7 @@ def test_counters_go_on_when_a_new_trial_begins() -> None:
     tally, trials = Tally(), Trials()
     for number in range(3):
         key = KEY if number < 2 else type(KEY)("others", "definition", "1", "2")
-        trials.of(PAIR, key, number).evidence.add(a_comparison())
+        trials.obtain(PAIR, key, number).evidence.add(a_comparison())
         tally.add(PAIR, a_comparison())
     found = told(tally, trials)
     assert found[series("comparisons_total", **LABELS, outcome="mismatch")] == 3
@@ -93,7 +93,7 @@ def test_counters_go_on_when_a_new_trial_begins() -> None:
 def test_how_comparing_keeps_up_and_what_is_not_kept_is_told() -> None:
     trials = Trials(TrialLimits(pairs=1))
     for candidate in "abc":
-        trials.of(PAIR._replace(candidate=candidate), KEY, 1)
+        trials.obtain(PAIR._replace(candidate=candidate), KEY, 1)
     found = told(trials=trials, warnings={("digits", "unknown_output"): 4})
     named = {name: value for (name, labels), value in found.items() if not labels}
     assert named == {
