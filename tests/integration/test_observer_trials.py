@@ -83,9 +83,8 @@ async def test_after_a_rollback_the_route_has_the_verdict_that_it_had(tmp_path: 
     assert status.comparisons[0].mismatch == 2 * BATCH
 
 
-async def test_other_rules_begin_a_trial_at_the_first_comparison_after_the_restart(
-    tmp_path: Path,
-) -> None:
+async def test_other_rules_begin_a_trial_as_the_process_starts_with_them(tmp_path: Path) -> None:
+    """A verdict by the rules of before would be told for as long as no traffic comes."""
     candidate = Candidate()
     async with OipBackend(candidate.answer) as shadow:
         strict = router_config(stable=UNUSED, canary=shadow.address)
@@ -94,8 +93,12 @@ async def test_other_rules_begin_a_trial_at_the_first_comparison_after_the_resta
             await send(rig)
         relaxed = router_config(stable=UNUSED, canary=shadow.address, route=mild)
         async with observing(relaxed, tmp_path) as rig:
-            assert rig.status().verdict == "fail"
+            at_once = rig.status()
             status = await send(rig)
+        async with observing(strict, tmp_path) as rig:
+            assert rig.status().verdict == "fail", "by its own rules it stays what it was"
+    assert at_once.verdict == "inconclusive"
+    assert at_once.comparisons[0].trial.number == 2
     assert status.verdict == "inconclusive"
     assert status.comparisons[0].trial.why == "rules"
     assert status.comparisons[0].match == BATCH

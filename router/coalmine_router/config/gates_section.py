@@ -1,10 +1,11 @@
 """The section `gates` of a route: what a verdict depends on."""
 
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from coalmine.process.config_file import Duration, Strict
+from coalmine.units import duration_ns
 
 
 class SlowGate(Strict):
@@ -15,6 +16,18 @@ class SlowGate(Strict):
 
 _TEN_MINUTES_NS: Final = 600 * 10**9
 _HALF_A_MINUTE_NS: Final = 30 * 10**9
+_PER_NS_MIN: Final = 10**8
+_PER_NS_MAX: Final = 3_600 * 10**9
+
+
+def _per_ns(value: object) -> int:
+    """Return how long a window is; 0 where each request is one."""
+    if value == "request":
+        return 0
+    per_ns = duration_ns(value)
+    if not _PER_NS_MIN <= per_ns <= _PER_NS_MAX:
+        raise ValueError("expected 'request', or 100ms to 1h")
+    return per_ns
 
 
 class GatesConfig(Strict):
@@ -28,13 +41,13 @@ class GatesConfig(Strict):
     have `allowed_ratio` times stable's.
     """
 
-    max_mismatch_rate: Annotated[float, Field(gt=0, lt=1)] | None = 0.01
-    alpha: Annotated[float, Field(gt=0, le=0.5)] = 0.05
+    max_mismatch_rate: Annotated[float, Field(ge=1e-6, lt=1)] | None = 0.01
+    alpha: Annotated[float, Field(ge=1e-6, le=0.5)] = 0.05
     min_pairs: Annotated[int, Field(ge=1, le=10**9)] = 50
     error_rate: bool = True
     slow: SlowGate | None = None
     addresses_within: Annotated[Duration, Field(gt=0)] = _TEN_MINUTES_NS
-    per: Annotated[Duration, Field(ge=10**8, le=3600 * 10**9)] | Literal["request"] = 10**9
+    per: Annotated[int, BeforeValidator(_per_ns)] = 10**9
     min_duration: Annotated[Duration, Field(ge=0)] = _TEN_MINUTES_NS
     spell: Annotated[Duration, Field(ge=10**9, le=600 * 10**9)] = _HALF_A_MINUTE_NS
     allowed_ratio: Annotated[float, Field(ge=1, le=100)] = 1.0

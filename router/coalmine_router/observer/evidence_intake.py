@@ -21,7 +21,7 @@ from coalmine_router.observer.evidence.verdict import VerdictChange
 from coalmine_router.observer.observed_request import ObservedRequest, PairResult, PendingEvidence
 from coalmine_router.observer.route_settings import UNSET, RouteSettings
 from coalmine_router.observer.split import SplitEvent, split_events
-from coalmine_router.table import STABLE, Route, Variant
+from coalmine_router.table import STABLE, Route, RouteTable, Variant
 
 NO_SEGMENT: Final = "(none)"
 _SEGMENT_CHARS_MAX: Final = 128
@@ -86,6 +86,16 @@ class EvidenceIntake:
                 began_ns=min(began_ns, now_ns),
             )
         return self._cohorts.take_complete(pair, now_ns, timeout_ns)
+
+    def begin_changed_trials(self, table: RouteTable) -> None:
+        """Begin a trial of each pair whose rules or variants are no longer those of its trial.
+
+        Else a verdict under the settings of before would be told until something is compared.
+        """
+        for trial in list(self._trials.current_trials()):
+            key = self._key(table.by_route[trial.pair.route], trial.pair)
+            if not trial.key.has_settings_of(key):
+                self._trials.obtain_current(trial.pair, key, self._clock.wall_ns())
 
     def open_trial(self, route: Route, sides: tuple[str, str], versions: tuple[str, str]) -> Trial:
         """Return the trial that a comparison belongs to, which may begin with it.

@@ -181,8 +181,10 @@ class ObserverPlane:
     # ------------------------------------------------------------ its life
 
     async def open(self) -> None:
-        """Take up the evidence of before."""
-        await self._store.load(partial(_has_pair, self._given.tables()))
+        """Take up the evidence of before, as far as it was gathered by the settings of now."""
+        table = self._given.tables()
+        await self._store.load(partial(_has_pair, table))
+        self._evidence.begin_changed_trials(table)
 
     def servicer(self) -> pb_grpc.ReportsServicer:
         """Return the service that proxies send their reports to."""

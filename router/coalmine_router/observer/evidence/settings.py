@@ -50,7 +50,7 @@ def gate_settings(config: GatesConfig, *, has_noise: bool) -> GateSettings:
         slow=config.slow is not None,
         has_noise=has_noise,
         addresses_within_ns=config.addresses_within,
-        per_ns=0 if config.per == "request" else config.per,
+        per_ns=config.per,
         min_duration_ns=config.min_duration,
         spells=SpellTerms(config.spell, config.allowed_ratio),
     )

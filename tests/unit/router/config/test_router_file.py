@@ -185,6 +185,8 @@ def test_every_hundredth_of_a_percent_is_read_exactly(weight_bp: int) -> None:
             {"compare": {"outputs": {"logits": {"rule": "close", "rtol": -1}}}},
             "routes.0.compare.outputs.logits.close.rtol: input should be greater than or equal",
         ),
+        ({"gates": {"per": "0s"}}, "routes.0.gates.per: expected 'request', or 100ms to 1h"),
+        ({"gates": {"alpha": 5e-324}}, "routes.0.gates.alpha: input should be"),
         ({"gates": {"slow": {"over": "soon"}}}, "routes.0.gates.slow.over: expected a duration"),
     ],
 )

@@ -126,7 +126,7 @@ def test_a_copy_that_comes_back_unanswered_counts_against_a_pass_alone() -> None
     windows = rig.trial.evidence.windows
     assert (windows.windows, windows.unanswered) == (2, 1)
     assert windows.bets.above.wealth.observed == 1
-    assert ", 1 of 2 copies unanswered" in rig.trial.verdict.gate("mismatch").reason
+    assert "; 1 of 2 copies were not answered" in rig.trial.verdict.gate("mismatch").reason
 
 
 def test_requests_of_a_window_that_goes_on_are_told_and_decide_nothing() -> None:

@@ -77,16 +77,20 @@ def _zero_until_enough(log_fail: float, observed: int) -> float:
 def _reason(evidence: Evidence, rate: float, settings: GateSettings, finding: Finding) -> str:
     shares = evidence.shares
     said = f"{percent(shares.mean)} of {shares.requests:,} requests mismatch"
-    if unanswered := evidence.windows.unanswered:
-        sent = shares.requests + unanswered
-        said = f"{said}, {unanswered:,} of {sent:,} copies unanswered"
+    unanswered = _unanswered_text(evidence)
     if finding == "open":
-        return f"{said}, allowed {percent(rate)}"
+        return f"{said}, allowed {percent(rate)}{unanswered}"
     interval = interval_text(rate_of(shares, settings.alpha))
     worst = ""
     if finding == "fail":
         worst = _worst_output_text(evidence) + _only_address_text(evidence.candidate_addresses)
-    return f"{said} {interval}, allowed {percent(rate)}{worst}"
+    return f"{said} {interval}, allowed {percent(rate)}{unanswered}{worst}"
+
+
+def _unanswered_text(evidence: Evidence) -> str:
+    unanswered = evidence.windows.unanswered
+    sent = evidence.shares.requests + unanswered
+    return f"; {unanswered:,} of {sent:,} copies were not answered" if unanswered else ""
 
 
 def _only_address_text(addresses: VariantAddresses) -> str:
@@ -109,6 +113,12 @@ def _worst_output_text(evidence: Evidence) -> str:
 # ---------------------------------------------------------------- with noise
 
 
+def _log_answered(evidence: Evidence, rate: float) -> float:
+    """Return ln e against "of the copies sent, at least so many have no answer"."""
+    below = log_evidence(evidence.windows.unanswered, evidence.shares.requests, rate).below
+    return float(below)
+
+
 def _noise_gate(evidence: Evidence, rate: float, settings: GateSettings, before: Gate) -> Gate:
     observed = evidence.shares.requests
     if observed == before.observed:
@@ -118,7 +128,8 @@ def _noise_gate(evidence: Evidence, rate: float, settings: GateSettings, before:
     fails, passes = log_above(counts, rate), _log_passes(evidence, outputs, counts, rate)
     worst, nearest = (list(outputs)[int(place)] for place in (fails.argmax(), passes.argmin()))
     log_fail = _zero_until_enough(log_mean_exp(fails), observed)
-    look = Look(log_fail, float(passes.min()), observed, has_enough(evidence, settings))
+    log_pass = min(float(passes.min()), _log_answered(evidence, rate))
+    look = Look(log_fail, log_pass, observed, has_enough(evidence, settings))
 
     def reason_for(finding: Finding) -> str:
         # As long as nothing is decided, of the output on which the likelier word hangs.
@@ -126,7 +137,8 @@ def _noise_gate(evidence: Evidence, rate: float, settings: GateSettings, before:
             finding == "open" and look.log_fail > max(0.0, look.log_pass)
         )
         name = worst if is_bad else nearest
-        return _beyond_noise_reason(name or _WHOLE, outputs[name], rate, settings, finding)
+        reason = _beyond_noise_reason(name or _WHOLE, outputs[name], rate, settings, finding)
+        return f"{reason}{_unanswered_text(evidence)}"
 
     return evaluate_gate(before, look, settings.log_needed, reason_for)
 

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from coalmine_router.observer.comparison.result import Comparison, OutputResult
+from coalmine_router.observer.evidence.betting.mean_bets import Limit
+from coalmine_router.observer.evidence.betting.windows import WindowTerms
 from coalmine_router.observer.evidence.counts import Evidence
 from coalmine_router.observer.evidence.gates.mismatch_gate import mismatch_gate
 from coalmine_router.observer.evidence.settings import GateSettings
@@ -43,6 +45,17 @@ def test_an_output_that_always_differs_is_charged_without_noise_and_not_with_it(
         "no output is over its noise; nearest: 100 % of 600 requests mismatch in time, the "
         "reference against itself in 100 % of 600; allowed 1 % more"
     )
+
+
+def test_with_noise_too_what_is_not_answered_helps_no_pass() -> None:
+    evidence = Evidence()
+    for number in range(600):
+        add_with_noise(evidence, comparison(scores=0.0), comparison(scores=0.0))
+        if number % 10 == 0:
+            evidence.windows.add(None, "", 1, WindowTerms(Limit(0.01)))
+    found = gate_of(evidence)
+    assert (found.finding, found.log_pass) == ("open", 0.0)
+    assert found.reason.endswith("; 60 of 660 copies were not answered")
 
 
 def test_with_noise_too_nothing_fails_before_ten_requests() -> None:
