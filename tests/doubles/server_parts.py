@@ -75,9 +75,9 @@ class FakeWorker:
     _notify: Callable[[bool], object] = lambda _: None
     _started_ns: int = 0
 
-    def submit(self, burst: Burst, notify: Callable[[bool], object]) -> None:
+    def submit(self, burst: Burst, notify_progress: Callable[[bool], object]) -> None:
         assert self._burst is None, "a busy worker was given another burst"
-        self._burst, self._notify = burst, notify
+        self._burst, self._notify = burst, notify_progress
         if not self.is_late:
             self._begin(burst)
 

@@ -71,7 +71,7 @@ class CapturedDescriptor:
         """Let the descriptor be what it was."""
         os.dup2(self._before, self._number)
 
-    def close(self) -> None:
+    def close_own_descriptors(self) -> None:
         """Close what is left."""
         os.close(self.reader)
         os.close(self._before)

@@ -196,7 +196,7 @@ class OutputCapture:
 
     def _close(self) -> None:
         for pipe in self._pipes:
-            pipe.close()
+            pipe.close_own_descriptors()
         os.close(self._woken)
         os.close(self._wake)
 

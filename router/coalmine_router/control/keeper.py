@@ -117,7 +117,7 @@ class StateKeeper:
     async def run(self) -> None:
         """Use the disk again once that is possible, and save each table, until cancelled."""
         async with asyncio.TaskGroup() as group:
-            group.create_task(self._retry_forever())
+            group.create_task(self._keep_reopening_store())
             group.create_task(self._save_tables())
 
     async def close(self) -> None:
@@ -217,7 +217,7 @@ class StateKeeper:
             meanwhile += "; the configuration file says otherwise, and has to wait"
         self._outage.note_failure(why, meanwhile=meanwhile)
 
-    async def _retry_forever(self) -> None:
+    async def _keep_reopening_store(self) -> None:
         while True:
             await asyncio.sleep(self._again_s)
             with contextlib.suppress(StateUnusable):

@@ -105,7 +105,7 @@ class Subscriber:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._follow_forever(follow))
             tasks.create_task(self._send_reach())
-            tasks.create_task(self._retry_forever())
+            tasks.create_task(self._retry_table_forever())
 
     async def _follow_forever(self, follow: Follow) -> None:
         while True:
@@ -160,7 +160,7 @@ class Subscriber:
         self._refused_table = message
         self._send_state()
 
-    async def _retry_forever(self) -> None:
+    async def _retry_table_forever(self) -> None:
         """Try a refused or unsaved table again at intervals: no other may come for months."""
         while True:
             await asyncio.sleep(self._again_s)

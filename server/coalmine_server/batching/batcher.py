@@ -27,7 +27,7 @@ _COLLECT_WITHIN_NS: Final = 5_000_000
 class BurstRunner(Protocol):
     """Runs one burst at a time."""
 
-    def submit(self, burst: Burst, notify: Callable[[bool], object]) -> None:
+    def submit(self, burst: Burst, notify_progress: Callable[[bool], object]) -> None:
         """Run `burst` elsewhere; call `notify` on the loop now and then, at its end with True."""
         ...
 

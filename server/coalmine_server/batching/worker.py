@@ -35,7 +35,7 @@ _LINGER_S: Final = 0.0005
 @dataclass(slots=True, eq=False)
 class _Job:
     burst: Burst
-    notify: Callable[[bool], object]
+    notify_progress: Callable[[bool], object]
 
 
 class Worker:
@@ -76,9 +76,9 @@ class Worker:
         )
         self._thread.start()
 
-    def submit(self, burst: Burst, notify: Callable[[bool], object]) -> None:
+    def submit(self, burst: Burst, notify_progress: Callable[[bool], object]) -> None:
         """Run `burst`; post `notify` when there are results to collect, with True at the end."""
-        self._jobs.put(_Job(burst, notify))
+        self._jobs.put(_Job(burst, notify_progress))
 
     def stop(self) -> None:
         """End the thread after what it is doing."""
@@ -127,8 +127,8 @@ class Worker:
             batch = burst.take_batch()
             if batch and ran.ended_ns - untold_since_ns >= _NOTIFY_EACH_NS:
                 untold_since_ns = ran.ended_ns
-                self._post_callback(partial(job.notify, False))  # noqa: FBT003 - a callback's
-        self._post_callback(partial(job.notify, True))  # noqa: FBT003 - a callback's
+                self._post_callback(partial(job.notify_progress, False))  # noqa: FBT003 - a callback's
+        self._post_callback(partial(job.notify_progress, True))  # noqa: FBT003 - a callback's
         return runs
 
     def _run_batch(self, execution: Execution, batch: Sequence[CheckedRequest]) -> BatchRun:
