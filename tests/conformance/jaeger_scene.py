@@ -122,7 +122,7 @@ def configuration(folder: Path, **targets: list[str]) -> Path:
         _route("wobbly", both, **wobbly),
         _route("twice", {"stable": {"backend": "two"}}, fallback=True),
         _route("narrow", {"stable": {"backend": "stable"}}, limits={"in_flight": 1}),
-        _route("judged", both, shadows={"canary": 100}),
+        _route("judged", both, shadows={"canary": 100}, gates={"per": "request"}),
     ]
     text = {
         "listen": "127.0.0.1:0",
