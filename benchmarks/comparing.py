@@ -21,6 +21,8 @@ from coalmine.tensors import Array, Tensor, datatype_of, encode_outputs
 from coalmine_router.config.compare_section import CompareConfig
 from coalmine_router.observer.comparison.job import ComparisonJob, results_of
 from coalmine_router.observer.comparison.result import ComparedAnswer
+from coalmine_router.observer.evidence.betting.mean_bets import Limit
+from coalmine_router.observer.evidence.betting.windows import WindowTerms
 from coalmine_router.observer.evidence.counts import Evidence
 from coalmine_router.observer.evidence.gates.all_gates import GateSettings, verdict_after
 from coalmine_router.observer.evidence.verdict import NO_VERDICT
@@ -78,12 +80,14 @@ def small() -> list[Measured]:
 
 
 def judging(each: ComparisonJob) -> Work:
-    evidence, gates = Evidence(), GateSettings()
+    evidence, gates, terms = Evidence(), GateSettings(), WindowTerms(Limit(0.01))
     verdict = NO_VERDICT
 
     def work() -> None:
         nonlocal verdict
-        evidence.add(results_of(each).comparisons[0])
+        comparison = results_of(each).comparisons[0]
+        evidence.add(comparison)
+        evidence.windows.add(comparison.share, "", 1, terms)
         verdict = verdict_after(evidence, gates, verdict, at_ns=0, trace_id=b"")
 
     return work
