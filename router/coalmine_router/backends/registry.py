@@ -62,7 +62,7 @@ class Backends:
 
         Where a backend's targets or files are wrong, it changes nothing and raises InvalidRequest.
         """
-        accesses = self._changed_accesses(table)
+        accesses = self._load_changed_accesses(table)
         for name in self._pools.keys() - table.by_backend.keys():
             self._retire(self._pools.pop(name))
         for name, access in accesses.items():
@@ -78,16 +78,16 @@ class Backends:
         """Return the endpoints of a variant; None: the table that was last followed has none."""
         return self._endpoints.get((route, variant))
 
-    def _changed_accesses(self, table: RouteTable) -> Mapping[str, BackendAccess]:
+    def _load_changed_accesses(self, table: RouteTable) -> Mapping[str, BackendAccess]:
         """Return the access to the backends that are new or have changed."""
         found = {}
         for backend in table.backends:
             pool = self._pools.get(backend.name)
             if pool is None or pool.access.backend != backend:
-                found[backend.name] = self._make_access(backend)
+                found[backend.name] = self._load_access(backend)
         return found
 
-    def _make_access(self, backend: Backend) -> BackendAccess:
+    def _load_access(self, backend: Backend) -> BackendAccess:
         try:
             access = BackendAccess(backend, self._open_channel, is_lenient=self._is_lenient)
         except StartError as error:

@@ -47,7 +47,7 @@ def tensor_entry(text: str) -> dict[str, Any]:
     return {**entry, "optional": True} if found[4] else entry
 
 
-def config_text_of(path: Path, declared: Declaration) -> str:
+def load_or_make_config_text(path: Path, declared: Declaration) -> str:
     """Return the text of the config at `path`; of a new one where there is none.
 
     Raises StartError where the declaration is incomplete, or contradicts the config.

@@ -204,7 +204,7 @@ def _source_bytes(source: Path) -> bytes:
 
 def _config_text(order: PackageOrder, sha256: str) -> str:
     """Return the new text of the config, without the labels. Raises StartError."""
-    text = declaration.config_text_of(order.config, order.declared)
+    text = declaration.load_or_make_config_text(order.config, order.declared)
     text = declaration.text_with_latest(order.config, text, order.declared.latest)
     return declaration.text_with_entries(order.config, text, "sha256", {str(order.version): sha256})
 

@@ -24,7 +24,7 @@ class Allowance:
         """Return whether there is anything left."""
         return self._left > 0
 
-    def is_full(self) -> bool:
+    def has_all(self) -> bool:
         """Return whether the bucket is full."""
         return self._left >= self._burst
 

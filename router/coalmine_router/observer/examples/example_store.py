@@ -104,7 +104,7 @@ class ExampleStore:
 
     async def sweep(self) -> None:
         """Delete expired examples, also of routes that are gone; a file that fails is logged."""
-        self._waiting.spend(await self._file.run_in_thread(self._free_expired_bytes))
+        self._waiting.spend(await self._file.run_in_thread(self._try_free_expired_bytes))
 
     def offer(self, record: pb.Mismatch) -> None:
         """Let a record wait to be written, or count it as passed over or dropped."""
@@ -225,17 +225,17 @@ class ExampleStore:
         self._note_recovery()
         return max(0, freed)
 
-    def _free_expired_bytes(self) -> int:
+    def _try_free_expired_bytes(self) -> int:
         """Delete expired examples; return how many bytes were overwritten."""
         if not self._path.exists() and not self._outage.trouble:
             return 0
         try:
-            return self._delete_expired()
+            return self._free_expired_bytes()
         except (sqlite3.Error, OSError) as error:
             self._note_failure(error)
             return 0
 
-    def _delete_expired(self) -> int:
+    def _free_expired_bytes(self) -> int:
         database = self._connect()
         with transaction(database):
             free = reservoir.free_bytes(database)

@@ -74,7 +74,7 @@ class _RouteQueue:
     def is_due(self) -> bool:
         """Return whether the examples are large, or as many may be written as ever at once."""
         is_large = self.cost >= _LARGE_BYTES * len(self.examples)
-        return is_large or self.allowance.is_full()
+        return is_large or self.allowance.has_all()
 
     def most_valuable(self, examples_max: float, cost_max: float) -> list[Example]:
         chosen: list[Example] = []
@@ -202,5 +202,5 @@ class WaitingExamples:
             waiting = queue.examples.items()
             self._replace(queue, [each for number, each in waiting if number not in gone])
         for name, queue in list(self._queues.items()):
-            if not queue.examples and queue.allowance.is_full():
+            if not queue.examples and queue.allowance.has_all():
                 del self._queues[name]

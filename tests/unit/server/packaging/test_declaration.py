@@ -10,7 +10,7 @@ from coalmine.process import config_file
 from coalmine_server.config import ModelConfig
 from coalmine_server.packaging.declaration import (
     Declaration,
-    config_text_of,
+    load_or_make_config_text,
     tensor_entry,
     text_with_entries,
     text_with_entry,
@@ -46,7 +46,7 @@ def test_a_new_config_says_what_was_declared(tmp_path: Path) -> None:
     declared = Declaration(
         ("x:FP32:[2,-1]", "m:BOOL:[2]:optional"), ("y:FP32:[2]",), 8, "2ms", 2, 3
     )
-    config = config_of(config_text_of(tmp_path / "config.yaml", declared))
+    config = config_of(load_or_make_config_text(tmp_path / "config.yaml", declared))
     assert [each.optional for each in config.inputs] == [False, True]
     assert config.inputs[0].shape == (2, -1)
     assert (config.batching.max_delay, config.instances, config.versions.latest) == (
@@ -57,7 +57,7 @@ def test_a_new_config_says_what_was_declared(tmp_path: Path) -> None:
 
 
 def test_a_new_model_serves_two_versions_unless_told(tmp_path: Path) -> None:
-    assert config_of(config_text_of(tmp_path / "config.yaml", ONE)).versions.latest == 2
+    assert config_of(load_or_make_config_text(tmp_path / "config.yaml", ONE)).versions.latest == 2
 
 
 @pytest.mark.parametrize(
@@ -71,7 +71,7 @@ def test_a_new_model_needs_a_whole_declaration(
     tmp_path: Path, declared: Declaration, why: str
 ) -> None:
     with pytest.raises(StartError, match=why):
-        config_text_of(tmp_path / "config.yaml", declared)
+        load_or_make_config_text(tmp_path / "config.yaml", declared)
 
 
 @pytest.mark.parametrize(
@@ -91,16 +91,20 @@ def test_what_is_said_otherwise_than_the_config_is_refused(
     tmp_path: Path, declared: Declaration, why: str
 ) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text(config_text_of(path, ONE))
+    path.write_text(load_or_make_config_text(path, ONE))
     with pytest.raises(StartError) as refused:
-        config_text_of(path, declared)
+        load_or_make_config_text(path, declared)
     assert why in str(refused.value)
 
 
 def test_what_is_said_as_the_config_says_it_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
-    path.write_text("# by hand\n" + config_text_of(path, ONE))
-    assert config_text_of(path, ONE) == config_text_of(path, Declaration()) == path.read_text()
+    path.write_text("# by hand\n" + load_or_make_config_text(path, ONE))
+    assert (
+        load_or_make_config_text(path, ONE)
+        == load_or_make_config_text(path, Declaration())
+        == path.read_text()
+    )
 
 
 # ---------------------------------------------------------------- editing a config
