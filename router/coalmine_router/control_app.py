@@ -22,7 +22,7 @@ from coalmine.process import lifecycle, machine
 from coalmine.process.addresses import check_free
 from coalmine.process.exposition import exposing
 from coalmine.process.lifecycle import Stop
-from coalmine.spans.span_export import ENDS_S, outputs_for
+from coalmine.spans.span_export import ENDS_S, open_span_outputs
 from coalmine.spans.span_resource import resource
 from coalmine.telemetry import ROUTER_SERVICE
 from coalmine_router.backends.registry import Backends
@@ -161,7 +161,7 @@ async def _opened_plane(
 @contextlib.asynccontextmanager
 async def _opened_span_sink(settings: ControlSettings, stop: Stop) -> AsyncIterator[SpanSink]:
     """Yield where spans go; at the end those that wait are exported, with what is left of grace."""
-    spans = outputs_for(settings.config.control.state / "traces", at_once=False)
+    spans = open_span_outputs(settings.config.control.state / "traces", at_once=False)
     try:
         yield spans or NoSpans()
     finally:

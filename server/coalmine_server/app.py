@@ -24,7 +24,7 @@ from coalmine.process import lifecycle, machine
 from coalmine.process.answer_gate import AnswerGate
 from coalmine.process.exposition import exposing
 from coalmine.process.lifecycle import Stop
-from coalmine.spans.span_export import ENDS_S, outputs_for
+from coalmine.spans.span_export import ENDS_S, open_span_outputs
 from coalmine.spans.span_resource import resource
 from coalmine.trace_context import sampler_from
 from coalmine_server.batching.timers import LoopTimer
@@ -259,7 +259,7 @@ def _export_spans(
         sampler = sampler_from(os.environ)
     except ValueError as error:
         raise StartError(str(error)) from None
-    counted = outputs_for(traces)
+    counted = open_span_outputs(traces)
     if counted is None:
         yield NoSpanRecorder()
         return

@@ -10,7 +10,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 
 from coalmine.control.v1 import control_pb2 as pb
-from coalmine.spans.span_exporter import exporters_for
+from coalmine.spans.span_exporter import open_exporters
 from coalmine.trace_context import HeadSampler, traceparent
 from coalmine_router.observer.comparison.result import ComparedAnswer, Comparison
 from coalmine_router.observer.evidence.verdict import Figures, Gate, Verdict, VerdictChange
@@ -200,6 +200,6 @@ def _served(spans: ServerSpans, parent: str, request_id: str, version: str) -> S
 
 
 def write(folder: Path, spans: Sequence[ReadableSpan]) -> None:
-    (exporter,) = exporters_for(folder, {})
+    (exporter,) = open_exporters(folder, {})
     exporter.export(spans)
     exporter.shutdown()

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from structlog.typing import EventDict
 
 from coalmine.spans.span_export import CountedSpans
-from coalmine.spans.span_exporter import exporters_for
+from coalmine.spans.span_exporter import open_exporters
 from coalmine.spans.span_settings import BatchSettings
 from tests.doubles.certificates import Authority
 from tests.doubles.otlp_http_receiver import HttpAnswer, OtlpHttpReceiver
@@ -42,7 +42,7 @@ def sent(
     """Return what became of spans that are sent in one batch, and what was logged of it."""
     for name, value in {**BY_HTTP, f"{OTLP}TIMEOUT": "2.5", **said}.items():
         environ.setenv(name, value)
-    (exporter,) = exporters_for(None)
+    (exporter,) = open_exporters(None)
     counted = CountedSpans(exporter, BatchSettings(256, 256, 3_600_000))
     with capture_logs() as logs:
         for each in spans or (span("a"),):

@@ -52,7 +52,7 @@ async def kept(folder: Path, table: RouteTable | None = None) -> AsyncIterator[S
 
 async def give(keeper: StateKeeper, canary_bp: int, route: str = "digits") -> int:
     """Change the weights as the conductor does; return the revision."""
-    await keeper.require_usable()
+    await keeper.ensure_usable()
     made = plan(keeper.current.table, Wish(route, WishedWeights({"canary": canary_bp}), "ada"))
     if made.is_unchanged:
         return made.after.revision

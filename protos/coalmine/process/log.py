@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Any, Final, TextIO
 
 from coalmine.errors import StartError
-from coalmine.process.standard_streams import own_stream
+from coalmine.process.standard_streams import uncaptured_stream
 
 # What gRPC logs, with a traceback, where a caller is gone as its answer is sent.
 _GRPC_LOGGER: Final = "grpc._cython.cygrpc"
@@ -50,7 +50,7 @@ class LogHandler(logging.StreamHandler[TextIO]):
     @property
     def stream(self) -> TextIO:  # type: ignore[override]  # as logging's own last resort has it
         """Where the next line goes."""
-        return own_stream(sys.stderr)
+        return uncaptured_stream(sys.stderr)
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a line, or lose it where nobody reads."""
@@ -145,7 +145,7 @@ def _renderers(service: str) -> list[Any]:
     import structlog  # noqa: PLC0415 - see above
 
     wanted = os.environ.get("COALMINE_LOG_FORMAT") or (
-        "console" if own_stream(sys.stderr).isatty() else "json"
+        "console" if uncaptured_stream(sys.stderr).isatty() else "json"
     )
     if wanted == "console":
         # Not rich's: it shows what every variable held, thus callers' data, and takes 20 ms.

@@ -3,7 +3,7 @@
 A model prints by TorchScript's `print`, torch warns, C code writes to the descriptors. None of that
 may stand between the lines of a log, or before the JSON of an answer. So descriptors 1 and 2 are
 pipes meanwhile. `sys.stdout` and `sys.stderr` know by the thread which model prints. The process's
-own lines go to `standard_streams.own_stream`.
+own lines go to `standard_streams.uncaptured_stream`.
 """
 
 import contextlib

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from typing import Final
 
-from coalmine.process.standard_streams import discard_output, own_stream
+from coalmine.process.standard_streams import discard_output, uncaptured_stream
 
 # What is told: that it serves; that it can take another's place; that another can take its own.
 READY: Final = "ready"
@@ -22,7 +22,7 @@ def write_event(event: str, **more: str) -> None:
     """Write an event as one JSON line to standard output, whether or not the parent lives."""
     line = json.dumps({"event": event, "pid": os.getpid(), **more})
     try:
-        print(line, file=own_stream(sys.stdout), flush=True)
+        print(line, file=uncaptured_stream(sys.stdout), flush=True)
     except OSError:
         discard_output()
 

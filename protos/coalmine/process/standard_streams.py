@@ -25,7 +25,7 @@ def open_standard_streams() -> None:
             setattr(sys, name, os.fdopen(number, mode, errors="backslashreplace", closefd=False))
 
 
-def own_stream(stream: TextIO) -> TextIO:
+def uncaptured_stream(stream: TextIO) -> TextIO:
     """Return the stream of this process's own lines; another one while `stream` is captured."""
     own: TextIO = getattr(stream, "own", stream)
     return own
@@ -34,7 +34,7 @@ def own_stream(stream: TextIO) -> TextIO:
 def print_error_line(line: str) -> None:
     """Print one line to standard error. An error in writing is ignored."""
     with contextlib.suppress(OSError):
-        print(f"coalmine: {line}", file=own_stream(sys.stderr), flush=True)
+        print(f"coalmine: {line}", file=uncaptured_stream(sys.stderr), flush=True)
 
 
 def own_descriptor(stream: TextIO) -> int | None:
@@ -42,7 +42,7 @@ def own_descriptor(stream: TextIO) -> int | None:
 
     Children get it: in the pipe, their lines would pass for those of a model.
     """
-    own = own_stream(stream)
+    own = uncaptured_stream(stream)
     return None if own is stream else own.fileno()
 
 
@@ -52,5 +52,5 @@ def discard_output() -> None:
     Else Python would try again when it ends, complain, and exit with 120.
     """
     descriptor = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(descriptor, own_stream(sys.stdout).fileno())
+    os.dup2(descriptor, uncaptured_stream(sys.stdout).fileno())
     os.close(descriptor)

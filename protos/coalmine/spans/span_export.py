@@ -14,7 +14,7 @@ from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
 
 from coalmine.spans.export_outage import ExportOutage
-from coalmine.spans.span_exporter import exporters_for
+from coalmine.spans.span_exporter import open_exporters
 from coalmine.spans.span_settings import BatchSettings, batch_settings
 from coalmine.spans.span_size import parts_of, size_of
 
@@ -224,7 +224,7 @@ class SpanOutputs(SpanProcessor):
             list(threads.map(lambda each: each.shutdown(timeout_s), self._outputs))
 
 
-def outputs_for(folder: Path | None, *, at_once: bool = True) -> SpanOutputs | None:
+def open_span_outputs(folder: Path | None, *, at_once: bool = True) -> SpanOutputs | None:
     """Return the outputs that the OTEL_* variables name; None: no output. Raises StartError."""
-    exporters = exporters_for(folder, at_once=at_once)
+    exporters = open_exporters(folder, at_once=at_once)
     return SpanOutputs([CountedSpans(each) for each in exporters]) if exporters else None

@@ -42,7 +42,7 @@ _AGAIN: Final = (
 _COMPRESSIONS: Final = {"gzip": grpc.Compression.Gzip, "none": grpc.Compression.NoCompression}
 
 
-def exporters_for(
+def open_exporters(
     folder: Path | None, environ: Mapping[str, str] = os.environ, *, at_once: bool = True
 ) -> list[SpanExporter]:
     """Return the exporters that the OTEL_* variables ask for; by default, files in `folder`.

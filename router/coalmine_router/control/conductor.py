@@ -23,7 +23,7 @@ WAITING_MAX: Final = 256
 class Journal(Protocol):
     """Where changes are written down."""
 
-    async def require_usable(self) -> None:
+    async def ensure_usable(self) -> None:
         """Return where changes can be written now. Raises Unavailable.
 
         The table in force may be another one afterwards.
@@ -128,7 +128,7 @@ class Conductor:
                 turn.answer.set_result(table)
 
     async def _commit(self, turn: _Turn) -> RouteTable | None:
-        await self._journal.require_usable()
+        await self._journal.ensure_usable()
         made = plan(self._current.table, turn.wish)
         if made.gaining - turn.ready:
             return None

@@ -86,7 +86,7 @@ class StateKeeper:
         """Return what is wrong with the disk, a line each."""
         return [each.trouble for each in (self._outage, self._unsaved) if each.trouble]
 
-    async def require_usable(self) -> None:
+    async def ensure_usable(self) -> None:
         """Return where changes are taken. Raises StateUnusable; a disk in trouble is tried first.
 
         The table in force may be another one afterwards.
@@ -221,7 +221,7 @@ class StateKeeper:
         while True:
             await asyncio.sleep(self._again_s)
             with contextlib.suppress(StateUnusable):
-                await self.require_usable()
+                await self.ensure_usable()
 
     async def _save_tables(self) -> None:
         """Keep the table in force on disk: enough to start by, should the history be lost."""

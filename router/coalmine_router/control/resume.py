@@ -118,7 +118,7 @@ def _merged_route(configured: RouteTable, route: Route, saved: Change | None, wh
         reason = _joined_reasons([why, "new route"])
         return _Merged(route, _entry(route.name, Split(), Split.of(route), definition, reason))
     kept = _with_split(route, saved.after)
-    reason = _joined_reasons([why, *_reasons(route, saved, definition)])
+    reason = _joined_reasons([why, *_changes_since_saved(route, saved, definition)])
     return _Merged(kept, _entry(route.name, saved.after, Split.of(kept), definition, reason))
 
 
@@ -138,7 +138,7 @@ def _with_split(route: Route, saved: Split) -> Route:
     return replace(route.with_weights(weights), shadows=shadows)
 
 
-def _reasons(route: Route, saved: Change, definition: str) -> list[str]:
+def _changes_since_saved(route: Route, saved: Change, definition: str) -> list[str]:
     reasons = ["the route is back"] if saved.definition == LEFT else []
     reasons += [
         f"variant '{name}' is gone, its {percent(weight)} went to stable"

@@ -15,7 +15,7 @@ from rich.text import Text
 from coalmine.command_line.number_options import whole_option
 from coalmine.process.exit_codes import EXIT_CANNOT_START
 from coalmine.process.output_capture import capturing_output
-from coalmine.process.standard_streams import own_stream, print_error_line
+from coalmine.process.standard_streams import print_error_line, uncaptured_stream
 from coalmine_server import provenance
 from coalmine_server.cli.server_call import printable_text
 from coalmine_server.cli.starting import end_on_interrupt, start_logging_and_check_torch
@@ -118,7 +118,7 @@ def _package_showing_progress(order: PackageOrder) -> PackagedVersion:
         from coalmine_server.runtime.torchscript import TorchScript  # noqa: PLC0415 - is torch
 
         # Seen only on a terminal; the lines of a log would be no use.
-        console = Console(file=own_stream(sys.stderr))
+        console = Console(file=uncaptured_stream(sys.stderr))
         with console.status(f"reading {order.source}") as shown:
             packager = Packager(TorchScript(), progress=lambda line: shown.update(Text(line)))
             return packager.package(order)

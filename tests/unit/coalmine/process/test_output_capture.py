@@ -11,7 +11,7 @@ PROLOGUE = """
 import ctypes, os, subprocess, sys, threading, warnings
 from coalmine.process.lifecycle import announce
 from coalmine.process.output_capture import capturing_output, printing_as
-from coalmine.process.standard_streams import own_descriptor, own_stream
+from coalmine.process.standard_streams import own_descriptor, uncaptured_stream
 from coalmine.process.log import configure_logging
 configure_logging("test")
 libc = ctypes.CDLL(None)
@@ -223,7 +223,7 @@ os.write(1, b"nobody again\\n")
 def test_what_a_process_itself_says_goes_where_it_always_went() -> None:
     body = """
 announce(grpc="here")
-print("coalmine: one line", file=own_stream(sys.stderr))
+print("coalmine: one line", file=uncaptured_stream(sys.stderr))
 subprocess.run(["sh", "-c", "echo from a child >&2"], stderr=own_descriptor(sys.stderr))
 """
     done = ran(body, after="print('after')\nos.write(2, b'after\\n')")
@@ -254,7 +254,7 @@ def test_a_reader_of_the_log_that_is_gone_is_only_the_logs_loss() -> None:
     body = """
 reader, writer = os.pipe()
 os.close(reader)
-os.dup2(writer, own_stream(sys.stderr).fileno())
+os.dup2(writer, uncaptured_stream(sys.stderr).fileno())
 for _ in range(3):
     print("hello")
     print("hello", file=sys.stderr)
@@ -269,7 +269,7 @@ def test_nobody_who_reads_the_announcement_is_no_reason_to_end() -> None:
     body = """
 reader, writer = os.pipe()
 os.close(reader)
-os.dup2(writer, own_stream(sys.stdout).fileno())
+os.dup2(writer, uncaptured_stream(sys.stdout).fileno())
 announce()
 print("hello")
 """

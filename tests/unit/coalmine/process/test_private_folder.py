@@ -10,7 +10,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from coalmine.process.private_folder import open_private
-from coalmine.spans.span_exporter import exporters_for
+from coalmine.spans.span_exporter import open_exporters
 from coalmine_router.state.state_folder import open_state
 
 
@@ -58,7 +58,7 @@ def test_an_older_folder_of_traces_is_tightened(
     for name in [each for each in os.environ if each.startswith("OTEL_")]:
         monkeypatch.delenv(name)
     left_open(tmp_path / "traces", "traces-000001.jsonl")
-    (exporter,) = exporters_for(tmp_path / "traces")
+    (exporter,) = open_exporters(tmp_path / "traces")
     exporter.shutdown()
     assert mode(tmp_path / "traces") == 0o700
     assert mode(tmp_path / "traces" / "traces-000001.jsonl") == 0o600

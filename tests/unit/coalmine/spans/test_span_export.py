@@ -19,7 +19,7 @@ from structlog.testing import capture_logs
 
 from coalmine.errors import StartError
 from coalmine.spans.span_export import CountedSpans, SpanOutputs
-from coalmine.spans.span_exporter import exporters_for
+from coalmine.spans.span_exporter import open_exporters
 from coalmine.spans.span_resource import resource
 from coalmine.spans.span_settings import BatchSettings
 from tests.doubles.split_route import closed_port
@@ -367,7 +367,7 @@ def test_the_variable_names_both_and_then_there_are_both(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv("OTEL_TRACES_EXPORTER", "otlp,otlp_json_file")
-    first, second = exporters_for(tmp_path / "traces")
+    first, second = open_exporters(tmp_path / "traces")
     assert isinstance(first, OTLPSpanExporter)
     assert isinstance(second, FileSpanExporter)
     for each in (first, second):
@@ -378,7 +378,7 @@ def test_the_variable_names_both_and_then_there_are_both(
 
 
 def test_without_an_endpoint_spans_go_to_files_that_jaeger_opens(tmp_path: Path) -> None:
-    (exporter,) = exporters_for(tmp_path / "traces", {})
+    (exporter,) = open_exporters(tmp_path / "traces", {})
     assert isinstance(exporter, FileSpanExporter)
     provider = TracerProvider(resource=resource("coalmine-router", {}))
     spans = CountedSpans(exporter)
@@ -403,19 +403,19 @@ def test_without_an_endpoint_spans_go_to_files_that_jaeger_opens(tmp_path: Path)
     ],
 )
 def test_whoever_turns_spans_off_gets_none(environ: dict[str, str], tmp_path: Path) -> None:
-    assert exporters_for(tmp_path / "traces", environ) == []
+    assert open_exporters(tmp_path / "traces", environ) == []
     assert list(tmp_path.iterdir()) == []
 
 
 def test_without_an_endpoint_and_a_folder_nobody_reads_spans() -> None:
-    assert exporters_for(None, {}) == []
+    assert open_exporters(None, {}) == []
 
 
 @pytest.mark.parametrize(
     "name", ["OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"]
 )
 def test_an_endpoint_takes_the_spans_and_leaves_no_files(name: str, tmp_path: Path) -> None:
-    (exporter,) = exporters_for(tmp_path / "traces", {name: "http://127.0.0.1:1"})
+    (exporter,) = open_exporters(tmp_path / "traces", {name: "http://127.0.0.1:1"})
 
     assert isinstance(exporter, OTLPSpanExporter)
     exporter.shutdown()
@@ -425,12 +425,12 @@ def test_an_endpoint_takes_the_spans_and_leaves_no_files(name: str, tmp_path: Pa
 def test_a_trace_folder_that_is_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "traces").write_text("")
     with pytest.raises(StartError, match="traces: file exists"):
-        exporters_for(tmp_path / "traces", {})
+        open_exporters(tmp_path / "traces", {})
 
 
 def test_a_trace_folder_that_can_wait_is_made_once_that_is_possible(tmp_path: Path) -> None:
     (tmp_path / "traces").write_text("")
-    (exporter,) = exporters_for(tmp_path / "traces", {}, at_once=False)
+    (exporter,) = open_exporters(tmp_path / "traces", {}, at_once=False)
     spans = CountedSpans(exporter)
     with capture_logs() as logs:
         exported(spans, 2)

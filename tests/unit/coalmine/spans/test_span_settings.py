@@ -7,7 +7,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from coalmine.errors import StartError
-from coalmine.spans.span_exporter import exporters_for
+from coalmine.spans.span_exporter import open_exporters
 from coalmine.spans.span_settings import (
     BatchSettings,
     batch_settings,
@@ -95,7 +95,7 @@ def test_what_the_exporter_cannot_read_is_one_line_with_its_name(
 ) -> None:
     environ = {f"{OTLP}ENDPOINT": "http://127.0.0.1:1", f"{prefix}{kind}": value}
     with pytest.raises(StartError) as raised:
-        exporters_for(None, environ)
+        open_exporters(None, environ)
     assert str(raised.value) == f"{prefix}{kind}: {told}"
 
 
@@ -141,7 +141,7 @@ def test_an_endpoint_without_a_scheme_means_tls(endpoint: str, insecure: str, tl
 @pytest.mark.parametrize("endpoint", ["127.0.0.1:1", "grpc://127.0.0.1:1"])
 def test_an_endpoint_without_a_scheme_is_said_to_mean_tls(endpoint: str) -> None:
     with capture_logs() as logs:
-        (exporter,) = exporters_for(None, {f"{OTLP}ENDPOINT": endpoint})
+        (exporter,) = open_exporters(None, {f"{OTLP}ENDPOINT": endpoint})
     exporter.shutdown()
     assert [(each["event"], each["without_tls"]) for each in logs] == [
         ("otlp_endpoint_means_tls", "http://127.0.0.1:1")
@@ -216,7 +216,7 @@ def test_a_variable_that_is_empty_is_none(
     monkeypatch.setenv(f"{OTLP}ENDPOINT", "http://127.0.0.1:1")
     monkeypatch.setenv(f"{prefix}{kind}", "")
 
-    (exporter,) = exporters_for(None)
+    (exporter,) = open_exporters(None)
 
     exporter.shutdown()
     assert f"{prefix}{kind}" not in os.environ

@@ -16,7 +16,7 @@ from opentelemetry.trace import Link, SpanContext, Status, StatusCode, TraceFlag
 from structlog.testing import capture_logs
 
 from coalmine.spans.span_export import CountedSpans
-from coalmine.spans.span_exporter import exporters_for
+from coalmine.spans.span_exporter import open_exporters
 from coalmine.spans.span_settings import BatchSettings
 from coalmine.spans.span_size import parts_of, size_of
 from tests.doubles.certificates import Authority
@@ -93,7 +93,7 @@ def sent(
     said: Mapping[str, str] = MappingProxyType({}),
 ) -> tuple[dict[str, int], list[str]]:
     """Return what became of spans that are sent in one batch, and which arrived."""
-    (exporter,) = exporters_for(None, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, **said})
+    (exporter,) = open_exporters(None, {"OTEL_EXPORTER_OTLP_ENDPOINT": receiver.endpoint, **said})
     assert isinstance(exporter, OTLPSpanExporter)
     counted = CountedSpans(exporter, BatchSettings(256, 256, 3_600_000))
     for span in spans:

@@ -40,7 +40,7 @@ class Journal:
         self.unusable: Exception | None = None
         self.taken_up: Callable[[], None] = lambda: None
 
-    async def require_usable(self) -> None:
+    async def ensure_usable(self) -> None:
         self.taken_up()
         if self.unusable is not None:
             raise self.unusable
