@@ -111,3 +111,25 @@ def test_a_refusal_by_a_router_is_its_answer(address: str) -> None:
     assert "canary is not ready (UNAVAILABLE)" in result.stderr
     assert len(changes_of(control)) == 1
     assert took_s < 1.0
+
+
+@pytest.mark.parametrize(("after_s", "asked"), [(0.0, 2), (0.7, 1)])
+def test_a_call_that_a_stopping_process_turns_away_unread_is_made_again(
+    address: str, after_s: float, asked: int
+) -> None:
+    """gRPC says so at once; later it would be a call that was read, and cancelled."""
+
+    class Stopping(FakeControl):
+        def SetWeights(self, request: Any, context: Any) -> Any:
+            if not changes_of(self):
+                self.requests.append(request)
+                time.sleep(after_s)
+                context.abort(grpc.StatusCode.CANCELLED, "CANCELLED")
+            return super().SetWeights(request, context)
+
+    control = Stopping()
+    server = listening(control, address)
+    result, _ = run("weights digits canary=10", address)
+    server.stop(None).wait()
+    assert len(changes_of(control)) == asked
+    assert (result.exit_code == 0) is (asked == 2)

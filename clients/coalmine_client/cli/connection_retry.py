@@ -1,7 +1,7 @@
 """Retries of calls that found no listener, as while a router reloads its file.
 
 Its control process then gives its place to another, and for a moment nobody listens. A call is made
-again only if it was never sent: a router may have carried out whatever it has read.
+again only if nobody has read it: a router may have carried out whatever it has read.
 """
 
 import asyncio
@@ -15,6 +15,8 @@ from coalmine_client.cli.liveness import first_answer_within_s
 
 _AGAIN_FOR_S: Final = 2.0
 _AGAIN_EACH_S: Final = 0.05
+# Far less than a grace period.
+_TURNED_AWAY_S: Final = 0.5
 # A channel looks by itself only every second, and less often each time.
 RECONNECTING: Final = (
     ("grpc.initial_reconnect_backoff_ms", 100),
@@ -53,6 +55,7 @@ class _RetryingChannel:
 async def _call_with_retries(call: Callable[[], Awaitable[Answer]]) -> Answer:
     patience = _RetryWindow()
     while True:
+        patience.note_sent()
         try:
             return await call()
         except grpc.aio.AioRpcError as error:
@@ -62,6 +65,7 @@ async def _call_with_retries(call: Callable[[], Awaitable[Answer]]) -> Answer:
 async def _stream_with_retries(call: Callable[[], AsyncIterable[Answer]]) -> AsyncIterator[Answer]:
     patience = _RetryWindow()
     while True:
+        patience.note_sent()
         try:
             async for each in call():
                 yield each
@@ -76,12 +80,29 @@ class _RetryWindow:
 
     def __init__(self) -> None:
         self._ends_s = time.monotonic() + min(_AGAIN_FOR_S, first_answer_within_s())
+        self._sent_s = 0.0
+
+    def note_sent(self) -> None:
+        """Note that a try begins."""
+        self._sent_s = time.monotonic()
 
     async def wait_or_raise(self, error: grpc.aio.AioRpcError) -> None:
         """Return when it is time for the next try. Raises `error` where there is none."""
-        if not _was_refused(error) or time.monotonic() > self._ends_s:
+        now_s = time.monotonic()
+        is_unread = _was_refused(error) or _was_turned_away(error, now_s - self._sent_s)
+        if not is_unread or now_s > self._ends_s:
             raise error
         await asyncio.sleep(_AGAIN_EACH_S)
+
+
+def _was_turned_away(error: grpc.aio.AioRpcError, took_s: float) -> bool:
+    """Return whether a process that has begun to stop has turned the call away unread.
+
+    gRPC itself says so at once, with a bare CANCELLED. A call that the process has read is
+    cancelled at the end of its grace period at the earliest, when no other call is let in.
+    """
+    is_bare = error.code() is grpc.StatusCode.CANCELLED and error.details() == "CANCELLED"
+    return is_bare and took_s < _TURNED_AWAY_S
 
 
 def _was_refused(error: grpc.aio.AioRpcError) -> bool:
