@@ -10,9 +10,10 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import IO, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from coalmine.errors import Overloaded
+from coalmine_server.file_lock import try_lock
 
 _FILE: Final = "changes.json"
 _WRITING: Final = "changes.lock"
@@ -58,7 +59,7 @@ class LoadRecord:
         with (self._folder / _TURN).open("a") as lock:
             try:
                 async with asyncio.timeout(wait_s):
-                    while not _try_lock(lock):  # noqa: ASYNC110 - another process lets go of it
+                    while not try_lock(lock):  # noqa: ASYNC110 - another process lets go of it
                         await asyncio.sleep(_POLL_S)
             except TimeoutError:
                 why = f"another change has been under way for {wait_s:g} s"
@@ -75,11 +76,3 @@ def changes_since(before: LoadEntries, now: LoadEntries) -> dict[str, LoadEntry]
     """Return the changes that came after `before`, in their order."""
     fresh = {name: entry for name, entry in now.items() if before.get(name) != entry}
     return dict(sorted(fresh.items(), key=lambda each: each[1].number))
-
-
-def _try_lock(lock: IO[str]) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True

@@ -4,7 +4,6 @@ A process that is killed in between leaves a hidden folder. The next one removes
 ignore it.
 """
 
-import fcntl
 import os
 import shutil
 import tempfile
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import IO, Final
 
 from coalmine.errors import StartError
+from coalmine_server.file_lock import try_lock
 
 LOCK_FILE: Final = ".coalmine.lock"
 _SCRATCH: Final = ".packaging-"
@@ -32,21 +32,13 @@ def lock_repository(repository: Path, *, wait_s: float) -> Iterator[None]:
 
 def _acquire_lock(file: IO[str], repository: Path, wait_s: float) -> None:
     until_s = time.monotonic() + wait_s
-    while not _try_lock(file):
+    while not try_lock(file):
         if time.monotonic() >= until_s:
             raise StartError(
                 f"{repository}: somebody else has been changing it for {wait_s:g} s "
                 f"(holds {LOCK_FILE}); try again"
             )
         time.sleep(_POLL_S)
-
-
-def _try_lock(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 @contextmanager
@@ -57,7 +49,7 @@ def scratch_folder(repository: Path, *, wait_s: float) -> Iterator[Path]:
         _remove_abandoned(repository)
         folder = Path(tempfile.mkdtemp(prefix=_SCRATCH, dir=repository))
         busy = (folder / _BUSY).open("a")
-        _try_lock(busy)
+        try_lock(busy)
     try:
         yield folder
     finally:
@@ -70,7 +62,7 @@ def _remove_abandoned(repository: Path) -> None:
     for folder in repository.glob(f"{_SCRATCH}*"):
         try:
             with (folder / _BUSY).open("a") as busy:
-                is_left = _try_lock(busy)
+                is_left = try_lock(busy)
         except OSError:  # of another user, or not ours at all
             continue
         if is_left:
