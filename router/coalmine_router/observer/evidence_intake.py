@@ -6,9 +6,7 @@ from typing import Final
 from coalmine.clock import Clock
 from coalmine.control.v1 import control_pb2 as pb
 from coalmine_router.observer.evidence.address_evidence import AsksReady, ReadyAddresses, none_known
-from coalmine_router.observer.evidence.betting.mean_bets import Limit
 from coalmine_router.observer.evidence.betting.spells import SpellTerms
-from coalmine_router.observer.evidence.betting.windows import WindowTerms
 from coalmine_router.observer.evidence.cohorts import Cohorts
 from coalmine_router.observer.evidence.counts import WHOLE, Events, Evidence
 from coalmine_router.observer.evidence.figures import figures_of
@@ -126,15 +124,11 @@ class EvidenceIntake:
         return changes
 
     def _add_to_window(self, trial: Trial, result: PairResult, observed: ObservedRequest) -> None:
-        gates = self._routes.get(trial.pair.route, UNSET).gates
-        if gates.max_mismatch_rate is None:
-            return
-        terms = WindowTerms(Limit(gates.max_mismatch_rate), gates.per_ns)
-        now_ns, segment = self._clock.wall_ns(), observed.segment or ""
-        if result.comparison.is_judged:
-            trial.evidence.windows.add(result.comparison.share, segment, now_ns, terms)
-        elif result.comparison.is_unanswered:
-            trial.evidence.windows.add(None, segment, now_ns, terms)
+        terms, found = self._routes.get(trial.pair.route, UNSET).gates.windows, result.comparison
+        if terms is not None and (found.is_judged or found.is_unanswered):
+            share = found.share if found.is_judged else None
+            now_ns, segment = self._clock.wall_ns(), observed.segment or ""
+            trial.evidence.windows.add(share, segment, now_ns, terms)
 
     def _key(self, route: Route, pair: Pair, reference: str = "", candidate: str = "") -> TrialKey:
         settings = self._routes.get(route.name, UNSET)

@@ -18,8 +18,8 @@ NOT_CHARGED: Final = frozenset(
     {OK, "UNAVAILABLE", "CANCELLED", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED"}
 )
 
-# The reference itself wasn't ready. That says nothing of the request, or of who answered it.
-_NOT_READY: Final = frozenset({"NOT_FOUND", "UNIMPLEMENTED", "UNAVAILABLE", "FAILED_PRECONDITION"})
+# The other refusals say that the reference wasn't ready, and nothing of the request.
+_OF_THE_REQUEST: Final = REFUSALS - {"NOT_FOUND", "UNIMPLEMENTED", "FAILED_PRECONDITION"}
 
 
 def is_charged(candidate: ComparedAnswer) -> bool:
@@ -47,8 +47,7 @@ def status_comparison(reference: ComparedAnswer, candidate: ComparedAnswer) -> C
     """
     if reference.code == OK:
         return None if candidate.code == OK else _status_difference("error", reference, candidate)
-    is_refused = reference.code in REFUSALS and reference.code not in _NOT_READY
-    if reference.code == candidate.code or not is_refused:
+    if reference.code == candidate.code or reference.code not in _OF_THE_REQUEST:
         return Comparison("skipped", "status")
     if candidate.code == OK or is_charged(candidate):
         return _status_difference("mismatch", reference, candidate)

@@ -58,21 +58,12 @@ def _with_weight_keys(texts: dict[str, Any]) -> dict[tuple[str, ...], Any]:
 
 def _event_sums(by_weights: dict[tuple[str, ...], Any]) -> dict[str, Any]:
     """Return events that an older program has saved by weights: what they showed is left out."""
-    sums = [
-        (number, own, number * int(weights[0]) / max(1, sum(map(int, weights))))
-        for weights, (number, own) in by_weights.items()
-    ]
-    return (
-        dict(
-            zip(
-                ("total", "of_candidate", "expected"),
-                map(sum, zip(*sums, strict=True)),
-                strict=True,
-            )
-        )
-        if sums
-        else {}
-    )
+    sums = {"total": 0, "of_candidate": 0, "expected": 0.0}
+    for weights, (number, own) in by_weights.items():
+        sums["total"] += number
+        sums["of_candidate"] += own
+        sums["expected"] += number * int(weights[0]) / max(1, sum(map(int, weights)))
+    return sums
 
 
 def to_text(trial: Trial) -> str:

@@ -6,7 +6,9 @@ from math import log
 from typing import Final
 
 from coalmine_router.config.gates_section import GatesConfig
+from coalmine_router.observer.evidence.betting.mean_bets import Limit
 from coalmine_router.observer.evidence.betting.spells import SpellTerms
+from coalmine_router.observer.evidence.betting.windows import WindowTerms
 
 SPLIT_ALPHA: Final = 0.01
 
@@ -33,6 +35,12 @@ class GateSettings:
     min_duration_ns: int = 0
     # Of errors, refusals and slow requests of the split.
     spells: SpellTerms = field(default_factory=SpellTerms)
+
+    @cached_property
+    def windows(self) -> WindowTerms | None:
+        """How predictions are taken by windows; None where they are not judged."""
+        rate = self.max_mismatch_rate
+        return None if rate is None else WindowTerms(Limit(rate), self.per_ns)
 
     @cached_property
     def log_needed(self) -> float:

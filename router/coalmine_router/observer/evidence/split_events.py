@@ -15,6 +15,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from coalmine_router.observer.evidence.betting.wealth import log_mean_exp
 from coalmine_router.observer.evidence.counts import Events
 
 _Floats = NDArray[np.float64]
@@ -34,13 +35,7 @@ def _log_mean(events: Events, deltas: tuple[float, ...]) -> float:
     normalisers = _normalisers(tuple(events.by_weights), deltas)
     counts = np.array(list(events.by_weights.values()), dtype=np.float64)
     logs = np.multiply(deltas, counts[:, 1] @ normalisers.informs) - counts[:, 0] @ normalisers.logs
-    return log_mean_exp(logs)
-
-
-def log_mean_exp(logs: _Floats) -> float:
-    """Return the logarithm of the mean of the numbers whose logarithms are given."""
-    greatest = logs.max()
-    return float(greatest + np.log(np.exp(logs - greatest).mean()))
+    return float(log_mean_exp(logs))
 
 
 class _Normalisers(NamedTuple):

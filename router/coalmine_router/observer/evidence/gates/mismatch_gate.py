@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from coalmine_router.observer.evidence.address_evidence import VariantAddresses
+from coalmine_router.observer.evidence.betting.wealth import log_mean_exp
 from coalmine_router.observer.evidence.counts import Evidence, OutputEvidence
 from coalmine_router.observer.evidence.differences import Differences
 from coalmine_router.observer.evidence.gates.wording import interval_text, percent
@@ -24,7 +25,6 @@ from coalmine_router.observer.evidence.looks import Look, evaluate_gate
 from coalmine_router.observer.evidence.mixture import log_evidence
 from coalmine_router.observer.evidence.paired import log_above, log_below
 from coalmine_router.observer.evidence.settings import GateSettings
-from coalmine_router.observer.evidence.split_events import log_mean_exp
 from coalmine_router.observer.evidence.verdict import Finding, Gate
 
 _WHOLE: Final = "the answer as a whole"
@@ -127,7 +127,7 @@ def _noise_gate(evidence: Evidence, rate: float, settings: GateSettings, before:
     counts = np.array([_difference_counts(each, evidence.moments) for each in outputs.values()])
     fails, passes = log_above(counts, rate), _log_passes(evidence, outputs, counts, rate)
     worst, nearest = (list(outputs)[int(place)] for place in (fails.argmax(), passes.argmin()))
-    log_fail = _zero_until_enough(log_mean_exp(fails), observed)
+    log_fail = _zero_until_enough(float(log_mean_exp(fails)), observed)
     log_pass = min(float(passes.min()), _log_answered(evidence, rate))
     look = Look(log_fail, log_pass, observed, has_enough(evidence, settings))
 
